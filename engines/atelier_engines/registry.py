@@ -1,0 +1,43 @@
+"""Finds engine types by name among the installed packages."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from atelier_engines.engine import EngineType
+from atelier_engines.errors import EngineUnavailableError
+
+GROUP = "atelier.engines"
+
+
+class UnknownEngineTypeError(LookupError):
+    """No installed package registers that type; the text names those that are there."""
+
+
+def engine_types() -> tuple[str, ...]:
+    """Names of all installed engine types, sorted."""
+    return tuple(sorted(point.name for point in entry_points(group=GROUP)))
+
+
+def load(name: str) -> EngineType[Any]:
+    """Import the engine type of that name.
+
+    Raises:
+        UnknownEngineTypeError: no installed package registers it.
+        EngineUnavailableError: a package it needs is missing; the text says which.
+        TypeError: the entry point names something else than an EngineType.
+    """
+    points = entry_points(group=GROUP, name=name)
+    if not points:
+        msg = f"no engine type {name!r}; installed are {', '.join(engine_types())}"
+        raise UnknownEngineTypeError(msg)
+    try:
+        found = next(iter(points)).load()
+    except ImportError as error:
+        msg = f"engine type {name!r} needs a package that is not installed: {error}"
+        raise EngineUnavailableError(msg) from error
+    if not isinstance(found, EngineType):
+        msg = f"the entry point of engine type {name!r} is {found!r}, not an EngineType"
+        raise TypeError(msg)
+    return found

@@ -1,0 +1,1 @@
+"""Engines around engines: each adds one thing and has the same interface."""
