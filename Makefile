@@ -1,0 +1,152 @@
+# Everything a developer does here. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# Which Python the environment gets: a version, a range or a path, as `uv venv --python` takes it.
+PYTHON ?= >=3.11,<3.14
+# What the contract may not break: any name git knows.
+AGAINST ?= $(shell git rev-parse --verify --quiet --abbrev-ref origin/HEAD || echo main)
+# For instance --upgrade, or --upgrade-package NAME.
+LOCK_FLAGS ?=
+
+PACKAGES := engines clients/python server models/tiny
+PROJECTS := $(PACKAGES:%=%/pyproject.toml)
+CODE := $(wildcard server engines clients/python models/tiny tests examples bench scripts)
+UV := .tools/uv/bin/uv
+BIN := .venv/bin
+INSTALLED := .venv/installed
+CONTRACT := server/atelier_server/rpc/contract.binpb
+GRPCURL := .tools/bin/grpcurl
+GRPCURL_VERSION := v1.9.3
+
+# --- For everybody
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with everything a machine without GPU needs, and `atelier` in it
+
+.PHONY: demo
+demo: install ## Draw out/demo.png over gRPC, with a server of its own
+	$(BIN)/python examples/demo.py
+
+.PHONY: run
+run: install ## Serve the embedded engines on this machine
+	$(BIN)/atelier serve
+
+# --- For developers
+
+.PHONY: check
+check: lint check-proto test ## Everything CI checks
+
+.PHONY: test
+test: install grpcurl ## Run all tests but those that need a GPU
+	$(BIN)/pytest
+
+.PHONY: test-gpu
+test-gpu: install ## Run the tests that need a GPU
+	$(BIN)/pytest -m gpu
+
+.PHONY: lint
+lint: install ## Check format, style, types and who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: install ## Format the code, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: proto
+proto: install ## Make the generated code and the server's copy of the contract
+	$(call generate,.)
+
+.PHONY: check-proto
+check-proto: install ## Check the contract: style, breaking changes, generated code
+	$(BIN)/buf lint proto
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	if git cat-file -e '$(AGAINST):proto' 2>/dev/null; then \
+		mkdir "$$fresh/published"; \
+		git archive '$(AGAINST)' proto | tar -x -C "$$fresh/published"; \
+		echo 'buf breaking proto --against $(AGAINST)'; \
+		$(BIN)/buf breaking proto --against "$$fresh/published/proto"; \
+	else \
+		echo 'No contract in $(AGAINST) to compare with'; \
+	fi; \
+	$(call generate,"$$fresh"); \
+	diff -r -x __init__.py -x __pycache__ -x py.typed "$$fresh/clients/python/atelier" clients/python/atelier \
+		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
+		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
+
+.PHONY: bench
+bench: install ## Measure the service
+	$(BIN)/python -m bench
+
+.PHONY: lock
+lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
+	$(call lock,uv,requirements/uv.in)
+	$(call lock,gateway,server/pyproject.toml)
+	$(call lock,dev,--all-extras $(PROJECTS) requirements/dev.in)
+
+.PHONY: clean
+clean: ## Remove what was made, but for .venv and .tools
+	rm -rf out dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- The tiny model: its data, its training, its marks
+
+.PHONY: tiny-data tiny-train tiny-eval
+tiny-data: install ## Draw the pictures that the tiny model learns from
+tiny-train: install ## Train the tiny model
+tiny-eval: install ## Mark the tiny model
+tiny-data tiny-train tiny-eval: tiny-%:
+	$(MAKE) -C models/tiny $* PYTHON=$(abspath $(BIN)/python)
+
+# --- What the targets above stand on
+
+$(UV): requirements/uv.txt
+	@python3 -m venv --clear .tools/uv || { \
+		echo 'python3 -m venv does not work here; on Debian or Ubuntu: apt-get install python3-venv'; exit 1; }
+	.tools/uv/bin/python -m pip install --quiet --require-hashes --requirement requirements/uv.txt
+	@touch $@
+
+# Without dependencies and isolation, nothing is fetched that the lock does not name.
+$(INSTALLED): requirements/dev.txt $(PROJECTS) | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --python '$(PYTHON)' .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline $(PACKAGES:%=-e ./%)
+	@touch $@
+
+.PHONY: grpcurl
+grpcurl: | $(GRPCURL)
+
+# Some tests call the service with it and are skipped without; they need no Go otherwise.
+$(GRPCURL):
+	@if ! command -v go >/dev/null; then \
+		echo 'No Go here: the tests that call the service with grpcurl will be skipped'; \
+	elif ! GOBIN=$(abspath $(@D)) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); then \
+		echo 'grpcurl could not be built: the tests that call the service with it will be skipped'; \
+	fi
+
+# $(call generate,FOLDER): the generated code and the server's contract, in a tree under FOLDER.
+define generate
+$(BIN)/buf generate --template proto/buf.gen.yaml --output $(1); \
+mkdir -p $(1)/$(dir $(CONTRACT)); \
+$(BIN)/buf build proto --as-file-descriptor-set --exclude-source-info --output $(1)/$(CONTRACT)
+endef
+
+# $(call lock,NAME,SOURCES): requirements/NAME.txt, the same for every Python and platform.
+define lock
+$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	$(PACKAGE_NAMES:%=--no-emit-package %) $(LOCK_FLAGS) --output-file requirements/$(1).txt $(2)
+endef
+PACKAGE_NAMES := atelier-client atelier-engines atelier-server atelier-tiny
