@@ -1,0 +1,242 @@
+"""Reads and writes rows; every function runs inside a transaction of `database.Database`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier_server.store.contract import (
+    ENDED,
+    Event,
+    Query,
+    RequestConflictError,
+    Submission,
+    UnknownRecordError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One generation as it lies in the table."""
+
+    id: str
+    caller: str
+    pool: str
+    state: int
+    attempt: int
+    sequence: int
+    cancelling: bool
+    deadline: float | None
+    request: bytes
+    record: bytes
+
+    @property
+    def generation(self) -> Generation:
+        """The generation, parsed."""
+        return Generation.FromString(self.record)
+
+
+_COLUMNS = "id, caller, pool, state, attempt, sequence, cancelling, deadline, request, record"
+
+
+def _row(fields: tuple[str, str, str, int, int, int, int, float | None, bytes, bytes]) -> Row:
+    identity, caller, pool, state, attempt, sequence, cancelling, deadline, request, record = fields
+    return Row(identity, caller, pool, state, attempt, sequence, bool(cancelling), deadline, request, record)
+
+
+def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) -> Row:
+    """The row, if it is that caller's (None: anybody's).
+
+    Raises:
+        UnknownRecordError: it is not there, or not theirs: callers can't tell the two apart.
+    """
+    fields = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE id = ?", (generation_id,)).fetchone()  # noqa: S608
+    if fields is None or (caller is not None and fields[1] != caller):
+        msg = f"no generation {generation_id!r}"
+        raise UnknownRecordError(msg)
+    return _row(fields)
+
+
+def same_request(db: sqlite3.Connection, submission: Submission) -> Generation | None:
+    """The generation that the same caller's same request made before, if any.
+
+    Raises:
+        RequestConflictError: its request id was used for something else.
+    """
+    found = db.execute(
+        "SELECT digest, record FROM generations WHERE caller = ? AND request_id = ?",
+        (submission.caller, submission.generation.request_id),
+    ).fetchone()
+    if found is None:
+        return None
+    digest, record = found
+    if digest != submission.digest:
+        msg = f"request_id {submission.generation.request_id!r} was used for another task; give this one its own"
+        raise RequestConflictError(msg)
+    return Generation.FromString(record)
+
+
+def insert(db: sqlite3.Connection, submission: Submission) -> None:
+    """Add the generation, waiting."""
+    generation = submission.generation
+    db.execute(
+        "INSERT INTO generations (id, caller, request_id, digest, pool, state, deadline, request, record)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            generation.id,
+            submission.caller,
+            generation.request_id,
+            submission.digest,
+            generation.engine,
+            generation.state,
+            submission.deadline,
+            submission.request.SerializeToString(),
+            generation.SerializeToString(),
+        ),
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO inputs (generation_id, artifact_id) VALUES (?, ?)",
+        [(generation.id, artifact_id) for artifact_id in submission.inputs],
+    )
+
+
+def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt: int) -> None:
+    """Write the generation's new standing."""
+    expires = generation.expire_time.ToMicroseconds() / 1e6 if generation.HasField("expire_time") else None
+    db.execute(
+        "UPDATE generations SET state = ?, pool = ?, attempt = ?, expires = ?, record = ? WHERE id = ?",
+        (generation.state, generation.engine, attempt, expires, generation.SerializeToString(), row.id),
+    )
+
+
+def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: Event) -> Event:
+    """Number the event, fill in where the generation stands, and add it to the log."""
+    (event.sequence,) = db.execute(
+        "UPDATE generations SET sequence = sequence + 1 WHERE id = ? RETURNING sequence", (generation.id,)
+    ).fetchone()
+    event.generation_id = generation.id
+    event.state = generation.state
+    event.engine = generation.engine
+    event.attempt = attempt
+    event.time.GetCurrentTime()
+    if generation.state in ENDED:
+        event.generation.CopyFrom(generation)
+        event.progress = 1.0 if generation.state == State.STATE_SUCCEEDED else event.progress
+    db.execute(
+        "INSERT INTO events (generation_id, sequence, record) VALUES (?, ?, ?)",
+        (generation.id, event.sequence, event.SerializeToString()),
+    )
+    return event
+
+
+def events_after(db: sqlite3.Connection, generation_id: str, after: int) -> list[Event]:
+    """The events with a greater sequence, in order."""
+    found = db.execute(
+        "SELECT record FROM events WHERE generation_id = ? AND sequence > ? ORDER BY sequence", (generation_id, after)
+    )
+    return [Event.FromString(record) for (record,) in found]
+
+
+def last_event(db: sqlite3.Connection, row: Row) -> Event:
+    """The newest event of the log, to go on from."""
+    (record,) = db.execute(
+        "SELECT record FROM events WHERE generation_id = ? AND sequence = ?", (row.id, row.sequence)
+    ).fetchone()
+    return Event.FromString(record)
+
+
+def waiting(db: sqlite3.Connection, pool: str, limit: int = -1) -> list[Row]:
+    """The generations that wait for the pool, oldest first."""
+    found = db.execute(
+        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND pool = ? ORDER BY id LIMIT ?",  # noqa: S608
+        (pool, limit),
+    )
+    return [_row(fields) for fields in found]
+
+
+def count_waiting(db: sqlite3.Connection, pool: str) -> int:
+    """How many wait for the pool."""
+    (count,) = db.execute("SELECT count(*) FROM generations WHERE state = 1 AND pool = ?", (pool,)).fetchone()
+    return int(count)
+
+
+def waiting_by_pool(db: sqlite3.Connection) -> dict[str, int]:
+    """How many wait for each pool."""
+    return dict(db.execute("SELECT pool, count(*) FROM generations WHERE state = 1 GROUP BY pool").fetchall())
+
+
+def running(db: sqlite3.Connection) -> list[Row]:
+    """The generations that somebody claimed."""
+    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE state = 2 ORDER BY id")  # noqa: S608
+    return [_row(fields) for fields in found]
+
+
+def overdue(db: sqlite3.Connection, now: float) -> list[Row]:
+    """The generations that still wait though their deadline has passed."""
+    found = db.execute(
+        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND deadline < ? ORDER BY id",  # noqa: S608
+        (now,),
+    )
+    return [_row(fields) for fields in found]
+
+
+def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
+    """The generations that the query asks for, newest first."""
+    conditions, values = ["caller = ?"], [query.caller]
+    if query.before:
+        conditions, values = [*conditions, "id < ?"], [*values, query.before]
+    if query.engine:
+        conditions, values = [*conditions, "pool = ?"], [*values, query.engine]
+    if query.states:
+        conditions.append(f"state IN ({', '.join(str(int(state)) for state in query.states)})")
+    found = db.execute(
+        f"SELECT record FROM generations WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",  # noqa: S608
+        (*values, query.limit),
+    )
+    return [Generation.FromString(record) for (record,) in found]
+
+
+def request_of(row: Row) -> GenerateRequest:
+    """The request, parsed."""
+    return GenerateRequest.FromString(row.request)
+
+
+def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
+    """Make stored blobs known."""
+    db.executemany(
+        "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
+        [
+            (artifact.id, caller, artifact.expire_time.ToMicroseconds() / 1e6, artifact.SerializeToString())
+            for artifact in artifacts
+        ],
+    )
+
+
+def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Artifact:
+    """What is known of the blob.
+
+    Raises:
+        UnknownRecordError: it is not there, or not theirs.
+    """
+    found = db.execute("SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)).fetchone()
+    if found is None or found[0] != caller:
+        msg = f"no artifact {artifact_id!r}"
+        raise UnknownRecordError(msg)
+    return Artifact.FromString(found[1])
+
+
+def forget(db: sqlite3.Connection, now: float) -> list[str]:
+    """Delete what outlived its time; returns the ids of the artifacts among it."""
+    db.execute("DELETE FROM generations WHERE expires < ?", (now,))
+    gone = db.execute(
+        "DELETE FROM artifacts WHERE expires < ?"
+        " AND NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.artifact_id = artifacts.id) RETURNING id",
+        (now,),
+    ).fetchall()
+    return [artifact_id for (artifact_id,) in gone]
+
+

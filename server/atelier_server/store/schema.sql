@@ -1,0 +1,48 @@
+-- One row a generation. `record` is an atelier.v1.Generation, `request` an atelier.v1.GenerateRequest.
+CREATE TABLE IF NOT EXISTS generations (
+    id         TEXT PRIMARY KEY,
+    caller     TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    digest     BLOB NOT NULL,
+    pool       TEXT NOT NULL,
+    state      INTEGER NOT NULL,
+    attempt    INTEGER NOT NULL DEFAULT 0,
+    sequence   INTEGER NOT NULL DEFAULT 0,
+    cancelling INTEGER NOT NULL DEFAULT 0,
+    deadline   REAL,
+    expires    REAL,
+    request    BLOB NOT NULL,
+    record     BLOB NOT NULL,
+    UNIQUE (caller, request_id)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS queue ON generations (pool, id) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS running ON generations (id) WHERE state = 2;
+CREATE INDEX IF NOT EXISTS expiry ON generations (expires) WHERE expires IS NOT NULL;
+
+-- The numbered log. `record` is an atelier.v1.StreamProgressResponse.
+CREATE TABLE IF NOT EXISTS events (
+    generation_id TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
+    sequence      INTEGER NOT NULL,
+    record        BLOB NOT NULL,
+    PRIMARY KEY (generation_id, sequence)
+) WITHOUT ROWID;
+
+-- What is known of stored blobs. `record` is an atelier.v1.Artifact.
+CREATE TABLE IF NOT EXISTS artifacts (
+    id      TEXT PRIMARY KEY,
+    caller  TEXT NOT NULL,
+    expires REAL NOT NULL,
+    record  BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS artifact_expiry ON artifacts (expires);
+
+-- Which blobs a generation needs: these are kept as long as it is.
+CREATE TABLE IF NOT EXISTS inputs (
+    generation_id TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
+    artifact_id   TEXT NOT NULL,
+    PRIMARY KEY (artifact_id, generation_id)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS inputs_of ON inputs (generation_id);
