@@ -39,17 +39,17 @@ CODES: Mapping[str, StatusCode] = {
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
     "ARTIFACT_CORRUPT": StatusCode.DATA_LOSS,
     "CANCELLED": StatusCode.CANCELLED,
-    "POISONED": StatusCode.INTERNAL,
+    "POISONED": StatusCode.ABORTED,
     "INTERNAL": StatusCode.INTERNAL,
     # What engines fail with (atelier_engines.errors.Reason).
     "INVALID_TASK": StatusCode.INVALID_ARGUMENT,
     "CONTENT_FILTERED": StatusCode.FAILED_PRECONDITION,
     "OUT_OF_MEMORY": StatusCode.RESOURCE_EXHAUSTED,
     "MODEL_MISSING": StatusCode.FAILED_PRECONDITION,
-    "ENGINE_QUOTA": StatusCode.UNAVAILABLE,
+    "ENGINE_QUOTA": StatusCode.RESOURCE_EXHAUSTED,
     "ENGINE_UNAVAILABLE": StatusCode.UNAVAILABLE,
-    "ENGINE_TIMEOUT": StatusCode.UNAVAILABLE,
-    "ENGINE_FAILED": StatusCode.UNAVAILABLE,
+    "ENGINE_TIMEOUT": StatusCode.DEADLINE_EXCEEDED,
+    "ENGINE_FAILED": StatusCode.ABORTED,
 }
 """The gRPC code of every reason."""
 

@@ -114,6 +114,13 @@ class Query:
 class Store(Protocol):
     """Keeps generations through crashes; what it accepted is never lost."""
 
+    async def recall(self, caller: str, request_id: str, digest: bytes) -> Generation | None:
+        """The generation that this request made before, if any.
+
+        Raises:
+            RequestConflictError: the request id was used before with another digest.
+        """
+
     async def submit(self, submission: Submission) -> Accepted:
         """Accept a generation; it is durable when this returns.
 
@@ -180,7 +187,7 @@ class Store(Protocol):
             UnknownRecordError: see there.
         """
 
-    async def list(self, query: Query) -> list[Generation]:
+    async def list(self, query: Query) -> Sequence[Generation]:
         """Generations by id, newest first."""
 
     async def queued(self, pool: str) -> int:
@@ -196,7 +203,10 @@ class Store(Protocol):
             UnknownRecordError: see there.
         """
 
-    async def sweep(self, now: float) -> list[str]:
+    async def unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
+        """Those of the ids that no artifact has: blobs of attempts that never ended."""
+
+    async def sweep(self, now: float) -> Sequence[str]:
         """End what waited past its deadline, forget what outlived its time; returns ids of forgotten artifacts."""
 
     async def close(self) -> None:

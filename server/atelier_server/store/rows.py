@@ -61,7 +61,7 @@ def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) 
     return _row(fields)
 
 
-def same_request(db: sqlite3.Connection, submission: Submission) -> Generation | None:
+def same_request(db: sqlite3.Connection, caller: str, request_id: str, digest: bytes) -> Generation | None:
     """The generation that the same caller's same request made before, if any.
 
     Raises:
@@ -69,15 +69,14 @@ def same_request(db: sqlite3.Connection, submission: Submission) -> Generation |
     """
     found = db.execute(
         "SELECT digest, record FROM generations WHERE caller = ? AND request_id = ?",
-        (submission.caller, submission.generation.request_id),
+        (caller, request_id),
     ).fetchone()
     if found is None:
         return None
-    digest, record = found
-    if digest != submission.digest:
-        msg = f"request_id {submission.generation.request_id!r} was used for another task; give this one its own"
+    if found[0] != digest:
+        msg = f"request_id {request_id!r} was used for another task; give this one its own"
         raise RequestConflictError(msg)
-    return Generation.FromString(record)
+    return Generation.FromString(found[1])
 
 
 def insert(db: sqlite3.Connection, submission: Submission) -> None:
@@ -227,6 +226,15 @@ def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Arti
         msg = f"no artifact {artifact_id!r}"
         raise UnknownRecordError(msg)
     return Artifact.FromString(found[1])
+
+
+def unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> list[str]:
+    """Those of the ids that no artifact has."""
+    found = (
+        (artifact_id, db.execute("SELECT 1 FROM artifacts WHERE id = ?", (artifact_id,)).fetchone())
+        for artifact_id in artifact_ids
+    )
+    return [artifact_id for artifact_id, known in found if known is None]
 
 
 def forget(db: sqlite3.Connection, now: float) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -61,11 +61,16 @@ class SqliteStore:
         """See Store.close."""
         await self._database.close()
 
+    async def recall(self, caller: str, request_id: str, digest: bytes) -> Generation | None:
+        """See Store.recall."""
+        return await self._database.run(lambda db: rows.same_request(db, caller, request_id, digest))
+
     async def submit(self, submission: Submission) -> Accepted:
         """See Store.submit."""
 
         def work(db: sqlite3.Connection) -> tuple[Accepted, Event | None]:
-            before = rows.same_request(db, submission)
+            request_id = submission.generation.request_id
+            before = rows.same_request(db, submission.caller, request_id, submission.digest)
             if before is not None:
                 return Accepted(generation=before, created=False), None
             ahead = rows.count_waiting(db, submission.generation.engine)
@@ -201,7 +206,7 @@ class SqliteStore:
         row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
         return row.generation
 
-    async def list(self, query: Query) -> list[Generation]:
+    async def list(self, query: Query) -> Sequence[Generation]:
         """See Store.list."""
         return await self._database.run(lambda db: rows.search(db, query))
 
@@ -217,7 +222,11 @@ class SqliteStore:
         """See Store.artifact."""
         return await self._database.run(lambda db: rows.find_artifact(db, caller, artifact_id))
 
-    async def sweep(self, now: float) -> list[str]:
+    async def unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
+        """See Store.unknown_artifacts."""
+        return await self._database.run(lambda db: rows.unknown_artifacts(db, artifact_ids))
+
+    async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
         events, gone = await self._database.run(lambda db: transitions.sweep(db, now, self._time_to_live))
         for event in events:

@@ -1,0 +1,1 @@
+"""Stored blobs: where their bytes lie, and how media become bytes and back."""

@@ -1,0 +1,52 @@
+"""Turns files that callers send into pixels, trusting nothing. Blocking: call it in a thread."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from atelier_engines.media import Pixels
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+class UndecodableError(ValueError):
+    """The bytes are no picture that we take; the text says why."""
+
+
+def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
+    """The picture as pixels: red, green, blue, or one channel with `grey`; turned as its EXIF says.
+
+    Transparent parts become white. The size is checked before anything is unpacked.
+
+    Raises:
+        UndecodableError: no PNG, JPEG or WebP, broken, or more than `max_pixels`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+                if picture.width * picture.height > max_pixels:
+                    msg = f"a picture may have at most {max_pixels} pixels, not {picture.width} x {picture.height}"
+                    raise UndecodableError(msg)
+                upright = ImageOps.exif_transpose(picture)
+                return Pixels(array=_array(upright, grey=grey))
+    except UndecodableError:
+        raise
+    except UnidentifiedImageError as error:
+        msg = "this is no PNG, JPEG or WebP picture"
+        raise UndecodableError(msg) from error
+    except Exception as error:  # decoders raise whatever they like on broken files
+        msg = "this picture is broken"
+        raise UndecodableError(msg) from error
+
+
+def _array(picture: Image.Image, *, grey: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    array = np.asarray(picture.convert("L" if grey else "RGB"))
+    return array[:, :, None] if grey else array

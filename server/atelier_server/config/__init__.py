@@ -1,0 +1,1 @@
+"""Reads the configuration: one YAML file and the environment."""

@@ -1,0 +1,141 @@
+"""Turns a YAML file and the environment into Settings; the only reader of either."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from atelier_engines import registry
+from atelier_engines.errors import EngineError
+from atelier_server.config.settings import EngineSettings, Settings
+
+EMBEDDED: Mapping[str, Mapping[str, str]] = {"tiny": {"type": "diffusion"}, "sketch": {"type": "sketch"}}
+"""The engines of a server whose configuration names none."""
+
+_VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_OWN_KEYS = frozenset(EngineSettings.model_fields) - {"config"}
+
+
+class ConfigurationError(Exception):
+    """The configuration can't be used; the text names each key and what was expected there."""
+
+
+def load(path: Path | None, **overrides: object) -> Settings:
+    """Read the file (None: no file, all defaults) and put the overrides that are not None on top.
+
+    `${NAME}` and `${NAME:-default}` in any string are replaced from the environment; `$$` is a dollar.
+
+    Raises:
+        ConfigurationError: the file is missing or no YAML, a variable is not set, a key is unknown, a value wrong.
+    """
+    raw = {} if path is None else _read(path)
+    problems: list[str] = []
+    raw = _substitute(raw, "", problems)
+    raw.update({key: value for key, value in overrides.items() if value is not None})
+    engines = raw.get("engines", EMBEDDED)
+    if isinstance(engines, Mapping):
+        raw["engines"] = {name: _engine(str(name), given, problems) for name, given in engines.items()}
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        problems += describe(error)
+        settings = None
+    if settings is not None:
+        problems += _dangling(settings)
+    if settings is None or problems:
+        source = f"{path}: " if path else ""
+        raise ConfigurationError("\n".join(f"{source}{problem}" for problem in dict.fromkeys(problems)))
+    return settings
+
+
+def describe(error: ValidationError, prefix: str = "") -> list[str]:
+    """One line a problem: where it is, what was expected, what is there."""
+    return [_line(prefix, problem) for problem in error.errors(include_url=False)]
+
+
+def _line(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
+    path = ".".join([*([prefix] if prefix else []), *(str(part) for part in problem["loc"] if part != "config")])
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key"
+    if problem["type"] == "missing":
+        return f"{path}: is required"
+    return f"{path}: {problem['msg']}, not {problem['input']!r}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise ConfigurationError(msg) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path}: is not YAML: {error}"
+        raise ConfigurationError(msg) from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        msg = f"{path}: must be a mapping of keys to values, not {type(raw).__name__}"
+        raise ConfigurationError(msg)
+    return raw
+
+
+def _substitute(value: Any, path: str, problems: list[str]) -> Any:  # noqa: ANN401 (whatever YAML holds)
+    match value:
+        case str():
+            return _VARIABLE.sub(lambda found: _variable(found, path, problems), value)
+        case dict():
+            return {key: _substitute(item, f"{path}.{key}".lstrip("."), problems) for key, item in value.items()}
+        case list():
+            return [_substitute(item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+        case _:
+            return value
+
+
+def _variable(found: re.Match[str], path: str, problems: list[str]) -> str:
+    if found[0] == "$$":
+        return "$"
+    value = os.environ.get(found["name"], found["default"])
+    if value is None:
+        problems.append(f"{path}: the environment variable {found['name']} is not set")
+        return ""
+    return value
+
+
+def _engine(name: str, given: object, problems: list[str]) -> object:
+    """The engine's section with the keys of its type gathered and checked under `config`."""
+    if not isinstance(given, Mapping) or "type" not in given:
+        return given  # pydantic says what is wrong
+    path = f"engines.{name}"
+    try:
+        kind = registry.load(str(given["type"]))
+    except (registry.UnknownEngineTypeError, EngineError) as error:
+        problems.append(f"{path}.type: {error}")
+        return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": BaseModel()}
+    own = {key: value for key, value in given.items() if key not in _OWN_KEYS}
+    try:
+        config = kind.config.model_validate(own)
+    except ValidationError as error:
+        problems += describe(error, path)
+        config = BaseModel()
+    return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": config}
+
+
+def _dangling(settings: Settings) -> list[str]:
+    known = ", ".join(settings.engines)
+    problems = [
+        f"engines.{name}.fallbacks: no engine {fallback!r}; there are {known}"
+        for name, engine in settings.engines.items()
+        for fallback in engine.fallbacks
+        if fallback not in settings.engines
+    ]
+    if settings.default_engine is not None and settings.default_engine not in settings.engines:
+        problems.append(f"default_engine: no engine {settings.default_engine!r}; there are {known}")
+    if not settings.engines:
+        problems.append("engines: must name at least one engine")
+    return problems

@@ -1,0 +1,102 @@
+"""Fetches and decodes the pictures that go into a task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier.v1.task_pb2 import MediaSource
+from atelier_engines.media import Pixels
+from atelier_server.artifacts.decode import UndecodableError, decode
+from atelier_server.artifacts.library import Library
+from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
+
+_SNIFFED = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """The pictures of one request."""
+
+    pictures: Mapping[str, Pixels]
+    """Decoded, by the path of their field in the task: init_image, mask, controls[0]."""
+    artifact_ids: tuple[str, ...]
+    """The artifacts among their sources."""
+
+
+class InputLoader:
+    """Gets at the pictures that requests name."""
+
+    def __init__(self, library: Library, *, max_pixels: int) -> None:
+        """Take artifacts from the library; refuse pictures of more pixels."""
+        self._library = library
+        self._max_pixels = max_pixels
+
+    async def load(self, request: GenerateRequest, caller: str) -> Inputs:
+        """Fetch and decode every picture the task names.
+
+        Raises:
+            InvalidRequestError: a source can't be used, or is no picture.
+            NotFoundError: an artifact is unknown.
+        """
+        pictures, artifact_ids = {}, []
+        for path, source in _sources(request):
+            data = await self._bytes(request, path, source, caller)
+            try:
+                pictures[path] = await asyncio.to_thread(
+                    decode, data, max_pixels=self._max_pixels, grey=path == "mask"
+                )
+            except UndecodableError as error:
+                raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
+            if source.WhichOneof("source") == "artifact_id":
+                artifact_ids.append(source.artifact_id)
+        return Inputs(pictures=pictures, artifact_ids=tuple(artifact_ids))
+
+    async def keep_attachments(self, request: GenerateRequest, caller: str) -> None:
+        """Turn the attachments into artifacts, in place, so that the request can be kept."""
+        ids: dict[str, str] = {}
+        for _, source in _sources(request):
+            if source.WhichOneof("source") == "attachment":
+                name = source.attachment
+                if name not in ids:
+                    data = request.attachments[name]
+                    ids[name] = (await self._library.add(data, _media_type(data), caller)).id
+                source.artifact_id = ids[name]
+        request.ClearField("attachments")
+
+    async def _bytes(self, request: GenerateRequest, path: str, source: MediaSource, caller: str) -> bytes:
+        match source.WhichOneof("source"):
+            case "artifact_id":
+                try:
+                    return await self._library.read(source.artifact_id, caller)
+                except NotFoundError as error:
+                    msg = f"image.{path}.artifact_id: {error}"
+                    raise NotFoundError(msg) from error
+            case "attachment":
+                if source.attachment not in request.attachments:
+                    why = f"there is no attachment {source.attachment!r}"
+                    raise InvalidRequestError([Violation(f"image.{path}.attachment", why)])
+                return request.attachments[source.attachment]
+            case "uri":
+                why = "this server fetches no addresses; upload the picture or attach it"
+                raise InvalidRequestError([Violation(f"image.{path}.uri", why)])
+            case None:
+                raise InvalidRequestError([Violation(f"image.{path}", "say where the picture comes from")])
+
+
+def _sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
+    if request.WhichOneof("task") != "image":
+        return
+    task = request.image
+    if task.HasField("init_image"):
+        yield "init_image", task.init_image
+    if task.HasField("mask"):
+        yield "mask", task.mask
+    for index, control in enumerate(task.controls):
+        yield f"controls[{index}]", control.image
+
+
+def _media_type(data: bytes) -> str:
+    return next((name for start, name in _SNIFFED.items() if data.startswith(start)), "application/octet-stream")

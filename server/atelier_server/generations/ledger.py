@@ -1,0 +1,121 @@
+"""Writes down, for the receipt, how each value that is used came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from google.protobuf.struct_pb2 import Value
+
+from atelier.v1.generation_pb2 import Disposition, Parameter
+from atelier_engines.capabilities import IntegerRange, NumberRange
+from atelier_server.errors import InvalidRequestError, Violation
+
+ValueT = TypeVar("ValueT", int, float)
+
+_NO_EFFECT_GUIDANCE = 1.0  # at or below it there is no unconditional pass for a negative prompt to steer
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Decides values one by one; `parameters` is the account of it."""
+
+    parameters: list[Parameter] = field(default_factory=list)
+
+    def given(self, name: str, asked: ValueT | None, default: ValueT) -> ValueT:
+        """The value asked for, else the default; whether it is allowed is for others to say."""
+        if asked is None:
+            self._write(name, default, None, Disposition.DISPOSITION_DEFAULTED, "not given")
+            return default
+        self._write(name, asked, asked, Disposition.DISPOSITION_APPLIED)
+        return asked
+
+    def clamped(self, name: str, asked: float | None, allowed: IntegerRange | NumberRange | None) -> float | None:
+        """The value asked for, brought within the engine's range; None on engines that have no such parameter."""
+        if allowed is None:
+            if asked is not None:
+                self.ignore(name, asked, f"this engine has no {name}")
+            return None
+        if asked is None:
+            return self.given(name, None, allowed.default)
+        used = min(max(asked, allowed.min), allowed.max)
+        if used == asked:
+            return self.given(name, asked, used)
+        why = f"this engine takes {allowed.min:g} to {allowed.max:g}"
+        self._write(name, used, asked, Disposition.DISPOSITION_CLAMPED, why)
+        return used
+
+    def choice(self, name: str, asked: str, known: Sequence[str]) -> str:
+        """The name asked for, else the first known one; whether it is known is for others to say."""
+        if asked:
+            self._write(name, asked, asked, Disposition.DISPOSITION_APPLIED)
+            return asked
+        if not known:
+            return ""
+        self._write(name, known[0], None, Disposition.DISPOSITION_DEFAULTED, "not given")
+        return known[0]
+
+    def seed(self, asked: int | None, drawn: int, *, can: bool) -> int:
+        """The seed asked for, else the drawn one."""
+        if asked is not None and not can:
+            self.ignore("seed", asked, "this engine does not repeat itself")
+            return drawn
+        if asked is None:
+            self._write("seed", drawn, None, Disposition.DISPOSITION_DEFAULTED, "drawn at random")
+            return drawn
+        return self.given("seed", asked, drawn)
+
+    def negative_prompt(self, asked: str, guidance: float | None, *, can: bool) -> str:
+        """The negative prompt, if it has any effect."""
+        if asked and not can:
+            self.ignore("negative_prompt", asked, "this engine takes no negative prompt")
+            return ""
+        if asked and guidance is not None and guidance <= _NO_EFFECT_GUIDANCE:
+            self.ignore("negative_prompt", asked, "it has no effect when guidance is 1 or less")
+            return ""
+        if asked:
+            self._write("negative_prompt", asked, asked, Disposition.DISPOSITION_APPLIED)
+        return asked
+
+    def ignore(self, name: str, asked: str | float, why: str) -> None:
+        """Account for something that is not used."""
+        self._write(name, None, asked, Disposition.DISPOSITION_IGNORED, why)
+
+    def refuse_changes(self, task: str) -> None:
+        """Raise if anything was clamped or ignored.
+
+        Raises:
+            InvalidRequestError: names each of them.
+        """
+        changed = {Disposition.DISPOSITION_CLAMPED, Disposition.DISPOSITION_IGNORED}
+        violations = [
+            Violation(f"{task}.{entry.name}", f"{entry.why} (refused because the request is strict)")
+            for entry in self.parameters
+            if entry.disposition in changed
+        ]
+        if violations:
+            raise InvalidRequestError(violations)
+
+    def _write(
+        self,
+        name: str,
+        used: str | float | None,
+        asked: str | float | None,
+        disposition: Disposition,
+        why: str = "",
+    ) -> None:
+        entry = Parameter(name=name, disposition=disposition, why=why)
+        if used is not None:
+            entry.value.CopyFrom(_value(used))
+        if asked is not None:
+            entry.requested.CopyFrom(_value(asked))
+        self.parameters.append(entry)
+
+
+def _value(value: str | float) -> Value:
+    if isinstance(value, str):
+        return Value(string_value=value)
+    if isinstance(value, int):
+        return Value(number_value=value) if abs(value) < 2**53 else Value(string_value=str(value))  # JSON's exact range
+    return Value(number_value=float(f"{value:.7g}"))  # the contract's floats carry seven digits

@@ -1,0 +1,115 @@
+"""One engine as the service sees it: its state, its load, its expected speed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from atelier.v1.engine_pb2 import EngineState
+from atelier_engines.capabilities import Capabilities
+from atelier_engines.engine import Engine
+from atelier_engines.errors import EngineError
+from atelier_server.config.settings import EngineSettings
+from atelier_server.metrics import ENGINE_UP
+
+_log = logging.getLogger(__name__)
+_SMOOTHING = 0.2  # weight of the newest service time in the moving average
+_RETRY_SECONDS = (1, 2, 5, 15, 60)  # between attempts to start an engine that would not
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """An engine with its name, its settings and its standing."""
+
+    name: str
+    settings: EngineSettings
+    engine: Engine
+    on_change: Callable[[Pool], None] = lambda _: None
+    """Told whenever `state` changes."""
+    state: EngineState = EngineState.ENGINE_STATE_LOADING
+    message: str = "starting"
+    running: int = 0
+    """Generations in hand."""
+    service_seconds: float | None = None
+    """Moving average of the time of one generation; None before the first."""
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the engine can work."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return self.engine.capabilities
+
+    async def keep_up(self, interval_seconds: float) -> None:
+        """Start the engine, again and again if need be, then check it now and then; runs until cancelled."""
+        await self._start()
+        while True:
+            await asyncio.sleep(interval_seconds)
+            await self._check()
+
+    async def stop(self) -> None:
+        """Stop the engine, whatever state it is in."""
+        try:
+            await self.engine.stop()
+        except Exception:
+            _log.exception("engine %s failed to stop", self.name)
+
+    def drain(self) -> None:
+        """Take nothing new."""
+        self._become(EngineState.ENGINE_STATE_DRAINING, "the server is about to stop")
+
+    def record(self, seconds: float) -> None:
+        """Learn from the time of one generation."""
+        before = seconds if self.service_seconds is None else self.service_seconds
+        self.service_seconds = before + _SMOOTHING * (seconds - before)
+
+    def backlog_seconds(self, queued: int) -> float | None:
+        """Expected time until a generation that comes now is taken up; None before the first was measured."""
+        if self.service_seconds is None:
+            return None
+        ahead = queued + self.running
+        free = self.capabilities.concurrency
+        return max(0, ahead - free + 1) * self.service_seconds / free
+
+    async def _start(self) -> None:
+        delays = iter(_RETRY_SECONDS)
+        delay = 0.0
+        while True:
+            try:
+                await self.engine.start()
+            except EngineError as error:
+                self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
+            except Exception:
+                _log.exception("engine %s failed to start", self.name)
+                self._become(EngineState.ENGINE_STATE_UNAVAILABLE, "it failed to start; the server's log has the reason")
+            else:
+                self._become(EngineState.ENGINE_STATE_READY, "")
+                return
+            delay = next(delays, delay)
+            await asyncio.sleep(delay)
+
+    async def _check(self) -> None:
+        try:
+            await self.engine.check()
+        except EngineError as error:
+            self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
+        except Exception:
+            _log.exception("engine %s failed its check", self.name)
+            self._become(EngineState.ENGINE_STATE_UNAVAILABLE, "its check failed; the server's log has the reason")
+        else:
+            self._become(EngineState.ENGINE_STATE_READY, "")
+
+    def _become(self, state: EngineState, message: str) -> None:
+        if self.state == EngineState.ENGINE_STATE_DRAINING or (self.state, self.message) == (state, message):
+            return
+        self.state, self.message = state, message
+        up = state == EngineState.ENGINE_STATE_READY
+        ENGINE_UP.labels(self.name).set(up)
+        if up:
+            self.ready.set()
+        else:
+            self.ready.clear()
+        _log.info("engine %s is %s%s", self.name, EngineState.Name(state), f": {message}" if message else "")
+        self.on_change(self)
