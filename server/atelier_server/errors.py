@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from atelier.v1.generation_pb2 import Failure
+from atelier.v1.generation_pb2 import Failure, Generation, State
 from atelier_engines.errors import EngineError
 
 CODES: Mapping[str, StatusCode] = {
@@ -155,12 +155,13 @@ class DataLossError(ServiceError):
 class GenerationFailedError(ServiceError):
     """The generation that a call waited for did not succeed."""
 
-    def __init__(self, generation_id: str, failure: Failure) -> None:
-        """Pass on why."""
-        super().__init__(failure.message)
-        self.reason = failure.reason
-        self.retry_after_seconds = 1.0 if failure.retryable else None
-        self.metadata = {"generation_id": generation_id}
+    def __init__(self, generation: Generation) -> None:
+        """Pass on why it FAILED, or that it was CANCELLED."""
+        cancelled = generation.state == State.STATE_CANCELLED
+        super().__init__("the generation was cancelled" if cancelled else generation.failure.message)
+        self.reason = "CANCELLED" if cancelled else generation.failure.reason
+        self.retry_after_seconds = 1.0 if generation.failure.retryable else None
+        self.metadata = {"generation_id": generation.id}
 
 
 def failure_of(error: Exception) -> Failure:

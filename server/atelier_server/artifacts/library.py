@@ -94,6 +94,10 @@ class Library:
         """
         return self._blobs.read_stream(artifact.id, offset)
 
+    async def discard(self, artifact_id: str) -> None:
+        """Delete an output whose generation did not succeed."""
+        await self._blobs.delete(artifact_id)
+
     async def delete_orphans(self) -> None:
         """Delete the blobs of attempts and uploads that never ended. Only while nothing runs."""
         for artifact_id in await self._store.unknown_artifacts(await self._blobs.ids()):

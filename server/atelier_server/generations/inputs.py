@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
@@ -16,16 +15,6 @@ from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 _SNIFFED = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """The pictures of one request."""
-
-    pictures: Mapping[str, Pixels]
-    """Decoded, by the path of their field in the task: init_image, mask, controls[0]."""
-    artifact_ids: tuple[str, ...]
-    """The artifacts among their sources."""
-
-
 class InputLoader:
     """Gets at the pictures that requests name."""
 
@@ -34,14 +23,14 @@ class InputLoader:
         self._library = library
         self._max_pixels = max_pixels
 
-    async def load(self, request: GenerateRequest, caller: str) -> Inputs:
-        """Fetch and decode every picture the task names.
+    async def load(self, request: GenerateRequest, caller: str) -> Mapping[str, Pixels]:
+        """Every picture that the task names, decoded, by the path of its field: init_image, mask, controls[0].
 
         Raises:
             InvalidRequestError: a source can't be used, or is no picture.
             NotFoundError: an artifact is unknown.
         """
-        pictures, artifact_ids = {}, []
+        pictures = {}
         for path, source in _sources(request):
             data = await self._bytes(request, path, source, caller)
             try:
@@ -50,9 +39,7 @@ class InputLoader:
                 )
             except UndecodableError as error:
                 raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
-            if source.WhichOneof("source") == "artifact_id":
-                artifact_ids.append(source.artifact_id)
-        return Inputs(pictures=pictures, artifact_ids=tuple(artifact_ids))
+        return pictures
 
     async def keep_attachments(self, request: GenerateRequest, caller: str) -> None:
         """Turn the attachments into artifacts, in place, so that the request can be kept."""
@@ -84,6 +71,11 @@ class InputLoader:
                 raise InvalidRequestError([Violation(f"image.{path}.uri", why)])
             case None:
                 raise InvalidRequestError([Violation(f"image.{path}", "say where the picture comes from")])
+
+
+def artifact_ids(request: GenerateRequest) -> tuple[str, ...]:
+    """The artifacts that the task names."""
+    return tuple(source.artifact_id for _, source in _sources(request) if source.artifact_id)
 
 
 def _sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:

@@ -1,0 +1,293 @@
+"""The service's one door to generations: submit, follow, cancel, plan."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from atelier.v1.generation_pb2 import CancelOutcome, Failure, Generation, State
+from atelier.v1.generation_service_pb2 import (
+    CancelGenerationResponse,
+    GenerateRequest,
+    ListGenerationsRequest,
+    ListGenerationsResponse,
+    PlanGenerationResponse,
+    Respond,
+)
+from atelier.v1.task_pb2 import ImageTask
+from atelier_engines.media import Pixels
+from atelier_server.errors import (
+    ConflictError,
+    DrainingError,
+    InfeasibleDeadlineError,
+    NotFoundError,
+    QueueFullError,
+    ServiceError,
+    failure_of,
+)
+from atelier_server.generations import receipt
+from atelier_server.generations import pages
+from atelier_server.generations.inputs import InputLoader, artifact_ids
+from atelier_server.generations.resolve import resolve
+from atelier_server.generations.router import Route, Router
+from atelier_server.identity import new_id, new_seed
+from atelier_server.metrics import GENERATIONS
+from atelier_server.store import contract
+from atelier_server.store.contract import Cancelling, Event, Query, Store, Submission
+
+
+@dataclass(slots=True, eq=False)
+class Generations:
+    """Accepts tasks and tells what becomes of them."""
+
+    store: Store
+    inputs: InputLoader
+    router: Router
+    draining: bool = False
+    """While set, nothing new is accepted."""
+    _owners: Counter[str] = field(default_factory=Counter)
+    _hangups: set[asyncio.Task[Cancelling]] = field(default_factory=set)
+
+    async def submit(self, request: GenerateRequest, caller: str, *, seconds_left: float | None) -> Generation:
+        """Accept the request, or find what the same request made before. Takes the request over.
+
+        `seconds_left` is the time until nobody waits for the answer any more; None is for ever.
+
+        Raises:
+            ServiceError: it is refused, nothing was kept, and the error says why.
+        """
+        digest = _digest(request)
+        if request.request_id:
+            before = await self._recall(request.request_id, caller, digest)
+            if before is not None:
+                return before
+        self._refuse_when_draining()
+        route, seed = await self._prepare(request, caller)
+        seconds_left = _sooner(seconds_left, request)
+        await self._require_feasible(route, seconds_left)
+        await self.inputs.keep_attachments(request, caller)
+        submission = _submission(request, caller, route, digest, seed)
+        try:
+            return (await self.store.submit(submission)).generation
+        except contract.QueueFullError as error:
+            raise QueueFullError(str(error)) from error
+        except contract.RequestConflictError as error:
+            raise ConflictError(str(error)) from error
+
+    async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
+        """What `submit` would do with the request.
+
+        Raises:
+            ServiceError: it would be refused for what it is; an obstacle of the moment is part of the answer.
+        """
+        route, _ = await self._prepare(request, caller)
+        pool = route.pool
+        plan = PlanGenerationResponse(
+            engine=pool.name,
+            parameters=route.resolved.parameters,
+            cost=receipt.cost_of(pool, route.resolved.task),
+        )
+        wait = pool.backlog_seconds(await self.store.queued(pool.name))
+        if wait is not None and pool.service_seconds is not None:
+            plan.expected_wait.FromMicroseconds(int(wait * 1e6))
+            plan.expected_duration.FromMicroseconds(int(pool.service_seconds * 1e6))
+        obstacle = await self._obstacle(route, request)
+        if obstacle is None:
+            plan.fits = True
+        else:
+            plan.obstacle.CopyFrom(obstacle)
+        return plan
+
+    async def _obstacle(self, route: Route, request: GenerateRequest) -> Failure | None:
+        try:
+            self._refuse_when_draining()
+            await self._require_feasible(route, _sooner(None, request))
+            queued = await self.store.queued(route.pool.name)
+            if queued >= route.pool.settings.queue_limit:
+                msg = f"{queued} generations wait for engine {route.pool.name!r} already"
+                raise QueueFullError(msg)
+        except ServiceError as error:
+            return failure_of(error)
+        return None
+
+    async def result(self, generation_id: str, request: GenerateRequest, caller: str) -> Generation:
+        """Wait for the end of a generation that this call submitted.
+
+        When the last such call hangs up, the generation is cancelled, unless it was to run on its own.
+        """
+        async with self._owned(generation_id, request, caller):
+            return await self.store.ended(caller, generation_id)
+
+    async def progress(
+        self, generation_id: str, request: GenerateRequest, caller: str, after: int
+    ) -> AsyncGenerator[Event]:
+        """Follow a generation that this call submitted; hanging up is as for `result`."""
+        async with self._owned(generation_id, request, caller), aclosing(
+            self.follow(generation_id, caller, after)
+        ) as events:
+            async for event in events:
+                yield event
+
+    async def follow(self, generation_id: str, caller: str, after: int) -> AsyncGenerator[Event]:
+        """Every event after that number, as it happens, to the end.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+        await self.get(generation_id, caller)
+        try:
+            async with aclosing(self.store.watch(generation_id, after)) as events:
+                async for event in events:
+                    yield event
+        except contract.UnknownRecordError as error:
+            raise NotFoundError(str(error)) from error
+
+    async def get(self, generation_id: str, caller: str) -> Generation:
+        """The generation as it stands.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+        try:
+            return await self.store.get(caller, generation_id)
+        except contract.UnknownRecordError as error:
+            raise NotFoundError(str(error)) from error
+
+    async def list(self, request: ListGenerationsRequest, caller: str) -> ListGenerationsResponse:
+        """One page of the caller's generations, newest first.
+
+        Raises:
+            InvalidRequestError: the page token is not one of ours, or belongs to another query.
+        """
+        size = pages.size(request)
+        query = Query(
+            caller=caller,
+            limit=size + 1,
+            before=pages.before(request),
+            engine=request.engine,
+            states=tuple(request.states),
+        )
+        found = await self.store.list(query)
+        token = pages.token(request, found[size - 1].id) if len(found) > size else ""
+        return ListGenerationsResponse(generations=found[:size], next_page_token=token)
+
+    async def cancel(self, generation_id: str, caller: str) -> CancelGenerationResponse:
+        """Stop the generation; answers when it has ended.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+        try:
+            found = await self.store.cancel(caller, generation_id)
+            generation = await self.store.ended(caller, generation_id)
+        except contract.UnknownRecordError as error:
+            raise NotFoundError(str(error)) from error
+        outcome = generation.cancel_outcome
+        if found is Cancelling.NEVER_STARTED:
+            GENERATIONS.labels(generation.engine, "cancelled").inc()
+        if found is Cancelling.TOO_LATE or generation.state != State.STATE_CANCELLED:
+            outcome = CancelOutcome.CANCEL_OUTCOME_TOO_LATE
+        return CancelGenerationResponse(
+            outcome=outcome, stopped_at_step=generation.stopped_at_step, generation=generation
+        )
+
+    async def _recall(self, request_id: str, caller: str, digest: bytes) -> Generation | None:
+        try:
+            return await self.store.recall(caller, request_id, digest)
+        except contract.RequestConflictError as error:
+            raise ConflictError(str(error)) from error
+
+    async def _prepare(self, request: GenerateRequest, caller: str) -> tuple[Route, int]:
+        pictures: Mapping[str, Pixels] = await self.inputs.load(request, caller)
+        seed = new_seed()
+        return self.router.choose(
+            request.engine, lambda can: resolve(request, can, pictures, drawn_seed=seed)
+        ), seed
+
+    async def _require_feasible(self, route: Route, seconds_left: float | None) -> None:
+        pool = route.pool
+        if seconds_left is None or pool.service_seconds is None:
+            return
+        wait = pool.backlog_seconds(await self.store.queued(pool.name)) or 0.0
+        needed = wait + pool.service_seconds
+        if needed > seconds_left:
+            msg = (
+                f"engine {pool.name!r} would need about {needed:.1f} s, {wait:.1f} s of them in its queue; "
+                f"{seconds_left:.1f} s are left: allow more time"
+            )
+            raise InfeasibleDeadlineError(msg)
+
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            msg = "the server is about to stop; try again, another one may answer"
+            raise DrainingError(msg)
+
+    @asynccontextmanager
+    async def _owned(self, generation_id: str, request: GenerateRequest, caller: str) -> AsyncGenerator[None]:
+        """Cancel the generation if the last call that submitted it hangs up before its end."""
+        if request.respond == Respond.RESPOND_ON_ACCEPTANCE:
+            yield
+            return
+        self._owners[generation_id] += 1
+        left = True
+        try:
+            yield
+            left = False
+        finally:
+            self._owners[generation_id] -= 1
+            if not self._owners[generation_id]:
+                del self._owners[generation_id]
+                if left and not self.draining:
+                    await self._hang_up(generation_id, caller)
+
+    async def _hang_up(self, generation_id: str, caller: str) -> None:
+        """Cancel on behalf of a caller who is gone, even if this very task is cancelled again meanwhile."""
+        task = asyncio.create_task(self.store.cancel(caller, generation_id))
+        self._hangups.add(task)
+        task.add_done_callback(self._hangups.discard)
+        await asyncio.shield(task)
+
+
+def _digest(request: GenerateRequest) -> bytes:
+    """Equal for requests that make the same: how to deliver it is left out."""
+    task = GenerateRequest()
+    task.CopyFrom(request)
+    for delivery in ("request_id", "respond", "inline_outputs"):
+        task.ClearField(delivery)
+    return hashlib.sha256(task.SerializeToString(deterministic=True)).digest()
+
+
+def _sooner(seconds_left: float | None, request: GenerateRequest) -> float | None:
+    if not request.HasField("timeout"):
+        return seconds_left
+    timeout = request.timeout.ToMicroseconds() / 1e6
+    return timeout if seconds_left is None else min(timeout, seconds_left)
+
+
+def _submission(request: GenerateRequest, caller: str, route: Route, digest: bytes, seed: int) -> Submission:
+    generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=route.pool.name)
+    generation.request_id = request.request_id or generation.id
+    generation.create_time.GetCurrentTime()
+    generation.receipt.parameters.extend(route.resolved.parameters)
+    generation.receipt.reproducibility = receipt.REPRODUCIBILITIES[route.pool.capabilities.reproducibility]
+    task = request.image if request.WhichOneof("task") == "image" else request.audio
+    if isinstance(task, ImageTask):
+        generation.image.CopyFrom(task)
+    else:
+        generation.audio.CopyFrom(task)
+    if not task.HasField("seed"):
+        task.seed = seed
+    return Submission(
+        generation=generation,
+        request=request,
+        caller=caller,
+        digest=digest,
+        queue_limit=route.pool.settings.queue_limit,
+        deadline=time.time() + request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else None,
+        inputs=artifact_ids(request),
+    )

@@ -1,0 +1,249 @@
+"""Works on claimed generations: has the engine do the task, logs what happens, records how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atelier.v1.artifact_pb2 import ImageSize
+from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Failure, Generation, Output, Preview, State
+from atelier_engines import event as engine_event
+from atelier_engines.capabilities import CancelSupport
+from atelier_engines.errors import EngineError
+from atelier_server.artifacts.encode import encode
+from atelier_server.artifacts.library import Library
+from atelier_server.errors import CODES, failure_of
+from atelier_server.generations import receipt
+from atelier_server.generations.inputs import InputLoader
+from atelier_server.generations.pool import Pool
+from atelier_server.generations.resolve import Resolved, resolve
+from atelier_server.generations.router import Router
+from atelier_server.generations.stopwatch import Stopwatch
+from atelier_server.logs import bound
+from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, IN_FLIGHT, QUEUE_SECONDS
+from atelier_server.store.contract import Claim, ClaimLostError, Event, Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """One attempt at a generation, as far as it has come."""
+
+    claim: Claim
+    generation: Generation
+    started: Timestamp = field(default_factory=Timestamp)
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    step: int = 0
+    steps: int = 0
+
+    def snapshot(self) -> Event:
+        """An event that says where the work stands."""
+        progress = self.step / self.steps if self.steps else 0.0
+        return Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
+
+
+class Worker:
+    """Takes one generation after the other from an engine's queue."""
+
+    def __init__(self, pool: Pool, store: Store, library: Library, inputs: InputLoader, router: Router) -> None:  # noqa: PLR0913, PLR0917 (wired once, in app.py)
+        """Work for `pool`."""
+        self._pool = pool
+        self._store = store
+        self._library = library
+        self._inputs = inputs
+        self._router = router
+
+    async def work(self) -> None:
+        """Work until cancelled; what is in hand then is given back to the queue."""
+        while True:
+            await self._pool.ready.wait()
+            claim = await self._store.claim(self._pool.name)
+            with bound(generation=claim.generation.id, attempt=claim.attempt):
+                await self._take_on(claim)
+
+    async def _take_on(self, claim: Claim) -> None:
+        self._pool.running += 1
+        IN_FLIGHT.labels(self._pool.name).inc()
+        try:
+            await self._supervise(_Work(claim, _copy(claim.generation)))
+        except ClaimLostError:
+            _log.warning("the claim was lost; what was made is thrown away")
+        except asyncio.CancelledError:
+            await self._store.release(claim)
+            raise
+        finally:
+            self._pool.running -= 1
+            IN_FLIGHT.labels(self._pool.name).dec()
+
+    async def _supervise(self, work: _Work) -> None:
+        """Perform, until done, told to cancel, or out of time; then record the end."""
+        claim = work.claim
+        work.started.GetCurrentTime()
+        _log.info("taken up")
+        performing = asyncio.create_task(self._perform(work))
+        cancelling = asyncio.create_task(self._store.cancelled(claim))
+        left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
+        try:
+            await asyncio.wait([performing, cancelling], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            performing.cancel()  # no effect when it is done
+            cancelling.cancel()
+            await asyncio.wait([performing, cancelling])
+        if not performing.cancelled():
+            await self._conclude(work, performing.exception())
+        elif cancelling.cancelled():
+            await self._conclude(work, TimeoutError())
+        else:
+            await self._cancelled(work)
+
+    async def _perform(self, work: _Work) -> None:
+        """Have the engine do the task, and keep what it makes."""
+        claim = work.claim
+        work.clock.enter("prepare")
+        resolved = await self._resolved(claim)
+        work.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self._pool, resolved.task))
+        async with aclosing(self._pool.engine.run(resolved.task)) as events:
+            async for event in events:
+                match event:
+                    case engine_event.Stage():
+                        work.clock.enter(event.name)
+                        await self._store.log(claim, work.snapshot())
+                    case engine_event.Step():
+                        await self._log_step(work, event)
+                    case engine_event.Output():
+                        await self._keep(work, event)
+                    case _:
+                        assert_never(event)
+        cost = receipt.cost_of(self._pool, resolved.task)
+        if cost is not None:
+            work.generation.receipt.cost.CopyFrom(cost)
+
+    async def _resolved(self, claim: Claim) -> Resolved:
+        pictures = await self._inputs.load(claim.request, claim.caller)
+        return resolve(claim.request, self._pool.capabilities, pictures, drawn_seed=0)
+
+    async def _log_step(self, work: _Work, step: engine_event.Step) -> None:
+        work.step, work.steps = step.index, step.total
+        event = work.snapshot()
+        if step.preview is not None:
+            size = ImageSize(width=step.preview.width, height=step.preview.height)
+            event.preview.CopyFrom(Preview(media_type=step.preview.media_type, data=step.preview.data, size=size))
+        await self._store.log(work.claim, event)
+
+    async def _keep(self, work: _Work, output: engine_event.Output) -> None:
+        before = work.clock.stage
+        work.clock.enter("encode")
+        encoded = await asyncio.to_thread(encode, output.media, work.claim.request)
+        artifact_id = f"{work.generation.id}-{work.claim.attempt}-{len(work.generation.outputs)}"
+        artifact = await self._library.write_output(artifact_id, encoded)
+        work.generation.outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
+        work.clock.enter(before)
+
+    async def _conclude(self, work: _Work, error: BaseException | None) -> None:
+        """Record success or failure, or hand over to another engine."""
+        generation = work.generation
+        generation.receipt.timings.extend(work.clock.timings(self._pool.name))
+        if error is None:
+            generation.state = State.STATE_SUCCEEDED
+            self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
+            await self._store.finish(work.claim, generation)
+            self._measure(work)
+            return
+        failure = _failure(error)
+        self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
+        if await self._handed_over(work, error):
+            return
+        generation.state = State.STATE_FAILED
+        generation.failure.CopyFrom(failure)
+        await self._finish_empty(work)
+        _log.warning("failed: %s (%s)", failure.message, failure.reason)
+
+    async def _handed_over(self, work: _Work, error: BaseException) -> bool:
+        """Put the generation into another engine's queue, if that can do no harm and there is one."""
+        if not isinstance(error, EngineError) or not error.repeatable:
+            return False
+        tried = {attempt.engine for attempt in work.generation.receipt.attempts}
+        pictures = await self._inputs.load(work.claim.request, work.claim.caller)
+        routes = self._router.fallbacks(
+            self._pool, tried, lambda can: resolve(work.claim.request, can, pictures, drawn_seed=0)
+        )
+        route = next(routes, None)
+        if route is None:
+            return False
+        generation = work.generation
+        generation.engine = route.pool.name
+        del generation.outputs[:]
+        del generation.receipt.timings[:]
+        del generation.receipt.parameters[:]
+        generation.receipt.parameters.extend(route.resolved.parameters)
+        _log.warning("engine %s failed (%s); %s takes over", self._pool.name, error.reason.value, generation.engine)
+        await self._store.hand_over(work.claim, generation)
+        return True
+
+    async def _cancelled(self, work: _Work) -> None:
+        generation = work.generation
+        generation.receipt.timings.extend(work.clock.timings(self._pool.name))
+        remote = self._pool.capabilities.cancel is not CancelSupport.STEP
+        generation.state = State.STATE_CANCELLED
+        generation.cancel_outcome = (
+            CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL if remote else CancelOutcome.CANCEL_OUTCOME_STOPPED
+        )
+        generation.stopped_at_step = work.step
+        self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
+        await self._finish_empty(work)
+        _log.info("cancelled at step %d", work.step)
+
+    async def _finish_empty(self, work: _Work) -> None:
+        """Finish without outputs; blobs that were written already are deleted."""
+        written = [output.artifact.id for output in work.generation.outputs]
+        del work.generation.outputs[:]
+        await self._store.finish(work.claim, work.generation)
+        for artifact_id in written:
+            await self._library.discard(artifact_id)
+        self._measure(work)
+
+    def _attempt(self, work: _Work, outcome: AttemptOutcome, failure: Failure | None = None) -> None:
+        receipt.add_attempt(work.generation, work.claim.attempt, work.started, outcome, failure)
+
+    def _measure(self, work: _Work) -> None:
+        generation = work.generation
+        engine = self._pool.name
+        GENERATIONS.labels(engine, State.Name(generation.state).removeprefix("STATE_").lower()).inc()
+        QUEUE_SECONDS.labels(engine).observe(_between(generation.create_time, generation.start_time))
+        if generation.state == State.STATE_SUCCEEDED:
+            GENERATION_SECONDS.labels(engine).observe(_between(generation.create_time, generation.end_time))
+            self._pool.record(_between(work.started, generation.end_time))
+            _log.info("succeeded")
+
+
+def _copy(generation: Generation) -> Generation:
+    copy = Generation()
+    copy.CopyFrom(generation)
+    return copy
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, TimeoutError):
+        return Failure(
+            reason="DEADLINE_EXCEEDED",
+            code=CODES["DEADLINE_EXCEEDED"].value[0],
+            message="its time ran out while the engine worked on it",
+            retryable=True,
+        )
+    if not isinstance(error, Exception):
+        raise error  # the interpreter is going down
+    failure = failure_of(error)
+    if failure.reason == "INTERNAL":
+        _log.error("the server failed", exc_info=error)
+    return failure
+
+
+def _between(start: Timestamp, end: Timestamp) -> float:
+    return max(0.0, (end.ToMicroseconds() - start.ToMicroseconds()) / 1e6)

@@ -1,0 +1,124 @@
+"""What engines can do, in the words of the contract."""
+
+from __future__ import annotations
+
+from google.protobuf.struct_pb2 import Struct
+
+from atelier.v1 import engine_pb2 as pb
+from atelier.v1 import task_pb2
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    AudioFeature,
+    CancelSupport,
+    ImageCapabilities,
+    ImageFeature,
+    IntegerRange,
+    Model,
+    NumberRange,
+    PriceUnit,
+)
+from atelier_server.generations.pool import Pool
+from atelier_server.generations.receipt import REPRODUCIBILITIES
+
+_IMAGE_FORMATS = (task_pb2.IMAGE_FORMAT_PNG, task_pb2.IMAGE_FORMAT_WEBP, task_pb2.IMAGE_FORMAT_JPEG)
+_AUDIO_FORMATS = (task_pb2.AUDIO_FORMAT_WAV, task_pb2.AUDIO_FORMAT_FLAC, task_pb2.AUDIO_FORMAT_OGG)
+_CANCEL = {
+    CancelSupport.STEP: pb.CANCEL_SUPPORT_STEP,
+    CancelSupport.REMOTE: pb.CANCEL_SUPPORT_REMOTE,
+    CancelSupport.NONE: pb.CANCEL_SUPPORT_NONE,
+}
+_PRICE_UNITS = {
+    PriceUnit.IMAGE: pb.PRICE_UNIT_IMAGE,
+    PriceUnit.MEGAPIXEL: pb.PRICE_UNIT_MEGAPIXEL,
+    PriceUnit.SECOND: pb.PRICE_UNIT_SECOND,
+}
+
+
+def engine_message(pool: Pool, queued: int) -> pb.Engine:
+    """Everything about one engine; `queued` generations wait for it."""
+    can = pool.capabilities
+    message = pb.Engine(
+        name=pool.name,
+        type=pool.settings.type,
+        description=can.description,
+        state=pool.state,
+        state_message=pool.message,
+        image=None if can.image is None else _image(can.image),
+        audio=None if can.audio is None else _audio(can.audio),
+        cancel_support=_CANCEL[can.cancel],
+        reproducibility=REPRODUCIBILITIES[can.reproducibility],
+        load=_load(pool, queued),
+        fallbacks=pool.settings.fallbacks,
+    )
+    schema = Struct()
+    schema.update(can.options_schema)
+    message.options_schema.CopyFrom(schema)
+    if can.price is not None:
+        price = pb.Price(currency=can.price.currency, amount=can.price.amount, unit=_PRICE_UNITS[can.price.unit])
+        message.price.CopyFrom(price)
+    return message
+
+
+def _image(can: ImageCapabilities) -> pb.ImageCapabilities:
+    return pb.ImageCapabilities(
+        features=sorted(_IMAGE_FEATURES[feature] for feature in can.features),
+        width=_integers(can.width),
+        height=_integers(can.height),
+        max_pixels=can.max_pixels,
+        steps=_integers(can.steps),
+        guidance=_numbers(can.guidance),
+        max_count=can.max_count,
+        max_prompt_length=can.max_prompt_length,
+        schedulers=can.schedulers,
+        control_types=[task_pb2.ControlType.Value(f"CONTROL_TYPE_{kind.name}") for kind in can.control_types],
+        max_controls=can.max_controls,
+        models=map(_model, can.models),
+        loras=can.loras,
+        max_loras=can.max_loras,
+        formats=_IMAGE_FORMATS,
+    )
+
+
+def _audio(can: AudioCapabilities) -> pb.AudioCapabilities:
+    return pb.AudioCapabilities(
+        features=sorted(_AUDIO_FEATURES[feature] for feature in can.features),
+        duration_seconds=_numbers(can.duration_seconds),
+        steps=_integers(can.steps),
+        guidance=_numbers(can.guidance),
+        sample_rates=can.sample_rates,
+        channels=can.channels,
+        max_candidates=can.max_candidates,
+        max_prompt_length=can.max_prompt_length,
+        models=map(_model, can.models),
+        formats=_AUDIO_FORMATS,
+    )
+
+
+def _load(pool: Pool, queued: int) -> pb.Load:
+    load = pb.Load(queued=queued, running=pool.running, concurrency=pool.capabilities.concurrency)
+    backlog = pool.backlog_seconds(queued)
+    if backlog is not None and pool.service_seconds is not None:
+        load.backlog.FromMicroseconds(int(backlog * 1e6))
+        load.service_time.FromMicroseconds(int(pool.service_seconds * 1e6))
+    return load
+
+
+def _model(model: Model) -> pb.Model:
+    return pb.Model(name=model.name, family=model.family, digest=model.digest)
+
+
+def _integers(allowed: IntegerRange | None) -> pb.IntegerRange | None:
+    if allowed is None:
+        return None
+    return pb.IntegerRange(
+        min=allowed.min, max=allowed.max, default=allowed.default, multiple_of=allowed.multiple_of
+    )
+
+
+def _numbers(allowed: NumberRange | None) -> pb.NumberRange | None:
+    return None if allowed is None else pb.NumberRange(min=allowed.min, max=allowed.max, default=allowed.default)
+
+
+# The two enums have the same names on both sides; a name that is missing on one fails here, at import.
+_IMAGE_FEATURES = {feature: pb.ImageFeature.Value(f"IMAGE_FEATURE_{feature.name}") for feature in ImageFeature}
+_AUDIO_FEATURES = {feature: pb.AudioFeature.Value(f"AUDIO_FEATURE_{feature.name}") for feature in AudioFeature}

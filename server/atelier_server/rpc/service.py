@@ -1,0 +1,183 @@
+"""GenerationService: one short method a call. Errors are raised; `guard` turns them into statuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1 import generation_service_pb2_grpc
+from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.artifacts.library import Library
+from atelier_server.config.settings import LimitSettings
+from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
+from atelier_server.generations.generations import Generations
+from atelier_server.rpc import uploads
+from atelier_server.rpc.capabilities import engine_message
+from atelier_server.rpc.guard import Context
+from atelier_server.rpc.validation import validate
+from atelier_server.version import VERSION
+
+_ANONYMOUS = "anonymous"  # everybody, until callers have keys
+_ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
+    """See proto/atelier/v1/generation_service.proto for what each call promises."""
+
+    generations: Generations
+    library: Library
+    limits: LimitSettings
+    started: float = field(default_factory=time.monotonic)
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: N802
+        """Run a task to its end, or answer once it is accepted."""
+        inline, respond = request.inline_outputs, request.respond
+        generation = await self._submit(request, context)
+        if respond != pb.RESPOND_ON_ACCEPTANCE:
+            generation = await self.generations.result(generation.id, request, _ANONYMOUS)
+            _require_success(generation)
+        if inline:
+            await self._inline(generation)
+        return pb.GenerateResponse(generation=generation)
+
+    async def StreamProgress(  # noqa: N802
+        self, request: pb.StreamProgressRequest, context: Context
+    ) -> AsyncGenerator[pb.StreamProgressResponse]:
+        """Start a task or attach to one, and follow it."""
+        inline = request.inline_outputs or request.generate.inline_outputs
+        async with aclosing(await self._events(request, context)) as events:
+            async for event in events:
+                if inline and event.HasField("generation"):
+                    last = pb.StreamProgressResponse()
+                    last.CopyFrom(event)
+                    await self._inline(last.generation)
+                    yield last
+                else:
+                    yield event
+
+    async def GetCapabilities(  # noqa: N802
+        self, request: pb.GetCapabilitiesRequest, _: Context
+    ) -> pb.GetCapabilitiesResponse:
+        """List the engines."""
+        validate(request)
+        router = self.generations.router
+        pools = [router.named(request.engine)] if request.engine else list(router.pools.values())
+        queued = [await self.generations.store.queued(pool.name) for pool in pools]
+        return pb.GetCapabilitiesResponse(
+            engines=[engine_message(pool, count) for pool, count in zip(pools, queued, strict=True)],
+            default_engine=router.default,
+            version=VERSION,
+            inline_limit=self.limits.inline_bytes,
+            upload_limit=self.limits.upload_bytes,
+        )
+
+    async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:  # noqa: N802
+        """Say who can work."""
+        serving = not self.generations.draining
+        response = pb.HealthResponse(
+            status=pb.SERVING_STATUS_SERVING if serving else pb.SERVING_STATUS_NOT_SERVING,
+            engines=[
+                pb.EngineHealth(engine=pool.name, state=pool.state, message=pool.message)
+                for pool in self.generations.router.pools.values()
+            ],
+            version=VERSION,
+        )
+        response.uptime.FromMicroseconds(int((time.monotonic() - self.started) * 1e6))
+        return response
+
+    async def PlanGeneration(  # noqa: N802
+        self, request: pb.PlanGenerationRequest, _: Context
+    ) -> pb.PlanGenerationResponse:
+        """Say what a request would do."""
+        if not request.HasField("generate"):
+            validate(request)
+        _validate_generate(request.generate, "generate.")
+        return await self.generations.plan(request.generate, _ANONYMOUS)
+
+    async def GetGeneration(  # noqa: N802
+        self, request: pb.GetGenerationRequest, _: Context
+    ) -> pb.GetGenerationResponse:
+        """Return one generation."""
+        validate(request)
+        generation = await self.generations.get(request.generation_id, _ANONYMOUS)
+        if request.inline_outputs:
+            await self._inline(generation)
+        return pb.GetGenerationResponse(generation=generation)
+
+    async def ListGenerations(  # noqa: N802
+        self, request: pb.ListGenerationsRequest, _: Context
+    ) -> pb.ListGenerationsResponse:
+        """Return one page of generations."""
+        validate(request)
+        return await self.generations.list(request, _ANONYMOUS)
+
+    async def CancelGeneration(  # noqa: N802
+        self, request: pb.CancelGenerationRequest, _: Context
+    ) -> pb.CancelGenerationResponse:
+        """Stop a generation."""
+        validate(request)
+        return await self.generations.cancel(request.generation_id, _ANONYMOUS)
+
+    async def UploadArtifact(  # noqa: N802
+        self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context
+    ) -> pb.UploadArtifactResponse:
+        """Store a blob."""
+        header = await uploads.header_of(requests)
+        artifact = await self.library.upload(header, uploads.chunks_of(requests), _ANONYMOUS)
+        return pb.UploadArtifactResponse(artifact=artifact)
+
+    async def DownloadArtifact(  # noqa: N802
+        self, request: pb.DownloadArtifactRequest, _: Context
+    ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
+        """Return a blob from an offset on."""
+        validate(request)
+        artifact = await self.library.find(request.artifact_id, _ANONYMOUS)
+        if request.offset > artifact.size:
+            raise InvalidRequestError([Violation("offset", f"must be at most {artifact.size}, not {request.offset}")])
+        yield pb.DownloadArtifactResponse(artifact=artifact)
+        async with aclosing(self.library.chunks(artifact, request.offset)) as chunks:
+            async for chunk in chunks:
+                yield pb.DownloadArtifactResponse(chunk=chunk)
+
+    async def _submit(self, request: pb.GenerateRequest, context: Context, prefix: str = "") -> Generation:
+        _validate_generate(request, prefix)
+        seconds_left = None if request.respond == pb.RESPOND_ON_ACCEPTANCE else context.time_remaining()
+        return await self.generations.submit(request, _ANONYMOUS, seconds_left=seconds_left)
+
+    async def _events(
+        self, request: pb.StreamProgressRequest, context: Context
+    ) -> AsyncGenerator[pb.StreamProgressResponse]:
+        if request.WhichOneof("target") == "generate":
+            generation = await self._submit(request.generate, context, "generate.")
+            return self.generations.progress(
+                generation.id, request.generate, _ANONYMOUS, request.after_sequence
+            )
+        validate(request)
+        return self.generations.follow(request.generation_id, _ANONYMOUS, request.after_sequence)
+
+    async def _inline(self, generation: Generation) -> None:
+        for output in generation.outputs:
+            if output.artifact.size <= self.limits.inline_bytes:
+                output.data = await self.library.read_output(output.artifact)
+
+
+def _validate_generate(request: pb.GenerateRequest, prefix: str) -> None:
+    """Validate all but the attachments, whose bytes would be copied."""
+    attachments = dict(request.attachments)
+    request.ClearField("attachments")
+    try:
+        validate(request)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(
+            [Violation(f"{prefix}{wrong.field}", wrong.message) for wrong in error.violations]
+        ) from error
+    request.attachments.update(attachments)
+
+
+def _require_success(generation: Generation) -> None:
+    if generation.state in _ENDED_BADLY:
+        raise GenerationFailedError(generation)
