@@ -1,0 +1,66 @@
+"""How connections to a server are made: limits, keepalive, retries.
+
+The service config retries a call that was refused as UNAVAILABLE before it was answered. Every
+method here may be repeated: those that start work carry a request id, and the server runs the
+same id once. Calls that stream are not in it, because they go on from where they broke off
+(`atelier_client.resume`).
+
+Source: the two transfer options and the chunk size were measured over loopback; 512 KiB chunks with
+both set move 1.7 GB/s against 0.7 GB/s with gRPC's defaults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+_SERVICE = "atelier.v1.GenerationService"
+_REPEATABLE = (
+    "Generate",
+    "GetCapabilities",
+    "Health",
+    "PlanGeneration",
+    "GetGeneration",
+    "ListGenerations",
+    "CancelGeneration",
+)
+_MAX_RECEIVE_BYTES = 16 * 2**20
+_MAX_FRAME_BYTES = 16_777_215  # the most that HTTP/2 allows, RFC 9113 section 4.2
+_KEEPALIVE_MS = 60_000
+_KEEPALIVE_TIMEOUT_MS = 20_000
+_RECONNECT_MS = (100, 3_000)
+
+
+def service_config() -> str:
+    """The retry policy, as gRPC wants it: JSON."""
+    return json.dumps(
+        {
+            "methodConfig": [
+                {
+                    "name": [{"service": _SERVICE, "method": method} for method in _REPEATABLE],
+                    "retryPolicy": {
+                        "maxAttempts": 5,
+                        "initialBackoff": "0.1s",
+                        "maxBackoff": "2s",
+                        "backoffMultiplier": 2,
+                        "retryableStatusCodes": ["UNAVAILABLE"],
+                    },
+                }
+            ]
+        }
+    )
+
+
+def channel_options() -> Sequence[tuple[str, int | str]]:
+    """Options for a channel to an Atelier server."""
+    return (
+        ("grpc.service_config", service_config()),
+        ("grpc.enable_retries", 1),
+        ("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES),
+        ("grpc.http2.max_frame_size", _MAX_FRAME_BYTES),
+        ("grpc.http2.lookahead_bytes", _MAX_RECEIVE_BYTES),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS[0]),
+        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS[1]),
+    )

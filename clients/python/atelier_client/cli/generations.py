@@ -1,0 +1,143 @@
+"""`atelier list`, `show` and `cancel`: generations as they stand."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from atelier_client.cli.following import cancellation_text
+from atelier_client.cli.json_output import echo_json
+from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.saving import save_outputs
+from atelier_client.enums import Disposition, State
+from atelier_client.results import Generation, Parameter
+
+_PAGE = 100
+
+
+@click.command("list")
+@click.option("--engine", default="", help="Only those of this engine.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in list(State)[1:]]),
+    help="Only those in this state; may be repeated.",
+)
+@click.option("--limit", default=20, type=click.IntRange(min=1), show_default=True)
+@connection_options
+def list_command(
+    *, engine: str, states: tuple[str, ...], limit: int, server: str, as_json: bool
+) -> None:
+    """List generations, newest first."""
+    wanted = tuple(State(state) for state in states)
+    with connect(server) as client:
+        pages = client.list(engine=engine, states=wanted, page_size=min(limit, _PAGE))
+        with closing(pages):
+            found = tuple(islice(pages, limit))
+    if as_json:
+        echo_json({"generations": found})
+        return
+    table = Table("id", "state", "engine", "accepted", "prompt", box=None)
+    for generation in found:
+        table.add_row(*(Text(printable(cell)) for cell in _row(generation)))
+    Console().print(table)
+
+
+@click.command("show")
+@click.argument("generation_id", metavar="ID")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save what it made to this file too.",
+)
+@connection_options
+def show_command(*, generation_id: str, output: Path | None, server: str, as_json: bool) -> None:
+    """Show the generation ID: where it stands, and what was really done."""
+    with connect(server) as client:
+        generation = client.get(generation_id)
+        if output is not None:
+            generation = client.fetch(generation)
+    paths = [] if output is None else [str(path) for path in save_outputs(generation, output)]
+    if as_json:
+        echo_json({"generation": generation, "files": paths})
+        return
+    for name, value in _facts(generation):
+        click.echo(f"{name:<10} {printable(value)}")
+    for path in paths:
+        click.echo(f"{'saved':<10} {path}")
+    if generation.receipt is not None:
+        Console().print(parameter_table(generation.receipt.parameters))
+
+
+@click.command("cancel")
+@click.argument("generation_id", metavar="ID")
+@connection_options
+def cancel_command(*, generation_id: str, server: str, as_json: bool) -> None:
+    """Stop the generation ID and say what was really stopped."""
+    with connect(server) as client:
+        cancellation = client.cancel(generation_id)
+    if as_json:
+        echo_json(cancellation)
+    else:
+        click.echo(cancellation_text(cancellation))
+
+
+def parameter_table(parameters: tuple[Parameter, ...]) -> Table:
+    """Each parameter as it was, or would be, used."""
+    table = Table("parameter", "value", "how", "why", box=None)
+    for parameter in parameters:
+        value = "" if parameter.value is None else str(parameter.value)
+        asked = parameter.requested
+        how = str(parameter.disposition)
+        if parameter.disposition is not Disposition.APPLIED and asked is not None:
+            how = f"{how} from {asked}"
+        table.add_row(
+            *(Text(printable(cell)) for cell in (parameter.name, value, how, parameter.why))
+        )
+    return table
+
+
+def printable(text: str) -> str:
+    """Text of others without what would steer the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _row(generation: Generation) -> tuple[str, ...]:
+    accepted = generation.create_time
+    return (
+        generation.id,
+        generation.state.value,
+        generation.engine,
+        "" if accepted is None else accepted.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        generation.prompt,
+    )
+
+
+def _facts(generation: Generation) -> list[tuple[str, str]]:
+    took = generation.seconds
+    facts = [
+        ("id", generation.id),
+        ("request", generation.request_id),
+        ("state", generation.state.value),
+        ("engine", generation.engine),
+        ("prompt", generation.prompt),
+        ("time", "" if took is None else f"{took:.1f} s"),
+    ]
+    facts += [
+        (
+            "output",
+            f"{made.artifact.id} {made.media_type} {made.artifact.size} bytes seed {made.seed}",
+        )
+        for made in generation.outputs
+    ]
+    if generation.failure is not None:
+        facts.append(("failure", f"{generation.failure.message} ({generation.failure.reason})"))
+    return facts

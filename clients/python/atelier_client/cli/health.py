@@ -1,0 +1,29 @@
+"""`atelier health`: whether the service can work now."""
+
+from __future__ import annotations
+
+import click
+
+from atelier_client.cli.exit_codes import ExitCode
+from atelier_client.cli.json_output import echo_json
+from atelier_client.cli.options import connect, connection_options
+from atelier_client.enums import ServingStatus
+
+
+@click.command("health")
+@connection_options
+def health_command(*, server: str, as_json: bool) -> int:
+    """Say whether the service and each engine can work now.
+
+    Exits with 1 when the service does not accept generations.
+    """
+    with connect(server) as client:
+        health = client.health()
+    if as_json:
+        echo_json(health)
+    else:
+        status = health.status.replace("_", " ")
+        click.echo(f"{status}  (version {health.version}, up {health.uptime_seconds:.0f} s)")
+        for engine in health.engines:
+            click.echo(f"  {engine.engine:<16} {engine.state:<12} {engine.message}".rstrip())
+    return ExitCode.OK if health.status is ServingStatus.SERVING else ExitCode.FAILED

@@ -1,0 +1,31 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from atelier_client.client import Client
+from atelier_client.environment import DEFAULT_SERVER
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def connection_options(command: F) -> F:
+    """`--server` and `--json`, as the parameters `server` and `as_json`."""
+    command = click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there."
+    )(command)
+    return click.option(
+        "--server",
+        default="",
+        metavar="HOST:PORT",
+        help=f"Where the server is.  [default: $ATELIER_SERVER or {DEFAULT_SERVER}]",
+    )(command)
+
+
+def connect(server: str) -> Client:
+    """A client to use under `with`."""
+    return Client(server)

@@ -1,0 +1,150 @@
+"""How the progress of a generation is shown: a bar, lines, JSON lines, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol, Self
+
+import click
+from rich.console import Console
+from rich.control import Control
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import ControlType, Segment
+from rich.text import Text
+
+from atelier_client import environment, results
+from atelier_client.cli import previews
+from atelier_client.cli.json_output import echo_json
+from atelier_client.enums import State
+
+
+class Display(Protocol):
+    """Shows events while it is entered."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, event: results.Progress) -> None:
+        """Show one event."""
+
+
+def display(*, as_json: bool, quiet: bool) -> Display:
+    """JSON lines on stdout if asked for; else a bar on a terminal, lines in a log."""
+    if as_json:
+        return JsonLines()
+    if quiet:
+        return Silence()
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def stage_text(event: results.Progress) -> str:
+    """What is going on, in a few words: `queued, 2 ahead`, `denoise 3/8`, `succeeded`."""
+    if event.state is State.QUEUED:
+        ahead = event.queue_position
+        return f"queued, {ahead} ahead" if ahead else "queued"
+    if event.state.ended:
+        return str(event.state)
+    steps = f" {event.step}/{event.steps}" if event.steps else ""
+    again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+    return f"{event.stage or event.state}{steps}{again}"
+
+
+class Silence:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, event: results.Progress) -> None:
+        """Show nothing."""
+
+
+class JsonLines(Silence):
+    """One line of JSON on stdout for each event."""
+
+    def show(self, event: results.Progress) -> None:
+        """Print the event."""
+        echo_json({"event": event})
+
+
+class Lines(Silence):
+    """One line on stderr for each change, for logs."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, event: results.Progress) -> None:
+        """Print what is going on, if that changed."""
+        text = stage_text(event)
+        if text != self._last:
+            click.echo(f"{event.fraction:4.0%}  {text}", err=True)
+        self._last = text
+
+
+class Bar:
+    """A bar on stderr, and previews above it where the terminal can show them."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._protocol = previews.protocol_of(environment.terminal())
+        self._room = False
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[remaining]}", markup=False),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("waiting", total=1.0, remaining="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: results.Progress) -> None:
+        """Move the bar, and draw the preview if there is one."""
+        left = event.expected_remaining_seconds
+        self._progress.update(
+            self._task,
+            completed=event.fraction,
+            description=Text(stage_text(event)).plain,
+            remaining="" if left is None or event.state.ended else f"{left:.0f} s left",
+        )
+        if event.preview is not None:
+            self._draw(event.preview)
+
+    def _draw(self, preview: results.Preview) -> None:
+        sequence = previews.drawing(preview, self._protocol)
+        if not sequence or self._console.height <= previews.ROWS + 1:
+            return
+        if not self._room:
+            self._progress.print("\n" * (previews.ROWS - 1))
+            self._room = True
+        control = Control()
+        control.segment = Segment(sequence, None, [(ControlType.HOME,)])
+        self._console.control(control)

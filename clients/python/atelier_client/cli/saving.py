@@ -1,0 +1,62 @@
+"""Where outputs are saved, and under which names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from atelier_client.errors import InvalidRequestError
+from atelier_client.results import Generation
+
+SUFFIXES = {
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "image/jpeg": ".jpg",
+    "audio/wav": ".wav",
+    "audio/flac": ".flac",
+    "audio/ogg": ".ogg",
+}
+_MAX_SLUG = 48
+
+
+def save_outputs(generation: Generation, target: Path | None) -> tuple[Path, ...]:
+    """Save every output and return the files.
+
+    One output takes the name `target`; several are numbered `name-1.png`, `name-2.png` ….
+    Without a target the prompt gives the name, and no file that exists is overwritten.
+
+    Raises:
+        InvalidRequestError: a file cannot be written.
+    """
+    many = len(generation.outputs) > 1
+    saved = []
+    for number, output in enumerate(generation.outputs, start=1):
+        suffix = SUFFIXES.get(output.media_type, ".bin")
+        path = target or Path(slug(generation.prompt) + suffix)
+        if many:
+            path = path.with_stem(f"{path.stem}-{number}")
+        if target is None:
+            path = _unused(path)
+        try:
+            saved.append(output.save(path))
+        except OSError as error:
+            raise InvalidRequestError(
+                f"cannot write {path}: {error.strerror}; `atelier show {generation.id}"
+                " --output FILE` saves it elsewhere"
+            ) from error
+    return tuple(saved)
+
+
+def slug(prompt: str) -> str:
+    """A prompt as a file name: `a-red-apple`."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
+    return words[:_MAX_SLUG].rstrip("-_") or "picture"
+
+
+def _unused(path: Path) -> Path:
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_stem(f"{path.stem}-{number}")
+        number += 1
+    return free

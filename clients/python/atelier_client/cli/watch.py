@@ -1,0 +1,39 @@
+"""`atelier watch`: follows a generation that runs already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from atelier_client.cli.exit_codes import ExitCode
+from atelier_client.cli.following import follow_to_end, interruptible
+from atelier_client.cli.generate import output_option, save_and_tell
+from atelier_client.cli.json_output import echo_json
+from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.progress import display
+
+
+@click.command("watch")
+@click.argument("generation_id", metavar="ID")
+@click.option("--after", default=0, metavar="SEQUENCE", help="Show only later events.")
+@output_option
+@connection_options
+def watch_command(
+    *, generation_id: str, after: int, output: Path | None, server: str, as_json: bool
+) -> int:
+    """Follow the generation ID to its end; save what it made with --output.
+
+    Leaving does not touch the generation.
+    """
+    interruptible()
+    with connect(server) as client:
+        shown = display(as_json=as_json, quiet=False)
+        finished = follow_to_end(client, generation_id, shown, after_sequence=after)
+        if output is not None:
+            save_and_tell(finished, output, as_json=as_json)
+        elif as_json:
+            echo_json({"generation": finished})
+        else:
+            click.echo(f"{generation_id}: {finished.state}")
+    return ExitCode.OK

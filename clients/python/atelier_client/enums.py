@@ -1,0 +1,198 @@
+"""The contract's enumerations as plain words.
+
+A number that a newer server sends and this client does not know reads as UNSPECIFIED.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Word(StrEnum):
+    """A value of one enumeration; its text is the contract's name without prefix, in lower case."""
+
+    @classmethod
+    def from_number(cls, number: int) -> Self:
+        """The word for a number on the wire: members are declared in the contract's order."""
+        members = list(cls)
+        return members[number] if 0 <= number < len(members) else members[0]
+
+    @property
+    def number(self) -> int:
+        """The number on the wire."""
+        return list(type(self)).index(self)
+
+
+class State(Word):
+    """Where a generation stands."""
+
+    UNSPECIFIED = "unspecified"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing more will happen."""
+        return self in {State.SUCCEEDED, State.FAILED, State.CANCELLED}
+
+
+class CancelOutcome(Word):
+    """How a cancellation went."""
+
+    UNSPECIFIED = "unspecified"
+    NEVER_STARTED = "never_started"
+    STOPPED = "stopped"
+    TOO_LATE = "too_late"
+    VENDOR_MAY_BILL = "vendor_may_bill"
+
+
+class Disposition(Word):
+    """How a requested value became the one that was used."""
+
+    UNSPECIFIED = "unspecified"
+    APPLIED = "applied"
+    DEFAULTED = "defaulted"
+    CLAMPED = "clamped"
+    EMULATED = "emulated"
+    IGNORED = "ignored"
+
+
+class AttemptOutcome(Word):
+    """How one attempt at a generation ended."""
+
+    UNSPECIFIED = "unspecified"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+
+
+class EngineState(Word):
+    """Whether an engine can work now."""
+
+    UNSPECIFIED = "unspecified"
+    LOADING = "loading"
+    READY = "ready"
+    UNAVAILABLE = "unavailable"
+    DRAINING = "draining"
+
+
+class ServingStatus(Word):
+    """Whether the service accepts work."""
+
+    UNSPECIFIED = "unspecified"
+    SERVING = "serving"
+    NOT_SERVING = "not_serving"
+
+
+class ImageFeature(Word):
+    """What an engine can do beyond words to picture."""
+
+    UNSPECIFIED = "unspecified"
+    IMAGE_TO_IMAGE = "image_to_image"
+    INPAINTING = "inpainting"
+    CONTROLNET = "controlnet"
+    CONTROL_PREPROCESSING = "control_preprocessing"
+    NEGATIVE_PROMPT = "negative_prompt"
+    SEED = "seed"
+    SCHEDULER = "scheduler"
+    LORA = "lora"
+    UPSCALING = "upscaling"
+    PREVIEW = "preview"
+
+
+class AudioFeature(Word):
+    """What an engine can do beyond words to sound."""
+
+    UNSPECIFIED = "unspecified"
+    NEGATIVE_PROMPT = "negative_prompt"
+    SEED = "seed"
+    SEAMLESS_LOOP = "seamless_loop"
+    LOUDNESS = "loudness"
+    CANDIDATES = "candidates"
+
+
+class CancelSupport(Word):
+    """How an engine's work ends when it is cancelled."""
+
+    UNSPECIFIED = "unspecified"
+    STEP = "step"
+    REMOTE = "remote"
+    NONE = "none"
+
+
+class Reproducibility(Word):
+    """How well the same recipe repeats."""
+
+    UNSPECIFIED = "unspecified"
+    BIT_EXACT = "bit_exact"
+    SAME_ENGINE = "same_engine"
+    BEST_EFFORT = "best_effort"
+
+
+class PriceUnit(Word):
+    """What one unit of a price is."""
+
+    UNSPECIFIED = "unspecified"
+    IMAGE = "image"
+    MEGAPIXEL = "megapixel"
+    SECOND = "second"
+
+
+class ControlType(Word):
+    """What a control picture means."""
+
+    UNSPECIFIED = "unspecified"
+    CANNY = "canny"
+    DEPTH = "depth"
+    POSE = "pose"
+    SEGMENTATION = "segmentation"
+
+
+class LoraRole(Word):
+    """What a LoRA is for, in the order in which they are stacked."""
+
+    UNSPECIFIED = "unspecified"
+    STYLE = "style"
+    CHARACTER = "character"
+    CINEMATIC = "cinematic"
+
+
+class Profile(Word):
+    """What to spend: time or memory."""
+
+    UNSPECIFIED = "unspecified"
+    SPEED = "speed"
+    BALANCED = "balanced"
+    MEMORY = "memory"
+
+
+class Safety(Word):
+    """What to do about pictures that a safety check flags."""
+
+    UNSPECIFIED = "unspecified"
+    BLOCK = "block"
+    FLAG = "flag"
+    OFF = "off"
+
+
+class ImageFormat(Word):
+    """How a picture is encoded."""
+
+    UNSPECIFIED = "unspecified"
+    PNG = "png"
+    WEBP = "webp"
+    JPEG = "jpeg"
+
+
+class AudioFormat(Word):
+    """How a sound is encoded."""
+
+    UNSPECIFIED = "unspecified"
+    WAV = "wav"
+    FLAC = "flac"
+    OGG = "ogg"

@@ -1,0 +1,167 @@
+"""From the server's statuses and failures to the error tree: the one place that knows codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from atelier_client import errors
+from atelier_client.enums import State
+from atelier_client.errors import AtelierError, Violation
+from atelier_client.results import Failure, Generation
+
+CODES: Mapping[grpc.StatusCode, type[AtelierError]] = {
+    grpc.StatusCode.CANCELLED: errors.GenerationCancelledError,
+    grpc.StatusCode.UNKNOWN: errors.InternalError,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
+    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: errors.ConflictError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.AccessDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.AccessDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.QuotaError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.UnsupportedError,
+    grpc.StatusCode.ABORTED: errors.ConflictError,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequestError,
+    grpc.StatusCode.UNIMPLEMENTED: errors.UnsupportedError,
+    grpc.StatusCode.INTERNAL: errors.InternalError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.DATA_LOSS: errors.InternalError,
+}
+"""What each status code means where its reason says nothing more exact."""
+
+REASONS: Mapping[str, type[AtelierError]] = {
+    "CONTENT_FILTERED": errors.ContentFilteredError,
+    "OUT_OF_MEMORY": errors.OutOfMemoryError,
+    "ENGINE_FAILED": errors.GenerationFailedError,
+    "MODEL_MISSING": errors.GenerationFailedError,
+    "POISONED": errors.GenerationFailedError,
+}
+"""Reasons that share a status code with something else."""
+
+_NUMBERS = {code.value[0]: code for code in grpc.StatusCode}
+_M = TypeVar("_M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Details:
+    reason: str = ""
+    violations: tuple[Violation, ...] = ()
+    retry_after_seconds: float | None = None
+
+
+def error_from_rpc(error: grpc.RpcError) -> AtelierError:
+    """The error that a failed call stands for; an unknown status is an InternalError."""
+    call = cast("grpc.Call", error)
+    details = _details(call)
+    message = call.details() or call.code().name
+    if call.code() is grpc.StatusCode.UNAVAILABLE and not details.reason:
+        return errors.ServerUnreachableError(f"cannot reach the server: {message}")
+    return _error(_kind(call.code(), details.reason), message, details)
+
+
+def error_from_failure(failure: Failure, generation_id: str) -> AtelierError:
+    """The error that a generation's failure stands for; a mistake of the engine is a failure."""
+    kind = _kind(_NUMBERS.get(failure.code, grpc.StatusCode.UNKNOWN), failure.reason)
+    if kind is errors.InternalError:
+        kind = errors.GenerationFailedError
+    return _error(kind, failure.message, _Details(reason=failure.reason), generation_id)
+
+
+def _kind(code: grpc.StatusCode, reason: str) -> type[AtelierError]:
+    return REASONS.get(reason) or CODES.get(code, errors.InternalError)
+
+
+def _error(
+    kind: type[AtelierError], message: str, details: _Details, generation_id: str = ""
+) -> AtelierError:
+    if issubclass(kind, errors.InvalidRequestError):
+        return kind(
+            message,
+            reason=details.reason,
+            generation_id=generation_id,
+            violations=details.violations,
+        )
+    if issubclass(kind, errors.UnavailableError):
+        return kind(
+            message,
+            reason=details.reason,
+            generation_id=generation_id,
+            retry_after_seconds=details.retry_after_seconds,
+        )
+    return kind(message, reason=details.reason, generation_id=generation_id)
+
+
+def _details(call: grpc.Call) -> _Details:
+    status = _status(call)
+    if status is None:
+        return _Details()
+    info = _find(status, error_details_pb2.ErrorInfo)
+    bad = _find(status, error_details_pb2.BadRequest)
+    retry = _find(status, error_details_pb2.RetryInfo)
+    return _Details(
+        reason=info.reason if info else "",
+        violations=tuple(
+            Violation(field=violation.field, message=violation.description)
+            for violation in (bad.field_violations if bad else ())
+        ),
+        retry_after_seconds=(
+            retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9 if retry else None
+        ),
+    )
+
+
+def _status(call: grpc.Call) -> status_pb2.Status | None:
+    """The google.rpc.Status in the trailers, unless a proxy made it disagree with the call."""
+    try:
+        return rpc_status.from_call(call)
+    except (ValueError, DecodeError):
+        return None
+
+
+def _find(status: status_pb2.Status, kind: type[_M]) -> _M | None:
+    message = kind()
+    try:
+        found = any(detail.Unpack(message) for detail in status.details)
+    except DecodeError:
+        return None
+    return message if found else None
+
+
+def check(generation: Generation) -> Generation:
+    """The generation, if it did not end badly.
+
+    Raises:
+        AtelierError: the error that its failure stands for; GenerationCancelledError when it
+            was cancelled.
+    """
+    if generation.state is State.CANCELLED:
+        outcome = generation.cancel_outcome.replace("_", " ")
+        raise errors.GenerationCancelledError(
+            f"the generation was cancelled: {outcome}",
+            reason="CANCELLED",
+            generation_id=generation.id,
+        )
+    if generation.failure is not None:
+        raise error_from_failure(generation.failure, generation.id)
+    return generation
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Within it, failed calls raise errors of the tree.
+
+    Raises:
+        AtelierError: a call failed.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_from_rpc(error) from error
