@@ -158,7 +158,9 @@ class GenerationFailedError(ServiceError):
     def __init__(self, generation: Generation) -> None:
         """Pass on why it FAILED, or that it was CANCELLED."""
         cancelled = generation.state == State.STATE_CANCELLED
-        super().__init__("the generation was cancelled" if cancelled else generation.failure.message)
+        super().__init__(
+            "the generation was cancelled" if cancelled else generation.failure.message
+        )
         self.reason = "CANCELLED" if cancelled else generation.failure.reason
         self.retry_after_seconds = 1.0 if generation.failure.retryable else None
         self.metadata = {"generation_id": generation.id}
@@ -170,9 +172,15 @@ def failure_of(error: Exception) -> Failure:
         case EngineError():
             reason, message, retryable = error.reason.value, str(error), error.retryable
         case ServiceError():
-            reason, message, retryable = error.reason, str(error), error.retry_after_seconds is not None
+            reason, message, retryable = (
+                error.reason,
+                str(error),
+                error.retry_after_seconds is not None,
+            )
         case _:
-            reason, message, retryable = "INTERNAL", "the server failed; its log has the reason", False
+            reason, message, retryable = (
+                "INTERNAL",
+                "the server failed; its log has the reason",
+                False,
+            )
     return Failure(reason=reason, code=CODES[reason].value[0], message=message, retryable=retryable)
-
-

@@ -9,19 +9,33 @@ _BYTES = tuple(4.0**power for power in range(5, 15))
 
 GENERATIONS = Counter("atelier_generations_total", "Generations that ended.", ["engine", "outcome"])
 GENERATION_SECONDS = Histogram(
-    "atelier_generation_seconds", "From acceptance to end, of those that succeeded.", ["engine"], buckets=_SECONDS
+    "atelier_generation_seconds",
+    "From acceptance to end, of those that succeeded.",
+    ["engine"],
+    buckets=_SECONDS,
 )
 QUEUE_SECONDS = Histogram(
     "atelier_queue_seconds", "From acceptance to the first attempt.", ["engine"], buckets=_SECONDS
 )
-STAGE_SECONDS = Histogram("atelier_stage_seconds", "Time in each stage.", ["engine", "stage"], buckets=_SECONDS)
+STAGE_SECONDS = Histogram(
+    "atelier_stage_seconds", "Time in each stage.", ["engine", "stage"], buckets=_SECONDS
+)
 QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that wait.", ["engine"])
 IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are worked on.", ["engine"])
-BACKLOG_SECONDS = Gauge("atelier_backlog_seconds", "Work waiting and in hand, at the measured rate.", ["engine"])
+BACKLOG_SECONDS = Gauge(
+    "atelier_backlog_seconds", "Work waiting and in hand, at the measured rate.", ["engine"]
+)
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine can work.", ["engine"])
-ARTIFACT_BYTES = Histogram("atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES)
+ARTIFACT_BYTES = Histogram(
+    "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
+)
 GRPC_STARTED = Counter("grpc_server_started_total", "Calls begun.", ["grpc_service", "grpc_method"])
-GRPC_HANDLED = Counter("grpc_server_handled_total", "Calls ended.", ["grpc_service", "grpc_method", "grpc_code"])
+GRPC_HANDLED = Counter(
+    "grpc_server_handled_total", "Calls ended.", ["grpc_service", "grpc_method", "grpc_code"]
+)
 GRPC_SECONDS = Histogram(
-    "grpc_server_handling_seconds", "Time of calls.", ["grpc_service", "grpc_method"], buckets=_SECONDS
+    "grpc_server_handling_seconds",
+    "Time of calls.",
+    ["grpc_service", "grpc_method"],
+    buckets=_SECONDS,
 )

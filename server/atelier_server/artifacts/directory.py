@@ -39,7 +39,9 @@ class BlobDirectory:
         """Store the bytes under the id."""
         return await asyncio.to_thread(self._write, artifact_id, data)
 
-    async def write_stream(self, artifact_id: str, chunks: AsyncIterable[bytes], *, limit: int) -> Written:
+    async def write_stream(
+        self, artifact_id: str, chunks: AsyncIterable[bytes], *, limit: int
+    ) -> Written:
         """Store the chunks under the id; nothing stays behind when they break off.
 
         Raises:

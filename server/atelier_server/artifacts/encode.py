@@ -58,9 +58,13 @@ def _picture(pixels: Pixels, asked: task_pb2.ImageFormat) -> Encoded:
     name, media_type = _IMAGE_FORMATS[asked]
     array = pixels.array[:, :, 0] if pixels.array.shape[2] == 1 else pixels.array
     file = io.BytesIO()
-    settings = {"compress_level": _PNG_COMPRESSION} if name == "PNG" else {"quality": _LOSSY_QUALITY}
+    settings = (
+        {"compress_level": _PNG_COMPRESSION} if name == "PNG" else {"quality": _LOSSY_QUALITY}
+    )
     Image.fromarray(array).save(file, name, **settings)
-    return Encoded(media_type=media_type, data=file.getvalue(), width=pixels.width, height=pixels.height)
+    return Encoded(
+        media_type=media_type, data=file.getvalue(), width=pixels.width, height=pixels.height
+    )
 
 
 def _sound(samples: Samples, asked: task_pb2.AudioFormat) -> Encoded:

@@ -16,7 +16,9 @@ from atelier_server.store.contract import Store, UnknownRecordError
 class Library:
     """Adds, reads and deletes artifacts."""
 
-    def __init__(self, store: Store, blobs: BlobDirectory, *, time_to_live_seconds: float, upload_limit: int) -> None:
+    def __init__(
+        self, store: Store, blobs: BlobDirectory, *, time_to_live_seconds: float, upload_limit: int
+    ) -> None:
         """Keep bytes in `blobs` and what is known of them in `store`."""
         self._store = store
         self._blobs = blobs
@@ -38,7 +40,9 @@ class Library:
         written = await self._blobs.write(artifact_id, data)
         return await self._publish(_artifact(artifact_id, media_type, written), caller)
 
-    async def upload(self, header: UploadHeader, chunks: AsyncIterable[bytes], caller: str) -> Artifact:
+    async def upload(
+        self, header: UploadHeader, chunks: AsyncIterable[bytes], caller: str
+    ) -> Artifact:
         """Store what a caller uploads.
 
         Raises:
@@ -49,9 +53,13 @@ class Library:
         written = await self._blobs.write_stream(artifact_id, chunks, limit=self._upload_limit)
         violations = []
         if header.HasField("size") and header.size != written.size:
-            violations.append(Violation("header.size", f"{written.size} bytes came, not {header.size}"))
+            violations.append(
+                Violation("header.size", f"{written.size} bytes came, not {header.size}")
+            )
         if header.HasField("sha256") and header.sha256 != written.sha256:
-            violations.append(Violation("header.sha256", f"the bytes have {written.sha256}; send them again"))
+            violations.append(
+                Violation("header.sha256", f"the bytes have {written.sha256}; send them again")
+            )
         if violations:
             await self._blobs.delete(artifact_id)
             raise InvalidRequestError(violations)
@@ -109,13 +117,17 @@ class Library:
             await self._blobs.delete(artifact_id)
 
     async def _publish(self, artifact: Artifact, caller: str) -> Artifact:
-        artifact.expire_time.FromMicroseconds(artifact.create_time.ToMicroseconds() + int(self._time_to_live * 1e6))
+        artifact.expire_time.FromMicroseconds(
+            artifact.create_time.ToMicroseconds() + int(self._time_to_live * 1e6)
+        )
         ARTIFACT_BYTES.labels("input").observe(artifact.size)
         await self._store.add_artifact(caller, artifact)
         return artifact
 
 
 def _artifact(artifact_id: str, media_type: str, written: Written) -> Artifact:
-    artifact = Artifact(id=artifact_id, media_type=media_type, size=written.size, sha256=written.sha256)
+    artifact = Artifact(
+        id=artifact_id, media_type=media_type, size=written.size, sha256=written.sha256
+    )
     artifact.create_time.GetCurrentTime()
     return artifact

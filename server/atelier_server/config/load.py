@@ -15,7 +15,10 @@ from atelier_engines import registry
 from atelier_engines.errors import EngineError
 from atelier_server.config.settings import EngineSettings, Settings
 
-EMBEDDED: Mapping[str, Mapping[str, str]] = {"tiny": {"type": "diffusion"}, "sketch": {"type": "sketch"}}
+EMBEDDED: Mapping[str, Mapping[str, str]] = {
+    "tiny": {"type": "diffusion"},
+    "sketch": {"type": "sketch"},
+}
 """The engines of a server whose configuration names none."""
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -40,7 +43,9 @@ def load(path: Path | None, **overrides: object) -> Settings:
     raw.update({key: value for key, value in overrides.items() if value is not None})
     engines = raw.get("engines", EMBEDDED)
     if isinstance(engines, Mapping):
-        raw["engines"] = {name: _engine(str(name), given, problems) for name, given in engines.items()}
+        raw["engines"] = {
+            name: _engine(str(name), given, problems) for name, given in engines.items()
+        }
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
@@ -50,7 +55,9 @@ def load(path: Path | None, **overrides: object) -> Settings:
         problems += _dangling(settings)
     if settings is None or problems:
         source = f"{path}: " if path else ""
-        raise ConfigurationError("\n".join(f"{source}{problem}" for problem in dict.fromkeys(problems)))
+        raise ConfigurationError(
+            "\n".join(f"{source}{problem}" for problem in dict.fromkeys(problems))
+        )
     return settings
 
 
@@ -60,7 +67,9 @@ def describe(error: ValidationError, prefix: str = "") -> list[str]:
 
 
 def _line(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
-    path = ".".join([*([prefix] if prefix else []), *(str(part) for part in problem["loc"] if part != "config")])
+    path = ".".join(
+        [*([prefix] if prefix else []), *(str(part) for part in problem["loc"] if part != "config")]
+    )
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key"
     if problem["type"] == "missing":
@@ -90,9 +99,14 @@ def _substitute(value: Any, path: str, problems: list[str]) -> Any:  # noqa: ANN
         case str():
             return _VARIABLE.sub(lambda found: _variable(found, path, problems), value)
         case dict():
-            return {key: _substitute(item, f"{path}.{key}".lstrip("."), problems) for key, item in value.items()}
+            return {
+                key: _substitute(item, f"{path}.{key}".lstrip("."), problems)
+                for key, item in value.items()
+            }
         case list():
-            return [_substitute(item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+            return [
+                _substitute(item, f"{path}[{index}]", problems) for index, item in enumerate(value)
+            ]
         case _:
             return value
 

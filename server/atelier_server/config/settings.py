@@ -23,7 +23,8 @@ class EngineSettings(Section):
 
     type: str = Field(description="Type of the engine, as an installed package registers it.")
     fallbacks: tuple[Name, ...] = Field(
-        (), description="Engines that take over, in order, when this one fails and trying again can do no harm."
+        (),
+        description="Engines that take over, in order, when this one fails and trying again can do no harm.",
     )
     queue_limit: int = Field(1000, ge=1, description="Most generations that may wait for it.")
     config: SerializeAsAny[BaseModel] = Field(description="The type's own settings.", exclude=True)
@@ -35,7 +36,9 @@ class StoreSettings(Section):
     time_to_live_seconds: float = Field(
         86400, gt=0, description="How long ended generations, their outputs and uploads are kept."
     )
-    max_attempts: int = Field(3, ge=1, description="How often a generation is taken up again after the server died.")
+    max_attempts: int = Field(
+        3, ge=1, description="How often a generation is taken up again after the server died."
+    )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
         description="NORMAL survives the death of the server; FULL also that of the machine, at a disk flush a write.",
@@ -45,43 +48,65 @@ class StoreSettings(Section):
 class LimitSettings(Section):
     """What a caller may send, and get at once."""
 
-    message_bytes: int = Field(16 * 2**20, ge=2**16, description="Largest message a caller may send.")
-    inline_bytes: int = Field(2 * 2**20, ge=0, description="Largest output that is sent inline when asked for.")
-    upload_bytes: int = Field(256 * 2**20, ge=1, description="Largest artifact that may be uploaded.")
-    input_pixels: int = Field(64 * 10**6, ge=1, description="Most pixels a picture that is sent in may have.")
+    message_bytes: int = Field(
+        16 * 2**20, ge=2**16, description="Largest message a caller may send."
+    )
+    inline_bytes: int = Field(
+        2 * 2**20, ge=0, description="Largest output that is sent inline when asked for."
+    )
+    upload_bytes: int = Field(
+        256 * 2**20, ge=1, description="Largest artifact that may be uploaded."
+    )
+    input_pixels: int = Field(
+        64 * 10**6, ge=1, description="Most pixels a picture that is sent in may have."
+    )
     concurrent_streams: int = Field(1024, ge=1, description="Most calls at once on one connection.")
 
 
 class LogSettings(Section):
     """How the server logs."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
-    format: Literal["json", "console"] = Field("json", description="json for machines, console for people.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    format: Literal["json", "console"] = Field(
+        "json", description="json for machines, console for people."
+    )
 
 
 class Settings(Section):
     """The whole configuration."""
 
-    listen: Address = Field("127.0.0.1:50051", description="Where gRPC is served; port 0 takes a free one.")
+    listen: Address = Field(
+        "127.0.0.1:50051", description="Where gRPC is served; port 0 takes a free one."
+    )
     metrics: Address | None = Field(
-        "127.0.0.1:9464", description="Where /metrics, /healthz and /readyz are served over HTTP; null for nowhere."
+        "127.0.0.1:9464",
+        description="Where /metrics, /healthz and /readyz are served over HTTP; null for nowhere.",
     )
     allow_insecure: bool = Field(
-        False, description="Serve without TLS and without keys on addresses that other machines can reach."
+        False,
+        description="Serve without TLS and without keys on addresses that other machines can reach.",
     )
     data: Path = Field(
-        Path("~/.local/share/atelier"), description="Directory of generations and artifacts; one server at a time."
+        Path("~/.local/share/atelier"),
+        description="Directory of generations and artifacts; one server at a time.",
     )
     default_engine: Name | None = Field(
-        None, description="Engine of tasks that name none and that no other engine can do; the first one when null."
+        None,
+        description="Engine of tasks that name none and that no other engine can do; the first one when null.",
     )
     engines: dict[Name, EngineSettings] = Field(
         description="The engines by name. tiny (diffusion) and sketch when the key is absent."
     )
     drain_seconds: float = Field(
-        30, ge=0, description="How long running work may go on after SIGTERM before it is given back to the queue."
+        30,
+        ge=0,
+        description="How long running work may go on after SIGTERM before it is given back to the queue.",
     )
-    health_interval_seconds: float = Field(10, gt=0, description="Time between checks of each engine.")
+    health_interval_seconds: float = Field(
+        10, gt=0, description="Time between checks of each engine."
+    )
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")

@@ -53,7 +53,9 @@ class Generations:
     _owners: Counter[str] = field(default_factory=Counter)
     _hangups: set[asyncio.Task[Cancelling]] = field(default_factory=set)
 
-    async def submit(self, request: GenerateRequest, caller: str, *, seconds_left: float | None) -> Generation:
+    async def submit(
+        self, request: GenerateRequest, caller: str, *, seconds_left: float | None
+    ) -> Generation:
         """Accept the request, or find what the same request made before. Takes the request over.
 
         `seconds_left` is the time until nobody waits for the answer any more; None is for ever.
@@ -127,9 +129,10 @@ class Generations:
         self, generation_id: str, request: GenerateRequest, caller: str, after: int
     ) -> AsyncGenerator[Event]:
         """Follow a generation that this call submitted; hanging up is as for `result`."""
-        async with self._owned(generation_id, request, caller), aclosing(
-            self.follow(generation_id, caller, after)
-        ) as events:
+        async with (
+            self._owned(generation_id, request, caller),
+            aclosing(self.follow(generation_id, caller, after)) as events,
+        ):
             async for event in events:
                 yield event
 
@@ -228,7 +231,9 @@ class Generations:
             raise DrainingError(msg)
 
     @asynccontextmanager
-    async def _owned(self, generation_id: str, request: GenerateRequest, caller: str) -> AsyncGenerator[None]:
+    async def _owned(
+        self, generation_id: str, request: GenerateRequest, caller: str
+    ) -> AsyncGenerator[None]:
         """Cancel the generation if the last call that submitted it hangs up before its end."""
         if request.respond == Respond.RESPOND_ON_ACCEPTANCE:
             yield
@@ -269,12 +274,16 @@ def _sooner(seconds_left: float | None, request: GenerateRequest) -> float | Non
     return timeout if seconds_left is None else min(timeout, seconds_left)
 
 
-def _submission(request: GenerateRequest, caller: str, route: Route, digest: bytes, seed: int) -> Submission:
+def _submission(
+    request: GenerateRequest, caller: str, route: Route, digest: bytes, seed: int
+) -> Submission:
     generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=route.pool.name)
     generation.request_id = request.request_id or generation.id
     generation.create_time.GetCurrentTime()
     generation.receipt.parameters.extend(route.resolved.parameters)
-    generation.receipt.reproducibility = receipt.REPRODUCIBILITIES[route.pool.capabilities.reproducibility]
+    generation.receipt.reproducibility = receipt.REPRODUCIBILITIES[
+        route.pool.capabilities.reproducibility
+    ]
     task = request.image if request.WhichOneof("task") == "image" else request.audio
     if isinstance(task, ImageTask):
         generation.image.CopyFrom(task)
@@ -288,6 +297,8 @@ def _submission(request: GenerateRequest, caller: str, route: Route, digest: byt
         caller=caller,
         digest=digest,
         queue_limit=route.pool.settings.queue_limit,
-        deadline=time.time() + request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else None,
+        deadline=time.time() + request.timeout.ToMicroseconds() / 1e6
+        if request.HasField("timeout")
+        else None,
         inputs=artifact_ids(request),
     )

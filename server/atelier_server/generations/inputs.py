@@ -53,7 +53,9 @@ class InputLoader:
                 source.artifact_id = ids[name]
         request.ClearField("attachments")
 
-    async def _bytes(self, request: GenerateRequest, path: str, source: MediaSource, caller: str) -> bytes:
+    async def _bytes(
+        self, request: GenerateRequest, path: str, source: MediaSource, caller: str
+    ) -> bytes:
         match source.WhichOneof("source"):
             case "artifact_id":
                 try:
@@ -70,7 +72,9 @@ class InputLoader:
                 why = "this server fetches no addresses; upload the picture or attach it"
                 raise InvalidRequestError([Violation(f"image.{path}.uri", why)])
             case None:
-                raise InvalidRequestError([Violation(f"image.{path}", "say where the picture comes from")])
+                raise InvalidRequestError(
+                    [Violation(f"image.{path}", "say where the picture comes from")]
+                )
 
 
 def artifact_ids(request: GenerateRequest) -> tuple[str, ...]:
@@ -91,4 +95,7 @@ def _sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
 
 
 def _media_type(data: bytes) -> str:
-    return next((name for start, name in _SNIFFED.items() if data.startswith(start)), "application/octet-stream")
+    return next(
+        (name for start, name in _SNIFFED.items() if data.startswith(start)),
+        "application/octet-stream",
+    )

@@ -14,7 +14,9 @@ from atelier_server.errors import InvalidRequestError, Violation
 
 ValueT = TypeVar("ValueT", int, float)
 
-_NO_EFFECT_GUIDANCE = 1.0  # at or below it there is no unconditional pass for a negative prompt to steer
+_NO_EFFECT_GUIDANCE = (
+    1.0  # at or below it there is no unconditional pass for a negative prompt to steer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class Ledger:
         self._write(name, asked, asked, Disposition.DISPOSITION_APPLIED)
         return asked
 
-    def clamped(self, name: str, asked: float | None, allowed: IntegerRange | NumberRange | None) -> float | None:
+    def clamped(
+        self, name: str, asked: float | None, allowed: IntegerRange | NumberRange | None
+    ) -> float | None:
         """The value asked for, brought within the engine's range; None on engines that have no such parameter."""
         if allowed is None:
             if asked is not None:
@@ -90,7 +94,9 @@ class Ledger:
         """
         changed = {Disposition.DISPOSITION_CLAMPED, Disposition.DISPOSITION_IGNORED}
         violations = [
-            Violation(f"{task}.{entry.name}", f"{entry.why} (refused because the request is strict)")
+            Violation(
+                f"{task}.{entry.name}", f"{entry.why} (refused because the request is strict)"
+            )
             for entry in self.parameters
             if entry.disposition in changed
         ]
@@ -117,5 +123,7 @@ def _value(value: str | float) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
     if isinstance(value, int):
-        return Value(number_value=value) if abs(value) < 2**53 else Value(string_value=str(value))  # JSON's exact range
+        return (
+            Value(number_value=value) if abs(value) < 2**53 else Value(string_value=str(value))
+        )  # JSON's exact range
     return Value(number_value=float(f"{value:.7g}"))  # the contract's floats carry seven digits

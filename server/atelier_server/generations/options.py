@@ -15,4 +15,7 @@ def option_violations(schema: Mapping[str, JSON], options: Mapping[str, JSON]) -
     if not options and "required" not in schema:
         return []
     errors = Draft202012Validator(dict(schema)).iter_errors(dict(options))
-    return [Violation(".".join(["options", *map(str, error.absolute_path)]), error.message) for error in errors]
+    return [
+        Violation(".".join(["options", *map(str, error.absolute_path)]), error.message)
+        for error in errors
+    ]

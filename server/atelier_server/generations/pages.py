@@ -34,9 +34,13 @@ def before(request: ListGenerationsRequest) -> str:
     try:
         fingerprint, last_id = base64.urlsafe_b64decode(request.page_token).decode().split(":")
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequestError([Violation("page_token", "is not one that this service gave out")]) from error
+        raise InvalidRequestError(
+            [Violation("page_token", "is not one that this service gave out")]
+        ) from error
     if fingerprint != _fingerprint(request):
-        raise InvalidRequestError([Violation("page_token", "belongs to a list with another engine or other states")])
+        raise InvalidRequestError(
+            [Violation("page_token", "belongs to a list with another engine or other states")]
+        )
     return last_id
 
 

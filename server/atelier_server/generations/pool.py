@@ -83,7 +83,10 @@ class Pool:
                 self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
             except Exception:
                 _log.exception("engine %s failed to start", self.name)
-                self._become(EngineState.ENGINE_STATE_UNAVAILABLE, "it failed to start; the server's log has the reason")
+                self._become(
+                    EngineState.ENGINE_STATE_UNAVAILABLE,
+                    "it failed to start; the server's log has the reason",
+                )
             else:
                 self._become(EngineState.ENGINE_STATE_READY, "")
                 return
@@ -97,12 +100,18 @@ class Pool:
             self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
         except Exception:
             _log.exception("engine %s failed its check", self.name)
-            self._become(EngineState.ENGINE_STATE_UNAVAILABLE, "its check failed; the server's log has the reason")
+            self._become(
+                EngineState.ENGINE_STATE_UNAVAILABLE,
+                "its check failed; the server's log has the reason",
+            )
         else:
             self._become(EngineState.ENGINE_STATE_READY, "")
 
     def _become(self, state: EngineState, message: str) -> None:
-        if self.state == EngineState.ENGINE_STATE_DRAINING or (self.state, self.message) == (state, message):
+        if self.state == EngineState.ENGINE_STATE_DRAINING or (self.state, self.message) == (
+            state,
+            message,
+        ):
             return
         self.state, self.message = state, message
         up = state == EngineState.ENGINE_STATE_READY
@@ -111,5 +120,10 @@ class Pool:
             self.ready.set()
         else:
             self.ready.clear()
-        _log.info("engine %s is %s%s", self.name, EngineState.Name(state), f": {message}" if message else "")
+        _log.info(
+            "engine %s is %s%s",
+            self.name,
+            EngineState.Name(state),
+            f": {message}" if message else "",
+        )
         self.on_change(self)

@@ -21,7 +21,9 @@ REPRODUCIBILITIES = {
 def cost_of(pool: Pool, task: Task) -> Cost | None:
     """What the task costs on that engine; None when it is free."""
     price = pool.capabilities.price
-    return None if price is None else Cost(currency=price.currency, amount=price_of(price, task, pool))
+    return (
+        None if price is None else Cost(currency=price.currency, amount=price_of(price, task, pool))
+    )
 
 
 def recipe_of(pool: Pool, task: Task) -> Recipe:
@@ -44,7 +46,9 @@ def add_attempt(
     failure: Failure | None = None,
 ) -> None:
     """Write down how an attempt ended that began at `start` and ends now."""
-    attempt = Attempt(number=number, engine=generation.engine, start_time=start, outcome=outcome, failure=failure)
+    attempt = Attempt(
+        number=number, engine=generation.engine, start_time=start, outcome=outcome, failure=failure
+    )
     attempt.end_time.GetCurrentTime()
     generation.receipt.attempts.append(attempt)
 

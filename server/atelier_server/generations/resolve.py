@@ -11,7 +11,13 @@ from google.protobuf.json_format import MessageToDict
 from atelier.v1 import task_pb2 as pb
 from atelier.v1.generation_pb2 import Parameter
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_engines.capabilities import AudioCapabilities, AudioFeature, Capabilities, ImageCapabilities, ImageFeature
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    AudioFeature,
+    Capabilities,
+    ImageCapabilities,
+    ImageFeature,
+)
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
@@ -98,14 +104,20 @@ def _image(  # noqa: PLR0913, PLR0917 (one value for each thing that shapes a pi
     drawn_seed: int,
 ) -> ImageTask:
     steps = ledger.clamped("steps", asked.steps if asked.HasField("steps") else None, can.steps)
-    guidance = ledger.clamped("guidance", asked.guidance if asked.HasField("guidance") else None, can.guidance)
+    guidance = ledger.clamped(
+        "guidance", asked.guidance if asked.HasField("guidance") else None, can.guidance
+    )
     return ImageTask(
         prompt=asked.prompt,
         negative_prompt=ledger.negative_prompt(
             asked.negative_prompt, guidance, can=ImageFeature.NEGATIVE_PROMPT in can.features
         ),
-        width=ledger.given("width", asked.width if asked.HasField("width") else None, can.width.default),
-        height=ledger.given("height", asked.height if asked.HasField("height") else None, can.height.default),
+        width=ledger.given(
+            "width", asked.width if asked.HasField("width") else None, can.width.default
+        ),
+        height=ledger.given(
+            "height", asked.height if asked.HasField("height") else None, can.height.default
+        ),
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seeds=_seeds(asked, can, ledger, drawn_seed),
@@ -115,12 +127,16 @@ def _image(  # noqa: PLR0913, PLR0917 (one value for each thing that shapes a pi
         strength=_strength(asked, ledger),
         mask=pictures.get("mask"),
         controls=tuple(
-            _control(control, pictures[f"controls[{index}]"]) for index, control in enumerate(asked.controls)
+            _control(control, pictures[f"controls[{index}]"])
+            for index, control in enumerate(asked.controls)
         ),
         loras=tuple(
-            Lora(name=lora.name, weight=lora.weight if lora.HasField("weight") else 1.0) for lora in asked.loras
+            Lora(name=lora.name, weight=lora.weight if lora.HasField("weight") else 1.0)
+            for lora in asked.loras
         ),
-        upscale=Upscale(factor=asked.upscale.factor, model=asked.upscale.model) if asked.HasField("upscale") else None,
+        upscale=Upscale(factor=asked.upscale.factor, model=asked.upscale.model)
+        if asked.HasField("upscale")
+        else None,
         profile=_PROFILES.get(asked.profile),
         safety=_SAFETIES.get(asked.safety),
         preview_interval=_preview_interval(asked, can, ledger),
@@ -129,12 +145,18 @@ def _image(  # noqa: PLR0913, PLR0917 (one value for each thing that shapes a pi
 
 
 def _audio(
-    asked: pb.AudioTask, can: AudioCapabilities, options: Mapping[str, JSON], ledger: Ledger, drawn_seed: int
+    asked: pb.AudioTask,
+    can: AudioCapabilities,
+    options: Mapping[str, JSON],
+    ledger: Ledger,
+    drawn_seed: int,
 ) -> AudioTask:
     seconds = asked.duration.ToMicroseconds() / 1e6 if asked.HasField("duration") else None
     rate = asked.sample_rate if asked.HasField("sample_rate") else None
     steps = ledger.clamped("steps", asked.steps if asked.HasField("steps") else None, can.steps)
-    guidance = ledger.clamped("guidance", asked.guidance if asked.HasField("guidance") else None, can.guidance)
+    guidance = ledger.clamped(
+        "guidance", asked.guidance if asked.HasField("guidance") else None, can.guidance
+    )
     return AudioTask(
         prompt=asked.prompt,
         negative_prompt=ledger.negative_prompt(
@@ -144,22 +166,32 @@ def _audio(
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seed=ledger.seed(
-            asked.seed if asked.HasField("seed") else None, drawn_seed, can=AudioFeature.SEED in can.features
+            asked.seed if asked.HasField("seed") else None,
+            drawn_seed,
+            can=AudioFeature.SEED in can.features,
         ),
         sample_rate=ledger.given("sample_rate", rate, can.sample_rates[0]),
-        channels=ledger.given("channels", asked.channels if asked.HasField("channels") else None, can.channels[0]),
+        channels=ledger.given(
+            "channels", asked.channels if asked.HasField("channels") else None, can.channels[0]
+        ),
         model=ledger.choice("model", asked.model, [model.name for model in can.models]),
-        candidates=ledger.given("candidates", asked.candidates if asked.HasField("candidates") else None, 1),
+        candidates=ledger.given(
+            "candidates", asked.candidates if asked.HasField("candidates") else None, 1
+        ),
         seamless_loop=asked.seamless_loop,
         loudness_lufs=asked.loudness_lufs if asked.HasField("loudness_lufs") else None,
         options=options,
     )
 
 
-def _seeds(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger, drawn_seed: int) -> tuple[int, ...]:
+def _seeds(
+    asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger, drawn_seed: int
+) -> tuple[int, ...]:
     count = ledger.given("count", asked.count if asked.HasField("count") else None, 1)
     first = ledger.seed(
-        asked.seed if asked.HasField("seed") else None, drawn_seed, can=ImageFeature.SEED in can.features
+        asked.seed if asked.HasField("seed") else None,
+        drawn_seed,
+        can=ImageFeature.SEED in can.features,
     )
     return tuple((first + index) % 2**63 for index in range(count))
 

@@ -25,7 +25,9 @@ from atelier_server.generations.resolve import Resolved
 Resolve = Callable[[Capabilities], Resolved]
 """Decides a request for an engine of these capabilities."""
 
-_SECONDS_OF_A_GUESS = 10.0  # assumed work when prices by the second are compared before any was measured
+_SECONDS_OF_A_GUESS = (
+    10.0  # assumed work when prices by the second are compared before any was measured
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,9 @@ class Router:
         except UnsupportedError as error:
             raise self._unsupported(pool, error, resolve) from error
         except InvalidTaskError as error:
-            raise InvalidRequestError([Violation(_path(resolved.task, error.field), str(error))]) from error
+            raise InvalidRequestError(
+                [Violation(_path(resolved.task, error.field), str(error))]
+            ) from error
         violations = option_violations(pool.capabilities.options_schema, resolved.task.options)
         if violations:
             raise InvalidRequestError(violations)
@@ -86,19 +90,39 @@ class Router:
                     yield Route(pool=self.pools[name], resolved=resolved)
 
     def _cheapest(self, resolve: Resolve) -> Pool:
-        up = [pool for pool in self.pools.values() if pool.state != EngineState.ENGINE_STATE_UNAVAILABLE]
+        up = [
+            pool
+            for pool in self.pools.values()
+            if pool.state != EngineState.ENGINE_STATE_UNAVAILABLE
+        ]
         able = [(pool, resolved) for pool in up if (resolved := _able(pool, resolve)) is not None]
         if not able:
             return self.pools[self.default]
         # min takes the first of equals, so the order of the configuration decides among them
-        cheapest, _ = min(able, key=lambda found: price_of(found[0].capabilities.price, found[1].task, found[0]))
+        cheapest, _ = min(
+            able, key=lambda found: price_of(found[0].capabilities.price, found[1].task, found[0])
+        )
         return cheapest
 
-    def _unsupported(self, pool: Pool, error: UnsupportedError, resolve: Resolve) -> UnsupportedTaskError:
-        others = [other.name for other in self.pools.values() if other is not pool and _able(other, resolve)]
-        hint = f"engines that can do all of this: {', '.join(others)}" if others else "no engine here can do all of this"
+    def _unsupported(
+        self, pool: Pool, error: UnsupportedError, resolve: Resolve
+    ) -> UnsupportedTaskError:
+        others = [
+            other.name
+            for other in self.pools.values()
+            if other is not pool and _able(other, resolve)
+        ]
+        hint = (
+            f"engines that can do all of this: {', '.join(others)}"
+            if others
+            else "no engine here can do all of this"
+        )
         refusal = UnsupportedTaskError(f"engine {pool.name!r}: {error}; {hint}")
-        refusal.metadata = {"engine": pool.name, "feature": error.feature, "engines": ",".join(others)}
+        refusal.metadata = {
+            "engine": pool.name,
+            "feature": error.feature,
+            "engines": ",".join(others),
+        }
         return refusal
 
 
@@ -126,7 +150,11 @@ def _able(pool: Pool, resolve: Resolve) -> Resolved | None:
         limits.check(pool.capabilities, resolved.task)
     except (EngineError, InvalidRequestError):
         return None
-    return None if option_violations(pool.capabilities.options_schema, resolved.task.options) else resolved
+    return (
+        None
+        if option_violations(pool.capabilities.options_schema, resolved.task.options)
+        else resolved
+    )
 
 
 def _require_ready(pool: Pool) -> None:

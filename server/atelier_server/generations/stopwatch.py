@@ -37,6 +37,8 @@ class Stopwatch:
         for stage, seconds in self._seconds.items():
             STAGE_SECONDS.labels(engine, stage).observe(seconds)
         return [
-            Timing(stage=stage, duration=Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds)))
+            Timing(
+                stage=stage, duration=Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))
+            )
             for stage, seconds in self._seconds.items()
         ]

@@ -12,7 +12,15 @@ from typing import assert_never
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import ImageSize
-from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Failure, Generation, Output, Preview, State
+from atelier.v1.generation_pb2 import (
+    AttemptOutcome,
+    CancelOutcome,
+    Failure,
+    Generation,
+    Output,
+    Preview,
+    State,
+)
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
@@ -52,7 +60,9 @@ class _Work:
 class Worker:
     """Takes one generation after the other from an engine's queue."""
 
-    def __init__(self, pool: Pool, store: Store, library: Library, inputs: InputLoader, router: Router) -> None:  # noqa: PLR0913, PLR0917 (wired once, in app.py)
+    def __init__(
+        self, pool: Pool, store: Store, library: Library, inputs: InputLoader, router: Router
+    ) -> None:  # noqa: PLR0913, PLR0917 (wired once, in app.py)
         """Work for `pool`."""
         self._pool = pool
         self._store = store
@@ -91,7 +101,9 @@ class Worker:
         cancelling = asyncio.create_task(self._store.cancelled(claim))
         left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
         try:
-            await asyncio.wait([performing, cancelling], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [performing, cancelling], timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             performing.cancel()  # no effect when it is done
             cancelling.cancel()
@@ -134,7 +146,9 @@ class Worker:
         event = work.snapshot()
         if step.preview is not None:
             size = ImageSize(width=step.preview.width, height=step.preview.height)
-            event.preview.CopyFrom(Preview(media_type=step.preview.media_type, data=step.preview.data, size=size))
+            event.preview.CopyFrom(
+                Preview(media_type=step.preview.media_type, data=step.preview.data, size=size)
+            )
         await self._store.log(work.claim, event)
 
     async def _keep(self, work: _Work, output: engine_event.Output) -> None:
@@ -143,7 +157,9 @@ class Worker:
         encoded = await asyncio.to_thread(encode, output.media, work.claim.request)
         artifact_id = f"{work.generation.id}-{work.claim.attempt}-{len(work.generation.outputs)}"
         artifact = await self._library.write_output(artifact_id, encoded)
-        work.generation.outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
+        work.generation.outputs.append(
+            Output(artifact=artifact, seed=output.seed, flagged=output.flagged)
+        )
         work.clock.enter(before)
 
     async def _conclude(self, work: _Work, error: BaseException | None) -> None:
@@ -183,7 +199,12 @@ class Worker:
         del generation.receipt.timings[:]
         del generation.receipt.parameters[:]
         generation.receipt.parameters.extend(route.resolved.parameters)
-        _log.warning("engine %s failed (%s); %s takes over", self._pool.name, error.reason.value, generation.engine)
+        _log.warning(
+            "engine %s failed (%s); %s takes over",
+            self._pool.name,
+            error.reason.value,
+            generation.engine,
+        )
         await self._store.hand_over(work.claim, generation)
         return True
 
@@ -193,7 +214,9 @@ class Worker:
         remote = self._pool.capabilities.cancel is not CancelSupport.STEP
         generation.state = State.STATE_CANCELLED
         generation.cancel_outcome = (
-            CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL if remote else CancelOutcome.CANCEL_OUTCOME_STOPPED
+            CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+            if remote
+            else CancelOutcome.CANCEL_OUTCOME_STOPPED
         )
         generation.stopped_at_step = work.step
         self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
@@ -209,16 +232,24 @@ class Worker:
             await self._library.discard(artifact_id)
         self._measure(work)
 
-    def _attempt(self, work: _Work, outcome: AttemptOutcome, failure: Failure | None = None) -> None:
+    def _attempt(
+        self, work: _Work, outcome: AttemptOutcome, failure: Failure | None = None
+    ) -> None:
         receipt.add_attempt(work.generation, work.claim.attempt, work.started, outcome, failure)
 
     def _measure(self, work: _Work) -> None:
         generation = work.generation
         engine = self._pool.name
-        GENERATIONS.labels(engine, State.Name(generation.state).removeprefix("STATE_").lower()).inc()
-        QUEUE_SECONDS.labels(engine).observe(_between(generation.create_time, generation.start_time))
+        GENERATIONS.labels(
+            engine, State.Name(generation.state).removeprefix("STATE_").lower()
+        ).inc()
+        QUEUE_SECONDS.labels(engine).observe(
+            _between(generation.create_time, generation.start_time)
+        )
         if generation.state == State.STATE_SUCCEEDED:
-            GENERATION_SECONDS.labels(engine).observe(_between(generation.create_time, generation.end_time))
+            GENERATION_SECONDS.labels(engine).observe(
+                _between(generation.create_time, generation.end_time)
+            )
             self._pool.record(_between(work.started, generation.end_time))
             _log.info("succeeded")
 

@@ -54,7 +54,9 @@ def engine_message(pool: Pool, queued: int) -> pb.Engine:
     schema.update(can.options_schema)
     message.options_schema.CopyFrom(schema)
     if can.price is not None:
-        price = pb.Price(currency=can.price.currency, amount=can.price.amount, unit=_PRICE_UNITS[can.price.unit])
+        price = pb.Price(
+            currency=can.price.currency, amount=can.price.amount, unit=_PRICE_UNITS[can.price.unit]
+        )
         message.price.CopyFrom(price)
     return message
 
@@ -70,7 +72,9 @@ def _image(can: ImageCapabilities) -> pb.ImageCapabilities:
         max_count=can.max_count,
         max_prompt_length=can.max_prompt_length,
         schedulers=can.schedulers,
-        control_types=[task_pb2.ControlType.Value(f"CONTROL_TYPE_{kind.name}") for kind in can.control_types],
+        control_types=[
+            task_pb2.ControlType.Value(f"CONTROL_TYPE_{kind.name}") for kind in can.control_types
+        ],
         max_controls=can.max_controls,
         models=map(_model, can.models),
         loras=can.loras,
@@ -116,9 +120,17 @@ def _integers(allowed: IntegerRange | None) -> pb.IntegerRange | None:
 
 
 def _numbers(allowed: NumberRange | None) -> pb.NumberRange | None:
-    return None if allowed is None else pb.NumberRange(min=allowed.min, max=allowed.max, default=allowed.default)
+    return (
+        None
+        if allowed is None
+        else pb.NumberRange(min=allowed.min, max=allowed.max, default=allowed.default)
+    )
 
 
 # The two enums have the same names on both sides; a name that is missing on one fails here, at import.
-_IMAGE_FEATURES = {feature: pb.ImageFeature.Value(f"IMAGE_FEATURE_{feature.name}") for feature in ImageFeature}
-_AUDIO_FEATURES = {feature: pb.AudioFeature.Value(f"AUDIO_FEATURE_{feature.name}") for feature in AudioFeature}
+_IMAGE_FEATURES = {
+    feature: pb.ImageFeature.Value(f"IMAGE_FEATURE_{feature.name}") for feature in ImageFeature
+}
+_AUDIO_FEATURES = {
+    feature: pb.AudioFeature.Value(f"AUDIO_FEATURE_{feature.name}") for feature in AudioFeature
+}

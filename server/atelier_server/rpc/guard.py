@@ -51,11 +51,19 @@ def _guarded(handler: Handler, service: str, method: str) -> Handler:
     """The same handler with the guard around its one behaviour; responses come one by one or as a stream."""
     if handler.response_streaming:
         inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
         behaviour: Any = _stream_guard(inner, service, method)
     else:
         inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
         behaviour = _unary_guard(inner, service, method)
     return make(
         behaviour,

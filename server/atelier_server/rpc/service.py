@@ -68,7 +68,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         pools = [router.named(request.engine)] if request.engine else list(router.pools.values())
         queued = [await self.generations.store.queued(pool.name) for pool in pools]
         return pb.GetCapabilitiesResponse(
-            engines=[engine_message(pool, count) for pool, count in zip(pools, queued, strict=True)],
+            engines=[
+                engine_message(pool, count) for pool, count in zip(pools, queued, strict=True)
+            ],
             default_engine=router.default,
             version=VERSION,
             inline_limit=self.limits.inline_bytes,
@@ -137,15 +139,21 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         validate(request)
         artifact = await self.library.find(request.artifact_id, _ANONYMOUS)
         if request.offset > artifact.size:
-            raise InvalidRequestError([Violation("offset", f"must be at most {artifact.size}, not {request.offset}")])
+            raise InvalidRequestError(
+                [Violation("offset", f"must be at most {artifact.size}, not {request.offset}")]
+            )
         yield pb.DownloadArtifactResponse(artifact=artifact)
         async with aclosing(self.library.chunks(artifact, request.offset)) as chunks:
             async for chunk in chunks:
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
-    async def _submit(self, request: pb.GenerateRequest, context: Context, prefix: str = "") -> Generation:
+    async def _submit(
+        self, request: pb.GenerateRequest, context: Context, prefix: str = ""
+    ) -> Generation:
         _validate_generate(request, prefix)
-        seconds_left = None if request.respond == pb.RESPOND_ON_ACCEPTANCE else context.time_remaining()
+        seconds_left = (
+            None if request.respond == pb.RESPOND_ON_ACCEPTANCE else context.time_remaining()
+        )
         return await self.generations.submit(request, _ANONYMOUS, seconds_left=seconds_left)
 
     async def _events(

@@ -52,7 +52,9 @@ def _details(error: ServiceError) -> Iterator[Message]:
     if isinstance(error, InvalidRequestError):
         yield error_details_pb2.BadRequest(
             field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(field=wrong.field, description=wrong.message[:200])
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=wrong.field, description=wrong.message[:200]
+                )
                 for wrong in error.violations[:_MOST_VIOLATIONS]
             ]
         )

@@ -35,7 +35,9 @@ def validate(message: Message) -> None:
 @cache
 def _classes() -> dict[str, type[Message]]:
     """The constrained message classes by full name."""
-    contract = FileDescriptorSet.FromString(files("atelier_server.rpc").joinpath("contract.binpb").read_bytes())
+    contract = FileDescriptorSet.FromString(
+        files("atelier_server.rpc").joinpath("contract.binpb").read_bytes()
+    )
     pool = DescriptorPool()
     for file in contract.file:
         pool.AddSerializedFile(file.SerializeToString())

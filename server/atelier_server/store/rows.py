@@ -45,7 +45,18 @@ _COLUMNS = "id, caller, pool, state, attempt, sequence, cancelling, deadline, re
 
 def _row(fields: tuple[str, str, str, int, int, int, int, float | None, bytes, bytes]) -> Row:
     identity, caller, pool, state, attempt, sequence, cancelling, deadline, request, record = fields
-    return Row(identity, caller, pool, state, attempt, sequence, bool(cancelling), deadline, request, record)
+    return Row(
+        identity,
+        caller,
+        pool,
+        state,
+        attempt,
+        sequence,
+        bool(cancelling),
+        deadline,
+        request,
+        record,
+    )
 
 
 def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) -> Row:
@@ -54,14 +65,18 @@ def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) 
     Raises:
         UnknownRecordError: it is not there, or not theirs: callers can't tell the two apart.
     """
-    fields = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE id = ?", (generation_id,)).fetchone()  # noqa: S608
+    fields = db.execute(
+        f"SELECT {_COLUMNS} FROM generations WHERE id = ?", (generation_id,)
+    ).fetchone()  # noqa: S608
     if fields is None or (caller is not None and fields[1] != caller):
         msg = f"no generation {generation_id!r}"
         raise UnknownRecordError(msg)
     return _row(fields)
 
 
-def same_request(db: sqlite3.Connection, caller: str, request_id: str, digest: bytes) -> Generation | None:
+def same_request(
+    db: sqlite3.Connection, caller: str, request_id: str, digest: bytes
+) -> Generation | None:
     """The generation that the same caller's same request made before, if any.
 
     Raises:
@@ -105,17 +120,29 @@ def insert(db: sqlite3.Connection, submission: Submission) -> None:
 
 def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt: int) -> None:
     """Write the generation's new standing."""
-    expires = generation.expire_time.ToMicroseconds() / 1e6 if generation.HasField("expire_time") else None
+    expires = (
+        generation.expire_time.ToMicroseconds() / 1e6
+        if generation.HasField("expire_time")
+        else None
+    )
     db.execute(
         "UPDATE generations SET state = ?, pool = ?, attempt = ?, expires = ?, record = ? WHERE id = ?",
-        (generation.state, generation.engine, attempt, expires, generation.SerializeToString(), row.id),
+        (
+            generation.state,
+            generation.engine,
+            attempt,
+            expires,
+            generation.SerializeToString(),
+            row.id,
+        ),
     )
 
 
 def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: Event) -> Event:
     """Number the event, fill in where the generation stands, and add it to the log."""
     (event.sequence,) = db.execute(
-        "UPDATE generations SET sequence = sequence + 1 WHERE id = ? RETURNING sequence", (generation.id,)
+        "UPDATE generations SET sequence = sequence + 1 WHERE id = ? RETURNING sequence",
+        (generation.id,),
     ).fetchone()
     event.generation_id = generation.id
     event.state = generation.state
@@ -135,7 +162,8 @@ def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: 
 def events_after(db: sqlite3.Connection, generation_id: str, after: int) -> list[Event]:
     """The events with a greater sequence, in order."""
     found = db.execute(
-        "SELECT record FROM events WHERE generation_id = ? AND sequence > ? ORDER BY sequence", (generation_id, after)
+        "SELECT record FROM events WHERE generation_id = ? AND sequence > ? ORDER BY sequence",
+        (generation_id, after),
     )
     return [Event.FromString(record) for (record,) in found]
 
@@ -159,13 +187,19 @@ def waiting(db: sqlite3.Connection, pool: str, limit: int = -1) -> list[Row]:
 
 def count_waiting(db: sqlite3.Connection, pool: str) -> int:
     """How many wait for the pool."""
-    (count,) = db.execute("SELECT count(*) FROM generations WHERE state = 1 AND pool = ?", (pool,)).fetchone()
+    (count,) = db.execute(
+        "SELECT count(*) FROM generations WHERE state = 1 AND pool = ?", (pool,)
+    ).fetchone()
     return int(count)
 
 
 def waiting_by_pool(db: sqlite3.Connection) -> dict[str, int]:
     """How many wait for each pool."""
-    return dict(db.execute("SELECT pool, count(*) FROM generations WHERE state = 1 GROUP BY pool").fetchall())
+    return dict(
+        db.execute(
+            "SELECT pool, count(*) FROM generations WHERE state = 1 GROUP BY pool"
+        ).fetchall()
+    )
 
 
 def running(db: sqlite3.Connection) -> list[Row]:
@@ -209,7 +243,12 @@ def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artif
     db.executemany(
         "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
         [
-            (artifact.id, caller, artifact.expire_time.ToMicroseconds() / 1e6, artifact.SerializeToString())
+            (
+                artifact.id,
+                caller,
+                artifact.expire_time.ToMicroseconds() / 1e6,
+                artifact.SerializeToString(),
+            )
             for artifact in artifacts
         ],
     )
@@ -221,7 +260,9 @@ def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Arti
     Raises:
         UnknownRecordError: it is not there, or not theirs.
     """
-    found = db.execute("SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)).fetchone()
+    found = db.execute(
+        "SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)
+    ).fetchone()
     if found is None or found[0] != caller:
         msg = f"no artifact {artifact_id!r}"
         raise UnknownRecordError(msg)
@@ -246,5 +287,3 @@ def forget(db: sqlite3.Connection, now: float) -> list[str]:
         (now,),
     ).fetchall()
     return [artifact_id for (artifact_id,) in gone]
-
-

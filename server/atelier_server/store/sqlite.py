@@ -35,12 +35,19 @@ class SqliteStore:
         self._database = database
         self._time_to_live = time_to_live_seconds
         self._feeds = Feeds()
-        self._arrivals: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
+        self._arrivals: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(0)
+        )
         self._cancellations: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     @classmethod
     async def open(
-        cls, path: Path, *, time_to_live_seconds: float, max_attempts: int, synchronous: str = "NORMAL"
+        cls,
+        path: Path,
+        *,
+        time_to_live_seconds: float,
+        max_attempts: int,
+        synchronous: str = "NORMAL",
     ) -> SqliteStore:
         """Open or create the file; generations that were running when the last process died wait again.
 
@@ -52,7 +59,9 @@ class SqliteStore:
         schema = files("atelier_server.store").joinpath("schema.sql").read_text()
         database = Database(path, schema=schema, synchronous=synchronous)
         store = cls(database, time_to_live_seconds=time_to_live_seconds)
-        waiting = await database.run(lambda db: transitions.recover(db, store._time_to_live, max_attempts))
+        waiting = await database.run(
+            lambda db: transitions.recover(db, store._time_to_live, max_attempts)
+        )
         for pool, count in waiting.items():
             store._arrive(pool, count)
         return store
@@ -63,7 +72,9 @@ class SqliteStore:
 
     async def recall(self, caller: str, request_id: str, digest: bytes) -> Generation | None:
         """See Store.recall."""
-        return await self._database.run(lambda db: rows.same_request(db, caller, request_id, digest))
+        return await self._database.run(
+            lambda db: rows.same_request(db, caller, request_id, digest)
+        )
 
     async def submit(self, submission: Submission) -> Accepted:
         """See Store.submit."""
@@ -75,7 +86,9 @@ class SqliteStore:
                 return Accepted(generation=before, created=False), None
             ahead = rows.count_waiting(db, submission.generation.engine)
             if ahead >= submission.queue_limit:
-                msg = f"{ahead} generations wait for engine {submission.generation.engine!r} already"
+                msg = (
+                    f"{ahead} generations wait for engine {submission.generation.engine!r} already"
+                )
                 raise QueueFullError(msg)
             rows.insert(db, submission)
             event = rows.append(db, submission.generation, 0, Event(queue_position=ahead))
@@ -116,7 +129,9 @@ class SqliteStore:
 
     async def finish(self, claim: Claim, generation: Generation) -> None:
         """See Store.finish."""
-        event = await self._database.run(lambda db: transitions.finish(db, claim, generation, self._time_to_live))
+        event = await self._database.run(
+            lambda db: transitions.finish(db, claim, generation, self._time_to_live)
+        )
         self._cancellations.pop(generation.id, None)
         self._feeds.publish(event)
 
@@ -159,7 +174,9 @@ class SqliteStore:
             generation = row.generation
             generation.state = State.STATE_CANCELLED
             generation.cancel_outcome = CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
-            return Cancelling.NEVER_STARTED, transitions.end(db, row, generation, self._time_to_live)
+            return Cancelling.NEVER_STARTED, transitions.end(
+                db, row, generation, self._time_to_live
+            )
 
         found, event = await self._database.run(work)
         if event is not None:
@@ -228,7 +245,9 @@ class SqliteStore:
 
     async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
-        events, gone = await self._database.run(lambda db: transitions.sweep(db, now, self._time_to_live))
+        events, gone = await self._database.run(
+            lambda db: transitions.sweep(db, now, self._time_to_live)
+        )
         for event in events:
             self._feeds.publish(event)
         return gone

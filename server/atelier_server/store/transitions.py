@@ -44,7 +44,9 @@ def take(db: sqlite3.Connection, pool: str, watched: Callable[[str], bool]) -> T
     events = [rows.append(db, generation, attempt, Event())]
     for place, other in enumerate(behind):
         if watched(other.id):
-            events.append(rows.append(db, other.generation, other.attempt, Event(queue_position=place)))
+            events.append(
+                rows.append(db, other.generation, other.attempt, Event(queue_position=place))
+            )
     claim = Claim(
         generation=generation,
         request=rows.request_of(row),
@@ -65,7 +67,9 @@ def log(db: sqlite3.Connection, claim: Claim, event: Event) -> Event:
     return rows.append(db, claim.generation, claim.attempt, event)
 
 
-def finish(db: sqlite3.Connection, claim: Claim, generation: Generation, time_to_live: float) -> Event:
+def finish(
+    db: sqlite3.Connection, claim: Claim, generation: Generation, time_to_live: float
+) -> Event:
     """End the claimed generation, and publish its artifacts.
 
     Raises:
@@ -74,10 +78,14 @@ def finish(db: sqlite3.Connection, claim: Claim, generation: Generation, time_to
     return end(db, _held(db, claim), generation, time_to_live)
 
 
-def end(db: sqlite3.Connection, row: rows.Row, generation: Generation, time_to_live: float) -> Event:
+def end(
+    db: sqlite3.Connection, row: rows.Row, generation: Generation, time_to_live: float
+) -> Event:
     """Write a generation's last state and its last event."""
     generation.end_time.GetCurrentTime()
-    generation.expire_time.FromMicroseconds(generation.end_time.ToMicroseconds() + int(time_to_live * 1e6))
+    generation.expire_time.FromMicroseconds(
+        generation.end_time.ToMicroseconds() + int(time_to_live * 1e6)
+    )
     for output in generation.outputs:
         output.artifact.expire_time.CopyFrom(generation.expire_time)
     rows.add_artifacts(db, row.caller, [output.artifact for output in generation.outputs])
@@ -131,7 +139,9 @@ def recover(db: sqlite3.Connection, time_to_live: float, max_attempts: int) -> d
     return rows.waiting_by_pool(db)
 
 
-def _end_cancelled(db: sqlite3.Connection, row: rows.Row, generation: Generation, time_to_live: float) -> Event:
+def _end_cancelled(
+    db: sqlite3.Connection, row: rows.Row, generation: Generation, time_to_live: float
+) -> Event:
     generation.state = State.STATE_CANCELLED
     generation.cancel_outcome = CancelOutcome.CANCEL_OUTCOME_STOPPED
     return end(db, row, generation, time_to_live)
@@ -177,5 +187,3 @@ def sweep(db: sqlite3.Connection, now: float, time_to_live: float) -> tuple[list
         )
         events.append(end(db, row, generation, time_to_live))
     return events, rows.forget(db, now)
-
-

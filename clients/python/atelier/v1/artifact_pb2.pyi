@@ -3,131 +3,125 @@
 isort:skip_file
 Immutable blobs: pictures, sounds, inputs."""
 
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-import builtins as _builtins
+from google.protobuf import descriptor as descriptor
+from google.protobuf import message as message
+from google.protobuf import timestamp_pb2 as timestamp_pb2
+import builtins as builtins
 import sys
-import typing as _typing
+import typing as typing
 
 if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: descriptor.FileDescriptor
 
-@_typing.final
-class Artifact(_message.Message):
+@typing.final
+class Artifact(message.Message):
     """An immutable blob, named by id."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
-    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    IMAGE_SIZE_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
+    ID_FIELD_NUMBER: builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    IMAGE_SIZE_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    id: builtins.str
     """Name to download it by, or to use it in a task."""
-    media_type: _builtins.str
+    media_type: builtins.str
     """For instance image/png or audio/wav."""
-    size: _builtins.int
+    size: builtins.int
     """Length in bytes."""
-    sha256: _builtins.str
+    sha256: builtins.str
     """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
-    @_builtins.property
-    def image_size(self) -> Global___ImageSize:
+    @builtins.property
+    def image_size(self) -> ImageSize:
         """Width and height in pixels, for pictures."""
 
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
         """When it was stored."""
 
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def expire_time(self) -> timestamp_pb2.Timestamp:
         """When it will be gone."""
 
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        media_type: _builtins.str = ...,
-        size: _builtins.int = ...,
-        sha256: _builtins.str = ...,
-        image_size: Global___ImageSize | None = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        id: builtins.str = ...,
+        media_type: builtins.str = ...,
+        size: builtins.int = ...,
+        sha256: builtins.str = ...,
+        image_size: ImageSize | None = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+        expire_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "image_size", b"image_size"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "image_size", b"image_size", "media_type", b"media_type", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "image_size", b"image_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "image_size", b"image_size", "media_type", b"media_type", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
-
-@_typing.final
-class ImageSize(_message.Message):
+@typing.final
+class ImageSize(message.Message):
     """Size of a picture."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    width: _builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    HEIGHT_FIELD_NUMBER: builtins.int
+    width: builtins.int
     """Width in pixels."""
-    height: _builtins.int
+    height: builtins.int
     """Height in pixels."""
     def __init__(
         self,
         *,
-        width: _builtins.int = ...,
-        height: _builtins.int = ...,
+        width: builtins.int = ...,
+        height: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImageSize: _TypeAlias = ImageSize  # noqa: Y015
-
-@_typing.final
-class UploadHeader(_message.Message):
+@typing.final
+class UploadHeader(message.Message):
     """What an upload is, said before its bytes."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    media_type: _builtins.str
+    MEDIA_TYPE_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    media_type: builtins.str
     """For instance image/png."""
-    size: _builtins.int
+    size: builtins.int
     """Length in bytes, if known; a different length is refused."""
-    sha256: _builtins.str
+    sha256: builtins.str
     """SHA-256 of the bytes in hexadecimal, if known; different bytes are refused."""
     def __init__(
         self,
         *,
-        media_type: _builtins.str = ...,
-        size: _builtins.int | None = ...,
-        sha256: _builtins.str | None = ...,
+        media_type: builtins.str = ...,
+        size: builtins.int | None = ...,
+        sha256: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sha256", b"_sha256", "_size", b"_size", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sha256", b"_sha256", "_size", b"_size", "media_type", b"media_type", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_sha256", b"_sha256", "_size", b"_size", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_sha256", b"_sha256", "_size", b"_size", "media_type", b"media_type", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__sha256: _TypeAlias = _typing.Literal["sha256"]  # noqa: Y015
-    _WhichOneofArgType__sha256: _TypeAlias = _typing.Literal["_sha256", b"_sha256"]  # noqa: Y015
-    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
-    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
-    @_typing.overload
+    _WhichOneofReturnType__sha256: _TypeAlias = typing.Literal["sha256"]  # noqa: Y015
+    _WhichOneofArgType__sha256: _TypeAlias = typing.Literal["_sha256", b"_sha256"]  # noqa: Y015
+    _WhichOneofReturnType__size: _TypeAlias = typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = typing.Literal["_size", b"_size"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sha256) -> _WhichOneofReturnType__sha256 | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
-
-Global___UploadHeader: _TypeAlias = UploadHeader  # noqa: Y015

@@ -3,31 +3,31 @@
 isort:skip_file
 What engines can do, and how they fare."""
 
-from atelier.v1 import task_pb2 as _task_pb2
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+from atelier.v1 import task_pb2 as task_pb2
+from collections import abc as abc
+from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
+from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
+import builtins as builtins
 import sys
-import typing as _typing
+import typing as typing
 
 if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: descriptor.FileDescriptor
 
 class _EngineState:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _EngineStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EngineState.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _EngineStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_EngineState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     ENGINE_STATE_UNSPECIFIED: _EngineState.ValueType  # 0
     """Not known."""
     ENGINE_STATE_LOADING: _EngineState.ValueType  # 1
@@ -52,14 +52,13 @@ ENGINE_STATE_UNAVAILABLE: EngineState.ValueType  # 3
 """Could not start, or its check fails."""
 ENGINE_STATE_DRAINING: EngineState.ValueType  # 4
 """Finishing what it has; takes nothing new."""
-Global___EngineState: _TypeAlias = EngineState  # noqa: Y015
 
 class _ImageFeature:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ImageFeatureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageFeature.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ImageFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ImageFeature.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     IMAGE_FEATURE_UNSPECIFIED: _ImageFeature.ValueType  # 0
     """Not said."""
     IMAGE_FEATURE_IMAGE_TO_IMAGE: _ImageFeature.ValueType  # 1
@@ -108,14 +107,13 @@ IMAGE_FEATURE_UPSCALING: ImageFeature.ValueType  # 9
 """Enlarges pictures."""
 IMAGE_FEATURE_PREVIEW: ImageFeature.ValueType  # 10
 """Sends previews while it works."""
-Global___ImageFeature: _TypeAlias = ImageFeature  # noqa: Y015
 
 class _AudioFeature:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _AudioFeatureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioFeature.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _AudioFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFeature.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     AUDIO_FEATURE_UNSPECIFIED: _AudioFeature.ValueType  # 0
     """Not said."""
     AUDIO_FEATURE_NEGATIVE_PROMPT: _AudioFeature.ValueType  # 1
@@ -144,14 +142,13 @@ AUDIO_FEATURE_LOUDNESS: AudioFeature.ValueType  # 4
 """Brings the sound to a loudness."""
 AUDIO_FEATURE_CANDIDATES: AudioFeature.ValueType  # 5
 """Makes several and returns the best."""
-Global___AudioFeature: _TypeAlias = AudioFeature  # noqa: Y015
 
 class _CancelSupport:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _CancelSupportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelSupport.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _CancelSupportEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CancelSupport.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     CANCEL_SUPPORT_UNSPECIFIED: _CancelSupport.ValueType  # 0
     """Not said."""
     CANCEL_SUPPORT_STEP: _CancelSupport.ValueType  # 1
@@ -172,14 +169,13 @@ CANCEL_SUPPORT_REMOTE: CancelSupport.ValueType  # 2
 """The vendor is told; it may still bill."""
 CANCEL_SUPPORT_NONE: CancelSupport.ValueType  # 3
 """Runs to its end; the result is dropped."""
-Global___CancelSupport: _TypeAlias = CancelSupport  # noqa: Y015
 
 class _Reproducibility:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ReproducibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reproducibility.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ReproducibilityEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Reproducibility.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     REPRODUCIBILITY_UNSPECIFIED: _Reproducibility.ValueType  # 0
     """Not said."""
     REPRODUCIBILITY_BIT_EXACT: _Reproducibility.ValueType  # 1
@@ -200,14 +196,13 @@ REPRODUCIBILITY_SAME_ENGINE: Reproducibility.ValueType  # 2
 """The same picture or sound to the eye or ear on the same engine."""
 REPRODUCIBILITY_BEST_EFFORT: Reproducibility.ValueType  # 3
 """No promise."""
-Global___Reproducibility: _TypeAlias = Reproducibility  # noqa: Y015
 
 class _PriceUnit:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _PriceUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PriceUnit.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _PriceUnitEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PriceUnit.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     PRICE_UNIT_UNSPECIFIED: _PriceUnit.ValueType  # 0
     """Not said."""
     PRICE_UNIT_IMAGE: _PriceUnit.ValueType  # 1
@@ -228,430 +223,413 @@ PRICE_UNIT_MEGAPIXEL: PriceUnit.ValueType  # 2
 """A million pixels."""
 PRICE_UNIT_SECOND: PriceUnit.ValueType  # 3
 """A second of work."""
-Global___PriceUnit: _TypeAlias = PriceUnit  # noqa: Y015
 
-@_typing.final
-class Engine(_message.Message):
+@typing.final
+class Engine(message.Message):
     """A configured thing that can make pictures or sounds."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    STATE_MESSAGE_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    AUDIO_FIELD_NUMBER: _builtins.int
-    OPTIONS_SCHEMA_FIELD_NUMBER: _builtins.int
-    CANCEL_SUPPORT_FIELD_NUMBER: _builtins.int
-    REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
-    PRICE_FIELD_NUMBER: _builtins.int
-    LOAD_FIELD_NUMBER: _builtins.int
-    FALLBACKS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
+    NAME_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    STATE_MESSAGE_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    AUDIO_FIELD_NUMBER: builtins.int
+    OPTIONS_SCHEMA_FIELD_NUMBER: builtins.int
+    CANCEL_SUPPORT_FIELD_NUMBER: builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    LOAD_FIELD_NUMBER: builtins.int
+    FALLBACKS_FIELD_NUMBER: builtins.int
+    name: builtins.str
     """Name to ask for it by."""
-    type: _builtins.str
+    type: builtins.str
     """What it is: sketch, diffusion, fal …"""
-    description: _builtins.str
+    description: builtins.str
     """One line about it."""
-    state: Global___EngineState.ValueType
+    state: EngineState.ValueType
     """Whether it can work now."""
-    state_message: _builtins.str
+    state_message: builtins.str
     """Why, when it cannot."""
-    cancel_support: Global___CancelSupport.ValueType
+    cancel_support: CancelSupport.ValueType
     """How its work ends when it is cancelled."""
-    reproducibility: Global___Reproducibility.ValueType
+    reproducibility: Reproducibility.ValueType
     """How well the same recipe repeats."""
-    @_builtins.property
-    def image(self) -> Global___ImageCapabilities:
+    @builtins.property
+    def image(self) -> ImageCapabilities:
         """What it can do with pictures; unset when it makes none."""
 
-    @_builtins.property
-    def audio(self) -> Global___AudioCapabilities:
+    @builtins.property
+    def audio(self) -> AudioCapabilities:
         """What it can do with sound; unset when it makes none."""
 
-    @_builtins.property
-    def options_schema(self) -> _struct_pb2.Struct:
+    @builtins.property
+    def options_schema(self) -> struct_pb2.Struct:
         """JSON Schema of `GenerateRequest.options`."""
 
-    @_builtins.property
-    def price(self) -> Global___Price:
+    @builtins.property
+    def price(self) -> Price:
         """What it costs; unset when it is free."""
 
-    @_builtins.property
-    def load(self) -> Global___Load:
+    @builtins.property
+    def load(self) -> Load:
         """How busy it is."""
 
-    @_builtins.property
-    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @builtins.property
+    def fallbacks(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Engines that take over, in order, when it fails before any work was done."""
 
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
-        type: _builtins.str = ...,
-        description: _builtins.str = ...,
-        state: Global___EngineState.ValueType = ...,
-        state_message: _builtins.str = ...,
-        image: Global___ImageCapabilities | None = ...,
-        audio: Global___AudioCapabilities | None = ...,
-        options_schema: _struct_pb2.Struct | None = ...,
-        cancel_support: Global___CancelSupport.ValueType = ...,
-        reproducibility: Global___Reproducibility.ValueType = ...,
-        price: Global___Price | None = ...,
-        load: Global___Load | None = ...,
-        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
+        name: builtins.str = ...,
+        type: builtins.str = ...,
+        description: builtins.str = ...,
+        state: EngineState.ValueType = ...,
+        state_message: builtins.str = ...,
+        image: ImageCapabilities | None = ...,
+        audio: AudioCapabilities | None = ...,
+        options_schema: struct_pb2.Struct | None = ...,
+        cancel_support: CancelSupport.ValueType = ...,
+        reproducibility: Reproducibility.ValueType = ...,
+        price: Price | None = ...,
+        load: Load | None = ...,
+        fallbacks: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "price", b"price"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Engine: _TypeAlias = Engine  # noqa: Y015
-
-@_typing.final
-class ImageCapabilities(_message.Message):
+@typing.final
+class ImageCapabilities(message.Message):
     """What an engine can do with pictures."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    FEATURES_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    MAX_PIXELS_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    GUIDANCE_FIELD_NUMBER: _builtins.int
-    MAX_COUNT_FIELD_NUMBER: _builtins.int
-    MAX_PROMPT_LENGTH_FIELD_NUMBER: _builtins.int
-    SCHEDULERS_FIELD_NUMBER: _builtins.int
-    CONTROL_TYPES_FIELD_NUMBER: _builtins.int
-    MAX_CONTROLS_FIELD_NUMBER: _builtins.int
-    MODELS_FIELD_NUMBER: _builtins.int
-    LORAS_FIELD_NUMBER: _builtins.int
-    MAX_LORAS_FIELD_NUMBER: _builtins.int
-    STYLES_FIELD_NUMBER: _builtins.int
-    FORMATS_FIELD_NUMBER: _builtins.int
-    max_pixels: _builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    HEIGHT_FIELD_NUMBER: builtins.int
+    MAX_PIXELS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    GUIDANCE_FIELD_NUMBER: builtins.int
+    MAX_COUNT_FIELD_NUMBER: builtins.int
+    MAX_PROMPT_LENGTH_FIELD_NUMBER: builtins.int
+    SCHEDULERS_FIELD_NUMBER: builtins.int
+    CONTROL_TYPES_FIELD_NUMBER: builtins.int
+    MAX_CONTROLS_FIELD_NUMBER: builtins.int
+    MODELS_FIELD_NUMBER: builtins.int
+    LORAS_FIELD_NUMBER: builtins.int
+    MAX_LORAS_FIELD_NUMBER: builtins.int
+    STYLES_FIELD_NUMBER: builtins.int
+    FORMATS_FIELD_NUMBER: builtins.int
+    max_pixels: builtins.int
     """Most pixels in one picture."""
-    max_count: _builtins.int
+    max_count: builtins.int
     """Most pictures in one task."""
-    max_prompt_length: _builtins.int
+    max_prompt_length: builtins.int
     """Longest prompt in characters."""
-    max_controls: _builtins.int
+    max_controls: builtins.int
     """Most control pictures in one task."""
-    max_loras: _builtins.int
+    max_loras: builtins.int
     """Most LoRAs in one task."""
-    @_builtins.property
-    def features(self) -> _containers.RepeatedScalarFieldContainer[Global___ImageFeature.ValueType]:
+    @builtins.property
+    def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Everything it can do beyond words to picture."""
 
-    @_builtins.property
-    def width(self) -> Global___IntegerRange:
+    @builtins.property
+    def width(self) -> IntegerRange:
         """Width in pixels."""
 
-    @_builtins.property
-    def height(self) -> Global___IntegerRange:
+    @builtins.property
+    def height(self) -> IntegerRange:
         """Height in pixels."""
 
-    @_builtins.property
-    def steps(self) -> Global___IntegerRange:
+    @builtins.property
+    def steps(self) -> IntegerRange:
         """Denoising steps."""
 
-    @_builtins.property
-    def guidance(self) -> Global___NumberRange:
+    @builtins.property
+    def guidance(self) -> NumberRange:
         """Guidance scale."""
 
-    @_builtins.property
-    def schedulers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @builtins.property
+    def schedulers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Samplers, the default first."""
 
-    @_builtins.property
-    def control_types(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.ControlType.ValueType]:
+    @builtins.property
+    def control_types(self) -> containers.RepeatedScalarFieldContainer[task_pb2.ControlType.ValueType]:
         """Kinds of control pictures."""
 
-    @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+    @builtins.property
+    def models(self) -> containers.RepeatedCompositeFieldContainer[Model]:
         """Models, the default first."""
 
-    @_builtins.property
-    def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @builtins.property
+    def loras(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """LoRAs that can be named."""
 
-    @_builtins.property
-    def styles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @builtins.property
+    def styles(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Styles that can be named."""
 
-    @_builtins.property
-    def formats(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.ImageFormat.ValueType]:
+    @builtins.property
+    def formats(self) -> containers.RepeatedScalarFieldContainer[task_pb2.ImageFormat.ValueType]:
         """Formats it can deliver."""
 
     def __init__(
         self,
         *,
-        features: _abc.Iterable[Global___ImageFeature.ValueType] | None = ...,
-        width: Global___IntegerRange | None = ...,
-        height: Global___IntegerRange | None = ...,
-        max_pixels: _builtins.int = ...,
-        steps: Global___IntegerRange | None = ...,
-        guidance: Global___NumberRange | None = ...,
-        max_count: _builtins.int = ...,
-        max_prompt_length: _builtins.int = ...,
-        schedulers: _abc.Iterable[_builtins.str] | None = ...,
-        control_types: _abc.Iterable[_task_pb2.ControlType.ValueType] | None = ...,
-        max_controls: _builtins.int = ...,
-        models: _abc.Iterable[Global___Model] | None = ...,
-        loras: _abc.Iterable[_builtins.str] | None = ...,
-        max_loras: _builtins.int = ...,
-        styles: _abc.Iterable[_builtins.str] | None = ...,
-        formats: _abc.Iterable[_task_pb2.ImageFormat.ValueType] | None = ...,
+        features: abc.Iterable[ImageFeature.ValueType] | None = ...,
+        width: IntegerRange | None = ...,
+        height: IntegerRange | None = ...,
+        max_pixels: builtins.int = ...,
+        steps: IntegerRange | None = ...,
+        guidance: NumberRange | None = ...,
+        max_count: builtins.int = ...,
+        max_prompt_length: builtins.int = ...,
+        schedulers: abc.Iterable[builtins.str] | None = ...,
+        control_types: abc.Iterable[task_pb2.ControlType.ValueType] | None = ...,
+        max_controls: builtins.int = ...,
+        models: abc.Iterable[Model] | None = ...,
+        loras: abc.Iterable[builtins.str] | None = ...,
+        max_loras: builtins.int = ...,
+        styles: abc.Iterable[builtins.str] | None = ...,
+        formats: abc.Iterable[task_pb2.ImageFormat.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImageCapabilities: _TypeAlias = ImageCapabilities  # noqa: Y015
-
-@_typing.final
-class AudioCapabilities(_message.Message):
+@typing.final
+class AudioCapabilities(message.Message):
     """What an engine can do with sound."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    FEATURES_FIELD_NUMBER: _builtins.int
-    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    GUIDANCE_FIELD_NUMBER: _builtins.int
-    SAMPLE_RATES_FIELD_NUMBER: _builtins.int
-    CHANNELS_FIELD_NUMBER: _builtins.int
-    MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
-    MAX_PROMPT_LENGTH_FIELD_NUMBER: _builtins.int
-    MODELS_FIELD_NUMBER: _builtins.int
-    FORMATS_FIELD_NUMBER: _builtins.int
-    max_candidates: _builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    GUIDANCE_FIELD_NUMBER: builtins.int
+    SAMPLE_RATES_FIELD_NUMBER: builtins.int
+    CHANNELS_FIELD_NUMBER: builtins.int
+    MAX_CANDIDATES_FIELD_NUMBER: builtins.int
+    MAX_PROMPT_LENGTH_FIELD_NUMBER: builtins.int
+    MODELS_FIELD_NUMBER: builtins.int
+    FORMATS_FIELD_NUMBER: builtins.int
+    max_candidates: builtins.int
     """Most candidates to choose from."""
-    max_prompt_length: _builtins.int
+    max_prompt_length: builtins.int
     """Longest prompt in characters."""
-    @_builtins.property
-    def features(self) -> _containers.RepeatedScalarFieldContainer[Global___AudioFeature.ValueType]:
+    @builtins.property
+    def features(self) -> containers.RepeatedScalarFieldContainer[AudioFeature.ValueType]:
         """Everything it can do beyond words to sound."""
 
-    @_builtins.property
-    def duration_seconds(self) -> Global___NumberRange:
+    @builtins.property
+    def duration_seconds(self) -> NumberRange:
         """Shortest, longest and default length, in seconds."""
 
-    @_builtins.property
-    def steps(self) -> Global___IntegerRange:
+    @builtins.property
+    def steps(self) -> IntegerRange:
         """Denoising steps; unset when it has none."""
 
-    @_builtins.property
-    def guidance(self) -> Global___NumberRange:
+    @builtins.property
+    def guidance(self) -> NumberRange:
         """Guidance scale; unset when it has none."""
 
-    @_builtins.property
-    def sample_rates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+    @builtins.property
+    def sample_rates(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Samples a second in hertz, the default first."""
 
-    @_builtins.property
-    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+    @builtins.property
+    def channels(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Numbers of channels, the default first."""
 
-    @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+    @builtins.property
+    def models(self) -> containers.RepeatedCompositeFieldContainer[Model]:
         """Models, the default first."""
 
-    @_builtins.property
-    def formats(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.AudioFormat.ValueType]:
+    @builtins.property
+    def formats(self) -> containers.RepeatedScalarFieldContainer[task_pb2.AudioFormat.ValueType]:
         """Formats it can deliver."""
 
     def __init__(
         self,
         *,
-        features: _abc.Iterable[Global___AudioFeature.ValueType] | None = ...,
-        duration_seconds: Global___NumberRange | None = ...,
-        steps: Global___IntegerRange | None = ...,
-        guidance: Global___NumberRange | None = ...,
-        sample_rates: _abc.Iterable[_builtins.int] | None = ...,
-        channels: _abc.Iterable[_builtins.int] | None = ...,
-        max_candidates: _builtins.int = ...,
-        max_prompt_length: _builtins.int = ...,
-        models: _abc.Iterable[Global___Model] | None = ...,
-        formats: _abc.Iterable[_task_pb2.AudioFormat.ValueType] | None = ...,
+        features: abc.Iterable[AudioFeature.ValueType] | None = ...,
+        duration_seconds: NumberRange | None = ...,
+        steps: IntegerRange | None = ...,
+        guidance: NumberRange | None = ...,
+        sample_rates: abc.Iterable[builtins.int] | None = ...,
+        channels: abc.Iterable[builtins.int] | None = ...,
+        max_candidates: builtins.int = ...,
+        max_prompt_length: builtins.int = ...,
+        models: abc.Iterable[Model] | None = ...,
+        formats: abc.Iterable[task_pb2.AudioFormat.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration_seconds", b"duration_seconds", "guidance", b"guidance", "steps", b"steps"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "sample_rates", b"sample_rates", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["duration_seconds", b"duration_seconds", "guidance", b"guidance", "steps", b"steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "sample_rates", b"sample_rates", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AudioCapabilities: _TypeAlias = AudioCapabilities  # noqa: Y015
-
-@_typing.final
-class IntegerRange(_message.Message):
+@typing.final
+class IntegerRange(message.Message):
     """Whole numbers from `min` to `max`, in steps of `multiple_of`."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    MIN_FIELD_NUMBER: _builtins.int
-    MAX_FIELD_NUMBER: _builtins.int
-    DEFAULT_FIELD_NUMBER: _builtins.int
-    MULTIPLE_OF_FIELD_NUMBER: _builtins.int
-    min: _builtins.int
+    MIN_FIELD_NUMBER: builtins.int
+    MAX_FIELD_NUMBER: builtins.int
+    DEFAULT_FIELD_NUMBER: builtins.int
+    MULTIPLE_OF_FIELD_NUMBER: builtins.int
+    min: builtins.int
     """Least."""
-    max: _builtins.int
+    max: builtins.int
     """Greatest."""
-    default: _builtins.int
+    default: builtins.int
     """What is used when the caller says nothing."""
-    multiple_of: _builtins.int
+    multiple_of: builtins.int
     """Only multiples of this; 1 allows every number."""
     def __init__(
         self,
         *,
-        min: _builtins.int = ...,
-        max: _builtins.int = ...,
-        default: _builtins.int = ...,
-        multiple_of: _builtins.int = ...,
+        min: builtins.int = ...,
+        max: builtins.int = ...,
+        default: builtins.int = ...,
+        multiple_of: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "max", b"max", "min", b"min", "multiple_of", b"multiple_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["default", b"default", "max", b"max", "min", b"min", "multiple_of", b"multiple_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___IntegerRange: _TypeAlias = IntegerRange  # noqa: Y015
-
-@_typing.final
-class NumberRange(_message.Message):
+@typing.final
+class NumberRange(message.Message):
     """Numbers from `min` to `max`."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    MIN_FIELD_NUMBER: _builtins.int
-    MAX_FIELD_NUMBER: _builtins.int
-    DEFAULT_FIELD_NUMBER: _builtins.int
-    min: _builtins.float
+    MIN_FIELD_NUMBER: builtins.int
+    MAX_FIELD_NUMBER: builtins.int
+    DEFAULT_FIELD_NUMBER: builtins.int
+    min: builtins.float
     """Least."""
-    max: _builtins.float
+    max: builtins.float
     """Greatest."""
-    default: _builtins.float
+    default: builtins.float
     """What is used when the caller says nothing."""
     def __init__(
         self,
         *,
-        min: _builtins.float = ...,
-        max: _builtins.float = ...,
-        default: _builtins.float = ...,
+        min: builtins.float = ...,
+        max: builtins.float = ...,
+        default: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["default", b"default", "max", b"max", "min", b"min"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___NumberRange: _TypeAlias = NumberRange  # noqa: Y015
-
-@_typing.final
-class Model(_message.Message):
+@typing.final
+class Model(message.Message):
     """A set of weights that an engine can use."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
-    FAMILY_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
+    NAME_FIELD_NUMBER: builtins.int
+    FAMILY_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    name: builtins.str
     """Name to ask for it by."""
-    family: _builtins.str
+    family: builtins.str
     """What it is: sdxl, sd15, flux …"""
-    digest: _builtins.str
+    digest: builtins.str
     """SHA-256 over its weights, where known."""
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
-        family: _builtins.str = ...,
-        digest: _builtins.str = ...,
+        name: builtins.str = ...,
+        family: builtins.str = ...,
+        digest: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "family", b"family", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "family", b"family", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Model: _TypeAlias = Model  # noqa: Y015
-
-@_typing.final
-class Price(_message.Message):
+@typing.final
+class Price(message.Message):
     """What an engine charges."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    CURRENCY_FIELD_NUMBER: _builtins.int
-    AMOUNT_FIELD_NUMBER: _builtins.int
-    UNIT_FIELD_NUMBER: _builtins.int
-    currency: _builtins.str
+    CURRENCY_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    currency: builtins.str
     """ISO 4217 code."""
-    amount: _builtins.float
+    amount: builtins.float
     """Amount for one unit."""
-    unit: Global___PriceUnit.ValueType
+    unit: PriceUnit.ValueType
     """What one unit is."""
     def __init__(
         self,
         *,
-        currency: _builtins.str = ...,
-        amount: _builtins.float = ...,
-        unit: Global___PriceUnit.ValueType = ...,
+        currency: builtins.str = ...,
+        amount: builtins.float = ...,
+        unit: PriceUnit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency", "unit", b"unit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["amount", b"amount", "currency", b"currency", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Price: _TypeAlias = Price  # noqa: Y015
-
-@_typing.final
-class Load(_message.Message):
+@typing.final
+class Load(message.Message):
     """How busy an engine is."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    QUEUED_FIELD_NUMBER: _builtins.int
-    RUNNING_FIELD_NUMBER: _builtins.int
-    CONCURRENCY_FIELD_NUMBER: _builtins.int
-    BACKLOG_FIELD_NUMBER: _builtins.int
-    SERVICE_TIME_FIELD_NUMBER: _builtins.int
-    queued: _builtins.int
+    QUEUED_FIELD_NUMBER: builtins.int
+    RUNNING_FIELD_NUMBER: builtins.int
+    CONCURRENCY_FIELD_NUMBER: builtins.int
+    BACKLOG_FIELD_NUMBER: builtins.int
+    SERVICE_TIME_FIELD_NUMBER: builtins.int
+    queued: builtins.int
     """Generations waiting for it."""
-    running: _builtins.int
+    running: builtins.int
     """Generations it is working on."""
-    concurrency: _builtins.int
+    concurrency: builtins.int
     """Generations it works on at once."""
-    @_builtins.property
-    def backlog(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def backlog(self) -> duration_pb2.Duration:
         """Work in hand and waiting, in time at the measured rate."""
 
-    @_builtins.property
-    def service_time(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def service_time(self) -> duration_pb2.Duration:
         """Measured time of one generation (moving average); unset before the first."""
 
     def __init__(
         self,
         *,
-        queued: _builtins.int = ...,
-        running: _builtins.int = ...,
-        concurrency: _builtins.int = ...,
-        backlog: _duration_pb2.Duration | None = ...,
-        service_time: _duration_pb2.Duration | None = ...,
+        queued: builtins.int = ...,
+        running: builtins.int = ...,
+        concurrency: builtins.int = ...,
+        backlog: duration_pb2.Duration | None = ...,
+        service_time: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "service_time", b"service_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "concurrency", b"concurrency", "queued", b"queued", "running", b"running", "service_time", b"service_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["backlog", b"backlog", "service_time", b"service_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["backlog", b"backlog", "concurrency", b"concurrency", "queued", b"queued", "running", b"running", "service_time", b"service_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Load: _TypeAlias = Load  # noqa: Y015

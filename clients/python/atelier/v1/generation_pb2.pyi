@@ -3,34 +3,34 @@
 isort:skip_file
 An accepted task and everything that happened to it."""
 
-from atelier.v1 import artifact_pb2 as _artifact_pb2
-from atelier.v1 import engine_pb2 as _engine_pb2
-from atelier.v1 import task_pb2 as _task_pb2
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+from atelier.v1 import artifact_pb2 as artifact_pb2
+from atelier.v1 import engine_pb2 as engine_pb2
+from atelier.v1 import task_pb2 as task_pb2
+from collections import abc as abc
+from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
+from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
+from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
+import builtins as builtins
 import sys
-import typing as _typing
+import typing as typing
 
 if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: descriptor.FileDescriptor
 
 class _State:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _StateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_State.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     STATE_UNSPECIFIED: _State.ValueType  # 0
     """Not said."""
     STATE_QUEUED: _State.ValueType  # 1
@@ -59,14 +59,13 @@ STATE_FAILED: State.ValueType  # 4
 """Ended with a failure."""
 STATE_CANCELLED: State.ValueType  # 5
 """Ended because the caller wished so."""
-Global___State: _TypeAlias = State  # noqa: Y015
 
 class _Disposition:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DispositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disposition.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _DispositionEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Disposition.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     DISPOSITION_UNSPECIFIED: _Disposition.ValueType  # 0
     """Not said."""
     DISPOSITION_APPLIED: _Disposition.ValueType  # 1
@@ -95,14 +94,13 @@ DISPOSITION_EMULATED: Disposition.ValueType  # 4
 """Done by other means, because the engine lacks the feature itself."""
 DISPOSITION_IGNORED: Disposition.ValueType  # 5
 """Not used, because it has no effect on this engine."""
-Global___Disposition: _TypeAlias = Disposition  # noqa: Y015
 
 class _AttemptOutcome:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptOutcome.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _AttemptOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AttemptOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     ATTEMPT_OUTCOME_UNSPECIFIED: _AttemptOutcome.ValueType  # 0
     """It has not."""
     ATTEMPT_OUTCOME_SUCCEEDED: _AttemptOutcome.ValueType  # 1
@@ -127,14 +125,13 @@ ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 3
 """Cancelled by the caller."""
 ATTEMPT_OUTCOME_ABANDONED: AttemptOutcome.ValueType  # 4
 """The process died or let go of it; another attempt followed."""
-Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 class _CancelOutcome:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _CancelOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelOutcome.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _CancelOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CancelOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     CANCEL_OUTCOME_UNSPECIFIED: _CancelOutcome.ValueType  # 0
     """There was none."""
     CANCEL_OUTCOME_NEVER_STARTED: _CancelOutcome.ValueType  # 1
@@ -159,462 +156,445 @@ CANCEL_OUTCOME_TOO_LATE: CancelOutcome.ValueType  # 3
 """It had ended before; nothing changed."""
 CANCEL_OUTCOME_VENDOR_MAY_BILL: CancelOutcome.ValueType  # 4
 """It was stopped here, but a vendor may finish and bill it."""
-Global___CancelOutcome: _TypeAlias = CancelOutcome  # noqa: Y015
 
-@_typing.final
-class Generation(_message.Message):
+@typing.final
+class Generation(message.Message):
     """An accepted task and everything that happened to it."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    AUDIO_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    OUTPUTS_FIELD_NUMBER: _builtins.int
-    RECEIPT_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
-    CANCEL_OUTCOME_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
+    ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    AUDIO_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    CANCEL_OUTCOME_FIELD_NUMBER: builtins.int
+    STOPPED_AT_STEP_FIELD_NUMBER: builtins.int
+    id: builtins.str
     """Name of this generation."""
-    request_id: _builtins.str
+    request_id: builtins.str
     """The id that the caller gave its request, or the one drawn for it."""
-    state: Global___State.ValueType
+    state: State.ValueType
     """Where it stands."""
-    engine: _builtins.str
+    engine: builtins.str
     """Name of the engine that does the work."""
-    cancel_outcome: Global___CancelOutcome.ValueType
+    cancel_outcome: CancelOutcome.ValueType
     """How its cancellation went; set in the state CANCELLED."""
-    @_builtins.property
-    def image(self) -> _task_pb2.ImageTask:
+    stopped_at_step: builtins.int
+    """The last step that was done before it was stopped."""
+    @builtins.property
+    def image(self) -> task_pb2.ImageTask:
         """Pictures."""
 
-    @_builtins.property
-    def audio(self) -> _task_pb2.AudioTask:
+    @builtins.property
+    def audio(self) -> task_pb2.AudioTask:
         """A sound."""
 
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
         """When it was accepted."""
 
-    @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
         """When an engine first took it up."""
 
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
         """When it ended."""
 
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def expire_time(self) -> timestamp_pb2.Timestamp:
         """When it and its outputs will be gone; set when it has ended."""
 
-    @_builtins.property
-    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Output]:
+    @builtins.property
+    def outputs(self) -> containers.RepeatedCompositeFieldContainer[Output]:
         """What was made, in order."""
 
-    @_builtins.property
-    def receipt(self) -> Global___Receipt:
+    @builtins.property
+    def receipt(self) -> Receipt:
         """What was really done."""
 
-    @_builtins.property
-    def failure(self) -> Global___Failure:
+    @builtins.property
+    def failure(self) -> Failure:
         """Why it failed; set in the state FAILED."""
 
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-        state: Global___State.ValueType = ...,
-        engine: _builtins.str = ...,
-        image: _task_pb2.ImageTask | None = ...,
-        audio: _task_pb2.AudioTask | None = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        start_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        expire_time: _timestamp_pb2.Timestamp | None = ...,
-        outputs: _abc.Iterable[Global___Output] | None = ...,
-        receipt: Global___Receipt | None = ...,
-        failure: Global___Failure | None = ...,
-        cancel_outcome: Global___CancelOutcome.ValueType = ...,
+        id: builtins.str = ...,
+        request_id: builtins.str = ...,
+        state: State.ValueType = ...,
+        engine: builtins.str = ...,
+        image: task_pb2.ImageTask | None = ...,
+        audio: task_pb2.AudioTask | None = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
+        expire_time: timestamp_pb2.Timestamp | None = ...,
+        outputs: abc.Iterable[Output] | None = ...,
+        receipt: Receipt | None = ...,
+        failure: Failure | None = ...,
+        cancel_outcome: CancelOutcome.ValueType = ...,
+        stopped_at_step: builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "image", b"image", "receipt", b"receipt", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "cancel_outcome", b"cancel_outcome", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "image", b"image", "receipt", b"receipt", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_outcome", b"cancel_outcome", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["image", "audio"]  # noqa: Y015
-    _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
+    _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
 
-Global___Generation: _TypeAlias = Generation  # noqa: Y015
-
-@_typing.final
-class Output(_message.Message):
+@typing.final
+class Output(message.Message):
     """One picture or sound that was made."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ARTIFACT_FIELD_NUMBER: _builtins.int
-    SEED_FIELD_NUMBER: _builtins.int
-    DATA_FIELD_NUMBER: _builtins.int
-    URI_FIELD_NUMBER: _builtins.int
-    FLAGGED_FIELD_NUMBER: _builtins.int
-    seed: _builtins.int
+    ARTIFACT_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    URI_FIELD_NUMBER: builtins.int
+    FLAGGED_FIELD_NUMBER: builtins.int
+    seed: builtins.int
     """Seed it was made with."""
-    data: _builtins.bytes
+    data: builtins.bytes
     """The bytes themselves, when asked for and small enough; otherwise download the artifact."""
-    uri: _builtins.str
+    uri: builtins.str
     """Where the bytes also lie, when the server publishes them."""
-    flagged: _builtins.bool
+    flagged: builtins.bool
     """True when a safety check flagged it."""
-    @_builtins.property
-    def artifact(self) -> _artifact_pb2.Artifact:
+    @builtins.property
+    def artifact(self) -> artifact_pb2.Artifact:
         """The stored blob."""
 
     def __init__(
         self,
         *,
-        artifact: _artifact_pb2.Artifact | None = ...,
-        seed: _builtins.int = ...,
-        data: _builtins.bytes = ...,
-        uri: _builtins.str = ...,
-        flagged: _builtins.bool = ...,
+        artifact: artifact_pb2.Artifact | None = ...,
+        seed: builtins.int = ...,
+        data: builtins.bytes = ...,
+        uri: builtins.str = ...,
+        flagged: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "data", b"data", "flagged", b"flagged", "seed", b"seed", "uri", b"uri"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact", "data", b"data", "flagged", b"flagged", "seed", b"seed", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Output: _TypeAlias = Output  # noqa: Y015
-
-@_typing.final
-class Failure(_message.Message):
+@typing.final
+class Failure(message.Message):
     """Why something failed, in the terms of the error details that calls return."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    REASON_FIELD_NUMBER: _builtins.int
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    RETRYABLE_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
+    REASON_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    RETRYABLE_FIELD_NUMBER: builtins.int
+    reason: builtins.str
     """Upper-snake reason, such as ENGINE_FAILED."""
-    code: _builtins.int
+    code: builtins.int
     """gRPC status code, such as 14 for UNAVAILABLE."""
-    message: _builtins.str
+    message: builtins.str
     """For the caller: what happened and what to change."""
-    retryable: _builtins.bool
+    retryable: builtins.bool
     """True when the same request may succeed later."""
     def __init__(
         self,
         *,
-        reason: _builtins.str = ...,
-        code: _builtins.int = ...,
-        message: _builtins.str = ...,
-        retryable: _builtins.bool = ...,
+        reason: builtins.str = ...,
+        code: builtins.int = ...,
+        message: builtins.str = ...,
+        retryable: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "retryable", b"retryable"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Failure: _TypeAlias = Failure  # noqa: Y015
-
-@_typing.final
-class Receipt(_message.Message):
+@typing.final
+class Receipt(message.Message):
     """What was really done, and how."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    PARAMETERS_FIELD_NUMBER: _builtins.int
-    ATTEMPTS_FIELD_NUMBER: _builtins.int
-    TIMINGS_FIELD_NUMBER: _builtins.int
-    COST_FIELD_NUMBER: _builtins.int
-    REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
-    RECIPE_FIELD_NUMBER: _builtins.int
-    reproducibility: _engine_pb2.Reproducibility.ValueType
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    TIMINGS_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: builtins.int
+    RECIPE_FIELD_NUMBER: builtins.int
+    reproducibility: engine_pb2.Reproducibility.ValueType
     """How well the recipe repeats."""
-    @_builtins.property
-    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
+    @builtins.property
+    def parameters(self) -> containers.RepeatedCompositeFieldContainer[Parameter]:
         """Each parameter as it was used."""
 
-    @_builtins.property
-    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+    @builtins.property
+    def attempts(self) -> containers.RepeatedCompositeFieldContainer[Attempt]:
         """Which engines were tried, in order."""
 
-    @_builtins.property
-    def timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Timing]:
+    @builtins.property
+    def timings(self) -> containers.RepeatedCompositeFieldContainer[Timing]:
         """Time spent in each stage, in order."""
 
-    @_builtins.property
-    def cost(self) -> Global___Cost:
+    @builtins.property
+    def cost(self) -> Cost:
         """What it cost; unset when it was free."""
 
-    @_builtins.property
-    def recipe(self) -> Global___Recipe:
+    @builtins.property
+    def recipe(self) -> Recipe:
         """What is needed to repeat it."""
 
     def __init__(
         self,
         *,
-        parameters: _abc.Iterable[Global___Parameter] | None = ...,
-        attempts: _abc.Iterable[Global___Attempt] | None = ...,
-        timings: _abc.Iterable[Global___Timing] | None = ...,
-        cost: Global___Cost | None = ...,
-        reproducibility: _engine_pb2.Reproducibility.ValueType = ...,
-        recipe: Global___Recipe | None = ...,
+        parameters: abc.Iterable[Parameter] | None = ...,
+        attempts: abc.Iterable[Attempt] | None = ...,
+        timings: abc.Iterable[Timing] | None = ...,
+        cost: Cost | None = ...,
+        reproducibility: engine_pb2.Reproducibility.ValueType = ...,
+        recipe: Recipe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "recipe", b"recipe"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
-
-@_typing.final
-class Parameter(_message.Message):
+@typing.final
+class Parameter(message.Message):
     """One parameter as it was used."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
-    VALUE_FIELD_NUMBER: _builtins.int
-    REQUESTED_FIELD_NUMBER: _builtins.int
-    DISPOSITION_FIELD_NUMBER: _builtins.int
-    WHY_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
+    NAME_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    REQUESTED_FIELD_NUMBER: builtins.int
+    DISPOSITION_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    name: builtins.str
     """Name of the task's field, such as steps."""
-    disposition: Global___Disposition.ValueType
+    disposition: Disposition.ValueType
     """How the one became the other."""
-    why: _builtins.str
+    why: builtins.str
     """Why; empty when it was applied as asked."""
-    @_builtins.property
-    def value(self) -> _struct_pb2.Value:
+    @builtins.property
+    def value(self) -> struct_pb2.Value:
         """The value that was used; unset when the parameter was ignored."""
 
-    @_builtins.property
-    def requested(self) -> _struct_pb2.Value:
+    @builtins.property
+    def requested(self) -> struct_pb2.Value:
         """What the caller had asked for; unset when nothing."""
 
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
-        value: _struct_pb2.Value | None = ...,
-        requested: _struct_pb2.Value | None = ...,
-        disposition: Global___Disposition.ValueType = ...,
-        why: _builtins.str = ...,
+        name: builtins.str = ...,
+        value: struct_pb2.Value | None = ...,
+        requested: struct_pb2.Value | None = ...,
+        disposition: Disposition.ValueType = ...,
+        why: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["requested", b"requested", "value", b"value"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disposition", b"disposition", "name", b"name", "requested", b"requested", "value", b"value", "why", b"why"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["requested", b"requested", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["disposition", b"disposition", "name", b"name", "requested", b"requested", "value", b"value", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Parameter: _TypeAlias = Parameter  # noqa: Y015
-
-@_typing.final
-class Attempt(_message.Message):
+@typing.final
+class Attempt(message.Message):
     """One try at a generation."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    NUMBER_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
-    number: _builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    number: builtins.int
     """Counts from 1."""
-    engine: _builtins.str
+    engine: builtins.str
     """Name of the engine."""
-    outcome: Global___AttemptOutcome.ValueType
+    outcome: AttemptOutcome.ValueType
     """How it ended."""
-    @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
         """When it began."""
 
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
         """When it ended."""
 
-    @_builtins.property
-    def failure(self) -> Global___Failure:
+    @builtins.property
+    def failure(self) -> Failure:
         """Why, when it did not succeed."""
 
     def __init__(
         self,
         *,
-        number: _builtins.int = ...,
-        engine: _builtins.str = ...,
-        start_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        outcome: Global___AttemptOutcome.ValueType = ...,
-        failure: Global___Failure | None = ...,
+        number: builtins.int = ...,
+        engine: builtins.str = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
+        outcome: AttemptOutcome.ValueType = ...,
+        failure: Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "engine", b"engine", "failure", b"failure", "number", b"number", "outcome", b"outcome", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "engine", b"engine", "failure", b"failure", "number", b"number", "outcome", b"outcome", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
-
-@_typing.final
-class Timing(_message.Message):
+@typing.final
+class Timing(message.Message):
     """Time spent in one stage."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    STAGE_FIELD_NUMBER: _builtins.int
-    DURATION_FIELD_NUMBER: _builtins.int
-    stage: _builtins.str
+    STAGE_FIELD_NUMBER: builtins.int
+    DURATION_FIELD_NUMBER: builtins.int
+    stage: builtins.str
     """Name of the stage, such as denoise."""
-    @_builtins.property
-    def duration(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def duration(self) -> duration_pb2.Duration:
         """Time spent."""
 
     def __init__(
         self,
         *,
-        stage: _builtins.str = ...,
-        duration: _duration_pb2.Duration | None = ...,
+        stage: builtins.str = ...,
+        duration: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["duration", b"duration", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Timing: _TypeAlias = Timing  # noqa: Y015
-
-@_typing.final
-class Cost(_message.Message):
+@typing.final
+class Cost(message.Message):
     """An amount of money."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    CURRENCY_FIELD_NUMBER: _builtins.int
-    AMOUNT_FIELD_NUMBER: _builtins.int
-    currency: _builtins.str
+    CURRENCY_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    currency: builtins.str
     """ISO 4217 code."""
-    amount: _builtins.float
+    amount: builtins.float
     """The amount."""
     def __init__(
         self,
         *,
-        currency: _builtins.str = ...,
-        amount: _builtins.float = ...,
+        currency: builtins.str = ...,
+        amount: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["amount", b"amount", "currency", b"currency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Cost: _TypeAlias = Cost  # noqa: Y015
-
-@_typing.final
-class Recipe(_message.Message):
+@typing.final
+class Recipe(message.Message):
     """What is needed to repeat a generation."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    @_typing.final
-    class VersionsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
+    @typing.final
+    class VersionsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    ENGINE_TYPE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
-    SEEDS_FIELD_NUMBER: _builtins.int
-    VERSIONS_FIELD_NUMBER: _builtins.int
-    engine_type: _builtins.str
+    ENGINE_TYPE_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    WEIGHTS_DIGEST_FIELD_NUMBER: builtins.int
+    SEEDS_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
+    engine_type: builtins.str
     """Type of the engine."""
-    model: _builtins.str
+    model: builtins.str
     """Name of the model."""
-    weights_digest: _builtins.str
+    weights_digest: builtins.str
     """SHA-256 over the model's weights."""
-    @_builtins.property
-    def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+    @builtins.property
+    def seeds(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Seeds of the outputs, in order."""
 
-    @_builtins.property
-    def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+    @builtins.property
+    def versions(self) -> containers.ScalarMap[builtins.str, builtins.str]:
         """Versions of what took part, by package."""
 
     def __init__(
         self,
         *,
-        engine_type: _builtins.str = ...,
-        model: _builtins.str = ...,
-        weights_digest: _builtins.str = ...,
-        seeds: _abc.Iterable[_builtins.int] | None = ...,
-        versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        engine_type: builtins.str = ...,
+        model: builtins.str = ...,
+        weights_digest: builtins.str = ...,
+        seeds: abc.Iterable[builtins.int] | None = ...,
+        versions: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_type", b"engine_type", "model", b"model", "seeds", b"seeds", "versions", b"versions", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine_type", b"engine_type", "model", b"model", "seeds", b"seeds", "versions", b"versions", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Recipe: _TypeAlias = Recipe  # noqa: Y015
-
-@_typing.final
-class Preview(_message.Message):
+@typing.final
+class Preview(message.Message):
     """A small picture of work under way."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
-    DATA_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    media_type: _builtins.str
+    MEDIA_TYPE_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    media_type: builtins.str
     """For instance image/jpeg."""
-    data: _builtins.bytes
+    data: builtins.bytes
     """The encoded picture."""
-    @_builtins.property
-    def size(self) -> _artifact_pb2.ImageSize:
+    @builtins.property
+    def size(self) -> artifact_pb2.ImageSize:
         """Its size."""
 
     def __init__(
         self,
         *,
-        media_type: _builtins.str = ...,
-        data: _builtins.bytes = ...,
-        size: _artifact_pb2.ImageSize | None = ...,
+        media_type: builtins.str = ...,
+        data: builtins.bytes = ...,
+        size: artifact_pb2.ImageSize | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "media_type", b"media_type", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["data", b"data", "media_type", b"media_type", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Preview: _TypeAlias = Preview  # noqa: Y015

@@ -3,35 +3,35 @@
 isort:skip_file
 The calls."""
 
-from atelier.v1 import artifact_pb2 as _artifact_pb2
-from atelier.v1 import engine_pb2 as _engine_pb2
-from atelier.v1 import generation_pb2 as _generation_pb2
-from atelier.v1 import task_pb2 as _task_pb2
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+from atelier.v1 import artifact_pb2 as artifact_pb2
+from atelier.v1 import engine_pb2 as engine_pb2
+from atelier.v1 import generation_pb2 as generation_pb2
+from atelier.v1 import task_pb2 as task_pb2
+from collections import abc as abc
+from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
+from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
+from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
+import builtins as builtins
 import sys
-import typing as _typing
+import typing as typing
 
 if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: descriptor.FileDescriptor
 
 class _Respond:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RespondEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Respond.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _RespondEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Respond.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     RESPOND_UNSPECIFIED: _Respond.ValueType  # 0
     """On completion."""
     RESPOND_ON_COMPLETION: _Respond.ValueType  # 1
@@ -48,14 +48,13 @@ RESPOND_ON_COMPLETION: Respond.ValueType  # 1
 """When the generation has ended."""
 RESPOND_ON_ACCEPTANCE: Respond.ValueType  # 2
 """As soon as it is accepted; it then runs on its own."""
-Global___Respond: _TypeAlias = Respond  # noqa: Y015
 
 class _ServingStatus:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ServingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServingStatus.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ServingStatusEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ServingStatus.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     SERVING_STATUS_UNSPECIFIED: _ServingStatus.ValueType  # 0
     """Not known."""
     SERVING_STATUS_SERVING: _ServingStatus.ValueType  # 1
@@ -72,745 +71,702 @@ SERVING_STATUS_SERVING: ServingStatus.ValueType  # 1
 """It does."""
 SERVING_STATUS_NOT_SERVING: ServingStatus.ValueType  # 2
 """It does not."""
-Global___ServingStatus: _TypeAlias = ServingStatus  # noqa: Y015
 
-@_typing.final
-class GenerateRequest(_message.Message):
+@typing.final
+class GenerateRequest(message.Message):
     """A task, and how to run it."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    @_typing.final
-    class AttachmentsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
+    @typing.final
+    class AttachmentsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.bytes
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.bytes
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
-            value: _builtins.bytes = ...,
+            key: builtins.str = ...,
+            value: builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    AUDIO_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    RESPOND_FIELD_NUMBER: _builtins.int
-    STRICT_FIELD_NUMBER: _builtins.int
-    INLINE_OUTPUTS_FIELD_NUMBER: _builtins.int
-    ATTACHMENTS_FIELD_NUMBER: _builtins.int
-    TIMEOUT_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    AUDIO_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    RESPOND_FIELD_NUMBER: builtins.int
+    STRICT_FIELD_NUMBER: builtins.int
+    INLINE_OUTPUTS_FIELD_NUMBER: builtins.int
+    ATTACHMENTS_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
     """The caller's own name for this request: the same id is the same generation, never a second one. Drawn when empty."""
-    engine: _builtins.str
+    engine: builtins.str
     """Name of the engine; the service chooses when empty."""
-    respond: Global___Respond.ValueType
+    respond: Respond.ValueType
     """When to answer."""
-    strict: _builtins.bool
+    strict: builtins.bool
     """Refuse what would otherwise be clamped or ignored."""
-    inline_outputs: _builtins.bool
+    inline_outputs: builtins.bool
     """Send outputs of up to 2 MiB (the server's setting) along in `Output.data`."""
-    @_builtins.property
-    def image(self) -> _task_pb2.ImageTask:
+    @builtins.property
+    def image(self) -> task_pb2.ImageTask:
         """Pictures."""
 
-    @_builtins.property
-    def audio(self) -> _task_pb2.AudioTask:
+    @builtins.property
+    def audio(self) -> task_pb2.AudioTask:
         """A sound."""
 
-    @_builtins.property
-    def options(self) -> _struct_pb2.Struct:
+    @builtins.property
+    def options(self) -> struct_pb2.Struct:
         """Options of that engine alone, in the shape of its `options_schema`."""
 
-    @_builtins.property
-    def attachments(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+    @builtins.property
+    def attachments(self) -> containers.ScalarMap[builtins.str, builtins.bytes]:
         """Small pictures sent along, by the name that `MediaSource.attachment` gives them."""
 
-    @_builtins.property
-    def timeout(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def timeout(self) -> duration_pb2.Duration:
         """Give up on the generation after this time, waiting included."""
 
     def __init__(
         self,
         *,
-        request_id: _builtins.str = ...,
-        engine: _builtins.str = ...,
-        image: _task_pb2.ImageTask | None = ...,
-        audio: _task_pb2.AudioTask | None = ...,
-        options: _struct_pb2.Struct | None = ...,
-        respond: Global___Respond.ValueType = ...,
-        strict: _builtins.bool = ...,
-        inline_outputs: _builtins.bool = ...,
-        attachments: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
-        timeout: _duration_pb2.Duration | None = ...,
+        request_id: builtins.str = ...,
+        engine: builtins.str = ...,
+        image: task_pb2.ImageTask | None = ...,
+        audio: task_pb2.AudioTask | None = ...,
+        options: struct_pb2.Struct | None = ...,
+        respond: Respond.ValueType = ...,
+        strict: builtins.bool = ...,
+        inline_outputs: builtins.bool = ...,
+        attachments: abc.Mapping[builtins.str, builtins.bytes] | None = ...,
+        timeout: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "image", b"image", "options", b"options", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "respond", b"respond", "strict", b"strict", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "options", b"options", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "respond", b"respond", "strict", b"strict", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["image", "audio"]  # noqa: Y015
-    _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
+    _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
 
-Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
-
-@_typing.final
-class GenerateResponse(_message.Message):
+@typing.final
+class GenerateResponse(message.Message):
     """Answer to Generate."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATION_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def generation(self) -> _generation_pb2.Generation:
+    GENERATION_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def generation(self) -> generation_pb2.Generation:
         """The generation, with its outputs if it has ended."""
 
     def __init__(
         self,
         *,
-        generation: _generation_pb2.Generation | None = ...,
+        generation: generation_pb2.Generation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generation", b"generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
-
-@_typing.final
-class StreamProgressRequest(_message.Message):
+@typing.final
+class StreamProgressRequest(message.Message):
     """Which generation to follow, and from where."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATE_FIELD_NUMBER: _builtins.int
-    GENERATION_ID_FIELD_NUMBER: _builtins.int
-    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
-    INLINE_OUTPUTS_FIELD_NUMBER: _builtins.int
-    generation_id: _builtins.str
+    GENERATE_FIELD_NUMBER: builtins.int
+    GENERATION_ID_FIELD_NUMBER: builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
+    INLINE_OUTPUTS_FIELD_NUMBER: builtins.int
+    generation_id: builtins.str
     """Attach to this generation."""
-    after_sequence: _builtins.int
+    after_sequence: builtins.int
     """Send only events with a greater sequence number."""
-    inline_outputs: _builtins.bool
+    inline_outputs: builtins.bool
     """Send outputs of up to 2 MiB along with the last event, also when attaching."""
-    @_builtins.property
-    def generate(self) -> Global___GenerateRequest:
+    @builtins.property
+    def generate(self) -> GenerateRequest:
         """Start this task."""
 
     def __init__(
         self,
         *,
-        generate: Global___GenerateRequest | None = ...,
-        generation_id: _builtins.str = ...,
-        after_sequence: _builtins.int = ...,
-        inline_outputs: _builtins.bool = ...,
+        generate: GenerateRequest | None = ...,
+        generation_id: builtins.str = ...,
+        after_sequence: builtins.int = ...,
+        inline_outputs: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generate", b"generate", "generation_id", b"generation_id", "target", b"target"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "generate", b"generate", "generation_id", b"generation_id", "inline_outputs", b"inline_outputs", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["generate", b"generate", "generation_id", b"generation_id", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["after_sequence", b"after_sequence", "generate", b"generate", "generation_id", b"generation_id", "inline_outputs", b"inline_outputs", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["generate", "generation_id"]  # noqa: Y015
-    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = typing.Literal["generate", "generation_id"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = typing.Literal["target", b"target"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
-Global___StreamProgressRequest: _TypeAlias = StreamProgressRequest  # noqa: Y015
-
-@_typing.final
-class StreamProgressResponse(_message.Message):
+@typing.final
+class StreamProgressResponse(message.Message):
     """One event of a generation's log: a full snapshot of where it stands."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    GENERATION_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    STAGE_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    PROGRESS_FIELD_NUMBER: _builtins.int
-    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
-    EXPECTED_REMAINING_FIELD_NUMBER: _builtins.int
-    PREVIEW_FIELD_NUMBER: _builtins.int
-    GENERATION_FIELD_NUMBER: _builtins.int
-    sequence: _builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    GENERATION_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: builtins.int
+    EXPECTED_REMAINING_FIELD_NUMBER: builtins.int
+    PREVIEW_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    sequence: builtins.int
     """Counts 1, 2, 3 … within the generation, without gaps."""
-    generation_id: _builtins.str
+    generation_id: builtins.str
     """The generation it belongs to."""
-    state: _generation_pb2.State.ValueType
+    state: generation_pb2.State.ValueType
     """Where the generation stands."""
-    engine: _builtins.str
+    engine: builtins.str
     """Name of the engine."""
-    attempt: _builtins.int
+    attempt: builtins.int
     """Counts attempts from 1; 0 while waiting."""
-    stage: _builtins.str
+    stage: builtins.str
     """What is being done: denoise, decode …"""
-    step: _builtins.int
+    step: builtins.int
     """Steps of the work done so far."""
-    steps: _builtins.int
+    steps: builtins.int
     """Steps in all; 0 while not known."""
-    progress: _builtins.float
+    progress: builtins.float
     """Share of the whole work done, 0 to 1; never less than in an earlier event of the same attempt."""
-    queue_position: _builtins.int
+    queue_position: builtins.int
     """Generations ahead in the queue; unset once it runs."""
-    @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp:
+    @builtins.property
+    def time(self) -> timestamp_pb2.Timestamp:
         """When this happened."""
 
-    @_builtins.property
-    def expected_remaining(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def expected_remaining(self) -> duration_pb2.Duration:
         """Expected time to the end; unset rather than guessed."""
 
-    @_builtins.property
-    def preview(self) -> _generation_pb2.Preview:
+    @builtins.property
+    def preview(self) -> generation_pb2.Preview:
         """A small picture of the work so far, when there is a new one."""
 
-    @_builtins.property
-    def generation(self) -> _generation_pb2.Generation:
+    @builtins.property
+    def generation(self) -> generation_pb2.Generation:
         """The finished generation, in the last event."""
 
     def __init__(
         self,
         *,
-        sequence: _builtins.int = ...,
-        generation_id: _builtins.str = ...,
-        state: _generation_pb2.State.ValueType = ...,
-        time: _timestamp_pb2.Timestamp | None = ...,
-        engine: _builtins.str = ...,
-        attempt: _builtins.int = ...,
-        stage: _builtins.str = ...,
-        step: _builtins.int = ...,
-        steps: _builtins.int = ...,
-        progress: _builtins.float = ...,
-        queue_position: _builtins.int | None = ...,
-        expected_remaining: _duration_pb2.Duration | None = ...,
-        preview: _generation_pb2.Preview | None = ...,
-        generation: _generation_pb2.Generation | None = ...,
+        sequence: builtins.int = ...,
+        generation_id: builtins.str = ...,
+        state: generation_pb2.State.ValueType = ...,
+        time: timestamp_pb2.Timestamp | None = ...,
+        engine: builtins.str = ...,
+        attempt: builtins.int = ...,
+        stage: builtins.str = ...,
+        step: builtins.int = ...,
+        steps: builtins.int = ...,
+        progress: builtins.float = ...,
+        queue_position: builtins.int | None = ...,
+        expected_remaining: duration_pb2.Duration | None = ...,
+        preview: generation_pb2.Preview | None = ...,
+        generation: generation_pb2.Generation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "expected_remaining", b"expected_remaining", "generation", b"generation", "preview", b"preview", "queue_position", b"queue_position", "time", b"time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "engine", b"engine", "expected_remaining", b"expected_remaining", "generation", b"generation", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "queue_position", b"queue_position", "sequence", b"sequence", "stage", b"stage", "state", b"state", "step", b"step", "steps", b"steps", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "expected_remaining", b"expected_remaining", "generation", b"generation", "preview", b"preview", "queue_position", b"queue_position", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "engine", b"engine", "expected_remaining", b"expected_remaining", "generation", b"generation", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "queue_position", b"queue_position", "sequence", b"sequence", "stage", b"stage", "state", b"state", "step", b"step", "steps", b"steps", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
-    _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
+    _WhichOneofReturnType__queue_position: _TypeAlias = typing.Literal["queue_position"]  # noqa: Y015
+    _WhichOneofArgType__queue_position: _TypeAlias = typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...
 
-Global___StreamProgressResponse: _TypeAlias = StreamProgressResponse  # noqa: Y015
-
-@_typing.final
-class GetCapabilitiesRequest(_message.Message):
+@typing.final
+class GetCapabilitiesRequest(message.Message):
     """Asks for capabilities."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ENGINE_FIELD_NUMBER: _builtins.int
-    engine: _builtins.str
+    ENGINE_FIELD_NUMBER: builtins.int
+    engine: builtins.str
     """Only this engine; all when empty."""
     def __init__(
         self,
         *,
-        engine: _builtins.str = ...,
+        engine: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCapabilitiesRequest: _TypeAlias = GetCapabilitiesRequest  # noqa: Y015
-
-@_typing.final
-class GetCapabilitiesResponse(_message.Message):
+@typing.final
+class GetCapabilitiesResponse(message.Message):
     """What the service can do."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ENGINES_FIELD_NUMBER: _builtins.int
-    DEFAULT_ENGINE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    INLINE_LIMIT_FIELD_NUMBER: _builtins.int
-    UPLOAD_LIMIT_FIELD_NUMBER: _builtins.int
-    default_engine: _builtins.str
+    ENGINES_FIELD_NUMBER: builtins.int
+    DEFAULT_ENGINE_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    INLINE_LIMIT_FIELD_NUMBER: builtins.int
+    UPLOAD_LIMIT_FIELD_NUMBER: builtins.int
+    default_engine: builtins.str
     """Name of the engine that runs tasks which name none and which no cheaper one can do."""
-    version: _builtins.str
+    version: builtins.str
     """Version of the server."""
-    inline_limit: _builtins.int
+    inline_limit: builtins.int
     """Largest output that is sent inline, in bytes."""
-    upload_limit: _builtins.int
+    upload_limit: builtins.int
     """Largest artifact that can be uploaded, in bytes."""
-    @_builtins.property
-    def engines(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.Engine]:
+    @builtins.property
+    def engines(self) -> containers.RepeatedCompositeFieldContainer[engine_pb2.Engine]:
         """The engines, by name."""
 
     def __init__(
         self,
         *,
-        engines: _abc.Iterable[_engine_pb2.Engine] | None = ...,
-        default_engine: _builtins.str = ...,
-        version: _builtins.str = ...,
-        inline_limit: _builtins.int = ...,
-        upload_limit: _builtins.int = ...,
+        engines: abc.Iterable[engine_pb2.Engine] | None = ...,
+        default_engine: builtins.str = ...,
+        version: builtins.str = ...,
+        inline_limit: builtins.int = ...,
+        upload_limit: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_engine", b"default_engine", "engines", b"engines", "inline_limit", b"inline_limit", "upload_limit", b"upload_limit", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["default_engine", b"default_engine", "engines", b"engines", "inline_limit", b"inline_limit", "upload_limit", b"upload_limit", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCapabilitiesResponse: _TypeAlias = GetCapabilitiesResponse  # noqa: Y015
-
-@_typing.final
-class HealthRequest(_message.Message):
+@typing.final
+class HealthRequest(message.Message):
     """Asks for health."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HealthRequest: _TypeAlias = HealthRequest  # noqa: Y015
-
-@_typing.final
-class HealthResponse(_message.Message):
+@typing.final
+class HealthResponse(message.Message):
     """Whether the service can work now."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    STATUS_FIELD_NUMBER: _builtins.int
-    ENGINES_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    UPTIME_FIELD_NUMBER: _builtins.int
-    status: Global___ServingStatus.ValueType
+    STATUS_FIELD_NUMBER: builtins.int
+    ENGINES_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    UPTIME_FIELD_NUMBER: builtins.int
+    status: ServingStatus.ValueType
     """The whole service: SERVING while it accepts generations."""
-    version: _builtins.str
+    version: builtins.str
     """Version of the server."""
-    @_builtins.property
-    def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineHealth]:
+    @builtins.property
+    def engines(self) -> containers.RepeatedCompositeFieldContainer[EngineHealth]:
         """Each engine."""
 
-    @_builtins.property
-    def uptime(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def uptime(self) -> duration_pb2.Duration:
         """Time since it started."""
 
     def __init__(
         self,
         *,
-        status: Global___ServingStatus.ValueType = ...,
-        engines: _abc.Iterable[Global___EngineHealth] | None = ...,
-        version: _builtins.str = ...,
-        uptime: _duration_pb2.Duration | None = ...,
+        status: ServingStatus.ValueType = ...,
+        engines: abc.Iterable[EngineHealth] | None = ...,
+        version: builtins.str = ...,
+        uptime: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines", "status", b"status", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["uptime", b"uptime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engines", b"engines", "status", b"status", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HealthResponse: _TypeAlias = HealthResponse  # noqa: Y015
-
-@_typing.final
-class EngineHealth(_message.Message):
+@typing.final
+class EngineHealth(message.Message):
     """Whether one engine can work now."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ENGINE_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    engine: _builtins.str
+    ENGINE_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    engine: builtins.str
     """Name of the engine."""
-    state: _engine_pb2.EngineState.ValueType
+    state: engine_pb2.EngineState.ValueType
     """Whether it can."""
-    message: _builtins.str
+    message: builtins.str
     """Why, when it cannot."""
     def __init__(
         self,
         *,
-        engine: _builtins.str = ...,
-        state: _engine_pb2.EngineState.ValueType = ...,
-        message: _builtins.str = ...,
+        engine: builtins.str = ...,
+        state: engine_pb2.EngineState.ValueType = ...,
+        message: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "message", b"message", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine", "message", b"message", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EngineHealth: _TypeAlias = EngineHealth  # noqa: Y015
-
-@_typing.final
-class PlanGenerationRequest(_message.Message):
+@typing.final
+class PlanGenerationRequest(message.Message):
     """Asks what a request would do."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def generate(self) -> Global___GenerateRequest:
+    GENERATE_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def generate(self) -> GenerateRequest:
         """The request."""
 
     def __init__(
         self,
         *,
-        generate: Global___GenerateRequest | None = ...,
+        generate: GenerateRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generate", b"generate"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generate", b"generate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["generate", b"generate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generate", b"generate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PlanGenerationRequest: _TypeAlias = PlanGenerationRequest  # noqa: Y015
-
-@_typing.final
-class PlanGenerationResponse(_message.Message):
+@typing.final
+class PlanGenerationResponse(message.Message):
     """What a request would do."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ENGINE_FIELD_NUMBER: _builtins.int
-    PARAMETERS_FIELD_NUMBER: _builtins.int
-    COST_FIELD_NUMBER: _builtins.int
-    EXPECTED_WAIT_FIELD_NUMBER: _builtins.int
-    EXPECTED_DURATION_FIELD_NUMBER: _builtins.int
-    FITS_FIELD_NUMBER: _builtins.int
-    OBSTACLE_FIELD_NUMBER: _builtins.int
-    engine: _builtins.str
+    ENGINE_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
+    EXPECTED_WAIT_FIELD_NUMBER: builtins.int
+    EXPECTED_DURATION_FIELD_NUMBER: builtins.int
+    FITS_FIELD_NUMBER: builtins.int
+    OBSTACLE_FIELD_NUMBER: builtins.int
+    engine: builtins.str
     """Name of the engine that would run it."""
-    fits: _builtins.bool
+    fits: builtins.bool
     """True when it would be accepted now."""
-    @_builtins.property
-    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Parameter]:
+    @builtins.property
+    def parameters(self) -> containers.RepeatedCompositeFieldContainer[generation_pb2.Parameter]:
         """Every parameter as it would be used."""
 
-    @_builtins.property
-    def cost(self) -> _generation_pb2.Cost:
+    @builtins.property
+    def cost(self) -> generation_pb2.Cost:
         """What it would cost; unset when it is free."""
 
-    @_builtins.property
-    def expected_wait(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def expected_wait(self) -> duration_pb2.Duration:
         """Expected time in the queue; unset rather than guessed."""
 
-    @_builtins.property
-    def expected_duration(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def expected_duration(self) -> duration_pb2.Duration:
         """Expected time of the work; unset rather than guessed."""
 
-    @_builtins.property
-    def obstacle(self) -> _generation_pb2.Failure:
+    @builtins.property
+    def obstacle(self) -> generation_pb2.Failure:
         """Why not."""
 
     def __init__(
         self,
         *,
-        engine: _builtins.str = ...,
-        parameters: _abc.Iterable[_generation_pb2.Parameter] | None = ...,
-        cost: _generation_pb2.Cost | None = ...,
-        expected_wait: _duration_pb2.Duration | None = ...,
-        expected_duration: _duration_pb2.Duration | None = ...,
-        fits: _builtins.bool = ...,
-        obstacle: _generation_pb2.Failure | None = ...,
+        engine: builtins.str = ...,
+        parameters: abc.Iterable[generation_pb2.Parameter] | None = ...,
+        cost: generation_pb2.Cost | None = ...,
+        expected_wait: duration_pb2.Duration | None = ...,
+        expected_duration: duration_pb2.Duration | None = ...,
+        fits: builtins.bool = ...,
+        obstacle: generation_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "expected_duration", b"expected_duration", "expected_wait", b"expected_wait", "obstacle", b"obstacle"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "engine", b"engine", "expected_duration", b"expected_duration", "expected_wait", b"expected_wait", "fits", b"fits", "obstacle", b"obstacle", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "expected_duration", b"expected_duration", "expected_wait", b"expected_wait", "obstacle", b"obstacle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "engine", b"engine", "expected_duration", b"expected_duration", "expected_wait", b"expected_wait", "fits", b"fits", "obstacle", b"obstacle", "parameters", b"parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PlanGenerationResponse: _TypeAlias = PlanGenerationResponse  # noqa: Y015
-
-@_typing.final
-class GetGenerationRequest(_message.Message):
+@typing.final
+class GetGenerationRequest(message.Message):
     """Names a generation."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATION_ID_FIELD_NUMBER: _builtins.int
-    INLINE_OUTPUTS_FIELD_NUMBER: _builtins.int
-    generation_id: _builtins.str
+    GENERATION_ID_FIELD_NUMBER: builtins.int
+    INLINE_OUTPUTS_FIELD_NUMBER: builtins.int
+    generation_id: builtins.str
     """Its id."""
-    inline_outputs: _builtins.bool
+    inline_outputs: builtins.bool
     """Send outputs of up to 2 MiB along."""
     def __init__(
         self,
         *,
-        generation_id: _builtins.str = ...,
-        inline_outputs: _builtins.bool = ...,
+        generation_id: builtins.str = ...,
+        inline_outputs: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id", "inline_outputs", b"inline_outputs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generation_id", b"generation_id", "inline_outputs", b"inline_outputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGenerationRequest: _TypeAlias = GetGenerationRequest  # noqa: Y015
-
-@_typing.final
-class GetGenerationResponse(_message.Message):
+@typing.final
+class GetGenerationResponse(message.Message):
     """Answer to GetGeneration."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATION_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def generation(self) -> _generation_pb2.Generation:
+    GENERATION_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def generation(self) -> generation_pb2.Generation:
         """The generation."""
 
     def __init__(
         self,
         *,
-        generation: _generation_pb2.Generation | None = ...,
+        generation: generation_pb2.Generation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generation", b"generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetGenerationResponse: _TypeAlias = GetGenerationResponse  # noqa: Y015
-
-@_typing.final
-class ListGenerationsRequest(_message.Message):
+@typing.final
+class ListGenerationsRequest(message.Message):
     """Which generations to list."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
     """Most generations in one page; 50 when 0, at most 500."""
-    page_token: _builtins.str
+    page_token: builtins.str
     """`next_page_token` of the page before; empty for the first."""
-    engine: _builtins.str
+    engine: builtins.str
     """Only those of this engine."""
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.State.ValueType]:
+    @builtins.property
+    def states(self) -> containers.RepeatedScalarFieldContainer[generation_pb2.State.ValueType]:
         """Only those in one of these states."""
 
     def __init__(
         self,
         *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        engine: _builtins.str = ...,
-        states: _abc.Iterable[_generation_pb2.State.ValueType] | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        engine: builtins.str = ...,
+        states: abc.Iterable[generation_pb2.State.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListGenerationsRequest: _TypeAlias = ListGenerationsRequest  # noqa: Y015
-
-@_typing.final
-class ListGenerationsResponse(_message.Message):
+@typing.final
+class ListGenerationsResponse(message.Message):
     """One page of generations, newest first."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATIONS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
+    GENERATIONS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
     """Token of the next page; empty on the last."""
-    @_builtins.property
-    def generations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Generation]:
+    @builtins.property
+    def generations(self) -> containers.RepeatedCompositeFieldContainer[generation_pb2.Generation]:
         """The generations."""
 
     def __init__(
         self,
         *,
-        generations: _abc.Iterable[_generation_pb2.Generation] | None = ...,
-        next_page_token: _builtins.str = ...,
+        generations: abc.Iterable[generation_pb2.Generation] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generations", b"generations", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListGenerationsResponse: _TypeAlias = ListGenerationsResponse  # noqa: Y015
-
-@_typing.final
-class CancelGenerationRequest(_message.Message):
+@typing.final
+class CancelGenerationRequest(message.Message):
     """Names the generation to stop."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    GENERATION_ID_FIELD_NUMBER: _builtins.int
-    generation_id: _builtins.str
+    GENERATION_ID_FIELD_NUMBER: builtins.int
+    generation_id: builtins.str
     """Its id."""
     def __init__(
         self,
         *,
-        generation_id: _builtins.str = ...,
+        generation_id: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generation_id", b"generation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CancelGenerationRequest: _TypeAlias = CancelGenerationRequest  # noqa: Y015
-
-@_typing.final
-class CancelGenerationResponse(_message.Message):
+@typing.final
+class CancelGenerationResponse(message.Message):
     """How a cancellation went."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    STOPPED_AT_STEP_FIELD_NUMBER: _builtins.int
-    GENERATION_FIELD_NUMBER: _builtins.int
-    outcome: _generation_pb2.CancelOutcome.ValueType
+    OUTCOME_FIELD_NUMBER: builtins.int
+    STOPPED_AT_STEP_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    outcome: generation_pb2.CancelOutcome.ValueType
     """What was really stopped."""
-    stopped_at_step: _builtins.int
+    stopped_at_step: builtins.int
     """The last step that was done, when it was stopped while working."""
-    @_builtins.property
-    def generation(self) -> _generation_pb2.Generation:
+    @builtins.property
+    def generation(self) -> generation_pb2.Generation:
         """The generation as it stands now."""
 
     def __init__(
         self,
         *,
-        outcome: _generation_pb2.CancelOutcome.ValueType = ...,
-        stopped_at_step: _builtins.int = ...,
-        generation: _generation_pb2.Generation | None = ...,
+        outcome: generation_pb2.CancelOutcome.ValueType = ...,
+        stopped_at_step: builtins.int = ...,
+        generation: generation_pb2.Generation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "outcome", b"outcome", "stopped_at_step", b"stopped_at_step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generation", b"generation", "outcome", b"outcome", "stopped_at_step", b"stopped_at_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CancelGenerationResponse: _TypeAlias = CancelGenerationResponse  # noqa: Y015
-
-@_typing.final
-class UploadArtifactRequest(_message.Message):
+@typing.final
+class UploadArtifactRequest(message.Message):
     """One part of an upload."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    HEADER_FIELD_NUMBER: _builtins.int
-    CHUNK_FIELD_NUMBER: _builtins.int
-    chunk: _builtins.bytes
+    HEADER_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    chunk: builtins.bytes
     """The next bytes."""
-    @_builtins.property
-    def header(self) -> _artifact_pb2.UploadHeader:
+    @builtins.property
+    def header(self) -> artifact_pb2.UploadHeader:
         """What follows."""
 
     def __init__(
         self,
         *,
-        header: _artifact_pb2.UploadHeader | None = ...,
-        chunk: _builtins.bytes = ...,
+        header: artifact_pb2.UploadHeader | None = ...,
+        chunk: builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = typing.Literal["header", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
-Global___UploadArtifactRequest: _TypeAlias = UploadArtifactRequest  # noqa: Y015
-
-@_typing.final
-class UploadArtifactResponse(_message.Message):
+@typing.final
+class UploadArtifactResponse(message.Message):
     """Answer to UploadArtifact."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ARTIFACT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def artifact(self) -> _artifact_pb2.Artifact:
+    ARTIFACT_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def artifact(self) -> artifact_pb2.Artifact:
         """The stored blob."""
 
     def __init__(
         self,
         *,
-        artifact: _artifact_pb2.Artifact | None = ...,
+        artifact: artifact_pb2.Artifact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UploadArtifactResponse: _TypeAlias = UploadArtifactResponse  # noqa: Y015
-
-@_typing.final
-class DownloadArtifactRequest(_message.Message):
+@typing.final
+class DownloadArtifactRequest(message.Message):
     """Which bytes to download."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
-    OFFSET_FIELD_NUMBER: _builtins.int
-    artifact_id: _builtins.str
+    ARTIFACT_ID_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    artifact_id: builtins.str
     """The artifact."""
-    offset: _builtins.int
+    offset: builtins.int
     """Bytes to skip, to go on with an interrupted download."""
     def __init__(
         self,
         *,
-        artifact_id: _builtins.str = ...,
-        offset: _builtins.int = ...,
+        artifact_id: builtins.str = ...,
+        offset: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact_id", b"artifact_id", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DownloadArtifactRequest: _TypeAlias = DownloadArtifactRequest  # noqa: Y015
-
-@_typing.final
-class DownloadArtifactResponse(_message.Message):
+@typing.final
+class DownloadArtifactResponse(message.Message):
     """One part of a download."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ARTIFACT_FIELD_NUMBER: _builtins.int
-    CHUNK_FIELD_NUMBER: _builtins.int
-    chunk: _builtins.bytes
+    ARTIFACT_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    chunk: builtins.bytes
     """The next bytes."""
-    @_builtins.property
-    def artifact(self) -> _artifact_pb2.Artifact:
+    @builtins.property
+    def artifact(self) -> artifact_pb2.Artifact:
         """What follows."""
 
     def __init__(
         self,
         *,
-        artifact: _artifact_pb2.Artifact | None = ...,
-        chunk: _builtins.bytes = ...,
+        artifact: artifact_pb2.Artifact | None = ...,
+        chunk: builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "chunk", b"chunk", "part", b"part"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "chunk", b"chunk", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact", "chunk", b"chunk", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact", "chunk", b"chunk", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["artifact", "chunk"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = typing.Literal["artifact", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
-
-Global___DownloadArtifactResponse: _TypeAlias = DownloadArtifactResponse  # noqa: Y015

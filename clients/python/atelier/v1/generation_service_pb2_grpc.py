@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class GenerationServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Makes pictures and sounds.
+
+    Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
+    BadRequest, and RetryInfo says when to try again where that makes sense.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -87,64 +91,83 @@ class GenerationServiceStub:
 
 
 class GenerationServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Makes pictures and sounds.
+
+    Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
+    BadRequest, and RetryInfo says when to try again where that makes sense.
+    """
 
     def Generate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
+
+        A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamProgress(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Starts a task, or attaches to one by id, and follows it to its end.
+
+        Any number of callers may follow the same generation, each from any event on. A caller that started the
+        task here and hangs up cancels it, unless it asked for ON_ACCEPTANCE; one that attached does not.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCapabilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists every engine with all it can do and how busy it is.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Health(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says whether the service and each engine can work now. Beside it stands grpc.health.v1.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanGeneration(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says what a request would do and cost, without doing it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGeneration(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one generation.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGenerations(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists generations, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelGeneration(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stops a generation, and says how far it had come.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadArtifact(self, request_iterator, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stores a blob to use in tasks: a header first, then chunks of at most 512 KiB.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadArtifact(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a blob: what it is first, then chunks of at most 512 KiB from the offset on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -211,7 +234,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GenerationService:
-    """Missing associated documentation comment in .proto file."""
+    """Makes pictures and sounds.
+
+    Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
+    BadRequest, and RetryInfo says when to try again where that makes sense.
+    """
 
     @staticmethod
     def Generate(request,

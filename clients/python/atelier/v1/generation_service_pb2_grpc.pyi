@@ -3,24 +3,24 @@
 isort:skip_file
 The calls."""
 
-from atelier.v1 import generation_service_pb2 as _generation_service_pb2
-from collections import abc as _abc
-from grpc import aio as _aio
-import abc as _abc_1
-import grpc as _grpc
+from atelier.v1 import generation_service_pb2 as generation_service_pb2
+from collections import abc as abc
+from grpc import aio as aio
+import abc as abc_1
+import grpc as grpc
 import sys
-import typing as _typing
+import typing as typing
 
 if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
     from typing_extensions import Self as _Self
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(abc.AsyncIterator[_T], abc.Iterator[_T], metaclass=abc_1.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
@@ -33,39 +33,39 @@ class GenerationServiceStub:
     BadRequest, and RetryInfo says when to try again where that makes sense.
     """
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
-    Generate: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GenerateRequest, _generation_service_pb2.GenerateResponse]
+    @typing.overload
+    def __new__(cls, channel: grpc.Channel) -> _Self: ...
+    @typing.overload
+    def __new__(cls, channel: aio.Channel) -> GenerationServiceAsyncStub: ...
+    Generate: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GenerateRequest, generation_service_pb2.GenerateResponse]
     """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
 
     A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
     """
-    StreamProgress: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.StreamProgressRequest, _generation_service_pb2.StreamProgressResponse]
+    StreamProgress: grpc.UnaryStreamMultiCallable[generation_service_pb2.StreamProgressRequest, generation_service_pb2.StreamProgressResponse]
     """Starts a task, or attaches to one by id, and follows it to its end.
 
     Any number of callers may follow the same generation, each from any event on. A caller that started the
     task here and hangs up cancels it, unless it asked for ON_ACCEPTANCE; one that attached does not.
     """
-    GetCapabilities: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GetCapabilitiesRequest, _generation_service_pb2.GetCapabilitiesResponse]
+    GetCapabilities: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GetCapabilitiesRequest, generation_service_pb2.GetCapabilitiesResponse]
     """Lists every engine with all it can do and how busy it is."""
-    Health: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.HealthRequest, _generation_service_pb2.HealthResponse]
+    Health: grpc.UnaryUnaryMultiCallable[generation_service_pb2.HealthRequest, generation_service_pb2.HealthResponse]
     """Says whether the service and each engine can work now. Beside it stands grpc.health.v1."""
-    PlanGeneration: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.PlanGenerationRequest, _generation_service_pb2.PlanGenerationResponse]
+    PlanGeneration: grpc.UnaryUnaryMultiCallable[generation_service_pb2.PlanGenerationRequest, generation_service_pb2.PlanGenerationResponse]
     """Says what a request would do and cost, without doing it."""
-    GetGeneration: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GetGenerationRequest, _generation_service_pb2.GetGenerationResponse]
+    GetGeneration: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GetGenerationRequest, generation_service_pb2.GetGenerationResponse]
     """Returns one generation."""
-    ListGenerations: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListGenerationsRequest, _generation_service_pb2.ListGenerationsResponse]
+    ListGenerations: grpc.UnaryUnaryMultiCallable[generation_service_pb2.ListGenerationsRequest, generation_service_pb2.ListGenerationsResponse]
     """Lists generations, newest first."""
-    CancelGeneration: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CancelGenerationRequest, _generation_service_pb2.CancelGenerationResponse]
+    CancelGeneration: grpc.UnaryUnaryMultiCallable[generation_service_pb2.CancelGenerationRequest, generation_service_pb2.CancelGenerationResponse]
     """Stops a generation, and says how far it had come."""
-    UploadArtifact: _grpc.StreamUnaryMultiCallable[_generation_service_pb2.UploadArtifactRequest, _generation_service_pb2.UploadArtifactResponse]
+    UploadArtifact: grpc.StreamUnaryMultiCallable[generation_service_pb2.UploadArtifactRequest, generation_service_pb2.UploadArtifactResponse]
     """Stores a blob to use in tasks: a header first, then chunks of at most 512 KiB."""
-    DownloadArtifact: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.DownloadArtifactRequest, _generation_service_pb2.DownloadArtifactResponse]
+    DownloadArtifact: grpc.UnaryStreamMultiCallable[generation_service_pb2.DownloadArtifactRequest, generation_service_pb2.DownloadArtifactResponse]
     """Returns a blob: what it is first, then chunks of at most 512 KiB from the offset on."""
 
-@_typing.type_check_only
+@typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
     """Makes pictures and sounds.
 
@@ -73,127 +73,127 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     BadRequest, and RetryInfo says when to try again where that makes sense.
     """
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    Generate: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GenerateRequest, _generation_service_pb2.GenerateResponse]  # type: ignore[assignment]
+    def __init__(self, channel: aio.Channel) -> None: ...
+    Generate: aio.UnaryUnaryMultiCallable[generation_service_pb2.GenerateRequest, generation_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
 
     A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
     """
-    StreamProgress: _aio.UnaryStreamMultiCallable[_generation_service_pb2.StreamProgressRequest, _generation_service_pb2.StreamProgressResponse]  # type: ignore[assignment]
+    StreamProgress: aio.UnaryStreamMultiCallable[generation_service_pb2.StreamProgressRequest, generation_service_pb2.StreamProgressResponse]  # type: ignore[assignment]
     """Starts a task, or attaches to one by id, and follows it to its end.
 
     Any number of callers may follow the same generation, each from any event on. A caller that started the
     task here and hangs up cancels it, unless it asked for ON_ACCEPTANCE; one that attached does not.
     """
-    GetCapabilities: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GetCapabilitiesRequest, _generation_service_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
+    GetCapabilities: aio.UnaryUnaryMultiCallable[generation_service_pb2.GetCapabilitiesRequest, generation_service_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
     """Lists every engine with all it can do and how busy it is."""
-    Health: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.HealthRequest, _generation_service_pb2.HealthResponse]  # type: ignore[assignment]
+    Health: aio.UnaryUnaryMultiCallable[generation_service_pb2.HealthRequest, generation_service_pb2.HealthResponse]  # type: ignore[assignment]
     """Says whether the service and each engine can work now. Beside it stands grpc.health.v1."""
-    PlanGeneration: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.PlanGenerationRequest, _generation_service_pb2.PlanGenerationResponse]  # type: ignore[assignment]
+    PlanGeneration: aio.UnaryUnaryMultiCallable[generation_service_pb2.PlanGenerationRequest, generation_service_pb2.PlanGenerationResponse]  # type: ignore[assignment]
     """Says what a request would do and cost, without doing it."""
-    GetGeneration: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GetGenerationRequest, _generation_service_pb2.GetGenerationResponse]  # type: ignore[assignment]
+    GetGeneration: aio.UnaryUnaryMultiCallable[generation_service_pb2.GetGenerationRequest, generation_service_pb2.GetGenerationResponse]  # type: ignore[assignment]
     """Returns one generation."""
-    ListGenerations: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListGenerationsRequest, _generation_service_pb2.ListGenerationsResponse]  # type: ignore[assignment]
+    ListGenerations: aio.UnaryUnaryMultiCallable[generation_service_pb2.ListGenerationsRequest, generation_service_pb2.ListGenerationsResponse]  # type: ignore[assignment]
     """Lists generations, newest first."""
-    CancelGeneration: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CancelGenerationRequest, _generation_service_pb2.CancelGenerationResponse]  # type: ignore[assignment]
+    CancelGeneration: aio.UnaryUnaryMultiCallable[generation_service_pb2.CancelGenerationRequest, generation_service_pb2.CancelGenerationResponse]  # type: ignore[assignment]
     """Stops a generation, and says how far it had come."""
-    UploadArtifact: _aio.StreamUnaryMultiCallable[_generation_service_pb2.UploadArtifactRequest, _generation_service_pb2.UploadArtifactResponse]  # type: ignore[assignment]
+    UploadArtifact: aio.StreamUnaryMultiCallable[generation_service_pb2.UploadArtifactRequest, generation_service_pb2.UploadArtifactResponse]  # type: ignore[assignment]
     """Stores a blob to use in tasks: a header first, then chunks of at most 512 KiB."""
-    DownloadArtifact: _aio.UnaryStreamMultiCallable[_generation_service_pb2.DownloadArtifactRequest, _generation_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
+    DownloadArtifact: aio.UnaryStreamMultiCallable[generation_service_pb2.DownloadArtifactRequest, generation_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Returns a blob: what it is first, then chunks of at most 512 KiB from the offset on."""
 
-class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
+class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
     """Makes pictures and sounds.
 
     Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
     BadRequest, and RetryInfo says when to try again where that makes sense.
     """
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def Generate(
         self,
-        request: _generation_service_pb2.GenerateRequest,
+        request: generation_service_pb2.GenerateRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.GenerateResponse, _abc.Awaitable[_generation_service_pb2.GenerateResponse]]:
+    ) -> typing.Union[generation_service_pb2.GenerateResponse, abc.Awaitable[generation_service_pb2.GenerateResponse]]:
         """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
 
         A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
         """
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def StreamProgress(
         self,
-        request: _generation_service_pb2.StreamProgressRequest,
+        request: generation_service_pb2.StreamProgressRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.StreamProgressResponse], _abc.AsyncIterator[_generation_service_pb2.StreamProgressResponse]]:
+    ) -> typing.Union[abc.Iterator[generation_service_pb2.StreamProgressResponse], abc.AsyncIterator[generation_service_pb2.StreamProgressResponse]]:
         """Starts a task, or attaches to one by id, and follows it to its end.
 
         Any number of callers may follow the same generation, each from any event on. A caller that started the
         task here and hangs up cancels it, unless it asked for ON_ACCEPTANCE; one that attached does not.
         """
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def GetCapabilities(
         self,
-        request: _generation_service_pb2.GetCapabilitiesRequest,
+        request: generation_service_pb2.GetCapabilitiesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.GetCapabilitiesResponse, _abc.Awaitable[_generation_service_pb2.GetCapabilitiesResponse]]:
+    ) -> typing.Union[generation_service_pb2.GetCapabilitiesResponse, abc.Awaitable[generation_service_pb2.GetCapabilitiesResponse]]:
         """Lists every engine with all it can do and how busy it is."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def Health(
         self,
-        request: _generation_service_pb2.HealthRequest,
+        request: generation_service_pb2.HealthRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.HealthResponse, _abc.Awaitable[_generation_service_pb2.HealthResponse]]:
+    ) -> typing.Union[generation_service_pb2.HealthResponse, abc.Awaitable[generation_service_pb2.HealthResponse]]:
         """Says whether the service and each engine can work now. Beside it stands grpc.health.v1."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def PlanGeneration(
         self,
-        request: _generation_service_pb2.PlanGenerationRequest,
+        request: generation_service_pb2.PlanGenerationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.PlanGenerationResponse, _abc.Awaitable[_generation_service_pb2.PlanGenerationResponse]]:
+    ) -> typing.Union[generation_service_pb2.PlanGenerationResponse, abc.Awaitable[generation_service_pb2.PlanGenerationResponse]]:
         """Says what a request would do and cost, without doing it."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def GetGeneration(
         self,
-        request: _generation_service_pb2.GetGenerationRequest,
+        request: generation_service_pb2.GetGenerationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.GetGenerationResponse, _abc.Awaitable[_generation_service_pb2.GetGenerationResponse]]:
+    ) -> typing.Union[generation_service_pb2.GetGenerationResponse, abc.Awaitable[generation_service_pb2.GetGenerationResponse]]:
         """Returns one generation."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def ListGenerations(
         self,
-        request: _generation_service_pb2.ListGenerationsRequest,
+        request: generation_service_pb2.ListGenerationsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.ListGenerationsResponse, _abc.Awaitable[_generation_service_pb2.ListGenerationsResponse]]:
+    ) -> typing.Union[generation_service_pb2.ListGenerationsResponse, abc.Awaitable[generation_service_pb2.ListGenerationsResponse]]:
         """Lists generations, newest first."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def CancelGeneration(
         self,
-        request: _generation_service_pb2.CancelGenerationRequest,
+        request: generation_service_pb2.CancelGenerationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.CancelGenerationResponse, _abc.Awaitable[_generation_service_pb2.CancelGenerationResponse]]:
+    ) -> typing.Union[generation_service_pb2.CancelGenerationResponse, abc.Awaitable[generation_service_pb2.CancelGenerationResponse]]:
         """Stops a generation, and says how far it had come."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def UploadArtifact(
         self,
-        request_iterator: _MaybeAsyncIterator[_generation_service_pb2.UploadArtifactRequest],
+        request_iterator: _MaybeAsyncIterator[generation_service_pb2.UploadArtifactRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_generation_service_pb2.UploadArtifactResponse, _abc.Awaitable[_generation_service_pb2.UploadArtifactResponse]]:
+    ) -> typing.Union[generation_service_pb2.UploadArtifactResponse, abc.Awaitable[generation_service_pb2.UploadArtifactResponse]]:
         """Stores a blob to use in tasks: a header first, then chunks of at most 512 KiB."""
 
-    @_abc_1.abstractmethod
+    @abc_1.abstractmethod
     def DownloadArtifact(
         self,
-        request: _generation_service_pb2.DownloadArtifactRequest,
+        request: generation_service_pb2.DownloadArtifactRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.DownloadArtifactResponse], _abc.AsyncIterator[_generation_service_pb2.DownloadArtifactResponse]]:
+    ) -> typing.Union[abc.Iterator[generation_service_pb2.DownloadArtifactResponse], abc.AsyncIterator[generation_service_pb2.DownloadArtifactResponse]]:
         """Returns a blob: what it is first, then chunks of at most 512 KiB from the offset on."""
 
-def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

@@ -3,29 +3,29 @@
 isort:skip_file
 What a caller wants made."""
 
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import message as _message
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+from collections import abc as abc
+from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
+from google.protobuf import message as message
+from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
+import builtins as builtins
 import sys
-import typing as _typing
+import typing as typing
 
 if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: descriptor.FileDescriptor
 
 class _ControlType:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ControlTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ControlType.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ControlTypeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ControlType.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     CONTROL_TYPE_UNSPECIFIED: _ControlType.ValueType  # 0
     """Not said; refused."""
     CONTROL_TYPE_CANNY: _ControlType.ValueType  # 1
@@ -50,14 +50,13 @@ CONTROL_TYPE_POSE: ControlType.ValueType  # 3
 """Skeletons in OpenPose's colours."""
 CONTROL_TYPE_SEGMENTATION: ControlType.ValueType  # 4
 """Regions in ADE20K's colours."""
-Global___ControlType: _TypeAlias = ControlType  # noqa: Y015
 
 class _LoraRole:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _LoraRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoraRole.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _LoraRoleEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_LoraRole.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     LORA_ROLE_UNSPECIFIED: _LoraRole.ValueType  # 0
     """Not said: after all others, at weight 1."""
     LORA_ROLE_STYLE: _LoraRole.ValueType  # 1
@@ -78,14 +77,13 @@ LORA_ROLE_CHARACTER: LoraRole.ValueType  # 2
 """A person or creature."""
 LORA_ROLE_CINEMATIC: LoraRole.ValueType  # 3
 """Film look, light and lens; stacked last."""
-Global___LoraRole: _TypeAlias = LoraRole  # noqa: Y015
 
 class _Profile:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ProfileEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Profile.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ProfileEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Profile.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     PROFILE_UNSPECIFIED: _Profile.ValueType  # 0
     """The engine's configured choice."""
     PROFILE_SPEED: _Profile.ValueType  # 1
@@ -106,14 +104,13 @@ PROFILE_BALANCED: Profile.ValueType  # 2
 """In between."""
 PROFILE_MEMORY: Profile.ValueType  # 3
 """Least memory; may be slow."""
-Global___Profile: _TypeAlias = Profile  # noqa: Y015
 
 class _Safety:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SafetyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Safety.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _SafetyEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Safety.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     SAFETY_UNSPECIFIED: _Safety.ValueType  # 0
     """The engine's configured choice."""
     SAFETY_BLOCK: _Safety.ValueType  # 1
@@ -134,14 +131,13 @@ SAFETY_FLAG: Safety.ValueType  # 2
 """Return them, marked."""
 SAFETY_OFF: Safety.ValueType  # 3
 """Do not check, where the engine allows that."""
-Global___Safety: _TypeAlias = Safety  # noqa: Y015
 
 class _ImageFormat:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ImageFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageFormat.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ImageFormatEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ImageFormat.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     IMAGE_FORMAT_UNSPECIFIED: _ImageFormat.ValueType  # 0
     """PNG."""
     IMAGE_FORMAT_PNG: _ImageFormat.ValueType  # 1
@@ -162,14 +158,13 @@ IMAGE_FORMAT_WEBP: ImageFormat.ValueType  # 2
 """Lossy at high quality, image/webp."""
 IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 3
 """Lossy at high quality, image/jpeg."""
-Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
 
 class _AudioFormat:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
+    ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _AudioFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioFormat.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _AudioFormatEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFormat.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
     AUDIO_FORMAT_UNSPECIFIED: _AudioFormat.ValueType  # 0
     """WAV."""
     AUDIO_FORMAT_WAV: _AudioFormat.ValueType  # 1
@@ -177,7 +172,7 @@ class _AudioFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioForm
     AUDIO_FORMAT_FLAC: _AudioFormat.ValueType  # 2
     """Lossless, audio/flac."""
     AUDIO_FORMAT_OGG: _AudioFormat.ValueType  # 3
-    """Lossy, audio/ogg (Opus)."""
+    """Lossy, audio/ogg (Vorbis)."""
 
 class AudioFormat(_AudioFormat, metaclass=_AudioFormatEnumTypeWrapper):
     """How a sound is encoded."""
@@ -189,398 +184,385 @@ AUDIO_FORMAT_WAV: AudioFormat.ValueType  # 1
 AUDIO_FORMAT_FLAC: AudioFormat.ValueType  # 2
 """Lossless, audio/flac."""
 AUDIO_FORMAT_OGG: AudioFormat.ValueType  # 3
-"""Lossy, audio/ogg (Opus)."""
-Global___AudioFormat: _TypeAlias = AudioFormat  # noqa: Y015
+"""Lossy, audio/ogg (Vorbis)."""
 
-@_typing.final
-class ImageTask(_message.Message):
+@typing.final
+class ImageTask(message.Message):
     """One or more pictures made from words, and from other pictures where given.
 
     Every `optional` field left unset takes the engine's own default; the receipt says which value was used.
     """
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    PROMPT_FIELD_NUMBER: _builtins.int
-    NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
-    STYLE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    GUIDANCE_FIELD_NUMBER: _builtins.int
-    SEED_FIELD_NUMBER: _builtins.int
-    SCHEDULER_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    INIT_IMAGE_FIELD_NUMBER: _builtins.int
-    STRENGTH_FIELD_NUMBER: _builtins.int
-    MASK_FIELD_NUMBER: _builtins.int
-    CONTROLS_FIELD_NUMBER: _builtins.int
-    LORAS_FIELD_NUMBER: _builtins.int
-    PROFILE_FIELD_NUMBER: _builtins.int
-    SAFETY_FIELD_NUMBER: _builtins.int
-    FORMAT_FIELD_NUMBER: _builtins.int
-    PREVIEW_INTERVAL_FIELD_NUMBER: _builtins.int
-    UPSCALE_FIELD_NUMBER: _builtins.int
-    prompt: _builtins.str
+    PROMPT_FIELD_NUMBER: builtins.int
+    NEGATIVE_PROMPT_FIELD_NUMBER: builtins.int
+    STYLE_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    HEIGHT_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    GUIDANCE_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    SCHEDULER_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    INIT_IMAGE_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    MASK_FIELD_NUMBER: builtins.int
+    CONTROLS_FIELD_NUMBER: builtins.int
+    LORAS_FIELD_NUMBER: builtins.int
+    PROFILE_FIELD_NUMBER: builtins.int
+    SAFETY_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
+    UPSCALE_FIELD_NUMBER: builtins.int
+    prompt: builtins.str
     """What the picture shows."""
-    negative_prompt: _builtins.str
+    negative_prompt: builtins.str
     """What it should not show."""
-    style: _builtins.str
+    style: builtins.str
     """Id of a style the server lists; it adds words, LoRAs and defaults."""
-    model: _builtins.str
+    model: builtins.str
     """Name of one of the engine's models."""
-    width: _builtins.int
+    width: builtins.int
     """Width in pixels; on the engine's grid and within its limits."""
-    height: _builtins.int
+    height: builtins.int
     """Height in pixels; on the engine's grid and within its limits."""
-    steps: _builtins.int
+    steps: builtins.int
     """Denoising steps."""
-    guidance: _builtins.float
+    guidance: builtins.float
     """How strictly to follow the prompt (classifier-free guidance scale)."""
-    seed: _builtins.int
+    seed: builtins.int
     """Seed of the first picture; the n-th picture uses seed + n. Drawn at random when unset."""
-    scheduler: _builtins.str
+    scheduler: builtins.str
     """Sampler by its common name, one that the engine lists (euler, dpmpp_2m …)."""
-    count: _builtins.int
+    count: builtins.int
     """How many pictures; 1 when unset."""
-    strength: _builtins.float
+    strength: builtins.float
     """How far to depart from init_image: 0 keeps it, 1 ignores it."""
-    profile: Global___Profile.ValueType
+    profile: Profile.ValueType
     """What to spend: time or memory."""
-    safety: Global___Safety.ValueType
+    safety: Safety.ValueType
     """What to do about pictures that a safety check flags."""
-    format: Global___ImageFormat.ValueType
+    format: ImageFormat.ValueType
     """How to encode the pictures; PNG when unset."""
-    preview_interval: _builtins.int
+    preview_interval: builtins.int
     """Send a small preview every so many steps; 0 sends none. The engine decides when unset."""
-    @_builtins.property
-    def init_image(self) -> Global___MediaSource:
+    @builtins.property
+    def init_image(self) -> MediaSource:
         """Picture to start from."""
 
-    @_builtins.property
-    def mask(self) -> Global___MediaSource:
+    @builtins.property
+    def mask(self) -> MediaSource:
         """Where to repaint init_image: white is repainted, black is kept."""
 
-    @_builtins.property
-    def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___Control]:
+    @builtins.property
+    def controls(self) -> containers.RepeatedCompositeFieldContainer[Control]:
         """Pictures that steer the composition."""
 
-    @_builtins.property
-    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
+    @builtins.property
+    def loras(self) -> containers.RepeatedCompositeFieldContainer[Lora]:
         """Low-rank adaptations to apply, in order."""
 
-    @_builtins.property
-    def upscale(self) -> Global___Upscale:
+    @builtins.property
+    def upscale(self) -> Upscale:
         """Enlarge the pictures afterwards."""
 
     def __init__(
         self,
         *,
-        prompt: _builtins.str = ...,
-        negative_prompt: _builtins.str = ...,
-        style: _builtins.str = ...,
-        model: _builtins.str = ...,
-        width: _builtins.int | None = ...,
-        height: _builtins.int | None = ...,
-        steps: _builtins.int | None = ...,
-        guidance: _builtins.float | None = ...,
-        seed: _builtins.int | None = ...,
-        scheduler: _builtins.str = ...,
-        count: _builtins.int | None = ...,
-        init_image: Global___MediaSource | None = ...,
-        strength: _builtins.float | None = ...,
-        mask: Global___MediaSource | None = ...,
-        controls: _abc.Iterable[Global___Control] | None = ...,
-        loras: _abc.Iterable[Global___Lora] | None = ...,
-        profile: Global___Profile.ValueType = ...,
-        safety: Global___Safety.ValueType = ...,
-        format: Global___ImageFormat.ValueType = ...,
-        preview_interval: _builtins.int | None = ...,
-        upscale: Global___Upscale | None = ...,
+        prompt: builtins.str = ...,
+        negative_prompt: builtins.str = ...,
+        style: builtins.str = ...,
+        model: builtins.str = ...,
+        width: builtins.int | None = ...,
+        height: builtins.int | None = ...,
+        steps: builtins.int | None = ...,
+        guidance: builtins.float | None = ...,
+        seed: builtins.int | None = ...,
+        scheduler: builtins.str = ...,
+        count: builtins.int | None = ...,
+        init_image: MediaSource | None = ...,
+        strength: builtins.float | None = ...,
+        mask: MediaSource | None = ...,
+        controls: abc.Iterable[Control] | None = ...,
+        loras: abc.Iterable[Lora] | None = ...,
+        profile: Profile.ValueType = ...,
+        safety: Safety.ValueType = ...,
+        format: ImageFormat.ValueType = ...,
+        preview_interval: builtins.int | None = ...,
+        upscale: Upscale | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "_guidance", b"_guidance", "_height", b"_height", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "count", b"count", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "_guidance", b"_guidance", "_height", b"_height", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "count", b"count", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "preview_interval", b"preview_interval", "profile", b"profile", "prompt", b"prompt", "safety", b"safety", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance", b"_guidance", "_height", b"_height", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "count", b"count", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance", b"_guidance", "_height", b"_height", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "count", b"count", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "preview_interval", b"preview_interval", "profile", b"profile", "prompt", b"prompt", "safety", b"safety", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
-    _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
-    _WhichOneofReturnType__guidance: _TypeAlias = _typing.Literal["guidance"]  # noqa: Y015
-    _WhichOneofArgType__guidance: _TypeAlias = _typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
-    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
-    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
-    _WhichOneofReturnType__preview_interval: _TypeAlias = _typing.Literal["preview_interval"]  # noqa: Y015
-    _WhichOneofArgType__preview_interval: _TypeAlias = _typing.Literal["_preview_interval", b"_preview_interval"]  # noqa: Y015
-    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
-    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
-    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
-    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
-    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
-    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
-    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
-    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
-    @_typing.overload
+    _WhichOneofReturnType__count: _TypeAlias = typing.Literal["count"]  # noqa: Y015
+    _WhichOneofArgType__count: _TypeAlias = typing.Literal["_count", b"_count"]  # noqa: Y015
+    _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
+    _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
+    _WhichOneofReturnType__height: _TypeAlias = typing.Literal["height"]  # noqa: Y015
+    _WhichOneofArgType__height: _TypeAlias = typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__preview_interval: _TypeAlias = typing.Literal["preview_interval"]  # noqa: Y015
+    _WhichOneofArgType__preview_interval: _TypeAlias = typing.Literal["_preview_interval", b"_preview_interval"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__steps: _TypeAlias = typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = typing.Literal["_width", b"_width"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_interval) -> _WhichOneofReturnType__preview_interval | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 
-Global___ImageTask: _TypeAlias = ImageTask  # noqa: Y015
-
-@_typing.final
-class AudioTask(_message.Message):
+@typing.final
+class AudioTask(message.Message):
     """One sound made from words.
 
     Every `optional` field left unset takes the engine's own default; the receipt says which value was used.
     """
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    PROMPT_FIELD_NUMBER: _builtins.int
-    NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
-    DURATION_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    GUIDANCE_FIELD_NUMBER: _builtins.int
-    SEED_FIELD_NUMBER: _builtins.int
-    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
-    CHANNELS_FIELD_NUMBER: _builtins.int
-    CANDIDATES_FIELD_NUMBER: _builtins.int
-    SEAMLESS_LOOP_FIELD_NUMBER: _builtins.int
-    LOUDNESS_LUFS_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    FORMAT_FIELD_NUMBER: _builtins.int
-    prompt: _builtins.str
+    PROMPT_FIELD_NUMBER: builtins.int
+    NEGATIVE_PROMPT_FIELD_NUMBER: builtins.int
+    DURATION_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    GUIDANCE_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: builtins.int
+    CHANNELS_FIELD_NUMBER: builtins.int
+    CANDIDATES_FIELD_NUMBER: builtins.int
+    SEAMLESS_LOOP_FIELD_NUMBER: builtins.int
+    LOUDNESS_LUFS_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    prompt: builtins.str
     """What is heard."""
-    negative_prompt: _builtins.str
+    negative_prompt: builtins.str
     """What should not be heard."""
-    steps: _builtins.int
+    steps: builtins.int
     """Denoising steps."""
-    guidance: _builtins.float
+    guidance: builtins.float
     """How strictly to follow the prompt (classifier-free guidance scale)."""
-    seed: _builtins.int
+    seed: builtins.int
     """Seed of the sound. Drawn at random when unset."""
-    sample_rate: _builtins.int
+    sample_rate: builtins.int
     """Samples a second, in hertz; one that the engine lists."""
-    channels: _builtins.int
+    channels: builtins.int
     """1 is mono, 2 is stereo."""
-    candidates: _builtins.int
+    candidates: builtins.int
     """Make so many and return the best, scored by the engine; 1 when unset."""
-    seamless_loop: _builtins.bool
+    seamless_loop: builtins.bool
     """Make the end run into the beginning without a click."""
-    loudness_lufs: _builtins.float
+    loudness_lufs: builtins.float
     """Integrated loudness to reach, in LUFS (EBU R128)."""
-    model: _builtins.str
+    model: builtins.str
     """Name of one of the engine's models."""
-    format: Global___AudioFormat.ValueType
+    format: AudioFormat.ValueType
     """How to encode the sound; WAV when unset."""
-    @_builtins.property
-    def duration(self) -> _duration_pb2.Duration:
+    @builtins.property
+    def duration(self) -> duration_pb2.Duration:
         """Length of the sound."""
 
     def __init__(
         self,
         *,
-        prompt: _builtins.str = ...,
-        negative_prompt: _builtins.str = ...,
-        duration: _duration_pb2.Duration | None = ...,
-        steps: _builtins.int | None = ...,
-        guidance: _builtins.float | None = ...,
-        seed: _builtins.int | None = ...,
-        sample_rate: _builtins.int | None = ...,
-        channels: _builtins.int | None = ...,
-        candidates: _builtins.int | None = ...,
-        seamless_loop: _builtins.bool = ...,
-        loudness_lufs: _builtins.float | None = ...,
-        model: _builtins.str = ...,
-        format: Global___AudioFormat.ValueType = ...,
+        prompt: builtins.str = ...,
+        negative_prompt: builtins.str = ...,
+        duration: duration_pb2.Duration | None = ...,
+        steps: builtins.int | None = ...,
+        guidance: builtins.float | None = ...,
+        seed: builtins.int | None = ...,
+        sample_rate: builtins.int | None = ...,
+        channels: builtins.int | None = ...,
+        candidates: builtins.int | None = ...,
+        seamless_loop: builtins.bool = ...,
+        loudness_lufs: builtins.float | None = ...,
+        model: builtins.str = ...,
+        format: AudioFormat.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "guidance", b"guidance", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "format", b"format", "guidance", b"guidance", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "guidance", b"guidance", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "format", b"format", "guidance", b"guidance", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
-    _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
-    _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
-    _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
-    _WhichOneofReturnType__guidance: _TypeAlias = _typing.Literal["guidance"]  # noqa: Y015
-    _WhichOneofArgType__guidance: _TypeAlias = _typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
-    _WhichOneofReturnType__loudness_lufs: _TypeAlias = _typing.Literal["loudness_lufs"]  # noqa: Y015
-    _WhichOneofArgType__loudness_lufs: _TypeAlias = _typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
-    _WhichOneofReturnType__sample_rate: _TypeAlias = _typing.Literal["sample_rate"]  # noqa: Y015
-    _WhichOneofArgType__sample_rate: _TypeAlias = _typing.Literal["_sample_rate", b"_sample_rate"]  # noqa: Y015
-    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
-    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
-    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
-    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
-    @_typing.overload
+    _WhichOneofReturnType__candidates: _TypeAlias = typing.Literal["candidates"]  # noqa: Y015
+    _WhichOneofArgType__candidates: _TypeAlias = typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    _WhichOneofReturnType__channels: _TypeAlias = typing.Literal["channels"]  # noqa: Y015
+    _WhichOneofArgType__channels: _TypeAlias = typing.Literal["_channels", b"_channels"]  # noqa: Y015
+    _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
+    _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
+    _WhichOneofReturnType__loudness_lufs: _TypeAlias = typing.Literal["loudness_lufs"]  # noqa: Y015
+    _WhichOneofArgType__loudness_lufs: _TypeAlias = typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
+    _WhichOneofReturnType__sample_rate: _TypeAlias = typing.Literal["sample_rate"]  # noqa: Y015
+    _WhichOneofArgType__sample_rate: _TypeAlias = typing.Literal["_sample_rate", b"_sample_rate"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__steps: _TypeAlias = typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate) -> _WhichOneofReturnType__sample_rate | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
 
-Global___AudioTask: _TypeAlias = AudioTask  # noqa: Y015
-
-@_typing.final
-class MediaSource(_message.Message):
+@typing.final
+class MediaSource(message.Message):
     """Where a picture that goes into a task comes from."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
-    ATTACHMENT_FIELD_NUMBER: _builtins.int
-    URI_FIELD_NUMBER: _builtins.int
-    artifact_id: _builtins.str
+    ARTIFACT_ID_FIELD_NUMBER: builtins.int
+    ATTACHMENT_FIELD_NUMBER: builtins.int
+    URI_FIELD_NUMBER: builtins.int
+    artifact_id: builtins.str
     """Id of an uploaded or generated artifact."""
-    attachment: _builtins.str
+    attachment: builtins.str
     """Key of `GenerateRequest.attachments`, for small pictures sent along."""
-    uri: _builtins.str
+    uri: builtins.str
     """An https address; servers fetch only from the hosts they are told to trust."""
     def __init__(
         self,
         *,
-        artifact_id: _builtins.str = ...,
-        attachment: _builtins.str = ...,
-        uri: _builtins.str = ...,
+        artifact_id: builtins.str = ...,
+        attachment: builtins.str = ...,
+        uri: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "attachment", b"attachment", "source", b"source", "uri", b"uri"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "attachment", b"attachment", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["artifact_id", b"artifact_id", "attachment", b"attachment", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact_id", b"artifact_id", "attachment", b"attachment", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["artifact_id", "attachment", "uri"]  # noqa: Y015
-    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = typing.Literal["artifact_id", "attachment", "uri"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
-Global___MediaSource: _TypeAlias = MediaSource  # noqa: Y015
-
-@_typing.final
-class Control(_message.Message):
+@typing.final
+class Control(message.Message):
     """One picture that steers the composition (ControlNet)."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    TYPE_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    PREPROCESS_FIELD_NUMBER: _builtins.int
-    STRENGTH_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    type: Global___ControlType.ValueType
+    TYPE_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    PREPROCESS_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    type: ControlType.ValueType
     """What the picture means."""
-    preprocess: _builtins.bool
+    preprocess: builtins.bool
     """Compute the map from a photo instead of taking it as it is."""
-    strength: _builtins.float
+    strength: builtins.float
     """Weight of its influence; 1 when unset."""
-    start: _builtins.float
+    start: builtins.float
     """Fraction of the denoising from which it is active; 0 when unset."""
-    end: _builtins.float
+    end: builtins.float
     """Fraction of the denoising until which it is active; 1 when unset."""
-    @_builtins.property
-    def image(self) -> Global___MediaSource:
+    @builtins.property
+    def image(self) -> MediaSource:
         """The map, or with `preprocess` the photo to compute it from."""
 
     def __init__(
         self,
         *,
-        type: Global___ControlType.ValueType = ...,
-        image: Global___MediaSource | None = ...,
-        preprocess: _builtins.bool = ...,
-        strength: _builtins.float | None = ...,
-        start: _builtins.float | None = ...,
-        end: _builtins.float | None = ...,
+        type: ControlType.ValueType = ...,
+        image: MediaSource | None = ...,
+        preprocess: builtins.bool = ...,
+        strength: builtins.float | None = ...,
+        start: builtins.float | None = ...,
+        end: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "end", b"end", "image", b"image", "start", b"start", "strength", b"strength"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "end", b"end", "image", b"image", "preprocess", b"preprocess", "start", b"start", "strength", b"strength", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "end", b"end", "image", b"image", "start", b"start", "strength", b"strength"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_end", b"_end", "_start", b"_start", "_strength", b"_strength", "end", b"end", "image", b"image", "preprocess", b"preprocess", "start", b"start", "strength", b"strength", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
-    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
-    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
-    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
-    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
-    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
-    @_typing.overload
+    _WhichOneofReturnType__end: _TypeAlias = typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = typing.Literal["_end", b"_end"]  # noqa: Y015
+    _WhichOneofReturnType__start: _TypeAlias = typing.Literal["start"]  # noqa: Y015
+    _WhichOneofArgType__start: _TypeAlias = typing.Literal["_start", b"_start"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
-    @_typing.overload
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
-Global___Control: _TypeAlias = Control  # noqa: Y015
-
-@_typing.final
-class Lora(_message.Message):
+@typing.final
+class Lora(message.Message):
     """One low-rank adaptation of a model."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
-    WEIGHT_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
+    NAME_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    name: builtins.str
     """A name that the engine lists."""
-    weight: _builtins.float
+    weight: builtins.float
     """Its weight; computed from its role and the others when unset."""
-    role: Global___LoraRole.ValueType
+    role: LoraRole.ValueType
     """What it is for; decides its place in the stack and its computed weight."""
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
-        weight: _builtins.float | None = ...,
-        role: Global___LoraRole.ValueType = ...,
+        name: builtins.str = ...,
+        weight: builtins.float | None = ...,
+        role: LoraRole.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "name", b"name", "role", b"role", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_weight", b"_weight", "name", b"name", "role", b"role", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
-    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    _WhichOneofReturnType__weight: _TypeAlias = typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = typing.Literal["_weight", b"_weight"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
-Global___Lora: _TypeAlias = Lora  # noqa: Y015
-
-@_typing.final
-class Upscale(_message.Message):
+@typing.final
+class Upscale(message.Message):
     """A second pass that enlarges a picture."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: descriptor.Descriptor
 
-    FACTOR_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    factor: _builtins.float
+    FACTOR_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    factor: builtins.float
     """How many times wider and higher."""
-    model: _builtins.str
+    model: builtins.str
     """Name of one of the engine's upscalers; its default when empty."""
     def __init__(
         self,
         *,
-        factor: _builtins.float = ...,
-        model: _builtins.str = ...,
+        factor: builtins.float = ...,
+        model: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["factor", b"factor", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Upscale: _TypeAlias = Upscale  # noqa: Y015

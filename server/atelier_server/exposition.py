@@ -1,0 +1,60 @@
+"""/metrics, /healthz and /readyz over HTTP, in a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import make_wsgi_app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Scrapes are not worth a line each."""
+
+
+class Exposition:
+    """The HTTP port for Prometheus and for probes."""
+
+    def __init__(self, address: str, *, ready: Callable[[], bool]) -> None:
+        """Listen at once; `ready` says whether generations are taken.
+
+        Raises:
+            OSError: the address can't be listened on.
+        """
+        host, _, port = address.rpartition(":")
+        self._ready = ready
+        self._metrics = make_wsgi_app()
+        self._server = make_server(host.strip("[]"), int(port), self._answer, _Server, _Quiet)
+        self.address = f"{host}:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, name="exposition", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        match environment["PATH_INFO"]:
+            case "/metrics":
+                return self._metrics(environment, start)
+            case "/healthz":
+                return _say(start, "200 OK", b"alive\n")
+            case "/readyz" if self._ready():
+                return _say(start, "200 OK", b"ready\n")
+            case "/readyz":
+                return _say(start, "503 Service Unavailable", b"not ready\n")
+            case _:
+                return _say(start, "404 Not Found", b"there are /metrics, /healthz and /readyz\n")
+
+
+def _say(start: StartResponse, status: str, text: bytes) -> Iterable[bytes]:
+    start(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [text]

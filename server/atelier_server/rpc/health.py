@@ -1,0 +1,40 @@
+"""grpc.health.v1 for the whole server (the empty name), the service, and every engine by its name."""
+
+from __future__ import annotations
+
+import asyncio
+
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+
+from atelier.v1.engine_pb2 import EngineState
+from atelier_server.generations.pool import Pool
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_WHOLE = ("", "atelier.v1.GenerationService")
+
+
+class Health:
+    """Keeps the standard health service up to date."""
+
+    def __init__(self) -> None:
+        """Start with everything not serving."""
+        self.servicer = health_aio.HealthServicer()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """The server takes generations now."""
+        for name in _WHOLE:
+            await self.servicer.set(name, _SERVING)
+
+    async def drain(self) -> None:
+        """The server takes nothing new; this can't be undone."""
+        await self.servicer.enter_graceful_shutdown()
+
+    def follow(self, pool: Pool) -> None:
+        """Note the engine's new state; to be given to `Pool.on_change`."""
+        status = _SERVING if pool.state == EngineState.ENGINE_STATE_READY else _NOT_SERVING
+        task = asyncio.ensure_future(self.servicer.set(pool.name, status))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
