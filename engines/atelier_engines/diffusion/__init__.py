@@ -1,0 +1,14 @@
+"""The `diffusion` engine: words to pictures with Stable Diffusion XL, on this machine's CPU or GPU.
+
+Importing this package imports no torch; that happens when an engine starts.
+"""
+
+from __future__ import annotations
+
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.engine import DiffusionEngine
+from atelier_engines.engine import EngineType
+
+ENGINE = EngineType(config=DiffusionConfig, create=DiffusionEngine)
+
+__all__ = ["ENGINE", "DiffusionConfig", "DiffusionEngine"]

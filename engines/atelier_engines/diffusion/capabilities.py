@@ -1,0 +1,128 @@
+"""What a diffusion engine says it can do, before and after its model is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from atelier_engines.capabilities import (
+    CancelSupport,
+    Capabilities,
+    ImageCapabilities,
+    ImageFeature,
+    IntegerRange,
+    Model,
+    NumberRange,
+    Reproducibility,
+)
+from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
+
+MAX_STEPS = 150
+MAX_GUIDANCE = 30.0
+MIN_SIDE = 64
+GRID = 8
+"""Width and height are multiples of this, whatever the model."""
+
+STEPS = 30
+GUIDANCE = 5.0
+SIDE = 1024
+"""Defaults of the family, where neither the configuration nor the model says anything."""
+
+FEATURES = frozenset(
+    {
+        ImageFeature.SEED,
+        ImageFeature.NEGATIVE_PROMPT,
+        ImageFeature.SCHEDULER,
+        ImageFeature.PREVIEW,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What capabilities say about a loaded model."""
+
+    model: Model
+    """Name, family and digest."""
+    steps: int
+    """Default."""
+    guidance: float
+    """Default."""
+    width: int
+    """Default, in pixels."""
+    height: int
+    """Default, in pixels."""
+    scheduler: SchedulerName
+    """Default."""
+    reproducibility: Reproducibility
+    """Of the device."""
+    versions: Mapping[str, str]
+    """Versions of the packages that shape the result."""
+
+
+def expected(config: DiffusionConfig) -> Facts:
+    """What can be said of a model that is not loaded; its digest and versions are missing."""
+    return Facts(
+        model=Model(name=model_name(config), family="sdxl"),
+        steps=config.steps or STEPS,
+        guidance=GUIDANCE if config.guidance is None else config.guidance,
+        width=config.width or SIDE,
+        height=config.height or SIDE,
+        scheduler=config.scheduler or "euler",
+        reproducibility=Reproducibility.BEST_EFFORT,
+        versions={},
+    )
+
+
+def model_name(config: DiffusionConfig) -> str:
+    """The hub id, or the last part of a directory."""
+    path = Path(config.model)
+    return path.resolve().name if path.is_dir() else config.model
+
+
+def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
+    """What an engine of that configuration and model can do."""
+    width, height = _fitting(config, facts)
+    return Capabilities(
+        description=f"Stable Diffusion XL pictures by {facts.model.name}",
+        image=ImageCapabilities(
+            width=_side(config, width),
+            height=_side(config, height),
+            max_pixels=config.max_pixels,
+            features=FEATURES,
+            steps=IntegerRange(min=1, max=MAX_STEPS, default=facts.steps),
+            guidance=NumberRange(min=0.0, max=MAX_GUIDANCE, default=facts.guidance),
+            max_count=config.max_count,
+            schedulers=_default_first(facts.scheduler),
+            models=(facts.model,),
+            preview_interval=config.preview_interval,
+        ),
+        cancel=CancelSupport.STEP,
+        reproducibility=facts.reproducibility,
+        versions=facts.versions,
+    )
+
+
+def _side(config: DiffusionConfig, default: int) -> IntegerRange:
+    return IntegerRange(min=MIN_SIDE, max=config.max_side, default=default, multiple_of=GRID)
+
+
+def _fitting(config: DiffusionConfig, facts: Facts) -> tuple[int, int]:
+    """The default width and height, shrunk to the configured limits in their proportion."""
+    shrink = min(
+        1.0,
+        config.max_side / max(facts.width, facts.height),
+        math.sqrt(config.max_pixels / (facts.width * facts.height)),
+    )
+    width, height = (
+        max(MIN_SIDE, int(side * shrink) // GRID * GRID) for side in (facts.width, facts.height)
+    )
+    return width, height
+
+
+def _default_first(default: SchedulerName) -> tuple[str, ...]:
+    names: tuple[SchedulerName, ...] = get_args(SchedulerName)
+    return (default, *(name for name in names if name != default))

@@ -1,0 +1,141 @@
+"""One picture's way from noise to latents, between two runs of the denoiser.
+
+Knows the scheduler and the guidance, and runs no network: whoever drives it may gather the rows of
+several pictures, each at its own step, into one run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from atelier_engines.diffusion.schedulers import Scheduler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the denoiser is to be run on next."""
+
+    latents: torch.Tensor
+    """(rows, channels, height, width) in latent cells; with guidance the unguided row is first."""
+    timesteps: torch.Tensor
+    """(rows,)."""
+
+
+class Denoising:
+    """The state of one picture: its latents, its scheduler and its random numbers.
+
+    The order of the operations is that of diffusers' StableDiffusionXLPipeline.__call__ (0.42.1),
+    so that the results are the same to the bit.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        shape: tuple[int, int, int, int],
+        guidance: float,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """Draw the noise of `shape`, (1, channels, height, width), for a scheduler set to steps."""
+        self._scheduler = scheduler
+        self._guidance = guidance
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        noise = torch.randn(shape, generator=self._generator, dtype=dtype)
+        self._latents: torch.Tensor = noise.to(device) * scheduler.init_noise_sigma
+        self._timesteps = scheduler.timesteps
+        self._done = 0
+        self._extra = _step_arguments(scheduler, self._generator)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(0)
+
+    @property
+    def steps(self) -> int:
+        """Steps from noise to latents; one step of a second-order scheduler is two runs."""
+        return math.ceil(len(self._timesteps) / self._scheduler.order)
+
+    @property
+    def steps_done(self) -> int:
+        """Whole steps behind us."""
+        if self.finished:
+            return self.steps
+        return self._done // self._scheduler.order
+
+    @property
+    def finished(self) -> bool:
+        """Whether no run is left."""
+        return self._done == len(self._timesteps)
+
+    @property
+    def latents(self) -> torch.Tensor:
+        """(1, channels, height, width): where the picture stands, noise and all."""
+        return self._latents
+
+    def rows(self) -> Rows:
+        """What the denoiser is to be run on next; two rows with guidance above 1, else one."""
+        timestep = self._timesteps[self._done]
+        count = 2 if is_guided(self._guidance) else 1
+        latents = torch.cat([self._latents] * count) if count > 1 else self._latents
+        scaled = self._scheduler.scale_model_input(latents, timestep)
+        return Rows(latents=scaled, timesteps=timestep.expand(count))
+
+    def advance(self, prediction: torch.Tensor) -> torch.Tensor:
+        """Go on by one run, and return the prediction after guidance, (1, channels, …).
+
+        `prediction` is what the denoiser made of `rows()`.
+        """
+        if is_guided(self._guidance):
+            without, with_text = prediction.chunk(2)
+            prediction = without + self._guidance * (with_text - without)
+        self._latents = self._scheduler.step(
+            prediction,
+            self._timesteps[self._done],
+            self._latents,
+            **self._extra,
+            return_dict=False,
+        )[0]
+        self._done += 1
+        return prediction
+
+    def clean(self, rows: Rows, prediction: torch.Tensor) -> torch.Tensor:
+        """What the finished latents look like from here, (1, channels, height, width), float32.
+
+        `rows` and `prediction` are those of the last `advance`. Whatever the scheduler keeps, its
+        scaled input is sqrt(a) clean + sqrt(1 - a) noise, with `a` the share of signal left.
+
+        Source: "Denoising Diffusion Implicit Models" (arXiv 2010.02502), equation 9, for noise;
+        "Progressive Distillation" (arXiv 2202.00512), appendix D, for velocity.
+        """
+        noisy = rows.latents[-1:].float()
+        guess = prediction.float()
+        signal = self._signal_share(rows.timesteps[-1])
+        match self._scheduler.config["prediction_type"]:
+            case "v_prediction":
+                return math.sqrt(signal) * noisy - math.sqrt(1 - signal) * guess
+            case "sample":
+                return guess
+            case _:
+                return (noisy - math.sqrt(1 - signal) * guess) / math.sqrt(signal)
+
+    def _signal_share(self, timestep: torch.Tensor) -> float:
+        shares = self._scheduler.alphas_cumprod
+        nearest = min(max(round(float(timestep)), 0), len(shares) - 1)
+        return max(float(shares[nearest]), 1e-6)
+
+
+def is_guided(guidance: float) -> bool:
+    """Whether the denoiser is also run without the prompt; at 1 and below that has no effect."""
+    return guidance > 1
+
+
+def _step_arguments(scheduler: Scheduler, generator: torch.Generator) -> dict[str, Any]:
+    """What only some schedulers take: random numbers of their own, and DDIM's share of them."""
+    known = inspect.signature(scheduler.step).parameters
+    extra = {"eta": 0.0, "generator": generator}
+    return {name: value for name, value in extra.items() if name in known}

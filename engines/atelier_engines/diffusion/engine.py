@@ -1,0 +1,127 @@
+"""The engine: one model, one device, one thread that works on it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from atelier_engines.capabilities import Capabilities
+from atelier_engines.diffusion import capabilities
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.errors import EngineUnavailableError, UnsupportedError
+from atelier_engines.event import Event
+from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.threads import result_from_thread, stream_from_thread
+
+if TYPE_CHECKING:
+    from atelier_engines.diffusion.painter import Painter
+
+
+class DiffusionEngine:
+    """See Engine. Tasks that are run at once wait for each other."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        self._config = config
+        self._capabilities = capabilities.describe(config, capabilities.expected(config))
+        self._painter: Painter | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._tasks = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Engine.capabilities. Before `start`, defaults and digest are guesses."""
+        return self._capabilities
+
+    async def start(self) -> None:
+        """See Engine.start.
+
+        Raises:
+            ModelMissingError: the model is absent, incomplete, broken, or of another kind.
+            EngineUnavailableError: the device or a package is absent.
+            OutOfMemoryError: the model is too large for the device.
+        """
+        if self._thread is not None:
+            return
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atelier-diffusion")
+        try:
+            work = partial(_load, self._config)
+            self._painter = await result_from_thread(work, executor=self._thread)
+        except BaseException:
+            await self.stop()
+            raise
+        self._capabilities = capabilities.describe(self._config, self._painter.facts)
+
+    async def check(self) -> None:
+        """See Engine.check. While a task is at work, the device is taken to be well.
+
+        Raises:
+            EngineUnavailableError: it is not started.
+            EngineFailedError: the device computes no more.
+        """
+        painter = self._started()
+        if not self._tasks:
+            await result_from_thread(painter.probe, executor=self._thread)
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """See Engine.run.
+
+        Raises:
+            EngineUnavailableError: it is not started.
+            UnsupportedError: the task is no picture.
+            InvalidTaskError: the scheduler cannot work in so many steps.
+            OutOfMemoryError: the picture is too large for the device.
+            EngineFailedError: the device or the model failed.
+        """
+        painter = self._started()
+        match task:
+            case ImageTask():
+                work = partial(painter.paint, task)
+            case AudioTask():
+                raise UnsupportedError("audio", "this engine makes no sound")
+            case _:
+                assert_never(task)
+        self._tasks += 1
+        try:
+            async with aclosing(stream_from_thread(work, executor=self._thread)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._tasks -= 1
+
+    async def stop(self) -> None:
+        """See Engine.stop. It can be started again."""
+        if self._thread is not None:
+            self._painter = None
+            await result_from_thread(_release, executor=self._thread)
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    def _started(self) -> Painter:
+        if self._painter is None:
+            raise EngineUnavailableError("the engine is not started, or still loading its model")
+        return self._painter
+
+
+def _load(config: DiffusionConfig) -> Painter:
+    """Import torch here, in the engine's thread, so that the service answers meanwhile."""
+    try:
+        from atelier_engines.diffusion import loading  # noqa: PLC0415  (takes seconds)
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"a package is missing: {error}; install atelier-engines[local]"
+        ) from error
+    return loading.load(config)
+
+
+def _release() -> None:
+    """Give the memory of dropped networks back, to the system or to other users of the GPU."""
+    gc.collect()
+    try:
+        import torch  # noqa: PLC0415  (takes seconds)
+    except ImportError:
+        return
+    torch.cuda.empty_cache()  # does nothing where CUDA was not used

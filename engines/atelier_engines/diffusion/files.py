@@ -1,0 +1,118 @@
+"""A model's files: finds the weights, refuses what is not safetensors, computes the digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from atelier_engines.errors import ModelMissingError
+
+INDEX = "model_index.json"
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentFiles:
+    """The weights of one network."""
+
+    folder: Path
+    """Holds its config.json too."""
+    variant: str | None
+    """The part of the file names that tells variants apart, fp16 for instance."""
+    weights: tuple[Path, ...]
+    """One file, or the shards of one."""
+
+
+def pipeline_name(folder: Path) -> str:
+    """What diffusers calls the pipeline in `folder`.
+
+    Raises:
+        ModelMissingError: there is no such folder, or it holds no pipeline.
+    """
+    if not folder.is_dir():
+        raise ModelMissingError(f"there is no model directory {folder}")
+    return str(read_object(folder / INDEX).get("_class_name", ""))
+
+
+def read_object(path: Path) -> Mapping[str, object]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelMissingError: the file is absent, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelMissingError(
+            f"{path} is missing; a model directory has diffusers' layout, with {INDEX} at its top"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelMissingError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelMissingError(f"{path} must hold a JSON object")
+    return found
+
+
+def component(folder: Path, stem: str, variant: str | None) -> ComponentFiles:
+    """The weight files to load for the network in `folder`.
+
+    Args:
+        folder: one network's, with its config.json.
+        stem: how the names of its weight files begin.
+        variant: which files to take; None for those without a variant, else whatever is there.
+
+    Raises:
+        ModelMissingError: there are none, or only pickles, which could run code when loaded.
+    """
+    read_object(folder / "config.json")
+    by_variant: dict[str | None, list[Path]] = {}
+    for path in sorted(folder.glob(f"{stem}[.-]*safetensors")):
+        by_variant.setdefault(_variant(path), []).append(path)
+    if not by_variant:
+        raise ModelMissingError(_why_none(folder))
+    chosen = variant if variant in by_variant else None
+    if chosen is None and None not in by_variant:
+        chosen = next(iter(by_variant))
+    return ComponentFiles(folder=folder, variant=chosen, weights=tuple(by_variant[chosen]))
+
+
+def _variant(path: Path) -> str | None:
+    """`fp16` of model.fp16.safetensors or of model.fp16-00001-of-00002.safetensors."""
+    _, _, rest = path.name.removesuffix(".safetensors").partition(".")
+    return rest.partition("-")[0] or None
+
+
+def _why_none(folder: Path) -> str:
+    pickles = sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
+    if pickles:
+        return (
+            f"{pickles[0]} is refused: loading such a file may run code that it contains; "
+            "convert the model to safetensors"
+        )
+    return f"there are no .safetensors weights in {folder}"
+
+
+def digest(folder: Path, weights: Sequence[Path]) -> str:
+    """SHA-256, in hexadecimal, over the weight files of a model.
+
+    It is the digest of the lines that `sha256sum` writes for the files, with paths relative to
+    `folder`, in the order of the paths.
+    """
+    with ThreadPoolExecutor(thread_name_prefix="atelier-digest") as pool:
+        sums = list(pool.map(_digest_of, weights))
+    lines = sorted(
+        (path.relative_to(folder).as_posix(), file)
+        for path, file in zip(weights, sums, strict=True)
+    )
+    text = "".join(f"{file}  {path}\n" for path, file in lines)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
