@@ -15,6 +15,7 @@ from pathlib import Path
 
 from atelier_engines import registry
 from atelier_engines.wrappers.guarded import GuardedEngine
+
 from atelier_server.artifacts.directory import BlobDirectory
 from atelier_server.artifacts.library import Library
 from atelier_server.config.load import ConfigurationError
@@ -133,9 +134,10 @@ def _pool(name: str, settings: Settings, health: Health) -> Pool:
 
 async def _idle(pools: dict[str, Pool], seconds: float) -> None:
     """Wait until nothing runs, at most so long."""
-    end = time.monotonic() + seconds
-    while any(pool.running for pool in pools.values()) and time.monotonic() < end:
-        await asyncio.sleep(0.02)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for pool in pools.values():
+                await pool.idle.wait()
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

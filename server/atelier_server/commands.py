@@ -7,7 +7,11 @@ from pathlib import Path
 
 import click
 
-_CONFIGURATION_EXIT = 2
+
+class _UnusableError(click.ClickException):
+    """The configuration can't be used."""
+
+    exit_code = 2
 
 
 @click.command()
@@ -48,9 +52,9 @@ def serve(
         logs.configure(level=settings.log.level, form=settings.log.format)
         asyncio.run(app.serve(settings))
     except ConfigurationError as error:
-        raise _failure(str(error), _CONFIGURATION_EXIT) from error
+        raise _UnusableError(str(error)) from error
     except OSError as error:
-        raise _failure(str(error), 1) from error
+        raise click.ClickException(str(error)) from error
 
 
 @click.group()
@@ -67,12 +71,6 @@ def check(path: Path) -> None:
     try:
         settings = load(path)
     except ConfigurationError as error:
-        raise _failure(str(error), _CONFIGURATION_EXIT) from error
+        raise _UnusableError(str(error)) from error
     engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
     click.echo(f"{path}: fine; engines: {engines}")
-
-
-def _failure(message: str, code: int) -> click.ClickException:
-    failure = click.ClickException(message)
-    failure.exit_code = code
-    return failure

@@ -44,7 +44,8 @@ class Exposition:
     def _answer(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         match environment["PATH_INFO"]:
             case "/metrics":
-                return self._metrics(environment, start)
+                body: Iterable[bytes] = self._metrics(environment, start)
+                return body
             case "/healthz":
                 return _say(start, "200 OK", b"alive\n")
             case "/readyz" if self._ready():

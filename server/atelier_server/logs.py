@@ -19,13 +19,13 @@ _SHARED = (
 
 def configure(*, level: str, form: str) -> None:
     """Send everything that is logged to standard error, as `json` or for the `console`."""
-    renderer: structlog.typing.Processor
     if form == "json":
-        renderer = structlog.processors.JSONRenderer()
-        last = [structlog.processors.format_exc_info, renderer]
+        last: list[structlog.typing.Processor] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        last = [renderer]
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

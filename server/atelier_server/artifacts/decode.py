@@ -6,9 +6,8 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from atelier_engines.media import Pixels
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -29,9 +28,7 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                if picture.width * picture.height > max_pixels:
-                    msg = f"a picture may have at most {max_pixels} pixels, not {picture.width} x {picture.height}"
-                    raise UndecodableError(msg)
+                _require_small(picture, max_pixels)
                 upright = ImageOps.exif_transpose(picture)
                 return Pixels(array=_array(upright, grey=grey))
     except UndecodableError:
@@ -42,6 +39,12 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
     except Exception as error:  # decoders raise whatever they like on broken files
         msg = "this picture is broken"
         raise UndecodableError(msg) from error
+
+
+def _require_small(picture: Image.Image, max_pixels: int) -> None:
+    if picture.width * picture.height > max_pixels:
+        msg = f"a picture may have at most {max_pixels} pixels, not {picture.width} x {picture.height}"
+        raise UndecodableError(msg)
 
 
 def _array(picture: Image.Image, *, grey: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -7,11 +7,10 @@ from typing import assert_never
 
 import numpy as np
 import soundfile
-from PIL import Image
-
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.media import Encoded, Media, Pixels, Samples
+from PIL import Image
 
 _IMAGE_FORMATS = {
     task_pb2.IMAGE_FORMAT_UNSPECIFIED: ("PNG", "image/png"),
@@ -54,7 +53,7 @@ def _as_asked(media: Encoded, request: GenerateRequest) -> Encoded:
         return _picture(Pixels(array=np.asarray(picture.convert("RGB"))), asked)
 
 
-def _picture(pixels: Pixels, asked: task_pb2.ImageFormat) -> Encoded:
+def _picture(pixels: Pixels, asked: task_pb2.ImageFormat.ValueType) -> Encoded:
     name, media_type = _IMAGE_FORMATS[asked]
     array = pixels.array[:, :, 0] if pixels.array.shape[2] == 1 else pixels.array
     file = io.BytesIO()
@@ -67,7 +66,7 @@ def _picture(pixels: Pixels, asked: task_pb2.ImageFormat) -> Encoded:
     )
 
 
-def _sound(samples: Samples, asked: task_pb2.AudioFormat) -> Encoded:
+def _sound(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> Encoded:
     name, subtype, media_type = _AUDIO_FORMATS[asked]
     file = io.BytesIO()
     soundfile.write(file, samples.array, samples.sample_rate, format=name, subtype=subtype)

@@ -85,7 +85,7 @@ class Settings(Section):
         description="Where /metrics, /healthz and /readyz are served over HTTP; null for nowhere.",
     )
     allow_insecure: bool = Field(
-        False,
+        default=False,
         description="Serve without TLS and without keys on addresses that other machines can reach.",
     )
     data: Path = Field(

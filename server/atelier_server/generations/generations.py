@@ -21,6 +21,7 @@ from atelier.v1.generation_service_pb2 import (
 )
 from atelier.v1.task_pb2 import ImageTask
 from atelier_engines.media import Pixels
+
 from atelier_server.errors import (
     ConflictError,
     DrainingError,
@@ -30,8 +31,7 @@ from atelier_server.errors import (
     ServiceError,
     failure_of,
 )
-from atelier_server.generations import receipt
-from atelier_server.generations import pages
+from atelier_server.generations import pages, receipt
 from atelier_server.generations.inputs import InputLoader, artifact_ids
 from atelier_server.generations.resolve import resolve
 from atelier_server.generations.router import Route, Router

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from google.protobuf.struct_pb2 import Value
-
 from atelier.v1.generation_pb2 import Disposition, Parameter
 from atelier_engines.capabilities import IntegerRange, NumberRange
+from google.protobuf.struct_pb2 import Value
+
 from atelier_server.errors import InvalidRequestError, Violation
 
 ValueT = TypeVar("ValueT", int, float)
@@ -108,7 +108,7 @@ class Ledger:
         name: str,
         used: str | float | None,
         asked: str | float | None,
-        disposition: Disposition,
+        disposition: Disposition.ValueType,
         why: str = "",
     ) -> None:
         entry = Parameter(name=name, disposition=disposition, why=why)

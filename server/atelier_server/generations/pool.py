@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError
+
 from atelier_server.config.settings import EngineSettings
-from atelier_server.metrics import ENGINE_UP
+from atelier_server.metrics import ENGINE_UP, IN_FLIGHT
 
 _log = logging.getLogger(__name__)
 _SMOOTHING = 0.2  # weight of the newest service time in the moving average
@@ -28,14 +30,20 @@ class Pool:
     engine: Engine
     on_change: Callable[[Pool], None] = lambda _: None
     """Told whenever `state` changes."""
-    state: EngineState = EngineState.ENGINE_STATE_LOADING
+    state: EngineState.ValueType = EngineState.ENGINE_STATE_LOADING
     message: str = "starting"
     running: int = 0
-    """Generations in hand."""
+    """Generations in hand; `busy` counts them."""
     service_seconds: float | None = None
     """Moving average of the time of one generation; None before the first."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the engine can work."""
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no generation is in hand."""
+
+    def __post_init__(self) -> None:
+        """Start idle."""
+        self.idle.set()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -53,8 +61,22 @@ class Pool:
         """Stop the engine, whatever state it is in."""
         try:
             await self.engine.stop()
-        except Exception:
+        except Exception:  # noqa: BLE001 (the others are to be stopped all the same)
             _log.exception("engine %s failed to stop", self.name)
+
+    @contextmanager
+    def busy(self) -> Generator[None]:
+        """Count a generation as in hand."""
+        self.running += 1
+        self.idle.clear()
+        IN_FLIGHT.labels(self.name).inc()
+        try:
+            yield
+        finally:
+            self.running -= 1
+            IN_FLIGHT.labels(self.name).dec()
+            if not self.running:
+                self.idle.set()
 
     def drain(self) -> None:
         """Take nothing new."""
@@ -81,7 +103,7 @@ class Pool:
                 await self.engine.start()
             except EngineError as error:
                 self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
-            except Exception:
+            except Exception:  # noqa: BLE001 (an engine may be anybody's)
                 _log.exception("engine %s failed to start", self.name)
                 self._become(
                     EngineState.ENGINE_STATE_UNAVAILABLE,
@@ -98,7 +120,7 @@ class Pool:
             await self.engine.check()
         except EngineError as error:
             self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 (an engine may be anybody's)
             _log.exception("engine %s failed its check", self.name)
             self._become(
                 EngineState.ENGINE_STATE_UNAVAILABLE,
@@ -107,7 +129,7 @@ class Pool:
         else:
             self._become(EngineState.ENGINE_STATE_READY, "")
 
-    def _become(self, state: EngineState, message: str) -> None:
+    def _become(self, state: EngineState.ValueType, message: str) -> None:
         if self.state == EngineState.ENGINE_STATE_DRAINING or (self.state, self.message) == (
             state,
             message,

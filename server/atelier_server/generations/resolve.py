@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from google.protobuf.json_format import MessageToDict
-
 from atelier.v1 import task_pb2 as pb
 from atelier.v1.generation_pb2 import Parameter
 from atelier.v1.generation_service_pb2 import GenerateRequest
@@ -32,6 +30,8 @@ from atelier_engines.task import (
     Task,
     Upscale,
 )
+from google.protobuf.json_format import MessageToDict
+
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.generations.ledger import Ledger
 
@@ -95,7 +95,7 @@ def resolve(
     return Resolved(task=task, parameters=tuple(ledger.parameters))
 
 
-def _image(  # noqa: PLR0913, PLR0917 (one value for each thing that shapes a picture)
+def _image(  # noqa: PLR0917 (one value for each thing that shapes a picture)
     asked: pb.ImageTask,
     can: ImageCapabilities,
     pictures: Mapping[str, Pixels],

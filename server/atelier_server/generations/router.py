@@ -10,6 +10,7 @@ from atelier_engines import limits
 from atelier_engines.capabilities import Capabilities, Price, PriceUnit
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
+
 from atelier_server.errors import (
     DrainingError,
     InvalidRequestError,
@@ -69,13 +70,9 @@ class Router:
         _require_ready(pool)
         try:
             resolved = resolve(pool.capabilities)
-            limits.check(pool.capabilities, resolved.task)
+            _check(pool, resolved.task)
         except UnsupportedError as error:
             raise self._unsupported(pool, error, resolve) from error
-        except InvalidTaskError as error:
-            raise InvalidRequestError(
-                [Violation(_path(resolved.task, error.field), str(error))]
-            ) from error
         violations = option_violations(pool.capabilities.options_schema, resolved.task.options)
         if violations:
             raise InvalidRequestError(violations)
@@ -157,6 +154,14 @@ def _able(pool: Pool, resolve: Resolve) -> Resolved | None:
     )
 
 
+def _check(pool: Pool, task: Task) -> None:
+    try:
+        limits.check(pool.capabilities, task)
+    except InvalidTaskError as error:
+        kind = "image" if isinstance(task, ImageTask) else "audio"
+        raise InvalidRequestError([Violation(f"{kind}.{error.field}", str(error))]) from error
+
+
 def _require_ready(pool: Pool) -> None:
     match pool.state:
         case EngineState.ENGINE_STATE_READY:
@@ -167,7 +172,3 @@ def _require_ready(pool: Pool) -> None:
         case _:
             msg = f"engine {pool.name!r} cannot work now: {pool.message}"
             raise NotReadyError(msg)
-
-
-def _path(task: Task, field: str) -> str:
-    return f"{'image' if isinstance(task, ImageTask) else 'audio'}.{field}"

@@ -9,8 +9,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from atelier.v1.artifact_pb2 import ImageSize
 from atelier.v1.generation_pb2 import (
     AttemptOutcome,
@@ -24,6 +22,8 @@ from atelier.v1.generation_pb2 import (
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier_server.artifacts.encode import encode
 from atelier_server.artifacts.library import Library
 from atelier_server.errors import CODES, failure_of
@@ -34,7 +34,7 @@ from atelier_server.generations.resolve import Resolved, resolve
 from atelier_server.generations.router import Router
 from atelier_server.generations.stopwatch import Stopwatch
 from atelier_server.logs import bound
-from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, IN_FLIGHT, QUEUE_SECONDS
+from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.contract import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Worker:
 
     def __init__(
         self, pool: Pool, store: Store, library: Library, inputs: InputLoader, router: Router
-    ) -> None:  # noqa: PLR0913, PLR0917 (wired once, in app.py)
+    ) -> None:
         """Work for `pool`."""
         self._pool = pool
         self._store = store
@@ -79,18 +79,14 @@ class Worker:
                 await self._take_on(claim)
 
     async def _take_on(self, claim: Claim) -> None:
-        self._pool.running += 1
-        IN_FLIGHT.labels(self._pool.name).inc()
         try:
-            await self._supervise(_Work(claim, _copy(claim.generation)))
+            with self._pool.busy():
+                await self._supervise(_Work(claim, _copy(claim.generation)))
         except ClaimLostError:
             _log.warning("the claim was lost; what was made is thrown away")
         except asyncio.CancelledError:
             await self._store.release(claim)
             raise
-        finally:
-            self._pool.running -= 1
-            IN_FLIGHT.labels(self._pool.name).dec()
 
     async def _supervise(self, work: _Work) -> None:
         """Perform, until done, told to cancel, or out of time; then record the end."""
@@ -233,7 +229,7 @@ class Worker:
         self._measure(work)
 
     def _attempt(
-        self, work: _Work, outcome: AttemptOutcome, failure: Failure | None = None
+        self, work: _Work, outcome: AttemptOutcome.ValueType, failure: Failure | None = None
     ) -> None:
         receipt.add_attempt(work.generation, work.claim.attempt, work.started, outcome, failure)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.struct_pb2 import Struct
-
 from atelier.v1 import engine_pb2 as pb
 from atelier.v1 import task_pb2
 from atelier_engines.capabilities import (
@@ -17,6 +15,8 @@ from atelier_engines.capabilities import (
     NumberRange,
     PriceUnit,
 )
+from google.protobuf.struct_pb2 import Struct
+
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.receipt import REPRODUCIBILITIES
 

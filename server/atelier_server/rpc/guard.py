@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
@@ -129,9 +129,9 @@ def _observed(service: str, method: str) -> Generator[_Call]:
         _log.debug("%s/%s %s in %.1f ms", service, method, call.code.name, seconds * 1000)
 
 
-async def _abort(call: _Call, context: Context, error: Exception) -> None:
+async def _abort(call: _Call, context: Context, error: Exception) -> NoReturn:
     if isinstance(error, aio.AbortError):  # the handler has set its status itself
-        call.code = context.code() or grpc.StatusCode.UNKNOWN
+        call.code = context.code()
         raise error
     if not isinstance(error, ServiceError):
         _log.error("%s/%s failed", call.service, call.method, exc_info=error)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.generation_pb2 import Generation, State
+
 from atelier_server.artifacts.library import Library
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
@@ -33,7 +34,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     limits: LimitSettings
     started: float = field(default_factory=time.monotonic)
 
-    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: N802
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Run a task to its end, or answer once it is accepted."""
         inline, respond = request.inline_outputs, request.respond
         generation = await self._submit(request, context)
@@ -44,7 +45,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             await self._inline(generation)
         return pb.GenerateResponse(generation=generation)
 
-    async def StreamProgress(  # noqa: N802
+    async def StreamProgress(
         self, request: pb.StreamProgressRequest, context: Context
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         """Start a task or attach to one, and follow it."""
@@ -59,7 +60,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 else:
                     yield event
 
-    async def GetCapabilities(  # noqa: N802
+    async def GetCapabilities(
         self, request: pb.GetCapabilitiesRequest, _: Context
     ) -> pb.GetCapabilitiesResponse:
         """List the engines."""
@@ -77,7 +78,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             upload_limit=self.limits.upload_bytes,
         )
 
-    async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:  # noqa: N802
+    async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:
         """Say who can work."""
         serving = not self.generations.draining
         response = pb.HealthResponse(
@@ -91,7 +92,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         response.uptime.FromMicroseconds(int((time.monotonic() - self.started) * 1e6))
         return response
 
-    async def PlanGeneration(  # noqa: N802
+    async def PlanGeneration(
         self, request: pb.PlanGenerationRequest, _: Context
     ) -> pb.PlanGenerationResponse:
         """Say what a request would do."""
@@ -100,7 +101,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         _validate_generate(request.generate, "generate.")
         return await self.generations.plan(request.generate, _ANONYMOUS)
 
-    async def GetGeneration(  # noqa: N802
+    async def GetGeneration(
         self, request: pb.GetGenerationRequest, _: Context
     ) -> pb.GetGenerationResponse:
         """Return one generation."""
@@ -110,21 +111,21 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             await self._inline(generation)
         return pb.GetGenerationResponse(generation=generation)
 
-    async def ListGenerations(  # noqa: N802
+    async def ListGenerations(
         self, request: pb.ListGenerationsRequest, _: Context
     ) -> pb.ListGenerationsResponse:
         """Return one page of generations."""
         validate(request)
         return await self.generations.list(request, _ANONYMOUS)
 
-    async def CancelGeneration(  # noqa: N802
+    async def CancelGeneration(
         self, request: pb.CancelGenerationRequest, _: Context
     ) -> pb.CancelGenerationResponse:
         """Stop a generation."""
         validate(request)
         return await self.generations.cancel(request.generation_id, _ANONYMOUS)
 
-    async def UploadArtifact(  # noqa: N802
+    async def UploadArtifact(
         self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
@@ -132,7 +133,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         artifact = await self.library.upload(header, uploads.chunks_of(requests), _ANONYMOUS)
         return pb.UploadArtifactResponse(artifact=artifact)
 
-    async def DownloadArtifact(  # noqa: N802
+    async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, _: Context
     ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
         """Return a blob from an offset on."""

@@ -107,7 +107,7 @@ class Query:
     """Only ids less than this; empty for all."""
     engine: str = ""
     """Only those of this engine; empty for all."""
-    states: Sequence[State] = ()
+    states: Sequence[State.ValueType] = ()
     """Only those in one of these states; empty for all."""
 
 

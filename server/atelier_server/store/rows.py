@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
+
 from atelier_server.store.contract import (
     ENDED,
     Event,
@@ -40,6 +41,7 @@ class Row:
         return Generation.FromString(self.record)
 
 
+# ruff: noqa: S608 (only these column names and question marks are put into statements)
 _COLUMNS = "id, caller, pool, state, attempt, sequence, cancelling, deadline, request, record"
 
 
@@ -67,7 +69,7 @@ def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) 
     """
     fields = db.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE id = ?", (generation_id,)
-    ).fetchone()  # noqa: S608
+    ).fetchone()
     if fields is None or (caller is not None and fields[1] != caller):
         msg = f"no generation {generation_id!r}"
         raise UnknownRecordError(msg)
@@ -179,7 +181,7 @@ def last_event(db: sqlite3.Connection, row: Row) -> Event:
 def waiting(db: sqlite3.Connection, pool: str, limit: int = -1) -> list[Row]:
     """The generations that wait for the pool, oldest first."""
     found = db.execute(
-        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND pool = ? ORDER BY id LIMIT ?",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND pool = ? ORDER BY id LIMIT ?",
         (pool, limit),
     )
     return [_row(fields) for fields in found]
@@ -204,14 +206,14 @@ def waiting_by_pool(db: sqlite3.Connection) -> dict[str, int]:
 
 def running(db: sqlite3.Connection) -> list[Row]:
     """The generations that somebody claimed."""
-    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE state = 2 ORDER BY id")  # noqa: S608
+    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE state = 2 ORDER BY id")
     return [_row(fields) for fields in found]
 
 
 def overdue(db: sqlite3.Connection, now: float) -> list[Row]:
     """The generations that still wait though their deadline has passed."""
     found = db.execute(
-        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND deadline < ? ORDER BY id",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND deadline < ? ORDER BY id",
         (now,),
     )
     return [_row(fields) for fields in found]
@@ -227,7 +229,7 @@ def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
     if query.states:
         conditions.append(f"state IN ({', '.join(str(int(state)) for state in query.states)})")
     found = db.execute(
-        f"SELECT record FROM generations WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",  # noqa: S608
+        f"SELECT record FROM generations WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
         (*values, query.limit),
     )
     return [Generation.FromString(record) for (record,) in found]
