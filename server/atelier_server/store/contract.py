@@ -77,7 +77,9 @@ class Claim:
     request: GenerateRequest
     """What to run."""
     attempt: int
-    """Counts from 1; fences writes of an earlier attempt."""
+    """Counts from 1."""
+    fence: int
+    """Greater than that of every earlier claim of the same generation; writes under an older one are refused."""
     caller: str
     """Whose it is."""
     deadline: float | None

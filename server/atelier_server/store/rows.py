@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
@@ -29,8 +30,9 @@ class Row:
     pool: str
     state: int
     attempt: int
+    fence: int
     sequence: int
-    cancelling: bool
+    cancelling: int
     deadline: float | None
     request: bytes
     record: bytes
@@ -42,23 +44,13 @@ class Row:
 
 
 # ruff: noqa: S608 (only these column names and question marks are put into statements)
-_COLUMNS = "id, caller, pool, state, attempt, sequence, cancelling, deadline, request, record"
+_COLUMNS = (
+    "id, caller, pool, state, attempt, fence, sequence, cancelling, deadline, request, record"
+)
 
 
-def _row(fields: tuple[str, str, str, int, int, int, int, float | None, bytes, bytes]) -> Row:
-    identity, caller, pool, state, attempt, sequence, cancelling, deadline, request, record = fields
-    return Row(
-        identity,
-        caller,
-        pool,
-        state,
-        attempt,
-        sequence,
-        bool(cancelling),
-        deadline,
-        request,
-        record,
-    )
+def _row(fields: tuple[Any, ...]) -> Row:
+    return Row(*fields)
 
 
 def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) -> Row:
@@ -138,6 +130,11 @@ def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt:
             row.id,
         ),
     )
+
+
+def raise_fence(db: sqlite3.Connection, row: Row) -> None:
+    """Make every earlier claim of the generation void."""
+    db.execute("UPDATE generations SET fence = fence + 1 WHERE id = ?", (row.id,))
 
 
 def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: Event) -> Event:

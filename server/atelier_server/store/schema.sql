@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS generations (
     pool       TEXT NOT NULL,
     state      INTEGER NOT NULL,
     attempt    INTEGER NOT NULL DEFAULT 0,
+    fence      INTEGER NOT NULL DEFAULT 0, -- how often it was claimed; an older claim is void
     sequence   INTEGER NOT NULL DEFAULT 0,
     cancelling INTEGER NOT NULL DEFAULT 0,
     deadline   REAL,

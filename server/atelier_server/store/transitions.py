@@ -41,6 +41,7 @@ def take(db: sqlite3.Connection, pool: str, watched: Callable[[str], bool]) -> T
         generation.start_time.GetCurrentTime()
     attempt = row.attempt + 1
     rows.update(db, row, generation, attempt=attempt)
+    rows.raise_fence(db, row)
     events = [rows.append(db, generation, attempt, Event())]
     for place, other in enumerate(behind):
         if watched(other.id):
@@ -51,6 +52,7 @@ def take(db: sqlite3.Connection, pool: str, watched: Callable[[str], bool]) -> T
         generation=generation,
         request=rows.request_of(row),
         attempt=attempt,
+        fence=row.fence + 1,
         caller=row.caller,
         deadline=row.deadline,
     )
@@ -115,7 +117,7 @@ def queue_again(
 
 def _held(db: sqlite3.Connection, claim: Claim) -> rows.Row:
     row = rows.find(db, claim.generation.id)
-    if row.state != State.STATE_RUNNING or row.attempt != claim.attempt:
+    if row.state != State.STATE_RUNNING or row.fence != claim.fence:
         msg = f"attempt {claim.attempt} at generation {row.id} is void"
         raise ClaimLostError(msg)
     return row

@@ -1,0 +1,144 @@
+"""The real server on a real port, for every test that wants one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).parent.parent
+ATELIER = Path(sys.executable).with_name("atelier")
+START_SECONDS = 30.0
+STOP_SECONDS = 60.0
+
+SKETCH = {"sketch": {"type": "sketch", "concurrency": 4}}
+
+
+@dataclass(slots=True)
+class RunningServer:
+    """A server process and where it listens."""
+
+    address: str
+    metrics_address: str
+    data: Path
+    config: Path
+    log: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    def kill(self) -> None:
+        """Take it away without warning, as a lack of memory would."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """Ask it to stop; returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What it has logged."""
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+StartServer = Callable[..., RunningServer]
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def launch(
+    directory: Path,
+    *,
+    address: str = "",
+    wait: bool = True,
+    env: dict[str, str] | None = None,
+    **config: object,
+) -> RunningServer:
+    """Start `atelier serve` with its data under `directory`; keeps the data of an earlier start there."""
+    address = address or f"127.0.0.1:{free_port()}"
+    metrics = f"127.0.0.1:{free_port()}"
+    path = directory / "atelier.yaml"
+    settings = {
+        "engines": SKETCH,
+        "listen": address,
+        "metrics": metrics,
+        "data": str(directory / "data"),
+        **config,
+    }
+    path.write_text(yaml.safe_dump(settings))
+    log = directory / "server.log"
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [ATELIER, "serve", "--config", path],
+            stdout=file,
+            stderr=file,
+            env={**os.environ, **(env or {})},
+        )
+    server = RunningServer(address, metrics, directory / "data", path, log, process)
+    if wait:
+        wait_until_serving(server, [name for name in settings["engines"]])  # type: ignore[attr-defined]
+    return server
+
+
+def wait_until_serving(server: RunningServer, services: list[str]) -> None:
+    """Wait until grpc.health.v1 says SERVING for the server and those engines."""
+    end = time.monotonic() + START_SECONDS
+    with grpc.insecure_channel(server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ["", *services]:
+            while not _serving(stub, service):
+                if server.process.poll() is not None or time.monotonic() > end:
+                    pytest.fail(
+                        f"the server does not serve {service!r}:\n{server.log.read_text()[-3000:]}"
+                    )
+                time.sleep(0.02)
+
+
+def _serving(stub: health_pb2_grpc.HealthStub, service: str) -> bool:
+    try:
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers for one test, with settings of its own; they are stopped after it."""
+    started: list[RunningServer] = []
+
+    def start(**config: object) -> RunningServer:
+        server = launch(tmp_path, **config)  # type: ignore[arg-type]
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server with the engine `sketch`, shared by all tests that leave it as they found it."""
+    running = launch(tmp_path_factory.mktemp("server"))
+    yield running
+    running.kill()

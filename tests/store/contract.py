@@ -1,0 +1,423 @@
+"""What every store must do. A store's test module subclasses StoreContract and gives it an `opener`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import pytest
+
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import (
+    AttemptOutcome,
+    CancelOutcome,
+    Generation,
+    Output,
+    State,
+)
+from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier.v1.task_pb2 import ImageTask
+from atelier_server.identity import new_id
+from atelier_server.store.contract import (
+    ENDED,
+    Cancelling,
+    Claim,
+    ClaimLostError,
+    Event,
+    Query,
+    QueueFullError,
+    RequestConflictError,
+    Store,
+    Submission,
+    UnknownRecordError,
+)
+
+Opener = Callable[..., Awaitable[Store]]
+"""Opens a store over the same data each time; keywords: max_attempts, time_to_live_seconds."""
+
+
+def submission(
+    *,
+    caller: str = "ada",
+    request_id: str = "",
+    pool: str = "sketch",
+    digest: bytes = b"1",
+    **more: object,
+) -> Submission:
+    """A small generation to accept."""
+    task = ImageTask(prompt="a lighthouse")
+    generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=pool, image=task)
+    generation.request_id = request_id or generation.id
+    generation.create_time.GetCurrentTime()
+    settings: dict[str, object] = {"queue_limit": 100, "deadline": None, **more}
+    return Submission(
+        generation=generation,
+        request=GenerateRequest(engine=pool, image=task),
+        caller=caller,
+        digest=digest,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def succeeded(claim: Claim, *artifact_ids: str) -> Generation:
+    """The claimed generation, ended well."""
+    generation = Generation()
+    generation.CopyFrom(claim.generation)
+    generation.state = State.STATE_SUCCEEDED
+    for artifact_id in artifact_ids:
+        generation.outputs.append(
+            Output(artifact=Artifact(id=artifact_id, media_type="image/png", size=3))
+        )
+    return generation
+
+
+async def log_of(store: Store, generation_id: str, after: int = 0) -> list[Event]:
+    """Every event to the end."""
+    async with aclosing(store.watch(generation_id, after)) as events:
+        return [event async for event in events]
+
+
+class StoreContract:
+    """Subclass it, and override the fixture `opener`."""
+
+    @pytest.fixture
+    def opener(self) -> Opener:
+        """To be overridden."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self, opener: Opener) -> Store:
+        """A fresh store."""
+        return await opener()
+
+    async def test_an_accepted_generation_can_be_read_and_claimed(self, store: Store) -> None:
+        """What goes in comes out: first waiting, then claimed with its request."""
+        accepted = await store.submit(submission())
+        assert accepted.created
+        assert (await store.get("ada", accepted.generation.id)).state == State.STATE_QUEUED
+        claim = await store.claim("sketch")
+        assert claim.generation.id == accepted.generation.id
+        assert claim.generation.state == State.STATE_RUNNING
+        assert claim.request.image.prompt == "a lighthouse"
+        assert (claim.attempt, claim.caller) == (1, "ada")
+
+    async def test_the_oldest_waiting_generation_is_claimed_first(self, store: Store) -> None:
+        """Queues are first in, first out, and pools have one each."""
+        first, second = [(await store.submit(submission())).generation.id for _ in range(2)]
+        other = (await store.submit(submission(pool="other"))).generation.id
+        assert [
+            (await store.claim(pool)).generation.id for pool in ("sketch", "other", "sketch")
+        ] == [
+            first,
+            other,
+            second,
+        ]
+
+    async def test_a_claim_waits_for_work_and_is_never_given_twice(self, store: Store) -> None:
+        """Of two waiting workers one gets the first generation, the other the second."""
+        claims = [asyncio.create_task(store.claim("sketch")) for _ in range(2)]
+        await asyncio.sleep(0)
+        ids = {(await store.submit(submission())).generation.id for _ in range(2)}
+        assert {(await claim).generation.id for claim in claims} == ids
+
+    async def test_a_worker_that_gives_up_waiting_takes_nothing_with_it(self, store: Store) -> None:
+        """However a cancelled claim races with a submission, the generation goes to somebody."""
+        for _ in range(20):
+            waiting = asyncio.create_task(store.claim("sketch"))
+            await asyncio.sleep(0)
+            submitting = asyncio.create_task(store.submit(submission()))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            expected = (await submitting).generation.id
+            claim = (
+                await asyncio.wait_for(store.claim("sketch"), 10)
+                if waiting.cancelled()
+                else waiting.result()
+            )
+            assert claim.generation.id == expected
+            await store.finish(claim, succeeded(claim))
+
+    async def test_the_same_request_is_the_same_generation(self, store: Store) -> None:
+        """A repeated request id with the same digest finds what was there, also after its end."""
+        first = await store.submit(submission(request_id="r"))
+        again = await store.submit(submission(request_id="r"))
+        assert (again.created, again.generation.id) == (False, first.generation.id)
+        claim = await store.claim("sketch")
+        await store.finish(claim, succeeded(claim))
+        recalled = await store.recall("ada", "r", b"1")
+        assert recalled is not None
+        assert recalled.state == State.STATE_SUCCEEDED
+        assert await store.recall("ada", "unheard of", b"1") is None
+
+    async def test_a_request_id_names_one_request_per_caller(self, store: Store) -> None:
+        """Another digest under the same id is refused; another caller's id is another id."""
+        await store.submit(submission(request_id="r"))
+        with pytest.raises(RequestConflictError, match="'r'"):
+            await store.submit(submission(request_id="r", digest=b"2"))
+        with pytest.raises(RequestConflictError):
+            await store.recall("ada", "r", b"2")
+        assert (await store.submit(submission(request_id="r", caller="bob", digest=b"2"))).created
+
+    async def test_a_full_queue_refuses_and_loses_nothing(self, store: Store) -> None:
+        """The one over the limit is refused; those within it stay, and a repeated request still finds its own."""
+        await store.submit(submission(request_id="a", queue_limit=2))
+        await store.submit(submission(request_id="b", queue_limit=2))
+        with pytest.raises(QueueFullError):
+            await store.submit(submission(request_id="c", queue_limit=2))
+        assert not (await store.submit(submission(request_id="a", queue_limit=2))).created
+        assert await store.queued("sketch") == 2
+
+    async def test_the_log_is_numbered_without_gaps_and_ends_with_the_generation(
+        self, store: Store
+    ) -> None:
+        """Sequences count 1, 2, 3; the last event carries the finished generation."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+        for step in (1, 2):
+            await store.log(claim, Event(stage="draw", step=step, steps=2))
+        await store.finish(claim, succeeded(claim, "picture"))
+        events = await log_of(store, generation_id)
+        assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
+        assert [event.state for event in events] == [
+            State.STATE_QUEUED,
+            *[State.STATE_RUNNING] * 3,
+            State.STATE_SUCCEEDED,
+        ]
+        assert {event.generation_id for event in events} == {generation_id}
+        assert [event.step for event in events] == [0, 0, 1, 2, 2]
+        assert events[-1].generation.outputs[0].artifact.id == "picture"
+        assert events[-1].progress == 1.0
+        assert not any(event.HasField("generation") for event in events[:-1])
+
+    async def test_many_watchers_see_the_same_from_wherever_they_begin(self, store: Store) -> None:
+        """Watchers that come before, during and after see every event once and in order."""
+        generation_id = (await store.submit(submission())).generation.id
+        early = [asyncio.create_task(log_of(store, generation_id)) for _ in range(5)]
+        claim = await store.claim("sketch")
+        await store.log(claim, Event(step=1))
+        midway = asyncio.create_task(log_of(store, generation_id, after=2))
+        for step in range(2, 101):
+            await store.log(claim, Event(step=step))
+        await store.finish(claim, succeeded(claim))
+        whole = await log_of(store, generation_id)
+        assert [event.sequence for event in whole] == list(range(1, 104))
+        for watcher in early:
+            assert [event.sequence for event in await watcher] == list(range(1, 104))
+        assert [event.sequence for event in await midway] == list(range(3, 104))
+        assert await log_of(store, generation_id, after=103) == []
+
+    async def test_a_slow_watcher_misses_nothing(self, store: Store) -> None:
+        """One that falls far behind catches up from the log."""
+        generation_id = (await store.submit(submission())).generation.id
+        seen = []
+        async with aclosing(store.watch(generation_id, 0)) as events:
+            seen.append((await anext(events)).sequence)
+            claim = await store.claim("sketch")
+            for step in range(200):
+                await store.log(claim, Event(step=step))
+            await store.finish(claim, succeeded(claim))
+            seen += [event.sequence async for event in events]
+        assert seen == list(range(1, 204))
+
+    async def test_a_waiting_generation_is_told_its_place(self, store: Store) -> None:
+        """The first event says how many are ahead; those who watch hear when they move up."""
+        ids = [(await store.submit(submission())).generation.id for _ in range(3)]
+        async with aclosing(store.watch(ids[2], 0)) as events:
+            places = [(await anext(events)).queue_position]
+            for _ in range(2):
+                claim = await store.claim("sketch")
+                places.append((await anext(events)).queue_position)
+                await store.finish(claim, succeeded(claim))
+        assert places == [2, 1, 0]
+
+    async def test_cancelling_a_waiting_generation_ends_it_at_once(self, store: Store) -> None:
+        """It never starts, and its log says so."""
+        first, second = [(await store.submit(submission())).generation.id for _ in range(2)]
+        assert await store.cancel("ada", first) is Cancelling.NEVER_STARTED
+        assert (await store.claim("sketch")).generation.id == second
+        last = (await log_of(store, first))[-1]
+        assert last.state == State.STATE_CANCELLED
+        assert last.generation.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
+
+    async def test_cancelling_a_running_generation_tells_its_worker(self, store: Store) -> None:
+        """The worker hears of it and ends it; a second cancellation comes too late."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+        assert await store.cancel("ada", generation_id) is Cancelling.REQUESTED
+        await asyncio.wait_for(store.cancelled(claim), 10)
+        ended = succeeded(claim)
+        ended.state = State.STATE_CANCELLED
+        await store.finish(claim, ended)
+        assert await store.cancel("ada", generation_id) is Cancelling.TOO_LATE
+
+    async def test_a_generation_that_is_given_back_is_claimed_again_first(
+        self, store: Store
+    ) -> None:
+        """It keeps its place and its attempt does not count; the old claim is void."""
+        first = (await store.submit(submission())).generation.id
+        await store.submit(submission())
+        claim = await store.claim("sketch")
+        await store.release(claim)
+        with pytest.raises(ClaimLostError):
+            await store.log(claim, Event(step=1))
+        again = await store.claim("sketch")
+        assert (again.generation.id, again.attempt) == (first, 1)
+        await store.release(claim)  # a void claim is left alone
+        assert (await store.get("ada", first)).state in {State.STATE_RUNNING}
+
+    async def test_a_cancelled_generation_that_is_given_back_ends(self, store: Store) -> None:
+        """A worker that lets go of it before it heard does not bring it back to life."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+        await store.cancel("ada", generation_id)
+        await store.release(claim)
+        assert (await store.get("ada", generation_id)).state == State.STATE_CANCELLED
+
+    async def test_a_generation_can_be_handed_to_another_engine(self, store: Store) -> None:
+        """It waits in the other's queue with what the first attempt wrote down."""
+        await store.submit(submission())
+        claim = await store.claim("sketch")
+        claim.generation.engine = "other"
+        claim.generation.receipt.attempts.add(number=1, engine="sketch")
+        await store.hand_over(claim, claim.generation)
+        other = await store.claim("other")
+        assert (other.attempt, other.generation.receipt.attempts[0].engine) == (2, "sketch")
+        await store.finish(other, succeeded(other))
+
+    async def test_only_the_first_end_counts(self, store: Store) -> None:
+        """A second finish, and any write after the end, finds its claim lost."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+        await store.finish(claim, succeeded(claim, "first"))
+        with pytest.raises(ClaimLostError):
+            await store.finish(claim, succeeded(claim, "second"))
+        with pytest.raises(ClaimLostError):
+            await store.log(claim, Event(step=9))
+        assert [
+            output.artifact.id for output in (await store.get("ada", generation_id)).outputs
+        ] == ["first"]
+        assert await store.unknown_artifacts(["first", "second"]) == ["second"]
+
+    async def test_waiting_for_the_end_returns_the_finished_generation(self, store: Store) -> None:
+        """Both one who waits already and one who comes later get it."""
+        generation_id = (await store.submit(submission())).generation.id
+        waiting = asyncio.create_task(store.ended("ada", generation_id))
+        claim = await store.claim("sketch")
+        await store.log(claim, Event(step=1))
+        await store.finish(claim, succeeded(claim))
+        assert (await waiting).state == State.STATE_SUCCEEDED
+        assert (await store.ended("ada", generation_id)).HasField("expire_time")
+
+    async def test_callers_see_only_their_own(self, store: Store) -> None:
+        """Another caller's generation and artifact are as unknown as those that never were."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+        await store.finish(claim, succeeded(claim, "picture"))
+        assert (await store.artifact("ada", "picture")).size == 3
+        for caller, name in (("bob", generation_id), ("ada", "nothing")):
+            with pytest.raises(UnknownRecordError):
+                await store.get(caller, name)
+            with pytest.raises(UnknownRecordError):
+                await store.cancel(caller, name)
+        with pytest.raises(UnknownRecordError):
+            await store.artifact("bob", "picture")
+        with pytest.raises(UnknownRecordError):
+            await log_of(store, "nothing")
+        assert await store.list(Query(caller="bob", limit=10)) == []
+
+    async def test_lists_are_newest_first_and_filtered(self, store: Store) -> None:
+        """Pages continue before an id; engine and states narrow the list."""
+        ids = [
+            (await store.submit(submission(pool=pool))).generation.id for pool in ("a", "b", "a")
+        ]
+        ids = sorted(ids, reverse=True)
+        claim = await store.claim("b")
+        found = [generation.id for generation in await store.list(Query(caller="ada", limit=2))]
+        assert found == ids[:2]
+        rest = await store.list(Query(caller="ada", limit=2, before=found[-1]))
+        assert [generation.id for generation in rest] == ids[2:]
+        running = await store.list(Query(caller="ada", limit=9, states=[State.STATE_RUNNING]))
+        assert [generation.id for generation in running] == [claim.generation.id]
+        assert len(await store.list(Query(caller="ada", limit=9, engine="a"))) == 2
+
+    async def test_nothing_accepted_is_lost_when_the_process_dies(self, opener: Opener) -> None:
+        """Waiting ones wait, running ones are taken up again, ended ones stay; logs go on without a gap."""
+        store = await opener()
+        ended, running, waiting = [
+            (await store.submit(submission())).generation.id for _ in range(3)
+        ]
+        claim = await store.claim("sketch")
+        await store.finish(claim, succeeded(claim))
+        lost = await store.claim("sketch")
+        await store.log(lost, Event(step=1))
+        await store.close()
+
+        store = await opener()
+        assert (await store.get("ada", ended)).state == State.STATE_SUCCEEDED
+        again = await store.claim("sketch")
+        assert (again.generation.id, again.attempt) == (running, 2)
+        assert (
+            again.generation.receipt.attempts[0].outcome == AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
+        )
+        with pytest.raises(ClaimLostError):
+            await store.finish(lost, succeeded(lost))
+        await store.finish(again, succeeded(again))
+        events = await log_of(store, running)
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        assert (await store.claim("sketch")).generation.id == waiting
+
+    async def test_a_generation_that_kills_its_server_is_given_up(self, opener: Opener) -> None:
+        """After so many attempts it FAILED as POISONED instead of coming back for ever."""
+        store = await opener(max_attempts=2)
+        generation_id = (await store.submit(submission())).generation.id
+        for _ in range(2):
+            await store.claim("sketch")
+            await store.close()
+            store = await opener(max_attempts=2)
+        generation = await store.get("ada", generation_id)
+        assert (generation.state, generation.failure.reason) == (State.STATE_FAILED, "POISONED")
+        assert len(generation.receipt.attempts) == 2
+
+    async def test_a_cancellation_survives_the_death_of_the_process(self, opener: Opener) -> None:
+        """A running generation that was to be cancelled does not come back."""
+        store = await opener()
+        generation_id = (await store.submit(submission())).generation.id
+        await store.claim("sketch")
+        await store.cancel("ada", generation_id)
+        await store.close()
+        store = await opener()
+        assert (await store.get("ada", generation_id)).state == State.STATE_CANCELLED
+
+    async def test_what_outlived_its_time_is_forgotten(self, opener: Opener) -> None:
+        """Ended generations and artifacts go; those that are needed or still wait stay."""
+        store = await opener(time_to_live_seconds=10)
+        upload = Artifact(id="upload", size=1)
+        upload.expire_time.FromSeconds(int(time.time()) + 10)
+        await store.add_artifact("ada", upload)
+        first = (await store.submit(submission())).generation.id
+        waiting = (await store.submit(submission(inputs=("upload",)))).generation.id
+        claim = await store.claim("sketch")
+        await store.finish(claim, succeeded(claim, "picture"))
+        assert list(await store.sweep(time.time())) == []
+        assert list(await store.sweep(time.time() + 20)) == ["picture"]
+        with pytest.raises(UnknownRecordError):
+            await store.get("ada", first)
+        with pytest.raises(UnknownRecordError):
+            await log_of(store, first)
+        assert (await store.get("ada", waiting)).state == State.STATE_QUEUED
+        assert (await store.artifact("ada", "upload")).size == 1
+
+    async def test_what_waits_past_its_deadline_fails(self, store: Store) -> None:
+        """The sweep ends it, tells its watchers, and no worker gets it."""
+        now = time.time()
+        late = (await store.submit(submission(deadline=now + 5))).generation.id
+        other = (await store.submit(submission())).generation.id
+        watching = asyncio.create_task(log_of(store, late))
+        await store.sweep(now + 6)
+        last = (await watching)[-1]
+        assert last.state in ENDED
+        assert last.generation.failure.reason == "DEADLINE_EXCEEDED"
+        assert (await store.claim("sketch")).generation.id == other

@@ -1,0 +1,58 @@
+"""The embedded store keeps the store's contract."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from atelier_server.store.contract import Store
+from atelier_server.store.database import Database
+from atelier_server.store.sqlite import SqliteStore
+from tests.store.contract import Opener, StoreContract
+
+
+class TestSqliteStore(StoreContract):
+    """See StoreContract."""
+
+    @pytest.fixture
+    async def opener(self, tmp_path: Path) -> AsyncIterator[Opener]:
+        """Opens the same file each time."""
+        opened: list[SqliteStore] = []
+
+        async def open_store(*, max_attempts: int = 3, time_to_live_seconds: float = 60) -> Store:
+            store = await SqliteStore.open(
+                tmp_path / "atelier.db",
+                max_attempts=max_attempts,
+                time_to_live_seconds=time_to_live_seconds,
+            )
+            opened.append(store)
+            return store
+
+        yield open_store
+        with suppress(sqlite3.ProgrammingError):  # closed by the test itself
+            await opened[-1].close()
+
+
+async def test_a_failed_write_undoes_itself_and_nothing_else(tmp_path: Path) -> None:
+    """In a group that shares a commit, the one that raises is rolled back alone."""
+    database = Database(tmp_path / "t.db", schema="CREATE TABLE t (x INTEGER PRIMARY KEY)")
+
+    async def insert(*values: int) -> None:
+        await database.run(
+            lambda db: db.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
+        )
+
+    outcomes = await asyncio.gather(insert(1), insert(2, 1), insert(3), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [
+        type(None),
+        sqlite3.IntegrityError,
+        type(None),
+    ]
+    found = await database.run(lambda db: db.execute("SELECT x FROM t ORDER BY x").fetchall())
+    assert found == [(1,), (3,)]
+    await database.close()
