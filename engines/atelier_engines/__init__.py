@@ -1,1 +1,1 @@
-"""Engines that make pictures and sounds. Installable alone: knows no server, no gRPC, no protobuf."""
+"""Engines that make pictures and sounds. Installable alone: no server, no gRPC, no protobuf."""

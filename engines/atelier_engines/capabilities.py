@@ -184,7 +184,9 @@ class Capabilities:
     """How well the same recipe repeats."""
     price: Price | None = None
     """None when it is free."""
-    options_schema: Mapping[str, JSON] = field(default_factory=lambda: {"type": "object", "additionalProperties": False})
+    options_schema: Mapping[str, JSON] = field(
+        default_factory=lambda: {"type": "object", "additionalProperties": False}
+    )
     """JSON Schema of the task's options."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the packages that shape the result."""

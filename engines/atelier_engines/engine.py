@@ -18,7 +18,10 @@ class Engine(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do. Complete once `start` has returned; before that, models and limits may be missing."""
+        """What it can do.
+
+        Complete once `start` has returned; before that, models and limits may be missing.
+        """
 
     async def start(self) -> None:
         """Load and warm up.
@@ -38,8 +41,9 @@ class Engine(Protocol):
     def run(self, task: Task) -> AsyncGenerator[Event]:
         """Do the task, yielding what happens; at least one Output comes before it ends.
 
-        Closing the generator stops the work: within one step where `capabilities.cancel` says STEP. The close
-        returns when the device is idle. `task` lies within the capabilities; `limits.check` has seen to that.
+        Closing the generator stops the work: within one step where `capabilities.cancel` says STEP.
+        The close returns when the device is idle. `task` lies within the capabilities;
+        `limits.check` has seen to that.
 
         Raises:
             EngineError: the work failed.

@@ -7,7 +7,7 @@ EngineError
 ├── OutOfMemoryError         OUT_OF_MEMORY        too large for the device
 ├── ModelMissingError        MODEL_MISSING        weights are absent or broken
 ├── EngineQuotaError         ENGINE_QUOTA         the vendor's quota or balance is used up
-├── EngineUnavailableError   ENGINE_UNAVAILABLE   no work was begun: loading, unreachable, overloaded
+├── EngineUnavailableError   ENGINE_UNAVAILABLE   no work was begun: loading, unreachable, full
 ├── EngineTimeoutError       ENGINE_TIMEOUT       the work took longer than allowed
 └── EngineFailedError        ENGINE_FAILED        the work was begun and failed
 """
@@ -39,7 +39,7 @@ class EngineError(Exception):
     retryable: ClassVar[bool] = False
     """Whether the same task may succeed later on the same engine."""
     repeatable: ClassVar[bool] = False
-    """Whether another try can do no harm: nothing was begun, or what was begun is known to have failed."""
+    """Whether another try can do no harm: nothing was begun, or what was begun has surely failed."""
 
 
 class InvalidTaskError(EngineError):
@@ -48,7 +48,7 @@ class InvalidTaskError(EngineError):
     reason = Reason.INVALID_TASK
 
     def __init__(self, field: str, message: str) -> None:
-        """Blame one `field` of the task, by its name in the contract (`width`, `controls[0].image`)."""
+        """Blame one `field` of the task by its name in the contract (`controls[0].image`)."""
         super().__init__(message)
         self.field = field
 
@@ -59,7 +59,7 @@ class UnsupportedError(EngineError):
     reason = Reason.UNSUPPORTED
 
     def __init__(self, feature: str, message: str) -> None:
-        """Name the missing `feature` as its enum in capabilities does, or the field that asks for it."""
+        """Name the missing `feature` as its enum does, or the field that asks for it."""
         super().__init__(message)
         self.feature = feature
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 from atelier_engines.capabilities import (
@@ -17,13 +17,16 @@ from atelier_engines.capabilities import (
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import AudioTask, ImageTask, Task
 
+_STRENGTH = NumberRange(min=0.0, max=1.0, default=0.75)
+_SEED = IntegerRange(min=0, max=2**63 - 1, default=0)
+
 
 def check(capabilities: Capabilities, task: Task) -> None:
     """Return if the engine can do the task.
 
     Raises:
         UnsupportedError: the engine lacks a feature, model or sampler that the task asks for.
-        InvalidTaskError: a number lies outside the engine's limits.
+        InvalidTaskError: a number lies outside the engine's limits, or an option is unknown.
     """
     for problem in problems(capabilities, task):
         raise problem
@@ -46,6 +49,7 @@ def problems(capabilities: Capabilities, task: Task) -> Iterator[EngineError]:
                 yield from _audio_out_of_limits(capabilities.audio, task)
         case _:
             assert_never(task)
+    yield from _unknown_options(capabilities, task)
 
 
 def _missing_image_features(can: ImageCapabilities, task: ImageTask) -> Iterator[UnsupportedError]:
@@ -54,12 +58,17 @@ def _missing_image_features(can: ImageCapabilities, task: ImageTask) -> Iterator
         ImageFeature.INPAINTING: task.mask is not None,
         ImageFeature.CONTROLNET: bool(task.controls),
         ImageFeature.CONTROL_PREPROCESSING: any(control.preprocess for control in task.controls),
+        ImageFeature.NEGATIVE_PROMPT: bool(task.negative_prompt),
+        ImageFeature.SCHEDULER: task.scheduler in can.schedulers[1:],
         ImageFeature.LORA: bool(task.loras),
         ImageFeature.UPSCALING: task.upscale is not None,
+        ImageFeature.PREVIEW: task.preview_interval > 0,
     }
     for feature, needed in needs.items():
         if needed and feature not in can.features:
-            yield UnsupportedError(feature.name, f"this engine cannot do {feature.value}")
+            yield _lacking(feature)
+    yield from _without_choice("steps", task.steps, can.steps)
+    yield from _without_choice("guidance", task.guidance, can.guidance)
     yield from _unlisted("model", task.model, tuple(model.name for model in can.models))
     yield from _unlisted("scheduler", task.scheduler, can.schedulers)
     for lora in task.loras:
@@ -68,42 +77,53 @@ def _missing_image_features(can: ImageCapabilities, task: ImageTask) -> Iterator
     for control in task.controls:
         if ImageFeature.CONTROLNET in can.features and control.type not in can.control_types:
             known = ", ".join(kind.value for kind in can.control_types)
-            yield UnsupportedError(
-                "controls", f"this engine has no {control.type.value} control; it has {known}"
-            )
+            message = f"this engine has no {control.type.value} control; it has {known}"
+            yield UnsupportedError("controls", message)
 
 
 def _missing_audio_features(can: AudioCapabilities, task: AudioTask) -> Iterator[UnsupportedError]:
     needs = {
+        AudioFeature.NEGATIVE_PROMPT: bool(task.negative_prompt),
         AudioFeature.SEAMLESS_LOOP: task.seamless_loop,
         AudioFeature.LOUDNESS: task.loudness_lufs is not None,
         AudioFeature.CANDIDATES: task.candidates > 1,
     }
     for feature, needed in needs.items():
         if needed and feature not in can.features:
-            yield UnsupportedError(feature.name, f"this engine cannot do {feature.value}")
+            yield _lacking(feature)
+    yield from _without_choice("steps", task.steps, can.steps)
+    yield from _without_choice("guidance", task.guidance, can.guidance)
     yield from _unlisted("model", task.model, tuple(model.name for model in can.models))
-    if task.sample_rate not in can.sample_rates:
-        yield UnsupportedError("sample_rate", f"sample_rate must be {_one_of(can.sample_rates)}, not {task.sample_rate}")
-    if task.channels not in can.channels:
-        yield UnsupportedError("channels", f"channels must be {_one_of(can.channels)}, not {task.channels}")
+    for field, value, known in (
+        ("sample_rate", task.sample_rate, can.sample_rates),
+        ("channels", task.channels, can.channels),
+    ):
+        if value not in known:
+            yield UnsupportedError(field, f"{field} must be {_one_of(known)}, not {value}")
 
 
 def _image_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[InvalidTaskError]:
     yield from _outside("width", task.width, can.width)
     yield from _outside("height", task.height, can.height)
-    if task.width * task.height > can.max_pixels:
-        yield InvalidTaskError(
-            "width", f"width x height must be at most {can.max_pixels} pixels, not {task.width * task.height}"
-        )
+    pixels = task.width * task.height
+    if pixels > can.max_pixels:
+        message = f"width x height must be at most {can.max_pixels} pixels, not {pixels}"
+        yield InvalidTaskError("width", message)
     yield from _outside("steps", task.steps, can.steps)
     yield from _outside("guidance", task.guidance, can.guidance)
-    if len(task.seeds) > can.max_count:
-        yield InvalidTaskError("count", f"count must be at most {can.max_count}, not {len(task.seeds)}")
-    if ImageFeature.CONTROLNET in can.features and len(task.controls) > can.max_controls:
-        yield InvalidTaskError("controls", f"at most {can.max_controls} controls, not {len(task.controls)}")
-    if ImageFeature.LORA in can.features and len(task.loras) > can.max_loras:
-        yield InvalidTaskError("loras", f"at most {can.max_loras} loras, not {len(task.loras)}")
+    if not task.seeds:
+        yield InvalidTaskError("count", "count must be at least 1, not 0")
+    for seed in task.seeds:
+        yield from _outside("seed", seed, _SEED)
+    yield from _too_many("count", len(task.seeds), can.max_count)
+    if ImageFeature.CONTROLNET in can.features:
+        yield from _too_many("controls", len(task.controls), can.max_controls)
+    if ImageFeature.LORA in can.features:
+        yield from _too_many("loras", len(task.loras), can.max_loras)
+    if task.mask is not None and task.init_image is None:
+        yield InvalidTaskError("mask", "mask needs init_image, the picture that it masks")
+    if task.init_image is not None:
+        yield from _outside("strength", task.strength, _STRENGTH)
     yield from _too_long(can.max_prompt_length, task)
 
 
@@ -111,28 +131,67 @@ def _audio_out_of_limits(can: AudioCapabilities, task: AudioTask) -> Iterator[In
     yield from _outside("duration", task.duration_seconds, can.duration_seconds)
     yield from _outside("steps", task.steps, can.steps)
     yield from _outside("guidance", task.guidance, can.guidance)
-    if task.candidates > can.max_candidates and AudioFeature.CANDIDATES in can.features:
+    yield from _outside("seed", task.seed, _SEED)
+    if task.candidates < 1:
         yield InvalidTaskError(
-            "candidates", f"candidates must be at most {can.max_candidates}, not {task.candidates}"
+            "candidates", f"candidates must be at least 1, not {task.candidates}"
         )
+    if AudioFeature.CANDIDATES in can.features:
+        yield from _too_many("candidates", task.candidates, can.max_candidates)
     yield from _too_long(can.max_prompt_length, task)
 
 
-def _too_long(limit: int, task: Task) -> Iterator[InvalidTaskError]:
-    for field, text in (("prompt", task.prompt), ("negative_prompt", task.negative_prompt)):
-        if len(text) > limit:
-            yield InvalidTaskError(field, f"{field} must be at most {limit} characters, not {len(text)}")
+def _unknown_options(capabilities: Capabilities, task: Task) -> Iterator[InvalidTaskError]:
+    """Only the names; what a value may be is the full schema's business."""
+    schema = capabilities.options_schema
+    if schema.get("additionalProperties") is not False:
+        return
+    properties = schema.get("properties")
+    known = tuple(properties) if isinstance(properties, Mapping) else ()
+    for name in task.options:
+        if name not in known:
+            offer = f"it has {', '.join(known)}" if known else "it has none"
+            message = f"this engine has no option {name!r}; {offer}"
+            yield InvalidTaskError(f"options.{name}", message)
+
+
+def _lacking(feature: ImageFeature | AudioFeature) -> UnsupportedError:
+    return UnsupportedError(feature.name, f"this engine cannot do {feature.value}")
+
+
+def _without_choice(
+    field: str, value: float | None, allowed: IntegerRange | NumberRange | None
+) -> Iterator[UnsupportedError]:
+    if value is not None and allowed is None:
+        yield UnsupportedError(field, f"leave {field} out: this engine offers no choice")
 
 
 def _outside(
     field: str, value: float | None, allowed: IntegerRange | NumberRange | None
 ) -> Iterator[InvalidTaskError]:
-    if value is None or allowed is None:
+    if allowed is None:
         return
-    if not allowed.min <= value <= allowed.max:
-        yield InvalidTaskError(field, f"{field} must be {allowed.min} to {allowed.max}, not {value}")
+    if value is None:
+        message = f"{field} must be decided: {allowed.min} to {allowed.max}"
+        yield InvalidTaskError(field, message)
+    elif not allowed.min <= value <= allowed.max:
+        message = f"{field} must be {allowed.min} to {allowed.max}, not {value}"
+        yield InvalidTaskError(field, message)
     elif isinstance(allowed, IntegerRange) and value % allowed.multiple_of:
-        yield InvalidTaskError(field, f"{field} must be a multiple of {allowed.multiple_of}, not {value}")
+        message = f"{field} must be a multiple of {allowed.multiple_of}, not {value}"
+        yield InvalidTaskError(field, message)
+
+
+def _too_many(field: str, count: int, limit: int) -> Iterator[InvalidTaskError]:
+    if count > limit:
+        yield InvalidTaskError(field, f"{field} must be at most {limit}, not {count}")
+
+
+def _too_long(limit: int, task: Task) -> Iterator[InvalidTaskError]:
+    for field, text in (("prompt", task.prompt), ("negative_prompt", task.negative_prompt)):
+        if len(text) > limit:
+            message = f"{field} must be at most {limit} characters, not {len(text)}"
+            yield InvalidTaskError(field, message)
 
 
 def _unlisted(field: str, name: str, known: tuple[str, ...]) -> Iterator[UnsupportedError]:

@@ -15,7 +15,7 @@ class Pixels:
     """A decoded picture."""
 
     array: NDArray[np.uint8]
-    """(height, width, channels); 1 channel is grey, 3 are red, green, blue; 0 is dark, 255 is bright."""
+    """(height, width, channels), 0 dark to 255 bright; 1 channel is grey, 3 are RGB."""
 
     @property
     def width(self) -> int:

@@ -30,13 +30,16 @@ def load(name: str) -> EngineType[Any]:
     """
     points = entry_points(group=GROUP, name=name)
     if not points:
-        msg = f"no engine type {name!r}; installed are {', '.join(engine_types())}"
-        raise UnknownEngineTypeError(msg)
+        known = ", ".join(engine_types()) or "none"
+        raise UnknownEngineTypeError(f"no engine type {name!r}; installed are {known}")
     try:
         found = next(iter(points)).load()
     except ImportError as error:
         msg = f"engine type {name!r} needs a package that is not installed: {error}"
         raise EngineUnavailableError(msg) from error
+    except AttributeError as error:
+        msg = f"the entry point of engine type {name!r} names nothing that is there: {error}"
+        raise TypeError(msg) from error
     if not isinstance(found, EngineType):
         msg = f"the entry point of engine type {name!r} is {found!r}, not an EngineType"
         raise TypeError(msg)

@@ -1,4 +1,4 @@
-"""What an engine is asked to make. Everything is decided: nothing here is left to be defaulted or drawn."""
+"""What an engine is asked to make. Everything is decided: nothing is left to default or draw."""
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
-"""The only bridge from blocking code to asyncio, and the only point where blocking work is cancelled."""
+"""The only bridge from blocking code to asyncio, and the only point where it is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 from atelier_engines.event import Event
 
 Emit = Callable[[Event], None]
+ResultT = TypeVar("ResultT")
 
 
 class _Gone(BaseException):
@@ -21,12 +24,13 @@ async def stream_from_thread(
 ) -> AsyncGenerator[Event]:
     """Run `work(emit)` in a thread of `executor` and yield what it emits.
 
-    Each `emit` is a cancellation point: after the generator was closed it unwinds `work`. Closing returns when
-    the thread is done with the task, however often the close itself is cancelled, so whoever holds the device
-    for this task still holds it until the device is idle.
+    Each `emit` is a cancellation point: after the generator was closed it unwinds `work`. Closing
+    returns when the thread is done with the task, however often the close itself is cancelled, so
+    whoever holds the device for this task still holds it until the device is idle. Context
+    variables of the caller are seen by `work`.
 
     Raises:
-        Exception: whatever `work` raises.
+        Exception: whatever `work` raises; StopIteration arrives as RuntimeError.
     """
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -39,13 +43,14 @@ async def stream_from_thread(
 
     def body() -> None:
         try:
-            work(emit)
+            if not gone.is_set():  # it may have been closed while it waited for a thread
+                work(emit)
         except _Gone:
             pass
         finally:
             loop.call_soon_threadsafe(events.put_nowait, None)
 
-    thread = loop.run_in_executor(executor, body)
+    thread = _begin(body, executor)
     try:
         while (event := await events.get()) is not None:
             yield event
@@ -55,7 +60,35 @@ async def stream_from_thread(
         await _until_done(thread)
 
 
-async def _until_done(future: asyncio.Future[None]) -> None:
+async def result_from_thread(
+    work: Callable[[], ResultT], *, executor: Executor | None = None
+) -> ResultT:
+    """Run `work()` in a thread of `executor` and return its result.
+
+    For short work: it cannot be stopped, so a cancelled caller waits for its end like everyone.
+
+    Raises:
+        Exception: whatever `work` raises; StopIteration arrives as RuntimeError.
+    """
+    thread = _begin(work, executor)
+    await _until_done(thread)
+    return thread.result()
+
+
+def _begin(work: Callable[[], ResultT], executor: Executor | None) -> asyncio.Future[ResultT]:
+    context = contextvars.copy_context()
+
+    def body() -> ResultT:
+        try:
+            return context.run(work)
+        except StopIteration as error:
+            # A future cannot carry it: on Python 3.11 the waiter would wait for ever.
+            raise RuntimeError("the work took an item from an exhausted iterator") from error
+
+    return asyncio.get_running_loop().run_in_executor(executor, body)
+
+
+async def _until_done(future: asyncio.Future[Any]) -> None:
     """Wait for `future` even if cancelled meanwhile, and pass the cancellation on afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
@@ -64,6 +97,6 @@ async def _until_done(future: asyncio.Future[None]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if not future.cancelled():
-        future.exception()  # `work` may have failed after the caller left; nobody is there to hear it
+        future.exception()  # read, since after the caller left nobody else will
     if cancelled is not None:
         raise cancelled

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
 from atelier_engines import limits
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
-from atelier_engines.errors import EngineError, EngineFailedError
+from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.task import Task
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GuardedEngine:
-    """Refuses tasks outside the capabilities, and turns whatever an engine does wrong into EngineFailedError."""
+    """Refuses tasks outside the capabilities, and lets out no errors but EngineError."""
 
     inner: Engine
     """The engine that does the work."""
@@ -31,12 +31,14 @@ class GuardedEngine:
         return self.inner.capabilities
 
     async def start(self) -> None:
-        """See Engine.start."""
-        await self.inner.start()
+        """See Engine.start. An exception of the engine's own is EngineUnavailableError."""
+        with _own_faults("start"):
+            await self.inner.start()
 
     async def check(self) -> None:
-        """See Engine.check."""
-        await self.inner.check()
+        """See Engine.check. An exception of the engine's own is EngineUnavailableError."""
+        with _own_faults("check"):
+            await self.inner.check()
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -48,7 +50,8 @@ class GuardedEngine:
         Raises:
             InvalidTaskError: a number lies outside the limits; nothing was begun.
             UnsupportedError: a needed feature is missing; nothing was begun.
-            EngineFailedError: the engine raised something of its own, went backwards, or ended without Output.
+            EngineFailedError: the engine raised something of its own, went backwards, or ended
+                without Output.
         """
         limits.check(self.capabilities, task)
         step = outputs = 0
@@ -72,12 +75,22 @@ class GuardedEngine:
             msg = "the engine failed for a reason of its own; the server's log has it"
             raise EngineFailedError(msg) from error
         if not outputs:
-            msg = "the engine ended without an output"
-            raise EngineFailedError(msg)
+            raise EngineFailedError("the engine ended without an output")
 
 
 def _forward(before: int, now: int) -> int:
     if now <= before:
-        msg = f"the engine's progress went from step {before} to {now}"
-        raise EngineFailedError(msg)
+        raise EngineFailedError(f"the engine's progress went from step {before} to {now}")
     return now
+
+
+@contextmanager
+def _own_faults(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        _log.exception("the engine's %s raised an exception of its own", doing)
+        msg = f"the engine's {doing} failed for a reason of its own; the server's log has it"
+        raise EngineUnavailableError(msg) from error
