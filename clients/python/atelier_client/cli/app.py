@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tell(error: Exception) -> int:
     """Say in one line what went wrong, and return the exit code for it."""
+    code: int
     match error:
         case AtelierError():
             line, code = error_line(error), exit_code_of(error)
@@ -49,7 +50,7 @@ def _tell(error: Exception) -> int:
             line = f"{error.format_message()} (see {command} --help)"
             code = ExitCode.INVALID
         case click.ClickException():
-            line, code = error.format_message(), ExitCode.FAILED
+            line, code = error.format_message(), error.exit_code
         case click.Abort():
             line, code = "interrupted", ExitCode.INTERRUPTED
         case BrokenPipeError():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
 from atelier_client.cli.progress import Display
-from atelier_client.client import Client
 from atelier_client.enums import CancelOutcome
 from atelier_client.errors import AtelierError
 from atelier_client.results import Cancellation, Generation
+
+if TYPE_CHECKING:
+    from atelier_client.client import Client
 
 _TOLD = {
     CancelOutcome.UNSPECIFIED: "the server did not say how the cancellation went",

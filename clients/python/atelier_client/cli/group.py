@@ -30,11 +30,11 @@ class CommandGroup(click.Group):
     Its methods override click's; `typing.override` needs Python 3.12.
     """
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # type: ignore[explicit-override]
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Every name, without loading anything."""
         return sorted({*_OWN, *_plugins()})
 
-    def get_command(  # type: ignore[explicit-override]
+    def get_command(
         self, ctx: click.Context, cmd_name: str
     ) -> click.Command | None:
         """The command, loaded now."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from atelier_client.client import Client
 from atelier_client.environment import DEFAULT_SERVER
+
+if TYPE_CHECKING:
+    from atelier_client.client import Client
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -28,4 +30,6 @@ def connection_options(command: F) -> F:
 
 def connect(server: str) -> Client:
     """A client to use under `with`."""
+    from atelier_client.client import Client  # noqa: PLC0415 - gRPC is loaded by who calls a server
+
     return Client(server)

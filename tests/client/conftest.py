@@ -1,0 +1,72 @@
+"""Both clients behind one face, and the stand-in for a server that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from atelier_client import AsyncClient, Client, Progress
+from tests.client.stand_in import StandIn, serving
+
+
+class Caller:
+    """Calls either client; the synchronous one in a thread."""
+
+    def __init__(self, client: AsyncClient | Client) -> None:
+        self.client = client
+
+    async def call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        """The answer of a unary method."""
+        function: Callable[..., Any] = getattr(self.client, method)
+        if isinstance(self.client, AsyncClient):
+            awaitable: Awaitable[Any] = function(*arguments, **keywords)
+            return await awaitable
+        return await asyncio.to_thread(function, *arguments, **keywords)
+
+    async def events(
+        self, method: str, *arguments: Any, **keywords: Any
+    ) -> AsyncGenerator[Progress]:
+        """What a streaming method yields; closing this closes that."""
+        function: Callable[..., Any] = getattr(self.client, method)
+        stream = function(*arguments, **keywords)
+        if isinstance(self.client, AsyncClient):
+            async with aclosing(stream):
+                async for event in stream:
+                    yield event
+            return
+        try:
+            while (event := await asyncio.to_thread(next, stream, None)) is not None:
+                yield event
+        finally:
+            await asyncio.to_thread(stream.close)
+
+
+MakeCaller = Callable[..., Any]
+
+
+@pytest.fixture(params=["asyncio", "synchronous"])
+def calling(request: pytest.FixtureRequest) -> MakeCaller:
+    """Opens a client of either kind: `async with calling(address) as caller`."""
+
+    @asynccontextmanager
+    async def opened(address: str, **keywords: Any) -> AsyncGenerator[Caller]:
+        if request.param == "asyncio":
+            async with AsyncClient(address, **keywords) as client:
+                yield Caller(client)
+            return
+        with Client(address, **keywords) as blocking:
+            yield Caller(blocking)
+
+    return opened
+
+
+@pytest.fixture
+async def stand_in() -> AsyncGenerator[tuple[StandIn, str]]:
+    """A misbehaving service and its address."""
+    service = StandIn()
+    async with serving(service) as address:
+        yield service, address

@@ -1,0 +1,198 @@
+"""The server's side of the wire, for what a healthy server never does: break, refuse, damage.
+
+It tells one story: a generation with the events 1 to 5, whose one output is PICTURE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from atelier.v1 import artifact_pb2, engine_pb2, generation_pb2, task_pb2
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_service_pb2_grpc import (
+    GenerationServiceServicer,
+    add_GenerationServiceServicer_to_server,
+)
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8192
+"""2 MiB and 8 bytes that look like a PNG file to who reads no further than its first bytes."""
+CHUNK = 512 * 1024
+ARTIFACT = artifact_pb2.Artifact(
+    id="picture",
+    media_type="image/png",
+    size=len(PICTURE),
+    sha256=hashlib.sha256(PICTURE).hexdigest(),
+    image_size=artifact_pb2.ImageSize(width=64, height=32),
+)
+FINISHED = generation_pb2.Generation(
+    id="g1",
+    request_id="r1",
+    state=generation_pb2.STATE_SUCCEEDED,
+    engine="stand-in",
+    image=task_pb2.ImageTask(prompt="a lamp"),
+    outputs=[generation_pb2.Output(artifact=ARTIFACT, seed=7)],
+)
+LAST = 5
+
+
+def status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
+    """A google.rpc.Status, as the server sends it in its trailers."""
+    built = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        built.details.add().Pack(detail)
+    return built
+
+
+def info(reason: str) -> error_details_pb2.ErrorInfo:
+    """The detail that every error of the server carries."""
+    return error_details_pb2.ErrorInfo(reason=reason, domain="atelier")
+
+
+@dataclass
+class StandIn(GenerationServiceServicer):
+    """Answers as it is told, and remembers what it was asked."""
+
+    refusals: list[status_pb2.Status | grpc.StatusCode] = field(default_factory=list)
+    """How the next calls end, before they begin; one is used up by each call."""
+    breaks: list[int] = field(default_factory=list)
+    """After how many messages the next streams break; one is used up by each stream."""
+    finished: generation_pb2.Generation = field(default_factory=lambda: FINISHED)
+    picture: bytes = PICTURE
+    asked: list[Message] = field(default_factory=list)
+    repeat_events: bool = False
+    """Send every event from the first on, whatever was asked."""
+
+    async def _begin(self, request: Message, context: Context) -> None:
+        self.asked.append(request)
+        match self.refusals.pop(0) if self.refusals else None:
+            case status_pb2.Status() as rich:
+                await context.abort_with_status(rpc_status.to_status(rich))
+            case grpc.StatusCode() as code:
+                await context.abort(code, "bare")
+            case None:
+                pass
+
+    async def _broken(
+        self, messages: Sequence[Message], context: Context
+    ) -> AsyncGenerator[Message]:
+        limit = self.breaks.pop(0) if self.breaks else len(messages)
+        for message in messages[:limit]:
+            yield message
+        if limit < len(messages):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+        await self._begin(request, context)
+        if request.respond == pb.RESPOND_ON_ACCEPTANCE:
+            return pb.GenerateResponse(
+                generation=generation_pb2.Generation(
+                    id=self.finished.id, state=generation_pb2.STATE_QUEUED
+                )
+            )
+        return pb.GenerateResponse(generation=self.finished)
+
+    async def StreamProgress(
+        self, request: pb.StreamProgressRequest, context: Context
+    ) -> AsyncGenerator[Message]:
+        await self._begin(request, context)
+        first = 1 if self.repeat_events else request.after_sequence + 1
+        events = [self._event(sequence) for sequence in range(first, LAST + 1)]
+        async for message in self._broken(events, context):
+            yield message
+
+    def _event(self, sequence: int) -> pb.StreamProgressResponse:
+        event = pb.StreamProgressResponse(
+            sequence=sequence,
+            generation_id=self.finished.id,
+            state=generation_pb2.STATE_RUNNING,
+            stage="denoise",
+            step=sequence,
+            steps=LAST,
+            progress=sequence / LAST,
+        )
+        if sequence == LAST:
+            event.state = self.finished.state
+            event.generation.CopyFrom(self.finished)
+        return event
+
+    async def DownloadArtifact(
+        self, request: pb.DownloadArtifactRequest, context: Context
+    ) -> AsyncGenerator[Message]:
+        await self._begin(request, context)
+        chunks = [
+            pb.DownloadArtifactResponse(chunk=self.picture[at : at + CHUNK])
+            for at in range(request.offset, len(self.picture), CHUNK)
+        ]
+        parts = [pb.DownloadArtifactResponse(artifact=ARTIFACT), *chunks]
+        async for message in self._broken(parts, context):
+            yield message
+
+    async def UploadArtifact(
+        self, requests: AsyncIterator[pb.UploadArtifactRequest], context: Context
+    ) -> pb.UploadArtifactResponse:
+        parts = [part async for part in requests]
+        await self._begin(parts[0], context)
+        self.asked.extend(parts[1:])
+        return pb.UploadArtifactResponse(artifact=ARTIFACT)
+
+    async def GetGeneration(
+        self, request: pb.GetGenerationRequest, context: Context
+    ) -> pb.GetGenerationResponse:
+        await self._begin(request, context)
+        return pb.GetGenerationResponse(generation=self.finished)
+
+    async def ListGenerations(
+        self, request: pb.ListGenerationsRequest, context: Context
+    ) -> pb.ListGenerationsResponse:
+        await self._begin(request, context)
+        return pb.ListGenerationsResponse(generations=[self.finished])
+
+    async def CancelGeneration(
+        self, request: pb.CancelGenerationRequest, context: Context
+    ) -> pb.CancelGenerationResponse:
+        await self._begin(request, context)
+        return pb.CancelGenerationResponse(
+            outcome=generation_pb2.CANCEL_OUTCOME_STOPPED,
+            stopped_at_step=2,
+            generation=self.finished,
+        )
+
+    async def GetCapabilities(
+        self, request: pb.GetCapabilitiesRequest, context: Context
+    ) -> pb.GetCapabilitiesResponse:
+        await self._begin(request, context)
+        return pb.GetCapabilitiesResponse(engines=[engine_pb2.Engine(name="stand-in")])
+
+    async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
+        await self._begin(request, context)
+        return pb.HealthResponse(status=pb.SERVING_STATUS_NOT_SERVING, version="0")
+
+    async def PlanGeneration(
+        self, request: pb.PlanGenerationRequest, context: Context
+    ) -> pb.PlanGenerationResponse:
+        await self._begin(request, context)
+        return pb.PlanGenerationResponse(engine="stand-in", fits=True)
+
+
+@asynccontextmanager
+async def serving(service: StandIn, address: str = "127.0.0.1:0") -> AsyncGenerator[str]:
+    """Serve on a port of this machine; yields HOST:PORT."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    add_GenerationServiceServicer_to_server(service, server)
+    port = server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)

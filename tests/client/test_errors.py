@@ -1,0 +1,166 @@
+"""The error tree: total over status codes, and carried over the wire with its details."""
+
+from __future__ import annotations
+
+import inspect
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from atelier.v1 import generation_pb2
+from atelier_client import errors
+from atelier_client.cli import exit_codes
+from atelier_client.errors import AtelierError
+from atelier_client.status import CODES, REASONS
+from tests.client.conftest import MakeCaller
+from tests.client.stand_in import FINISHED, StandIn, info, status
+
+ERRORS = [
+    kind
+    for kind in vars(errors).values()
+    if inspect.isclass(kind) and issubclass(kind, AtelierError)
+]
+Served = tuple[StandIn, str]
+
+
+def test_every_status_code_has_an_error() -> None:
+    """A status code that gRPC adds fails here, not in production."""
+    assert set(CODES) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
+
+
+def test_the_docstring_draws_every_error() -> None:
+    """The tree in the docstring is the tree."""
+    assert inspect.getdoc(errors) is not None
+    drawn = {word for word in (errors.__doc__ or "").split() if word.endswith("Error")}
+    assert drawn == {kind.__name__ for kind in ERRORS}
+
+
+def test_every_error_has_an_exit_code() -> None:
+    """No error leaves the command line without a meaning."""
+    assert set(exit_codes._CODES) == set(ERRORS) - {AtelierError}
+
+
+@pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)
+async def test_a_status_arrives_as_its_error(
+    code: grpc.StatusCode, calling: MakeCaller, stand_in: Served
+) -> None:
+    """Each status code becomes its error, with the server's words and reason."""
+    service, address = stand_in
+    service.refusals = [status(code, "what to change", info("SOME_REASON"))] * 5
+    async with calling(address) as caller:
+        with pytest.raises(CODES[code], match="what to change") as raised:
+            await caller.call("get", "g1")
+    assert type(raised.value) is CODES[code]
+    assert raised.value.reason == "SOME_REASON"
+    assert isinstance(raised.value.__cause__, grpc.RpcError)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_a_reason_is_more_exact_than_its_code(
+    reason: str, calling: MakeCaller, stand_in: Served
+) -> None:
+    """Reasons that share a code have errors of their own."""
+    service, address = stand_in
+    service.refusals = [status(grpc.StatusCode.FAILED_PRECONDITION, "no", info(reason))]
+    async with calling(address) as caller:
+        with pytest.raises(REASONS[reason]):
+            await caller.call("generate", "a lamp")
+
+
+async def test_violations_name_the_fields(calling: MakeCaller, stand_in: Served) -> None:
+    """Bad input says which field is wrong, and how."""
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="image.width", description="at least 16")
+    service, address = stand_in
+    service.refusals = [status(grpc.StatusCode.INVALID_ARGUMENT, "no", bad, info("BAD"))]
+    async with calling(address) as caller:
+        with pytest.raises(errors.InvalidRequestError) as raised:
+            await caller.call("plan", "a lamp", width=1)
+    assert raised.value.violations == (
+        errors.Violation(field="image.width", message="at least 16"),
+    )
+
+
+async def test_unavailable_says_when_to_try_again(calling: MakeCaller, stand_in: Served) -> None:
+    """RetryInfo reaches the caller once the retries are used up."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(1500)
+    service, address = stand_in
+    full = status(grpc.StatusCode.UNAVAILABLE, "the queue is full", info("QUEUE_FULL"), retry)
+    service.refusals = [full] * 5
+    async with calling(address) as caller:
+        with pytest.raises(errors.UnavailableError) as raised:
+            await caller.call("submit", "a lamp")
+    assert type(raised.value) is errors.UnavailableError
+    assert raised.value.retry_after_seconds == 1.5
+
+
+async def test_a_short_unavailability_is_not_noticed(calling: MakeCaller, stand_in: Served) -> None:
+    """A refused call is repeated, under the same request id."""
+    service, address = stand_in
+    service.refusals = [grpc.StatusCode.UNAVAILABLE] * 2
+    async with calling(address) as caller:
+        generation = await caller.call("submit", "a lamp")
+    assert generation.id == "g1"
+    asked = [getattr(request, "request_id", "") for request in service.asked]
+    assert len(asked) == 3
+    assert asked[0]
+    assert len(set(asked)) == 1
+
+
+async def test_nobody_there_is_unreachable(calling: MakeCaller) -> None:
+    """A port on which nobody listens is told apart from a server that says no."""
+    async with calling("127.0.0.1:1") as caller:
+        with pytest.raises(errors.ServerUnreachableError, match="cannot reach the server"):
+            await caller.call("health")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (13, "ENGINE_FAILED", errors.GenerationFailedError),
+        (2, "WHO_KNOWS", errors.GenerationFailedError),
+        (9, "CONTENT_FILTERED", errors.ContentFilteredError),
+        (8, "OUT_OF_MEMORY", errors.OutOfMemoryError),
+        (4, "TIMEOUT", errors.DeadlineError),
+        (14, "ENGINE_UNAVAILABLE", errors.UnavailableError),
+        (999, "", errors.GenerationFailedError),
+    ],
+)
+async def test_a_failed_generation_raises_its_failure(
+    code: int, reason: str, kind: type[AtelierError], calling: MakeCaller, stand_in: Served
+) -> None:
+    """A generation that ended badly raises, and the error names it."""
+    service, address = stand_in
+    service.finished = generation_pb2.Generation(
+        id="g1",
+        state=generation_pb2.STATE_FAILED,
+        failure=generation_pb2.Failure(reason=reason, code=code, message="it broke"),
+    )
+    async with calling(address) as caller:
+        with pytest.raises(kind, match="it broke") as raised:
+            await caller.call("generate", "a lamp")
+    assert (raised.value.reason, raised.value.generation_id) == (reason, "g1")
+
+
+async def test_a_cancelled_generation_raises(calling: MakeCaller, stand_in: Served) -> None:
+    """Somebody else's cancellation is no success."""
+    service, address = stand_in
+    service.finished = generation_pb2.Generation(
+        id="g1",
+        state=generation_pb2.STATE_CANCELLED,
+        cancel_outcome=generation_pb2.CANCEL_OUTCOME_STOPPED,
+    )
+    async with calling(address) as caller:
+        with pytest.raises(errors.GenerationCancelledError, match="stopped"):
+            await caller.call("generate", "a lamp")
+
+
+async def test_large_outputs_are_fetched(calling: MakeCaller, stand_in: Served) -> None:
+    """An output that did not come inline is downloaded before generate returns."""
+    _, address = stand_in
+    async with calling(address) as caller:
+        generation = await caller.call("generate", "a lamp")
+    assert generation.id == FINISHED.id
+    assert generation.pictures[0].data.startswith(b"\x89PNG")

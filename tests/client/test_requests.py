@@ -1,0 +1,239 @@
+"""Typed tasks become the requests that the contract describes, every field of them."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1 import engine_pb2, generation_pb2, task_pb2
+from atelier_client import (
+    Artifact,
+    AsyncClient,
+    AudioFormat,
+    AudioTask,
+    Client,
+    Control,
+    ControlType,
+    ImageFormat,
+    ImageTask,
+    Lora,
+    LoraRole,
+    Profile,
+    Safety,
+    Upscale,
+    enums,
+    errors,
+)
+from atelier_client.requests import generate_request, media_to_upload, request_from
+from atelier_client.tasks import ImageKeywords, Keywords
+
+PNG = b"\x89PNG\r\n\x1a\n"
+STORED = Artifact(id="a1", media_type="image/png", size=8, sha256="")
+EVERYTHING = ImageTask(
+    prompt="a lamp",
+    negative_prompt="dark",
+    style="noir",
+    model="base",
+    width=64,
+    height=32,
+    steps=4,
+    guidance=1.5,
+    seed=7,
+    scheduler="euler",
+    count=2,
+    init_image=PNG,
+    strength=0.5,
+    mask=STORED,
+    controls=(
+        Control(
+            type=ControlType.DEPTH,
+            image="https://example.org/depth.png",
+            preprocess=True,
+            strength=0.5,
+            start=0.25,
+            end=0.75,
+        ),
+    ),
+    loras=(Lora(name="ink", weight=0.5, role=LoraRole.STYLE),),
+    profile=Profile.MEMORY,
+    safety=Safety.FLAG,
+    format=ImageFormat.WEBP,
+    preview_interval=2,
+    upscale=Upscale(factor=2.0, model="big"),
+)
+SOUND = AudioTask(
+    prompt="rain",
+    negative_prompt="wind",
+    duration_seconds=1.5,
+    steps=4,
+    guidance=2.0,
+    seed=9,
+    sample_rate=44100,
+    channels=2,
+    candidates=3,
+    seamless_loop=True,
+    loudness_lufs=-16.0,
+    model="base",
+    format=AudioFormat.OGG,
+)
+
+
+def build(task: str | ImageTask | AudioTask, **keywords: object) -> pb.GenerateRequest:
+    """The request on the wire."""
+    given: Keywords = keywords  # type: ignore[assignment]
+    return generate_request(request_from(task, given), {})
+
+
+def test_every_field_of_a_picture_reaches_the_wire() -> None:
+    """A field that the contract has and the client forgets fails here."""
+    image = build(EVERYTHING).image
+    assert {name.name for name, _ in image.ListFields()} == {
+        field.name for field in task_pb2.ImageTask.DESCRIPTOR.fields
+    }
+    assert image.controls[0].ListFields()[-1][0].name == "end"
+    assert len(image.controls[0].ListFields()) == len(task_pb2.Control.DESCRIPTOR.fields)
+    assert len(image.loras[0].ListFields()) == len(task_pb2.Lora.DESCRIPTOR.fields)
+    assert len(image.upscale.ListFields()) == len(task_pb2.Upscale.DESCRIPTOR.fields)
+    assert (image.width, image.height, image.seed, image.count) == (64, 32, 7, 2)
+
+
+def test_every_field_of_a_sound_reaches_the_wire() -> None:
+    """A field that the contract has and the client forgets fails here."""
+    audio = build(SOUND).audio
+    assert {name.name for name, _ in audio.ListFields()} == {
+        field.name for field in task_pb2.AudioTask.DESCRIPTOR.fields
+    }
+    assert audio.duration.ToMilliseconds() == 1500
+
+
+def test_every_way_to_run_reaches_the_wire() -> None:
+    """Engine, options, strictness, id and time limit."""
+    request = build(
+        "a lamp",
+        engine="tiny",
+        options={"mood": {"dark": True}, "levels": [1, 2]},
+        strict=True,
+        request_id="r1",
+        timeout_seconds=2.5,
+    )
+    assert (request.engine, request.strict, request.request_id) == ("tiny", True, "r1")
+    assert request.options["mood"]["dark"] is True
+    assert request.timeout.ToMilliseconds() == 2500
+    assert request.inline_outputs
+
+
+def test_what_is_not_said_is_not_sent() -> None:
+    """An engine's default is chosen by the engine."""
+    image = build("a lamp").image
+    assert [field.name for field, _ in image.ListFields()] == ["prompt"]
+
+
+def test_zero_is_said() -> None:
+    """Zero differs from nothing."""
+    image = build("a lamp", seed=0, guidance=0.0, strength=0.0, preview_interval=0).image
+    assert all(image.HasField(name) for name in ("seed", "guidance", "strength"))
+    assert image.HasField("preview_interval")
+
+
+def test_an_audio_task_of_defaults_is_an_audio_task() -> None:
+    """Even a sound that says almost nothing is a sound."""
+    assert build(AudioTask(prompt="")).WhichOneof("task") == "audio"
+
+
+def test_media_travel_by_the_way_that_fits() -> None:
+    """Bytes are attached, artifacts and addresses named."""
+    request = build(EVERYTHING)
+    assert request.image.init_image.attachment == "init_image"
+    assert dict(request.attachments) == {"init_image": PNG}
+    assert request.image.mask.artifact_id == "a1"
+    assert request.image.controls[0].image.uri == "https://example.org/depth.png"
+    assert build("x", init_image="a2").image.init_image.artifact_id == "a2"
+
+
+def test_small_files_are_attached_and_large_ones_uploaded(tmp_path: Path) -> None:
+    """The sum decides, so that no request grows beyond what a server takes."""
+    file = tmp_path / "a.png"
+    file.write_bytes(PNG * 80_000)
+    small = request_from("x", {"init_image": file})
+    large = request_from("x", {"init_image": file, "mask": PNG * 80_000})
+    assert media_to_upload(small) == ()
+    assert media_to_upload(large) == (file, PNG * 80_000)
+
+
+def test_an_id_is_drawn_for_each_request() -> None:
+    """So that a repeated call is one generation, and two calls are two."""
+    ids = {build("a lamp").request_id for _ in range(3)}
+    assert len(ids) == 3
+    assert "" not in ids
+
+
+@pytest.mark.parametrize(
+    ("keywords", "name"),
+    [
+        ({"width": -1}, "width"),
+        ({"width": "wide"}, "width"),
+        ({"seed": 2**65}, "seed"),
+        ({"engine": 5}, "engine"),
+        ({"options": {"x": object()}}, "options"),
+        ({"timeout_seconds": float("inf")}, "timeout"),
+        ({"timeout_seconds": float("nan")}, "timeout"),
+        ({"init_image": Path("/nowhere.png")}, "nowhere.png"),
+    ],
+)
+def test_a_value_that_fits_no_field_is_a_bad_request(
+    keywords: dict[str, object], name: str
+) -> None:
+    """Refused before anything is sent, and named."""
+    with pytest.raises(errors.InvalidRequestError, match=name):
+        build("a lamp", **keywords)
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    """As in any call."""
+    with pytest.raises(TypeError, match="wdith"):
+        build("a lamp", wdith=3)
+
+
+def test_a_task_is_not_contradicted_from_outside() -> None:
+    """The fields of a finished task are said in it."""
+    with pytest.raises(TypeError, match="width"):
+        build(ImageTask(prompt="a lamp"), width=3)
+
+
+def test_the_keywords_are_the_fields() -> None:
+    """Whatever an ImageTask has can be said as a keyword, with the same type."""
+    task = {field.name: field.type for field in fields(ImageTask) if field.name != "prompt"}
+    keywords = {name: kind.__forward_arg__ for name, kind in ImageKeywords.__annotations__.items()}
+    assert keywords == task
+
+
+def test_both_clients_offer_the_same() -> None:
+    """Same methods, same parameters, same words about them."""
+    for name, method in inspect.getmembers(AsyncClient, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        twin = getattr(Client, name)
+        assert inspect.signature(method).parameters == inspect.signature(twin).parameters, name
+        assert inspect.getdoc(method) == inspect.getdoc(twin), name
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        kind
+        for kind in vars(enums).values()
+        if inspect.isclass(kind) and kind.__mro__[1] is enums.Word
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_word_stands_at_its_number(word: type[enums.Word]) -> None:
+    """The words are the contract's, in the contract's order, none missing."""
+    homes = (generation_pb2, engine_pb2, task_pb2, pb)
+    wire = next(getattr(home, word.__name__) for home in homes if hasattr(home, word.__name__))
+    prefix = wire.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    assert [prefix + member.name for member in word] == list(wire.keys())
+    assert word.from_number(99) is word.from_number(0)
