@@ -16,7 +16,7 @@ AtelierError
 ├── GenerationFailedError       the engine began the work and failed
 ├── TransferError               the bytes that arrived are not those that were sent
 ├── NotDownloadedError          the bytes of this output were not fetched yet
-└── InternalError               the server made a mistake, or sent what this client cannot read
+└── InternalError               the server made a mistake
 
 `atelier_client.status` draws them from status codes and from failed generations.
 """
@@ -131,4 +131,4 @@ class NotDownloadedError(AtelierError):
 
 
 class InternalError(AtelierError):
-    """The server made a mistake, or sent what this client cannot read."""
+    """The server made a mistake."""

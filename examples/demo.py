@@ -1,0 +1,90 @@
+"""`make demo`: a server of its own, one picture drawn over gRPC, and the server gone again."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from atelier_client import AtelierError, Client
+
+ATELIER = Path(sys.executable).with_name("atelier")
+OUT = Path("out")
+LOG = OUT / "demo-server.log"
+START_SECONDS = 120
+STOP_SECONDS = 30
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    address = free_address()
+    server = start_server(address)
+    try:
+        engine = wait_for_engine(server, address)
+        named = ["--engine", engine] if engine else []
+        picture = OUT / "demo.png"
+        subprocess.run(
+            [ATELIER, "generate", "a red heart", *named, "--server", address, "-o", picture],
+            check=True,
+        )
+    except (subprocess.CalledProcessError, TimeoutError, ChildProcessError) as error:
+        tail = "\n".join(LOG.read_text().splitlines()[-20:])
+        sys.exit(f"the demo failed: {error}\nlast lines of {LOG}:\n{tail}")
+    finally:
+        code = stop_server(server)
+    if code != 0:
+        sys.exit(f"the server ended with {code}: see {LOG}")
+    print(f"The picture is {picture.resolve()}")
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def start_server(address: str) -> subprocess.Popen[bytes]:
+    command = [ATELIER, "serve", "--listen", address, "--metrics", free_address()]
+    with LOG.open("wb") as log:
+        return subprocess.Popen(
+            [*command, "--data", OUT / "demo-data"], stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
+    """Wait until the service can work; return "tiny", or "" when it has no such engine."""
+    print("starting a server", flush=True)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ChildProcessError(f"the server ended with {server.returncode}")
+        states = engine_states(address)
+        if states.get("tiny", "ready" if states else "") == "ready":
+            return "tiny" if "tiny" in states else ""
+        time.sleep(0.2)
+    raise TimeoutError(f"the server was not ready after {START_SECONDS} s")
+
+
+def engine_states(address: str) -> dict[str, str]:
+    """The state of each engine; none while the service does not accept work."""
+    try:
+        with Client(address) as client:
+            health = client.health()
+    except AtelierError:
+        return {}
+    serving = health.status == "serving"
+    return {engine.engine: engine.state for engine in health.engines} if serving else {}
+
+
+def stop_server(server: subprocess.Popen[bytes]) -> int:
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+    try:
+        return server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        return server.wait()
+
+
+main()

@@ -1,0 +1,20 @@
+"""Make a picture, watching it come along.
+
+    python examples/generate.py "a lighthouse" lighthouse.png
+"""
+
+import asyncio
+import sys
+
+from atelier_client import AsyncClient
+
+
+async def main(prompt: str, path: str) -> None:
+    async with AsyncClient() as client:  # ATELIER_SERVER, or localhost:50051
+        async for event in client.stream(prompt, width=256, height=256):
+            print(f"{event.fraction:4.0%} {event.stage or event.state}")
+            if event.generation:
+                print("saved", event.generation.pictures[0].save(path))
+
+
+asyncio.run(main(*sys.argv[1:]))

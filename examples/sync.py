@@ -1,0 +1,22 @@
+"""Make the same picture twice, without asyncio; the seed makes them equal.
+
+    python examples/sync.py "a lighthouse"
+"""
+
+import sys
+
+from atelier_client import AtelierError, Client
+
+
+def main(prompt: str) -> None:
+    with Client() as client:
+        first = client.generate(prompt, seed=7).pictures[0]
+        again = client.generate(prompt, seed=7).pictures[0]
+    print(f"{first.width}x{first.height} {first.media_type}, seed {first.seed}")
+    print("equal" if first.data == again.data else "different")
+
+
+try:
+    main(*sys.argv[1:])
+except AtelierError as error:
+    sys.exit(f"{type(error).__name__}: {error}")

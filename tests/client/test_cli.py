@@ -1,0 +1,196 @@
+"""The command line: what it prints where, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from atelier.v1 import generation_pb2
+from tests.client.atelier_command import atelier
+from tests.client.stand_in import PICTURE, StandIn, info, status
+
+Served = tuple[StandIn, str]
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 2),
+        (grpc.StatusCode.FAILED_PRECONDITION, 2),
+        (grpc.StatusCode.ALREADY_EXISTS, 2),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 3),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 3),
+        (grpc.StatusCode.NOT_FOUND, 4),
+        (grpc.StatusCode.CANCELLED, 5),
+        (grpc.StatusCode.INTERNAL, 1),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+async def test_an_error_is_one_line_and_a_code(
+    code: grpc.StatusCode, exit_code: int, stand_in: Served
+) -> None:
+    """What the server said and its reason on stderr, nothing on stdout."""
+    service, address = stand_in
+    service.refusals = [status(code, "what to\nchange", info("SOME_REASON"))]
+    ended = await atelier("show", "g1", "--json", "--server", address)
+    assert (ended.code, ended.out) == (exit_code, "")
+    assert ended.err == "error: what to change (SOME_REASON)\n"
+
+
+async def test_violations_are_told(stand_in: Served) -> None:
+    """The fields to blame are part of the line."""
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="image.width", description="at least 16")
+    service, address = stand_in
+    service.refusals = [
+        status(grpc.StatusCode.INVALID_ARGUMENT, "bad request", info("INVALID"), bad)
+    ]
+    ended = await atelier("generate", "x", "--server", address)
+    assert ended.err == "error: bad request; image.width: at least 16 (INVALID)\n"
+
+
+async def test_an_unreachable_server_ends_with_3() -> None:
+    """And says so in one line."""
+    ended = await atelier("health", ATELIER_SERVER="127.0.0.1:1")
+    assert ended.code == 3
+    assert ended.err.startswith("error: cannot reach the server")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["generate"], "Missing argument"),
+        (["generate", "x", "--size", "big"], "no size such as 512x768"),
+        (["generate", "x", "--option", "mood"], "not KEY=VALUE"),
+        (["generate", "x", "--control", "smell=a.png"], "canny, depth, pose, segmentation"),
+        (["generate", "x", "--audio", "--size", "64"], "--size is an option of pictures"),
+        (["generate", "x", "--loop"], "add --audio"),
+        (["generate", "x", "--audio", "--format", "png"], "none of wav, flac, ogg"),
+        (["generate", "x", "--init-image", "nowhere.png"], "nowhere.png"),
+        (["paint"], "No such command"),
+    ],
+)
+async def test_wrong_usage_ends_with_2(arguments: list[str], told: str) -> None:
+    """One line that says what to change."""
+    ended = await atelier(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+
+
+async def test_an_unexpected_error_is_one_line_too(stand_in: Served, tmp_path: Path) -> None:
+    """No traceback, unless asked for."""
+    service, address = stand_in
+    service.finished = generation_pb2.Generation(id="g1")
+    service.finished.create_time.seconds = 2**45  # in the year 1,116,918
+    told = await atelier("show", "g1", "--server", address, cwd=tmp_path)
+    shown = await atelier("--debug", "show", "g1", "--server", address)
+    assert (told.code, shown.code) == (1, 1)
+    assert told.err.count("\n") == 1
+    assert "--debug" in told.err
+    assert "Traceback" in shown.err
+
+
+async def test_an_unhealthy_service_ends_with_1(stand_in: Served) -> None:
+    """For probes and scripts."""
+    _, address = stand_in
+    ended = await atelier("health", "--server", address)
+    assert ended.code == 1
+    assert ended.out.startswith("not serving")
+
+
+async def test_a_failed_generation_ends_with_1(stand_in: Served, tmp_path: Path) -> None:
+    """And leaves no file."""
+    service, address = stand_in
+    service.finished = generation_pb2.Generation(
+        id="g1",
+        state=generation_pb2.STATE_FAILED,
+        failure=generation_pb2.Failure(reason="ENGINE_FAILED", code=13, message="it broke"),
+    )
+    ended = await atelier("generate", "x", "--server", address, cwd=tmp_path)
+    assert ended.code == 1
+    assert ended.err.endswith("error: it broke (ENGINE_FAILED)\n")
+    assert not list(tmp_path.iterdir())
+
+
+async def test_several_outputs_are_numbered(stand_in: Served, tmp_path: Path) -> None:
+    """`-o a.png` becomes a-1.png and a-2.png."""
+    service, address = stand_in
+    service.finished = generation_pb2.Generation()
+    service.finished.CopyFrom(StandIn().finished)
+    service.finished.outputs.append(service.finished.outputs[0])
+    await atelier("generate", "x", "-o", "a.png", "--server", address, cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.png", "a-2.png"]
+
+
+async def test_the_prompt_names_the_file_and_nothing_is_overwritten(
+    stand_in: Served, tmp_path: Path
+) -> None:
+    """Without -o, twice the same prompt makes two files."""
+    _, address = stand_in
+    for _ in range(2):
+        await atelier("generate", "a lamp", "--server", address, cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-lamp-2.png", "a-lamp.png"]
+    assert (tmp_path / "a-lamp.png").read_bytes() == PICTURE
+
+
+async def test_a_file_that_cannot_be_written_is_told_with_the_way_out(
+    stand_in: Served, tmp_path: Path
+) -> None:
+    """The work is not lost: the line says how to get at it."""
+    _, address = stand_in
+    (tmp_path / "file").touch()
+    ended = await atelier("generate", "x", "-o", "file/a.png", "--server", address, cwd=tmp_path)
+    assert ended.code == 2
+    assert "atelier show g1 --output" in ended.err
+
+
+async def test_a_foreign_command_is_part_of_the_group(tmp_path: Path) -> None:
+    """An entry point in `atelier.commands` adds a command; a broken one breaks itself alone."""
+    plant(tmp_path, "wave = fine:wave\nbroken = nowhere:it\nodd = fine:number")
+    (tmp_path / "fine.py").write_text(
+        "import click\nnumber = 5\n"
+        "@click.command()\n@click.argument('name')\n"
+        "def wave(name):\n    '''Wave at NAME.'''\n    click.echo(f'hello {name}')\n"
+    )
+    path = str(tmp_path)
+    helped = await atelier("--help", PYTHONPATH=path)
+    waved = await atelier("wave", "you", PYTHONPATH=path)
+    broken = await atelier("broken", "--anything", PYTHONPATH=path)
+    odd = await atelier("odd", PYTHONPATH=path)
+    assert (helped.code, waved.code, waved.out) == (0, 0, "hello you\n")
+    assert "Wave at NAME." in helped.out
+    assert "(cannot be loaded)" in helped.out
+    assert (broken.code, odd.code) == (1, 1)
+    assert broken.err.startswith("error: broken cannot be loaded from nowhere:it")
+    assert broken.err.count("\n") == 1
+
+
+def plant(folder: Path, points: str) -> None:
+    """Put an installed distribution with entry points into a folder."""
+    info_folder = folder / "foreign-1.0.dist-info"
+    info_folder.mkdir()
+    (info_folder / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
+    (info_folder / "entry_points.txt").write_text(f"[atelier.commands]\n{points}\n")
+
+
+async def test_help_loads_nothing_heavy() -> None:
+    """The library and every command are listed without gRPC, protobuf or asyncio."""
+    program = (
+        "import sys\nfrom atelier_client.cli.app import atelier\n"
+        "context = atelier.make_context('atelier', [], resilient_parsing=True)\n"
+        "from atelier_client.cli.group import _OWN\n"
+        "[atelier.get_command(context, name) for name in _OWN]\n"
+        "print(sorted({'grpc', 'google.protobuf', 'asyncio', 'torch'} & set(sys.modules)))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert out.decode().strip() == "[]"
