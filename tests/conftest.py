@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -69,14 +68,13 @@ def launch(
     *,
     address: str = "",
     wait: bool = True,
-    env: dict[str, str] | None = None,
     **config: object,
 ) -> RunningServer:
     """Start `atelier serve` with its data under `directory`; keeps the data of an earlier start there."""
     address = address or f"127.0.0.1:{free_port()}"
     metrics = f"127.0.0.1:{free_port()}"
     path = directory / "atelier.yaml"
-    settings = {
+    settings: dict[str, Any] = {
         "engines": SKETCH,
         "listen": address,
         "metrics": metrics,
@@ -86,15 +84,10 @@ def launch(
     path.write_text(yaml.safe_dump(settings))
     log = directory / "server.log"
     with log.open("ab") as file:
-        process = subprocess.Popen(
-            [ATELIER, "serve", "--config", path],
-            stdout=file,
-            stderr=file,
-            env={**os.environ, **(env or {})},
-        )
+        process = subprocess.Popen([ATELIER, "serve", "--config", path], stdout=file, stderr=file)
     server = RunningServer(address, metrics, directory / "data", path, log, process)
     if wait:
-        wait_until_serving(server, [name for name in settings["engines"]])  # type: ignore[attr-defined]
+        wait_until_serving(server, list(settings["engines"]))
     return server
 
 
@@ -114,7 +107,7 @@ def wait_until_serving(server: RunningServer, services: list[str]) -> None:
 
 def _serving(stub: health_pb2_grpc.HealthStub, service: str) -> bool:
     try:
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)  # type: ignore[attr-defined]
     except grpc.RpcError:
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

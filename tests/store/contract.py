@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
-
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import (
     AttemptOutcome,
@@ -266,7 +265,7 @@ class StoreContract:
         again = await store.claim("sketch")
         assert (again.generation.id, again.attempt) == (first, 1)
         await store.release(claim)  # a void claim is left alone
-        assert (await store.get("ada", first)).state in {State.STATE_RUNNING}
+        assert (await store.get("ada", first)).state == State.STATE_RUNNING
 
     async def test_a_cancelled_generation_that_is_given_back_ends(self, store: Store) -> None:
         """A worker that lets go of it before it heard does not bring it back to life."""
