@@ -74,3 +74,11 @@ def check(path: Path) -> None:
         raise _UnusableError(str(error)) from error
     engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
     click.echo(f"{path}: fine; engines: {engines}")
+
+
+@config.command()
+def reference() -> None:
+    """Print the reference of everything that can be configured."""
+    from atelier_server.config.reference import reference as text  # noqa: PLC0415 (see serve)
+
+    click.echo(text(), nl=False)
