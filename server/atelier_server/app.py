@@ -15,7 +15,6 @@ from pathlib import Path
 
 from atelier_engines import registry
 from atelier_engines.wrappers.guarded import GuardedEngine
-
 from atelier_server.artifacts.directory import BlobDirectory
 from atelier_server.artifacts.library import Library
 from atelier_server.config.load import ConfigurationError

@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from grpc import StatusCode
+
 from atelier.v1.generation_pb2 import Failure, Generation, State
 from atelier_engines.errors import EngineError
-from grpc import StatusCode
 
 CODES: Mapping[str, StatusCode] = {
     "INVALID_REQUEST": StatusCode.INVALID_ARGUMENT,

@@ -6,8 +6,9 @@ import io
 import warnings
 
 import numpy as np
-from atelier_engines.media import Pixels
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from atelier_engines.media import Pixels
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 

@@ -7,10 +7,11 @@ from typing import assert_never
 
 import numpy as np
 import soundfile
+from PIL import Image
+
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.media import Encoded, Media, Pixels, Samples
-from PIL import Image
 
 _IMAGE_FORMATS = {
     task_pb2.IMAGE_FORMAT_UNSPECIFIED: ("PNG", "image/png"),

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterable
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
-
 from atelier_server.artifacts.directory import BlobDirectory, Written
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 from atelier_server.identity import new_id

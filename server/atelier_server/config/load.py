@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from atelier_engines import registry
-from atelier_engines.errors import EngineError
 from pydantic import BaseModel, ValidationError
 
+from atelier_engines import registry
+from atelier_engines.errors import EngineError
 from atelier_server.config.settings import EngineSettings, Settings
 
 EMBEDDED: Mapping[str, Mapping[str, str]] = {

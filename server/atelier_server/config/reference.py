@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import types
+import json
 import typing
 from collections.abc import Iterator
 from enum import Enum
@@ -36,6 +36,14 @@ engines:
 ```
 """
 
+_NAMES: dict[type, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+}
+
 
 def reference() -> str:
     """The whole page."""
@@ -68,23 +76,23 @@ def _type(field: FieldInfo) -> str:
 
 
 def _name(annotation: object) -> str:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _name(arguments[0])
-    if origin is typing.Literal:
-        return " or ".join(f"`{value}`" for value in arguments)
-    if origin in {typing.Union, types.UnionType}:
-        return " or ".join("null" if one is type(None) else _name(one) for one in arguments)
-    if origin in {tuple, list}:
-        return f"list of {_name(arguments[0])}"
-    if origin is dict:
-        return f"map of {_name(arguments[1])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "section"
+    """The type in words."""
+    if isinstance(annotation, type) and annotation in _NAMES:
+        return _NAMES[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return " or ".join(f"`{member.value}`" for member in annotation)
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
-    return names.get(annotation, str(annotation))  # type: ignore[call-overload, no-any-return]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    names = ["null" if argument is type(None) else _name(argument) for argument in arguments]
+    templates = {
+        typing.Annotated: names[:1],
+        tuple: ["list of", *names[:1]],
+        dict: ["map of", *names[1:]],
+    }
+    if origin in templates:
+        return " ".join(templates[origin])
+    return " or ".join(names) if names else "section"
 
 
 def _bound(rule: object) -> str:
@@ -106,17 +114,12 @@ def _bound(rule: object) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    default = field.get_default(call_default_factory=True, validated_data={})
-    match default:
-        case None:
-            return "null"
+    match field.get_default(call_default_factory=True, validated_data={}):
         case BaseModel():
             return ""
-        case bool():
-            return f"`{str(default).lower()}`"
-        case Enum():
+        case Enum() as default:
             return f"`{default.value}`"
-        case ():
-            return "`[]`"
-        case _:
+        case None | bool() | tuple() as default:
+            return f"`{json.dumps(default)}`"
+        case default:
             return f"`{default}`"

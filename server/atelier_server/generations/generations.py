@@ -21,7 +21,6 @@ from atelier.v1.generation_service_pb2 import (
 )
 from atelier.v1.task_pb2 import ImageTask
 from atelier_engines.media import Pixels
-
 from atelier_server.errors import (
     ConflictError,
     DrainingError,

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.media import Pixels
-
 from atelier_server.artifacts.decode import UndecodableError, decode
 from atelier_server.artifacts.library import Library
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation

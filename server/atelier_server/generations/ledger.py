@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from atelier.v1.generation_pb2 import Disposition, Parameter
-from atelier_engines.capabilities import IntegerRange, NumberRange
 from google.protobuf.struct_pb2 import Value
 
+from atelier.v1.generation_pb2 import Disposition, Parameter
+from atelier_engines.capabilities import IntegerRange, NumberRange
 from atelier_server.errors import InvalidRequestError, Violation
 
 ValueT = TypeVar("ValueT", int, float)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atelier_engines.task import JSON
 from jsonschema import Draft202012Validator
 
+from atelier_engines.task import JSON
 from atelier_server.errors import Violation
 
 

@@ -7,7 +7,6 @@ import binascii
 import hashlib
 
 from atelier.v1.generation_service_pb2 import ListGenerationsRequest
-
 from atelier_server.errors import InvalidRequestError, Violation
 
 _DEFAULT_SIZE = 50

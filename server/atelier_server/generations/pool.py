@@ -12,7 +12,6 @@ from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError
-
 from atelier_server.config.settings import EngineSettings
 from atelier_server.metrics import ENGINE_UP, IN_FLIGHT
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier.v1 import engine_pb2
 from atelier.v1.generation_pb2 import Attempt, AttemptOutcome, Cost, Failure, Generation, Recipe
 from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.task import ImageTask, Task
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.router import price_of
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from google.protobuf.json_format import MessageToDict
+
 from atelier.v1 import task_pb2 as pb
 from atelier.v1.generation_pb2 import Parameter
 from atelier.v1.generation_service_pb2 import GenerateRequest
@@ -30,8 +32,6 @@ from atelier_engines.task import (
     Task,
     Upscale,
 )
-from google.protobuf.json_format import MessageToDict
-
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.generations.ledger import Ledger
 

@@ -10,7 +10,6 @@ from atelier_engines import limits
 from atelier_engines.capabilities import Capabilities, Price, PriceUnit
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
-
 from atelier_server.errors import (
     DrainingError,
     InvalidRequestError,
@@ -158,8 +157,14 @@ def _check(pool: Pool, task: Task) -> None:
     try:
         limits.check(pool.capabilities, task)
     except InvalidTaskError as error:
-        kind = "image" if isinstance(task, ImageTask) else "audio"
-        raise InvalidRequestError([Violation(f"{kind}.{error.field}", str(error))]) from error
+        raise InvalidRequestError([Violation(_path(task, error.field), str(error))]) from error
+
+
+def _path(task: Task, field: str) -> str:
+    """Where the field lies in the request: options stand beside the task, all else in it."""
+    if field.startswith("options."):
+        return field
+    return f"{'image' if isinstance(task, ImageTask) else 'audio'}.{field}"
 
 
 def _require_ready(pool: Pool) -> None:

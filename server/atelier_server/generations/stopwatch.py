@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from atelier.v1.generation_pb2 import Timing
 from google.protobuf.duration_pb2 import Duration
 
+from atelier.v1.generation_pb2 import Timing
 from atelier_server.metrics import STAGE_SECONDS
 
 

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier.v1.artifact_pb2 import ImageSize
 from atelier.v1.generation_pb2 import (
     AttemptOutcome,
@@ -22,8 +24,6 @@ from atelier.v1.generation_pb2 import (
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from atelier_server.artifacts.encode import encode
 from atelier_server.artifacts.library import Library
 from atelier_server.errors import CODES, failure_of

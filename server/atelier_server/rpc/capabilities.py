@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf.struct_pb2 import Struct
+
 from atelier.v1 import engine_pb2 as pb
 from atelier.v1 import task_pb2
 from atelier_engines.capabilities import (
@@ -15,8 +17,6 @@ from atelier_engines.capabilities import (
     NumberRange,
     PriceUnit,
 )
-from google.protobuf.struct_pb2 import Struct
-
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.receipt import REPRODUCIBILITIES
 

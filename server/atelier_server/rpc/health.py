@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from atelier.v1.engine_pb2 import EngineState
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
+from atelier.v1.engine_pb2 import EngineState
 from atelier_server.generations.pool import Pool
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING

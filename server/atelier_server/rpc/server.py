@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
+from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_server.config.settings import LimitSettings
 from atelier_server.rpc.guard import Guard
 from atelier_server.rpc.health import Health

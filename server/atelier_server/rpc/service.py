@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.generation_pb2 import Generation, State
-
 from atelier_server.artifacts.library import Library
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation

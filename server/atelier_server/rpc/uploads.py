@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_service_pb2 import UploadArtifactRequest
-
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.rpc.validation import validate
 

@@ -10,7 +10,6 @@ from typing import Any
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
-
 from atelier_server.store.contract import (
     ENDED,
     Event,

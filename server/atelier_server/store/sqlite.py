@@ -11,7 +11,6 @@ from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
-
 from atelier_server.store import rows, transitions
 from atelier_server.store.contract import (
     ENDED,

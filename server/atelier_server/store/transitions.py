@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier.v1.generation_pb2 import (
     Attempt,
     AttemptOutcome,
@@ -13,8 +15,6 @@ from atelier.v1.generation_pb2 import (
     Generation,
     State,
 )
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from atelier_server.store import rows
 from atelier_server.store.contract import Claim, ClaimLostError, Event
 
