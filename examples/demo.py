@@ -17,6 +17,7 @@ STOP_SECONDS = 30
 
 
 def main() -> None:
+    """Draw the picture, whatever it takes."""
     OUT.mkdir(exist_ok=True)
     address = free_address()
     server = start_server(address)
@@ -24,7 +25,7 @@ def main() -> None:
         engine = wait_for_engine(server, address)
         named = ["--engine", engine] if engine else []
         picture = OUT / "demo.png"
-        subprocess.run(
+        subprocess.run(  # noqa: S603 - our own program
             [ATELIER, "generate", "a red heart", *named, "--server", address, "-o", picture],
             check=True,
         )
@@ -39,16 +40,18 @@ def main() -> None:
 
 
 def free_address() -> str:
+    """An address of this machine on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def start_server(address: str) -> subprocess.Popen[bytes]:
-    command = [ATELIER, "serve", "--listen", address, "--metrics", free_address()]
+    """Start `atelier serve`; its log goes to a file."""
+    serve = (ATELIER, "serve", "--listen", address, "--metrics", free_address())
     with LOG.open("wb") as log:
-        return subprocess.Popen(
-            [*command, "--data", OUT / "demo-data"], stdout=log, stderr=subprocess.STDOUT
+        return subprocess.Popen(  # noqa: S603 - our own program
+            (*serve, "--data", OUT / "demo-data"), stdout=log, stderr=subprocess.STDOUT
         )
 
 
@@ -78,6 +81,7 @@ def engine_states(address: str) -> dict[str, str]:
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> int:
+    """Ask the server to finish, and return its exit status."""
     if server.poll() is None:
         server.send_signal(signal.SIGTERM)
     try:

@@ -1,6 +1,6 @@
 """Make a picture, watching it come along.
 
-    python examples/generate.py "a lighthouse" lighthouse.png
+python examples/generate.py "a lighthouse" lighthouse.png
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from atelier_client import AsyncClient
 
 
 async def main(prompt: str, path: str) -> None:
+    """Show how it comes along, and save it."""
     async with AsyncClient() as client:  # ATELIER_SERVER, or localhost:50051
         async for event in client.stream(prompt, width=256, height=256):
             print(f"{event.fraction:4.0%} {event.stage or event.state}")

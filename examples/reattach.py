@@ -1,6 +1,6 @@
 """Start a generation, lose the process that watches it, and take it up where it was.
 
-    python examples/reattach.py "a lighthouse" lighthouse.png
+python examples/reattach.py "a lighthouse" lighthouse.png
 """
 
 import multiprocessing
@@ -10,6 +10,7 @@ from atelier_client import Client
 
 
 def watch(generation_id: str, after: int, path: str) -> None:
+    """Follow a generation from any event to its end."""
     with Client() as client:
         for event in client.follow(generation_id, after_sequence=after, fetch=True):
             print(f"event {event.sequence}: {event.stage or event.state}", flush=True)
@@ -18,6 +19,7 @@ def watch(generation_id: str, after: int, path: str) -> None:
 
 
 def main(prompt: str, path: str) -> None:
+    """Kill the first watcher, and go on in this process."""
     with Client() as client:
         generation = client.submit(prompt)  # runs on its own from here on
         watcher = multiprocessing.get_context("spawn").Process(

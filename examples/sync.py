@@ -1,6 +1,6 @@
 """Make the same picture twice, without asyncio; the seed makes them equal.
 
-    python examples/sync.py "a lighthouse"
+python examples/sync.py "a lighthouse"
 """
 
 import sys
@@ -9,6 +9,7 @@ from atelier_client import AtelierError, Client
 
 
 def main(prompt: str) -> None:
+    """Compare two pictures of one seed."""
     with Client() as client:
         first = client.generate(prompt, seed=7).pictures[0]
         again = client.generate(prompt, seed=7).pictures[0]

@@ -1,6 +1,6 @@
 """Upload a picture once, and start two new pictures from it.
 
-    python examples/upload_img2img.py photo.png "in oil" "as a woodcut"
+python examples/upload_img2img.py photo.png "in oil" "as a woodcut"
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from atelier_client import AsyncClient, ImageTask
 
 
 async def main(photo: str, *prompts: str) -> None:
+    """Make both at once; the picture travels once."""
     async with AsyncClient() as client:
         start = await client.upload(Path(photo))
         tasks = [ImageTask(prompt=prompt, init_image=start, strength=0.6) for prompt in prompts]

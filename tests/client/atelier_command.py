@@ -46,9 +46,7 @@ async def start(
     )
 
 
-async def atelier(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
-) -> Finished:
+async def atelier(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Finished:
     """Run a command to its end."""
     process = await start(*arguments, cwd=cwd, **environment)
     out, err = await process.communicate()

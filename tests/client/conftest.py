@@ -8,9 +8,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.client.stand_in import StandIn, serving
 
 from atelier_client import AsyncClient, Client, Progress
-from tests.client.stand_in import StandIn, serving
 
 
 class Caller:
@@ -19,7 +19,7 @@ class Caller:
     def __init__(self, client: AsyncClient | Client) -> None:
         self.client = client
 
-    async def call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+    async def call(self, method: str, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
         """The answer of a unary method."""
         function: Callable[..., Any] = getattr(self.client, method)
         if isinstance(self.client, AsyncClient):
@@ -28,7 +28,7 @@ class Caller:
         return await asyncio.to_thread(function, *arguments, **keywords)
 
     async def events(
-        self, method: str, *arguments: Any, **keywords: Any
+        self, method: str, *arguments: object, **keywords: object
     ) -> AsyncGenerator[Progress]:
         """What a streaming method yields; closing this closes that."""
         function: Callable[..., Any] = getattr(self.client, method)
@@ -50,15 +50,15 @@ MakeCaller = Callable[..., Any]
 
 @pytest.fixture(params=["asyncio", "synchronous"])
 def calling(request: pytest.FixtureRequest) -> MakeCaller:
-    """Opens a client of either kind: `async with calling(address) as caller`."""
+    """Opens a client of either kind under `async with`."""
 
     @asynccontextmanager
-    async def opened(address: str, **keywords: Any) -> AsyncGenerator[Caller]:
+    async def opened(address: str, patience_seconds: float = 30.0) -> AsyncGenerator[Caller]:
         if request.param == "asyncio":
-            async with AsyncClient(address, **keywords) as client:
+            async with AsyncClient(address, patience_seconds=patience_seconds) as client:
                 yield Caller(client)
             return
-        with Client(address, **keywords) as blocking:
+        with Client(address, patience_seconds=patience_seconds) as blocking:
             yield Caller(blocking)
 
     return opened

@@ -3,13 +3,15 @@
 It tells one story: a generation with the events 1 to 5, whose one output is PICTURE.
 """
 
+# ruff: noqa: D102, N802 - the contract names and documents these methods
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -23,6 +25,7 @@ from atelier.v1.generation_service_pb2_grpc import (
     add_GenerationServiceServicer_to_server,
 )
 
+_M = TypeVar("_M", bound=Message)
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8192
@@ -72,6 +75,10 @@ class StandIn(GenerationServiceServicer):
     asked: list[Message] = field(default_factory=list)
     repeat_events: bool = False
     """Send every event from the first on, whatever was asked."""
+    hangs_after: int = 0
+    """After how many events a generation goes on for ever; 0 lets it end."""
+    preview: generation_pb2.Preview | None = None
+    """What every event but the last shows."""
 
     async def _begin(self, request: Message, context: Context) -> None:
         self.asked.append(request)
@@ -80,12 +87,10 @@ class StandIn(GenerationServiceServicer):
                 await context.abort_with_status(rpc_status.to_status(rich))
             case grpc.StatusCode() as code:
                 await context.abort(code, "bare")
-            case None:
+            case _:
                 pass
 
-    async def _broken(
-        self, messages: Sequence[Message], context: Context
-    ) -> AsyncGenerator[Message]:
+    async def _broken(self, messages: Sequence[_M], context: Context) -> AsyncGenerator[_M]:
         limit = self.breaks.pop(0) if self.breaks else len(messages)
         for message in messages[:limit]:
             yield message
@@ -104,12 +109,15 @@ class StandIn(GenerationServiceServicer):
 
     async def StreamProgress(
         self, request: pb.StreamProgressRequest, context: Context
-    ) -> AsyncGenerator[Message]:
+    ) -> AsyncGenerator[pb.StreamProgressResponse]:
         await self._begin(request, context)
         first = 1 if self.repeat_events else request.after_sequence + 1
-        events = [self._event(sequence) for sequence in range(first, LAST + 1)]
+        last = self.hangs_after or LAST
+        events = [self._event(sequence) for sequence in range(first, last + 1)]
         async for message in self._broken(events, context):
             yield message
+        if self.hangs_after:
+            await asyncio.Event().wait()
 
     def _event(self, sequence: int) -> pb.StreamProgressResponse:
         event = pb.StreamProgressResponse(
@@ -124,11 +132,13 @@ class StandIn(GenerationServiceServicer):
         if sequence == LAST:
             event.state = self.finished.state
             event.generation.CopyFrom(self.finished)
+        elif self.preview is not None:
+            event.preview.CopyFrom(self.preview)
         return event
 
     async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, context: Context
-    ) -> AsyncGenerator[Message]:
+    ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
         await self._begin(request, context)
         chunks = [
             pb.DownloadArtifactResponse(chunk=self.picture[at : at + CHUNK])

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-
-from atelier.v1 import generation_pb2
 from tests.client.atelier_command import atelier
 from tests.client.stand_in import PICTURE, StandIn, info, status
+
+from atelier.v1 import generation_pb2
 
 Served = tuple[StandIn, str]
 
@@ -116,7 +116,7 @@ async def test_a_failed_generation_ends_with_1(stand_in: Served, tmp_path: Path)
     ended = await atelier("generate", "x", "--server", address, cwd=tmp_path)
     assert ended.code == 1
     assert ended.err.endswith("error: it broke (ENGINE_FAILED)\n")
-    assert not list(tmp_path.iterdir())
+    assert names_in(tmp_path) == []
 
 
 async def test_several_outputs_are_numbered(stand_in: Served, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_several_outputs_are_numbered(stand_in: Served, tmp_path: Path) ->
     service.finished.CopyFrom(StandIn().finished)
     service.finished.outputs.append(service.finished.outputs[0])
     await atelier("generate", "x", "-o", "a.png", "--server", address, cwd=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.png", "a-2.png"]
+    assert names_in(tmp_path) == ["a-1.png", "a-2.png"]
 
 
 async def test_the_prompt_names_the_file_and_nothing_is_overwritten(
@@ -136,7 +136,7 @@ async def test_the_prompt_names_the_file_and_nothing_is_overwritten(
     _, address = stand_in
     for _ in range(2):
         await atelier("generate", "a lamp", "--server", address, cwd=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-lamp-2.png", "a-lamp.png"]
+    assert names_in(tmp_path) == ["a-lamp-2.png", "a-lamp.png"]
     assert (tmp_path / "a-lamp.png").read_bytes() == PICTURE
 
 
@@ -170,6 +170,11 @@ async def test_a_foreign_command_is_part_of_the_group(tmp_path: Path) -> None:
     assert (broken.code, odd.code) == (1, 1)
     assert broken.err.startswith("error: broken cannot be loaded from nowhere:it")
     assert broken.err.count("\n") == 1
+
+
+def names_in(folder: Path) -> list[str]:
+    """What a command left there."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def plant(folder: Path, points: str) -> None:

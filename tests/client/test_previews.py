@@ -24,13 +24,11 @@ JPEG = Preview(media_type="image/jpeg", data=b"\xff\xd8\xff", width=64, height=6
         (Terminal(program="WezTerm"), Protocol.ITERM2),
         (Terminal(term="xterm-kitty", kitty_window="1"), Protocol.KITTY),
         (Terminal(program="ghostty"), Protocol.KITTY),
-        (Terminal(program="iTerm.app", multiplexer="/tmp/tmux"), Protocol.NONE),
-        (Terminal(kitty_window="1", multiplexer="/tmp/tmux"), Protocol.NONE),
+        (Terminal(program="iTerm.app", multiplexer="tmux,1,0"), Protocol.NONE),
+        (Terminal(kitty_window="1", multiplexer="tmux,1,0"), Protocol.NONE),
     ],
 )
-def test_only_a_terminal_that_says_so_gets_pictures(
-    terminal: Terminal, protocol: Protocol
-) -> None:
+def test_only_a_terminal_that_says_so_gets_pictures(terminal: Terminal, protocol: Protocol) -> None:
     """Anything unknown, and anything inside a multiplexer, gets none."""
     assert protocol_of(terminal) is protocol
 

@@ -7,9 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
-from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import engine_pb2, generation_pb2, task_pb2
+from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import (
     Artifact,
     AsyncClient,
@@ -121,7 +122,7 @@ def test_every_way_to_run_reaches_the_wire() -> None:
         timeout_seconds=2.5,
     )
     assert (request.engine, request.strict, request.request_id) == ("tiny", True, "r1")
-    assert request.options["mood"]["dark"] is True
+    assert MessageToDict(request.options) == {"mood": {"dark": True}, "levels": [1, 2]}
     assert request.timeout.ToMilliseconds() == 2500
     assert request.inline_outputs
 

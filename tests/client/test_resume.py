@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, aclosing
 
 import grpc
 import pytest
+from tests.client.conftest import Caller, MakeCaller
+from tests.client.stand_in import PICTURE, StandIn, info, serving, status
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import Progress, errors
-from tests.client.conftest import Caller, MakeCaller
-from tests.client.stand_in import PICTURE, StandIn, info, serving, status
 
 Served = tuple[StandIn, str]
 
@@ -94,7 +94,7 @@ async def test_patience_ends(calling: MakeCaller, stand_in: Served) -> None:
         stream = caller.events("follow", "g1")
         async with aclosing(stream):
             with pytest.raises(errors.ServerUnreachableError):
-                [event async for event in stream]
+                await rest_of(stream)
 
 
 async def test_other_errors_are_not_tried_again(calling: MakeCaller, stand_in: Served) -> None:
@@ -142,11 +142,10 @@ async def test_a_stream_that_ends_does_not_cancel(calling: MakeCaller, stand_in:
     )
     async with calling(address) as caller:
         stream = caller.events("stream", "a lamp")
-        seen = []
-        with pytest.raises(errors.GenerationFailedError, match="it broke"):
-            async with aclosing(stream):
-                async for event in stream:
-                    seen.append(event.sequence)  # noqa: PERF401 - what came before the error counts
+        async with aclosing(stream):
+            seen = [(await anext(stream)).sequence for _ in range(5)]
+            with pytest.raises(errors.GenerationFailedError, match="it broke"):
+                await anext(stream)
     assert seen == [1, 2, 3, 4, 5]
     assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.asked)
 

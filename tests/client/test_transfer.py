@@ -6,11 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.client.conftest import MakeCaller
+from tests.client.stand_in import ARTIFACT, CHUNK, PICTURE, StandIn, info, status
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import errors
-from tests.client.conftest import MakeCaller
-from tests.client.stand_in import ARTIFACT, CHUNK, PICTURE, StandIn, info, status
 
 Served = tuple[StandIn, str]
 
@@ -58,7 +58,7 @@ async def test_a_file_that_is_not_there_is_a_bad_request(
     """The error names the file."""
     _, address = stand_in
     async with calling(address) as caller:
-        with pytest.raises(errors.InvalidRequestError, match="none.png"):
+        with pytest.raises(errors.InvalidRequestError, match=r"none\.png"):
             await caller.call("upload", tmp_path / "none.png")
 
 

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
+
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-
 from atelier_client import engines_from_pb, environment, from_pb, media, requests, transfer
 from atelier_client.channel import channel_options
 from atelier_client.engines import Capabilities

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from atelier.v1 import engine_pb2
-from atelier.v1 import generation_service_pb2 as service_pb2
 from google.protobuf.json_format import MessageToDict
 
+from atelier.v1 import engine_pb2
+from atelier.v1 import generation_service_pb2 as service_pb2
 from atelier_client.engines import (
     AudioCapabilities,
     Capabilities,

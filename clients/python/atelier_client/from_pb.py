@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from atelier.v1 import artifact_pb2, generation_pb2
-from atelier.v1 import generation_service_pb2 as service_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from atelier.v1 import artifact_pb2, generation_pb2
+from atelier.v1 import generation_service_pb2 as service_pb2
 from atelier_client.enums import (
     AttemptOutcome,
     CancelOutcome,

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from atelier.v1 import generation_pb2, task_pb2
-from atelier.v1 import generation_service_pb2 as pb
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
+from atelier.v1 import generation_pb2, task_pb2
+from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import media
 from atelier_client.enums import State
 from atelier_client.errors import InvalidRequestError, Violation

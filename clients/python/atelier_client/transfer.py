@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from atelier.v1 import artifact_pb2
 from atelier.v1 import generation_service_pb2 as pb
-
 from atelier_client import media
 from atelier_client.errors import TransferError
 from atelier_client.results import Artifact

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from collections.abc import Sequence
 
@@ -53,9 +51,6 @@ def _tell(error: Exception) -> int:
             line, code = error.format_message(), error.exit_code
         case click.Abort():
             line, code = "interrupted", ExitCode.INTERRUPTED
-        case BrokenPipeError():
-            _silence_stdout()
-            return ExitCode.OK
         case _:
             line = f"{type(error).__name__}: {error} (unexpected; `atelier --debug …` shows where)"
             code = ExitCode.FAILED
@@ -74,8 +69,3 @@ def error_line(error: AtelierError) -> str:
         ]
     reason = f" ({error.reason})" if error.reason else ""
     return " ".join("; ".join(parts).split()) + reason
-
-
-def _silence_stdout() -> None:
-    """Whoever read our output has left; keep the interpreter from complaining at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,12 +30,14 @@ class CommandGroup(click.Group):
     Its methods override click's; `typing.override` needs Python 3.12.
     """
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         """Every name, without loading anything."""
         return sorted({*_OWN, *_plugins()})
 
     def get_command(
-        self, ctx: click.Context, cmd_name: str
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click calls it so
+        cmd_name: str,
     ) -> click.Command | None:
         """The command, loaded now."""
         if cmd_name in _OWN:

@@ -1,0 +1,165 @@
+"""The command line on a real terminal: the bar, the previews, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.client.atelier_command import ATELIER, PLAIN, start
+from tests.client.stand_in import StandIn
+
+from atelier.v1 import generation_pb2
+from atelier.v1 import generation_service_pb2 as pb
+
+Served = tuple[StandIn, str]
+PREVIEW = generation_pb2.Preview(media_type="image/png", data=b"\x89PNG small")
+
+
+class Screen:
+    """A terminal of 100 by 40 and what a program wrote on it."""
+
+    def __init__(self) -> None:
+        self._master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        self.text = ""
+
+    def read(self) -> None:
+        """Take what was written since."""
+        self.text += os.read(self._master, 1 << 16).decode(errors="replace")
+
+    def close(self) -> None:
+        """Take the terminal away."""
+        os.close(self.slave)
+        os.close(self._master)
+
+
+@asynccontextmanager
+async def screen() -> AsyncGenerator[Screen]:
+    """A terminal that is read all the time."""
+    made = Screen()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(made._master, made.read)
+    try:
+        yield made
+    finally:
+        loop.remove_reader(made._master)
+        made.close()
+
+
+async def run_on(
+    terminal: Screen, *arguments: str, cwd: Path, **environment: str
+) -> asyncio.subprocess.Process:
+    """Start the command with that terminal as its stderr."""
+    return await asyncio.create_subprocess_exec(
+        ATELIER,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=terminal.slave,
+        cwd=cwd,
+        env=PLAIN | {"TERM": "xterm-256color"} | environment,
+    )
+
+
+async def test_a_terminal_shows_a_bar(stand_in: Served, tmp_path: Path) -> None:
+    """Stage, step, share; and where the file went on stdout."""
+    _, address = stand_in
+    async with screen() as terminal:
+        process = await run_on(terminal, "generate", "x", "--server", address, cwd=tmp_path)
+        out, _ = await process.communicate()
+        await asyncio.sleep(0.05)
+    assert process.returncode == 0
+    assert "succeeded" in terminal.text
+    assert "100%" in terminal.text
+    assert out.decode() == "a-lamp.png  (seed 7, engine stand-in)\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "mark"),
+    [({"KITTY_WINDOW_ID": "1"}, "\x1b_Ga=T"), ({"TERM_PROGRAM": "iTerm.app"}, "\x1b]1337;File=")],
+)
+async def test_previews_are_drawn_where_they_can_be(
+    environment: dict[str, str], mark: str, stand_in: Served, tmp_path: Path
+) -> None:
+    """One for each event that has one, in the terminal's own words."""
+    service, address = stand_in
+    service.preview = PREVIEW
+    async with screen() as terminal:
+        process = await run_on(
+            terminal, "generate", "x", "--server", address, cwd=tmp_path, **environment
+        )
+        await process.communicate()
+        await asyncio.sleep(0.05)
+    assert terminal.text.count(mark) == 4
+
+
+async def test_previews_stay_away_from_other_terminals(stand_in: Served, tmp_path: Path) -> None:
+    """No escape sequences for a terminal that would print them."""
+    service, address = stand_in
+    service.preview = PREVIEW
+    async with screen() as terminal:
+        process = await run_on(terminal, "generate", "x", "--server", address, cwd=tmp_path)
+        await process.communicate()
+        await asyncio.sleep(0.05)
+    assert "\x1b_G" not in terminal.text
+    assert "1337" not in terminal.text
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupt_cancels_and_tells_the_answer(
+    sent: signal.Signals, stand_in: Served, tmp_path: Path
+) -> None:
+    """The server is asked to stop, and what it says is said."""
+    service, address = stand_in
+    service.hangs_after = 2
+    process = await start("generate", "x", "--server", address, cwd=tmp_path)
+    assert process.stderr is not None
+    while b"denoise 2/5" not in await process.stderr.readline():
+        pass
+    process.send_signal(sent)
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert err.decode() == "g1: cancelled at step 2\n"
+    assert isinstance(service.asked[-1], pb.CancelGenerationRequest)
+
+
+async def test_an_interrupted_watch_leaves_the_generation_alone(
+    stand_in: Served, tmp_path: Path
+) -> None:
+    """Who only watches does not cancel."""
+    service, address = stand_in
+    service.hangs_after = 2
+    process = await start("watch", "g1", "--json", "--server", address, cwd=tmp_path)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, err.decode().strip()) == (130, "error: interrupted")
+    assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.asked)
+
+
+async def test_a_reader_that_leaves_ends_the_command_quietly(
+    stand_in: Served, tmp_path: Path
+) -> None:
+    """`atelier watch --json | head -1` prints no complaint."""
+    _, address = stand_in
+    line = f"{ATELIER} watch g1 --json --server {address} | head -1"
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        line,
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.count(b"\n") == 1
