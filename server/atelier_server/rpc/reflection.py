@@ -45,7 +45,8 @@ def _add_stable_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
     stable.package = _STABLE
     for message in stable.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(_ALPHA, _STABLE)
+            if field.type_name:
+                field.type_name = field.type_name.replace(_ALPHA, _STABLE)
     for service in stable.service:
         for method in service.method:
             method.input_type = method.input_type.replace(_ALPHA, _STABLE)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
@@ -16,9 +17,11 @@ from atelier_server.errors import GenerationFailedError, InvalidRequestError, Vi
 from atelier_server.generations.generations import Generations
 from atelier_server.rpc import uploads
 from atelier_server.rpc.capabilities import engine_message
-from atelier_server.rpc.guard import Context
 from atelier_server.rpc.validation import validate
 from atelier_server.version import VERSION
+
+if TYPE_CHECKING:
+    from atelier_server.rpc.guard import Context
 
 _ANONYMOUS = "anonymous"  # everybody, until callers have keys
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
