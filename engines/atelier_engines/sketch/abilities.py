@@ -1,0 +1,72 @@
+"""What a sketch engine says it can do."""
+
+from __future__ import annotations
+
+import numpy as np
+import PIL
+from pydantic import BaseModel
+
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    AudioFeature,
+    CancelSupport,
+    Capabilities,
+    ImageCapabilities,
+    ImageFeature,
+    IntegerRange,
+    NumberRange,
+    Price,
+    PriceUnit,
+    Reproducibility,
+)
+from atelier_engines.sketch.config import SketchConfig, SketchOptions
+from atelier_engines.task import JSON
+
+_LONGEST_PROMPT = 8192
+_SIDE = IntegerRange(min=16, max=4096, default=512)
+_STEPS = IntegerRange(min=1, max=1000, default=4)
+
+
+def abilities(config: SketchConfig, features: frozenset[ImageFeature]) -> Capabilities:
+    """The capabilities of an engine so configured; `features` is what its pictures offer."""
+    price = config.price_per_image
+    return Capabilities(
+        description="Sketches of pictures and sounds, made without any model",
+        image=_image(features),
+        audio=_audio(),
+        concurrency=config.concurrency,
+        cancel=CancelSupport.STEP,
+        reproducibility=Reproducibility.BIT_EXACT,
+        price=None if price is None else Price(amount=price, unit=PriceUnit.IMAGE),
+        options_schema=_schema(SketchOptions),
+        versions={"numpy": np.__version__, "pillow": PIL.__version__},
+    )
+
+
+def _image(features: frozenset[ImageFeature]) -> ImageCapabilities:
+    return ImageCapabilities(
+        width=_SIDE,
+        height=_SIDE,
+        max_pixels=_SIDE.max**2,
+        features=features,
+        steps=_STEPS,
+        guidance=NumberRange(min=0.0, max=20.0, default=5.0),
+        max_count=16,
+        max_prompt_length=_LONGEST_PROMPT,
+    )
+
+
+def _audio() -> AudioCapabilities:
+    return AudioCapabilities(
+        duration_seconds=NumberRange(min=0.1, max=600.0, default=2.0),
+        sample_rates=(44100, 48000, 16000),
+        channels=(1, 2),
+        features=frozenset({AudioFeature.SEED, AudioFeature.SEAMLESS_LOOP}),
+        steps=_STEPS,
+        max_prompt_length=_LONGEST_PROMPT,
+    )
+
+
+def _schema(options: type[BaseModel]) -> dict[str, JSON]:
+    schema: dict[str, JSON] = options.model_json_schema()
+    return schema

@@ -1,0 +1,86 @@
+"""What can be set about a sketch engine, and about one of its tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_LONGEST_DELAY = 3600.0
+_SMALLEST_OUTPUT = 8192
+"""Bytes; the plainest PNG of the largest size fits."""
+_LARGEST_OUTPUT = 64 * 2**20
+
+
+class SketchConfig(BaseModel):
+    """A sketch engine's section in the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delay_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=_LONGEST_DELAY,
+        description="Seconds that a task takes beyond the work itself, spread over its steps.",
+    )
+    fail_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Fraction of tasks that fail. The seed decides which: the same seed always "
+        "fails or never does.",
+    )
+    hang: bool = Field(
+        default=False, description="Never finish a step; tasks wait until they are cancelled."
+    )
+    pictures: Path | None = Field(
+        default=None,
+        description="Folder of PNG, JPEG and WebP pictures to pick from by seed instead of "
+        "drawing; they are cropped to the size asked for.",
+    )
+    output_bytes: int | None = Field(
+        default=None,
+        ge=_SMALLEST_OUTPUT,
+        le=_LARGEST_OUTPUT,
+        description="Give one plain PNG of exactly so many bytes instead of drawing, at next to "
+        "no cost: for measuring the service around the engine.",
+    )
+    preview_pixels: int = Field(
+        default=256, ge=16, le=512, description="Longest side of a preview, in pixels."
+    )
+    concurrency: int = Field(default=4, ge=1, le=256, description="Tasks worked on at once.")
+    price_per_image: float | None = Field(
+        default=None,
+        ge=0,
+        description="Price in US dollars to show for a picture; free when unset.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.pictures is not None and self.output_bytes is not None:
+            raise ValueError("set pictures or output_bytes, not both")
+        return self
+
+
+class SketchOptions(BaseModel):
+    """Options of one task; what is unset is as configured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delay_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=_LONGEST_DELAY,
+        description="Seconds that the task takes beyond the work itself, spread over its steps.",
+    )
+    fail: bool | None = Field(
+        default=None, description="Whether the task fails, whatever its seed says."
+    )
+    hang: bool | None = Field(default=None, description="Whether the task never finishes a step.")
+    font_size: int | None = Field(
+        default=None,
+        ge=6,
+        le=256,
+        description="Height of the lettering in pixels; follows the picture's size when unset.",
+    )

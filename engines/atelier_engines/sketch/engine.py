@@ -1,0 +1,173 @@
+"""Runs sketch tasks: step by step, and as slowly or badly as it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+import numpy as np
+from PIL import Image
+from pydantic import ValidationError
+
+from atelier_engines.capabilities import Capabilities
+from atelier_engines.errors import EngineFailedError, EngineUnavailableError, InvalidTaskError
+from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.media import Encoded, Samples
+from atelier_engines.preview import preview_from_image
+from atelier_engines.sketch.abilities import abilities
+from atelier_engines.sketch.config import SketchConfig, SketchOptions
+from atelier_engines.sketch.sound import Chord
+from atelier_engines.sketch.sources import Drawn, Fixed, Picture, Source, pictures_in
+from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.threads import result_from_thread
+
+
+class SketchEngine:
+    """Pictures and sounds without any model."""
+
+    def __init__(self, config: SketchConfig) -> None:
+        """Touch nothing yet: a folder of pictures is read by `start`."""
+        self._config = config
+        self._source: Source = Drawn()
+        self._started = False
+        self._capabilities = abilities(config, self._source.features)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Engine.capabilities."""
+        return self._capabilities
+
+    async def start(self) -> None:
+        """See Engine.start."""
+        config = self._config
+        if config.pictures is not None:
+            self._source = await result_from_thread(partial(pictures_in, config.pictures))
+        elif config.output_bytes is not None:
+            self._source = Fixed(config.output_bytes)
+        self._capabilities = abilities(config, self._source.features)
+        self._started = True
+
+    async def check(self) -> None:
+        """See Engine.check."""
+        if not self._started:
+            raise EngineUnavailableError("the sketch engine has not been started")
+        if self._config.pictures is not None:
+            await result_from_thread(partial(pictures_in, self._config.pictures))
+
+    async def stop(self) -> None:
+        """See Engine.stop."""
+        self._source = Drawn()
+        self._started = False
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """See Engine.run.
+
+        Raises:
+            InvalidTaskError: an option has a value that it cannot have.
+            EngineUnavailableError: the engine has not been started.
+            EngineFailedError: it was told to fail, or a picture in the folder is broken.
+        """
+        if not self._started:
+            raise EngineUnavailableError("the sketch engine has not been started")
+        options = _options(task)
+        match task:
+            case ImageTask():
+                events = self._draw(task, options)
+            case AudioTask():
+                events = self._synthesise(task, options)
+            case _:
+                assert_never(task)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def _draw(self, task: ImageTask, options: SketchOptions) -> AsyncGenerator[Event]:
+        each = task.steps or 1
+        pace = self._pace(options, steps=each * len(task.seeds), seed=task.seeds[0])
+        yield Stage(name="draw")
+        for number, seed in enumerate(task.seeds):
+            picture = await self._picture(task, seed, options.font_size)
+            for step in range(1, each + 1):
+                index = number * each + step
+                await pace.step(index)
+                preview = None
+                if task.preview_interval and index % task.preview_interval == 0:
+                    preview = await self._preview(picture.image, step / each)
+                yield Step(index=index, total=pace.steps, preview=preview)
+            yield Output(media=picture.media, seed=seed)
+
+    async def _synthesise(self, task: AudioTask, options: SketchOptions) -> AsyncGenerator[Event]:
+        pace = self._pace(options, steps=task.steps or 1, seed=task.seed)
+        yield Stage(name="synthesise")
+        chord = Chord(task)
+        sound = np.zeros((chord.length, task.channels), np.float32)
+        start = 0
+        for index in range(1, pace.steps + 1):
+            await pace.step(index)
+            stop = chord.length * index // pace.steps
+            await result_from_thread(partial(chord.fill, sound, start, stop))
+            start = stop
+            yield Step(index=index, total=pace.steps)
+        yield Output(media=Samples(array=sound, sample_rate=task.sample_rate), seed=task.seed)
+
+    async def _picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:
+        if self._source.instant:
+            return self._source.picture(task, seed, font_size)
+        return await result_from_thread(partial(self._source.picture, task, seed, font_size))
+
+    async def _preview(self, image: Image.Image, done: float) -> Encoded:
+        longest = self._config.preview_pixels
+        return await result_from_thread(partial(_emerging, image, done, longest))
+
+    def _pace(self, options: SketchOptions, *, steps: int, seed: int) -> _Pace:
+        config = self._config
+        delay = config.delay_seconds if options.delay_seconds is None else options.delay_seconds
+        fails = _unlucky(seed, config.fail_rate) if options.fail is None else options.fail
+        hangs = config.hang if options.hang is None else options.hang
+        fails_at = steps // 2 + 1 if fails else None
+        return _Pace(steps=steps, delay_seconds=delay / steps, fails_at=fails_at, hangs=hangs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pace:
+    """How a task goes: slowly, badly, or not at all."""
+
+    steps: int
+    delay_seconds: float
+    fails_at: int | None
+    hangs: bool
+
+    async def step(self, index: int) -> None:
+        """Spend the time of one step; gives way to others even when that is none."""
+        await asyncio.sleep(self.delay_seconds)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if index == self.fails_at:
+            raise EngineFailedError(f"the sketch engine was told to fail, and did at step {index}")
+
+
+def _options(task: Task) -> SketchOptions:
+    try:
+        return SketchOptions.model_validate(task.options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(["options", *map(str, first["loc"])])
+        raise InvalidTaskError(field, f"{field}: {first['msg']}") from error
+
+
+def _unlucky(seed: int, rate: float) -> bool:
+    return zlib.crc32(b"fail %d" % seed) < rate * 2**32
+
+
+def _emerging(image: Image.Image, done: float, longest: int) -> Encoded:
+    """A preview in blocks that grow finer as the work proceeds; `done` is 0 to 1."""
+    small = image.copy()
+    small.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+    coarse = (max(1, round(small.width * done**2)), max(1, round(small.height * done**2)))
+    blocks = small.resize(coarse, Image.Resampling.BOX).resize(small.size, Image.Resampling.NEAREST)
+    return preview_from_image(blocks, max_side=longest)

@@ -1,0 +1,187 @@
+"""Where a sketch's pictures come from: drawn, picked from a folder, or one of a fixed size."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from atelier_engines.capabilities import ImageFeature
+from atelier_engines.errors import EngineFailedError, ModelMissingError
+from atelier_engines.imaging import image_from_pixels, pixels_from_image
+from atelier_engines.media import Encoded, Pixels
+from atelier_engines.sketch.drawing import draw, seeded
+from atelier_engines.sketch.lettering import letter
+from atelier_engines.task import ImageTask
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A finished picture."""
+
+    media: Pixels | Encoded
+    """What is given out."""
+    image: Image.Image
+    """The same to make previews from."""
+
+
+class Source(Protocol):
+    """Makes pictures."""
+
+    @property
+    def features(self) -> frozenset[ImageFeature]:
+        """What it can do beyond words to picture."""
+
+    @property
+    def instant(self) -> bool:
+        """Whether a picture takes so little time that no thread is worth its while."""
+
+    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:
+        """The picture for that seed; blocks.
+
+        Raises:
+            EngineFailedError: there is none.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Draws every picture anew."""
+
+    instant: ClassVar[bool] = False
+    features: ClassVar[frozenset[ImageFeature]] = frozenset(
+        {
+            ImageFeature.SEED,
+            ImageFeature.NEGATIVE_PROMPT,
+            ImageFeature.IMAGE_TO_IMAGE,
+            ImageFeature.PREVIEW,
+        }
+    )
+
+    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:
+        """See Source.picture."""
+        size = (task.width, task.height)
+        image = draw(size, seeded(seed, task.prompt, task.negative_prompt), task.guidance or 0.0)
+        avoided = f"without {task.negative_prompt}" if task.negative_prompt else ""
+        letter(image, task.prompt, avoided, font_size)
+        if task.init_image is not None:
+            start = image_from_pixels(task.init_image).convert("RGB")
+            image = Image.blend(start.resize(size), image, task.strength)
+        return Picture(media=pixels_from_image(image), image=image)
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Picks from existing pictures: the seed decides which."""
+
+    files: tuple[Path, ...]
+    """At least one."""
+    instant: ClassVar[bool] = False
+
+    @property
+    def features(self) -> frozenset[ImageFeature]:
+        """See Source.features. With one picture alone the seed decides nothing."""
+        seed = {ImageFeature.SEED} if len(self.files) > 1 else set()
+        return frozenset({ImageFeature.PREVIEW, *seed})
+
+    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:  # noqa: ARG002
+        """See Source.picture."""
+        file = self.files[seed % len(self.files)]
+        try:
+            with Image.open(file) as opened:
+                upright = ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+            raise EngineFailedError(f"the picture {file.name} cannot be read: {error}") from error
+        image = ImageOps.fit(upright, (task.width, task.height))
+        return Picture(media=pixels_from_image(image), image=image)
+
+
+def pictures_in(folder: Path) -> Picked:
+    """The pictures of a folder, in the order of their names.
+
+    Raises:
+        ModelMissingError: the folder is missing or holds no picture.
+    """
+    try:
+        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise ModelMissingError(f"the folder of pictures {folder} cannot be read") from error
+    if not found:
+        raise ModelMissingError(f"the folder {folder} holds no PNG, JPEG or WebP picture")
+    return Picked(tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Gives a plain PNG of an exact number of bytes, made once for each size.
+
+    A private chunk fills it up with noise, which compresses as badly as a real picture; the seed
+    stands in a text chunk, so that pictures of different seeds differ.
+
+    Source: PNG (Third Edition), W3C, 5.3 chunk layout, 5.4 naming, 11.3.3.2 tEXt.
+    """
+
+    output_bytes: int
+    """Length of each PNG."""
+    _made: OrderedDict[tuple[int, int], _Padded] = field(default_factory=OrderedDict)
+    instant: ClassVar[bool] = True
+    features: ClassVar[frozenset[ImageFeature]] = frozenset(
+        {ImageFeature.SEED, ImageFeature.PREVIEW}
+    )
+    _KEPT: ClassVar[int] = 4
+
+    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:  # noqa: ARG002
+        """See Source.picture."""
+        size = (task.width, task.height)
+        padded = self._made.get(size)
+        if padded is None:
+            padded = self._made[size] = _padded(size, self.output_bytes)
+            if len(self._made) > self._KEPT:
+                self._made.popitem(last=False)
+        data = b"".join((padded.head, _seed_chunk(seed), padded.tail))
+        media = Encoded(media_type="image/png", data=data, width=task.width, height=task.height)
+        return Picture(media=media, image=padded.image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Padded:
+    """A PNG in two parts, between which the seed's chunk goes."""
+
+    head: bytes
+    tail: bytes
+    image: Image.Image
+
+
+_SHOWN = 512
+"""Longest side, in pixels, of what previews are made from."""
+_END = 12
+"""Length of the last chunk, IEND; of any chunk without its data, too."""
+
+
+def _padded(size: tuple[int, int], total: int) -> _Padded:
+    plain = Image.new("1", size, 1)
+    plain.paste(0, (0, size[1] * 2 // 3, *size))
+    file = io.BytesIO()
+    plain.save(file, "PNG", optimize=True)
+    head, end = file.getvalue()[:-_END], file.getvalue()[-_END:]
+    noise = np.random.default_rng(0).bytes(total - len(head) - len(_seed_chunk(0)) - 2 * _END)
+    shown = plain.convert("L")
+    shown.thumbnail((_SHOWN, _SHOWN))
+    return _Padded(head=head, tail=_chunk(b"paDd", noise) + end, image=shown)
+
+
+def _seed_chunk(seed: int) -> bytes:
+    return _chunk(b"tEXt", b"Seed\0%020d" % seed)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
