@@ -1,0 +1,45 @@
+"""House rules that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("server/atelier_server", "engines/atelier_engines", "clients/python/atelier_client")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
+
+
+def calls_in_async_for(tree: ast.AST) -> Iterator[int]:
+    """Lines where `async for` runs over a call, so that nobody closes what the call made."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AsyncFor | ast.comprehension) and isinstance(node.iter, ast.Call):
+            if isinstance(node, ast.comprehension) and not node.is_async:
+                continue
+            yield node.iter.lineno
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_async_generators_are_closed_by_whoever_consumes_them(path: Path) -> None:
+    """`async for` runs over a name that `aclosing` bound, never over a call."""
+    assert list(calls_in_async_for(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    """A file has at most 400 lines, a function at most 60."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE
+    long = [
+        node.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert long == []
