@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
+
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import (
     AttemptOutcome,

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from atelier_server.store.contract import Store
 from atelier_server.store.database import Database
 from atelier_server.store.sqlite import SqliteStore
-
 from tests.store.contract import Opener, StoreContract
 
 
