@@ -8,9 +8,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.client.stand_in import StandIn, serving
 
 from atelier_client import AsyncClient, Client, Progress
+from tests.client.stand_in import StandIn, serving
 
 
 class Caller:

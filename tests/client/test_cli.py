@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from tests.client.atelier_command import atelier
-from tests.client.stand_in import PICTURE, StandIn, info, status
 
 from atelier.v1 import generation_pb2
+from tests.client.atelier_command import atelier
+from tests.client.stand_in import PICTURE, StandIn, info, status
 
 Served = tuple[StandIn, str]
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.client.atelier_command import PLAIN, atelier
-from tests.conftest import ROOT, RunningServer
 
 from atelier_client.cli.exit_codes import EPILOG, ExitCode
+from tests.client.atelier_command import PLAIN, atelier
+from tests.conftest import ROOT, RunningServer
 
 PAGE = (ROOT / "docs" / "client.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -7,14 +7,14 @@ import inspect
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from tests.client.conftest import MakeCaller
-from tests.client.stand_in import FINISHED, StandIn, info, status
 
 from atelier.v1 import generation_pb2
 from atelier_client import errors
 from atelier_client.cli import exit_codes
 from atelier_client.errors import AtelierError
 from atelier_client.status import CODES, REASONS
+from tests.client.conftest import MakeCaller
+from tests.client.stand_in import FINISHED, StandIn, info, status
 
 ERRORS = [
     kind

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+
 from tests.client.atelier_command import PLAIN
 from tests.conftest import ROOT, RunningServer
 

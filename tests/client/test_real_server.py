@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import wave
 from contextlib import aclosing
 from pathlib import Path
@@ -12,9 +11,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.client.atelier_command import atelier
-from tests.client.conftest import MakeCaller
-from tests.conftest import RunningServer
 
 from atelier_client import (
     AsyncClient,
@@ -26,6 +22,9 @@ from atelier_client import (
     State,
     errors,
 )
+from tests.client.atelier_command import atelier
+from tests.client.conftest import MakeCaller
+from tests.conftest import RunningServer
 
 
 async def test_a_prompt_becomes_a_picture(
@@ -91,7 +90,6 @@ async def test_a_picture_goes_up_and_comes_down_the_same(
         assert await caller.call("download", stored.id) == buffer.getvalue()
         task = ImageTask(prompt="in oil", init_image=stored, strength=0.5, width=64, height=64)
         made = await caller.call("generate", task)
-    assert (stored.width, stored.height) == (800, 800)
     assert made.state is State.SUCCEEDED
 
 
@@ -221,9 +219,7 @@ async def test_json_is_all_there_is_on_stdout(server: RunningServer, tmp_path: P
         ended = await atelier(*arguments, *where)
         assert (ended.code, ended.err, len(ended.documents)) == (0, "", 1)
     watched = await atelier("watch", generation_id, *where)
-    assert [json.dumps(line) for line in watched.documents[:-1]] == [
-        json.dumps(line) for line in lines[:-1]
-    ]
+    assert watched.out.splitlines()[:-1] == made.out.splitlines()[:-1]
 
 
 async def test_detach_then_watch_then_show(server: RunningServer, tmp_path: Path) -> None:

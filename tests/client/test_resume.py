@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, aclosing
 
 import grpc
 import pytest
-from tests.client.conftest import Caller, MakeCaller
-from tests.client.stand_in import PICTURE, StandIn, info, serving, status
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import Progress, errors
+from tests.client.conftest import Caller, MakeCaller
+from tests.client.stand_in import PICTURE, StandIn, info, serving, status
 
 Served = tuple[StandIn, str]
 

@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.client.atelier_command import ATELIER, PLAIN, start
-from tests.client.stand_in import StandIn
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
+from tests.client.atelier_command import ATELIER, PLAIN, start
+from tests.client.stand_in import StandIn
 
 Served = tuple[StandIn, str]
 PREVIEW = generation_pb2.Preview(media_type="image/png", data=b"\x89PNG small")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.client.conftest import MakeCaller
-from tests.client.stand_in import ARTIFACT, CHUNK, PICTURE, StandIn, info, status
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import errors
+from tests.client.conftest import MakeCaller
+from tests.client.stand_in import ARTIFACT, CHUNK, PICTURE, StandIn, info, status
 
 Served = tuple[StandIn, str]
 

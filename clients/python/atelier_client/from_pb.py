@@ -191,7 +191,7 @@ def _recipe(pb: generation_pb2.Recipe) -> Recipe:
         model=pb.model,
         weights_digest=pb.weights_digest,
         seeds=tuple(pb.seeds),
-        versions=dict(pb.versions),
+        versions=dict(sorted(pb.versions.items())),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -12,18 +15,18 @@ from atelier_client.cli.options import connect, connection_options
 from atelier_client.engines import (
     Capabilities,
     Engine,
-    ImageCapabilities,
     IntegerRange,
     NumberRange,
 )
 from atelier_client.enums import AudioFeature, ImageFeature
 
+_F = TypeVar("_F", ImageFeature, AudioFeature)
 _IMAGE_COLUMNS = {
     ImageFeature.IMAGE_TO_IMAGE: "img2img",
     ImageFeature.INPAINTING: "inpaint",
     ImageFeature.CONTROLNET: "control",
     ImageFeature.CONTROL_PREPROCESSING: "maps",
-    ImageFeature.NEGATIVE_PROMPT: "negative",
+    ImageFeature.NEGATIVE_PROMPT: "neg",
     ImageFeature.SEED: "seed",
     ImageFeature.SCHEDULER: "sampler",
     ImageFeature.LORA: "LoRA",
@@ -31,7 +34,7 @@ _IMAGE_COLUMNS = {
     ImageFeature.PREVIEW: "preview",
 }
 _AUDIO_COLUMNS = {
-    AudioFeature.NEGATIVE_PROMPT: "negative",
+    AudioFeature.NEGATIVE_PROMPT: "neg",
     AudioFeature.SEED: "seed",
     AudioFeature.SEAMLESS_LOOP: "loop",
     AudioFeature.LOUDNESS: "loudness",
@@ -50,13 +53,15 @@ def engines_command(*, engine: str, server: str, as_json: bool) -> None:
         echo_json(capabilities)
         return
     console = Console()
-    for table in (_states(capabilities), _pictures(capabilities), _sounds(capabilities)):
+    for build in (_states, _limits, _pictures, _sounds):
+        table = build(capabilities)
         if table.row_count:
             console.print(table)
+            console.print()
 
 
 def _states(capabilities: Capabilities) -> Table:
-    table = Table("engine", "type", "state", "load", "price", "about", box=None)
+    table = _table("engine", "type", "state", "load", "price", "about")
     for engine in capabilities.engines:
         default = " *" if engine.name == capabilities.default_engine else ""
         state = f"{engine.state}: {engine.state_message}" if engine.state_message else engine.state
@@ -73,32 +78,35 @@ def _states(capabilities: Capabilities) -> Table:
     return table
 
 
+def _limits(capabilities: Capabilities) -> Table:
+    table = _table("limits", "width", "height", "pixels", "steps", "count")
+    for engine in capabilities.engines:
+        if (image := engine.image) is not None:
+            sizes = _span(image.width), _span(image.height), str(image.max_pixels)
+            _add(table, engine.name, *sizes, _span(image.steps), str(image.max_count))
+    return table
+
+
 def _pictures(capabilities: Capabilities) -> Table:
-    headers = ("pictures", "width", "height", "steps", "count", *_IMAGE_COLUMNS.values())
-    table = Table(*headers, box=None)
+    table = _table("pictures", *_IMAGE_COLUMNS.values())
     for engine in capabilities.engines:
         if engine.image is not None:
-            _add(table, engine.name, *_limits(engine.image), *_marks(engine.image))
+            _add(table, engine.name, *_marks(_IMAGE_COLUMNS, engine.image.features))
     return table
 
 
 def _sounds(capabilities: Capabilities) -> Table:
-    table = Table("sounds", "seconds", "hertz", *_AUDIO_COLUMNS.values(), box=None)
+    table = _table("sounds", "seconds", "hertz", *_AUDIO_COLUMNS.values())
     for engine in capabilities.engines:
         if engine.audio is not None:
-            features = engine.audio.features
-            marks = ("✓" if feature in features else "–" for feature in _AUDIO_COLUMNS)
+            marks = _marks(_AUDIO_COLUMNS, engine.audio.features)
             rates = ", ".join(str(rate) for rate in engine.audio.sample_rates)
             _add(table, engine.name, _span(engine.audio.duration_seconds), rates, *marks)
     return table
 
 
-def _limits(image: ImageCapabilities) -> tuple[str, ...]:
-    return _span(image.width), _span(image.height), _span(image.steps), str(image.max_count)
-
-
-def _marks(image: ImageCapabilities) -> tuple[str, ...]:
-    return tuple("✓" if feature in image.features else "–" for feature in _IMAGE_COLUMNS)
+def _marks(columns: Mapping[_F, str], features: frozenset[_F]) -> tuple[str, ...]:
+    return tuple("✓" if feature in features else "–" for feature in columns)
 
 
 def _span(limits: IntegerRange | NumberRange | None) -> str:
@@ -109,6 +117,10 @@ def _price(engine: Engine) -> str:
     if engine.price is None:
         return "free"
     return f"{engine.price.amount:g} {engine.price.currency}/{engine.price.unit}"
+
+
+def _table(*headers: str) -> Table:
+    return Table(*headers, box=None, padding=(0, 1, 0, 0))
 
 
 def _add(table: Table, *cells: str) -> None:

@@ -31,20 +31,27 @@ def interruptible() -> None:
 
 
 def follow_to_end(
-    client: Client, generation_id: str, display: Display, *, after_sequence: int = 0
+    client: Client,
+    generation_id: str,
+    display: Display,
+    *,
+    fetch: bool,
+    after_sequence: int = 0,
 ) -> Generation:
-    """Show every event and return the finished generation with its outputs' bytes.
+    """Show every event and return the finished generation, with its outputs' bytes if asked for.
 
     Raises:
         AtelierError: the generation failed or was cancelled, or cannot be followed.
     """
     finished = None
-    events = client.follow(generation_id, after_sequence=after_sequence, fetch=True)
+    events = client.follow(generation_id, after_sequence=after_sequence, fetch=fetch)
     with display, closing(events):
         for event in events:
             display.show(event)
             finished = event.generation
-    return finished or client.fetch(client.get(generation_id))
+    if finished is None:  # it had ended before the event that was asked for
+        finished = client.get(generation_id)
+    return client.fetch(finished) if fetch else finished
 
 
 def cancel_and_tell(client: Client, generation_id: str) -> None:

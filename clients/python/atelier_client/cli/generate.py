@@ -57,7 +57,7 @@ def generate_command(
             return ExitCode.OK
         try:
             shown = display(as_json=as_json, quiet=quiet)
-            finished = follow_to_end(client, accepted.id, shown)
+            finished = follow_to_end(client, accepted.id, shown, fetch=True)
         except KeyboardInterrupt:
             cancel_and_tell(client, accepted.id)
             return ExitCode.INTERRUPTED

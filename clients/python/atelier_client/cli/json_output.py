@@ -9,6 +9,9 @@ from datetime import datetime
 
 import click
 
+_MEDIA = frozenset({"content", "data"})
+"""Fields of results that hold the bytes of media."""
+
 
 def echo_json(value: object) -> None:
     """Print one JSON document in one line on stdout."""
@@ -26,6 +29,6 @@ def plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if is_dataclass(value):
-        pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: plain(item) for name, item in pairs if not isinstance(item, bytes)}
+        names = (field.name for field in fields(value) if field.name not in _MEDIA)
+        return {name: plain(getattr(value, name)) for name in names}
     return value

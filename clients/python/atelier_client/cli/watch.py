@@ -29,7 +29,9 @@ def watch_command(
     interruptible()
     with connect(server) as client:
         shown = display(as_json=as_json, quiet=False)
-        finished = follow_to_end(client, generation_id, shown, after_sequence=after)
+        finished = follow_to_end(
+            client, generation_id, shown, fetch=output is not None, after_sequence=after
+        )
         if output is not None:
             save_and_tell(finished, output, as_json=as_json)
         elif as_json:
