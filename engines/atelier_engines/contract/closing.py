@@ -1,0 +1,113 @@
+"""Closing a run stops its work, and runs at the same time do not disturb each other."""
+
+# ruff: noqa: S101 (a suite of tests)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+
+import pytest
+
+from atelier_engines.capabilities import CancelSupport
+from atelier_engines.contract import tasks
+from atelier_engines.contract.fixtures import Fixtures, Subject, raw
+from atelier_engines.engine import Engine
+from atelier_engines.event import Event, Output, Step
+from atelier_engines.task import ImageTask, Task
+
+_MOST_AT_ONCE = 8
+
+
+class ClosingContract(Fixtures):
+    """Cancellation and concurrency."""
+
+    def test_closing_a_run_returns_and_the_next_one_works(
+        self, subject: Subject, task: Task
+    ) -> None:
+        """Whether nothing, the first event or the first step has come when it is closed."""
+        long = _longest(subject, task)
+        for events_taken in (0, 1, 2, 3):
+            subject.wait(_close_after(subject.engine, long, events_taken))
+        assert subject.outputs(task)
+
+    def test_cancelling_the_caller_ends_the_work(self, subject: Subject, task: Task) -> None:
+        """Cancellation comes through as such, leaves no task behind, and the next run works."""
+        leftovers = subject.wait(_cancel_in_the_middle(subject.engine, _longest(subject, task)))
+        assert leftovers == set()
+        assert subject.outputs(task)
+
+    def test_it_works_on_as_many_tasks_at_once_as_it_claims(
+        self, subject: Subject, task: Task
+    ) -> None:
+        """All are under way before any is done, and each gives what it gives alone."""
+        at_once = min(subject.capabilities.concurrency, _MOST_AT_ONCE)
+        if at_once == 1:
+            pytest.skip("it works on one task at a time")
+        alone = subject.outputs(task)
+        together = subject.wait(_interleaved(subject.engine, task, at_once))
+        assert all(len(outputs) == len(alone) for outputs in together)
+        if subject.bit_exact:
+            assert [list(map(raw, outputs)) for outputs in together] == (
+                [list(map(raw, alone))] * at_once
+            )
+
+
+def _longest(subject: Subject, task: Task) -> Task:
+    """As many steps as there can be, if they can be cut short: a run that goes on would hang."""
+    can = subject.capabilities
+    if can.cancel is not CancelSupport.STEP:
+        return task
+    if isinstance(task, ImageTask):
+        return tasks.many_steps(task, can.image.steps if can.image else None)
+    return tasks.many_steps(task, can.audio.steps if can.audio else None)
+
+
+async def _close_after(engine: Engine, task: Task, events_taken: int) -> None:
+    async with aclosing(engine.run(task)) as events:
+        for _ in range(events_taken):
+            await anext(events)
+
+
+async def _cancel_in_the_middle(engine: Engine, task: Task) -> set[asyncio.Task[object]]:
+    begun = asyncio.Event()
+    before = asyncio.all_tasks()
+
+    async def consume() -> None:
+        async with aclosing(engine.run(task)) as events:
+            async for _ in events:
+                begun.set()
+
+    consumer = asyncio.create_task(consume())
+    await begun.wait()
+    consumer.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await consumer
+    assert consumer.cancelled() or consumer.exception() is None
+    return asyncio.all_tasks() - before
+
+
+async def _interleaved(engine: Engine, task: Task, at_once: int) -> list[list[Output]]:
+    async with AsyncExitStack() as stack:
+        runs = [await stack.enter_async_context(aclosing(engine.run(task))) for _ in range(at_once)]
+        early = await asyncio.gather(*(_until_a_step(run) for run in runs))
+        late = await asyncio.gather(*(_rest(run) for run in reversed(runs)))
+    return [
+        [event for event in (*first, *last) if isinstance(event, Output)]
+        for first, last in zip(early, reversed(late), strict=True)
+    ]
+
+
+async def _until_a_step(run: AsyncGenerator[Event]) -> list[Event]:
+    events = []
+    async for event in run:
+        events.append(event)
+        if isinstance(event, Step | Output):
+            break
+    return events
+
+
+async def _rest(run: AsyncGenerator[Event]) -> list[Event]:
+    return [event async for event in run]

@@ -1,0 +1,182 @@
+"""What all parts of the suite stand on: the engine, started once a class, and its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from typing import TypeVar
+
+import pytest
+
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    Capabilities,
+    ImageCapabilities,
+    Reproducibility,
+)
+from atelier_engines.contract.tasks import audio_task, image_task
+from atelier_engines.engine import Engine
+from atelier_engines.event import Event, Output, Step
+from atelier_engines.media import Encoded, Pixels, Samples
+from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.wrappers.guarded import GuardedEngine
+
+ResultT = TypeVar("ResultT")
+Run = Callable[[Awaitable[ResultT]], ResultT]
+
+
+class Counted:
+    """The engine under test, counting how often its work was begun."""
+
+    def __init__(self, inner: Engine) -> None:
+        """Count the runs of `inner`."""
+        self._inner = inner
+        self.begun = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Engine.capabilities."""
+        return self._inner.capabilities
+
+    async def start(self) -> None:
+        """See Engine.start."""
+        await self._inner.start()
+
+    async def check(self) -> None:
+        """See Engine.check."""
+        await self._inner.check()
+
+    async def stop(self) -> None:
+        """See Engine.stop."""
+        await self._inner.stop()
+
+    def run(self, task: Task) -> AsyncGenerator[Event]:
+        """See Engine.run."""
+        self.begun += 1
+        return self._inner.run(task)
+
+
+class Subject:
+    """The engine under test as a server runs it, in the one event loop of its class of tests."""
+
+    def __init__(self, engine: Engine, runner: asyncio.Runner, patience_seconds: float) -> None:
+        """Guard `engine`; what takes longer than `patience_seconds` counts as hanging."""
+        self._counted = Counted(engine)
+        self.engine = GuardedEngine(self._counted)
+        self._runner = runner
+        self._patience_seconds = patience_seconds
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return self.engine.capabilities
+
+    @property
+    def begun(self) -> int:
+        """How often the engine began work."""
+        return self._counted.begun
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether it claims equal bytes for equal tasks."""
+        return self.capabilities.reproducibility is Reproducibility.BIT_EXACT
+
+    def wait(self, work: Awaitable[ResultT]) -> ResultT:
+        """The result of `work`.
+
+        Raises:
+            TimeoutError: it hangs.
+        """
+
+        async def patiently() -> ResultT:
+            async with asyncio.timeout(self._patience_seconds):
+                return await work
+
+        return self._runner.run(patiently())
+
+    def events(self, task: Task) -> list[Event]:
+        """Everything that the task yields."""
+        return self.wait(collected(self.engine, task))
+
+    def outputs(self, task: Task) -> list[Output]:
+        """What the task makes."""
+        return [event for event in self.events(task) if isinstance(event, Output)]
+
+    def bytes_of(self, task: Task) -> list[bytes]:
+        """What the task makes, as bytes to compare."""
+        return [raw(output) for output in self.outputs(task)]
+
+    def steps(self, task: Task) -> list[Step]:
+        """How the task proceeds."""
+        return [event for event in self.events(task) if isinstance(event, Step)]
+
+
+async def collected(engine: Engine, task: Task) -> list[Event]:
+    """Everything that the task yields."""
+    async with aclosing(engine.run(task)) as events:
+        return [event async for event in events]
+
+
+def raw(output: Output) -> bytes:
+    """The bytes of a picture or sound."""
+    match output.media:
+        case Encoded(data=data):
+            return data
+        case Pixels(array=pixels):
+            return pixels.tobytes()
+        case Samples(array=samples):
+            return samples.tobytes()
+
+
+class Fixtures:
+    """The fixtures; `engine` is the one to override."""
+
+    patience_seconds = 120.0
+    """What takes longer hangs; longer than any honest task of the suite."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> Engine:
+        """The engine to test, not started."""
+        raise NotImplementedError("override the fixture `engine`, of scope class")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls, engine: Engine) -> Iterator[Subject]:
+        """The engine, started."""
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            subject = Subject(engine, runner, cls.patience_seconds)
+            subject.wait(subject.engine.start())
+            yield subject
+            subject.wait(subject.engine.stop())
+
+    @pytest.fixture
+    def image(self, subject: Subject) -> ImageCapabilities:
+        """What it can do with pictures; skips engines that make none."""
+        if subject.capabilities.image is None:
+            pytest.skip("it makes no pictures")
+        return subject.capabilities.image
+
+    @pytest.fixture
+    def audio(self, subject: Subject) -> AudioCapabilities:
+        """What it can do with sound; skips engines that make none."""
+        if subject.capabilities.audio is None:
+            pytest.skip("it makes no sound")
+        return subject.capabilities.audio
+
+    @pytest.fixture
+    def image_task(self, image: ImageCapabilities) -> ImageTask:
+        """A quick picture; override where the default size is slow."""
+        return image_task(image)
+
+    @pytest.fixture
+    def audio_task(self, audio: AudioCapabilities) -> AudioTask:
+        """A quick sound."""
+        return audio_task(audio)
+
+    @pytest.fixture(params=["image_task", "audio_task"])
+    def task(self, request: pytest.FixtureRequest) -> Task:
+        """A quick task of each kind that the engine does."""
+        task: Task = request.getfixturevalue(request.param)
+        return task

@@ -1,0 +1,147 @@
+"""Pictures have the size asked for, and every claimed feature has its effect."""
+
+# ruff: noqa: S101 (a suite of tests)
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from atelier_engines.capabilities import ImageCapabilities, ImageFeature
+from atelier_engines.contract import tasks
+from atelier_engines.contract.fixtures import Fixtures, Subject
+from atelier_engines.event import Output
+from atelier_engines.media import Encoded, Pixels, Samples
+
+if TYPE_CHECKING:
+    from atelier_engines.task import ImageTask
+
+_LONGEST_PREVIEW = 512
+_LARGEST_PREVIEW = 128 * 1024
+
+
+class PictureContract(Fixtures):
+    """What is asked of engines that make pictures."""
+
+    def test_a_picture_has_exactly_the_size_asked_for(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """In default size and in another shape; files in a format say their size truly."""
+        lower = image_task.height - image.height.multiple_of
+        shapes = [image_task]
+        if lower >= image.height.min:
+            shapes.append(replace(image_task, height=lower))
+        for task in shapes:
+            for output in subject.outputs(task):
+                assert _size(output) == (task.width, task.height)
+
+    def test_several_seeds_give_several_pictures(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """One task can make as many pictures as it claims, in the order of the seeds."""
+        if image.max_count == 1:
+            pytest.skip("it makes one picture a task")
+        seeds = tuple(range(7, 7 + min(image.max_count, 3)))
+        outputs = subject.outputs(replace(image_task, seeds=seeds))
+        assert [output.seed for output in outputs] == list(seeds)
+        steps = [step.index for step in subject.steps(replace(image_task, seeds=seeds))]
+        assert steps == sorted(set(steps))
+
+    def test_previews_come_when_asked_for_and_are_small(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """A preview is a picture file of no more than 512 pixels a side and 128 KiB."""
+        if ImageFeature.PREVIEW not in image.features:
+            pytest.skip("it does not claim PREVIEW")
+        steps = subject.steps(replace(image_task, preview_interval=1))
+        previews = [step.preview for step in steps if step.preview is not None]
+        assert previews
+        for preview in previews:
+            assert preview.media_type.startswith("image/")
+            assert max(_file_size(preview)) <= _LONGEST_PREVIEW
+            assert len(preview.data) <= _LARGEST_PREVIEW
+
+    def test_no_preview_comes_unasked(self, subject: Subject, image_task: ImageTask) -> None:
+        """An interval of 0 means none."""
+        steps = subject.steps(replace(image_task, preview_interval=0))
+        assert all(step.preview is None for step in steps)
+
+    def test_a_picture_to_start_from_has_its_effect(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """It may have any size and one channel or three; another start gives another result."""
+        _need(image, ImageFeature.IMAGE_TO_IMAGE)
+        results = []
+        for seed, width, height in ((1, image_task.width, image_task.height), (2, 40, 24)):
+            start = tasks.picture(width, height, seed)
+            grey = Pixels(array=start.array[:, :, :1])
+            for init in (start, grey):
+                output = subject.outputs(replace(image_task, init_image=init, strength=0.5))[0]
+                assert _size(output) == (image_task.width, image_task.height)
+                results.append(output)
+        if subject.bit_exact:
+            assert len({_bytes(output) for output in results}) == len(results)
+
+    def test_a_negative_prompt_has_its_effect(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """An engine that takes a negative prompt does not drop it in silence."""
+        _need(image, ImageFeature.NEGATIVE_PROMPT)
+        if not subject.bit_exact:
+            pytest.skip("only of a bit-exact engine can an effect be told from chance")
+        strong = image_task
+        if image.guidance is not None:
+            guidance = min(image.guidance.max, max(image.guidance.default, 5.0))
+            strong = replace(image_task, guidance=guidance)
+        assert subject.bytes_of(strong) != subject.bytes_of(replace(strong, negative_prompt="red"))
+
+    def test_another_scheduler_has_its_effect(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """Every listed sampler works, and they do not all give the same."""
+        _need(image, ImageFeature.SCHEDULER)
+        results = [
+            subject.bytes_of(replace(image_task, scheduler=name))[0] for name in image.schedulers
+        ]
+        if subject.bit_exact:
+            assert len(set(results)) > 1
+
+    def test_every_listed_model_works(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """A name that capabilities list can be asked for."""
+        for model in image.models:
+            assert subject.outputs(replace(image_task, model=model.name))
+
+
+def _need(image: ImageCapabilities, feature: ImageFeature) -> None:
+    if feature not in image.features:
+        pytest.skip(f"it does not claim {feature.name}")
+
+
+def _size(output: Output) -> tuple[int, int]:
+    media = output.media
+    assert not isinstance(media, Samples), "a picture was asked for"
+    if isinstance(media, Pixels):
+        assert media.array.dtype.name == "uint8"
+        assert media.array.ndim == 3  # noqa: PLR2004 (height, width, channels)
+        assert media.array.shape[2] in {1, 3}
+    else:
+        assert media.media_type.startswith("image/")
+        assert _file_size(media) == (media.width, media.height)
+    return media.width, media.height
+
+
+def _file_size(media: Encoded) -> tuple[int, int]:
+    with Image.open(io.BytesIO(media.data)) as image:
+        image.load()
+        return image.size
+
+
+def _bytes(output: Output) -> bytes:
+    media = output.media
+    return media.data if isinstance(media, Encoded) else media.array.tobytes()

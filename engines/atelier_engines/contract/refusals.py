@@ -1,0 +1,78 @@
+"""What lies outside the capabilities is refused before any work is begun."""
+
+# ruff: noqa: S101 (a suite of tests)
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from atelier_engines.capabilities import AudioCapabilities, ImageCapabilities
+from atelier_engines.contract import tasks
+from atelier_engines.contract.fixtures import Fixtures, Subject
+from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
+from atelier_engines.task import AudioTask, ImageTask, Task
+
+
+class RefusalContract(Fixtures):
+    """Tasks that must not be begun."""
+
+    def test_a_picture_outside_its_limits_is_refused_before_any_work(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """Sizes, steps, guidance, count, seeds, prompt and option names are held to the limits."""
+        _refuses(subject, tasks.images_out_of_limits(image, image_task), InvalidTaskError)
+
+    def test_a_sound_outside_its_limits_is_refused_before_any_work(
+        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """Length, steps, guidance, candidates, seed and prompt are held to the limits."""
+        _refuses(subject, tasks.sounds_out_of_limits(audio, audio_task), InvalidTaskError)
+
+    def test_a_picture_that_needs_what_it_does_not_claim_is_refused(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """Every feature that is not declared, and every name that is not listed."""
+        _refuses(subject, tasks.unsupported_images(image, image_task), UnsupportedError)
+
+    def test_a_sound_that_needs_what_it_does_not_claim_is_refused(
+        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """Every feature that is not declared, and every rate and channel that is not listed."""
+        _refuses(subject, tasks.unsupported_sounds(audio, audio_task), UnsupportedError)
+
+    def test_an_engine_for_one_kind_refuses_the_other(self, subject: Subject) -> None:
+        """An engine that makes no sound says so, and likewise for pictures."""
+        can = subject.capabilities
+        others: list[Task] = []
+        if can.image is None:
+            others.append(ImageTask(prompt="a cat", width=64, height=64, seeds=(1,)))
+        if can.audio is None:
+            sound = AudioTask(
+                prompt="a cat", duration_seconds=1, seed=1, sample_rate=44100, channels=1
+            )
+            others.append(sound)
+        _refuses(subject, others, UnsupportedError)
+
+    def test_an_option_of_the_wrong_type_is_refused_as_the_callers_fault(
+        self, subject: Subject, task: Task
+    ) -> None:
+        """No option takes an object unless its schema says so."""
+        properties = subject.capabilities.options_schema.get("properties")
+        for name, schema in properties.items() if isinstance(properties, Mapping) else ():
+            if "object" in str(schema) or "$ref" in str(schema):
+                continue
+            with pytest.raises(InvalidTaskError) as refused:
+                subject.events(replace(task, options={name: {"un": "likely"}}))
+            assert name in refused.value.field
+
+
+def _refuses(subject: Subject, refused: Iterable[Task], wanted: type[EngineError]) -> None:
+    before = subject.begun
+    for task in refused:
+        with pytest.raises(wanted) as error:
+            subject.events(task)
+        assert str(error.value), "a refusal says what to change"
+        assert subject.begun == before, f"work was begun although {error.value}"

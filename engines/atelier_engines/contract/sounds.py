@@ -1,0 +1,67 @@
+"""Sounds have the exact length asked for, and every claimed feature has its effect."""
+
+# ruff: noqa: S101 (a suite of tests)
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from atelier_engines.capabilities import AudioCapabilities, AudioFeature
+from atelier_engines.contract.fixtures import Fixtures, Subject
+from atelier_engines.media import Encoded, Samples
+
+if TYPE_CHECKING:
+    from atelier_engines.task import AudioTask
+
+
+class SoundContract(Fixtures):
+    """What is asked of engines that make sounds."""
+
+    def test_a_sound_has_exactly_the_length_asked_for(
+        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """In every rate and number of channels; no sample lies outside -1 to 1."""
+        for rate in audio.sample_rates:
+            for channels in audio.channels:
+                task = replace(audio_task, sample_rate=rate, channels=channels)
+                _is_honest(subject, task)
+
+    def test_an_odd_length_is_exact_too(
+        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """A length that is no whole number of anything is met to the sample."""
+        odd = audio_task.duration_seconds + 0.01237
+        if odd > audio.duration_seconds.max:
+            pytest.skip("it has but one length")
+        _is_honest(subject, replace(audio_task, duration_seconds=odd))
+
+    def test_a_seamless_loop_ends_where_it_begins(
+        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """The jump from the last sample to the first is no larger than those within."""
+        if AudioFeature.SEAMLESS_LOOP not in audio.features:
+            pytest.skip("it does not claim SEAMLESS_LOOP")
+        media = subject.outputs(replace(audio_task, seamless_loop=True))[0].media
+        if not isinstance(media, Samples):
+            pytest.skip("it gives files, which are not decoded here")
+        within = np.abs(np.diff(media.array, axis=0)).max(axis=0)
+        assert np.all(np.abs(media.array[0] - media.array[-1]) <= within)
+        assert np.all(np.abs(media.array[:64]).max(axis=0) > 0), "a loop does not fade in"
+
+
+def _is_honest(subject: Subject, task: AudioTask) -> None:
+    media = subject.outputs(task)[0].media
+    if isinstance(media, Encoded):
+        assert media.media_type.startswith("audio/")
+        return
+    assert isinstance(media, Samples), "a sound was asked for"
+    assert media.sample_rate == task.sample_rate
+    assert media.array.shape == (round(task.duration_seconds * task.sample_rate), task.channels)
+    assert media.array.dtype == np.float32
+    assert np.all(np.isfinite(media.array))
+    assert np.abs(media.array).max() <= 1.0
+    assert media.array.any(), "silence is no sound"

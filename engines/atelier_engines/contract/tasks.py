@@ -1,0 +1,200 @@
+"""Small tasks that an engine says it can do, and tasks that it says it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    AudioFeature,
+    ImageCapabilities,
+    ImageFeature,
+    IntegerRange,
+    NumberRange,
+)
+from atelier_engines.media import Pixels
+from atelier_engines.task import (
+    AudioTask,
+    Control,
+    ControlType,
+    ImageTask,
+    Lora,
+    Upscale,
+)
+
+TaskT = TypeVar("TaskT", ImageTask, AudioTask)
+_FEW_STEPS = 3
+_ABSENT = "no-such-name"
+
+
+def image_task(can: ImageCapabilities) -> ImageTask:
+    """One picture of the default size in few steps."""
+    return ImageTask(
+        prompt="a lighthouse",
+        width=can.width.default,
+        height=can.height.default,
+        seeds=(7,),
+        steps=few_steps(can.steps),
+        guidance=None if can.guidance is None else can.guidance.default,
+    )
+
+
+def audio_task(can: AudioCapabilities) -> AudioTask:
+    """One sound of the shortest length, but no less than half a second, in few steps."""
+    duration = max(can.duration_seconds.min, min(0.5, can.duration_seconds.max))
+    return AudioTask(
+        prompt="rain on a roof",
+        duration_seconds=duration,
+        seed=7,
+        sample_rate=can.sample_rates[0],
+        channels=can.channels[0],
+        steps=few_steps(can.steps),
+        guidance=None if can.guidance is None else can.guidance.default,
+    )
+
+
+def few_steps(steps: IntegerRange | None) -> int | None:
+    """The allowed number of steps that is nearest to three from above; else the most."""
+    if steps is None:
+        return None
+    lowest = max(steps.min, _FEW_STEPS)
+    on_grid = -(-lowest // steps.multiple_of) * steps.multiple_of
+    return min(on_grid, steps.max)
+
+
+def many_steps(task: TaskT, steps: IntegerRange | None) -> TaskT:
+    """The same task with the most steps, where there are steps."""
+    return task if steps is None else replace(task, steps=steps.max)
+
+
+def picture(width: int, height: int, seed: int) -> Pixels:
+    """A colourful picture of that size."""
+    random = np.random.default_rng(seed)
+    return Pixels(array=random.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def images_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
+    """Tasks with one number each that the engine says it cannot take."""
+    for width in outside(can.width):
+        yield replace(task, width=width)
+    for height in outside(can.height):
+        yield replace(task, height=height)
+    if can.width.max * can.height.max > can.max_pixels:
+        yield replace(task, width=can.width.max, height=can.height.max)
+    yield replace(task, seeds=())
+    yield replace(task, seeds=tuple(range(can.max_count + 1)))
+    yield replace(task, seeds=(-1,))
+    yield replace(task, seeds=(2**63,))
+    yield from _numbers_out_of_limits(can, task)
+
+
+def sounds_out_of_limits(can: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
+    """Tasks with one number each that the engine says it cannot take."""
+    for duration in beyond(can.duration_seconds):
+        yield replace(task, duration_seconds=duration)
+    if AudioFeature.CANDIDATES in can.features:
+        yield replace(task, candidates=can.max_candidates + 1)
+    yield replace(task, candidates=0)
+    yield replace(task, seed=-1)
+    yield from _numbers_out_of_limits(can, task)
+
+
+def _numbers_out_of_limits(
+    can: ImageCapabilities | AudioCapabilities, task: TaskT
+) -> Iterator[TaskT]:
+    if can.steps is not None:
+        yield replace(task, steps=None)
+        for steps in outside(can.steps):
+            yield replace(task, steps=steps)
+    if can.guidance is not None:
+        yield replace(task, guidance=None)
+        for guidance in beyond(can.guidance):
+            yield replace(task, guidance=guidance)
+    yield replace(task, prompt="x" * (can.max_prompt_length + 1))
+    yield replace(task, options={_ABSENT: 1})
+
+
+def outside(allowed: IntegerRange) -> Iterator[int]:
+    """Whole numbers just outside a range: below, above and between its multiples."""
+    yield allowed.min - allowed.multiple_of
+    yield allowed.max + allowed.multiple_of
+    if allowed.multiple_of > 1 and allowed.min < allowed.max:
+        yield allowed.min + 1
+
+
+def beyond(allowed: NumberRange) -> Iterator[float]:
+    """Numbers just outside a range, and what is no number."""
+    yield np.nextafter(allowed.min, -np.inf).item()
+    yield np.nextafter(allowed.max, np.inf).item()
+    yield float("nan")
+
+
+def unsupported_images(can: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
+    """Tasks that need what the engine does not claim."""
+    for feature, needy in images_needing(can, task).items():
+        if feature not in can.features:
+            yield needy
+    for kind in ControlType:
+        if ImageFeature.CONTROLNET in can.features and kind not in can.control_types:
+            yield replace(task, controls=(_control(task, kind),))
+    if ImageFeature.LORA in can.features:
+        yield replace(task, loras=(Lora(name=_ABSENT),))
+    yield replace(task, scheduler=_ABSENT)
+    yield from _without_choice(can, task)
+
+
+def images_needing(can: ImageCapabilities, task: ImageTask) -> dict[ImageFeature, ImageTask]:
+    """For each feature a task that needs it; none for SEED, which every task has."""
+    start = picture(task.width, task.height, 1)
+    control = _control(task, ControlType.CANNY)
+    needy = {
+        ImageFeature.IMAGE_TO_IMAGE: replace(task, init_image=start),
+        ImageFeature.INPAINTING: replace(task, init_image=start, mask=start),
+        ImageFeature.CONTROLNET: replace(task, controls=(control,)),
+        ImageFeature.CONTROL_PREPROCESSING: replace(
+            task, controls=(replace(control, preprocess=True),)
+        ),
+        ImageFeature.NEGATIVE_PROMPT: replace(task, negative_prompt="fog"),
+        ImageFeature.LORA: replace(task, loras=(Lora(name=_ABSENT),)),
+        ImageFeature.UPSCALING: replace(task, upscale=Upscale(factor=2.0)),
+        ImageFeature.PREVIEW: replace(task, preview_interval=1),
+    }
+    for another in can.schedulers[1:]:
+        needy[ImageFeature.SCHEDULER] = replace(task, scheduler=another)
+    return needy
+
+
+def _control(task: ImageTask, kind: ControlType) -> Control:
+    return Control(type=kind, image=picture(task.width, task.height, 2))
+
+
+def unsupported_sounds(can: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
+    """Tasks that need what the engine does not claim."""
+    for feature, needy in sounds_needing(task).items():
+        if feature not in can.features:
+            yield needy
+    yield replace(task, sample_rate=max(can.sample_rates) + 1)
+    yield replace(task, channels=max(can.channels) + 1)
+    yield from _without_choice(can, task)
+
+
+def sounds_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
+    """For each feature a task that needs it; none for SEED, which every task has."""
+    return {
+        AudioFeature.NEGATIVE_PROMPT: replace(task, negative_prompt="voices"),
+        AudioFeature.SEAMLESS_LOOP: replace(task, seamless_loop=True),
+        AudioFeature.LOUDNESS: replace(task, loudness_lufs=-16.0),
+        AudioFeature.CANDIDATES: replace(task, candidates=2),
+    }
+
+
+def _without_choice(can: ImageCapabilities | AudioCapabilities, task: TaskT) -> Iterator[TaskT]:
+    yield replace(task, model=_ABSENT)
+    if can.steps is None:
+        yield replace(task, steps=1)
+    if can.guidance is None:
+        yield replace(task, guidance=1.0)
