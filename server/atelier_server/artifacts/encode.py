@@ -27,6 +27,7 @@ _AUDIO_FORMATS = {
 }
 _PNG_COMPRESSION = 1  # zlib's fastest: the files grow by a tenth, the time falls to a fifth
 _LOSSY_QUALITY = 92
+_SOUND_BLOCK = 2**16  # samples written at once: libsndfile's Vorbis takes a call's samples onto its stack
 
 
 def encode(media: Media, request: GenerateRequest) -> Encoded:
@@ -70,5 +71,14 @@ def _picture(pixels: Pixels, asked: task_pb2.ImageFormat.ValueType) -> Encoded:
 def _sound(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> Encoded:
     name, subtype, media_type = _AUDIO_FORMATS[asked]
     file = io.BytesIO()
-    soundfile.write(file, samples.array, samples.sample_rate, format=name, subtype=subtype)
+    with soundfile.SoundFile(
+        file,
+        "w",
+        samplerate=samples.sample_rate,
+        channels=samples.array.shape[1],
+        format=name,
+        subtype=subtype,
+    ) as sound:
+        for start in range(0, len(samples.array), _SOUND_BLOCK):
+            sound.write(samples.array[start : start + _SOUND_BLOCK])
     return Encoded(media_type=media_type, data=file.getvalue())
