@@ -58,7 +58,7 @@ lint: install ## Check format, style, types and who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
 format: install ## Format the code, and mend what ruff can mend
@@ -82,7 +82,7 @@ check-proto: install ## Check the contract: style, breaking changes, generated c
 		echo 'No contract in $(AGAINST) to compare with'; \
 	fi; \
 	$(call generate,"$$fresh"); \
-	diff -r -x __init__.py -x __pycache__ -x py.typed "$$fresh/clients/python/atelier" clients/python/atelier \
+	diff -rq -x __init__.py -x __pycache__ -x py.typed "$$fresh/clients/python/atelier" clients/python/atelier \
 		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
 		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
 

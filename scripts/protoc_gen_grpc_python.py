@@ -38,16 +38,15 @@ def _run_protoc(request: CodeGeneratorRequest, names: list[str], folder: Path) -
     descriptors = folder / "descriptors.binpb"
     descriptors.write_bytes(FileDescriptorSet(file=request.proto_file).SerializeToString())
     plugin = Path(sys.executable).with_name("protoc-gen-mypy_grpc")
-    return protoc.main(
-        [
-            "protoc",
-            f"--descriptor_set_in={descriptors}",
-            f"--grpc_python_out={folder}",
-            f"--plugin=protoc-gen-mypy_grpc={plugin}",
-            f"--mypy_grpc_out=quiet,readable_stubs:{folder}",
-            *names,
-        ]
-    )
+    arguments = [
+        "protoc",
+        f"--descriptor_set_in={descriptors}",
+        f"--grpc_python_out={folder}",
+        f"--plugin=protoc-gen-mypy_grpc={plugin}",
+        f"--mypy_grpc_out=quiet,readable_stubs:{folder}",
+        *names,
+    ]
+    return int(protoc.main(arguments))
 
 
 if __name__ == "__main__":
