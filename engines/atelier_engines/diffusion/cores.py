@@ -17,15 +17,19 @@ def usable(quota_file: Path = _QUOTA) -> int:
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst: cpu.max holds "quota period", in
     microseconds, or "max period".
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = _allowed()
     try:
         quota, period = quota_file.read_text("ascii").split()
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no control group, or no quota in it ("max")
-        return max(1, cores)
+        return cores
+
+
+def _allowed() -> int:
+    """Cores that the process may run on; all of them on systems that do not restrict it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def threads(wanted: int | None) -> int:

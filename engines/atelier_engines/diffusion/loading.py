@@ -171,7 +171,7 @@ def _network(
     """
     network, report = kind.from_pretrained(  # type: ignore[attr-defined]
         part.folder,
-        torch_dtype=precision,
+        dtype=precision,
         variant=part.variant,
         use_safetensors=True,
         local_files_only=True,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 
-from atelier_engines.media import Encoded
-
-_QUALITY = 80
+from atelier_engines.media import Encoded, Pixels
+from atelier_engines.preview import preview_from_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +23,8 @@ class Previewer:
     """Longest side in pixels; larger previews are shrunk, smaller ones stay as they are."""
 
     def preview(self, latents: torch.Tensor) -> Encoded:
-        """A JPEG of latents, (1, channels, height, width)."""
+        """A small JPEG of latents, (1, channels, height, width)."""
         cells = latents[0].float().permute(1, 2, 0).cpu()
         colours = cells @ torch.tensor(self.factors) + torch.tensor(self.bias)
         pixels = colours.nan_to_num().clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-        picture = Image.fromarray(pixels)
-        picture.thumbnail((self.max_side, self.max_side), Image.Resampling.BILINEAR)
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=_QUALITY)
-        return Encoded(
-            media_type="image/jpeg",
-            data=file.getvalue(),
-            width=picture.width,
-            height=picture.height,
-        )
+        return preview_from_pixels(Pixels(array=pixels), max_side=self.max_side)

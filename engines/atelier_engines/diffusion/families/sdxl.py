@@ -5,6 +5,7 @@ Source: "SDXL" (arXiv 2307.01952), section 2, and diffusers' StableDiffusionXLPi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from atelier_engines.errors import ModelMissingError
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
+
+_log = logging.getLogger(__name__)
 
 NAME = "sdxl"
 PIPELINE = "StableDiffusionXLPipeline"
@@ -78,7 +81,7 @@ class Sdxl:
     ) -> Conditioning:
         """What steers the denoiser: one row, or with guidance above 1 the negative one before it.
 
-        A text of more than 77 tokens, start and end included, is cut.
+        A text of more than 77 tokens, start and end included, is cut, and the log says so.
         """
         hidden, pooled = self._encode(prompt)
         time_ids = self._time_ids(width, height, pooled.dtype)
@@ -108,9 +111,12 @@ class Sdxl:
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(1, 77, width of both encoders) and (1, projection) of the second encoder."""
+        pieces = [_token_ids(tokenizer, text) for tokenizer in self.tokenizers]
+        if any(len(ids) > 1 for ids in pieces):
+            _log.warning("a prompt has more tokens than the model reads; the rest of it was cut")
         states = [
-            self.runtime.encode_text(index, _token_ids(tokenizer, text), layer=_LAYER)
-            for index, tokenizer in enumerate(self.tokenizers)
+            self.runtime.encode_text(index, ids[:1], layer=_LAYER)
+            for index, ids in enumerate(pieces)
         ]
         pooled = states[-1].pooled
         if pooled is None:
@@ -168,11 +174,13 @@ def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
 
 
 def _token_ids(tokenizer: CLIPTokenizer, text: str) -> torch.Tensor:
+    """(pieces, 77): the text in as many pieces as it takes, each with start, end and padding."""
     ids: torch.Tensor = tokenizer(
         [text],
         padding="max_length",
         max_length=tokenizer.model_max_length,
         truncation=True,
+        return_overflowing_tokens=True,
         return_tensors="pt",
     ).input_ids
     return ids

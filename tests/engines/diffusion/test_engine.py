@@ -1,0 +1,229 @@
+"""The engine's life: what it says while it works, how it stops, how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from atelier_engines.diffusion import ENGINE, DiffusionConfig, DiffusionEngine
+from atelier_engines.errors import (
+    EngineFailedError,
+    EngineUnavailableError,
+    InvalidTaskError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
+from atelier_engines.event import Output, Stage, Step
+from atelier_engines.registry import load
+from atelier_engines.task import AudioTask
+from tests.engines.diffusion.asking import ask, events_of, pictures_of
+
+HUGE = 2**25
+"""Latents of this side take more memory than a process can address."""
+
+
+@pytest.fixture
+def runs(engine: DiffusionEngine) -> Iterator[list[int]]:
+    """Grows by the number of rows at every run of the denoiser."""
+    assert engine._painter is not None
+    rows: list[int] = []
+    unet = engine._painter.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    hook = unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    yield rows
+    hook.remove()
+
+
+def test_importing_and_making_an_engine_imports_no_torch() -> None:
+    """A gateway may know the engine's type and configuration without its weight."""
+    program = (
+        "import sys; from atelier_engines.diffusion import ENGINE;"
+        "engine = ENGINE.create(ENGINE.config()); engine.capabilities;"
+        "print({'torch', 'diffusers', 'transformers'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert found.stdout.decode().strip() == "set()"
+
+
+def test_it_is_registered_under_its_name() -> None:
+    """The entry point leads here."""
+    assert load("diffusion") is ENGINE
+
+
+async def test_it_tells_stages_steps_and_outputs_in_order(engine: DiffusionEngine) -> None:
+    """Steps count over all pictures; every picture comes as soon as it is done."""
+    events = await events_of(engine, ask(seeds=(1, 2), steps=2))
+    told = [
+        event.name
+        if isinstance(event, Stage)
+        else (event.index, event.total)
+        if isinstance(event, Step)
+        else event.seed
+        for event in events
+    ]
+    assert told == [
+        "encode_text",
+        *("denoise", (1, 4), (2, 4), "decode", 1),
+        *("denoise", (3, 4), (4, 4), "decode", 2),
+    ]
+
+
+async def test_a_second_order_scheduler_counts_the_steps_that_were_asked_for(
+    engine: DiffusionEngine, runs: list[int]
+) -> None:
+    """Heun runs the denoiser twice a step, but for the last."""
+    events = await events_of(engine, ask(scheduler="heun", steps=3))
+    steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert len(runs) == 5
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(0.0, 1), (1.0, 1), (1.01, 2), (7.0, 2)])
+async def test_without_guidance_the_denoiser_runs_on_the_prompt_alone(
+    engine: DiffusionEngine, runs: list[int], guidance: float, rows: int
+) -> None:
+    """Guidance of 1 and below has no effect, and costs nothing."""
+    await events_of(engine, ask(guidance=guidance, steps=2))
+    assert runs == [rows, rows]
+
+
+async def test_closing_stops_within_a_step_and_the_next_task_runs(
+    engine: DiffusionEngine, runs: list[int]
+) -> None:
+    """After the close nothing of the old task is left on the device."""
+    async with aclosing(engine.run(ask(steps=150))) as events:
+        async for event in events:
+            if isinstance(event, Step):
+                break
+        at_close = len(runs)
+    after_close = len(runs)
+    assert after_close - at_close <= 1
+    assert await pictures_of(engine, ask(steps=2))
+    assert len(runs) == after_close + 2
+
+
+async def test_a_cancelled_task_that_waits_never_begins(
+    engine: DiffusionEngine, runs: list[int]
+) -> None:
+    """A task behind another one can go without a trace."""
+    async with aclosing(engine.run(ask(steps=20))) as first:
+        assert isinstance(await anext(first), Stage)
+        waiting = asyncio.create_task(events_of(engine, ask(seeds=(99,), steps=30)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        rest = [event async for event in first]
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert isinstance(rest[-1], Output)
+    assert len(runs) == 20
+
+
+async def test_tasks_at_once_do_not_mix(engine: DiffusionEngine) -> None:
+    """Each gets the picture it gets alone."""
+    tasks = [ask(seeds=(seed,), scheduler="euler_a") for seed in (1, 2, 3)]
+    alone = [await pictures_of(engine, task) for task in tasks]
+    together = await asyncio.gather(*(pictures_of(engine, task) for task in tasks))
+    for (one,), (other,) in zip(alone, together, strict=True):
+        assert (one == other).all()
+
+
+async def test_a_prompt_that_is_cut_is_in_the_log_without_its_words(
+    engine: DiffusionEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost in silence, and nobody's words are written down."""
+    await events_of(engine, ask(prompt="red apple " * 20))
+    assert not caplog.messages
+    await events_of(engine, ask(prompt="red apple " * 200))
+    assert len(caplog.messages) == 1
+    assert "cut" in caplog.messages[0]
+    assert "apple" not in caplog.text
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+async def test_too_many_steps_for_the_scheduler_are_the_callers_mistake(
+    engine: DiffusionEngine,
+) -> None:
+    """LCM has but 50 steps to choose from."""
+    with pytest.raises(InvalidTaskError, match="lcm cannot work in 51 steps") as caught:
+        await events_of(engine, ask(scheduler="lcm", steps=51))
+    assert caught.value.field == "steps"
+
+
+async def test_a_scheduler_it_does_not_have_is_unsupported(engine: DiffusionEngine) -> None:
+    """The message names those it has."""
+    with pytest.raises(UnsupportedError, match="dpmpp_2m_karras"):
+        await events_of(engine, ask(scheduler="plms"))
+
+
+async def test_sound_is_unsupported(engine: DiffusionEngine) -> None:
+    """It makes pictures only."""
+    task = AudioTask(prompt="rain", duration_seconds=1, seed=1, sample_rate=48000, channels=1)
+    with pytest.raises(UnsupportedError):
+        await events_of(engine, task)
+
+
+async def test_a_picture_too_large_for_the_memory_is_out_of_memory(
+    engine: DiffusionEngine,
+) -> None:
+    """The engine survives it."""
+    with pytest.raises(OutOfMemoryError, match=f"{HUGE} x {HUGE} pixels"):
+        await events_of(engine, ask(width=HUGE, height=HUGE))
+    assert await pictures_of(engine, ask())
+
+
+async def test_whatever_torch_raises_becomes_an_engine_error(engine: DiffusionEngine) -> None:
+    """A size off the grid of latents makes layers disagree; guarded engines never see one."""
+    with pytest.raises(EngineFailedError, match="failed on cpu"):
+        await events_of(engine, ask(width=4, height=4))
+
+
+async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
+    engine: DiffusionEngine,
+) -> None:
+    """An infinite prediction stands for what float16 does to some models."""
+    assert engine._painter is not None
+    unet = engine._painter.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    hook = unet.register_forward_hook(lambda *call: (call[-1][0] * float("inf"),))
+    try:
+        with pytest.raises(EngineFailedError, match="another precision"):
+            await events_of(engine, ask())
+    finally:
+        hook.remove()
+
+
+async def test_before_the_start_it_is_unavailable(model: Path) -> None:
+    """Also after a stop."""
+    engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", threads=1))
+    with pytest.raises(EngineUnavailableError):
+        await engine.check()
+    with pytest.raises(EngineUnavailableError):
+        await events_of(engine, ask())
+    await engine.start()
+    await engine.check()
+    await engine.stop()
+    with pytest.raises(EngineUnavailableError):
+        await engine.check()
+
+
+async def test_its_check_does_not_wait_for_a_task_at_work(engine: DiffusionEngine) -> None:
+    """Health is asked for often, and must not queue behind pictures."""
+    async with aclosing(engine.run(ask(steps=100))) as events:
+        assert isinstance(await anext(events), Stage)
+        await engine.check()
+        rest = [event async for event in events]
+    assert sum(isinstance(event, Step) for event in rest) == 100
+
+
+async def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    """It can be started again once the model is there."""
+    engine = DiffusionEngine(DiffusionConfig(model=str(tmp_path / "none"), device="cpu"))
+    for _ in range(2):
+        with pytest.raises(Exception, match="no model directory"):
+            await engine.start()
+    assert engine._thread is None

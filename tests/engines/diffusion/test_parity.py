@@ -1,0 +1,166 @@
+"""The engine's pictures are those of diffusers' StableDiffusionXLPipeline, bit by bit on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionXLPipeline,
+    UniPCMultistepScheduler,
+)
+from numpy.typing import NDArray
+
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
+from atelier_engines.diffusion.schedulers import NAMES
+from atelier_engines.task import ImageTask
+from tests.engines.diffusion import tiny_sdxl
+from tests.engines.diffusion.asking import ask, pictures_of
+
+SCHEDULERS = {
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler_a": (EulerAncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "ddim": (DDIMScheduler, {}),
+    "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
+    "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+}
+
+LONG = "red apple and blue house " * 30
+
+
+@pytest.fixture(autouse=True)
+def _own_scheduler(pipeline: StableDiffusionXLPipeline) -> Iterator[None]:
+    """The pipeline gets its own scheduler back after each test."""
+    own = pipeline.scheduler
+    yield
+    pipeline.scheduler = own
+
+
+def reference(
+    pipeline: StableDiffusionXLPipeline, task: ImageTask, seed: int, output_type: str = "pil"
+) -> NDArray[np.generic]:
+    """What diffusers makes of one seed of the task, as its users would ask it."""
+    kind, settings = SCHEDULERS[task.scheduler]
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
+    made = pipeline(
+        task.prompt,
+        negative_prompt=task.negative_prompt or None,
+        width=task.width,
+        height=task.height,
+        num_inference_steps=task.steps,
+        guidance_scale=task.guidance,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        output_type=output_type,
+    )
+    return np.asarray(made.images[0])
+
+
+def test_every_scheduler_is_compared() -> None:
+    """A scheduler that is added to the engine has to be added here."""
+    assert set(NAMES) == set(SCHEDULERS)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+async def test_every_scheduler_gives_the_pipelines_bytes(
+    engine: DiffusionEngine,
+    pipeline: StableDiffusionXLPipeline,
+    scheduler: str,
+    guidance: float,
+) -> None:
+    """With and without guidance, random schedulers included."""
+    task = ask(scheduler=scheduler, guidance=guidance, steps=4)
+    (made,) = await pictures_of(engine, task)
+    assert np.array_equal(made, reference(pipeline, task, 7))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ask(width=96, height=72),
+        ask(width=72, height=128, guidance=1.0),
+        ask(negative_prompt="a blue house"),
+        ask(negative_prompt="a blue house", guidance=1.0),
+        ask(negative_prompt="a blue house", scheduler="euler_a", steps=7),
+        ask(prompt=""),
+        ask(prompt="naïve — 猫 🍎!"),
+        ask(prompt=LONG),
+        ask(prompt=LONG, negative_prompt=LONG),
+        ask(steps=1),
+        ask(steps=20, scheduler="dpmpp_2m"),
+        ask(guidance=0.0),
+        ask(guidance=1.5, seeds=(2**63 - 1,)),
+        ask(guidance=30.0, seeds=(0,)),
+    ],
+    ids=lambda task: f"{task.width}x{task.height}-{task.scheduler}-{task.prompt[:8]}",
+)
+async def test_every_kind_of_task_gives_the_pipelines_bytes(
+    engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, task: ImageTask
+) -> None:
+    """Sizes, prompts of all lengths and scripts, negative prompts, steps, seeds."""
+    (made,) = await pictures_of(engine, task)
+    assert np.array_equal(made, reference(pipeline, task, task.seeds[0]))
+
+
+async def test_each_picture_of_several_is_the_one_its_seed_gives_alone(
+    engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline
+) -> None:
+    """A picture does not depend on its neighbours in the task."""
+    task = ask(seeds=(1, 2, 1), scheduler="euler_a")
+    made = await pictures_of(engine, task)
+    for seed, picture in zip(task.seeds, made, strict=True):
+        assert np.array_equal(picture, reference(pipeline, task, seed))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_not_a_bit_is_lost_before_rounding(
+    engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, scheduler: str
+) -> None:
+    """The pictures are equal as floats too, where bytes could hide a small difference."""
+    painter = engine._painter
+    assert painter is not None
+    task = ask(scheduler=scheduler, negative_prompt="blue")
+    conditioning = painter.family.condition(
+        "a red apple", "blue", guidance=5.0, width=64, height=64
+    )
+    denoising = painter._begin(task, 7)
+    with torch.inference_mode():
+        while not denoising.finished:
+            rows = denoising.rows()
+            denoising.advance(
+                painter.family.runtime.denoise(rows.latents, rows.timesteps, conditioning)
+            )
+        made = painter.family.decode(denoising.latents)
+    floats = (made * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(floats, reference(pipeline, task, 7, "np"))
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+async def test_a_model_that_encodes_the_empty_negative_prompt_is_followed(
+    tmp_path: Path, prediction: str
+) -> None:
+    """force_zeros_for_empty_prompt and the kind of prediction are the model's to choose."""
+    folder = tiny_sdxl.write(tmp_path, prediction=prediction)
+    index = folder / "model_index.json"
+    text = index.read_text("utf-8")
+    assert '"force_zeros_for_empty_prompt": true' in text
+    index.write_text(text.replace('prompt": true', 'prompt": false'), "utf-8")
+    engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+    await engine.start()
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    (made,) = await pictures_of(engine, ask())
+    await engine.stop()
+    assert np.array_equal(made, reference(pipeline, ask(), 7))

@@ -1,0 +1,127 @@
+"""Previews show what the finished picture will look like."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+from PIL import Image
+
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, schedulers
+from atelier_engines.diffusion.denoising import Denoising
+from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.event import Step
+from tests.engines.diffusion.asking import ask, events_of
+
+CPU = torch.device("cpu")
+
+
+async def previewed(engine: DiffusionEngine, interval: int) -> list[int]:
+    """The steps that had a preview."""
+    events = await events_of(engine, ask(steps=5, width=96, height=64, preview_interval=interval))
+    steps = [event for event in events if isinstance(event, Step)]
+    for step in steps:
+        if step.preview is not None:
+            picture = Image.open(io.BytesIO(step.preview.data))
+            assert (picture.width, picture.height) == (12, 8)
+            assert (step.preview.width, step.preview.height) == (12, 8)
+            assert picture.get_format_mimetype() == step.preview.media_type
+    return [step.index for step in steps if step.preview is not None]
+
+
+async def test_previews_come_at_the_interval_that_was_asked_for(engine: DiffusionEngine) -> None:
+    """None by default."""
+    assert await previewed(engine, 0) == []
+    assert await previewed(engine, 1) == [1, 2, 3, 4, 5]
+    assert await previewed(engine, 2) == [2, 4]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("name", schedulers.NAMES)
+def test_the_clean_latents_are_known_before_the_end(
+    name: schedulers.SchedulerName, prediction: str
+) -> None:
+    """Of a denoiser that is always right, the first preview already shows the end."""
+    if name == "heun" and prediction == "sample":
+        pytest.skip("diffusers' Heun cannot")
+    if name == "euler_a" and prediction == "sample":
+        pytest.skip("diffusers' ancestral Euler cannot")
+    model = EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction,
+        timestep_spacing="trailing",
+    )
+    scheduler = schedulers.make(name, model, steps=6, device=CPU)
+    denoising = Denoising(
+        scheduler=scheduler,
+        shape=(1, 4, 8, 8),
+        guidance=1.0,
+        seed=1,
+        device=CPU,
+        dtype=torch.float32,
+    )
+    wanted = torch.linspace(-1, 1, 256).view(1, 4, 8, 8)
+    while not denoising.finished:
+        rows = denoising.rows()
+        signal = float(scheduler.alphas_cumprod[round(float(rows.timesteps[0]))])
+        noise = (rows.latents - math.sqrt(signal) * wanted) / math.sqrt(max(1 - signal, 1e-6))
+        right = {
+            "epsilon": noise,
+            "sample": wanted,
+            "v_prediction": math.sqrt(signal) * noise - math.sqrt(1 - signal) * wanted,
+        }[prediction]
+        denoising.advance(right)
+        assert torch.allclose(denoising.clean(rows, right), wanted, atol=1e-3)
+    assert torch.allclose(denoising.latents, wanted, atol=0.2)
+
+
+def test_a_preview_is_a_linear_map_of_the_latents() -> None:
+    """Zero latents have the colour of the bias, and the first channel adds its own."""
+    previewer = Previewer(
+        factors=((0.5, 0.0, 0.0), (0.0,) * 3, (0.0,) * 3, (0.0,) * 3),
+        bias=(0.0, 0.5, 1.0),
+        max_side=64,
+    )
+    latents = torch.zeros(1, 4, 16, 32)
+    latents[:, 0, :, 16:] = 2.0
+    picture = np.asarray(Image.open(io.BytesIO(previewer.preview(latents).data)), int)
+    assert picture.shape == (16, 32, 3)
+    assert np.abs(picture[4, 4] - (0, 128, 255)).max() < 8
+    assert np.abs(picture[4, 28] - (255, 128, 255)).max() < 8
+
+
+def test_a_preview_is_never_larger_than_configured_and_keeps_its_proportions() -> None:
+    """Large pictures have small previews too."""
+    previewer = Previewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
+    made = previewer.preview(torch.zeros(1, 4, 128, 64))
+    assert (made.width, made.height) == (16, 32)
+
+
+def test_numbers_that_are_none_make_a_preview_all_the_same() -> None:
+    """The picture fails, the preview need not."""
+    previewer = Previewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
+    assert previewer.preview(torch.full((1, 4, 8, 8), float("nan"))).data
+
+
+async def test_the_models_own_colours_are_used(model: Path, tmp_path: Path) -> None:
+    """atelier.json knows its latents best."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    card = {"preview_factors": [[0, 0, 0]] * 4, "preview_bias": [1.0, 0.0, 0.0]}
+    (folder / "atelier.json").write_text(json.dumps(card), "utf-8")
+    engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+    await engine.start()
+    events = await events_of(engine, ask(preview_interval=1))
+    await engine.stop()
+    (first, *_) = (event.preview for event in events if isinstance(event, Step))
+    assert first is not None
+    red = np.asarray(Image.open(io.BytesIO(first.data)), int)[0, 0]
+    assert np.abs(red - (255, 0, 0)).max() < 8
