@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from atelier_client import AtelierError, Client
+from atelier_client import AtelierError, Client, EngineState, ServingStatus
+from atelier_client.results import EngineHealth
 
 ATELIER = Path(sys.executable).with_name("atelier")
 OUT = Path("out")
@@ -62,22 +63,25 @@ def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise ChildProcessError(f"the server ended with {server.returncode}")
-        states = engine_states(address)
-        if states.get("tiny", "ready" if states else "") == "ready":
-            return "tiny" if "tiny" in states else ""
+        engines = serving_engines(address)
+        tiny = engines.get("tiny")
+        if tiny is not None and tiny.state is EngineState.UNAVAILABLE:
+            raise ChildProcessError(f"the engine tiny cannot work: {tiny.message}")
+        if engines and (tiny is None or tiny.state is EngineState.READY):
+            return tiny.engine if tiny else ""
         time.sleep(0.2)
     raise TimeoutError(f"the server was not ready after {START_SECONDS} s")
 
 
-def engine_states(address: str) -> dict[str, str]:
-    """The state of each engine; none while the service does not accept work."""
+def serving_engines(address: str) -> dict[str, EngineHealth]:
+    """Each engine by name; none while the service does not accept work."""
     try:
         with Client(address) as client:
             health = client.health()
     except AtelierError:
         return {}
-    serving = health.status == "serving"
-    return {engine.engine: engine.state for engine in health.engines} if serving else {}
+    serving = health.status is ServingStatus.SERVING
+    return {engine.engine: engine for engine in health.engines} if serving else {}
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> int:
