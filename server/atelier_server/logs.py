@@ -34,6 +34,7 @@ def configure(*, level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(capture=True)
     for chatty in ("asyncio", "grpc"):
         logging.getLogger(chatty).setLevel(max(logging.INFO, logging.root.level))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -26,14 +25,15 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
         UndecodableError: no PNG, JPEG or WebP, broken, or more than `max_pixels`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                _require_small(picture, max_pixels)
-                upright = ImageOps.exif_transpose(picture)
-                return Pixels(array=_array(upright, grey=grey))
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            _require_small(picture, max_pixels)
+            upright = ImageOps.exif_transpose(picture)
+            return Pixels(array=_array(upright, grey=grey))
     except UndecodableError:
         raise
+    except Image.DecompressionBombError as error:
+        msg = f"a picture may have at most {max_pixels} pixels, and this one has far more"
+        raise UndecodableError(msg) from error
     except UnidentifiedImageError as error:
         msg = "this is no PNG, JPEG or WebP picture"
         raise UndecodableError(msg) from error

@@ -27,7 +27,7 @@ _AUDIO_FORMATS = {
 }
 _PNG_COMPRESSION = 1  # zlib's fastest: the files grow by a tenth, the time falls to a fifth
 _LOSSY_QUALITY = 92
-_SOUND_BLOCK = 2**16  # samples written at once: libsndfile's Vorbis takes a call's samples onto its stack
+_SOUND_BLOCK = 2**16  # libsndfile's Vorbis lays out on its stack what one call writes
 
 
 def encode(media: Media, request: GenerateRequest) -> Encoded:
