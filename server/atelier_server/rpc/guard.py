@@ -6,15 +6,17 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from atelier_server.errors import ServiceError
+from atelier_server.errors import InvalidRequestError, ServiceError, Violation
 from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED
 from atelier_server.rpc.status import status_of
 
@@ -68,7 +70,8 @@ def _guarded(handler: Handler, service: str, method: str) -> Handler:
         behaviour = _unary_guard(inner, service, method)
     return make(
         behaviour,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=handler.request_deserializer
+        and partial(_parsed, handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
 
@@ -77,7 +80,7 @@ def _unary_guard(inner: Any, service: str, method: str) -> Any:  # noqa: ANN401 
     async def guarded(request: object, context: Context) -> object:
         with _observed(service, method) as call:
             try:
-                return await inner(request, context)
+                return await inner(_well_formed(request), context)
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
                 await _abort(call, context, error)
 
@@ -91,7 +94,7 @@ def _stream_guard(inner: Any, service: str, method: str) -> Any:  # noqa: ANN401
     async def guarded(request: object, context: Context) -> AsyncGenerator[object]:
         with _observed(service, method) as call:
             try:
-                async with aclosing(inner(request, context)) as responses:
+                async with aclosing(inner(_well_formed(request), context)) as responses:
                     async for response in responses:
                         yield response
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
@@ -106,11 +109,39 @@ def _reader_writer_guard(inner: Any, service: str, method: str) -> Any:  # noqa:
     async def guarded(request: object, context: Context) -> None:
         with _observed(service, method) as call:
             try:
-                await inner(request, context)
+                await inner(_well_formed(request), context)
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
                 await _abort(call, context, error)
 
     return guarded
+
+
+class _Malformed:
+    """Stands for a request whose bytes are no such message."""
+
+
+def _parsed(parse: Callable[[bytes], object], data: bytes) -> object:
+    """The request, or a _Malformed: what a parser raises ends a call outside the guard, as UNKNOWN."""
+    try:
+        return parse(data)
+    except DecodeError:
+        return _Malformed()
+
+
+def _well_formed(request: object) -> object:
+    """The request, or the stream of requests, all of which are what they should be.
+
+    Raises:
+        InvalidRequestError: one is not; from a stream when its turn comes.
+    """
+    if isinstance(request, _Malformed):
+        raise InvalidRequestError([Violation("request", "its bytes are no message of this call")])
+    return _all_well_formed(request) if isinstance(request, AsyncIterable) else request
+
+
+async def _all_well_formed(requests: AsyncIterable[object]) -> AsyncGenerator[object]:
+    async for request in requests:
+        yield _well_formed(request)
 
 
 @contextmanager
