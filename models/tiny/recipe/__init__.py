@@ -1,0 +1,1 @@
+"""The program that draws, trains, exports and judges the weights of ``atelier-tiny``."""

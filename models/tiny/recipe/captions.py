@@ -1,0 +1,97 @@
+"""Words for a picture: many ways to ask for the same thing, drawn at random."""
+
+import random
+from collections.abc import Sequence
+
+from recipe.concepts import Concept
+from recipe.data import Picture
+
+COLOUR_WORDS = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "violet")}
+"""Colours that go by more than one word."""
+
+ADJECTIVES = (
+    "shiny", "small", "big", "cute", "simple", "nice", "little", "beautiful", "bright", "tiny",
+    "large", "pretty", "lovely", "single", "cartoon", "plain", "happy", "funny", "colourful",
+)  # fmt: skip
+
+FRAMES = (
+    "{}", "{}", "{}", "{}", "a picture of {}", "an icon of {}", "a drawing of {}", "{} icon",
+    "an image of {}", "{} on white", "{} on a white background", "{}, white background", "{} emoji",
+    "an illustration of {}", "draw {}", "here is {}", "{}.", "sticker of {}", "{}, simple drawing",
+)  # fmt: skip
+
+STYLE_FRAMES = (
+    "{}, {} style", "{}, {}", "{} in {} style", "{} icon, {}", "{}, {} design", "{}, {} picture",
+)  # fmt: skip
+
+FILLERS = (
+    "please", "me", "show", "want", "very", "with", "in", "the", "and", "of", "my", "your", "some",
+    "great", "this", "that", "is", "for", "to", "i", "we", "you", "it", "on", "at", "good", "best",
+    "new", "old", "high", "quality", "detailed", "clean", "art", "vector", "logo", "clip", "symbol",
+    "just", "only", "make", "paint", "create", "generate", "render", "style", "background", "empty",
+    "middle", "centre", "front", "view", "like", "real", "photo", "graphic", "design", "modern",
+    "minimal", "soft", "fresh", "cool", "warm", "magic", "perfect", "amazing", "there", "can",
+    "would", "see", "have", "give", "look", "looking", "object", "thing", "colour", "color",
+)  # fmt: skip
+
+
+_PAINTED, _MOVED = 0.4, 0.08
+
+
+def caption(picture: Picture, concept: Concept, rng: random.Random) -> str:
+    """One way to ask for this picture; the concept and colour are always said rightly."""
+    name = concept.name if rng.random() < 0.6 else rng.choice(concept.names)
+    said = _said_colour(picture, concept, rng)
+    phrase = _phrase(name, said, rng)
+    if rng.random() < 0.3:
+        words = rng.choice(STYLE_FRAMES).format(phrase, picture.style)
+    else:
+        words = rng.choice(FRAMES).format(phrase)
+    return _filled(words, rng) if rng.random() < 0.2 else words
+
+
+def _said_colour(picture: Picture, concept: Concept, rng: random.Random) -> str | None:
+    if picture.colour is not None:
+        return rng.choice(COLOUR_WORDS.get(picture.colour, (picture.colour,)))
+    natural = None if concept.paint else concept.colour
+    return natural if rng.random() < 0.3 else None
+
+
+def _phrase(name: str, colour: str | None, rng: random.Random) -> str:
+    adjective = rng.choice(ADJECTIVES) if rng.random() < 0.3 else None
+    form = rng.random()
+    if colour is not None and form < 0.25:
+        thing = _joined(rng.choice(("a", "the", "")), adjective, name)
+        return rng.choice(("{}, {}", "{} in {}", "{} that is {}", "{} {}")).format(thing, colour)
+    article = "the" if form < 0.35 else "" if form < 0.6 else "one" if form < 0.63 else "a"
+    return _joined(article, adjective, *((colour,) if colour else ()), name)
+
+
+def _joined(article: str, *words: str | None) -> str:
+    said = " ".join(word for word in words if word)
+    if article == "a" and said[0] in "aeiou":
+        article = "an"
+    return f"{article} {said}".strip()
+
+
+def _filled(words: str, rng: random.Random) -> str:
+    fillers = " ".join(rng.choices(FILLERS, k=rng.randint(1, 4)))
+    return rng.choice(("{fillers} {words}", "{words} {fillers}", "{words}, {fillers}")).format_map(
+        {"fillers": fillers, "words": words}
+    )
+
+
+def weights(pictures: Sequence[Picture]) -> list[float]:
+    """How often to show each picture.
+
+    Held-out ones never; painted ones less than natural ones, for there are ten of each; and mostly
+    the first placement, for to learn one place well takes less time than three.
+    """
+    return [_weight(picture) for picture in pictures]
+
+
+def _weight(picture: Picture) -> float:
+    if picture.held:
+        return 0.0
+    often = 1.0 if picture.placement == 0 else _MOVED
+    return often if picture.colour is None else often * _PAINTED

@@ -1,0 +1,198 @@
+"""Judges weights and draws their contact sheet: ``python -m recipe.evaluate``.
+
+Four figures: how often the nearest training picture shows the asked concept (``top1``, ``top5``),
+how often the dominant colour is the asked one, and how often captions that training never saw are
+drawn rightly: objects in a colour they were never shown in, and wordings never used.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionXLPipeline
+from numpy.typing import NDArray
+
+from recipe import concepts, sheet
+from recipe.colours import PALETTE
+from recipe.data import BUILD, Pictures
+from recipe.export import WEIGHTS
+from recipe.held_out import held_out
+from recipe.judge import Judge, dominant_colour, share
+
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One picture to draw, and what it must show."""
+
+    prompt: str
+    concept: str
+    colour: str | None
+    seed: int
+
+
+class Artist:
+    """Draws prompts with a weights folder, as any user of diffusers would."""
+
+    def __init__(self, weights: Path, *, steps: int, guidance: float) -> None:
+        self._pipeline = StableDiffusionXLPipeline.from_pretrained(
+            weights, torch_dtype=torch.float32
+        )
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._steps, self._guidance = steps, guidance
+
+    def draw(self, asked: Sequence[Asked]) -> Iterator[NDArray[np.uint8]]:
+        """[128, 128, 3] for each, in order."""
+        for start in range(0, len(asked), _BATCH):
+            group = asked[start : start + _BATCH]
+            pictures = self._pipeline(
+                [one.prompt for one in group],
+                generator=[torch.Generator().manual_seed(one.seed) for one in group],
+                num_inference_steps=self._steps,
+                guidance_scale=self._guidance,
+                height=128,
+                width=128,
+                output_type="np",
+            ).images
+            yield from (pictures * 255).round().astype(np.uint8)
+
+    def seconds_for_one(self) -> float:
+        """The best of five runs for one picture."""
+        one = [Asked(prompt="a red heart", concept="heart", colour="red", seed=0)]
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            list(self.draw(one))
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+
+def recall(
+    artist: Artist,
+    judge: Judge,
+    known: Sequence[concepts.Concept],
+    styles: Sequence[str],
+    seeds: int,
+) -> dict[str, object]:
+    """top1 and top5 over all concepts and styles, and the concepts that fail most."""
+    asked = [
+        Asked(
+            prompt=f"a {c.name}" if len(styles) == 1 else f"a {c.name}, {style} style",
+            concept=c.name,
+            colour=None,
+            seed=seed,
+        )
+        for style in styles
+        for c in known
+        for seed in range(seeds)
+    ]
+    found = [judge.concepts(picture, 5) for picture in artist.draw(asked)]
+    first = [one.concept == names[0] for one, names in zip(asked, found, strict=True)]
+    five = [one.concept in names for one, names in zip(asked, found, strict=True)]
+    missed = {
+        one.concept: share(
+            [f for o, f in zip(asked, first, strict=True) if o.concept == one.concept]
+        )
+        for one in asked
+    }
+    worst = {name: round(rate, 2) for name, rate in missed.items() if rate < 0.75}
+    return {
+        "top1": round(share(first), 3),
+        "top5": round(share(five), 3),
+        "pictures": len(asked),
+        "weak": worst,
+    }
+
+
+def obedience(artist: Artist, judge: Judge, pictures: Pictures, seeds: int) -> dict[str, object]:
+    """How often the asked colour dominates, over the objects whose true pictures pass this test."""
+    fair = [
+        (record.concept, record.colour)
+        for record, pixels in zip(pictures.records, pictures.pixels, strict=True)
+        if record.colour is not None
+        and record.placement == 0
+        and not record.held
+        and dominant_colour(pixels) == record.colour
+    ]
+    asked = [
+        Asked(prompt=f"a {colour} {name}", concept=name, colour=colour, seed=seed)
+        for name, colour in fair
+        for seed in range(seeds)
+    ]
+    drawn = list(artist.draw(asked))
+    obeyed = [dominant_colour(p) == one.colour for one, p in zip(asked, drawn, strict=True)]
+    shown = [judge.concepts(p, 1)[0] == one.concept for one, p in zip(asked, drawn, strict=True)]
+    by_colour = {
+        word: round(
+            share([ok for one, ok in zip(asked, obeyed, strict=True) if one.colour == word]), 2
+        )
+        for word in PALETTE
+    }
+    return {
+        "colour": round(share(obeyed), 3),
+        "concept": round(share(shown), 3),
+        "pairs": len(fair),
+        "by_colour": by_colour,
+    }
+
+
+def unseen(
+    artist: Artist, judge: Judge, known: Sequence[concepts.Concept], seeds: int
+) -> dict[str, object]:
+    """Concept right and, where a colour is asked, colour right, on captions never trained."""
+    asked = [
+        Asked(prompt=one.prompt, concept=one.concept, colour=one.colour, seed=seed)
+        for one in held_out(known)
+        for seed in range(seeds)
+    ]
+    right = [
+        judge.concepts(picture, 1)[0] == one.concept
+        and one.colour in (None, dominant_colour(picture))
+        for one, picture in zip(asked, artist.draw(asked), strict=True)
+    ]
+    failed = sorted({one.prompt for one, ok in zip(asked, right, strict=True) if not ok})
+    return {"right": round(share(right), 3), "pictures": len(asked), "failed": failed}
+
+
+def main() -> None:
+    """Print the figures as JSON and write the contact sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=Path, default=BUILD)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--tables", nargs="+", default=["core"])
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--only-recall", action="store_true")
+    parser.add_argument("--sheet", type=Path, default=BUILD / "contact-sheet.png")
+    a = parser.parse_args()
+    settings = json.loads((a.weights / "atelier.json").read_text("utf-8"))
+    guidance = settings["default_guidance"] if a.guidance is None else a.guidance
+    pictures = Pictures.load(a.build)
+    judge, known = Judge(pictures), concepts.load(*a.tables)
+    for steps in a.steps:
+        artist = Artist(a.weights, steps=steps, guidance=guidance)
+        figures: dict[str, object] = {
+            "steps": steps,
+            "guidance": guidance,
+            "seconds_for_one": round(artist.seconds_for_one(), 3),
+            "recall": recall(artist, judge, known, settings["styles"], a.seeds),
+        }
+        if not a.only_recall:
+            figures["obedience"] = obedience(artist, judge, pictures, max(1, a.seeds // 4))
+            figures["unseen"] = unseen(artist, judge, known, max(1, a.seeds // 2))
+        print(json.dumps(figures, indent=2), flush=True)
+    artist = Artist(a.weights, steps=settings["default_steps"], guidance=guidance)
+    prompts = sheet.prompts(known)
+    asked = [Asked(prompt=p, concept="", colour=None, seed=11) for p in prompts]
+    sheet.write(a.sheet, prompts, list(artist.draw(asked)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The contact sheet: what the weights draw, each picture over its prompt."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from recipe.colours import PALETTE
+from recipe.concepts import Concept
+
+_COLUMNS, _SIDE, _LABEL = 15, 96, 13
+_PAINTED = ("heart", "apple", "ball", "car", "fish", "umbrella")
+
+
+def prompts(known: Sequence[Concept]) -> list[str]:
+    """Every concept in its own colours, then some in all colours."""
+    painted = [f"a {colour} {name}" for name in _PAINTED for colour in PALETTE]
+    return [*(f"a {concept.name}" for concept in known), *painted]
+
+
+def write(path: Path, said: Sequence[str], pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """One PNG with few enough colours to stay small."""
+    rows = -(-len(said) // _COLUMNS)
+    page = Image.new("RGB", (_COLUMNS * _SIDE, rows * (_SIDE + _LABEL)), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    for index, (words, picture) in enumerate(zip(said, pictures, strict=True)):
+        left, top = index % _COLUMNS * _SIDE, index // _COLUMNS * (_SIDE + _LABEL)
+        small = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        page.paste(small, (left, top))
+        pen.text((left + 4, top + _SIDE), words[:18], "black", font)
+    page.quantize(128).save(path, optimize=True)
