@@ -23,6 +23,7 @@ from atelier_server.exposition import Exposition
 from atelier_server.generations.generations import Generations
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.pool import Pool
+from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Router
 from atelier_server.generations.worker import Worker
 from atelier_server.memory import keep_large_buffers
@@ -80,7 +81,8 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
     pools = {name: _pool(name, settings, health) for name in settings.engines}
     router = Router(pools, settings.default_engine or next(iter(pools)))
     inputs = InputLoader(library, max_pixels=settings.limits.input_pixels)
-    generations = Generations(store, inputs, router)
+    resolver = Resolver(styles=settings.styles, loras=settings.loras)
+    generations = Generations(store, inputs, router, resolver)
     server = rpc_server.build(
         GenerationService(generations, library, settings.limits), health, settings.limits
     )
@@ -96,7 +98,16 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
     ]
     upkeep.append(asyncio.create_task(_sweep(library, store, pools)))
     workers = [
-        asyncio.create_task(Worker(pool, store, library, inputs, router).work())
+        asyncio.create_task(
+            Worker(
+                pool=pool,
+                store=store,
+                library=library,
+                inputs=inputs,
+                router=router,
+                resolver=resolver,
+            ).work()
+        )
         for pool in pools.values()
         for _ in range(pool.capabilities.concurrency)
     ]

@@ -13,7 +13,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from atelier_engines import registry
-from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.config.settings import (
+    EngineSettings,
+    Settings,
+    StyleLoraSettings,
+    StyleSettings,
+)
 
 _INTRODUCTION = """\
 # Configuration
@@ -51,6 +56,8 @@ def reference() -> str:
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             parts += _section(f"`{name}`", field.annotation)
+    parts += _section("Each style under `styles`", StyleSettings)
+    parts += _section("Each LoRA of a style", StyleLoraSettings)
     parts += _section("Every engine", EngineSettings)
     for name in registry.engine_types():
         parts += _section(f"Engines of type `{name}`", registry.load(name).config)

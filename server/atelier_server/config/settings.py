@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,56 @@ class EngineSettings(Section):
     )
     queue_limit: int = Field(1000, ge=1, description="Most generations that may wait for it.")
     config: SerializeAsAny[BaseModel] = Field(description="The type's own settings.", exclude=True)
+
+
+class LoraRole(Enum):
+    """What a LoRA is for."""
+
+    STYLE = "style"
+    CHARACTER = "character"
+    CINEMATIC = "cinematic"
+
+
+class StyleLoraSettings(Section):
+    """One LoRA of a style."""
+
+    name: str = Field(description="A name that the engine lists.")
+    weight: float | None = Field(
+        None,
+        ge=-4,
+        le=4,
+        description="Its weight; computed from its role and the others when null.",
+    )
+    role: LoraRole = Field(LoraRole.STYLE, description="What it is for.")
+
+
+class StyleSettings(Section):
+    """One style, chosen by `style` in an image task. What the caller says wins over its defaults."""
+
+    title: str = Field("", description="Name for people.")
+    prompt_prefix: str = Field("", description="Put before the prompt, as it is.")
+    prompt_suffix: str = Field("", description="Put after the prompt, as it is.")
+    negative_prompt: str = Field("", description="Added to the negative prompt.")
+    loras: tuple[StyleLoraSettings, ...] = Field((), description="LoRAs to apply.")
+    width: int | None = Field(None, ge=16, description="Width when the caller says nothing.")
+    height: int | None = Field(None, ge=16, description="Height when the caller says nothing.")
+    steps: int | None = Field(None, ge=1, description="Steps when the caller says nothing.")
+    guidance: float | None = Field(None, ge=0, description="Guidance when the caller says nothing.")
+
+
+class LoraSettings(Section):
+    """Weights of LoRAs whose weight the caller leaves open."""
+
+    character_weights: tuple[float, ...] = Field(
+        (0.85, 0.75, 0.65),
+        min_length=1,
+        description="Of each character, for one, two, three or more characters.",
+    )
+    cinematic_weights: tuple[float, ...] = Field(
+        (1.0, 0.95, 0.85, 0.75),
+        min_length=1,
+        description="Of the cinematic one, for no, one, two, three or more characters.",
+    )
 
 
 class StoreSettings(Section):
@@ -107,6 +158,10 @@ class Settings(Section):
     health_interval_seconds: float = Field(
         10, gt=0, description="Time between checks of each engine."
     )
+    styles: dict[Name, StyleSettings] = Field(
+        default_factory=dict, description="The styles by id; see below."
+    )
+    loras: LoraSettings = Field(default_factory=LoraSettings, description="See below.")
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")

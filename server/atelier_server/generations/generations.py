@@ -32,7 +32,7 @@ from atelier_server.errors import (
 )
 from atelier_server.generations import pages, receipt
 from atelier_server.generations.inputs import InputLoader, artifact_ids
-from atelier_server.generations.resolve import resolve
+from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Route, Router
 from atelier_server.identity import new_id, new_seed
 from atelier_server.metrics import GENERATIONS
@@ -47,6 +47,7 @@ class Generations:
     store: Store
     inputs: InputLoader
     router: Router
+    resolver: Resolver
     draining: bool = False
     """While set, nothing new is accepted."""
     _owners: Counter[str] = field(default_factory=Counter)
@@ -208,7 +209,8 @@ class Generations:
         pictures: Mapping[str, Pixels] = await self.inputs.load(request, caller)
         seed = new_seed()
         return self.router.choose(
-            request.engine, lambda can: resolve(request, can, pictures, drawn_seed=seed)
+            request.engine,
+            lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed),
         ), seed
 
     async def _require_feasible(self, route: Route, seconds_left: float | None) -> None:

@@ -25,24 +25,34 @@ class Ledger:
 
     parameters: list[Parameter] = field(default_factory=list)
 
-    def given(self, name: str, asked: ValueT | None, default: ValueT) -> ValueT:
+    def given(
+        self, name: str, asked: ValueT | None, default: ValueT, why: str = "not given"
+    ) -> ValueT:
         """The value asked for, else the default; whether it is allowed is for others to say."""
         if asked is None:
-            self._write(name, default, None, Disposition.DISPOSITION_DEFAULTED, "not given")
+            self._write(name, default, None, Disposition.DISPOSITION_DEFAULTED, why)
             return default
         self._write(name, asked, asked, Disposition.DISPOSITION_APPLIED)
         return asked
 
     def clamped(
-        self, name: str, asked: float | None, allowed: IntegerRange | NumberRange | None
+        self,
+        name: str,
+        asked: float | None,
+        allowed: IntegerRange | NumberRange | None,
+        default: float | None = None,
     ) -> float | None:
-        """The value asked for, brought within the engine's range; None on engines that have no such parameter."""
+        """The value asked for, brought within the engine's range; None on engines that have no such parameter.
+
+        `default` is the style's, and comes before the engine's.
+        """
         if allowed is None:
             if asked is not None:
                 self.ignore(name, asked, f"this engine has no {name}")
             return None
         if asked is None:
-            return self.given(name, None, allowed.default)
+            default = allowed.default if default is None else default
+            return self.given(name, None, min(max(default, allowed.min), allowed.max))
         used = min(max(asked, allowed.min), allowed.max)
         if used == asked:
             return self.given(name, asked, used)

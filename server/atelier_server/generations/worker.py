@@ -30,7 +30,7 @@ from atelier_server.errors import CODES, failure_of
 from atelier_server.generations import receipt
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.pool import Pool
-from atelier_server.generations.resolve import Resolved, resolve
+from atelier_server.generations.resolve import Resolved, Resolver
 from atelier_server.generations.router import Router
 from atelier_server.generations.stopwatch import Stopwatch
 from atelier_server.logs import bound
@@ -57,35 +57,33 @@ class _Work:
         return Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Worker:
     """Takes one generation after the other from an engine's queue."""
 
-    def __init__(
-        self, pool: Pool, store: Store, library: Library, inputs: InputLoader, router: Router
-    ) -> None:
-        """Work for `pool`."""
-        self._pool = pool
-        self._store = store
-        self._library = library
-        self._inputs = inputs
-        self._router = router
+    pool: Pool
+    store: Store
+    library: Library
+    inputs: InputLoader
+    router: Router
+    resolver: Resolver
 
     async def work(self) -> None:
         """Work until cancelled; what is in hand then is given back to the queue."""
         while True:
-            await self._pool.ready.wait()
-            claim = await self._store.claim(self._pool.name)
+            await self.pool.ready.wait()
+            claim = await self.store.claim(self.pool.name)
             with bound(generation=claim.generation.id, attempt=claim.attempt):
                 await self._take_on(claim)
 
     async def _take_on(self, claim: Claim) -> None:
         try:
-            with self._pool.busy():
+            with self.pool.busy():
                 await self._supervise(_Work(claim, _copy(claim.generation)))
         except ClaimLostError:
             _log.warning("the claim was lost; what was made is thrown away")
         except asyncio.CancelledError:
-            await self._store.release(claim)
+            await self.store.release(claim)
             raise
 
     async def _supervise(self, work: _Work) -> None:
@@ -94,7 +92,7 @@ class Worker:
         work.started.GetCurrentTime()
         _log.info("taken up")
         performing = asyncio.create_task(self._perform(work))
-        cancelling = asyncio.create_task(self._store.cancelled(claim))
+        cancelling = asyncio.create_task(self.store.cancelled(claim))
         left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
         try:
             await asyncio.wait(
@@ -116,26 +114,26 @@ class Worker:
         claim = work.claim
         work.clock.enter("prepare")
         resolved = await self._resolved(claim)
-        work.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self._pool, resolved.task))
-        async with aclosing(self._pool.engine.run(resolved.task)) as events:
+        work.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self.pool, resolved.task))
+        async with aclosing(self.pool.engine.run(resolved.task)) as events:
             async for event in events:
                 match event:
                     case engine_event.Stage():
                         work.clock.enter(event.name)
-                        await self._store.log(claim, work.snapshot())
+                        await self.store.log(claim, work.snapshot())
                     case engine_event.Step():
                         await self._log_step(work, event)
                     case engine_event.Output():
                         await self._keep(work, event)
                     case _:
                         assert_never(event)
-        cost = receipt.cost_of(self._pool, resolved.task)
+        cost = receipt.cost_of(self.pool, resolved.task)
         if cost is not None:
             work.generation.receipt.cost.CopyFrom(cost)
 
     async def _resolved(self, claim: Claim) -> Resolved:
-        pictures = await self._inputs.load(claim.request, claim.caller)
-        return resolve(claim.request, self._pool.capabilities, pictures, drawn_seed=0)
+        pictures = await self.inputs.load(claim.request, claim.caller)
+        return self.resolver.resolve(claim.request, self.pool.capabilities, pictures, drawn_seed=0)
 
     async def _log_step(self, work: _Work, step: engine_event.Step) -> None:
         work.step, work.steps = step.index, step.total
@@ -145,14 +143,14 @@ class Worker:
             event.preview.CopyFrom(
                 Preview(media_type=step.preview.media_type, data=step.preview.data, size=size)
             )
-        await self._store.log(work.claim, event)
+        await self.store.log(work.claim, event)
 
     async def _keep(self, work: _Work, output: engine_event.Output) -> None:
         before = work.clock.stage
         work.clock.enter("encode")
         encoded = await asyncio.to_thread(encode, output.media, work.claim.request)
         artifact_id = f"{work.generation.id}-{work.claim.attempt}-{len(work.generation.outputs)}"
-        artifact = await self._library.write_output(artifact_id, encoded)
+        artifact = await self.library.write_output(artifact_id, encoded)
         work.generation.outputs.append(
             Output(artifact=artifact, seed=output.seed, flagged=output.flagged)
         )
@@ -161,11 +159,11 @@ class Worker:
     async def _conclude(self, work: _Work, error: BaseException | None) -> None:
         """Record success or failure, or hand over to another engine."""
         generation = work.generation
-        generation.receipt.timings.extend(work.clock.timings(self._pool.name))
+        generation.receipt.timings.extend(work.clock.timings(self.pool.name))
         if error is None:
             generation.state = State.STATE_SUCCEEDED
             self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
-            await self._store.finish(work.claim, generation)
+            await self.store.finish(work.claim, generation)
             self._measure(work)
             return
         failure = _failure(error)
@@ -182,9 +180,11 @@ class Worker:
         if not isinstance(error, EngineError) or not error.repeatable:
             return False
         tried = {attempt.engine for attempt in work.generation.receipt.attempts}
-        pictures = await self._inputs.load(work.claim.request, work.claim.caller)
-        routes = self._router.fallbacks(
-            self._pool, tried, lambda can: resolve(work.claim.request, can, pictures, drawn_seed=0)
+        pictures = await self.inputs.load(work.claim.request, work.claim.caller)
+        routes = self.router.fallbacks(
+            self.pool,
+            tried,
+            lambda can: self.resolver.resolve(work.claim.request, can, pictures, drawn_seed=0),
         )
         route = next(routes, None)
         if route is None:
@@ -197,17 +197,17 @@ class Worker:
         generation.receipt.parameters.extend(route.resolved.parameters)
         _log.warning(
             "engine %s failed (%s); %s takes over",
-            self._pool.name,
+            self.pool.name,
             error.reason.value,
             generation.engine,
         )
-        await self._store.hand_over(work.claim, generation)
+        await self.store.hand_over(work.claim, generation)
         return True
 
     async def _cancelled(self, work: _Work) -> None:
         generation = work.generation
-        generation.receipt.timings.extend(work.clock.timings(self._pool.name))
-        remote = self._pool.capabilities.cancel is not CancelSupport.STEP
+        generation.receipt.timings.extend(work.clock.timings(self.pool.name))
+        remote = self.pool.capabilities.cancel is not CancelSupport.STEP
         generation.state = State.STATE_CANCELLED
         generation.cancel_outcome = (
             CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
@@ -223,9 +223,9 @@ class Worker:
         """Finish without outputs; blobs that were written already are deleted."""
         written = [output.artifact.id for output in work.generation.outputs]
         del work.generation.outputs[:]
-        await self._store.finish(work.claim, work.generation)
+        await self.store.finish(work.claim, work.generation)
         for artifact_id in written:
-            await self._library.discard(artifact_id)
+            await self.library.discard(artifact_id)
         self._measure(work)
 
     def _attempt(
@@ -235,7 +235,7 @@ class Worker:
 
     def _measure(self, work: _Work) -> None:
         generation = work.generation
-        engine = self._pool.name
+        engine = self.pool.name
         GENERATIONS.labels(
             engine, State.Name(generation.state).removeprefix("STATE_").lower()
         ).inc()
@@ -246,7 +246,7 @@ class Worker:
             GENERATION_SECONDS.labels(engine).observe(
                 _between(generation.create_time, generation.end_time)
             )
-            self._pool.record(_between(work.started, generation.end_time))
+            self.pool.record(_between(work.started, generation.end_time))
             _log.info("succeeded")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.struct_pb2 import Struct
 
 from atelier.v1 import engine_pb2 as pb
@@ -17,6 +19,7 @@ from atelier_engines.capabilities import (
     NumberRange,
     PriceUnit,
 )
+from atelier_server.config.settings import StyleSettings
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.receipt import REPRODUCIBILITIES
 
@@ -34,7 +37,7 @@ _PRICE_UNITS = {
 }
 
 
-def engine_message(pool: Pool, queued: int) -> pb.Engine:
+def engine_message(pool: Pool, queued: int, styles: Mapping[str, StyleSettings]) -> pb.Engine:
     """Everything about one engine; `queued` generations wait for it."""
     can = pool.capabilities
     message = pb.Engine(
@@ -43,7 +46,7 @@ def engine_message(pool: Pool, queued: int) -> pb.Engine:
         description=can.description,
         state=pool.state,
         state_message=pool.message,
-        image=None if can.image is None else _image(can.image),
+        image=None if can.image is None else _image(can.image, styles),
         audio=None if can.audio is None else _audio(can.audio),
         cancel_support=_CANCEL[can.cancel],
         reproducibility=REPRODUCIBILITIES[can.reproducibility],
@@ -61,7 +64,7 @@ def engine_message(pool: Pool, queued: int) -> pb.Engine:
     return message
 
 
-def _image(can: ImageCapabilities) -> pb.ImageCapabilities:
+def _image(can: ImageCapabilities, styles: Mapping[str, StyleSettings]) -> pb.ImageCapabilities:
     return pb.ImageCapabilities(
         features=sorted(_IMAGE_FEATURES[feature] for feature in can.features),
         width=_integers(can.width),
@@ -79,6 +82,11 @@ def _image(can: ImageCapabilities) -> pb.ImageCapabilities:
         models=map(_model, can.models),
         loras=can.loras,
         max_loras=can.max_loras,
+        styles=[
+            name
+            for name, style in styles.items()
+            if all(lora.name in can.loras for lora in style.loras)
+        ],
         formats=_IMAGE_FORMATS,
     )
 

@@ -72,7 +72,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         queued = [await self.generations.store.queued(pool.name) for pool in pools]
         return pb.GetCapabilitiesResponse(
             engines=[
-                engine_message(pool, count) for pool, count in zip(pools, queued, strict=True)
+                engine_message(pool, count, self.generations.resolver.styles)
+                for pool, count in zip(pools, queued, strict=True)
             ],
             default_engine=router.default,
             version=VERSION,

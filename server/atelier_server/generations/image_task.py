@@ -1,0 +1,130 @@
+"""From the contract's image task to the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atelier.v1 import task_pb2 as pb
+from atelier_engines.capabilities import ImageCapabilities, ImageFeature
+from atelier_engines.media import Pixels
+from atelier_engines.task import (
+    JSON,
+    Control,
+    ControlType,
+    ImageTask,
+    Profile,
+    Safety,
+    Upscale,
+)
+from atelier_server.config.settings import LoraSettings, StyleSettings
+from atelier_server.generations.ledger import Ledger
+from atelier_server.generations.lora_stack import stack_loras
+from atelier_server.generations.styles import apply_style, style_of
+
+_DEFAULT_STRENGTH = 0.75
+_CONTROL_TYPES = {
+    pb.CONTROL_TYPE_CANNY: ControlType.CANNY,
+    pb.CONTROL_TYPE_DEPTH: ControlType.DEPTH,
+    pb.CONTROL_TYPE_POSE: ControlType.POSE,
+    pb.CONTROL_TYPE_SEGMENTATION: ControlType.SEGMENTATION,
+}
+_PROFILES = {
+    pb.PROFILE_SPEED: Profile.SPEED,
+    pb.PROFILE_BALANCED: Profile.BALANCED,
+    pb.PROFILE_MEMORY: Profile.MEMORY,
+}
+_SAFETIES = {pb.SAFETY_BLOCK: Safety.BLOCK, pb.SAFETY_FLAG: Safety.FLAG, pb.SAFETY_OFF: Safety.OFF}
+
+
+def image_task(
+    asked: pb.ImageTask,
+    can: ImageCapabilities,
+    ledger: Ledger,
+    *,
+    styles: Mapping[str, StyleSettings],
+    loras: LoraSettings,
+    pictures: Mapping[str, Pixels],
+    options: Mapping[str, JSON],
+    drawn_seed: int,
+) -> ImageTask:
+    """The task with everything decided; how goes into the ledger.
+
+    Raises:
+        InvalidRequestError: there is no such style.
+    """
+    style, asked = style_of(asked, styles), apply_style(asked, styles)
+    steps = ledger.clamped(
+        "steps", asked.steps if asked.HasField("steps") else None, can.steps, style.steps
+    )
+    guidance = ledger.clamped(
+        "guidance",
+        asked.guidance if asked.HasField("guidance") else None,
+        can.guidance,
+        style.guidance,
+    )
+    width = asked.width if asked.HasField("width") else None
+    height = asked.height if asked.HasField("height") else None
+    seed = asked.seed if asked.HasField("seed") else None
+    count = ledger.given("count", asked.count if asked.HasField("count") else None, 1)
+    first = ledger.seed(seed, drawn_seed, can=ImageFeature.SEED in can.features)
+    return ImageTask(
+        prompt=asked.prompt,
+        negative_prompt=ledger.negative_prompt(
+            asked.negative_prompt, guidance, can=ImageFeature.NEGATIVE_PROMPT in can.features
+        ),
+        width=ledger.given("width", width, style.width or can.width.default),
+        height=ledger.given("height", height, style.height or can.height.default),
+        steps=None if steps is None else int(steps),
+        guidance=guidance,
+        seeds=tuple((first + index) % 2**63 for index in range(count)),
+        model=ledger.choice("model", asked.model, [model.name for model in can.models]),
+        scheduler=ledger.choice("scheduler", asked.scheduler, can.schedulers),
+        init_image=pictures.get("init_image"),
+        strength=_strength(asked, ledger),
+        mask=pictures.get("mask"),
+        controls=tuple(
+            _control(control, pictures[f"controls[{index}]"])
+            for index, control in enumerate(asked.controls)
+        ),
+        loras=stack_loras(asked.loras, loras),
+        upscale=_upscale(asked),
+        profile=_PROFILES.get(asked.profile),
+        safety=_SAFETIES.get(asked.safety),
+        preview_interval=_preview_interval(asked, can, ledger),
+        options=options,
+    )
+
+
+def _strength(asked: pb.ImageTask, ledger: Ledger) -> float:
+    strength = asked.strength if asked.HasField("strength") else None
+    if asked.HasField("init_image"):
+        return ledger.given("strength", strength, _DEFAULT_STRENGTH)
+    if strength is not None:
+        ledger.ignore("strength", strength, "there is no init_image to depart from")
+    return _DEFAULT_STRENGTH
+
+
+def _preview_interval(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger) -> int:
+    if not asked.HasField("preview_interval"):
+        return can.preview_interval
+    if asked.preview_interval and ImageFeature.PREVIEW not in can.features:
+        ledger.ignore("preview_interval", asked.preview_interval, "this engine sends no previews")
+        return 0
+    return asked.preview_interval
+
+
+def _upscale(asked: pb.ImageTask) -> Upscale | None:
+    if not asked.HasField("upscale"):
+        return None
+    return Upscale(factor=asked.upscale.factor, model=asked.upscale.model)
+
+
+def _control(asked: pb.Control, picture: Pixels) -> Control:
+    return Control(
+        type=_CONTROL_TYPES[asked.type],
+        image=picture,
+        preprocess=asked.preprocess,
+        strength=asked.strength if asked.HasField("strength") else 1.0,
+        start=asked.start,
+        end=asked.end if asked.HasField("end") else 1.0,
+    )

@@ -1,0 +1,44 @@
+"""Orders the LoRAs of a task and weighs those whose weight the caller left open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atelier.v1 import task_pb2 as pb
+from atelier_engines.task import Lora
+from atelier_server.config.settings import LoraSettings
+
+_ORDER = (
+    pb.LORA_ROLE_STYLE,
+    pb.LORA_ROLE_CHARACTER,
+    pb.LORA_ROLE_CINEMATIC,
+    pb.LORA_ROLE_UNSPECIFIED,
+)
+
+
+def stack_loras(asked: Sequence[pb.Lora], settings: LoraSettings) -> tuple[Lora, ...]:
+    """Style first, then characters, then cinematic, then the rest; within a role as the caller ordered them.
+
+    Several characters share the picture, so each weighs less the more there are, and so does the cinematic one.
+    """
+    characters = sum(lora.role == pb.LORA_ROLE_CHARACTER for lora in asked)
+    return tuple(
+        Lora(name=lora.name, weight=_weight(lora, characters, settings))
+        for lora in sorted(asked, key=lambda lora: _ORDER.index(lora.role))
+    )
+
+
+def _weight(lora: pb.Lora, characters: int, settings: LoraSettings) -> float:
+    if lora.HasField("weight"):
+        return lora.weight
+    match lora.role:
+        case pb.LORA_ROLE_CHARACTER:
+            return _at(settings.character_weights, characters - 1)
+        case pb.LORA_ROLE_CINEMATIC:
+            return _at(settings.cinematic_weights, characters)
+        case _:
+            return 1.0
+
+
+def _at(weights: Sequence[float], count: int) -> float:
+    return weights[min(count, len(weights) - 1)]

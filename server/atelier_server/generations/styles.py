@@ -1,0 +1,53 @@
+"""Styles: words, LoRAs and defaults that a task takes on by naming one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atelier.v1 import task_pb2 as pb
+from atelier_server.config.settings import LoraRole, StyleSettings
+from atelier_server.errors import InvalidRequestError, Violation
+
+_ROLES = {
+    LoraRole.STYLE: pb.LORA_ROLE_STYLE,
+    LoraRole.CHARACTER: pb.LORA_ROLE_CHARACTER,
+    LoraRole.CINEMATIC: pb.LORA_ROLE_CINEMATIC,
+}
+
+
+_PLAIN = StyleSettings()
+
+
+def style_of(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> StyleSettings:
+    """The style that the task names; one that changes nothing when it names none.
+
+    Raises:
+        InvalidRequestError: there is no such style; names those there are.
+    """
+    if not asked.style:
+        return _PLAIN
+    style = styles.get(asked.style)
+    if style is None:
+        known = f"there are {', '.join(styles)}" if styles else "none is configured"
+        raise InvalidRequestError([Violation("image.style", f"no style {asked.style!r}; {known}")])
+    return style
+
+
+def apply_style(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> pb.ImageTask:
+    """A copy of the task with the words and LoRAs of its style. What the caller says of a LoRA wins.
+
+    Raises:
+        InvalidRequestError: there is no such style.
+    """
+    style = style_of(asked, styles)
+    task = pb.ImageTask()
+    task.CopyFrom(asked)
+    task.prompt = f"{style.prompt_prefix}{asked.prompt}{style.prompt_suffix}"
+    task.negative_prompt = ", ".join(filter(None, (asked.negative_prompt, style.negative_prompt)))
+    named = {lora.name for lora in asked.loras}
+    task.loras.extend(
+        pb.Lora(name=lora.name, weight=lora.weight, role=_ROLES[lora.role])
+        for lora in style.loras
+        if lora.name not in named
+    )
+    return task
