@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import errors
 from tests.client.conftest import MakeCaller
@@ -113,6 +114,17 @@ async def test_bytes_that_were_not_fetched_are_not_empty(
         fetched = await caller.call("fetch", generation)
     saved = fetched.pictures[0].save(tmp_path / "deep" / "a.png")
     assert saved.read_bytes() == PICTURE
+
+
+async def test_the_largest_inline_answer_arrives(calling: MakeCaller, stand_in: Served) -> None:
+    """As many outputs as a task may have, each as large as one that comes inline."""
+    service, address = stand_in
+    service.finished = generation_pb2.Generation(id="g1", state=generation_pb2.STATE_SUCCEEDED)
+    for _ in range(64):
+        service.finished.outputs.add(artifact=ARTIFACT, data=PICTURE[: 2 * 2**20])
+    async with calling(address) as caller:
+        made = await caller.call("generate", "a lamp", count=64)
+    assert sum(len(output.data) for output in made.outputs) == 64 * 2 * 2**20
 
 
 async def test_large_media_are_uploaded_before_the_task(
