@@ -18,6 +18,7 @@ _GROUP = 128  # commits of up to so many waiting callers are joined
 @dataclass(frozen=True, slots=True)
 class _Job:
     work: Callable[[sqlite3.Connection], Any]
+    then: Callable[[Any], None] | None
     done: asyncio.Future[Any]
 
 
@@ -44,16 +45,22 @@ class Database:
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+    async def run(
+        self,
+        work: Callable[[sqlite3.Connection], ResultT],
+        *,
+        then: Callable[[ResultT], None] | None = None,
+    ) -> ResultT:
         """Run `work(connection)` in a transaction; it is durable when this returns.
 
-        A caller that is cancelled meanwhile does not undo it.
+        A caller that is cancelled meanwhile does not undo it. So what must follow from the write goes into
+        `then(result)`, which runs in the event loop in any case, in the order of the writes.
 
         Raises:
             Exception: whatever `work` raises; nothing of it was written then.
         """
         done: asyncio.Future[ResultT] = self._loop.create_future()
-        self._jobs.put(_Job(work, done))
+        self._jobs.put(_Job(work, then, done))
         return await asyncio.shield(done)
 
     async def close(self) -> None:
@@ -106,6 +113,8 @@ class Database:
 
 def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
     for job, result, error in outcomes:
+        if error is None and job.then is not None:
+            job.then(result)
         if job.done.done():
             continue
         if error is not None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from atelier_server.store.contract import Event
+from atelier_server.store.contract import ENDED, Event
 
 _RECENT = 32  # events kept per watched generation; whoever lags further behind reads the log
 
@@ -20,6 +20,7 @@ class Feed:
         self.watchers = 0
         self._recent: dict[int, Event] = {}
         self._latest = 0
+        self._ended = False
         self._grown = asyncio.Event()
 
     def publish(self, event: Event) -> None:
@@ -27,6 +28,7 @@ class Feed:
         self._recent[event.sequence] = event
         self._recent.pop(event.sequence - _RECENT, None)
         self._latest = max(self._latest, event.sequence)
+        self._ended = event.state in ENDED
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
@@ -34,9 +36,13 @@ class Feed:
         """The event that follows `after`, if it is still in memory."""
         return self._recent.get(after + 1)
 
+    def over(self, after: int) -> bool:
+        """Whether there is, and ever will be, no event after `after`; False when that is not known here."""
+        return self._ended and self._latest <= after
+
     async def beyond(self, after: int) -> None:
-        """Return once there is an event after `after`."""
-        while self._latest <= after:
+        """Return once there is an event after `after`, or the log has ended."""
+        while self._latest <= after and not self._ended:
             await self._grown.wait()
 
 

@@ -94,10 +94,13 @@ class SqliteStore:
             event = rows.append(db, submission.generation, 0, Event(queue_position=ahead))
             return Accepted(generation=submission.generation, created=True), event
 
-        accepted, event = await self._database.run(work)
-        if event is not None:
-            self._feeds.publish(event)
-            self._arrive(submission.generation.engine)
+        def then(result: tuple[Accepted, Event | None]) -> None:
+            _, event = result
+            if event is not None:
+                self._feeds.publish(event)
+                self._arrive(submission.generation.engine)
+
+        accepted, _ = await self._database.run(work, then=then)
         return accepted
 
     async def claim(self, pool: str) -> Claim:
@@ -105,7 +108,10 @@ class SqliteStore:
         while True:
             await self._arrivals[pool].acquire()
             taking = asyncio.ensure_future(
-                self._database.run(lambda db: transitions.take(db, pool, self._feeds.watched))
+                self._database.run(
+                    lambda db: transitions.take(db, pool, self._feeds.watched),
+                    then=lambda taken: self._publish(taken[1] if taken is not None else []),
+                )
             )
             try:
                 taken = await asyncio.shield(taking)
@@ -113,10 +119,7 @@ class SqliteStore:
                 await self._put_back(taking)
                 raise
             if taken is not None:
-                claim, events = taken
-                for event in events:
-                    self._feeds.publish(event)
-                return claim
+                return taken[0]
 
     async def _put_back(self, taking: asyncio.Future[tuple[Claim, list[Event]] | None]) -> None:
         taken = await taking
@@ -125,15 +128,20 @@ class SqliteStore:
 
     async def log(self, claim: Claim, event: Event) -> None:
         """See Store.log."""
-        self._feeds.publish(await self._database.run(lambda db: transitions.log(db, claim, event)))
+        await self._database.run(
+            lambda db: transitions.log(db, claim, event), then=self._feeds.publish
+        )
 
     async def finish(self, claim: Claim, generation: Generation) -> None:
         """See Store.finish."""
-        event = await self._database.run(
-            lambda db: transitions.finish(db, claim, generation, self._time_to_live)
+
+        def then(event: Event) -> None:
+            self._cancellations.pop(generation.id, None)
+            self._feeds.publish(event)
+
+        await self._database.run(
+            lambda db: transitions.finish(db, claim, generation, self._time_to_live), then=then
         )
-        self._cancellations.pop(generation.id, None)
-        self._feeds.publish(event)
 
     async def release(self, claim: Claim) -> None:
         """See Store.release."""
@@ -149,13 +157,16 @@ class SqliteStore:
         await self._queue_again(claim, generation, attempt=claim.attempt)
 
     async def _queue_again(self, claim: Claim, generation: Generation, *, attempt: int) -> None:
-        event = await self._database.run(
-            lambda db: transitions.queue_again(db, claim, generation, attempt, self._time_to_live)
+        def then(event: Event) -> None:
+            self._cancellations.pop(generation.id, None)
+            self._feeds.publish(event)
+            if event.state == State.STATE_QUEUED:
+                self._arrive(generation.engine)
+
+        await self._database.run(
+            lambda db: transitions.queue_again(db, claim, generation, attempt, self._time_to_live),
+            then=then,
         )
-        self._cancellations.pop(generation.id, None)
-        self._feeds.publish(event)
-        if event.state == State.STATE_QUEUED:
-            self._arrive(generation.engine)
 
     async def cancelled(self, claim: Claim) -> None:
         """See Store.cancelled."""
@@ -178,11 +189,14 @@ class SqliteStore:
                 db, row, generation, self._time_to_live
             )
 
-        found, event = await self._database.run(work)
-        if event is not None:
-            self._feeds.publish(event)
-        if found is Cancelling.REQUESTED:
-            self._cancellations[generation_id].set()
+        def then(result: tuple[Cancelling, Event | None]) -> None:
+            found, event = result
+            if event is not None:
+                self._feeds.publish(event)
+            if found is Cancelling.REQUESTED:
+                self._cancellations[generation_id].set()
+
+        found, _ = await self._database.run(work, then=then)
         return found
 
     async def watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
@@ -197,6 +211,8 @@ class SqliteStore:
                     after = event.sequence
                     if event.state in ENDED:
                         return
+                if feed.over(after):
+                    return
                 await feed.beyond(after)
 
     async def _next(self, feed: Feed, generation_id: str, after: int) -> list[Event]:
@@ -245,12 +261,15 @@ class SqliteStore:
 
     async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
-        events, gone = await self._database.run(
-            lambda db: transitions.sweep(db, now, self._time_to_live)
+        _, gone = await self._database.run(
+            lambda db: transitions.sweep(db, now, self._time_to_live),
+            then=lambda swept: self._publish(swept[0]),
         )
+        return gone
+
+    def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
             self._feeds.publish(event)
-        return gone
 
     def _arrive(self, pool: str, count: int = 1) -> None:
         for _ in range(count):

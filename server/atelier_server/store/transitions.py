@@ -20,7 +20,7 @@ from atelier_server.store.contract import Claim, ClaimLostError, Event
 
 _TOLD_PLACES = 10  # so many at the head of a queue are told each time they move up
 _DEADLINE_EXCEEDED = 4  # gRPC status codes, as Failure.code carries them
-_INTERNAL = 13
+_ABORTED = 10
 
 Taken = tuple[Claim, list[Event]]
 
@@ -164,7 +164,7 @@ def _abandon(generation: Generation, number: int) -> None:
 def _poisoned(attempts: int) -> Failure:
     return Failure(
         reason="POISONED",
-        code=_INTERNAL,
+        code=_ABORTED,
         message=f"the server died {attempts} times while working on this; it will not be tried again",
     )
 
