@@ -40,7 +40,8 @@ def thumbnail(picture: NDArray[np.uint8]) -> Float:
 
 def dominant_colour(picture: NDArray[np.uint8]) -> str:
     """The colour word that most of the picture's pixels off the white ground are nearest to."""
-    points = lab(picture.reshape(-1, 3) / np.float32(255))
+    colours: Float = (picture.reshape(-1, 3) / 255).astype(np.float32)
+    points = lab(colours)
     ground = np.linalg.norm(points - lab(np.ones((1, 3), np.float32)), axis=1)
     drawn = points[ground > _WHITE_DISTANCE]
     words = list(PALETTE)

@@ -54,7 +54,8 @@ def distance(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     the squared ones, of the pixels and of 8x8 means, colours are learnt very late.
     """
     loss = functional.l1_loss(made, wanted) + functional.mse_loss(made, wanted)
-    loss = loss + 4 * functional.mse_loss(*(functional.avg_pool2d(p, 8) for p in (made, wanted)))
+    coarse, wanted_coarse = functional.avg_pool2d(made, 8), functional.avg_pool2d(wanted, 8)
+    loss = loss + 4 * functional.mse_loss(coarse, wanted_coarse)
     for axis in (2, 3):
         loss = loss + 0.7 * functional.l1_loss(made.diff(dim=axis), wanted.diff(dim=axis))
     return loss
