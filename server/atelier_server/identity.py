@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
@@ -40,6 +41,9 @@ def new_id() -> str:
     return "".join(_ALPHABET[value >> 5 * place & 31] for place in reversed(range(_LENGTH)))
 
 
-def new_seed() -> int:
-    """A seed from 0 to 2**32 - 1: short enough to be typed again."""
-    return secrets.randbits(32)
+def seed_of(generation_id: str) -> int:
+    """The seed drawn for a generation that names none: 0 to 2**32 - 1, short enough to be typed again.
+
+    It follows from the id, so that every attempt, on whichever engine, draws the same.
+    """
+    return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:4])

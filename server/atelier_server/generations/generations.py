@@ -19,7 +19,6 @@ from atelier.v1.generation_service_pb2 import (
     PlanGenerationResponse,
     Respond,
 )
-from atelier.v1.task_pb2 import ImageTask
 from atelier_engines.media import Pixels
 from atelier_server.errors import (
     ConflictError,
@@ -34,7 +33,7 @@ from atelier_server.generations import pages, receipt
 from atelier_server.generations.inputs import InputLoader, artifact_ids
 from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Route, Router
-from atelier_server.identity import new_id, new_seed
+from atelier_server.identity import new_id, seed_of
 from atelier_server.metrics import GENERATIONS
 from atelier_server.store import contract
 from atelier_server.store.contract import Cancelling, Event, Query, Store, Submission
@@ -69,11 +68,12 @@ class Generations:
             if before is not None:
                 return before
         self._refuse_when_draining()
-        route, seed = await self._prepare(request, caller)
+        generation_id = new_id()
+        route = await self._route(request, caller, generation_id)
         seconds_left = _sooner(seconds_left, request)
         await self._require_feasible(route, seconds_left)
         await self.inputs.keep_attachments(request, caller)
-        submission = _submission(request, caller, route, digest, seed)
+        submission = _submission(generation_id, request, caller, route, digest)
         try:
             return (await self.store.submit(submission)).generation
         except contract.QueueFullError as error:
@@ -87,7 +87,7 @@ class Generations:
         Raises:
             ServiceError: it would be refused for what it is; an obstacle of the moment is part of the answer.
         """
-        route, _ = await self._prepare(request, caller)
+        route = await self._route(request, caller, new_id())
         pool = route.pool
         plan = PlanGenerationResponse(
             engine=pool.name,
@@ -205,13 +205,13 @@ class Generations:
         except contract.RequestConflictError as error:
             raise ConflictError(str(error)) from error
 
-    async def _prepare(self, request: GenerateRequest, caller: str) -> tuple[Route, int]:
+    async def _route(self, request: GenerateRequest, caller: str, generation_id: str) -> Route:
         pictures: Mapping[str, Pixels] = await self.inputs.load(request, caller)
-        seed = new_seed()
+        seed = seed_of(generation_id)
         return self.router.choose(
             request.engine,
             lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed),
-        ), seed
+        )
 
     async def _require_feasible(self, route: Route, seconds_left: float | None) -> None:
         pool = route.pool
@@ -276,22 +276,19 @@ def _sooner(seconds_left: float | None, request: GenerateRequest) -> float | Non
 
 
 def _submission(
-    request: GenerateRequest, caller: str, route: Route, digest: bytes, seed: int
+    generation_id: str, request: GenerateRequest, caller: str, route: Route, digest: bytes
 ) -> Submission:
-    generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=route.pool.name)
+    generation = Generation(id=generation_id, state=State.STATE_QUEUED, engine=route.pool.name)
     generation.request_id = request.request_id or generation.id
     generation.create_time.GetCurrentTime()
     generation.receipt.parameters.extend(route.resolved.parameters)
     generation.receipt.reproducibility = receipt.REPRODUCIBILITIES[
         route.pool.capabilities.reproducibility
     ]
-    task = request.image if request.WhichOneof("task") == "image" else request.audio
-    if isinstance(task, ImageTask):
-        generation.image.CopyFrom(task)
+    if request.WhichOneof("task") == "image":
+        generation.image.CopyFrom(request.image)
     else:
-        generation.audio.CopyFrom(task)
-    if not task.HasField("seed"):
-        task.seed = seed
+        generation.audio.CopyFrom(request.audio)
     return Submission(
         generation=generation,
         request=request,

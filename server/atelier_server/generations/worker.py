@@ -33,6 +33,7 @@ from atelier_server.generations.pool import Pool
 from atelier_server.generations.resolve import Resolved, Resolver
 from atelier_server.generations.router import Router
 from atelier_server.generations.stopwatch import Stopwatch
+from atelier_server.identity import seed_of
 from atelier_server.logs import bound
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.contract import Claim, ClaimLostError, Event, Store
@@ -133,7 +134,12 @@ class Worker:
 
     async def _resolved(self, claim: Claim) -> Resolved:
         pictures = await self.inputs.load(claim.request, claim.caller)
-        return self.resolver.resolve(claim.request, self.pool.capabilities, pictures, drawn_seed=0)
+        return self.resolver.resolve(
+            claim.request,
+            self.pool.capabilities,
+            pictures,
+            drawn_seed=seed_of(claim.generation.id),
+        )
 
     async def _log_step(self, work: _Work, step: engine_event.Step) -> None:
         work.step, work.steps = step.index, step.total
@@ -181,10 +187,11 @@ class Worker:
             return False
         tried = {attempt.engine for attempt in work.generation.receipt.attempts}
         pictures = await self.inputs.load(work.claim.request, work.claim.caller)
+        seed = seed_of(work.generation.id)
         routes = self.router.fallbacks(
             self.pool,
             tried,
-            lambda can: self.resolver.resolve(work.claim.request, can, pictures, drawn_seed=0),
+            lambda can: self.resolver.resolve(work.claim.request, can, pictures, drawn_seed=seed),
         )
         route = next(routes, None)
         if route is None:
