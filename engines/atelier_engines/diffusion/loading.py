@@ -109,10 +109,15 @@ def _parts(folder: Path, variant: str | None) -> Mapping[str, files.ComponentFil
 
 def _scheduler(folder: Path) -> Scheduler:
     name = files.read_object(folder / "scheduler" / "scheduler_config.json").get("_class_name")
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if not isinstance(kind, type) or not issubclass(kind, SchedulerMixin):
+    kind = _scheduler_class(name)
+    if kind is None:
         raise ModelMissingError(f"the scheduler of {folder} is {name!r}, which diffusers lacks")
     return cast("Scheduler", kind.from_pretrained(folder / "scheduler", local_files_only=True))
+
+
+def _scheduler_class(name: object) -> type[SchedulerMixin] | None:
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    return found if isinstance(found, type) and issubclass(found, SchedulerMixin) else None
 
 
 def _family(

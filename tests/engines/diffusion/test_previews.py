@@ -15,6 +15,7 @@ from diffusers import EulerDiscreteScheduler
 from PIL import Image
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, schedulers
+from atelier_engines.diffusion.config import SchedulerName
 from atelier_engines.diffusion.denoising import Denoising
 from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.event import Step
@@ -45,9 +46,7 @@ async def test_previews_come_at_the_interval_that_was_asked_for(engine: Diffusio
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("name", schedulers.NAMES)
-def test_the_clean_latents_are_known_before_the_end(
-    name: schedulers.SchedulerName, prediction: str
-) -> None:
+def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, prediction: str) -> None:
     """Of a denoiser that is always right, the first preview already shows the end."""
     if name == "heun" and prediction == "sample":
         pytest.skip("diffusers' Heun cannot")
