@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -101,8 +101,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Say what a request would do."""
         if not request.HasField("generate"):
             validate(request)
-        _validate_generate(request.generate, "generate.")
-        return await self.generations.plan(request.generate, _ANONYMOUS)
+        with _inside("generate"):
+            _validate_generate(request.generate)
+            return await self.generations.plan(request.generate, _ANONYMOUS)
 
     async def GetGeneration(
         self, request: pb.GetGenerationRequest, _: Context
@@ -133,7 +134,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
         header = await uploads.header_of(requests)
-        artifact = await self.library.upload(header, uploads.chunks_of(requests), _ANONYMOUS)
+        async with aclosing(uploads.chunks_of(requests)) as chunks:
+            artifact = await self.library.upload(header, chunks, _ANONYMOUS)
         return pb.UploadArtifactResponse(artifact=artifact)
 
     async def DownloadArtifact(
@@ -151,10 +153,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             async for chunk in chunks:
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
-    async def _submit(
-        self, request: pb.GenerateRequest, context: Context, prefix: str = ""
-    ) -> Generation:
-        _validate_generate(request, prefix)
+    async def _submit(self, request: pb.GenerateRequest, context: Context) -> Generation:
+        _validate_generate(request)
         seconds_left = (
             None if request.respond == pb.RESPOND_ON_ACCEPTANCE else context.time_remaining()
         )
@@ -164,7 +164,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: pb.StreamProgressRequest, context: Context
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         if request.WhichOneof("target") == "generate":
-            generation = await self._submit(request.generate, context, "generate.")
+            with _inside("generate"):
+                generation = await self._submit(request.generate, context)
             return self.generations.progress(
                 generation.id, request.generate, _ANONYMOUS, request.after_sequence
             )
@@ -177,16 +178,22 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 output.data = await self.library.read_output(output.artifact)
 
 
-def _validate_generate(request: pb.GenerateRequest, prefix: str) -> None:
+@contextmanager
+def _inside(field: str) -> Generator[None]:
+    """Name wrong fields as the caller sees them: inside `field`."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        raise InvalidRequestError(
+            [Violation(f"{field}.{wrong.field}", wrong.message) for wrong in error.violations]
+        ) from error
+
+
+def _validate_generate(request: pb.GenerateRequest) -> None:
     """Validate all but the attachments, whose bytes would be copied."""
     attachments = dict(request.attachments)
     request.ClearField("attachments")
-    try:
-        validate(request)
-    except InvalidRequestError as error:
-        raise InvalidRequestError(
-            [Violation(f"{prefix}{wrong.field}", wrong.message) for wrong in error.violations]
-        ) from error
+    validate(request)
     request.attachments.update(attachments)
 
 

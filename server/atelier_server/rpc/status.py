@@ -16,8 +16,12 @@ from atelier_server.errors import CODES, GenerationFailedError, InvalidRequestEr
 _DOMAIN = "atelier"
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
-_LONGEST_MESSAGE = 2000  # trailers must stay well below the 8 KiB that clients accept
-_MOST_VIOLATIONS = 20
+# Trailers must stay below the 8 KiB that clients accept, where the message stands twice: once with every byte
+# that is not ASCII written as three, once with the details in base 64.
+_MESSAGE_BYTES = 1500
+_FIELD_BYTES = 100
+_DESCRIPTION_BYTES = 200
+_MOST_VIOLATIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ def status_of(error: Exception) -> Status:
     if not isinstance(error, ServiceError):
         error = ServiceError("the server failed; its log has the reason")
     code = CODES[error.reason]
-    message = str(error)[:_LONGEST_MESSAGE]
+    message = _cut(str(error), _MESSAGE_BYTES)
     details: list[Any] = []
     for detail in _details(error):
         packed = Any()
@@ -53,7 +57,8 @@ def _details(error: ServiceError) -> Iterator[Message]:
         yield error_details_pb2.BadRequest(
             field_violations=[
                 error_details_pb2.BadRequest.FieldViolation(
-                    field=wrong.field, description=wrong.message[:200]
+                    field=_cut(wrong.field, _FIELD_BYTES),
+                    description=_cut(wrong.message, _DESCRIPTION_BYTES),
                 )
                 for wrong in error.violations[:_MOST_VIOLATIONS]
             ]
@@ -62,6 +67,16 @@ def _details(error: ServiceError) -> Iterator[Message]:
         delay = Duration()
         delay.FromMicroseconds(int(error.retry_after_seconds * 1e6))
         yield error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _cut(text: str, most: int) -> str:
+    """The text, or as much of its beginning as takes up `most` bytes in a trailer."""
+    size = 0
+    for place, letter in enumerate(text):
+        size += 1 if " " <= letter <= "~" else 3 * len(letter.encode(errors="replace"))
+        if size > most:
+            return text[:place] + "..."
+    return text
 
 
 def _pushback(error: ServiceError) -> str | None:
