@@ -1,13 +1,29 @@
-"""Checks an engine's own options against its JSON Schema."""
+"""Reads an engine's own options, and checks them against its JSON Schema."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from jsonschema import Draft202012Validator
 
+from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.task import JSON
-from atelier_server.errors import Violation
+from atelier_server.errors import InvalidRequestError, Violation
+
+
+def options_of(request: GenerateRequest) -> Mapping[str, JSON]:
+    """The options as JSON values.
+
+    Raises:
+        InvalidRequestError: one of them is not a number that JSON knows.
+    """
+    try:
+        options: Mapping[str, JSON] = MessageToDict(request.options)
+    except SerializeToJsonError as error:
+        why = "numbers must be finite"
+        raise InvalidRequestError([Violation("options", why)]) from error
+    return options
 
 
 def option_violations(schema: Mapping[str, JSON], options: Mapping[str, JSON]) -> list[Violation]:

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from google.protobuf.json_format import MessageToDict
-
 from atelier.v1.generation_pb2 import Parameter
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels
-from atelier_engines.task import JSON, Task
+from atelier_engines.task import Task
 from atelier_server.config.settings import LoraSettings, StyleSettings
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.generations.audio_task import audio_task
 from atelier_server.generations.image_task import image_task
 from atelier_server.generations.ledger import Ledger
+from atelier_server.generations.options import options_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class Resolver:
             UnsupportedError: the engine makes no such things at all.
         """
         ledger = Ledger()
-        options: Mapping[str, JSON] = MessageToDict(request.options)
+        options = options_of(request)
         kind = request.WhichOneof("task")
         task: Task
         match kind:
