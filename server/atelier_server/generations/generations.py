@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from atelier.v1.generation_pb2 import CancelOutcome, Failure, Generation, State
@@ -50,7 +50,7 @@ class Generations:
     draining: bool = False
     """While set, nothing new is accepted."""
     _owners: Counter[str] = field(default_factory=Counter)
-    _hangups: set[asyncio.Task[Cancelling]] = field(default_factory=set)
+    _hangups: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def submit(
         self, request: GenerateRequest, caller: str, *, seconds_left: float | None
@@ -80,6 +80,10 @@ class Generations:
             raise QueueFullError(str(error)) from error
         except contract.RequestConflictError as error:
             raise ConflictError(str(error)) from error
+        except asyncio.CancelledError:  # it may be accepted all the same
+            if request.respond != Respond.RESPOND_ON_ACCEPTANCE:
+                await self._hang_up(generation_id, caller)
+            raise
 
     async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
         """What `submit` would do with the request.
@@ -253,10 +257,14 @@ class Generations:
 
     async def _hang_up(self, generation_id: str, caller: str) -> None:
         """Cancel on behalf of a caller who is gone, even if this very task is cancelled again meanwhile."""
-        task = asyncio.create_task(self.store.cancel(caller, generation_id))
+        task = asyncio.create_task(self._stop(generation_id, caller))
         self._hangups.add(task)
         task.add_done_callback(self._hangups.discard)
         await asyncio.shield(task)
+
+    async def _stop(self, generation_id: str, caller: str) -> None:
+        with suppress(contract.UnknownRecordError):  # never accepted, or forgotten by now
+            await self.store.cancel(caller, generation_id)
 
 
 def _digest(request: GenerateRequest) -> bytes:
