@@ -26,7 +26,7 @@ from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
 from atelier_server.artifacts.encode import encode
 from atelier_server.artifacts.library import Library
-from atelier_server.errors import CODES, failure_of
+from atelier_server.errors import CODES, ServiceError, failure_of
 from atelier_server.generations import receipt
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.pool import Pool
@@ -39,6 +39,7 @@ from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECOND
 from atelier_server.store.contract import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
+_PAUSE_SECONDS = 1.0  # between attempts to write to a store that can't
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +74,12 @@ class Worker:
         """Work until cancelled; what is in hand then is given back to the queue."""
         while True:
             await self.pool.ready.wait()
-            claim = await self.store.claim(self.pool.name)
+            try:
+                claim = await self.store.claim(self.pool.name)
+            except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
+                _log.exception("nothing can be taken from the queue of %s", self.pool.name)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
             with bound(generation=claim.generation.id, attempt=claim.attempt):
                 await self._take_on(claim)
 
@@ -86,6 +92,25 @@ class Worker:
         except asyncio.CancelledError:
             await self.store.release(claim)
             raise
+        except Exception as error:  # noqa: BLE001 (one bad end must not be the worker's)
+            _log.exception("its end could not be recorded")
+            await self._give_up(_Work(claim, _copy(claim.generation)), _failure(error))
+
+    async def _give_up(self, work: _Work, failure: Failure) -> None:
+        """Record that the generation failed, however long the store takes to let us."""
+        work.generation.state = State.STATE_FAILED
+        work.generation.failure.CopyFrom(failure)
+        self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
+        while True:
+            try:
+                await self._finish_empty(work)
+            except ClaimLostError:
+                return
+            except Exception:  # noqa: BLE001 (see `work`)
+                _log.exception("its failure could not be recorded either; trying again")
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
     async def _supervise(self, work: _Work) -> None:
         """Perform, until done, told to cancel, or out of time; then record the end."""
@@ -186,7 +211,10 @@ class Worker:
         if not isinstance(error, EngineError) or not error.repeatable:
             return False
         tried = {attempt.engine for attempt in work.generation.receipt.attempts}
-        pictures = await self.inputs.load(work.claim.request, work.claim.caller)
+        try:
+            pictures = await self.inputs.load(work.claim.request, work.claim.caller)
+        except ServiceError:
+            return False  # its pictures are gone
         seed = seed_of(work.generation.id)
         routes = self.router.fallbacks(
             self.pool,

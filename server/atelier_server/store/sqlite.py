@@ -118,6 +118,9 @@ class SqliteStore:
             except asyncio.CancelledError:
                 await self._put_back(taking)
                 raise
+            except Exception:
+                self._arrive(pool)  # it waits still
+                raise
             if taken is not None:
                 return taken[0]
 
