@@ -86,6 +86,10 @@ check-proto: install ## Check the contract: style, breaking changes, generated c
 		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
 		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
 
+.PHONY: docs
+docs: install ## Write docs/configuration.md anew
+	$(BIN)/atelier config reference > docs/configuration.md
+
 .PHONY: bench
 bench: install ## Measure the service
 	$(BIN)/python -m bench
