@@ -8,6 +8,7 @@ EngineError
 ├── ModelMissingError        MODEL_MISSING        weights are absent or broken
 ├── EngineQuotaError         ENGINE_QUOTA         the vendor's quota or balance is used up
 ├── EngineUnavailableError   ENGINE_UNAVAILABLE   no work was begun: loading, unreachable, full
+├── EngineUncertainError     ENGINE_UNCERTAIN     nobody knows whether work was begun
 ├── EngineTimeoutError       ENGINE_TIMEOUT       the work took longer than allowed
 └── EngineFailedError        ENGINE_FAILED        the work was begun and failed
 """
@@ -28,6 +29,7 @@ class Reason(Enum):
     MODEL_MISSING = "MODEL_MISSING"
     ENGINE_QUOTA = "ENGINE_QUOTA"
     ENGINE_UNAVAILABLE = "ENGINE_UNAVAILABLE"
+    ENGINE_UNCERTAIN = "ENGINE_UNCERTAIN"
     ENGINE_TIMEOUT = "ENGINE_TIMEOUT"
     ENGINE_FAILED = "ENGINE_FAILED"
 
@@ -103,6 +105,12 @@ class EngineUnavailableError(EngineError):
         """Say when to try again."""
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class EngineUncertainError(EngineError):
+    """A paid request may or may not have arrived, so neither it nor another engine may be tried."""
+
+    reason = Reason.ENGINE_UNCERTAIN
 
 
 class EngineTimeoutError(EngineError):

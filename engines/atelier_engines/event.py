@@ -20,6 +20,18 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatched:
+    """A remote service has taken the work. The next event comes only when `handle` is safely stored.
+
+    Should the process die, the task comes again with `resume` set to the handle: the engine then finds the
+    work it has paid for instead of asking for it again.
+    """
+
+    handle: str
+    """What finds the work again; means something to this engine alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of the current stage is done. Steps of a task only ever count up."""
 
@@ -43,4 +55,4 @@ class Output:
     """Whether a safety check flagged it."""
 
 
-Event = Stage | Step | Output
+Event = Stage | Dispatched | Step | Output

@@ -119,6 +119,8 @@ class ImageTask:
     """A preview every so many steps; 0 for none."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Checked against the engine's options schema."""
+    resume: str = ""
+    """Handle of work that an earlier attempt had dispatched; empty when there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,8 @@ class AudioTask:
     """Integrated loudness to reach (EBU R128); None leaves it."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Checked against the engine's options schema."""
+    resume: str = ""
+    """Handle of work that an earlier attempt had dispatched; empty when there was none."""
 
 
 Task = ImageTask | AudioTask

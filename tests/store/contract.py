@@ -287,6 +287,27 @@ class StoreContract:
         assert (other.attempt, other.generation.receipt.attempts[0].engine) == (2, "sketch")
         await store.finish(other, succeeded(other))
 
+    async def test_what_finds_remote_work_survives_the_death_of_the_process(
+        self, opener: Opener
+    ) -> None:
+        """The next attempt gets the handle; giving the work back, or to another engine, forgets it."""
+        store = await opener()
+        await store.submit(submission())
+        claim = await store.claim("sketch")
+        assert claim.handle == ""
+        await store.dispatched(claim, "job-7")
+        await store.close()
+        store = await opener()
+        again = await store.claim("sketch")
+        assert again.handle == "job-7"
+        with pytest.raises(ClaimLostError):
+            await store.dispatched(claim, "job-8")
+        await store.release(again, keep_handle=True)
+        kept = await store.claim("sketch")
+        assert kept.handle == "job-7"
+        await store.release(kept)
+        assert (await store.claim("sketch")).handle == ""
+
     async def test_only_the_first_end_counts(self, store: Store) -> None:
         """A second finish, and any write after the end, finds its claim lost."""
         generation_id = (await store.submit(submission())).generation.id

@@ -12,7 +12,7 @@ from atelier_engines import limits
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
-from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.event import Dispatched, Event, Output, Stage, Step
 from atelier_engines.task import Task
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class GuardedEngine:
                             step = _forward(step, event.index)
                         case Output():
                             outputs += 1
-                        case Stage():
+                        case Stage() | Dispatched():
                             pass
                         case _:
                             assert_never(event)

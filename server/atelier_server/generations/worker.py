@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -90,7 +90,8 @@ class Worker:
         except ClaimLostError:
             _log.warning("the claim was lost; what was made is thrown away")
         except asyncio.CancelledError:
-            await self.store.release(claim)
+            goes_on = self.pool.capabilities.cancel is CancelSupport.NONE
+            await self.store.release(claim, keep_handle=goes_on)
             raise
         except Exception as error:  # noqa: BLE001 (one bad end must not be the worker's)
             _log.exception("its end could not be recorded")
@@ -141,12 +142,15 @@ class Worker:
         work.clock.enter("prepare")
         resolved = await self._resolved(claim)
         work.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self.pool, resolved.task))
-        async with aclosing(self.pool.engine.run(resolved.task)) as events:
+        task = replace(resolved.task, resume=claim.handle)
+        async with aclosing(self.pool.engine.run(task)) as events:
             async for event in events:
                 match event:
                     case engine_event.Stage():
                         work.clock.enter(event.name)
                         await self.store.log(claim, work.snapshot())
+                    case engine_event.Dispatched():
+                        await self.store.dispatched(claim, event.handle)
                     case engine_event.Step():
                         await self._log_step(work, event)
                     case engine_event.Output():

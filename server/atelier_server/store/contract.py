@@ -82,6 +82,8 @@ class Claim:
     """Greater than that of every earlier claim of the same generation; writes under an older one are refused."""
     caller: str
     """Whose it is."""
+    handle: str
+    """Finds work that an earlier attempt had a remote service take; empty when there is none."""
     deadline: float | None
     """Unix time after which the work is to be given up."""
 
@@ -141,6 +143,13 @@ class Store(Protocol):
             ClaimLostError: the claim is void; stop working.
         """
 
+    async def dispatched(self, claim: Claim, handle: str) -> None:
+        """Remember, durably, what finds the work that a remote service has taken.
+
+        Raises:
+            ClaimLostError: the claim is void.
+        """
+
     async def finish(self, claim: Claim, generation: Generation) -> None:
         """End the generation in the state that `generation` has, and publish its artifacts.
 
@@ -148,8 +157,11 @@ class Store(Protocol):
             ClaimLostError: the claim is void; what was made is to be thrown away.
         """
 
-    async def release(self, claim: Claim) -> None:
-        """Give the generation back to the head of its queue, as if never claimed. Void claims are left alone."""
+    async def release(self, claim: Claim, *, keep_handle: bool = False) -> None:
+        """Give the generation back to the head of its queue, as if never claimed. Void claims are left alone.
+
+        `keep_handle` when the remote work goes on meanwhile.
+        """
 
     async def hand_over(self, claim: Claim, generation: Generation) -> None:
         """Put the generation, as given, into the queue of the engine it names now; it counts as the same attempt's end.

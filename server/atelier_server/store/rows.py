@@ -32,6 +32,7 @@ class Row:
     fence: int
     sequence: int
     cancelling: int
+    handle: str
     deadline: float | None
     request: bytes
     record: bytes
@@ -43,9 +44,7 @@ class Row:
 
 
 # ruff: noqa: S608 (only these column names and question marks are put into statements)
-_COLUMNS = (
-    "id, caller, pool, state, attempt, fence, sequence, cancelling, deadline, request, record"
-)
+_COLUMNS = "id, caller, pool, state, attempt, fence, sequence, cancelling, handle, deadline, request, record"
 
 
 def _row(fields: tuple[Any, ...]) -> Row:
@@ -134,6 +133,11 @@ def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt:
 def raise_fence(db: sqlite3.Connection, row: Row) -> None:
     """Make every earlier claim of the generation void."""
     db.execute("UPDATE generations SET fence = fence + 1 WHERE id = ?", (row.id,))
+
+
+def set_handle(db: sqlite3.Connection, row: Row, handle: str) -> None:
+    """Remember what finds the work that a remote service has taken; empty to forget it."""
+    db.execute("UPDATE generations SET handle = ? WHERE id = ?", (handle, row.id))
 
 
 def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: Event) -> Event:

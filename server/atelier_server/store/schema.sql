@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS generations (
     fence      INTEGER NOT NULL DEFAULT 0, -- how often it was claimed; an older claim is void
     sequence   INTEGER NOT NULL DEFAULT 0,
     cancelling INTEGER NOT NULL DEFAULT 0,
+    handle     TEXT NOT NULL DEFAULT '', -- finds work that a remote service has taken
     deadline   REAL,
     expires    REAL,
     request    BLOB NOT NULL,

@@ -135,6 +135,10 @@ class SqliteStore:
             lambda db: transitions.log(db, claim, event), then=self._feeds.publish
         )
 
+    async def dispatched(self, claim: Claim, handle: str) -> None:
+        """See Store.dispatched."""
+        await self._database.run(lambda db: transitions.dispatched(db, claim, handle))
+
     async def finish(self, claim: Claim, generation: Generation) -> None:
         """See Store.finish."""
 
@@ -146,20 +150,22 @@ class SqliteStore:
             lambda db: transitions.finish(db, claim, generation, self._time_to_live), then=then
         )
 
-    async def release(self, claim: Claim) -> None:
+    async def release(self, claim: Claim, *, keep_handle: bool = False) -> None:
         """See Store.release."""
         generation = Generation()
         generation.CopyFrom(claim.generation)
         try:
-            await self._queue_again(claim, generation, attempt=claim.attempt - 1)
+            await self._queue_again(claim, generation, claim.attempt - 1, keep_handle=keep_handle)
         except ClaimLostError:
             return
 
     async def hand_over(self, claim: Claim, generation: Generation) -> None:
         """See Store.hand_over."""
-        await self._queue_again(claim, generation, attempt=claim.attempt)
+        await self._queue_again(claim, generation, claim.attempt, keep_handle=False)
 
-    async def _queue_again(self, claim: Claim, generation: Generation, *, attempt: int) -> None:
+    async def _queue_again(
+        self, claim: Claim, generation: Generation, attempt: int, *, keep_handle: bool
+    ) -> None:
         def then(event: Event) -> None:
             self._cancellations.pop(generation.id, None)
             self._feeds.publish(event)
@@ -167,7 +173,14 @@ class SqliteStore:
                 self._arrive(generation.engine)
 
         await self._database.run(
-            lambda db: transitions.queue_again(db, claim, generation, attempt, self._time_to_live),
+            lambda db: transitions.queue_again(
+                db,
+                claim,
+                generation,
+                attempt=attempt,
+                time_to_live=self._time_to_live,
+                keep_handle=keep_handle,
+            ),
             then=then,
         )
 

@@ -54,6 +54,7 @@ def take(db: sqlite3.Connection, pool: str, watched: Callable[[str], bool]) -> T
         attempt=attempt,
         fence=row.fence + 1,
         caller=row.caller,
+        handle=row.handle,
         deadline=row.deadline,
     )
     return claim, events
@@ -98,8 +99,23 @@ def end(
     return rows.append(db, generation, row.attempt, event)
 
 
+def dispatched(db: sqlite3.Connection, claim: Claim, handle: str) -> None:
+    """Remember what finds the work that a remote service has taken.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    rows.set_handle(db, _held(db, claim), handle)
+
+
 def queue_again(
-    db: sqlite3.Connection, claim: Claim, generation: Generation, attempt: int, time_to_live: float
+    db: sqlite3.Connection,
+    claim: Claim,
+    generation: Generation,
+    *,
+    attempt: int,
+    time_to_live: float,
+    keep_handle: bool,
 ) -> Event:
     """Put the claimed generation back into a queue; or end it, if it was cancelled meanwhile.
 
@@ -111,6 +127,8 @@ def queue_again(
         return _end_cancelled(db, row, generation, time_to_live)
     generation.state = State.STATE_QUEUED
     rows.update(db, row, generation, attempt=attempt)
+    if not keep_handle:
+        rows.set_handle(db, row, "")
     ahead = sum(other.id < row.id for other in rows.waiting(db, generation.engine))
     return rows.append(db, generation, attempt, Event(queue_position=ahead))
 

@@ -1,0 +1,86 @@
+"""Stops asking an engine that keeps failing, and tries it again after a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from atelier_engines.capabilities import Capabilities
+from atelier_engines.engine import Engine
+from atelier_engines.errors import (
+    EngineFailedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    EngineUncertainError,
+)
+from atelier_engines.event import Event
+from atelier_engines.task import Task
+
+_FAULTS = (EngineFailedError, EngineTimeoutError, EngineUnavailableError, EngineUncertainError)
+
+
+@dataclass(slots=True, kw_only=True)
+class BreakerEngine:
+    """Opens after so many faults in a row: then it refuses at once, which `check` also says.
+
+    After `rest_seconds` the next task is let through; if it succeeds the breaker closes, if not it rests again.
+    Faults of the task (invalid, filtered, too large) do not count: they say nothing about the engine.
+    """
+
+    inner: Engine
+    """The engine that does the work."""
+    faults: int = 5
+    """So many in a row open it."""
+    rest_seconds: float = 30.0
+    """How long it stays open."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; tests bring their own."""
+    _in_a_row: int = 0
+    _opened: float = 0.0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Engine.capabilities."""
+        return self.inner.capabilities
+
+    async def start(self) -> None:
+        """See Engine.start."""
+        await self.inner.start()
+
+    async def stop(self) -> None:
+        """See Engine.stop."""
+        await self.inner.stop()
+
+    async def check(self) -> None:
+        """See Engine.check.
+
+        Raises:
+            EngineUnavailableError: the breaker is open.
+        """
+        self._require_closed()
+        await self.inner.check()
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """See Engine.run.
+
+        Raises:
+            EngineUnavailableError: the breaker is open; nothing was begun.
+        """
+        self._require_closed()
+        try:
+            async with aclosing(self.inner.run(task)) as events:
+                async for event in events:
+                    yield event
+        except _FAULTS:
+            self._in_a_row += 1
+            self._opened = self.clock()
+            raise
+        self._in_a_row = 0
+
+    def _require_closed(self) -> None:
+        left = self._opened + self.rest_seconds - self.clock()
+        if self._in_a_row >= self.faults and left > 0:
+            msg = f"it failed {self._in_a_row} times in a row and rests for {left:.0f} s"
+            raise EngineUnavailableError(msg, retry_after_seconds=left)
