@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,15 @@ def launch(
     directory: Path,
     *,
     address: str = "",
-    wait: bool = True,
+    wait: bool | Sequence[str] = True,
+    environment: Mapping[str, str] | None = None,
     **config: object,
 ) -> RunningServer:
-    """Start `atelier serve` with its data under `directory`; keeps the data of an earlier start there."""
+    """Start `atelier serve` with its data under `directory`; keeps the data of an earlier start there.
+
+    Waits until all its engines can work, or those that `wait` names; not at all when that is False.
+    `environment` comes on top of ours.
+    """
     address = address or f"127.0.0.1:{free_port()}"
     metrics = f"127.0.0.1:{free_port()}"
     path = directory / "atelier.yaml"
@@ -84,10 +89,12 @@ def launch(
     path.write_text(yaml.safe_dump(settings))
     log = directory / "server.log"
     with log.open("ab") as file:
-        process = subprocess.Popen([ATELIER, "serve", "--config", path], stdout=file, stderr=file)
+        variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+        command: list[str | Path] = ["/usr/bin/env", *variables, ATELIER, "serve", "--config", path]
+        process = subprocess.Popen(command, stdout=file, stderr=file)
     server = RunningServer(address, metrics, directory / "data", path, log, process)
-    if wait:
-        wait_until_serving(server, list(settings["engines"]))
+    if wait is not False:
+        wait_until_serving(server, list(settings["engines"] if wait is True else wait))
     return server
 
 

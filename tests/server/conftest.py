@@ -1,0 +1,73 @@
+"""Stubs, and a second shared server with engines of many kinds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from grpc import aio
+from PIL import Image
+
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import RunningServer, launch
+from tests.server.calls import Stub
+
+HERE = Path(__file__).parent
+
+
+def install_odd(folder: Path) -> dict[str, str]:
+    """Put the third party's engine into the folder; returns the environment in which it is found."""
+    information = folder / "atelier_odd-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: atelier-odd\nVersion: 1.0\n"
+    )
+    (information / "entry_points.txt").write_text("[atelier.engines]\nodd = atelier_odd:ENGINE\n")
+    shutil.copy(HERE / "third_party" / "atelier_odd.py", folder)
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture
+async def stub(server: RunningServer) -> AsyncIterator[Stub]:
+    """Calls the shared server."""
+    async with aio.insecure_channel(server.address) as channel:
+        yield GenerationServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with engines of many kinds, shared as `server` is."""
+    folder = tmp_path_factory.mktemp("workshop")
+    (folder / "album").mkdir()
+    Image.new("RGB", (32, 32), "red").save(folder / "album" / "red.png")
+    engines = {
+        "dear": {"type": "sketch", "price_per_image": 0.5, "concurrency": 1},
+        "sketch": {"type": "sketch"},
+        "twin": {"type": "sketch"},
+        "album": {"type": "sketch", "pictures": str(folder / "album")},
+        "narrow": {"type": "sketch", "concurrency": 1, "queue_limit": 2},
+        "lame": {"type": "sketch", "fail_rate": 1, "fallbacks": ["lamer", "odd", "twin"]},
+        "lamer": {"type": "sketch", "fail_rate": 1},
+        "odd": {"type": "odd"},
+        "odder": {"type": "odd", "fallbacks": ["twin"], "cancel": "remote"},
+        "absent": {"type": "odd", "start": "fails"},
+        "broken": {"type": "odd", "start": "breaks"},
+        "loading": {"type": "odd", "start": "hangs"},
+    }
+    running = launch(
+        folder,
+        environment=install_odd(folder / "site"),
+        wait=[name for name in engines if name not in {"absent", "broken", "loading"}],
+        engines=engines,
+    )
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+async def workshop_stub(workshop: RunningServer) -> AsyncIterator[Stub]:
+    """Calls the server with many engines."""
+    async with aio.insecure_channel(workshop.address) as channel:
+        yield GenerationServiceStub(channel)

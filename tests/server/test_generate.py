@@ -1,0 +1,233 @@
+"""Generate: from a request to the finished thing and its receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from grpc import aio
+from PIL import Image
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1 import task_pb2
+from atelier.v1.engine_pb2 import REPRODUCIBILITY_BIT_EXACT
+from atelier.v1.generation_pb2 import AttemptOutcome, State
+from tests.server.calls import (
+    Stub,
+    dispositions,
+    events_of,
+    later,
+    picture,
+    receipt_of,
+    refusal,
+    slow,
+    sound,
+)
+
+
+async def test_a_task_runs_to_its_end(stub: Stub) -> None:
+    """The answer holds the finished generation."""
+    made = (await stub.Generate(picture(task={"seed": 7}))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert (made.engine, made.image.prompt, made.image.seed) == ("sketch", "a lighthouse", 7)
+    assert made.request_id == made.id
+    times = [made.create_time, made.start_time, made.end_time, made.expire_time]
+    assert times == sorted(times, key=lambda time: time.ToMicroseconds())
+    (output,) = made.outputs
+    assert (output.seed, output.data, output.artifact.media_type) == (7, b"", "image/png")
+    assert (output.artifact.image_size.width, output.artifact.image_size.height) == (64, 64)
+
+
+async def test_a_caller_need_not_wait(stub: Stub) -> None:
+    """ON_ACCEPTANCE answers while the generation waits, and it runs on its own."""
+    accepted = (await stub.Generate(later(slow(0.2)))).generation
+    assert accepted.state == State.STATE_QUEUED
+    watch = stub.StreamProgress(pb.StreamProgressRequest(generation_id=accepted.id))
+    assert [event async for event in watch][-1].state == State.STATE_SUCCEEDED
+
+
+async def test_outputs_come_inline_when_asked_for(stub: Stub) -> None:
+    """Their bytes are what size and digest say."""
+    (output,) = (await stub.Generate(picture(inline_outputs=True))).generation.outputs
+    assert len(output.data) == output.artifact.size
+    assert hashlib.sha256(output.data).hexdigest() == output.artifact.sha256
+
+
+async def test_outputs_above_the_limit_do_not_come_inline(stub: Stub) -> None:
+    """A sound of more than 2 MiB is to be downloaded."""
+    request = sound(seconds=15, task={"channels": 2, "steps": 1}, inline_outputs=True)
+    (output,) = (await stub.Generate(request)).generation.outputs
+    assert output.artifact.size > 2 * 2**20
+    assert output.data == b""
+
+
+@pytest.mark.parametrize(
+    ("asked", "media_type", "name"),
+    [
+        (task_pb2.IMAGE_FORMAT_PNG, "image/png", "PNG"),
+        (task_pb2.IMAGE_FORMAT_WEBP, "image/webp", "WEBP"),
+        (task_pb2.IMAGE_FORMAT_JPEG, "image/jpeg", "JPEG"),
+    ],
+)
+async def test_pictures_come_in_the_format_asked_for(
+    stub: Stub, asked: task_pb2.ImageFormat.ValueType, media_type: str, name: str
+) -> None:
+    """The media type and the bytes agree."""
+    made = await stub.Generate(picture(task={"format": asked}, inline_outputs=True))
+    (output,) = made.generation.outputs
+    with Image.open(io.BytesIO(output.data)) as image:
+        assert (image.format, image.size) == (name, (64, 64))
+    assert output.artifact.media_type == media_type
+
+
+@pytest.mark.parametrize(
+    ("asked", "media_type", "name"),
+    [
+        (task_pb2.AUDIO_FORMAT_WAV, "audio/wav", "WAV"),
+        (task_pb2.AUDIO_FORMAT_FLAC, "audio/flac", "FLAC"),
+        (task_pb2.AUDIO_FORMAT_OGG, "audio/ogg", "OGG"),
+    ],
+)
+async def test_sounds_come_in_the_format_asked_for(
+    stub: Stub, asked: task_pb2.AudioFormat.ValueType, media_type: str, name: str
+) -> None:
+    """Of the length, rate and channels asked for."""
+    task = {"format": asked, "sample_rate": 48000, "channels": 2}
+    made = await stub.Generate(sound(seconds=0.5, task=task, inline_outputs=True))
+    (output,) = made.generation.outputs
+    heard = soundfile.info(io.BytesIO(output.data))
+    assert (heard.format, heard.samplerate, heard.channels, heard.frames) == (name, 48000, 2, 24000)
+    assert output.artifact.media_type == media_type
+
+
+async def test_a_long_vorbis_sound_leaves_the_server_standing(stub: Stub) -> None:
+    """The codec would take a minute's samples onto its stack at once, and end the process."""
+    task = {"format": task_pb2.AUDIO_FORMAT_OGG, "sample_rate": 16000, "steps": 1}
+    made = (await stub.Generate(sound(seconds=60, task=task, inline_outputs=True))).generation
+    assert soundfile.info(io.BytesIO(made.outputs[0].data)).frames == 60 * 16000
+
+
+async def test_counts_number_their_seeds(stub: Stub) -> None:
+    """The n-th picture uses seed + n, and is the one that this seed alone makes."""
+    made = (
+        await stub.Generate(picture(task={"count": 3, "seed": 5}, inline_outputs=True))
+    ).generation
+    assert [output.seed for output in made.outputs] == [5, 6, 7]
+    alone = (await stub.Generate(picture(task={"seed": 6}, inline_outputs=True))).generation
+    assert made.outputs[1].data == alone.outputs[0].data
+
+
+async def test_the_same_seed_gives_the_same_bytes(stub: Stub) -> None:
+    """Another seed gives others; so does none, and the receipt says which was drawn."""
+    requests = [picture(task={"seed": seed}, inline_outputs=True) for seed in (1, 1, 2)]
+    first, again, other = [(await stub.Generate(request)).generation for request in requests]
+    assert first.outputs[0].data == again.outputs[0].data != other.outputs[0].data
+    drawn = (await stub.Generate(picture(inline_outputs=True))).generation
+    seed = int(receipt_of(drawn)["seed"].value.number_value)
+    assert drawn.outputs[0].seed == seed
+    repeated = await stub.Generate(picture(task={"seed": seed}, inline_outputs=True))
+    assert repeated.generation.outputs[0].data == drawn.outputs[0].data
+
+
+async def test_a_sound_repeats_itself(stub: Stub) -> None:
+    """Samples of the same seed are equal, and it is no silence."""
+    request = sound(task={"seed": 3}, inline_outputs=True)
+    first, again = [(await stub.Generate(request)).generation.outputs[0] for _ in range(2)]
+    assert first.data == again.data
+    samples, _ = soundfile.read(io.BytesIO(first.data))
+    assert np.abs(samples).max() > 0.01
+
+
+async def test_the_receipt_accounts_for_every_parameter(stub: Stub) -> None:
+    """Applied, defaulted, clamped and ignored, each with what was asked and why."""
+    task = {"guidance": 99.0, "strength": 0.5, "steps": 3}
+    made = (await stub.Generate(picture(task=task))).generation
+    how = dispositions(made)
+    assert how["steps"] == how["width"] == how["height"] == "applied"
+    assert how["seed"] == how["count"] == "defaulted"
+    guidance = receipt_of(made)["guidance"]
+    assert (how["guidance"], guidance.value.number_value) == ("clamped", 20)
+    assert guidance.requested.number_value == 99
+    assert "0 to 20" in guidance.why
+    strength = receipt_of(made)["strength"]
+    assert (how["strength"], strength.requested.number_value) == ("ignored", 0.5)
+    assert not strength.HasField("value")
+    assert "init_image" in strength.why
+
+
+async def test_the_receipt_says_what_was_done(stub: Stub) -> None:
+    """Attempts, time in stages, and what is needed to repeat it."""
+    receipt = (await stub.Generate(picture(task={"seed": 9, "count": 2}))).generation.receipt
+    (attempt,) = receipt.attempts
+    assert (attempt.number, attempt.engine) == (1, "sketch")
+    assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED
+    assert [timing.stage for timing in receipt.timings] == ["prepare", "draw", "encode"]
+    assert receipt.reproducibility == REPRODUCIBILITY_BIT_EXACT
+    assert (receipt.recipe.engine_type, list(receipt.recipe.seeds)) == ("sketch", [9, 10])
+    assert set(receipt.recipe.versions) == {"numpy", "pillow"}
+    assert not receipt.HasField("cost")
+
+
+async def test_a_strict_request_is_not_bent(stub: Stub) -> None:
+    """What would be clamped or ignored is refused, each field by name; what fits is done."""
+    task = {"guidance": 99.0, "strength": 0.5}
+    refused = await refusal(stub.Generate(picture(task=task, strict=True)))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(refused.fields) == {"image.guidance", "image.strength"}
+    made = await stub.Generate(picture(task={"guidance": 9.0}, strict=True))
+    assert made.generation.state == State.STATE_SUCCEEDED
+
+
+async def test_a_strict_request_may_leave_the_seed_to_an_engine_without_seeds(
+    workshop_stub: Stub,
+) -> None:
+    """The seed that the service draws is not one that the caller asked for."""
+    made = (await workshop_stub.Generate(picture(engine="album", strict=True))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert dispositions(made)["seed"] == "defaulted"
+    assert made.outputs[0].seed == receipt_of(made)["seed"].value.number_value
+    refused = await refusal(
+        workshop_stub.Generate(picture(engine="album", task={"seed": 1}, strict=True))
+    )
+    assert set(refused.fields) == {"image.seed"}
+
+
+async def test_the_same_request_id_is_the_same_generation(stub: Stub) -> None:
+    """Also when several come at once, and with another way of delivery."""
+    request = slow(0.2, request_id="order-1")
+    answers = await asyncio.gather(*(stub.Generate(request) for _ in range(8)))
+    assert len({answer.generation.id for answer in answers}) == 1
+    request.inline_outputs = True
+    again = (await stub.Generate(request)).generation
+    assert (again.id, again.request_id) == (answers[0].generation.id, "order-1")
+    assert again.outputs[0].data
+
+
+async def test_a_request_id_cannot_be_used_for_something_else(stub: Stub) -> None:
+    """The second task is refused, and says what to change."""
+    await stub.Generate(picture(request_id="order-2"))
+    refused = await refusal(stub.Generate(picture("a ship", request_id="order-2")))
+    assert refused.code is grpc.StatusCode.ALREADY_EXISTS
+    assert refused.reason == "REQUEST_ID_REUSED"
+    assert "order-2" in refused.message
+
+
+async def test_a_caller_that_leaves_while_it_is_accepted_leaves_nothing_behind(stub: Stub) -> None:
+    """Whenever it hangs up, the generation is cancelled or was never there; the queue goes on."""
+    calls: list[aio.UnaryUnaryCall[pb.GenerateRequest, pb.GenerateResponse]] = []
+    for number in range(60):
+        calls.append(stub.Generate(slow(5, request_id=f"hasty-{number}")))
+        await asyncio.sleep(0.0003 * (number % 10))
+        calls[-1].cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert (await stub.Generate(picture())).generation.state == State.STATE_SUCCEEDED
+    listed = (await stub.ListGenerations(pb.ListGenerationsRequest(page_size=100))).generations
+    for left in listed:
+        if left.request_id.startswith("hasty-"):
+            log = await events_of(stub, pb.StreamProgressRequest(generation_id=left.id))
+            assert log[-1].state == State.STATE_CANCELLED
