@@ -1,0 +1,40 @@
+"""`python -m bench [NAME...]`: measure these, or everything."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+
+from bench import added, artifacts, cancel, fan_out, first_event, report, start, throughput
+from bench.figures import Figure
+
+MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
+    "added": added.measure,
+    "throughput": throughput.measure,
+    "first_event": first_event.measure,
+    "fan_out": fan_out.measure,
+    "artifacts": artifacts.measure,
+    "cancel": cancel.measure,
+    "start": start.measure,
+}
+
+
+async def run(names: list[str]) -> None:
+    """Measure one after the other; print and write each."""
+    for name in names:
+        figures = await MEASUREMENTS[name]()
+        print(report.table(name, figures), flush=True)
+        report.write(name, figures)
+
+
+def main() -> None:
+    """Read the command line."""
+    names = sys.argv[1:] or list(MEASUREMENTS)
+    if unknown := [name for name in names if name not in MEASUREMENTS]:
+        sys.exit(f"no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
+    asyncio.run(run(names))
+
+
+if __name__ == "__main__":
+    main()

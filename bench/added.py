@@ -1,0 +1,44 @@
+"""Time that the service adds to a generation: one caller, 1 MiB, against the bare server."""
+
+from __future__ import annotations
+
+from bench.calls import OUTPUT_BYTES, caller, generate
+from bench.figures import Figure, median, quantile
+from bench.processes import floor, service
+
+_ROUNDS = 15
+_CALLS = 40
+
+
+async def measure() -> list[Figure]:
+    """Everything between call and answer but the engine, less what the bare server takes for the same bytes."""
+    bare: list[float] = []
+    ours: list[float] = []
+    added: list[float] = []
+    async with (
+        floor(OUTPUT_BYTES) as floor_address,
+        service(output_bytes=OUTPUT_BYTES) as running,
+        caller(floor_address) as floor_stub,
+        caller(running.address) as stub,
+    ):
+        for _ in range(_CALLS):  # warm up
+            await generate(floor_stub)
+            await generate(stub)
+        for _ in range(_ROUNDS):
+            least = [await generate(floor_stub) for _ in range(_CALLS)]
+            taken = [await generate(stub) for _ in range(_CALLS)]
+            bare += least
+            ours += taken
+            added += [seconds - median(least) for seconds in taken]
+    return [
+        Figure(name="added p50", value=_ms(added, 0.5), unit="ms", bound="at most", target=3),
+        Figure(name="added p99", value=_ms(added, 0.99), unit="ms", bound="at most", target=10),
+        Figure(name="call p50", value=_ms(ours, 0.5), unit="ms"),
+        Figure(name="call p99", value=_ms(ours, 0.99), unit="ms"),
+        Figure(name="bare call p50", value=_ms(bare, 0.5), unit="ms"),
+        Figure(name="bare call p99", value=_ms(bare, 0.99), unit="ms"),
+    ]
+
+
+def _ms(seconds: list[float], share: float) -> float:
+    return quantile(seconds, share) * 1e3

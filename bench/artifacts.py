@@ -1,0 +1,64 @@
+"""Megabytes a second of artifacts, up and down."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from atelier.v1.artifact_pb2 import UploadHeader
+from atelier.v1.generation_service_pb2 import DownloadArtifactRequest, UploadArtifactRequest
+from bench.calls import caller
+from bench.figures import Figure, median
+from bench.processes import service
+
+if TYPE_CHECKING:
+    from bench.calls import Stub
+
+_BYTES = 64 * 2**20
+_CHUNK_BYTES = 512 * 2**10
+_ROUNDS = 7
+
+
+async def measure() -> list[Figure]:
+    """One caller, 64 MiB, with and without the connection settings that the client library uses."""
+    data = os.urandom(_BYTES)
+    figures = []
+    async with service() as running:
+        for settings, large in (("client's settings", True), ("gRPC's defaults", False)):
+            up, down = [], []
+            async with caller(running.address, large_frames=large) as stub:
+                for _ in range(_ROUNDS):
+                    seconds, artifact_id = await _upload(stub, data)
+                    up.append(_BYTES / seconds / 1e6)
+                    down.append(_BYTES / await _download(stub, artifact_id, data) / 1e6)
+            figures += [
+                Figure(name=f"up, {settings}", value=median(up), unit="MB/s"),
+                Figure(name=f"down, {settings}", value=median(down), unit="MB/s"),
+            ]
+    return figures
+
+
+async def _upload(stub: Stub, data: bytes) -> tuple[float, str]:
+    start = time.perf_counter()
+    response = await stub.UploadArtifact(_parts(data))
+    seconds = time.perf_counter() - start
+    assert response.artifact.sha256 == hashlib.sha256(data).hexdigest()
+    return seconds, response.artifact.id
+
+
+async def _download(stub: Stub, artifact_id: str, data: bytes) -> float:
+    start = time.perf_counter()
+    parts = stub.DownloadArtifact(DownloadArtifactRequest(artifact_id=artifact_id))
+    chunks = [part.chunk async for part in parts]
+    seconds = time.perf_counter() - start
+    assert b"".join(chunks) == data
+    return seconds
+
+
+def _parts(data: bytes) -> Iterator[UploadArtifactRequest]:
+    yield UploadArtifactRequest(header=UploadHeader(media_type="image/png", size=len(data)))
+    for start in range(0, len(data), _CHUNK_BYTES):
+        yield UploadArtifactRequest(chunk=data[start : start + _CHUNK_BYTES])

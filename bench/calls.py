@@ -1,0 +1,75 @@
+"""The calls that are measured, and how they are timed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from grpc import aio
+
+from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import ImageTask
+
+if TYPE_CHECKING:  # in the type stubs alone
+    from atelier.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
+
+    Stub = GenerationServiceAsyncStub
+
+OUTPUT_BYTES = 2**20
+"""Bytes of one picture in the measurements that compare with the bare server."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),  # every channel is a connection of its own
+)
+_LARGE_FRAMES = (
+    ("grpc.http2.max_frame_size", 2**24 - 1),
+    ("grpc.http2.lookahead_bytes", 16 * 2**20),
+)
+
+
+@asynccontextmanager
+async def connect(address: str, *, large_frames: bool = False) -> AsyncGenerator[aio.Channel]:
+    """A connection of its own; `large_frames` with the settings that the client library uses for artifacts."""
+    options = (*_OPTIONS, *(_LARGE_FRAMES if large_frames else ()))
+    async with aio.insecure_channel(address, options=options) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def caller(address: str, *, large_frames: bool = False) -> AsyncGenerator[Stub]:
+    """A stub on a connection of its own."""
+    async with connect(address, large_frames=large_frames) as channel:
+        yield GenerationServiceStub(channel)
+
+
+def request(*, steps: int | None = None, inline: bool = True) -> GenerateRequest:
+    """A picture; how long it takes, and how large it becomes, is the engine's setting."""
+    task = ImageTask(prompt="a lighthouse", width=64, height=64, steps=steps, seed=7)
+    return GenerateRequest(engine="sketch", image=task, inline_outputs=inline)
+
+
+async def generate(stub: Stub) -> float:
+    """Seconds from the call to a picture of OUTPUT_BYTES in hand."""
+    start = time.perf_counter()
+    response = await stub.Generate(request())
+    seconds = time.perf_counter() - start
+    assert len(response.generation.outputs[0].data) == OUTPUT_BYTES
+    return seconds
+
+
+async def rate(stub: Stub, *, callers: int, calls: int) -> float:
+    """Generations a second when so many callers each make their next call as soon as the last is answered."""
+    remaining = iter(range(calls))
+
+    async def keep_calling() -> None:
+        for _ in remaining:
+            await generate(stub)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(keep_calling() for _ in range(callers)))
+    return calls / (time.perf_counter() - start)

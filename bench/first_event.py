@@ -1,0 +1,44 @@
+"""Time from acceptance to the first progress event, and to the engine's start, on an idle server."""
+
+from __future__ import annotations
+
+import time
+
+from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_service_pb2 import StreamProgressRequest
+from bench.calls import caller, request
+from bench.figures import Figure, quantile
+from bench.processes import service
+
+_CALLS = 200
+
+
+async def measure() -> list[Figure]:
+    """Acceptance is the first event; progress is the first one that says RUNNING."""
+    accepted: list[float] = []
+    progress: list[float] = []
+    async with service() as running, caller(running.address) as stub:
+        for _ in range(_CALLS):
+            start = time.perf_counter()
+            call = stub.StreamProgress(StreamProgressRequest(generate=request(inline=False)))
+            first_at = running_at = 0.0
+            async for event in call:
+                now = time.perf_counter()
+                first_at = first_at or now
+                if event.state == State.STATE_RUNNING:
+                    running_at = running_at or now
+            accepted.append(first_at - start)
+            progress.append(running_at - first_at)
+    return [
+        _figure("progress after acceptance p50", progress, 0.5, target=20),
+        _figure("progress after acceptance p99", progress, 0.99, target=20),
+        _figure("acceptance after the call p50", accepted, 0.5),
+        _figure("acceptance after the call p99", accepted, 0.99),
+    ]
+
+
+def _figure(name: str, seconds: list[float], share: float, target: float | None = None) -> Figure:
+    value = quantile(seconds, share) * 1e3
+    if target is None:
+        return Figure(name=name, value=value, unit="ms")
+    return Figure(name=name, value=value, unit="ms", bound="at most", target=target)

@@ -1,0 +1,90 @@
+"""Prints figures as a table, and writes them with what they depend on: versions, machine, date."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.figures import Figure
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("atelier-server", "grpcio", "protobuf", "protovalidate")
+_NOTE = (
+    "Loopback, the client in a process of its own. What is compared was measured in the same run, in "
+    "short alternating rounds; medians over rounds. Other work on the machine moves absolute figures "
+    "more than ratios: see load_average."
+)
+
+
+def table(measurement: str, figures: Sequence[Figure]) -> str:
+    """The figures in columns."""
+    width = max(len(figure.name) for figure in figures)
+    lines = [
+        f"  {figure.name:<{width}}  {_number(figure.value):>8} {figure.unit:<4} {_verdict(figure)}"
+        for figure in figures
+    ]
+    return "\n".join([measurement, *(line.rstrip() for line in lines)])
+
+
+def write(measurement: str, figures: Sequence[Figure]) -> None:
+    """Write bench/results/<measurement>.json."""
+    record = {
+        "measurement": measurement,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "load_average": round(os.getloadavg()[0], 1),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "notes": _NOTE,
+        "figures": [_entry(figure) for figure in figures],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{measurement}.json"
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _entry(figure: Figure) -> dict[str, str | float | bool | None]:
+    entry: dict[str, str | float | bool | None] = {
+        "name": figure.name,
+        "value": float(_number(figure.value)),
+        "unit": figure.unit,
+    }
+    if figure.bound:
+        entry["target"] = f"{figure.bound} {figure.target:g}"
+        entry["met"] = figure.met
+    return entry
+
+
+def _number(value: float) -> str:
+    """Three digits that mean something."""
+    if value == 0:
+        return "0"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _verdict(figure: Figure) -> str:
+    if figure.met is None:
+        return ""
+    return f"{figure.bound} {figure.target:g}: {'met' if figure.met else 'MISSED'}"
+
+
+def _cpu() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
