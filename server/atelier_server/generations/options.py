@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from google.protobuf.json_format import MessageToDict, SerializeToJsonError
-from jsonschema import Draft202012Validator
+from google.protobuf.json_format import MessageToDict
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
 
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.task import JSON
@@ -20,7 +21,7 @@ def options_of(request: GenerateRequest) -> Mapping[str, JSON]:
     """
     try:
         options: Mapping[str, JSON] = MessageToDict(request.options)
-    except SerializeToJsonError as error:
+    except ValueError as error:
         why = "numbers must be finite"
         raise InvalidRequestError([Violation("options", why)]) from error
     return options
@@ -33,5 +34,10 @@ def option_violations(schema: Mapping[str, JSON], options: Mapping[str, JSON]) -
     errors = Draft202012Validator(dict(schema)).iter_errors(dict(options))
     return [
         Violation(".".join(["options", *map(str, error.absolute_path)]), error.message)
-        for error in errors
+        for error in map(_closest, errors)
     ]
+
+
+def _closest(error: ValidationError) -> ValidationError:
+    """Of the alternatives that all failed, the one the value came closest to: `or null` says nothing."""
+    return best_match([error]) or error
