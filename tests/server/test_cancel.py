@@ -1,0 +1,181 @@
+"""Cancellation and deadlines: what was stopped stops, and the answer is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from grpc import aio
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Generation, State
+from tests.server.calls import Stub, events_of, later, picture, refusal, slow
+
+
+async def cancel(stub: Stub, generation_id: str) -> pb.CancelGenerationResponse:
+    """Ask for it."""
+    return await stub.CancelGeneration(pb.CancelGenerationRequest(generation_id=generation_id))
+
+
+async def running(stub: Stub, request: pb.GenerateRequest, step: int = 1) -> str:
+    """The id of a generation that has come so far, and runs on its own."""
+    generation_id = (await stub.Generate(later(request))).generation.id
+    call = stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id))
+    async for event in call:
+        if event.step >= step:
+            break
+    call.cancel()
+    return generation_id
+
+
+async def log_of(stub: Stub, generation_id: str) -> list[pb.StreamProgressResponse]:
+    """All its events, to its end."""
+    return await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
+
+
+async def test_a_running_generation_stops_within_a_step(stub: Stub) -> None:
+    """The answer says after which; its log and record agree."""
+    generation_id = await running(stub, slow(10, steps=100), step=3)
+    answer = await cancel(stub, generation_id)
+    assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
+    assert 3 <= answer.stopped_at_step <= 10
+    assert answer.generation.state == State.STATE_CANCELLED
+    assert answer.generation.stopped_at_step == answer.stopped_at_step
+    assert not answer.generation.outputs
+    (attempt,) = answer.generation.receipt.attempts
+    assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
+    log = await log_of(stub, generation_id)
+    assert max(event.step for event in log) == answer.stopped_at_step
+    assert log[-1].generation == answer.generation
+
+
+async def test_a_hanging_engine_is_stopped(stub: Stub) -> None:
+    """It need not reach the end of its step."""
+    request = picture(options={"hang": True})
+    generation_id = (await stub.Generate(later(request))).generation.id
+    async for event in stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id)):
+        if event.stage == "draw":
+            break
+    answer = await cancel(stub, generation_id)
+    assert (answer.outcome, answer.stopped_at_step) == (CancelOutcome.CANCEL_OUTCOME_STOPPED, 0)
+
+
+async def test_a_cancelled_waiting_generation_never_starts(workshop_stub: Stub) -> None:
+    """The answer says so, and no engine ever saw it."""
+    ahead = await running(workshop_stub, slow(engine="narrow"))
+    waiting = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
+    answer = await cancel(workshop_stub, waiting.id)
+    assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
+    assert answer.generation.cancel_outcome == answer.outcome
+    assert answer.stopped_at_step == 0
+    await cancel(workshop_stub, ahead)
+    await workshop_stub.Generate(picture(engine="narrow"))  # what comes after it is done
+    log = await log_of(workshop_stub, waiting.id)
+    assert [event.state for event in log] == [State.STATE_QUEUED, State.STATE_CANCELLED]
+    assert not log[-1].generation.HasField("start_time")
+    assert not log[-1].generation.receipt.attempts
+
+
+async def test_what_has_ended_is_too_late_to_cancel(stub: Stub) -> None:
+    """Whether it succeeded or was cancelled before; it stays as it is."""
+    made = (await stub.Generate(picture())).generation
+    stopped = await running(stub, slow())
+    before = (await cancel(stub, stopped)).generation
+    for generation in (made, before):
+        answer = await cancel(stub, generation.id)
+        assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_TOO_LATE
+        assert answer.generation == generation
+
+
+async def test_two_who_cancel_at_once_both_learn_the_truth(stub: Stub) -> None:
+    """Both answers say that it was stopped."""
+    generation_id = await running(stub, slow())
+    first, second = await asyncio.gather(cancel(stub, generation_id), cancel(stub, generation_id))
+    assert first.generation == second.generation
+    assert CancelOutcome.CANCEL_OUTCOME_STOPPED in {first.outcome, second.outcome}
+
+
+async def test_a_vendor_that_may_bill_is_named(workshop_stub: Stub) -> None:
+    """Where the engine can't stop what a vendor does."""
+    generation_id = await running(workshop_stub, picture("hang", engine="odder"))
+    answer = await cancel(workshop_stub, generation_id)
+    assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+
+
+async def test_a_caller_that_disconnects_frees_the_engine(workshop_stub: Stub) -> None:
+    """The next task runs on the engine that can do one at a time."""
+    call = workshop_stub.Generate(slow(60, engine="narrow", request_id="gone-1"))
+    listed = pb.ListGenerationsRequest(engine="narrow", page_size=1)
+    generation = Generation()
+    while generation.request_id != "gone-1":
+        found = (await workshop_stub.ListGenerations(listed)).generations
+        generation = found[0] if found else generation
+    async for event in workshop_stub.StreamProgress(
+        pb.StreamProgressRequest(generation_id=generation.id)
+    ):
+        if event.step:
+            break
+    call.cancel()
+    made = (await workshop_stub.Generate(picture(engine="narrow"))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    left = (await log_of(workshop_stub, generation.id))[-1].generation
+    assert left.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
+
+
+async def test_the_call_that_waits_is_told_of_the_cancellation(stub: Stub) -> None:
+    """CANCELLED, with the generation's id."""
+    waiting = asyncio.ensure_future(refusal(stub.Generate(slow(request_id="told-1"))))
+    generation_id = ""
+    while not generation_id:
+        listed = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=5))
+        named = [found.id for found in listed.generations if found.request_id == "told-1"]
+        generation_id = "".join(named)
+    await cancel(stub, generation_id)
+    refused = await waiting
+    assert (refused.code, refused.reason) == (grpc.StatusCode.CANCELLED, "CANCELLED")
+    assert refused.metadata["generation_id"] == generation_id
+
+
+async def test_a_deadline_that_passes_cancels_the_work(stub: Stub) -> None:
+    """The caller's deadline is the call's; its generation ends with it."""
+    with pytest.raises(aio.AioRpcError) as caught:
+        await stub.Generate(slow(60, steps=600, request_id="deadline-1"), timeout=1)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    listed = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=5))
+    (generation,) = [found for found in listed.generations if found.request_id == "deadline-1"]
+    last = (await log_of(stub, generation.id))[-1]
+    assert last.state == State.STATE_CANCELLED
+    assert 1 <= last.generation.stopped_at_step < 100
+
+
+async def test_a_timeout_gives_up_on_the_generation(stub: Stub) -> None:
+    """Though the caller would wait; the failure says why and may be tried again."""
+    refused = await refusal(stub.Generate(slow(60, timeout_seconds=0.5)))
+    assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert refused.reason == "DEADLINE_EXCEEDED"
+    assert "while the engine worked" in refused.message
+    assert refused.retry_seconds is not None
+
+
+async def test_a_timeout_counts_the_time_in_the_queue(workshop_stub: Stub) -> None:
+    """What still waits then fails without having begun."""
+    ahead = await running(workshop_stub, slow(engine="narrow"))
+    request = later(picture(engine="narrow", timeout_seconds=0.2))
+    waiting = (await workshop_stub.Generate(request)).generation
+    last = (await log_of(workshop_stub, waiting.id))[-1].generation
+    assert (last.state, last.failure.reason) == (State.STATE_FAILED, "DEADLINE_EXCEEDED")
+    assert not last.HasField("start_time")
+    await cancel(workshop_stub, ahead)
+
+
+async def test_a_deadline_that_cannot_be_met_is_said_before_any_work(workshop_stub: Stub) -> None:
+    """By the measured time of the engine; nothing is kept of the request."""
+    await workshop_stub.Generate(slow(0.5, engine="dear"))
+    request = picture(engine="dear", timeout_seconds=0.01, request_id="hopeless-1")
+    refused = await refusal(workshop_stub.Generate(request))
+    assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert refused.reason == "DEADLINE_INFEASIBLE"
+    assert "allow more time" in refused.message
+    listed = await workshop_stub.ListGenerations(pb.ListGenerationsRequest(engine="dear"))
+    assert "hopeless-1" not in {found.request_id for found in listed.generations}

@@ -1,0 +1,172 @@
+"""StreamProgress: start or attach, from any event on, each event once, to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from PIL import Image
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
+from tests.server.calls import Stub, events_of, later, picture, slow
+
+
+async def accepted(stub: Stub, request: pb.GenerateRequest) -> str:
+    """The id of a generation that runs on its own."""
+    return (await stub.Generate(later(request))).generation.id
+
+
+async def ended(stub: Stub, generation_id: str) -> Generation:
+    """The generation, once it has ended."""
+    log = await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
+    return log[-1].generation
+
+
+async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
+    """Waiting, running step by step, and last the finished generation."""
+    request = pb.StreamProgressRequest(generate=picture(task={"steps": 3}))
+    log = await events_of(stub, request)
+    assert [event.sequence for event in log] == list(range(1, len(log) + 1))
+    assert log[0].state == State.STATE_QUEUED
+    assert [event.step for event in log if event.state == State.STATE_RUNNING][-3:] == [1, 2, 3]
+    assert [event.progress for event in log] == sorted(event.progress for event in log)
+    assert all(not event.HasField("generation") for event in log[:-1])
+    last = log[-1]
+    assert (last.state, last.progress) == (State.STATE_SUCCEEDED, 1.0)
+    assert last.generation.id == last.generation_id == log[0].generation_id
+    assert last.generation.outputs[0].artifact.size > 0
+    assert {event.engine for event in log} == {"sketch"}
+    assert [event.attempt for event in (log[0], last)] == [0, 1]
+
+
+async def test_outputs_come_inline_with_the_last_event(stub: Stub) -> None:
+    """Asked for in either place, also by those who attach."""
+    asked = picture(inline_outputs=True)
+    first = await events_of(stub, pb.StreamProgressRequest(generate=asked))
+    assert first[-1].generation.outputs[0].data
+    attach = pb.StreamProgressRequest(generation_id=first[-1].generation_id)
+    assert not (await events_of(stub, attach))[-1].generation.outputs[0].data
+    attach.inline_outputs = True
+    assert (await events_of(stub, attach))[-1].generation.outputs[0].data
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+async def test_a_stream_goes_on_from_any_event(stub: Stub, after: int) -> None:
+    """Those who attach to what has ended read the same log."""
+    whole = await events_of(stub, pb.StreamProgressRequest(generate=picture(task={"steps": 4})))
+    attach = pb.StreamProgressRequest(generation_id=whole[0].generation_id, after_sequence=after)
+    assert await events_of(stub, attach) == whole[after:]
+
+
+async def test_an_interrupted_stream_is_resumed_without_loss(stub: Stub) -> None:
+    """Each event once, though the watcher leaves and comes back all the time."""
+    generation_id = await accepted(stub, slow(0.5, steps=20))
+    seen: list[int] = []
+    state: State.ValueType = State.STATE_QUEUED
+    while state != State.STATE_SUCCEEDED:
+        attach = pb.StreamProgressRequest(
+            generation_id=generation_id, after_sequence=seen[-1] if seen else 0
+        )
+        call = stub.StreamProgress(attach)
+        async for event in call:
+            seen.append(event.sequence)
+            state = event.state
+            if event.sequence % 3 == 0:
+                break
+        call.cancel()
+    assert seen == list(range(1, len(seen) + 1))
+
+
+async def test_twenty_watchers_see_the_same(stub: Stub) -> None:
+    """Whenever they come."""
+    generation_id = await accepted(stub, slow(0.5, steps=10))
+
+    async def watch(delay: float) -> list[pb.StreamProgressResponse]:
+        await asyncio.sleep(delay)
+        return await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
+
+    logs = await asyncio.gather(*(watch(0.03 * number) for number in range(20)))
+    assert all(log == logs[0] for log in logs)
+    assert logs[0][-1].state == State.STATE_SUCCEEDED
+
+
+async def test_a_watch_from_beyond_the_end_ends(stub: Stub) -> None:
+    """Whether the generation has ended before it began or ends meanwhile."""
+    generation_id = await accepted(stub, slow(0.2, steps=2))
+    beyond = pb.StreamProgressRequest(generation_id=generation_id, after_sequence=1000)
+    assert await events_of(stub, beyond) == []
+    assert await events_of(stub, beyond) == []
+
+
+async def test_those_who_wait_are_told_their_place(workshop_stub: Stub) -> None:
+    """It counts down to zero, and is gone once the work begins."""
+    ids = [await accepted(workshop_stub, slow(0.2, engine="narrow")) for _ in range(3)]
+    log = await events_of(workshop_stub, pb.StreamProgressRequest(generation_id=ids[-1]))
+    places = [event.queue_position for event in log if event.HasField("queue_position")]
+    assert places == sorted(places, reverse=True)
+    assert (places[0], places[-1]) in {(1, 0), (2, 0)}
+    assert all(
+        event.HasField("queue_position") == (event.state == State.STATE_QUEUED) for event in log
+    )
+
+
+async def test_previews_come_as_often_as_asked_for(stub: Stub) -> None:
+    """Every second step, and never when the caller wants none."""
+    for interval, expected in ((2, [2, 4]), (0, [])):
+        request = picture(task={"steps": 4, "preview_interval": interval})
+        log = await events_of(stub, pb.StreamProgressRequest(generate=request))
+        shown = [event for event in log if event.HasField("preview")]
+        assert [event.step for event in shown] == expected
+        for event in shown:
+            with Image.open(io.BytesIO(event.preview.data)) as image:
+                assert image.size == (event.preview.size.width, event.preview.size.height)
+
+
+async def test_hanging_up_on_a_stream_that_started_the_task_cancels_it(stub: Stub) -> None:
+    """Within a step; the record says how far it had come."""
+    call = stub.StreamProgress(pb.StreamProgressRequest(generate=slow(10, steps=100)))
+    async for event in call:
+        if event.step == 2:
+            break
+    call.cancel()
+    generation = await ended(stub, event.generation_id)
+    assert generation.state == State.STATE_CANCELLED
+    assert generation.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
+    assert 2 <= generation.stopped_at_step < 10
+
+
+async def test_hanging_up_on_a_stream_that_attached_leaves_it_running(stub: Stub) -> None:
+    """Watching is not owning."""
+    generation_id = await accepted(stub, slow(0.5, steps=10))
+    call = stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id))
+    async for event in call:
+        if event.step == 2:
+            break
+    call.cancel()
+    assert (await ended(stub, generation_id)).state == State.STATE_SUCCEEDED
+
+
+async def test_hanging_up_leaves_running_what_was_to_run_on_its_own(stub: Stub) -> None:
+    """ON_ACCEPTANCE holds for streams too."""
+    call = stub.StreamProgress(pb.StreamProgressRequest(generate=later(slow(0.5, steps=10))))
+    async for event in call:
+        if event.step == 2:
+            break
+    call.cancel()
+    assert (await ended(stub, event.generation_id)).state == State.STATE_SUCCEEDED
+
+
+async def test_the_last_caller_to_hang_up_cancels(stub: Stub) -> None:
+    """Two calls with one request id own the generation together."""
+    request = pb.StreamProgressRequest(generate=slow(1, steps=20, request_id="shared-1"))
+    leaving, staying = stub.StreamProgress(request), stub.StreamProgress(request)
+    async for event in leaving:
+        assert event.sequence == 1
+        break
+    state: State.ValueType = State.STATE_QUEUED
+    async for event in staying:
+        state = event.state
+        leaving.cancel()
+    assert state == State.STATE_SUCCEEDED
