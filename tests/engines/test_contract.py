@@ -32,6 +32,7 @@ from atelier_engines.task import AudioTask, ImageTask, Task
 
 SUITE = EngineContract()
 Broken = Callable[[Engine, Task], AsyncGenerator[Event]]
+MakeSubject = Callable[..., Subject]
 
 
 @dataclass
@@ -116,8 +117,10 @@ def rising(output: Output) -> Output:
     """The sound with an offset that grows from none to a half."""
     media = output.media
     assert isinstance(media, Samples)
-    slope = np.linspace(0, 0.5, len(media.array), dtype=np.float32)
-    return replace(output, media=replace(media, array=media.array / 2 + slope[:, None]))
+    slope = np.linspace(0, 0.5, len(media.array))
+    return replace(
+        output, media=replace(media, array=(media.array / 2 + slope[:, None]).astype(np.float32))
+    )
 
 
 def noisy(output: Output) -> Output:
@@ -200,13 +203,13 @@ def swallowing_options() -> Broken:
 
 
 @pytest.fixture
-def subject_of() -> Iterator[Callable[[Broken], Subject]]:
+def subject_of() -> Iterator[MakeSubject]:
     """Makes a broken engine the subject of the suite."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
 
-        def make(work: Broken) -> Subject:
+        def make(work: Broken, patience_seconds: float = 0.5) -> Subject:
             liar = Liar(work, ENGINE.create(ENGINE.config()))
-            subject = Subject(liar, runner, patience_seconds=0.5)
+            subject = Subject(liar, runner, patience_seconds=patience_seconds)
             subject.wait(subject.engine.start())
             return subject
 
@@ -299,7 +302,7 @@ SOUND_LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_about_work_is_caught(subject_of: Callable[[Broken], Subject], lie: str) -> None:
+def test_a_lie_about_work_is_caught(subject_of: MakeSubject, lie: str) -> None:
     """Each claim that an engine breaks fails the test that stands for it."""
     work, test = LIES[lie]
     subject = subject_of(work)
@@ -308,7 +311,7 @@ def test_a_lie_about_work_is_caught(subject_of: Callable[[Broken], Subject], lie
 
 
 @pytest.mark.parametrize("lie", PICTURE_LIES)
-def test_a_lie_about_pictures_is_caught(subject_of: Callable[[Broken], Subject], lie: str) -> None:
+def test_a_lie_about_pictures_is_caught(subject_of: MakeSubject, lie: str) -> None:
     """Each claim that an engine breaks fails the test that stands for it."""
     work, test = PICTURE_LIES[lie]
     subject = subject_of(work)
@@ -317,7 +320,7 @@ def test_a_lie_about_pictures_is_caught(subject_of: Callable[[Broken], Subject],
 
 
 @pytest.mark.parametrize("lie", SOUND_LIES)
-def test_a_lie_about_sound_is_caught(subject_of: Callable[[Broken], Subject], lie: str) -> None:
+def test_a_lie_about_sound_is_caught(subject_of: MakeSubject, lie: str) -> None:
     """Each claim that an engine breaks fails the test that stands for it."""
     work, test = SOUND_LIES[lie]
     subject = subject_of(work)
@@ -325,7 +328,7 @@ def test_a_lie_about_sound_is_caught(subject_of: Callable[[Broken], Subject], li
         test(subject, subject.capabilities.audio, sound_of(subject))
 
 
-def test_unasked_previews_are_caught(subject_of: Callable[[Broken], Subject]) -> None:
+def test_unasked_previews_are_caught(subject_of: MakeSubject) -> None:
     """Previews cost time and bytes."""
     subject = subject_of(on_steps(unasked_preview))
     with pytest.raises(AssertionError):
@@ -333,10 +336,10 @@ def test_unasked_previews_are_caught(subject_of: Callable[[Broken], Subject]) ->
 
 
 def test_the_honest_engine_passes_what_the_liars_fail(
-    subject_of: Callable[[Broken], Subject],
+    subject_of: MakeSubject,
 ) -> None:
     """The tests above fail for the lie and for nothing else."""
-    subject = subject_of(forgetting())
+    subject = subject_of(forgetting(), 60.0)
     picture, sound = picture_of(subject), sound_of(subject)
     for _, test in LIES.values():
         test(subject, picture)

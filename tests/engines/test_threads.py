@@ -14,6 +14,9 @@ import pytest
 from atelier_engines.event import Event, Stage, Step
 from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
 
+PATIENCE_SECONDS = 10.0
+"""A thread whose test has failed ends by then; no test that passes waits for it."""
+
 
 class Work:
     """Blocking work of many steps that a test can hold and follow."""
@@ -29,7 +32,7 @@ class Work:
         try:
             emit(Stage(name="draw"))
             self.held.set()
-            self.go_on.wait()
+            self.go_on.wait(PATIENCE_SECONDS)
             for index in range(1, 1_000_000):
                 emit(Step(index=index, total=0))
                 self.steps = index
@@ -103,7 +106,7 @@ async def test_the_first_emit_after_the_close_unwinds_the_work() -> None:
     def work(emit: Emit) -> None:
         emit(Stage(name="draw"))
         held.set()
-        go_on.wait()
+        go_on.wait(PATIENCE_SECONDS)
         try:
             emit(Stage(name="too_late"))
             seen.append("went on")
@@ -131,7 +134,7 @@ async def test_cancelling_the_close_again_and_again_does_not_free_the_device_ear
                 pass
 
     consumer = asyncio.create_task(consume())
-    await asyncio.to_thread(work.held.wait)
+    await asyncio.to_thread(work.held.wait, PATIENCE_SECONDS)
     for _ in range(5):
         consumer.cancel()
         await asyncio.sleep(0.001)
@@ -196,7 +199,7 @@ async def test_a_cancelled_wait_for_a_result_lasts_until_the_thread_is_done() ->
     go_on, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        go_on.wait()
+        go_on.wait(PATIENCE_SECONDS)
         ended.set()
 
     waiting = asyncio.create_task(result_from_thread(work))
