@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import random
-from collections.abc import Mapping
+import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -14,15 +17,31 @@ from pydantic import BaseModel, ValidationError
 from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import answers, faults
+from atelier_engines.vendors.answers import Answer
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+Part = tuple[str, tuple[str | None, bytes, str]]
+"""One part of a form: its name; file name (None for a field), content, media type."""
 
 _TRIES = 5
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
-_REFUSED_UNTOUCHED = frozenset({409, 425, 429, 503})  # the vendor says that it took nothing on
-_LARGEST_MEDIA = 128 * 2**20
+_MOST_REDIRECTS = 5
+_GONE = frozenset({401, 403, 404, 410})  # how storage refuses links whose time is over
+
+# At INFO it logs every URL whole, and links to results carry signatures.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+class Content(TypedDict, total=False):
+    """What a request carries, named as httpx names it."""
+
+    json: JSON
+    params: Mapping[str, str | int]
+    data: Mapping[str, str]
+    files: Sequence[Part]
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,69 +52,82 @@ class Vendor:
     """For messages: fal, bfl …"""
     client: httpx2.AsyncClient
     """With base URL, headers and timeouts set; closed by whoever made it."""
+    hosts: tuple[str, ...] = ()
+    """Ends of the names of further hosts (`.acme.ai`) that may see the keys; all others never do."""
     delay_scale: float = 1.0
     """Multiplies every pause; tests make it small."""
+    patience_seconds: float = 300.0
+    """The longest that one answer may take from the request to its last byte."""
+    max_bytes: int = 128 * 2**20
+    """The largest answer, results included."""
 
     async def read(
-        self, method: str, url: str, *, answer: type[AnswerT], **request: JSON
+        self, method: str, url: str, *, answer: type[AnswerT], **request: Unpack[Content]
     ) -> AnswerT:
         """Ask for something that costs nothing and can be asked again; tried a few times.
 
-        `request` takes `json` and `params`, as httpx does.
-
         Raises:
-            EngineError: see `faults`; EngineFailedError also when the answer is not of that shape.
+            EngineError: see `faults`; EngineFailedError also when the answer is not of that shape,
+                or `url` lies on a host that must not see the keys.
         """
-        response = await self._tried(method, url, request, paid=False)
-        return self._parse(response, answer)
+        return self._parse(await self._keyed(method, url, request, paid=False), answer, paid=False)
 
     async def order(
-        self, method: str, url: str, *, answer: type[AnswerT], **request: JSON
+        self, method: str, url: str, *, answer: type[AnswerT], **request: Unpack[Content]
     ) -> AnswerT:
         """Ask for something that costs money: tried again only while the service surely has not begun.
 
         Raises:
-            EngineUncertainError: the connection broke and nobody knows whether it arrived.
-            EngineError: see `faults`; EngineFailedError also when the answer is not of that shape.
+            EngineUncertainError: nobody knows whether it was accepted: the connection broke, the
+                service failed, or its answer is not of that shape.
+            EngineError: see `faults`.
         """
-        response = await self._tried(method, url, request, paid=True)
-        return self._parse(response, answer)
+        return self._parse(await self._keyed(method, url, request, paid=True), answer, paid=True)
 
     async def download(self, url: str, *, kinds: tuple[str, ...] = ("image/", "audio/")) -> Encoded:
         """Fetch a result, at once and whole. No key is sent along: results lie on other hosts.
+
+        Only https is followed, unless the base URL itself is http.
 
         Raises:
             EngineFailedError: it is gone, too large, or of another kind than `kinds` (starts of media types).
             EngineUnavailableError: it can't be reached.
         """
-        async with httpx2.AsyncClient(timeout=self.client.timeout, follow_redirects=True) as bare:
-            response = await self._tried("GET", url, {}, paid=False, client=bare)
-        media_type = response.headers.get("content-type", "").partition(";")[0].strip()
-        if not media_type.startswith(kinds):
+
+        async def safe(request: httpx2.Request) -> None:
+            self._require_scheme(request.url)
+
+        async with httpx2.AsyncClient(
+            timeout=self.client.timeout,
+            follow_redirects=True,
+            max_redirects=_MOST_REDIRECTS,
+            verify=_trust(),
+            event_hooks={"request": [safe]},
+        ) as bare:
+            found = await self._tried(bare, "GET", url, {}, paid=False)
+        if not found.media_type.startswith(kinds):
             raise EngineFailedError(
-                f"{self.name} delivered {media_type or 'nothing known'} instead of a result"
+                f"{self.name} delivered {found.media_type or 'nothing known'} instead of a result"
             )
-        return Encoded(media_type=media_type, data=response.content)
+        return Encoded(media_type=found.media_type, data=found.body)
 
     async def pause(self, seconds: float) -> None:
         """Wait between polls."""
         await asyncio.sleep(seconds * self.delay_scale)
 
+    async def _keyed(self, method: str, url: str, content: Content, *, paid: bool) -> Answer:
+        self._require_own_host(url)
+        return await self._tried(self.client, method, url, content, paid=paid)
+
     async def _tried(
-        self,
-        method: str,
-        url: str,
-        request: Mapping[str, JSON],
-        *,
-        paid: bool,
-        client: httpx2.AsyncClient | None = None,
-    ) -> httpx2.Response:
+        self, client: httpx2.AsyncClient, method: str, url: str, content: Content, *, paid: bool
+    ) -> Answer:
         delay = _FIRST_DELAY_SECONDS
         for left in reversed(range(_TRIES)):
             try:
-                return await self._once(client or self.client, method, url, request, paid=paid)
+                return await self._once(client, method, url, content, paid=paid)
             except _AgainError as again:
-                if not left:
+                if not left or again.after > _LONGEST_DELAY_SECONDS:
                     raise again.error from again.__cause__
                 wait = max(delay * random.uniform(0.5, 1.5), again.after)  # noqa: S311 (jitter, no secret)
             await self.pause(min(wait, _LONGEST_DELAY_SECONDS))
@@ -103,41 +135,62 @@ class Vendor:
         raise AssertionError("the last try returns or raises")
 
     async def _once(
-        self,
-        client: httpx2.AsyncClient,
-        method: str,
-        url: str,
-        request: Mapping[str, JSON],
-        *,
-        paid: bool,
-    ) -> httpx2.Response:
+        self, client: httpx2.AsyncClient, method: str, url: str, content: Content, *, paid: bool
+    ) -> Answer:
         try:
-            response = await client.request(method, url, **request)  # type: ignore[arg-type]
-        except httpx2.HTTPError as error:
+            async with (
+                asyncio.timeout(self.patience_seconds),
+                client.stream(method, url, **content) as response,
+            ):
+                found = await answers.read(response, limit=self.max_bytes)
+        except answers.TooLargeError as error:
+            what = f"of more than {self.max_bytes} bytes"
+            raise faults.of_nonsense(self.name, what, paid=paid) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             fault = faults.of_transport(self.name, error, paid=paid)
             if isinstance(fault, EngineUnavailableError):
                 raise _AgainError(fault, 0.0) from error
             raise fault from error
-        if response.is_success:
-            return response
-        after = _retry_after(response)
-        refusal = faults.of_status(
-            self.name, response.status_code, _explanation(response), retry_after=after
-        )
-        untouched = response.status_code in _REFUSED_UNTOUCHED
-        if isinstance(refusal, EngineUnavailableError) and (
-            untouched or (not paid and response.is_server_error)
-        ):
-            raise _AgainError(refusal, after or 0.0)
-        raise refusal
+        if not response.is_success:
+            raise self._refusal(found, keyed=client is self.client, paid=paid)
+        return found
 
-    def _parse(self, response: httpx2.Response, answer: type[AnswerT]) -> AnswerT:
+    def _refusal(self, found: Answer, *, keyed: bool, paid: bool) -> Exception:
+        if not keyed and found.status in _GONE:
+            return EngineFailedError(
+                f"the result at {self.name} is gone or its link has expired ({found.status})"
+            )
+        after = found.retry_after
+        text = found.explanation(answers.secrets_of(self.client.headers))
+        refusal = faults.of_status(self.name, found.status, text, retry_after=after, paid=paid)
+        if found.status in faults.UNTOUCHED or (not paid and faults.passing(found.status)):
+            return _AgainError(refusal, after or 0.0)
+        return refusal
+
+    def _parse(self, found: Answer, answer: type[AnswerT], *, paid: bool) -> AnswerT:
         try:
-            return answer.model_validate_json(response.content)
+            return answer.model_validate_json(found.body)
         except ValidationError as error:
-            raise EngineFailedError(
-                f"{self.name} sent an answer of an unknown shape: {error.errors()[0]['msg']}"
-            ) from error
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            what = f"of an unknown shape ({place or 'it'}: {first['msg']})"
+            raise faults.of_nonsense(self.name, what, paid=paid) from None  # it quotes the answer
+
+    def _require_own_host(self, url: str) -> None:
+        try:
+            there = self.client.base_url.join(url)
+        except httpx2.InvalidURL as error:
+            raise faults.of_transport(self.name, error, paid=False) from error
+        own = there.host == self.client.base_url.host or there.host.endswith(self.hosts)
+        if not own:
+            msg = f"{self.name} named an address on {there.host}, which must not see the key"
+            raise EngineFailedError(msg)
+        self._require_scheme(there)
+
+    def _require_scheme(self, url: httpx2.URL) -> None:
+        if url.scheme not in {"https", self.client.base_url.scheme}:
+            msg = f"{self.name} named an address that is not https"
+            raise EngineFailedError(msg)
 
 
 class _AgainError(Exception):
@@ -149,23 +202,7 @@ class _AgainError(Exception):
         self.after = after
 
 
-def _retry_after(response: httpx2.Response) -> float | None:
-    try:
-        return float(response.headers["retry-after"])
-    except (KeyError, ValueError):  # absent, or a date
-        return None
-
-
-def _explanation(response: httpx2.Response) -> str:
-    """What the vendor says, in whichever of the usual shapes."""
-    try:
-        body = response.json()
-    except ValueError:
-        return ""
-    while isinstance(body, Mapping):
-        body = next((body[key] for key in ("detail", "error", "message", "msg") if key in body), "")
-    if isinstance(body, list):
-        return "; ".join(
-            str(item.get("msg", item) if isinstance(item, Mapping) else item) for item in body
-        )
-    return str(body)
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Made once: reading the certificates takes tens of milliseconds."""
+    return httpx2.create_ssl_context()
