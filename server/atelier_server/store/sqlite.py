@@ -27,6 +27,10 @@ from atelier_server.store.database import Database
 from atelier_server.store.feed import Feed, Feeds
 
 
+class UnusableFileError(OSError):
+    """The file that generations are kept in can't be opened, or is no sound database."""
+
+
 class SqliteStore:
     """See contract.Store. Only one process may have a data directory open."""
 
@@ -54,14 +58,18 @@ class SqliteStore:
         One that was taken up `max_attempts` times and never ended FAILED with the reason POISONED.
 
         Raises:
-            sqlite3.Error: the file can't be opened, or is no database.
+            UnusableFileError: the file can't be opened, or is no sound database.
         """
         schema = files("atelier_server.store").joinpath("schema.sql").read_text()
-        database = Database(path, schema=schema, synchronous=synchronous)
-        store = cls(database, time_to_live_seconds=time_to_live_seconds)
-        waiting = await database.run(
-            lambda db: transitions.recover(db, store._time_to_live, max_attempts)
-        )
+        try:
+            database = Database(path, schema=schema, synchronous=synchronous)
+            store = cls(database, time_to_live_seconds=time_to_live_seconds)
+            waiting = await database.run(
+                lambda db: transitions.recover(db, store._time_to_live, max_attempts)
+            )
+        except sqlite3.Error as error:
+            msg = f"{path} can't be used ({error}); restore it, or move it away to begin anew"
+            raise UnusableFileError(msg) from error
         for pool, count in waiting.items():
             store._arrive(pool, count)
         return store
