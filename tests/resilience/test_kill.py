@@ -1,0 +1,199 @@
+"""What a server promised is kept when it is killed without warning."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from grpc import aio
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import AttemptOutcome, Generation, State
+from tests.conftest import RunningServer, StartServer
+from tests.resilience.following import (
+    ENDED,
+    Calling,
+    Follower,
+    artifacts_of,
+    blobs,
+    every_generation,
+    settled,
+    until,
+)
+from tests.server.calls import Stub, later, picture
+
+_QUEUED, _RUNNING = 20, 2
+
+
+def _sketch(**settings: object) -> dict[str, dict[str, object]]:
+    return {"sketch": {"type": "sketch", **settings}}
+
+
+async def test_all_survive_a_kill_and_every_event_is_seen_once(
+    start_server: StartServer, calling: Calling
+) -> None:
+    """Two were running and twenty waiting; who followed them goes on where it was broken off."""
+    server = start_server(engines=_sketch(concurrency=_RUNNING, delay_seconds=60))
+    async with calling(server) as stub:
+        accepted = [
+            (await stub.Generate(later(picture()))).generation.id for _ in range(_QUEUED + _RUNNING)
+        ]
+        followers = [Follower(generation_id) for generation_id in accepted]
+        following = [asyncio.create_task(follower.follow(stub)) for follower in followers]
+
+        async def under_way() -> bool:
+            heard = [follower.last_state for follower in followers]
+            return (
+                heard.count(State.STATE_RUNNING) == _RUNNING
+                and heard.count(State.STATE_QUEUED) == _QUEUED
+            )
+
+        await until(under_way)
+        server.kill()
+        await asyncio.gather(*following)
+
+    again = start_server(
+        address=server.address, engines=_sketch(concurrency=_RUNNING, delay_seconds=0.05)
+    )
+    async with calling(again) as stub:
+        await asyncio.gather(*(follower.follow(stub) for follower in followers))
+    for follower in followers:
+        assert follower.last_state == State.STATE_SUCCEEDED
+        assert follower.sequences == list(range(1, len(follower.events) + 1))
+    attempts = [_attempts(follower.events[-1].generation) for follower in followers]
+    assert attempts[:_RUNNING] == [["ABANDONED", "SUCCEEDED"]] * _RUNNING
+    assert attempts[_RUNNING:] == [["SUCCEEDED"]] * _QUEUED
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_kills_at_any_moment_lose_nothing_and_do_nothing_twice(
+    start_server: StartServer, calling: Calling, seed: int
+) -> None:
+    """Callers who never got an answer ask again under the same request id, and get the same generation."""
+    chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    settings: dict[str, Any] = {
+        "engines": _sketch(concurrency=3, delay_seconds=0.03),
+        "store": {"max_attempts": 50},
+    }
+    promised: dict[str, str] = {}
+    asked: set[str] = set()
+    server = start_server(**settings)
+    for _ in range(4):
+        async with calling(server) as stub:
+            callers = [asyncio.create_task(_keep_asking(stub, asked, promised)) for _ in range(4)]
+            await asyncio.sleep(chance.uniform(0.0, 0.6))
+            server.kill()
+            await asyncio.gather(*callers)
+        server = start_server(address=server.address, **settings)
+
+    async with calling(server) as stub:
+        for request_id in sorted(asked):
+            generation = (await stub.Generate(_request(request_id))).generation
+            assert promised.setdefault(request_id, generation.id) == generation.id
+        found = await settled(stub, promised.values())
+    assert sorted(generation.request_id for generation in found) == sorted(asked)
+    for generation in found:
+        assert generation.state == State.STATE_SUCCEEDED
+        assert _attempts(generation).count("SUCCEEDED") == 1
+        assert _attempts(generation)[-1] == "SUCCEEDED"
+    assert blobs(server.data) == artifacts_of(found)
+
+
+async def test_what_was_made_for_an_abandoned_attempt_is_thrown_away(
+    start_server: StartServer, calling: Calling
+) -> None:
+    """The first of two pictures was stored when the server died; after the restart its file is gone."""
+    server = start_server(engines=_sketch(delay_seconds=1.0))
+    async with calling(server) as stub:
+        await stub.Generate(later(picture(task={"count": 2, "steps": 4})))
+
+        async def first_is_stored() -> bool:
+            return bool(blobs(server.data))
+
+        await until(first_is_stored)
+        server.kill()
+    abandoned = blobs(server.data)
+
+    again = start_server(address=server.address, engines=_sketch())
+    async with calling(again) as stub:
+        ids = [generation.id for generation in await every_generation(stub)]
+        found = await settled(stub, ids)
+    assert abandoned.isdisjoint(blobs(again.data))
+    assert blobs(again.data) == artifacts_of(found)
+
+
+async def test_a_generation_that_kills_the_server_is_given_up_and_others_go_on(
+    start_server: StartServer, calling: Calling, lethal: dict[str, str]
+) -> None:
+    """After as many deaths as it may cause it has FAILED as POISONED; what waited behind it succeeds."""
+    settings: dict[str, Any] = {
+        "engines": {"sketch": {"type": "lethal", "concurrency": 1}},
+        "store": {"max_attempts": 3},
+        "environment": lethal,
+    }
+    server = start_server(**settings)
+    async with calling(server) as stub:
+        ids = [await _accepted(stub, picture("live")), await _accepted(stub, _deadly())]
+    follower = Follower(ids[1])
+    deaths = 0
+    while not await _outlived(server, calling, follower):
+        deaths += 1
+        server = start_server(address=server.address, wait=False, **settings)
+    async with calling(server) as stub:
+        ids.append(await _accepted(stub, picture("live on")))
+        found = {generation.id: generation for generation in await settled(stub, ids)}
+    first, poisoned, last = (found[generation_id] for generation_id in ids)
+    assert deaths == 3
+    assert (first.state, last.state) == (State.STATE_SUCCEEDED, State.STATE_SUCCEEDED)
+    assert poisoned.state == State.STATE_FAILED
+    assert poisoned.failure.reason == "POISONED"
+    assert not poisoned.failure.retryable
+    assert _attempts(poisoned) == ["ABANDONED"] * 3
+
+
+def _attempts(generation: Generation) -> list[str]:
+    return [
+        AttemptOutcome.Name(attempt.outcome).removeprefix("ATTEMPT_OUTCOME_")
+        for attempt in generation.receipt.attempts
+    ]
+
+
+def _request(request_id: str) -> pb.GenerateRequest:
+    return later(picture(request_id=request_id))
+
+
+async def _keep_asking(stub: Stub, asked: set[str], promised: dict[str, str]) -> None:
+    """Submit one after the other until the server is gone."""
+    with suppress(aio.AioRpcError):
+        while True:
+            request_id = uuid.uuid4().hex
+            asked.add(request_id)
+            response = await stub.Generate(_request(request_id))
+            promised[request_id] = response.generation.id
+            await asyncio.sleep(0.02)
+
+
+async def _accepted(stub: Stub, request: pb.GenerateRequest) -> str:
+    return (await stub.Generate(later(request))).generation.id
+
+
+async def _outlived(server: RunningServer, calling: Calling, follower: Follower) -> bool:
+    """Whether the generation came to its end before the server came to its own."""
+    async with calling(server) as stub:
+        following = asyncio.create_task(follower.follow(stub))
+
+        async def over() -> bool:
+            return server.process.poll() is not None or follower.last_state in ENDED
+
+        await until(over)
+        following.cancel()
+    return follower.last_state in ENDED
+
+
+def _deadly() -> pb.GenerateRequest:
+    """Kills the server at its first step, half a second after it was taken up."""
+    return picture("die", task={"steps": 4}, options={"delay_seconds": 2.0})
