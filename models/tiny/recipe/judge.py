@@ -39,11 +39,16 @@ def thumbnail(picture: NDArray[np.uint8]) -> Float:
 
 
 def dominant_colour(picture: NDArray[np.uint8]) -> str:
-    """The colour word that most of the picture's pixels off the white ground are nearest to."""
+    """The colour word that most of the picture's pixels off the white ground are nearest to.
+
+    "white" for a picture with nothing on it.
+    """
     colours: Float = (picture.reshape(-1, 3) / 255).astype(np.float32)
     points = lab(colours)
     ground = np.linalg.norm(points - lab(np.ones((1, 3), np.float32)), axis=1)
     drawn = points[ground > _WHITE_DISTANCE]
+    if not len(drawn):
+        return "white"
     words = list(PALETTE)
     anchors = lab(np.array([rgb(PALETTE[word]) for word in words], np.float32))
     nearest = np.linalg.norm(drawn[:, None] - anchors[None], axis=2).argmin(axis=1)

@@ -21,7 +21,7 @@ _FEW_SHARE = 0.75
 _ZERO_SHARE, _EMPTY_SHARE = 0.06, 0.03
 _SIZE_SHARE = 0.15
 _NOISES = 2
-_SAVE_EVERY = 300
+_SAVE_EVERY = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Networks:
 
     def trainer(self) -> workers.Trainer:
         """All their parameters as one vector, in a fixed order."""
-        return workers.Trainer([self.unet, self.first, self.second], mean_decay=0.999)
+        return workers.Trainer([self.unet, self.first, self.second], mean_decay=0.996)
 
     def embed(self, ids: torch.Tensor, ids_2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids, [n, 77] for each encoder, to the sequence [n, 77, 192] and pooled vector."""
