@@ -51,19 +51,14 @@ class Library:
         """
         artifact_id = new_id()
         written = await self._blobs.write_stream(artifact_id, chunks, limit=self._upload_limit)
-        violations = []
-        if header.HasField("size") and header.size != written.size:
-            violations.append(
-                Violation("header.size", f"{written.size} bytes came, not {header.size}")
-            )
-        if header.HasField("sha256") and header.sha256 != written.sha256:
-            violations.append(
-                Violation("header.sha256", f"the bytes have {written.sha256}; send them again")
-            )
-        if violations:
+        try:
+            _require_as_said(header, written)
+            return await self._publish(_artifact(artifact_id, header.media_type, written), caller)
+        except (
+            BaseException
+        ):  # a caller who hangs up, too: its chunks just end, as if they were all
             await self._blobs.delete(artifact_id)
-            raise InvalidRequestError(violations)
-        return await self._publish(_artifact(artifact_id, header.media_type, written), caller)
+            raise
 
     async def find(self, artifact_id: str, caller: str) -> Artifact:
         """What is known of an artifact.
@@ -131,3 +126,15 @@ def _artifact(artifact_id: str, media_type: str, written: Written) -> Artifact:
     )
     artifact.create_time.GetCurrentTime()
     return artifact
+
+
+def _require_as_said(header: UploadHeader, written: Written) -> None:
+    violations = []
+    if header.HasField("size") and header.size != written.size:
+        violations.append(Violation("header.size", f"{written.size} bytes came, not {header.size}"))
+    if header.HasField("sha256") and header.sha256 != written.sha256:
+        violations.append(
+            Violation("header.sha256", f"the bytes have {written.sha256}; send them again")
+        )
+    if violations:
+        raise InvalidRequestError(violations)
