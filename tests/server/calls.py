@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +16,7 @@ from grpc import aio
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import Disposition, Generation, Parameter
 from atelier.v1.task_pb2 import AudioTask, ImageTask
+from tests.conftest import RunningServer
 
 if TYPE_CHECKING:
     from atelier.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
@@ -124,6 +126,17 @@ def read(error: aio.AioRpcError) -> Refusal:
         retry_seconds=retry.retry_delay.ToMicroseconds() / 1e6 if retry else None,
         pushback_ms=trailers.get("grpc-retry-pushback-ms"),
     )
+
+
+def files(server: RunningServer) -> set[str]:
+    """Names of the stored blobs."""
+    return {path.name for path in (server.data / "artifacts").iterdir()}
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Return once it holds; the test's own timeout ends the wait for what never does."""
+    while not holds():  # noqa: ASYNC110 (it happens in another process)
+        await asyncio.sleep(0.01)
 
 
 async def events_of(

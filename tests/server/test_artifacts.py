@@ -1,0 +1,246 @@
+"""Artifacts: up and down in chunks, and into tasks; nothing broken gets in, and nothing half stays."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import random
+import struct
+import zlib
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import pytest
+from grpc import aio
+from PIL import Image
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.artifact_pb2 import Artifact, UploadHeader
+from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import MediaSource
+from tests.conftest import RunningServer, StartServer
+from tests.server.calls import Stub, eventually, files, picture, refusal
+
+CHUNK = 512 * 2**10
+
+
+def png(color: str = "red", size: tuple[int, int] = (48, 40), mode: str = "RGB") -> bytes:
+    """A small picture."""
+    file = io.BytesIO()
+    Image.new(mode, size, color).save(file, "PNG")
+    return file.getvalue()
+
+
+def parts(header: UploadHeader | None, data: bytes = b"") -> Iterator[pb.UploadArtifactRequest]:
+    """The messages of an upload."""
+    if header is not None:
+        yield pb.UploadArtifactRequest(header=header)
+    for start in range(0, len(data), CHUNK):
+        yield pb.UploadArtifactRequest(chunk=data[start : start + CHUNK])
+
+
+async def upload(stub: Stub, data: bytes, **header: object) -> Artifact:
+    """Store the bytes."""
+    said = UploadHeader(**{"media_type": "image/png", **header})  # type: ignore[arg-type]
+    return (await stub.UploadArtifact(parts(said, data))).artifact
+
+
+async def download(stub: Stub, artifact_id: str, offset: int = 0) -> tuple[Artifact, list[bytes]]:
+    """What it is, and its chunks."""
+    request = pb.DownloadArtifactRequest(artifact_id=artifact_id, offset=offset)
+    messages = [message async for message in stub.DownloadArtifact(request)]
+    assert all(message.WhichOneof("part") == "chunk" for message in messages[1:])
+    return messages[0].artifact, [message.chunk for message in messages[1:]]
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, 2 * CHUNK + 1])
+async def test_what_goes_up_comes_down(stub: Stub, size: int) -> None:
+    """In chunks of at most 512 KiB, with the digest of its bytes."""
+    data = random.Random(size).randbytes(size)  # noqa: S311 (any bytes will do)
+    digest = hashlib.sha256(data).hexdigest()
+    stored = await upload(stub, data, size=size, sha256=digest)
+    assert (stored.size, stored.sha256, stored.media_type) == (size, digest, "image/png")
+    found, chunks = await download(stub, stored.id)
+    assert found == stored
+    assert b"".join(chunks) == data
+    assert all(0 < len(chunk) <= CHUNK for chunk in chunks)
+
+
+async def test_a_download_goes_on_where_it_broke_off(stub: Stub) -> None:
+    """From any offset up to the end, and not beyond."""
+    data = random.Random(1).randbytes(CHUNK + 100)  # noqa: S311 (any bytes will do)
+    stored = await upload(stub, data)
+    for offset in (1, CHUNK, len(data)):
+        _, chunks = await download(stub, stored.id, offset)
+        assert b"".join(chunks) == data[offset:]
+    beyond = pb.DownloadArtifactRequest(artifact_id=stored.id, offset=len(data) + 1)
+    refused = await refusal(stub.DownloadArtifact(beyond).read())
+    assert refused.fields == {"offset": f"must be at most {len(data)}, not {len(data) + 1}"}
+
+
+@pytest.mark.parametrize(
+    ("header", "field"),
+    [
+        ({"size": 4}, "header.size"),
+        ({"sha256": "0" * 64}, "header.sha256"),
+        ({"sha256": "no digest"}, "header.sha256"),
+        ({"media_type": "text/html"}, "header.media_type"),
+    ],
+)
+async def test_an_upload_must_be_what_its_header_says(
+    stub: Stub, server: RunningServer, header: dict[str, object], field: str
+) -> None:
+    """The field that is wrong is named, and no file stays."""
+    before = files(server)
+    refused = await refusal(upload(stub, b"abc", **header))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(refused.fields) == {field}
+    assert files(server) == before
+
+
+async def test_an_upload_is_a_header_and_chunks(stub: Stub, server: RunningServer) -> None:
+    """In this order; nothing stays of anything else."""
+    before = files(server)
+    header = UploadHeader(media_type="image/png")
+    for messages, field in (
+        ([], "header"),
+        (parts(None, b"abc"), "header"),
+        ([*parts(header, b"abc"), *parts(header)], "chunk"),
+        ([*parts(header), pb.UploadArtifactRequest()], "chunk"),
+    ):
+        refused = await refusal(stub.UploadArtifact(iter(messages)))
+        assert (refused.code, set(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, {field})
+    assert files(server) == before
+
+
+async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer) -> None:
+    """As soon as it is; the limit is said, and can be asked for before."""
+    server = start_server(limits={"upload_bytes": 1000})
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        capabilities = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
+        assert capabilities.upload_limit == 1000
+        assert (await upload(stub, b"x" * 1000)).size == 1000
+        refused = await refusal(upload(stub, b"x" * 1001))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
+        assert "1000 bytes" in refused.message
+        assert len(files(server)) == 1
+
+
+async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServer) -> None:
+    """The caller hangs up in the middle."""
+    before = files(server)
+    reached = asyncio.Event()
+
+    async def endless() -> AsyncIterator[pb.UploadArtifactRequest]:
+        for message in parts(UploadHeader(media_type="image/png"), bytes(CHUNK)):
+            yield message
+        reached.set()
+        await asyncio.Event().wait()
+
+    call = stub.UploadArtifact(endless())
+    await reached.wait()
+    await eventually(lambda: files(server) != before)
+    call.cancel()
+    await eventually(lambda: files(server) == before)
+
+
+async def test_a_picture_to_start_from_may_be_uploaded_made_or_sent_along(stub: Stub) -> None:
+    """All three ways give the same bytes, and strength 0 keeps the picture."""
+    data = png("blue", (64, 64))
+    uploaded = await upload(stub, data)
+    drawn = (await stub.Generate(picture(task={"seed": 1}, inline_outputs=True))).generation
+    made = []
+    for source in (
+        MediaSource(artifact_id=uploaded.id),
+        MediaSource(attachment="start"),
+        MediaSource(artifact_id=drawn.outputs[0].artifact.id),
+    ):
+        task = {"init_image": source, "strength": 0.0, "seed": 2}
+        request = picture(task=task, inline_outputs=True)
+        request.attachments["start"] = data
+        generation = (await stub.Generate(request)).generation
+        assert generation.state == State.STATE_SUCCEEDED
+        with Image.open(io.BytesIO(generation.outputs[0].data)) as image:
+            made.append(image.convert("RGB"))
+    assert made[0].tobytes() == made[1].tobytes()
+    assert made[0].getpixel((5, 5)) == (0, 0, 255)
+    with Image.open(io.BytesIO(drawn.outputs[0].data)) as image:
+        assert made[2].tobytes() == image.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "P", "RGBA", "I;16", "1"], ids=lambda mode: mode.replace(";", "")
+)
+async def test_pictures_of_every_kind_can_be_started_from(stub: Stub, mode: str) -> None:
+    """Grey, transparent, with a palette, of 16 bits."""
+    file = io.BytesIO()
+    Image.new(mode, (32, 32)).save(file, "PNG")
+    request = picture(task={"init_image": MediaSource(attachment="a")})
+    request.attachments["a"] = file.getvalue()
+    assert (await stub.Generate(request)).generation.state == State.STATE_SUCCEEDED
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that claims to be so large."""
+    claims = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", claims), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no PNG, JPEG or WebP"),
+        (b"no picture at all", "no PNG, JPEG or WebP"),
+        (b"GIF89a" + bytes(100), "no PNG, JPEG or WebP"),
+        (png()[:60], "broken"),
+        (png(size=(64, 64), mode="RGBA")[:90], "broken"),
+        (bomb(9000, 9000), "at most 64000000 pixels, not 9000 x 9000"),
+        (bomb(60000, 60000), "at most 64000000 pixels"),
+        (bomb(0, 5), "no PNG, JPEG or WebP"),
+    ],
+    ids=["empty", "text", "gif", "stump", "cut", "large", "bomb", "nothing"],
+)
+@pytest.mark.parametrize("way", ["attachment", "artifact_id"])
+async def test_a_picture_that_cannot_be_used_is_refused(
+    stub: Stub, way: str, data: bytes, words: str
+) -> None:
+    """Before any work, naming the field."""
+    name = "a" if way == "attachment" else (await upload(stub, data)).id
+    request = picture(task={"init_image": MediaSource(**{way: name})})
+    request.attachments["a"] = data
+    refused = await refusal(stub.Generate(request))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in refused.fields["image.init_image"]
+
+
+async def test_a_source_that_leads_nowhere_is_refused(stub: Stub) -> None:
+    """An attachment that was not sent, an address, nothing at all."""
+    for source, field in (
+        (MediaSource(attachment="b"), "image.init_image.attachment"),
+        (MediaSource(uri="https://example.com/a.png"), "image.init_image.uri"),
+        (MediaSource(), "image.init_image.source"),
+    ):
+        refused = await refusal(stub.Generate(picture(task={"init_image": source})))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert set(refused.fields) == {field}
+
+
+async def test_lost_bytes_are_said_to_be_lost(stub: Stub, server: RunningServer) -> None:
+    """DATA_LOSS rather than INTERNAL: this server's disk has a problem that its operator must see."""
+    stored = await upload(stub, png())
+    (server.data / "artifacts" / stored.id).unlink()
+    request = pb.DownloadArtifactRequest(artifact_id=stored.id)
+    call = stub.DownloadArtifact(request)
+    assert await call.read() == pb.DownloadArtifactResponse(artifact=stored)
+    refused = await refusal(call.read())
+    assert (refused.code, refused.reason) == (grpc.StatusCode.DATA_LOSS, "ARTIFACT_CORRUPT")
+    task = {"init_image": MediaSource(artifact_id=stored.id)}
+    assert (await refusal(stub.Generate(picture(task=task)))).code is grpc.StatusCode.DATA_LOSS

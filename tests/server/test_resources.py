@@ -1,0 +1,187 @@
+"""Generations as resources: get, list, plan, and their time to live."""
+
+from __future__ import annotations
+
+import base64
+
+import grpc
+import pytest
+from grpc import aio
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import MediaSource
+from tests.conftest import RunningServer, StartServer
+from tests.server.calls import (
+    Stub,
+    dispositions,
+    eventually,
+    files,
+    later,
+    picture,
+    refusal,
+    slow,
+    sound,
+)
+
+
+async def ids_of(stub: Stub, request: pb.ListGenerationsRequest) -> list[str]:
+    """The ids on all pages."""
+    ids: list[str] = []
+    while True:
+        page = await stub.ListGenerations(request)
+        assert len(page.generations) <= request.page_size
+        ids += [generation.id for generation in page.generations]
+        if not page.next_page_token:
+            return ids
+        request.page_token = page.next_page_token
+
+
+async def test_a_generation_can_be_read_again(stub: Stub) -> None:
+    """As the call that made it returned it, with its outputs inline only when asked for."""
+    made = (await stub.Generate(picture())).generation
+    request = pb.GetGenerationRequest(generation_id=made.id)
+    assert (await stub.GetGeneration(request)).generation == made
+    request.inline_outputs = True
+    found = (await stub.GetGeneration(request)).generation
+    assert len(found.outputs[0].data) == made.outputs[0].artifact.size
+
+
+async def test_lists_are_newest_first_and_paged(workshop_stub: Stub) -> None:
+    """Every generation once; what comes meanwhile does not shift the pages."""
+    made = [(await workshop_stub.Generate(picture(engine="twin"))).generation.id for _ in range(5)]
+    first = await workshop_stub.ListGenerations(
+        pb.ListGenerationsRequest(engine="twin", page_size=2)
+    )
+    assert [found.id for found in first.generations] == made[:-3:-1]
+    await workshop_stub.Generate(picture(engine="twin"))
+    request = pb.ListGenerationsRequest(
+        engine="twin", page_size=2, page_token=first.next_page_token
+    )
+    rest = await ids_of(workshop_stub, request)
+    assert rest[:3] == made[2::-1]
+    assert len(rest) == len(set(rest))
+
+
+async def test_lists_are_filtered(workshop_stub: Stub) -> None:
+    """By engine and by state."""
+    succeeded = (await workshop_stub.Generate(picture(engine="odd"))).generation.id
+    await refusal(workshop_stub.Generate(picture("memory", engine="odd")))
+    for states, inside in (
+        ([], True),
+        ([State.STATE_SUCCEEDED], True),
+        ([State.STATE_FAILED, State.STATE_CANCELLED], False),
+    ):
+        request = pb.ListGenerationsRequest(engine="odd", states=states, page_size=50)
+        page = (await workshop_stub.ListGenerations(request)).generations
+        assert page
+        assert {found.engine for found in page} == {"odd"}
+        assert not states or {found.state for found in page} <= set(states)
+        assert (succeeded in {found.id for found in page}) == inside
+    nobody = pb.ListGenerationsRequest(engine="nobody")
+    assert not (await workshop_stub.ListGenerations(nobody)).generations
+
+
+async def test_pages_are_never_larger_than_they_may_be(stub: Stub) -> None:
+    """A size above the largest is brought down, as AIP-158 has it."""
+    await stub.Generate(picture())
+    page = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=2**32 - 1))
+    assert 1 <= len(page.generations) <= 500
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["garbage", "%%%%", "ü", "\0", base64.urlsafe_b64encode(b"\xff:1").decode(), "Og==", "x" * 512],
+)
+async def test_a_token_that_is_not_ours_is_refused(stub: Stub, token: str) -> None:
+    """The field is named."""
+    refused = await refusal(stub.ListGenerations(pb.ListGenerationsRequest(page_token=token)))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(refused.fields) == {"page_token"}
+
+
+async def test_a_token_belongs_to_its_list(stub: Stub) -> None:
+    """A list with another filter refuses it, one with another page size takes it."""
+    for _ in range(3):
+        await stub.Generate(picture())
+    first = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=1))
+    other = pb.ListGenerationsRequest(page_token=first.next_page_token, engine="sketch")
+    refused = await refusal(stub.ListGenerations(other))
+    assert "another engine" in refused.fields["page_token"]
+    longer = pb.ListGenerationsRequest(page_token=first.next_page_token, page_size=2)
+    assert len((await stub.ListGenerations(longer)).generations) == 2
+
+
+async def test_what_outlives_its_time_is_gone(start_server: StartServer) -> None:
+    """The record, its log, its outputs, its inputs, and their files."""
+    server = start_server(store={"time_to_live_seconds": 1})
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        first = (await stub.Generate(picture(inline_outputs=True))).generation
+        request = picture(task={"init_image": MediaSource(attachment="a")})
+        request.attachments["a"] = first.outputs[0].data
+        made = (await stub.Generate(request)).generation
+        assert files(server) >= {made.outputs[0].artifact.id}
+        gone = pb.GetGenerationRequest(generation_id=made.id)
+        while await exists(stub, gone):
+            pass
+        artifact = pb.DownloadArtifactRequest(artifact_id=made.outputs[0].artifact.id)
+        assert (await refusal(stub.DownloadArtifact(artifact).read())).reason == "NOT_FOUND"
+        watch = pb.StreamProgressRequest(generation_id=made.id)
+        assert (await refusal(stub.StreamProgress(watch).read())).reason == "NOT_FOUND"
+        assert not (await stub.ListGenerations(pb.ListGenerationsRequest())).generations
+        await eventually(lambda: not files(server))
+
+
+async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
+    """Whether the generation is there still."""
+    try:
+        await stub.GetGeneration(request)
+    except aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.NOT_FOUND  # noqa: PT017
+        return False
+    return True
+
+
+async def test_a_plan_says_what_would_be_done(workshop_stub: Stub) -> None:
+    """The engine, every parameter and the price, as the generation then has them."""
+    request = picture(engine="dear", task={"count": 3, "seed": 1, "guidance": 99.0})
+    plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    assert (plan.engine, plan.fits) == ("dear", True)
+    assert (plan.cost.currency, plan.cost.amount) == ("USD", 1.5)
+    made = (await workshop_stub.Generate(request)).generation
+    assert plan.parameters == made.receipt.parameters
+    assert plan.cost == made.receipt.cost
+    assert dispositions(made)["guidance"] == "clamped"
+    again = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    assert again.expected_duration.ToMicroseconds() > 0
+    assert again.HasField("expected_wait")
+
+
+async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
+    """What would be refused now is an answer; what is wrong with the request is an error."""
+    await workshop_stub.Generate(slow(0.3, engine="dear"))
+    request = picture(engine="dear", timeout_seconds=0.01)
+    plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    assert (plan.fits, plan.obstacle.reason) == (False, "DEADLINE_INFEASIBLE")
+    wrong = pb.PlanGenerationRequest(generate=picture(engine="dear", task={"width": 4160}))
+    assert (await refusal(workshop_stub.PlanGeneration(wrong))).reason == "INVALID_REQUEST"
+    empty = workshop_stub.PlanGeneration(pb.PlanGenerationRequest())
+    assert "generate" in (await refusal(empty)).fields
+
+
+async def test_a_plan_leaves_nothing_behind(stub: Stub, server: RunningServer) -> None:
+    """No generation, no stored attachment; its request id stays free."""
+    before = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=500))
+    made = await stub.Generate(picture(inline_outputs=True))
+    stored = files(server)
+    request = picture(request_id="planned-1", task={"init_image": MediaSource(attachment="a")})
+    request.attachments["a"] = made.generation.outputs[0].data
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    assert plan.fits
+    assert files(server) == stored
+    after = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=500))
+    assert len(after.generations) == min(500, len(before.generations) + 1)
+    other = later(sound(request_id="planned-1"))
+    assert (await stub.Generate(other)).generation.request_id == "planned-1"
