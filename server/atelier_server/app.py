@@ -9,16 +9,20 @@ import ipaddress
 import logging
 import signal
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from grpc import aio
+
 from atelier_engines import registry
+from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.guarded import GuardedEngine
 from atelier_server.artifacts.directory import BlobDirectory
 from atelier_server.artifacts.library import Library
 from atelier_server.config.load import ConfigurationError
-from atelier_server.config.settings import Settings
+from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.exposition import Exposition
 from atelier_server.generations.generations import Generations
 from atelier_server.generations.inputs import InputLoader
@@ -64,6 +68,43 @@ async def serve(settings: Settings) -> None:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[str]:
     """A server that listens inside the context, and drains on leaving it; yields its gRPC address."""
+    service = await _assemble(settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(service.store.close)
+        address = rpc_server.listen(service.server, settings.listen)
+        metrics = stack.enter_context(_exposed(settings, service.generations))
+        upkeep = _begin([pool.keep_up(settings.health_interval_seconds) for pool in service.pools])
+        sweeping = _begin([_sweep(service)])
+        workers = _begin([worker.work() for worker in service.workers])
+        await service.server.start()
+        await service.health.serve()
+        _log.info("listening on %s%s", address, metrics)
+        try:
+            yield address
+        finally:
+            _log.info("draining: up to %g s for what is running", settings.drain_seconds)
+            await _refuse_new_work(service)
+            await _idle(service.pools, settings.drain_seconds)
+            await _end(workers)  # what still runs is given back to its queue
+            await service.server.stop(_GOODBYE_SECONDS)
+            await _end(upkeep + sweeping)
+            await asyncio.gather(*(pool.stop() for pool in service.pools))
+    _log.info("stopped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Service:
+    store: Store
+    library: Library
+    pools: Sequence[Pool]
+    generations: Generations
+    workers: Sequence[Worker]
+    health: Health
+    server: aio.Server
+
+
+async def _assemble(settings: Settings) -> _Service:
+    """Make every part and hand it the parts that it needs; nothing runs yet."""
     store = await SqliteStore.open(
         settings.data / "atelier.db",
         time_to_live_seconds=settings.store.time_to_live_seconds,
@@ -78,27 +119,20 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
     )
     await library.delete_orphans()
     health = Health()
-    pools = {name: _pool(name, settings, health) for name in settings.engines}
+    pools = {name: _pool(name, engine, health) for name, engine in settings.engines.items()}
+    for pool in pools.values():
+        pool.recall_spending(await store.spent_today(pool.name))
     router = Router(pools, settings.default_engine or next(iter(pools)))
     inputs = InputLoader(library, max_pixels=settings.limits.input_pixels)
     resolver = Resolver(styles=settings.styles, loras=settings.loras)
     generations = Generations(store, inputs, router, resolver)
-    server = rpc_server.build(
-        GenerationService(generations, library, settings.limits), health, settings.limits
-    )
-    address = rpc_server.listen(server, settings.listen)
-    exposition = (
-        Exposition(settings.metrics, ready=lambda: not generations.draining)
-        if settings.metrics
-        else None
-    )
-    upkeep = [
-        asyncio.create_task(pool.keep_up(settings.health_interval_seconds))
-        for pool in pools.values()
-    ]
-    upkeep.append(asyncio.create_task(_sweep(library, store, pools)))
-    workers = [
-        asyncio.create_task(
+    service = GenerationService(generations, library, settings.limits)
+    return _Service(
+        store=store,
+        library=library,
+        pools=tuple(pools.values()),
+        generations=generations,
+        workers=[
             Worker(
                 pool=pool,
                 store=store,
@@ -106,47 +140,55 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
                 inputs=inputs,
                 router=router,
                 resolver=resolver,
-            ).work()
-        )
-        for pool in pools.values()
-        for _ in range(pool.capabilities.concurrency)
-    ]
-    await server.start()
-    await health.serve()
-    metrics = f", metrics on http://{exposition.address}/metrics" if exposition else ""
-    _log.info("listening on %s%s", address, metrics)
-    try:
-        yield address
-    finally:
-        _log.info("draining: up to %g s for what is running", settings.drain_seconds)
-        await health.drain()
-        generations.draining = True
-        for pool in pools.values():
-            pool.drain()
-        await _idle(pools, settings.drain_seconds)
-        await _end(workers)  # what still runs is given back to its queue
-        await server.stop(_GOODBYE_SECONDS)
-        await _end(upkeep)
-        await asyncio.gather(*(pool.stop() for pool in pools.values()))
-        if exposition:
-            exposition.close()
-        await store.close()
-        _log.info("stopped")
+            )
+            for pool in pools.values()
+            for _ in range(pool.capabilities.concurrency)
+        ],
+        health=health,
+        server=rpc_server.build(service, health, settings.limits),
+    )
 
 
-def _pool(name: str, settings: Settings, health: Health) -> Pool:
-    engine_settings = settings.engines[name]
-    engine = registry.load(engine_settings.type).create(engine_settings.config)
-    pool = Pool(name, engine_settings, GuardedEngine(engine), health.follow)
+def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
+    engine = registry.load(settings.type).create(settings.config)
+    breaker = BreakerEngine(
+        inner=engine, faults=settings.breaker.faults, rest_seconds=settings.breaker.rest_seconds
+    )
+    pool = Pool(name, settings, GuardedEngine(breaker), health.follow)
     health.follow(pool)
     return pool
 
 
-async def _idle(pools: dict[str, Pool], seconds: float) -> None:
+@contextmanager
+def _exposed(settings: Settings, generations: Generations) -> Generator[str]:
+    """Metrics and probes over HTTP, if they are wanted; yields what the log says of it."""
+    if settings.metrics is None:
+        yield ""
+        return
+    exposition = Exposition(settings.metrics, ready=lambda: not generations.draining)
+    try:
+        yield f", metrics on http://{exposition.address}/metrics"
+    finally:
+        exposition.close()
+
+
+async def _refuse_new_work(service: _Service) -> None:
+    """Say NOT_SERVING first, so that nobody is surprised to be refused."""
+    await service.health.drain()
+    service.generations.draining = True
+    for pool in service.pools:
+        pool.drain()
+
+
+def _begin(works: Sequence[Coroutine[None, None, None]]) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(work) for work in works]
+
+
+async def _idle(pools: Sequence[Pool], seconds: float) -> None:
     """Wait until nothing runs, at most so long."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            for pool in pools.values():
+            for pool in pools:
                 await pool.idle.wait()
 
 
@@ -158,14 +200,17 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             _log.error("a task ended with an error", exc_info=outcome)
 
 
-async def _sweep(library: Library, store: Store, pools: dict[str, Pool]) -> None:
+async def _sweep(service: _Service) -> None:
     """Now and then forget what is over, and tell the metrics how long the queues are."""
     while True:
-        await library.sweep(time.time())
-        for pool in pools.values():
-            queued = await store.queued(pool.name)
-            QUEUE_DEPTH.labels(pool.name).set(queued)
-            BACKLOG_SECONDS.labels(pool.name).set(pool.backlog_seconds(queued) or 0.0)
+        try:
+            await service.library.sweep(time.time())
+            for pool in service.pools:
+                queued = await service.store.queued(pool.name)
+                QUEUE_DEPTH.labels(pool.name).set(queued)
+                BACKLOG_SECONDS.labels(pool.name).set(pool.backlog_seconds(queued) or 0.0)
+        except Exception:  # noqa: BLE001 (a full disk today must not keep us from sweeping tomorrow)
+            _log.exception("could not sweep")
         await asyncio.sleep(_SWEEP_SECONDS)
 
 

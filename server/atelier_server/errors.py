@@ -9,6 +9,7 @@ ServiceError
 ├── QueueFullError          QUEUE_FULL            too many wait
 ├── NotReadyError           ENGINE_UNAVAILABLE    the engine is loading or cannot work now
 ├── DrainingError           DRAINING              the server is about to stop
+├── BudgetSpentError        BUDGET_SPENT          the engine's money for today is spent
 ├── InfeasibleDeadlineError DEADLINE_INFEASIBLE   it could not be done in time
 ├── TooLargeError           TOO_LARGE             more bytes than may be sent
 ├── DataLossError           ARTIFACT_CORRUPT      stored bytes are not what they were
@@ -33,6 +34,7 @@ CODES: Mapping[str, StatusCode] = {
     "UNSUPPORTED": StatusCode.FAILED_PRECONDITION,
     "QUEUE_FULL": StatusCode.UNAVAILABLE,
     "DRAINING": StatusCode.UNAVAILABLE,
+    "BUDGET_SPENT": StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_INFEASIBLE": StatusCode.DEADLINE_EXCEEDED,
     "DEADLINE_EXCEEDED": StatusCode.DEADLINE_EXCEEDED,
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
@@ -132,6 +134,12 @@ class DrainingError(ServiceError):
 
     reason = "DRAINING"
     retry_after_seconds = 1.0
+
+
+class BudgetSpentError(ServiceError):
+    """The money that may be spent on the engine today is spent."""
+
+    reason = "BUDGET_SPENT"
 
 
 class InfeasibleDeadlineError(ServiceError):

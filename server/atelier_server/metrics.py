@@ -28,6 +28,7 @@ BACKLOG_SECONDS = Gauge(
     "atelier_backlog_seconds", "Work waiting and in hand, at the measured rate.", ["engine"]
 )
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine can work.", ["engine"])
+COST = Counter("atelier_cost_total", "Money that generations have cost.", ["engine", "currency"])
 ARTIFACT_BYTES = Histogram(
     "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
 )

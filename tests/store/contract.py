@@ -308,6 +308,20 @@ class StoreContract:
         await store.release(kept)
         assert (await store.claim("sketch")).handle == ""
 
+    async def test_money_is_counted_over_restarts(self, opener: Opener) -> None:
+        """What receipts say a generation cost adds up, engine by engine."""
+        store = await opener()
+        for _ in range(2):
+            await store.submit(submission())
+            claim = await store.claim("sketch")
+            ended = succeeded(claim)
+            ended.receipt.cost.amount = 0.25
+            await store.finish(claim, ended)
+        await store.close()
+        store = await opener()
+        assert await store.spent_today("sketch") == 0.5
+        assert await store.spent_today("other") == 0.0
+
     async def test_only_the_first_end_counts(self, store: Store) -> None:
         """A second finish, and any write after the end, finds its claim lost."""
         generation_id = (await store.submit(submission())).generation.id

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from atelier_engines import registry
 from atelier_server.config.settings import (
+    BreakerSettings,
     EngineSettings,
     Settings,
     StyleLoraSettings,
@@ -59,6 +60,7 @@ def reference() -> str:
     parts += _section("Each style under `styles`", StyleSettings)
     parts += _section("Each LoRA of a style", StyleLoraSettings)
     parts += _section("Every engine", EngineSettings)
+    parts += _section("`breaker` of an engine", BreakerSettings)
     for name in registry.engine_types():
         parts += _section(f"Engines of type `{name}`", registry.load(name).config)
     return "\n".join(parts)

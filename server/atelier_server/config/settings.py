@@ -19,6 +19,13 @@ Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):\d{1,5}$"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
+class BreakerSettings(Section):
+    """When to stop asking an engine that keeps failing."""
+
+    faults: int = Field(5, ge=1, description="So many faults in a row make it rest.")
+    rest_seconds: float = Field(30, ge=0, description="How long it rests before it is tried again.")
+
+
 class EngineSettings(Section):
     """One engine. Keys beside these belong to the engine's type."""
 
@@ -28,6 +35,14 @@ class EngineSettings(Section):
         description="Engines that take over, in order, when this one fails and trying again can do no harm.",
     )
     queue_limit: int = Field(1000, ge=1, description="Most generations that may wait for it.")
+    daily_budget: float | None = Field(
+        None,
+        ge=0,
+        description="Most money to spend on it between two midnights UTC, in the currency of its price.",
+    )
+    breaker: BreakerSettings = Field(
+        default_factory=BreakerSettings, description="When to stop asking it; see below."
+    )
     config: SerializeAsAny[BaseModel] = Field(description="The type's own settings.", exclude=True)
 
 

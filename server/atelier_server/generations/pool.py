@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError
 from atelier_server.config.settings import EngineSettings
-from atelier_server.metrics import ENGINE_UP, IN_FLIGHT
+from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT
 
 _log = logging.getLogger(__name__)
 _SMOOTHING = 0.2  # weight of the newest service time in the moving average
@@ -39,6 +40,9 @@ class Pool:
     """Set while the engine can work."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while no generation is in hand."""
+    suspect: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to have the engine checked now, and not only when it is due."""
+    _spent: tuple[date, float] = (date.min, 0.0)
 
     def __post_init__(self) -> None:
         """Start idle."""
@@ -53,7 +57,9 @@ class Pool:
         """Start the engine, again and again if need be, then check it now and then; runs until cancelled."""
         await self._start()
         while True:
-            await asyncio.sleep(interval_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.suspect.wait(), interval_seconds)
+            self.suspect.clear()
             await self._check()
 
     async def stop(self) -> None:
@@ -85,6 +91,27 @@ class Pool:
         """Learn from the time of one generation."""
         before = seconds if self.service_seconds is None else self.service_seconds
         self.service_seconds = before + _SMOOTHING * (seconds - before)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the money for today is spent."""
+        budget = self.settings.daily_budget
+        return budget is not None and self.spent_today >= budget
+
+    def recall_spending(self, amount: float) -> None:
+        """Note what was spent today before this process began."""
+        self._spent = (_today(), amount)
+
+    def spend(self, amount: float, currency: str) -> None:
+        """Count money that a generation has cost."""
+        COST.labels(self.name, currency).inc(amount)
+        self._spent = (_today(), self.spent_today + amount)
+
+    @property
+    def spent_today(self) -> float:
+        """Money spent since midnight UTC."""
+        day, amount = self._spent
+        return amount if day == _today() else 0.0
 
     def backlog_seconds(self, queued: int) -> float | None:
         """Expected time until a generation that comes now is taken up; None before the first was measured."""
@@ -148,3 +175,7 @@ class Pool:
             f": {message}" if message else "",
         )
         self.on_change(self)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

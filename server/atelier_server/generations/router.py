@@ -11,6 +11,7 @@ from atelier_engines.capabilities import Capabilities, Price, PriceUnit
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
 from atelier_server.errors import (
+    BudgetSpentError,
     DrainingError,
     InvalidRequestError,
     NotReadyError,
@@ -62,11 +63,13 @@ class Router:
         Raises:
             UnknownEngineError: no engine has that name.
             NotReadyError: the engine is loading or down; DrainingError: the server is about to stop.
+            BudgetSpentError: its money for today is spent.
             UnsupportedTaskError: the engine lacks something; names engines that have it.
             InvalidRequestError: a number lies outside the engine's limits, or an option is wrong.
         """
         pool = self.named(name) if name else self._cheapest(resolve)
         _require_ready(pool)
+        _require_budget(pool)
         try:
             resolved = resolve(pool.capabilities)
             _check(pool, resolved.task)
@@ -89,7 +92,7 @@ class Router:
         up = [
             pool
             for pool in self.pools.values()
-            if pool.state != EngineState.ENGINE_STATE_UNAVAILABLE
+            if pool.state != EngineState.ENGINE_STATE_UNAVAILABLE and not pool.over_budget
         ]
         able = [(pool, resolved) for pool in up if (resolved := _able(pool, resolve)) is not None]
         if not able:
@@ -151,6 +154,12 @@ def _able(pool: Pool, resolve: Resolve) -> Resolved | None:
         if option_violations(pool.capabilities.options_schema, resolved.task.options)
         else resolved
     )
+
+
+def _require_budget(pool: Pool) -> None:
+    if pool.over_budget:
+        msg = f"the money that engine {pool.name!r} may spend today is spent; it goes on at midnight UTC"
+        raise BudgetSpentError(msg)
 
 
 def _check(pool: Pool, task: Task) -> None:

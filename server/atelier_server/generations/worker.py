@@ -200,7 +200,10 @@ class Worker:
             self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
             await self.store.finish(work.claim, generation)
             self._measure(work)
+            if generation.receipt.HasField("cost"):
+                self.pool.spend(generation.receipt.cost.amount, generation.receipt.cost.currency)
             return
+        self.pool.suspect.set()
         failure = _failure(error)
         self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         if await self._handed_over(work, error):

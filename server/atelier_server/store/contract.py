@@ -207,6 +207,9 @@ class Store(Protocol):
     async def queued(self, pool: str) -> int:
         """How many generations wait for the pool."""
 
+    async def spent_today(self, engine: str) -> float:
+        """Money that the receipts of generations which ended since midnight UTC say the engine cost."""
+
     async def add_artifact(self, caller: str, artifact: Artifact) -> None:
         """Make a stored blob known."""
 

@@ -271,6 +271,23 @@ def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Arti
     return Artifact.FromString(found[1])
 
 
+def add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:
+    """Count money spent today."""
+    db.execute(
+        "INSERT INTO spending (engine, amount) VALUES (?, ?)"
+        " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+        (engine, amount),
+    )
+
+
+def spent_today(db: sqlite3.Connection, engine: str) -> float:
+    """Money spent on the engine since midnight UTC."""
+    found = db.execute(
+        "SELECT amount FROM spending WHERE engine = ? AND day = date('now')", (engine,)
+    ).fetchone()
+    return found[0] if found else 0.0
+
+
 def unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> list[str]:
     """Those of the ids that no artifact has."""
     found = (

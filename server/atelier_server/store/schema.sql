@@ -30,6 +30,14 @@ CREATE TABLE IF NOT EXISTS events (
     PRIMARY KEY (generation_id, sequence)
 ) WITHOUT ROWID;
 
+-- Money spent on each engine between two midnights UTC.
+CREATE TABLE IF NOT EXISTS spending (
+    engine TEXT NOT NULL,
+    day    TEXT NOT NULL DEFAULT (date('now')),
+    amount REAL NOT NULL,
+    PRIMARY KEY (engine, day)
+) WITHOUT ROWID;
+
 -- What is known of stored blobs. `record` is an atelier.v1.Artifact.
 CREATE TABLE IF NOT EXISTS artifacts (
     id      TEXT PRIMARY KEY,

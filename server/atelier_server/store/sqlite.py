@@ -271,6 +271,10 @@ class SqliteStore:
         """See Store.queued."""
         return await self._database.run(lambda db: rows.count_waiting(db, pool))
 
+    async def spent_today(self, engine: str) -> float:
+        """See Store.spent_today."""
+        return await self._database.run(lambda db: rows.spent_today(db, engine))
+
     async def add_artifact(self, caller: str, artifact: Artifact) -> None:
         """See Store.add_artifact."""
         await self._database.run(lambda db: rows.add_artifacts(db, caller, [artifact]))

@@ -92,6 +92,8 @@ def end(
     for output in generation.outputs:
         output.artifact.expire_time.CopyFrom(generation.expire_time)
     rows.add_artifacts(db, row.caller, [output.artifact for output in generation.outputs])
+    if generation.receipt.HasField("cost"):
+        rows.add_spending(db, generation.engine, generation.receipt.cost.amount)
     rows.update(db, row, generation, attempt=row.attempt)
     event = rows.last_event(db, row)
     for stale in ("preview", "queue_position", "expected_remaining"):
