@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -40,6 +41,15 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
     except Exception as error:  # decoders raise whatever they like on broken files
         msg = "this picture is broken"
         raise UndecodableError(msg) from error
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height that a picture's header states; None when the file is no picture that we take."""
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            return picture.size
+    except Exception:  # noqa: BLE001 (decoders raise whatever they like; the upload itself is fine)
+        return None
 
 
 def _require_small(picture: Image.Image, max_pixels: int) -> None:

@@ -93,6 +93,10 @@ class BlobDirectory:
         """Delete the blob, if it is there."""
         await asyncio.to_thread((self._path / artifact_id).unlink, missing_ok=True)
 
+    def path_of(self, artifact_id: str) -> Path:
+        """Where the blob lies."""
+        return self._path / artifact_id
+
     async def ids(self) -> list[str]:
         """Ids of all blobs, those of broken writes included."""
         return await asyncio.to_thread(os.listdir, self._path)

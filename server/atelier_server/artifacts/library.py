@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
+from atelier_server.artifacts.decode import size_of
 from atelier_server.artifacts.directory import BlobDirectory, Written
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 from atelier_server.identity import new_id
@@ -112,6 +114,9 @@ class Library:
             await self._blobs.delete(artifact_id)
 
     async def _publish(self, artifact: Artifact, caller: str) -> Artifact:
+        size = await asyncio.to_thread(size_of, self._blobs.path_of(artifact.id))
+        if size is not None:
+            artifact.image_size.CopyFrom(ImageSize(width=size[0], height=size[1]))
         artifact.expire_time.FromMicroseconds(
             artifact.create_time.ToMicroseconds() + int(self._time_to_live * 1e6)
         )

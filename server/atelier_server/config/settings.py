@@ -118,7 +118,9 @@ class LimitSettings(Section):
         16 * 2**20, ge=2**16, description="Largest message a caller may send."
     )
     inline_bytes: int = Field(
-        2 * 2**20, ge=0, description="Largest output that is sent inline when asked for."
+        2 * 2**20,
+        ge=0,
+        description="Most bytes of outputs in one answer when they are asked for inline.",
     )
     upload_bytes: int = Field(
         256 * 2**20, ge=1, description="Largest artifact that may be uploaded."

@@ -50,7 +50,7 @@ class Generations:
     draining: bool = False
     """While set, nothing new is accepted."""
     _owners: Counter[str] = field(default_factory=Counter)
-    _hangups: set[asyncio.Task[None]] = field(default_factory=set)
+    _hangups: set[asyncio.Task[Cancelling]] = field(default_factory=set)
 
     async def submit(
         self, request: GenerateRequest, caller: str, *, seconds_left: float | None
@@ -190,13 +190,11 @@ class Generations:
             NotFoundError: no such generation, or it is another caller's.
         """
         try:
-            found = await self.store.cancel(caller, generation_id)
+            found = await self._stop(generation_id, caller)
             generation = await self.store.ended(caller, generation_id)
         except contract.UnknownRecordError as error:
             raise NotFoundError(str(error)) from error
         outcome = generation.cancel_outcome
-        if found is Cancelling.NEVER_STARTED:
-            GENERATIONS.labels(generation.engine, "cancelled").inc()
         if found is Cancelling.TOO_LATE or generation.state != State.STATE_CANCELLED:
             outcome = CancelOutcome.CANCEL_OUTCOME_TOO_LATE
         return CancelGenerationResponse(
@@ -260,11 +258,16 @@ class Generations:
         task = asyncio.create_task(self._stop(generation_id, caller))
         self._hangups.add(task)
         task.add_done_callback(self._hangups.discard)
-        await asyncio.shield(task)
-
-    async def _stop(self, generation_id: str, caller: str) -> None:
         with suppress(contract.UnknownRecordError):  # never accepted, or forgotten by now
-            await self.store.cancel(caller, generation_id)
+            await asyncio.shield(task)
+
+    async def _stop(self, generation_id: str, caller: str) -> Cancelling:
+        """Cancel, and count what no worker will ever see; other ends are counted by their workers."""
+        found = await self.store.cancel(caller, generation_id)
+        if found is Cancelling.NEVER_STARTED:
+            generation = await self.store.get(caller, generation_id)
+            GENERATIONS.labels(generation.engine, "cancelled").inc()
+        return found
 
 
 def _digest(request: GenerateRequest) -> bytes:

@@ -6,6 +6,7 @@ answers both; v1's descriptor is made here from v1alpha's, for tools that reflec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import grpc
@@ -21,12 +22,25 @@ _SERVICE = "ServerReflection"
 _METHOD = "ServerReflectionInfo"
 
 
+class _Reflection(ReflectionServicer):
+    """Finds calls too: protobuf's descriptor pool knows services as symbols, but not what is in them."""
+
+    def _file_containing_symbol(
+        self, request: reflection_pb2.ServerReflectionRequest, fully_qualified_name: str
+    ) -> reflection_pb2.ServerReflectionResponse:
+        service, _, method = fully_qualified_name.rpartition(".")
+        with contextlib.suppress(KeyError):
+            if method in descriptor_pool.Default().FindServiceByName(service).methods_by_name:
+                fully_qualified_name = service
+        return super()._file_containing_symbol(request, fully_qualified_name)
+
+
 def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
     """Let clients ask the server for its contract; `services` are full names."""
     pool = descriptor_pool.Default()
     _add_stable_descriptor(pool)
     names = (*services, f"{_ALPHA}.{_SERVICE}", f"{_STABLE}.{_SERVICE}")
-    servicer = ReflectionServicer(names, pool=pool)
+    servicer = _Reflection(names, pool=pool)
     for package in (_ALPHA, _STABLE):
         handler = grpc.stream_stream_rpc_method_handler(
             servicer.ServerReflectionInfo,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -173,8 +173,11 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         return self.generations.follow(request.generation_id, _ANONYMOUS, request.after_sequence)
 
     async def _inline(self, generation: Generation) -> None:
+        """Put the bytes of outputs into the answer, as many as may come inline altogether."""
+        left = self.limits.inline_bytes
         for output in generation.outputs:
-            if output.artifact.size <= self.limits.inline_bytes:
+            if output.artifact.size <= left:
+                left -= output.artifact.size
                 output.data = await self.library.read_output(output.artifact)
 
 

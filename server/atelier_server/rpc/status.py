@@ -11,7 +11,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from atelier_server.errors import CODES, GenerationFailedError, InvalidRequestError, ServiceError
+from atelier_server.errors import (
+    CODES,
+    BudgetSpentError,
+    GenerationFailedError,
+    InvalidRequestError,
+    ServiceError,
+)
 
 _DOMAIN = "atelier"
 _DETAILS = "grpc-status-details-bin"
@@ -63,6 +69,11 @@ def _details(error: ServiceError) -> Iterator[Message]:
                 for wrong in error.violations[:_MOST_VIOLATIONS]
             ]
         )
+    if isinstance(error, BudgetSpentError):
+        budget = error_details_pb2.QuotaFailure.Violation(
+            subject="daily_budget", description=str(error)
+        )
+        yield error_details_pb2.QuotaFailure(violations=[budget])
     if error.retry_after_seconds is not None:
         delay = Duration()
         delay.FromMicroseconds(int(error.retry_after_seconds * 1e6))
