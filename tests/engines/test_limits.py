@@ -95,6 +95,13 @@ def test_a_size_passes_exactly_if_it_lies_in_range_on_the_grid_and_within_the_pi
     assert (not refusals(replace(PICTURE, width=width, height=height))) == fits
 
 
+def test_max_pixels_is_met_to_the_pixel() -> None:
+    """As many as allowed pass, one more does not."""
+    for allowed, passes in ((64 * 64, True), (64 * 64 - 1, False)):
+        tight = replace(CAN, image=replace(IMAGE, max_pixels=allowed))
+        assert (not refusals(PICTURE, tight)) == passes
+
+
 @given(st.floats())
 def test_a_number_passes_exactly_if_it_lies_in_range(value: float) -> None:
     """Infinities and what is no number never pass."""

@@ -72,14 +72,7 @@ async def test_steps_count_over_all_pictures_of_a_task_and_each_ends_with_its_ou
     """Two pictures in three steps are six steps, with an output after each third."""
     async with sketch() as engine:
         events = await events_of(engine, replace(PICTURE, seeds=(7, 9), steps=3))
-    said = [
-        event.name
-        if isinstance(event, Stage)
-        else (event.index, event.total)
-        if isinstance(event, Step)
-        else event.seed
-        for event in events
-    ]
+    said = [_said(event) for event in events]
     assert said == ["draw", (1, 6), (2, 6), (3, 6), 7, (4, 6), (5, 6), (6, 6), 9]
 
 
@@ -162,6 +155,13 @@ def test_a_preview_of_a_grey_or_small_picture_is_a_jpeg_of_its_own_size() -> Non
     assert _decoded(preview).shape == (20, 30, 3)
 
 
+def test_a_preview_of_a_large_picture_is_shrunk_to_its_longest_side() -> None:
+    """The shape stays."""
+    preview = preview_from_pixels(Pixels(array=np.zeros((300, 600, 3), np.uint8)), max_side=100)
+    assert (preview.width, preview.height) == (100, 50)
+    assert _decoded(preview).shape == (50, 100, 3)
+
+
 async def test_the_fail_rate_decides_by_seed_and_about_as_often_as_it_says() -> None:
     """The same seeds fail in every engine of that rate, after work was begun."""
 
@@ -216,7 +216,8 @@ async def test_a_delay_is_spread_over_the_steps_and_cut_short_by_closing() -> No
         run = engine.run(replace(PICTURE, steps=1000))
         await anext(run)
         first = asyncio.ensure_future(anext(run))
-        await asyncio.sleep(0)
+        done, _ = await asyncio.wait([first], timeout=0.05)
+        assert not done
         first.cancel()
         await asyncio.wait([first])
         await run.aclose()
@@ -370,6 +371,18 @@ def test_every_setting_and_option_is_described() -> None:
     """The reference of the configuration is made from the descriptions."""
     for model in (SketchConfig, SketchOptions):
         assert all(field.description for field in model.model_fields.values())
+
+
+def _said(event: Event) -> object:
+    match event:
+        case Stage(name=name):
+            return name
+        case Step(index=index, total=total):
+            return index, total
+        case Output(seed=seed):
+            return seed
+        case _:
+            return event
 
 
 def _decoded(preview: Encoded) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
