@@ -32,7 +32,10 @@ class _Reflection(ReflectionServicer):
         with contextlib.suppress(KeyError):
             if method in descriptor_pool.Default().FindServiceByName(service).methods_by_name:
                 fully_qualified_name = service
-        return super()._file_containing_symbol(request, fully_qualified_name)
+        answer: reflection_pb2.ServerReflectionResponse = super()._file_containing_symbol(  # type: ignore[misc]
+            request, fully_qualified_name
+        )
+        return answer
 
 
 def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
