@@ -59,14 +59,17 @@ def test_it_is_registered_under_its_name() -> None:
 async def test_it_tells_stages_steps_and_outputs_in_order(engine: DiffusionEngine) -> None:
     """Steps count over all pictures; every picture comes as soon as it is done."""
     events = await events_of(engine, ask(seeds=(1, 2), steps=2))
-    told = [
-        event.name
-        if isinstance(event, Stage)
-        else (event.index, event.total)
-        if isinstance(event, Step)
-        else event.seed
-        for event in events
-    ]
+    told: list[object] = []
+    for event in events:
+        match event:
+            case Stage(name=name):
+                told.append(name)
+            case Step(index=index, total=total):
+                told.append((index, total))
+            case Output(seed=seed):
+                told.append(seed)
+            case _:
+                told.append(event)
     assert told == [
         "encode_text",
         *("denoise", (1, 4), (2, 4), "decode", 1),
@@ -211,11 +214,14 @@ async def test_before_the_start_it_is_unavailable(model: Path) -> None:
         await engine.check()
 
 
-async def test_its_check_does_not_wait_for_a_task_at_work(engine: DiffusionEngine) -> None:
+async def test_its_check_does_not_wait_for_a_task_at_work(
+    engine: DiffusionEngine, runs: list[int]
+) -> None:
     """Health is asked for often, and must not queue behind pictures."""
     async with aclosing(engine.run(ask(steps=100))) as events:
         assert isinstance(await anext(events), Stage)
         await engine.check()
+        assert len(runs) < 100
         rest = [event async for event in events]
     assert sum(isinstance(event, Step) for event in rest) == 100
 
