@@ -13,7 +13,7 @@ from PIL import Image
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
 from atelier_engines.contract import tasks
-from atelier_engines.contract.fixtures import Fixtures, Subject
+from atelier_engines.contract.fixtures import Fixtures, Subject, raw
 from atelier_engines.event import Output
 from atelier_engines.media import Encoded, Pixels, Samples
 
@@ -84,7 +84,7 @@ class PictureContract(Fixtures):
                 assert _size(output) == (image_task.width, image_task.height)
                 results.append(output)
         if subject.bit_exact:
-            assert len({_bytes(output) for output in results}) == len(results)
+            assert len({raw(output) for output in results}) == len(results)
 
     def test_a_negative_prompt_has_its_effect(
         self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
@@ -140,8 +140,3 @@ def _file_size(media: Encoded) -> tuple[int, int]:
     with Image.open(io.BytesIO(media.data)) as image:
         image.load()
         return image.size
-
-
-def _bytes(output: Output) -> bytes:
-    media = output.media
-    return media.data if isinstance(media, Encoded) else media.array.tobytes()
