@@ -45,6 +45,12 @@ class Feed:
         while self._latest <= after and not self._ended:
             await self._grown.wait()
 
+    async def end(self) -> Event:
+        """Wait for the last event."""
+        while not self._ended:
+            await self._grown.wait()
+        return self._recent[self._latest]
+
 
 class Feeds:
     """The feeds of all generations that anybody watches."""

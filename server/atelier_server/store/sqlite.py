@@ -252,11 +252,12 @@ class SqliteStore:
     async def ended(self, caller: str, generation_id: str) -> Generation:
         """See Store.ended."""
         with self._feeds.open(generation_id, watching=False) as feed:
-            while True:
-                row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
-                if row.state in ENDED:
-                    return row.generation
-                await feed.beyond(row.sequence)
+            row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
+            if row.state in ENDED:
+                return row.generation
+            ended = Generation()
+            ended.CopyFrom((await feed.end()).generation)
+            return ended
 
     async def get(self, caller: str, generation_id: str) -> Generation:
         """See Store.get."""
