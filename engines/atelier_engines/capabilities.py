@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atelier_engines.task import JSON, ControlType
+    from atelier_engines.task import JSON, ControlType, Profile, Safety
 
 
 class ImageFeature(Enum):
@@ -138,6 +138,10 @@ class ImageCapabilities:
     """LoRAs that can be named."""
     max_loras: int = 0
     """Most LoRAs in one task."""
+    profiles: tuple[Profile, ...] = ()
+    """Ways of spending time or memory that the caller may choose."""
+    safeties: tuple[Safety, ...] = ()
+    """What the caller may choose to be done about flagged pictures."""
     preview_interval: int = 0
     """Steps between previews when the caller says nothing; 0 for none."""
 

@@ -88,8 +88,8 @@ def image_task(
         ),
         loras=stack_loras(asked.loras, loras),
         upscale=_upscale(asked),
-        profile=_PROFILES.get(asked.profile),
-        safety=_SAFETIES.get(asked.safety),
+        profile=ledger.offered("profile", _PROFILES.get(asked.profile), can.profiles),
+        safety=ledger.offered("safety", _SAFETIES.get(asked.safety), can.safeties),
         preview_interval=_preview_interval(asked, can, ledger),
         options=options,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeVar
 
 from google.protobuf.struct_pb2 import Value
@@ -13,6 +14,7 @@ from atelier_engines.capabilities import IntegerRange, NumberRange
 from atelier_server.errors import InvalidRequestError, Violation
 
 ValueT = TypeVar("ValueT", int, float)
+ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
 _NO_EFFECT_GUIDANCE = (
     1.0  # at or below it there is no unconditional pass for a negative prompt to steer
@@ -69,6 +71,20 @@ class Ledger:
             return ""
         self._write(name, known[0], None, Disposition.DISPOSITION_DEFAULTED, "not given")
         return known[0]
+
+    def offered(
+        self, name: str, asked: ChoiceT | None, offers: Sequence[ChoiceT]
+    ) -> ChoiceT | None:
+        """What was asked for, if the engine offers it; None for the engine's own way."""
+        if asked is None:
+            return None
+        if asked not in offers:
+            self.ignore(
+                name, str(asked.value), f"this engine does not let the caller choose its {name}"
+            )
+            return None
+        self._write(name, str(asked.value), str(asked.value), Disposition.DISPOSITION_APPLIED)
+        return asked
 
     def seed(self, asked: int | None, drawn: int, *, can: bool) -> int:
         """The seed asked for, else the drawn one."""

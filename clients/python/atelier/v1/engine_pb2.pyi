@@ -326,6 +326,8 @@ class ImageCapabilities(message.Message):
     MAX_LORAS_FIELD_NUMBER: builtins.int
     STYLES_FIELD_NUMBER: builtins.int
     FORMATS_FIELD_NUMBER: builtins.int
+    PROFILES_FIELD_NUMBER: builtins.int
+    SAFETIES_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Most pixels in one picture."""
     max_count: builtins.int
@@ -380,6 +382,14 @@ class ImageCapabilities(message.Message):
     def formats(self) -> containers.RepeatedScalarFieldContainer[task_pb2.ImageFormat.ValueType]:
         """Formats it can deliver."""
 
+    @builtins.property
+    def profiles(self) -> containers.RepeatedScalarFieldContainer[task_pb2.Profile.ValueType]:
+        """Ways of spending time or memory that it lets the caller choose."""
+
+    @builtins.property
+    def safeties(self) -> containers.RepeatedScalarFieldContainer[task_pb2.Safety.ValueType]:
+        """What it can do about pictures that a safety check flags, as the caller chooses."""
+
     def __init__(
         self,
         *,
@@ -399,10 +409,12 @@ class ImageCapabilities(message.Message):
         max_loras: builtins.int = ...,
         styles: abc.Iterable[builtins.str] | None = ...,
         formats: abc.Iterable[task_pb2.ImageFormat.ValueType] | None = ...,
+        profiles: abc.Iterable[task_pb2.Profile.ValueType] | None = ...,
+        safeties: abc.Iterable[task_pb2.Safety.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "profiles", b"profiles", "safeties", b"safeties", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

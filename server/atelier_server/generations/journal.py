@@ -1,0 +1,49 @@
+"""Writes the log of a generation behind the engine's back, so that no engine waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from atelier_server.store.contract import Claim, Event, Store
+
+_AHEAD = 16  # events on their way to the disk; an engine that is further ahead does wait
+
+
+class Journal:
+    """The log of one attempt, open inside the context; leaving it waits until all is written."""
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        """Write under this claim."""
+        self._store = store
+        self._claim = claim
+        self._writing: deque[asyncio.Task[None]] = deque()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def write(self, event: Event) -> None:
+        """Append the event, soon and in order.
+
+        Raises:
+            ClaimLostError: the claim is void; this may be noticed an event or more later.
+        """
+        self._writing.append(asyncio.create_task(self._store.log(self._claim, event)))
+        while self._writing[0].done() or len(self._writing) > _AHEAD:
+            await self._writing.popleft()
+            if not self._writing:
+                return
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        outcomes = await asyncio.gather(*self._writing, return_exceptions=True)
+        if error is None:
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
