@@ -7,7 +7,7 @@ import functools
 import logging
 import random
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict, TypeVar, Unpack
 
@@ -28,6 +28,7 @@ _TRIES = 5
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
 _MOST_REDIRECTS = 5
+_SERVER_ERROR = 500
 _GONE = frozenset({401, 403, 404, 410})  # how storage refuses links whose time is over
 
 # At INFO it logs every URL whole, and links to results carry signatures.
@@ -60,6 +61,8 @@ class Vendor:
     """The longest that one answer may take from the request to its last byte."""
     max_bytes: int = 128 * 2**20
     """The largest answer, results included."""
+    refusal: Callable[[Answer], EngineError | None] | None = None
+    """Reads refusals (status 400 to 499) that this service words in its own way; None leaves one to `faults`."""
 
     async def read(
         self, method: str, url: str, *, answer: type[AnswerT], **request: Unpack[Content]
@@ -105,6 +108,20 @@ class Vendor:
             event_hooks={"request": [safe]},
         ) as bare:
             found = await self._tried(bare, "GET", url, {}, paid=False)
+        return self._result(found, kinds)
+
+    async def fetch(
+        self, url: str, *, kinds: tuple[str, ...] = ("image/", "audio/"), **request: Unpack[Content]
+    ) -> Encoded:
+        """Fetch a result that lies at the service itself, behind its key; otherwise as `download`.
+
+        Raises:
+            EngineFailedError: it is gone, too large, of another kind than `kinds`, or on another host.
+            EngineUnavailableError: it can't be reached.
+        """
+        return self._result(await self._keyed("GET", url, request, paid=False), kinds)
+
+    def _result(self, found: Answer, kinds: tuple[str, ...]) -> Encoded:
         if not found.media_type.startswith(kinds):
             raise EngineFailedError(
                 f"{self.name} delivered {found.media_type or 'nothing known'} instead of a result"
@@ -152,10 +169,12 @@ class Vendor:
                 raise _AgainError(fault, 0.0) from error
             raise fault from error
         if not response.is_success:
-            raise self._refusal(found, keyed=client is self.client, paid=paid)
+            raise self._fault(found, keyed=client is self.client, paid=paid)
         return found
 
-    def _refusal(self, found: Answer, *, keyed: bool, paid: bool) -> Exception:
+    def _fault(self, found: Answer, *, keyed: bool, paid: bool) -> Exception:
+        if self.refusal and found.status < _SERVER_ERROR and (own := self.refusal(found)):
+            return own
         if not keyed and found.status in _GONE:
             return EngineFailedError(
                 f"the result at {self.name} is gone or its link has expired ({found.status})"
