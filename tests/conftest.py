@@ -86,7 +86,7 @@ def launch(
         "data": str(directory / "data"),
         **config,
     }
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
     log = directory / "server.log"
     with log.open("ab") as file:
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]

@@ -48,6 +48,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
         "twin": {"type": "sketch"},
         "album": {"type": "sketch", "pictures": str(folder / "album")},
         "narrow": {"type": "sketch", "concurrency": 1, "queue_limit": 2},
+        "stuck": {"type": "sketch", "concurrency": 1, "hang": True},
         "lame": {"type": "sketch", "fail_rate": 1, "fallbacks": ["lamer", "odd", "twin"]},
         "lamer": {"type": "sketch", "fail_rate": 1},
         "odd": {"type": "odd"},

@@ -160,13 +160,13 @@ async def test_a_timeout_gives_up_on_the_generation(stub: Stub) -> None:
 
 async def test_a_timeout_counts_the_time_in_the_queue(workshop_stub: Stub) -> None:
     """What still waits then fails without having begun."""
-    ahead = await running(workshop_stub, slow(engine="narrow"))
-    request = later(picture(engine="narrow", timeout_seconds=0.2))
+    ahead = (await workshop_stub.Generate(later(picture(engine="stuck")))).generation
+    request = later(picture(engine="stuck", timeout_seconds=0.2))
     waiting = (await workshop_stub.Generate(request)).generation
     last = (await log_of(workshop_stub, waiting.id))[-1].generation
     assert (last.state, last.failure.reason) == (State.STATE_FAILED, "DEADLINE_EXCEEDED")
     assert not last.HasField("start_time")
-    await cancel(workshop_stub, ahead)
+    await cancel(workshop_stub, ahead.id)
 
 
 async def test_a_deadline_that_cannot_be_met_is_said_before_any_work(workshop_stub: Stub) -> None:

@@ -1,0 +1,119 @@
+"""What is scraped and probed over HTTP."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from atelier.v1 import generation_service_pb2 as pb
+from tests.conftest import RunningServer
+from tests.server.calls import Stub, later, picture, refusal, slow, sound
+
+
+def fetch(server: RunningServer, path: str) -> tuple[int, str]:
+    """Status and text of a page."""
+    url = f"http://{server.metrics_address}{path}"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def samples(server: RunningServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample by its name and labels."""
+    _, text = fetch(server, "/metrics")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """What a sample is found by."""
+    return name, frozenset(labels.items())
+
+
+async def test_work_is_counted_and_timed(workshop: RunningServer, workshop_stub: Stub) -> None:
+    """Each metric that dashboards rely on goes up, under the engine's name."""
+    before = samples(workshop)
+    await workshop_stub.Generate(picture(engine="twin"))
+    await workshop_stub.Generate(sound(engine="twin"))
+    await refusal(workshop_stub.Generate(picture("memory", engine="odd")))
+    await refusal(workshop_stub.Generate(picture(engine="nobody")))
+    after = samples(workshop)
+    call = {"grpc_service": "atelier.v1.GenerationService", "grpc_method": "Generate"}
+    for sample, growth in (
+        (key("atelier_generations_total", engine="twin", outcome="succeeded"), 2),
+        (key("atelier_generations_total", engine="odd", outcome="failed"), 1),
+        (key("atelier_generation_seconds_count", engine="twin"), 2),
+        (key("atelier_queue_seconds_count", engine="twin"), 2),
+        (key("atelier_stage_seconds_count", engine="twin", stage="draw"), 1),
+        (key("atelier_stage_seconds_count", engine="twin", stage="synthesise"), 1),
+        (key("atelier_stage_seconds_count", engine="twin", stage="encode"), 2),
+        (key("atelier_artifact_bytes_count", direction="output"), 2),
+        (key("grpc_server_started_total", **call), 4),
+        (key("grpc_server_handled_total", grpc_code="OK", **call), 2),
+        (key("grpc_server_handled_total", grpc_code="NOT_FOUND", **call), 1),
+        (key("grpc_server_handled_total", grpc_code="RESOURCE_EXHAUSTED", **call), 1),
+        (key("grpc_server_handling_seconds_count", **call), 4),
+    ):
+        assert after[sample] - before.get(sample, 0) == growth, sample
+
+
+async def test_every_way_to_be_cancelled_is_counted(
+    workshop: RunningServer, workshop_stub: Stub
+) -> None:
+    """While it runs or waits, by a call or by hanging up."""
+    cancelled = key("atelier_generations_total", engine="narrow", outcome="cancelled")
+    before = samples(workshop).get(cancelled, 0)
+    running = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
+    waiting = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
+    call = workshop_stub.StreamProgress(pb.StreamProgressRequest(generate=slow(engine="narrow")))
+    first = await call.read()
+    assert isinstance(first, pb.StreamProgressResponse)
+    call.cancel()
+    watch = pb.StreamProgressRequest(generation_id=first.generation_id)
+    async for _ in workshop_stub.StreamProgress(watch):
+        pass
+    for generation in (waiting, running):
+        await workshop_stub.CancelGeneration(
+            pb.CancelGenerationRequest(generation_id=generation.id)
+        )
+    assert samples(workshop)[cancelled] - before == 3
+
+
+async def test_load_is_shown(workshop: RunningServer, workshop_stub: Stub) -> None:
+    """What waits and runs now, for every engine, and which engines are up."""
+    await workshop_stub.Generate(picture(engine="narrow"))
+    ids = [
+        (await workshop_stub.Generate(later(slow(engine="narrow")))).generation.id for _ in range(2)
+    ]
+    shown: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    while not shown.get(key("atelier_queue_depth", engine="narrow")):
+        shown = samples(workshop)
+    assert shown[key("atelier_queue_depth", engine="narrow")] == 1
+    assert shown[key("atelier_in_flight", engine="narrow")] == 1
+    assert shown[key("atelier_backlog_seconds", engine="narrow")] > 0
+    assert shown[key("atelier_engine_up", engine="sketch")] == 1
+    assert shown[key("atelier_engine_up", engine="absent")] == 0
+    for generation_id in reversed(ids):
+        await workshop_stub.CancelGeneration(
+            pb.CancelGenerationRequest(generation_id=generation_id)
+        )
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [("/healthz", 200, "alive"), ("/readyz", 200, "ready"), ("/", 404, "/metrics")],
+)
+def test_probes_are_answered(server: RunningServer, path: str, status: int, text: str) -> None:
+    """Whether it lives, and whether it takes generations."""
+    found, body = fetch(server, path)
+    assert found == status
+    assert text in body
