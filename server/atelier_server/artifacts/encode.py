@@ -30,29 +30,30 @@ _LOSSY_QUALITY = 92
 _SOUND_BLOCK = 2**16  # libsndfile's Vorbis lays out on its stack what one call writes
 
 
-def encode(media: Media, request: GenerateRequest) -> Encoded:
-    """The media in the file format that the request asks for.
+def as_asked(media: Media, request: GenerateRequest) -> Encoded | None:
+    """The media itself, when it is a file already, in the format asked for or with none asked for; else None."""
+    if not isinstance(media, Encoded):
+        return None
+    asked = request.image.format
+    _, media_type = _IMAGE_FORMATS[asked]
+    if not asked or not media.media_type.startswith("image/") or media.media_type == media_type:
+        return media
+    return None
 
-    What an engine delivers as a file in that format, or in any format when none was asked for, passes untouched.
-    """
+
+def encode(media: Media, request: GenerateRequest) -> Encoded:
+    """The media in the file format that the request asks for; for what is not `as_asked` already."""
     match media:
         case Encoded():
-            return _as_asked(media, request)
+            with Image.open(io.BytesIO(media.data)) as picture:
+                pixels = Pixels(array=np.asarray(picture.convert("RGB")))
+            return _picture(pixels, request.image.format)
         case Pixels():
             return _picture(media, request.image.format)
         case Samples():
             return _sound(media, request.audio.format)
         case _:
             assert_never(media)
-
-
-def _as_asked(media: Encoded, request: GenerateRequest) -> Encoded:
-    asked = request.image.format
-    _, media_type = _IMAGE_FORMATS[asked]
-    if not asked or not media.media_type.startswith("image/") or media.media_type == media_type:
-        return media
-    with Image.open(io.BytesIO(media.data)) as picture:
-        return _picture(Pixels(array=np.asarray(picture.convert("RGB"))), asked)
 
 
 def _picture(pixels: Pixels, asked: task_pb2.ImageFormat.ValueType) -> Encoded:

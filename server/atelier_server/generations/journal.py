@@ -31,10 +31,8 @@ class Journal:
             ClaimLostError: the claim is void; this may be noticed an event or more later.
         """
         self._writing.append(asyncio.create_task(self._store.log(self._claim, event)))
-        while self._writing[0].done() or len(self._writing) > _AHEAD:
+        while self._writing and (self._writing[0].done() or len(self._writing) > _AHEAD):
             await self._writing.popleft()
-            if not self._writing:
-                return
 
     async def __aexit__(
         self,

@@ -24,11 +24,12 @@ from atelier.v1.generation_pb2 import (
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
-from atelier_server.artifacts.encode import encode
+from atelier_server.artifacts.encode import as_asked, encode
 from atelier_server.artifacts.library import Library
 from atelier_server.errors import CODES, ServiceError, failure_of
 from atelier_server.generations import receipt
 from atelier_server.generations.inputs import InputLoader
+from atelier_server.generations.journal import Journal
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.resolve import Resolved, Resolver
 from atelier_server.generations.router import Router
@@ -143,16 +144,19 @@ class Worker:
         resolved = await self._resolved(claim)
         work.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self.pool, resolved.task))
         task = replace(resolved.task, resume=claim.handle)
-        async with aclosing(self.pool.engine.run(task)) as events:
+        async with (
+            Journal(self.store, claim) as journal,
+            aclosing(self.pool.engine.run(task)) as events,
+        ):
             async for event in events:
                 match event:
                     case engine_event.Stage():
                         work.clock.enter(event.name)
-                        await self.store.log(claim, work.snapshot())
+                        await journal.write(work.snapshot())
                     case engine_event.Dispatched():
                         await self.store.dispatched(claim, event.handle)
                     case engine_event.Step():
-                        await self._log_step(work, event)
+                        await journal.write(_step_event(work, event))
                     case engine_event.Output():
                         await self._keep(work, event)
                     case _:
@@ -170,20 +174,12 @@ class Worker:
             drawn_seed=seed_of(claim.generation.id),
         )
 
-    async def _log_step(self, work: _Work, step: engine_event.Step) -> None:
-        work.step, work.steps = step.index, step.total
-        event = work.snapshot()
-        if step.preview is not None:
-            size = ImageSize(width=step.preview.width, height=step.preview.height)
-            event.preview.CopyFrom(
-                Preview(media_type=step.preview.media_type, data=step.preview.data, size=size)
-            )
-        await self.store.log(work.claim, event)
-
     async def _keep(self, work: _Work, output: engine_event.Output) -> None:
         before = work.clock.stage
         work.clock.enter("encode")
-        encoded = await asyncio.to_thread(encode, output.media, work.claim.request)
+        encoded = as_asked(output.media, work.claim.request)
+        if encoded is None:
+            encoded = await asyncio.to_thread(encode, output.media, work.claim.request)
         artifact_id = f"{work.generation.id}-{work.claim.attempt}-{len(work.generation.outputs)}"
         artifact = await self.library.write_output(artifact_id, encoded)
         work.generation.outputs.append(
@@ -290,6 +286,17 @@ class Worker:
             )
             self.pool.record(_between(work.started, generation.end_time))
             _log.info("succeeded")
+
+
+def _step_event(work: _Work, step: engine_event.Step) -> Event:
+    work.step, work.steps = step.index, step.total
+    event = work.snapshot()
+    if step.preview is not None:
+        size = ImageSize(width=step.preview.width, height=step.preview.height)
+        event.preview.CopyFrom(
+            Preview(media_type=step.preview.media_type, data=step.preview.data, size=size)
+        )
+    return event
 
 
 def _copy(generation: Generation) -> Generation:
