@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atelier.v1.engine_pb2 import EngineState
@@ -80,9 +80,10 @@ class Router:
             raise InvalidRequestError(violations)
         return Route(pool=pool, resolved=resolved)
 
-    def fallbacks(self, pool: Pool, tried: set[str], resolve: Resolve) -> Iterator[Route]:
-        """The engines that take over from `pool`, in its configured order, that can do the task and were not tried."""
-        for name in pool.settings.fallbacks:
+    def fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
+        """The engines that take over, in the order configured for the one tried first, that can do the task."""
+        first = self.pools.get(tried[0])
+        for name in first.settings.fallbacks if first is not None else ():
             if name not in tried and self.pools[name].state == EngineState.ENGINE_STATE_READY:
                 resolved = _able(self.pools[name], resolve)
                 if resolved is not None:

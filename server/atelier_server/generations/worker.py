@@ -213,14 +213,13 @@ class Worker:
         """Put the generation into another engine's queue, if that can do no harm and there is one."""
         if not isinstance(error, EngineError) or not error.repeatable:
             return False
-        tried = {attempt.engine for attempt in work.generation.receipt.attempts}
+        tried = [attempt.engine for attempt in work.generation.receipt.attempts]
         try:
             pictures = await self.inputs.load(work.claim.request, work.claim.caller)
         except ServiceError:
             return False  # its pictures are gone
         seed = seed_of(work.generation.id)
         routes = self.router.fallbacks(
-            self.pool,
             tried,
             lambda can: self.resolver.resolve(work.claim.request, can, pictures, drawn_seed=seed),
         )
