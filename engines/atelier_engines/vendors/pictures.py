@@ -13,6 +13,7 @@ from atelier_engines.media import Encoded, Pixels
 
 _MOST_PIXELS = 64 * 2**20
 _HALF = 128
+_FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def png_from_pixels(pixels: Pixels) -> bytes:
@@ -37,35 +38,24 @@ def filled_mask(mask: Pixels, width: int, height: int) -> Pixels:
     return Pixels(array=np.where(fitted >= _HALF, 255, 0).astype(np.uint8)[:, :, np.newaxis])
 
 
-def picture_from_file(vendor: str, data: bytes) -> Encoded:
-    """The file with its true type and size in pixels; all of it is decoded once, and blocks.
+def picture_from_file(vendor: str, data: bytes, *, width: int, height: int) -> Encoded | Pixels:
+    """The file with its true type if it has that size in pixels, else its picture filled into it; blocks.
+
+    All of it is decoded, so that a broken file is found here.
 
     Raises:
-        EngineFailedError: it is no picture, a broken one, or too large to decode.
+        EngineFailedError: it is no PNG, JPEG or WebP picture, a broken one, or too large to decode.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise EngineFailedError(
                     f"{vendor} delivered {image.width} x {image.height} pixels, more than {_MOST_PIXELS}"
                 )
             image.load()
-            media_type = Image.MIME[image.format or ""]
-            return Encoded(media_type=media_type, data=data, width=image.width, height=image.height)
+            if image.size != (width, height):
+                return filled(pixels_from_image(image), width, height)
+            kind = Image.MIME[image.format or ""]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise EngineFailedError(f"{vendor} delivered a picture that cannot be decoded") from error
-
-
-def of_size(vendor: str, found: Encoded, width: int, height: int) -> Encoded | Pixels:
-    """The picture itself if it has that size in pixels, else filled into it; blocks.
-
-    Raises:
-        EngineFailedError: it cannot be decoded.
-    """
-    if (found.width, found.height) == (width, height):
-        return found
-    try:
-        with Image.open(io.BytesIO(found.data)) as image:
-            return filled(pixels_from_image(image), width, height)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise EngineFailedError(f"{vendor} delivered a picture that cannot be decoded") from error
+    return Encoded(media_type=kind, data=data, width=width, height=height)

@@ -1,0 +1,118 @@
+"""What each FLUX model takes: facts alone.
+
+Source: the OpenAPI document of api.bfl.ai as of May 2026, and docs.bfl.ai where the models' pages say more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atelier_engines.capabilities import IntegerRange, NumberRange
+from atelier_engines.vendors.options import NoOptions
+
+
+class UpsamplingOptions(BaseModel):
+    """Options of models that can rewrite the prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    prompt_upsampling: bool | None = Field(
+        default=None, description="Let the service rewrite the prompt; its own choice when unset."
+    )
+
+
+class UltraOptions(UpsamplingOptions):
+    """Options of flux-pro-1.1-ultra."""
+
+    raw: bool | None = Field(
+        default=None, description="Less processed, more natural pictures; false when unset."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What one model takes."""
+
+    width: IntegerRange
+    """Pixels."""
+    height: IntegerRange
+    """Pixels."""
+    max_pixels: int
+    """Most pixels in one picture."""
+    shaped: bool = False
+    """Whether it takes an aspect ratio, not a size; its pictures are then brought to the size asked for."""
+    start: str = ""
+    """Field for a picture to start from; empty where there is none."""
+    start_weight: str = ""
+    """Field for how much that picture counts, 0 to 1; empty where the model decides."""
+    steps: IntegerRange | None = None
+    """Denoising steps; None where they can't be chosen."""
+    guidance: NumberRange | None = None
+    """Guidance scale; None where it can't be chosen."""
+    most_tolerant: int = 6
+    """Upper end of `safety_tolerance`."""
+    options: type[BaseModel] = NoOptions
+    """Options of a task."""
+
+
+RATIOS = ((21, 9), (16, 9), (3, 2), (4, 3), (1, 1), (3, 4), (2, 3), (9, 16), (9, 21))
+"""Aspect ratios that models with `shaped` take, from wide to tall."""
+FILL = "flux-pro-1.0-fill"
+"""Repaints under a mask."""
+
+_SIDE_2 = IntegerRange(min=64, max=2048, default=1024, multiple_of=16)
+_FLUX_2 = Facts(
+    width=_SIDE_2, height=_SIDE_2, max_pixels=2048 * 2048, start="input_image", most_tolerant=5
+)
+_FLUX_1 = Facts(
+    width=IntegerRange(min=256, max=1440, default=1024, multiple_of=32),
+    height=IntegerRange(min=256, max=1440, default=768, multiple_of=32),
+    max_pixels=1440 * 1440,
+    options=UpsamplingOptions,
+)
+_SIDE_KONTEXT = IntegerRange(min=512, max=1568, default=1024, multiple_of=16)
+_KONTEXT = Facts(
+    width=_SIDE_KONTEXT,
+    height=_SIDE_KONTEXT,
+    max_pixels=1568 * 1568,
+    shaped=True,
+    start="input_image",
+    options=UpsamplingOptions,
+)
+_SIDE_ULTRA = IntegerRange(min=512, max=2752, default=2048, multiple_of=16)
+
+MODELS: Mapping[str, Facts] = {
+    "flux-2-pro": _FLUX_2,
+    "flux-2-pro-preview": _FLUX_2,
+    "flux-2-max": _FLUX_2,
+    "flux-2-flex": replace(
+        _FLUX_2,
+        steps=IntegerRange(min=1, max=50, default=50),
+        guidance=NumberRange(min=1.5, max=10.0, default=5.0),
+        options=UpsamplingOptions,
+    ),
+    "flux-2-klein-4b": _FLUX_2,
+    "flux-2-klein-9b": _FLUX_2,
+    "flux-2-klein-9b-preview": _FLUX_2,
+    "flux-kontext-pro": _KONTEXT,
+    "flux-kontext-max": _KONTEXT,
+    "flux-pro-1.1": _FLUX_1,
+    "flux-pro-1.1-ultra": Facts(
+        width=_SIDE_ULTRA,
+        height=_SIDE_ULTRA,
+        max_pixels=2048 * 2752,
+        shaped=True,
+        start="image_prompt",
+        start_weight="image_prompt_strength",
+        options=UltraOptions,
+    ),
+    "flux-dev": replace(
+        _FLUX_1,
+        steps=IntegerRange(min=1, max=50, default=28),
+        guidance=NumberRange(min=1.5, max=5.0, default=3.0),
+    ),
+}
+"""By the name that the service has for them."""

@@ -1,0 +1,27 @@
+"""What a remote service charges, as its configuration says: no service tells by its interface."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atelier_engines.capabilities import Price, PriceUnit
+
+
+class PriceConfig(BaseModel):
+    """A price in the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    amount: float = Field(ge=0, allow_inf_nan=False, description="Price of one unit.")
+    unit: Literal["image", "megapixel", "second"] = Field(
+        default="image", description="What one unit is."
+    )
+    currency: str = Field(
+        default="USD", pattern="^[A-Z]{3}$", description="ISO 4217 code of the currency."
+    )
+
+    def price(self) -> Price:
+        """As capabilities show it."""
+        return Price(amount=self.amount, unit=PriceUnit(self.unit), currency=self.currency)

@@ -1,0 +1,63 @@
+"""Every kind of FLUX model, through the suite for all engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from atelier_engines.capabilities import ImageCapabilities
+from atelier_engines.contract import EngineContract, tasks
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from tests.vendors.bfl.asking import engine_for
+from tests.vendors.bfl.stand_in import StandIn
+
+
+class TestFlux2(EngineContract):
+    """Edits pictures, and repaints with the filling model."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """The default."""
+        running.reset()
+        return engine_for(running)
+
+
+class TestFlux2Flex(EngineContract):
+    """Has steps and guidance."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """With a price."""
+        running.reset()
+        return engine_for(running, model="flux-2-flex", price={"amount": 0.06})
+
+
+class TestFluxPro(EngineContract):
+    """Is on a coarser grid and starts from words alone."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """One task at a time, in JPEG."""
+        running.reset()
+        return engine_for(running, model="flux-pro-1.1", output_format="jpeg", concurrency=1)
+
+
+class TestUltra(EngineContract):
+    """Takes a shape instead of a size."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """Without repainting."""
+        running.reset()
+        return engine_for(running, model="flux-pro-1.1-ultra", inpainting=False)
+
+    @pytest.fixture
+    def image_task(self, image: ImageCapabilities) -> ImageTask:
+        """A small one, since each is brought to size here."""
+        return replace(tasks.image_task(image), width=512, height=544)

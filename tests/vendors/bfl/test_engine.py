@@ -1,0 +1,154 @@
+"""What a bfl engine sends, and how its work proceeds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from atelier_engines.event import Dispatched, Output, Stage
+from atelier_engines.media import Pixels
+from atelier_engines.vendors.bfl.bodies import nearest_ratio
+from atelier_engines.vendors.bfl.config import BflConfig
+from tests.vendors.bfl.asking import TASK, events_of, outputs, plain, started, steps
+from tests.vendors.bfl.stand_in import KEY, StandIn, drawn
+
+
+def decoded(text: str) -> np.ndarray:
+    """The pixels of a picture that was sent."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
+    vendor: StandIn,
+) -> None:
+    """All that decides the picture is in the body; the key stays with the service."""
+    events = await events_of(vendor)
+    (job,) = vendor.jobs.values()
+    assert job.model == "flux-2-pro"
+    assert job.body == {
+        "prompt": "a lighthouse",
+        "width": 64,
+        "height": 80,
+        "seed": 7,
+        "output_format": "png",
+    }
+    (picture,) = outputs(events)
+    assert picture.data == drawn(job.body)
+    assert (picture.media_type, picture.width, picture.height) == ("image/png", 64, 80)
+    assert vendor.leaks == 0
+
+
+async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
+    """A process that dies while it waits has stored what finds the job."""
+    async with started(vendor) as engine:
+        run = engine.run(TASK)
+        assert await anext(run) == Stage(name="submit")
+        dispatched = await anext(run)
+        assert isinstance(dispatched, Dispatched)
+        assert "job-0" in dispatched.handle
+        assert KEY not in dispatched.handle
+        assert vendor.jobs["job-0"].polls == 0
+        await run.aclose()
+
+
+async def test_progress_is_the_services_own_and_counts_over_all_pictures(vendor: StandIn) -> None:
+    """A hundred steps a picture; what is not said or stands still is not told."""
+    events = await events_of(vendor, replace(TASK, seeds=(7, 8)))
+    assert steps(events) == [(n, 200) for n in (25, 50, 100, 125, 150, 200)]
+
+
+async def test_several_pictures_are_several_jobs_and_every_handle_names_all_so_far(
+    vendor: StandIn,
+) -> None:
+    """Each job has its own seed; the pictures come in the order of the seeds."""
+    events = await events_of(vendor, replace(TASK, seeds=(3, 2**31 + 1, 5)))
+    handles = [event.handle for event in events if isinstance(event, Dispatched)]
+    assert [handle.count("job-") // 2 for handle in handles] == [1, 2, 3]
+    assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
+    assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**31 + 1, 5]
+
+
+async def test_a_picture_to_start_from_is_sent_in_the_size_of_the_result(vendor: StandIn) -> None:
+    """As plain base64 of a PNG, filled into the size."""
+    await events_of(vendor, replace(TASK, init_image=plain(300, 20, 77)))
+    (job,) = vendor.jobs.values()
+    sent = decoded(job.body["input_image"])
+    assert sent.shape == (80, 64, 3)
+    assert (sent == 77).all()
+
+
+async def test_the_start_counts_the_more_the_less_strength_there_is(vendor: StandIn) -> None:
+    """Where the service takes a weight, it is what strength leaves of the start."""
+    task = replace(TASK, width=512, height=512, init_image=plain(64, 64, 9), strength=0.3)
+    await events_of(vendor, task, model="flux-pro-1.1-ultra")
+    (job,) = vendor.jobs.values()
+    assert job.body["image_prompt_strength"] == 0.7
+    assert job.body["aspect_ratio"] == "1:1"
+
+
+async def test_a_mask_goes_to_the_filling_model_white_where_it_is_repainted(
+    vendor: StandIn,
+) -> None:
+    """The mask has the picture's size, one channel, and nothing between black and white."""
+    mask = plain(64, 80, 0)
+    mask.array[:40] = 200
+    await events_of(vendor, replace(TASK, init_image=plain(64, 80, 9), mask=mask))
+    (job,) = vendor.jobs.values()
+    assert job.model == "flux-pro-1.0-fill"
+    sent = decoded(job.body["mask"])
+    assert (sent[:40] == 255).all()
+    assert (sent[40:] == 0).all()
+
+
+async def test_models_that_choose_their_size_are_brought_to_the_size_asked_for(
+    vendor: StandIn,
+) -> None:
+    """The nearest shape is asked for, and the result scaled and cropped."""
+    task = replace(TASK, width=1024, height=560)
+    events = await events_of(vendor, task, model="flux-kontext-pro")
+    (job,) = vendor.jobs.values()
+    assert job.body["aspect_ratio"] == "16:9"
+    (media,) = [event.media for event in events if isinstance(event, Output)]
+    assert isinstance(media, Pixels)
+    assert media.array.shape == (560, 1024, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio"),
+    [((64, 64), "1:1"), ((2100, 900), "21:9"), ((3000, 64), "21:9"), ((700, 1000), "2:3")],
+)
+def test_the_nearest_ratio_is_nearest_by_proportion(size: tuple[int, int], ratio: str) -> None:
+    """Wide and tall are treated alike; beyond the widest it is the widest."""
+    assert nearest_ratio(*size) == ratio
+
+
+async def test_options_and_steps_reach_the_models_that_have_them(vendor: StandIn) -> None:
+    """And only what was said is sent."""
+    task = replace(TASK, steps=12, guidance=2.5, options={"prompt_upsampling": False})
+    await events_of(vendor, task, model="flux-2-flex", safety_tolerance=0)
+    body = vendor.jobs["job-0"].body
+    assert (body["steps"], body["guidance"]) == (12, 2.5)
+    assert body["prompt_upsampling"] is False
+    assert body["safety_tolerance"] == 0
+
+
+def test_the_key_shows_nowhere() -> None:
+    """Neither in the text of the configuration nor in that of its errors."""
+    config = BflConfig.model_validate({"api_key": KEY})
+    assert KEY not in repr(config)
+    assert KEY not in str(config.model_dump())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model": "flux-9"}, {"safety_tolerance": 6}, {"base_url": "ftp://bfl.ai"}]
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object]) -> None:
+    """An unknown model, more tolerance than it has, an address that is none."""
+    with pytest.raises(ValidationError):
+        BflConfig.model_validate({"api_key": KEY, **settings})
