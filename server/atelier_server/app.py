@@ -20,6 +20,7 @@ from atelier_engines import registry
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.guarded import GuardedEngine
 from atelier_server.artifacts.directory import BlobDirectory
+from atelier_server.artifacts.filing import Filing
 from atelier_server.artifacts.library import Library
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import EngineSettings, Settings
@@ -125,6 +126,7 @@ async def _assemble(settings: Settings) -> _Service:
     router = Router(pools, settings.default_engine or next(iter(pools)))
     inputs = InputLoader(library, max_pixels=settings.limits.input_pixels)
     resolver = Resolver(styles=settings.styles, loras=settings.loras)
+    filing = Filing(settings=settings.filing, styles=settings.styles) if settings.filing else None
     generations = Generations(store, inputs, router, resolver)
     service = GenerationService(generations, library, settings.limits)
     return _Service(
@@ -140,6 +142,7 @@ async def _assemble(settings: Settings) -> _Service:
                 inputs=inputs,
                 router=router,
                 resolver=resolver,
+                filing=filing,
             )
             for pool in pools.values()
             for _ in range(pool.capabilities.concurrency)

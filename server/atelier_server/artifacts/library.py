@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
+from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
@@ -61,6 +62,10 @@ class Library:
         ):  # a caller who hangs up, too: its chunks just end, as if they were all
             await self._blobs.delete(artifact_id)
             raise
+
+    def path_of(self, artifact: Artifact) -> Path:
+        """Where the bytes of an output lie."""
+        return self._blobs.path_of(artifact.id)
 
     async def find(self, artifact_id: str, caller: str) -> Artifact:
         """What is known of an artifact.

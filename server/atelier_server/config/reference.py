@@ -16,6 +16,7 @@ from atelier_engines import registry
 from atelier_server.config.settings import (
     BreakerSettings,
     EngineSettings,
+    FilingSettings,
     Settings,
     StyleLoraSettings,
     StyleSettings,
@@ -57,6 +58,7 @@ def reference() -> str:
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             parts += _section(f"`{name}`", field.annotation)
+    parts += _section("`filing`", FilingSettings)
     parts += _section("Each style under `styles`", StyleSettings)
     parts += _section("Each LoRA of a style", StyleLoraSettings)
     parts += _section("Every engine", EngineSettings)

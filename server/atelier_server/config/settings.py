@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
@@ -96,6 +97,44 @@ class LoraSettings(Section):
     )
 
 
+class FilingSettings(Section):
+    """Outputs filed a second time, under names that people read; these copies are never cleaned up."""
+
+    directory: Path = Field(description="Where.")
+    template: str = Field(
+        "{style_id}_{style_title}/generated_{utc}_{short_id}_{index}.{ext}",
+        description="Path below it, made of {style_id}, {style_title}, {engine}, {utc}, {id}, {short_id}, "
+        "{index}, {seed} and {ext}.",
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _known_fields(cls, template: str) -> str:
+        known = {
+            "style_id",
+            "style_title",
+            "engine",
+            "utc",
+            "id",
+            "short_id",
+            "index",
+            "seed",
+            "ext",
+        }
+        used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        if used - known:
+            raise ValueError(
+                f"knows no {', '.join(sorted(used - known))}; only {', '.join(sorted(known))}"
+            )
+        if not used & {"id", "short_id"} or "index" not in used:
+            raise ValueError(
+                "needs {id} or {short_id}, and {index}, or outputs would replace each other"
+            )
+        if Path(template).is_absolute() or ".." in Path(template).parts:
+            raise ValueError("must stay below the directory")
+        return template
+
+
 class StoreSettings(Section):
     """Where generations are kept, and how long."""
 
@@ -177,6 +216,9 @@ class Settings(Section):
     )
     styles: dict[Name, StyleSettings] = Field(
         default_factory=dict, description="The styles by id; see below."
+    )
+    filing: FilingSettings | None = Field(
+        None, description="File outputs a second time under readable names; see below."
     )
     loras: LoraSettings = Field(default_factory=LoraSettings, description="See below.")
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")

@@ -25,6 +25,7 @@ from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
 from atelier_server.artifacts.encode import as_asked, encode
+from atelier_server.artifacts.filing import Filing
 from atelier_server.artifacts.library import Library
 from atelier_server.errors import CODES, ServiceError, failure_of
 from atelier_server.generations import receipt
@@ -70,6 +71,7 @@ class Worker:
     inputs: InputLoader
     router: Router
     resolver: Resolver
+    filing: Filing | None
 
     async def work(self) -> None:
         """Work until cancelled; what is in hand then is given back to the queue."""
@@ -194,6 +196,7 @@ class Worker:
         if error is None:
             generation.state = State.STATE_SUCCEEDED
             self._attempt(work, AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
+            await self._file(generation)
             await self.store.finish(work.claim, generation)
             self._measure(work)
             if generation.receipt.HasField("cost"):
@@ -208,6 +211,19 @@ class Worker:
         generation.failure.CopyFrom(failure)
         await self._finish_empty(work)
         _log.warning("failed: %s (%s)", failure.message, failure.reason)
+
+    async def _file(self, generation: Generation) -> None:
+        """File the outputs under readable names, if that is wanted. They are safe without."""
+        if self.filing is None:
+            return
+        for index, output in enumerate(generation.outputs):
+            try:
+                blob = self.library.path_of(output.artifact)
+                path = await self.filing.file(generation, output, index, blob)
+            except OSError:
+                _log.exception("could not file %s", output.artifact.id)
+            else:
+                output.uri = path.absolute().as_uri()
 
     async def _handed_over(self, work: _Work, error: BaseException) -> bool:
         """Put the generation into another engine's queue, if that can do no harm and there is one."""

@@ -1,0 +1,56 @@
+"""Outputs filed under readable names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+
+import grpc
+import pytest
+from pydantic import ValidationError
+
+from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import IMAGE_FORMAT_JPEG, ImageTask
+from atelier_server.config.settings import FilingSettings
+from tests.conftest import StartServer
+
+
+def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_path: Path) -> None:
+    """Each output lies a second time under the template's path, and the record says where."""
+    server = start_server(
+        filing={"directory": str(tmp_path / "filed")},
+        styles={"noir": {"title": "Film Noir!", "prompt_suffix": ", black and white"}},
+    )
+    task = ImageTask(
+        prompt="a cat", width=64, height=64, count=2, style="noir", format=IMAGE_FORMAT_JPEG
+    )
+    with grpc.insecure_channel(server.address) as channel:
+        answer = GenerationServiceStub(channel).Generate(
+            GenerateRequest(image=task, inline_outputs=True), timeout=30
+        )
+    filed = sorted(path for path in (tmp_path / "filed").rglob("*") if path.is_file())
+    names = [str(path.relative_to(tmp_path / "filed")) for path in filed]
+    short = answer.generation.id[-8:]
+    for index, name in enumerate(names):
+        assert re.fullmatch(rf"noir_film_noir/generated_\d{{8}}_\d{{6}}_{short}_{index}\.jpg", name)
+    assert [path.read_bytes() for path in filed] == [
+        output.data for output in answer.generation.outputs
+    ]
+    assert [Path(urlparse(output.uri).path) for output in answer.generation.outputs] == filed
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("{id}_{index}/{secret}", "secret"),
+        ("{style_id}.png", "replace each other"),
+        ("../{id}_{index}", "below the directory"),
+        ("/{id}_{index}", "below the directory"),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused(template: str, complaint: str) -> None:
+    """What is wrong is said when the configuration is read, not when a picture is lost."""
+    with pytest.raises(ValidationError, match=complaint):
+        FilingSettings(directory=Path(), template=template)
