@@ -73,6 +73,8 @@ class StandIn(GenerationServiceServicer):
     finished: generation_pb2.Generation = field(default_factory=lambda: FINISHED)
     picture: bytes = PICTURE
     asked: list[Message] = field(default_factory=list)
+    authorizations: list[str | bytes | None] = field(default_factory=list)
+    """What each call said about who calls."""
     repeat_events: bool = False
     """Send every event from the first on, whatever was asked."""
     hangs_after: int = 0
@@ -82,6 +84,7 @@ class StandIn(GenerationServiceServicer):
 
     async def _begin(self, request: Message, context: Context) -> None:
         self.asked.append(request)
+        self.authorizations.append(dict(context.invocation_metadata() or ()).get("authorization"))
         match self.refusals.pop(0) if self.refusals else None:
             case status_pb2.Status() as rich:
                 await context.abort_with_status(rpc_status.to_status(rich))

@@ -14,7 +14,7 @@ import grpc
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_client import engines_from_pb, environment, from_pb, media, requests, transfer
-from atelier_client.channel import channel_options
+from atelier_client.channel import call_metadata, channel_options
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError, UnavailableError
@@ -38,6 +38,7 @@ class AsyncClient:
         server: str = "",
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
         patience_seconds: float = 30.0,
         call_timeout_seconds: float = 30.0,
     ) -> None:
@@ -46,6 +47,7 @@ class AsyncClient:
         Args:
             server: HOST:PORT; `ATELIER_SERVER` or localhost:50051 when empty.
             credentials: for TLS; none means plain text.
+            token: goes with every call, as the metadata `authorization: Bearer TOKEN`.
             patience_seconds: how long a stream that broke is tried again.
             call_timeout_seconds: deadline of the calls that do no work.
         """
@@ -57,6 +59,7 @@ class AsyncClient:
             else grpc.aio.secure_channel(address, credentials, options)
         )
         self._stub = GenerationServiceStub(self._channel)
+        self._metadata = call_metadata(token)
         self._patience_seconds = patience_seconds
         self._timeout = call_timeout_seconds
 
@@ -85,7 +88,7 @@ class AsyncClient:
         """
         request = await self._request(task, keywords)
         with translated():
-            answer = await self._stub.Generate(request)
+            answer = await self._stub.Generate(request, metadata=self._metadata)
         return await self.fetch(check(from_pb.generation(answer.generation)))
 
     async def submit(
@@ -94,7 +97,9 @@ class AsyncClient:
         """Start a task and return as soon as it is accepted; it then runs on its own."""
         request = requests.accepted(await self._request(task, keywords))
         with translated():
-            answer = await self._stub.Generate(request, timeout=self._timeout)
+            answer = await self._stub.Generate(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return from_pb.generation(answer.generation)
 
     async def stream(
@@ -142,13 +147,19 @@ class AsyncClient:
         """What a task would do and cost, without doing it."""
         request = pb.PlanGenerationRequest(generate=await self._request(task, keywords))
         with translated():
-            return from_pb.plan(await self._stub.PlanGeneration(request, timeout=self._timeout))
+            return from_pb.plan(
+                await self._stub.PlanGeneration(
+                    request, timeout=self._timeout, metadata=self._metadata
+                )
+            )
 
     async def get(self, generation_id: str) -> Generation:
         """A generation as it stands, with its small outputs' bytes; see `fetch` for the others."""
         request = pb.GetGenerationRequest(generation_id=generation_id, inline_outputs=True)
         with translated():
-            answer = await self._stub.GetGeneration(request, timeout=self._timeout)
+            answer = await self._stub.GetGeneration(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return from_pb.generation(answer.generation)
 
     async def list(
@@ -161,7 +172,9 @@ class AsyncClient:
                 engine=engine, states=states, page_size=page_size, page_token=token
             )
             with translated():
-                page = await self._stub.ListGenerations(request, timeout=self._timeout)
+                page = await self._stub.ListGenerations(
+                    request, timeout=self._timeout, metadata=self._metadata
+                )
             for generation in page.generations:
                 yield from_pb.generation(generation)
             token = page.next_page_token
@@ -172,21 +185,27 @@ class AsyncClient:
         """Stop a generation; the answer says what was really stopped."""
         request = pb.CancelGenerationRequest(generation_id=generation_id)
         with translated():
-            answer = await self._stub.CancelGeneration(request, timeout=self._timeout)
+            answer = await self._stub.CancelGeneration(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return from_pb.cancellation(answer)
 
     async def capabilities(self, engine: str = "") -> Capabilities:
         """What the service, or one engine of it, can do."""
         request = pb.GetCapabilitiesRequest(engine=engine)
         with translated():
-            answer = await self._stub.GetCapabilities(request, timeout=self._timeout)
+            answer = await self._stub.GetCapabilities(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return engines_from_pb.capabilities(answer)
 
     async def health(self) -> Health:
         """Whether the service and its engines can work now."""
         with translated():
             return from_pb.health(
-                await self._stub.Health(pb.HealthRequest(), timeout=self._timeout)
+                await self._stub.Health(
+                    pb.HealthRequest(), timeout=self._timeout, metadata=self._metadata
+                )
             )
 
     async def upload(self, source: LocalMedia, *, media_type: str = "") -> Artifact:
@@ -197,7 +216,9 @@ class AsyncClient:
             parts = transfer.upload_requests(data, media_type)
             try:
                 with translated():
-                    return from_pb.artifact((await self._stub.UploadArtifact(parts)).artifact)
+                    return from_pb.artifact(
+                        (await self._stub.UploadArtifact(parts, metadata=self._metadata)).artifact
+                    )
             except UnavailableError as error:
                 delay = resumption.delay_after(error)
             await asyncio.sleep(delay)
@@ -213,7 +234,7 @@ class AsyncClient:
         assembly = transfer.Assembly(artifact)
         resumption = self._resumption(-1, begun=False)
         while True:
-            call = self._stub.DownloadArtifact(assembly.request())
+            call = self._stub.DownloadArtifact(assembly.request(), metadata=self._metadata)
             try:
                 async for part in call:
                     assembly.add(part)
@@ -251,7 +272,8 @@ class AsyncClient:
                     generation_id=generation_id,
                     after_sequence=resumption.position,
                     inline_outputs=fetch,
-                )
+                ),
+                metadata=self._metadata,
             )
             try:
                 async for message in call:

@@ -1,4 +1,4 @@
-"""How connections to a server are made: limits, keepalive, retries.
+"""How connections to a server are made: limits, keepalive, retries, and who calls.
 
 The service config retries a call that was refused as UNAVAILABLE before it was answered. Every
 method here may be repeated: those that start work carry a request id, and the server runs the
@@ -66,3 +66,8 @@ def channel_options() -> Sequence[tuple[str, int | str]]:
         ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS[0]),
         ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS[1]),
     )
+
+
+def call_metadata(token: str) -> Sequence[tuple[str, str]]:
+    """Metadata of every call; none without a token."""
+    return (("authorization", f"Bearer {token}"),) if token else ()

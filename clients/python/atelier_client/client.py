@@ -14,7 +14,7 @@ import grpc
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_client import engines_from_pb, environment, from_pb, media, requests, transfer
-from atelier_client.channel import channel_options
+from atelier_client.channel import call_metadata, channel_options
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError, UnavailableError
@@ -38,6 +38,7 @@ class Client:
         server: str = "",
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
         patience_seconds: float = 30.0,
         call_timeout_seconds: float = 30.0,
     ) -> None:
@@ -46,6 +47,7 @@ class Client:
         Args:
             server: HOST:PORT; `ATELIER_SERVER` or localhost:50051 when empty.
             credentials: for TLS; none means plain text.
+            token: goes with every call, as the metadata `authorization: Bearer TOKEN`.
             patience_seconds: how long a stream that broke is tried again.
             call_timeout_seconds: deadline of the calls that do no work.
         """
@@ -57,6 +59,7 @@ class Client:
             else grpc.secure_channel(address, credentials, options)
         )
         self._stub = GenerationServiceStub(self._channel)
+        self._metadata = call_metadata(token)
         self._patience_seconds = patience_seconds
         self._timeout = call_timeout_seconds
 
@@ -85,14 +88,14 @@ class Client:
         """
         request = self._request(task, keywords)
         with translated():
-            answer = self._stub.Generate(request)
+            answer = self._stub.Generate(request, metadata=self._metadata)
         return self.fetch(check(from_pb.generation(answer.generation)))
 
     def submit(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Generation:
         """Start a task and return as soon as it is accepted; it then runs on its own."""
         request = requests.accepted(self._request(task, keywords))
         with translated():
-            answer = self._stub.Generate(request, timeout=self._timeout)
+            answer = self._stub.Generate(request, timeout=self._timeout, metadata=self._metadata)
         return from_pb.generation(answer.generation)
 
     def stream(
@@ -140,13 +143,17 @@ class Client:
         """What a task would do and cost, without doing it."""
         request = pb.PlanGenerationRequest(generate=self._request(task, keywords))
         with translated():
-            return from_pb.plan(self._stub.PlanGeneration(request, timeout=self._timeout))
+            return from_pb.plan(
+                self._stub.PlanGeneration(request, timeout=self._timeout, metadata=self._metadata)
+            )
 
     def get(self, generation_id: str) -> Generation:
         """A generation as it stands, with its small outputs' bytes; see `fetch` for the others."""
         request = pb.GetGenerationRequest(generation_id=generation_id, inline_outputs=True)
         with translated():
-            answer = self._stub.GetGeneration(request, timeout=self._timeout)
+            answer = self._stub.GetGeneration(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return from_pb.generation(answer.generation)
 
     def list(
@@ -159,7 +166,9 @@ class Client:
                 engine=engine, states=states, page_size=page_size, page_token=token
             )
             with translated():
-                page = self._stub.ListGenerations(request, timeout=self._timeout)
+                page = self._stub.ListGenerations(
+                    request, timeout=self._timeout, metadata=self._metadata
+                )
             for generation in page.generations:
                 yield from_pb.generation(generation)
             token = page.next_page_token
@@ -170,20 +179,28 @@ class Client:
         """Stop a generation; the answer says what was really stopped."""
         request = pb.CancelGenerationRequest(generation_id=generation_id)
         with translated():
-            answer = self._stub.CancelGeneration(request, timeout=self._timeout)
+            answer = self._stub.CancelGeneration(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return from_pb.cancellation(answer)
 
     def capabilities(self, engine: str = "") -> Capabilities:
         """What the service, or one engine of it, can do."""
         request = pb.GetCapabilitiesRequest(engine=engine)
         with translated():
-            answer = self._stub.GetCapabilities(request, timeout=self._timeout)
+            answer = self._stub.GetCapabilities(
+                request, timeout=self._timeout, metadata=self._metadata
+            )
         return engines_from_pb.capabilities(answer)
 
     def health(self) -> Health:
         """Whether the service and its engines can work now."""
         with translated():
-            return from_pb.health(self._stub.Health(pb.HealthRequest(), timeout=self._timeout))
+            return from_pb.health(
+                self._stub.Health(
+                    pb.HealthRequest(), timeout=self._timeout, metadata=self._metadata
+                )
+            )
 
     def upload(self, source: LocalMedia, *, media_type: str = "") -> Artifact:
         """Store a file, or bytes, to use in tasks; its media type is told from its first bytes."""
@@ -193,7 +210,9 @@ class Client:
             parts = transfer.upload_requests(data, media_type)
             try:
                 with translated():
-                    return from_pb.artifact((self._stub.UploadArtifact(parts)).artifact)
+                    return from_pb.artifact(
+                        (self._stub.UploadArtifact(parts, metadata=self._metadata)).artifact
+                    )
             except UnavailableError as error:
                 delay = resumption.delay_after(error)
             time.sleep(delay)
@@ -209,7 +228,7 @@ class Client:
         assembly = transfer.Assembly(artifact)
         resumption = self._resumption(-1, begun=False)
         while True:
-            call = self._stub.DownloadArtifact(assembly.request())
+            call = self._stub.DownloadArtifact(assembly.request(), metadata=self._metadata)
             try:
                 for part in call:
                     assembly.add(part)
@@ -245,7 +264,8 @@ class Client:
                     generation_id=generation_id,
                     after_sequence=resumption.position,
                     inline_outputs=fetch,
-                )
+                ),
+                metadata=self._metadata,
             )
             try:
                 for message in call:

@@ -14,7 +14,9 @@ from atelier_client.enums import (
     ImageFeature,
     ImageFormat,
     PriceUnit,
+    Profile,
     Reproducibility,
+    Safety,
 )
 
 
@@ -68,6 +70,10 @@ class ImageCapabilities:
     max_loras: int
     styles: tuple[str, ...]
     formats: tuple[ImageFormat, ...]
+    profiles: tuple[Profile, ...] = ()
+    """Ways of spending time or memory that the caller may choose."""
+    safeties: tuple[Safety, ...] = ()
+    """What the caller may choose to be done about flagged pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

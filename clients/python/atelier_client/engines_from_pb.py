@@ -26,7 +26,9 @@ from atelier_client.enums import (
     ImageFeature,
     ImageFormat,
     PriceUnit,
+    Profile,
     Reproducibility,
+    Safety,
 )
 
 
@@ -78,6 +80,8 @@ def _image(pb: engine_pb2.ImageCapabilities) -> ImageCapabilities:
         max_loras=pb.max_loras,
         styles=tuple(pb.styles),
         formats=tuple(ImageFormat.from_number(kind) for kind in pb.formats),
+        profiles=tuple(Profile.from_number(way) for way in pb.profiles),
+        safeties=tuple(Safety.from_number(way) for way in pb.safeties),
     )
 
 

@@ -1,0 +1,52 @@
+"""Who calls is said with every call, or with none."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from atelier_client import AsyncClient, Client
+from tests.client.conftest import Caller
+from tests.client.stand_in import PICTURE, StandIn
+
+Served = tuple[StandIn, str]
+
+
+async def call_everything(client: AsyncClient | Client) -> None:
+    """Each call of the contract at least once."""
+    caller = Caller(client)
+    for method in ("generate", "submit", "plan"):
+        await caller.call(method, "a lamp")
+    for method in ("get", "cancel", "download"):
+        await caller.call(method, "picture")
+    await caller.call("upload", PICTURE)
+    await caller.call("capabilities")
+    await caller.call("health")
+    async with aclosing(caller.events("follow", "g1")) as events:
+        async for _ in events:
+            pass
+    if isinstance(client, AsyncClient):
+        async with aclosing(client.list()) as generations:
+            async for _ in generations:
+                pass
+    else:
+        await asyncio.to_thread(lambda: list(client.list()))
+
+
+async def test_a_token_goes_with_every_call(stand_in: Served) -> None:
+    """As a bearer token in the call's metadata, from both clients."""
+    service, address = stand_in
+    async with AsyncClient(address, token="s3cret") as client:  # noqa: S106 (no secret)
+        await call_everything(client)
+    with Client(address, token="s3cret") as client:  # noqa: S106
+        await call_everything(client)
+    assert set(service.authorizations) == {"Bearer s3cret"}
+    assert len({type(request) for request in service.asked}) == 10
+
+
+async def test_without_a_token_nothing_is_said(stand_in: Served) -> None:
+    """No empty token is sent."""
+    service, address = stand_in
+    async with AsyncClient(address) as client:
+        await client.health()
+    assert service.authorizations == [None]
