@@ -32,7 +32,11 @@ class Exposition:
         host, _, port = address.rpartition(":")
         self._ready = ready
         self._metrics = make_wsgi_app()
-        self._server = make_server(host.strip("[]"), int(port), self._answer, _Server, _Quiet)
+        try:
+            self._server = make_server(host.strip("[]"), int(port), self._answer, _Server, _Quiet)
+        except OSError as error:
+            msg = f"can't serve metrics on {address}: {error.strerror}"
+            raise OSError(msg) from error
         self.address = f"{host}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, name="exposition", daemon=True).start()
 

@@ -25,6 +25,10 @@ _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<defau
 _OWN_KEYS = frozenset(EngineSettings.model_fields) - {"config"}
 
 
+class _Faulty(BaseModel):
+    """Stands for settings of an engine that are known to be wrong, so that the rest can be checked."""
+
+
 class ConfigurationError(Exception):
     """The configuration can't be used; the text names each key and what was expected there."""
 
@@ -130,13 +134,13 @@ def _engine(name: str, given: object, problems: list[str]) -> object:
         kind = registry.load(str(given["type"]))
     except (registry.UnknownEngineTypeError, EngineError) as error:
         problems.append(f"{path}.type: {error}")
-        return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": BaseModel()}
+        return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": _Faulty()}
     own = {key: value for key, value in given.items() if key not in _OWN_KEYS}
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:
         problems += describe(error, path)
-        config = BaseModel()
+        config = _Faulty()
     return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": config}
 
 
