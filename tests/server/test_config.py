@@ -1,0 +1,195 @@
+"""Configuration: what is wrong is named with its place, and nothing is served by mistake."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+from grpc import aio
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import ATELIER, StartServer, free_port, launch
+from tests.server.calls import Stub, picture
+from tests.server.conftest import install_odd
+
+SKETCH = {"type": "sketch"}
+
+
+def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `atelier` to its end."""
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    command = ["/usr/bin/env", *settings, ATELIER, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def checked(folder: Path, text: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What `atelier config check` says of that file."""
+    path = folder / "atelier.yaml"
+    path.write_text(text)
+    return run("config", "check", path, **variables)
+
+
+def test_a_good_file_is_fine(tmp_path: Path) -> None:
+    """Its engines are listed, and the exit status is 0."""
+    done = checked(tmp_path, "engines: {a: {type: sketch, delay_seconds: 1}, b: {type: sketch}}")
+    assert done.returncode == 0
+    assert "a (sketch), b (sketch)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("lissten: here", ["lissten: unknown key"]),
+        ("listen: here", ["listen: ", "'here'"]),
+        ("drain_seconds: soon", ["drain_seconds: ", "number", "'soon'"]),
+        ("store: {max_attempts: 0}", ["store.max_attempts: ", "greater than or equal to 1"]),
+        ("limits: {inline: 1}", ["limits.inline: unknown key"]),
+        ("log: {level: loud}", ["log.level: ", "'warning'"]),
+        ("engines: {}", ["engines: must name at least one"]),
+        ("engines: {a: {}}", ["engines.a.type: is required"]),
+        ("engines: {a: 3}", ["engines.a: ", "not 3"]),
+        ("engines: [a]", ["engines: ", "dictionary"]),
+        ("engines: {a b: {type: sketch}}", ["engines.a b", "pattern"]),
+        ("engines: {a: {type: scetch}}", ["engines.a.type: ", "'scetch'", "sketch"]),
+        ("engines: {a: {type: sketch, colour: 1}}", ["engines.a.colour: unknown key"]),
+        ("engines: {a: {type: sketch, fail_rate: 2}}", ["engines.a.fail_rate: ", "1", "2"]),
+        (
+            "engines: {a: {type: sketch, fallbacks: [b]}}",
+            ["engines.a.fallbacks: no engine 'b'", "there are a"],
+        ),
+        ("default_engine: b\nengines: {a: {type: sketch}}", ["default_engine: no engine 'b'"]),
+        ("data: ${NOWHERE}", ["data: the environment variable NOWHERE is not set"]),
+        ("- a", ["must be a mapping"]),
+        ("a: [", ["is not YAML"]),
+        ("a: !!python/object:os.system {}", ["is not YAML"]),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, lines: list[str]) -> None:
+    """With its place and what was expected; the exit status is 2, and there is no traceback."""
+    done = checked(tmp_path, text)
+    assert done.returncode == 2
+    for line in lines:
+        assert line in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_everything_wrong_is_named_at_once(tmp_path: Path) -> None:
+    """One line a problem."""
+    done = checked(tmp_path, "lissten: 1\nengines: {a: {type: sketch, x: 1, fail_rate: -1}}")
+    assert len(done.stderr.strip().splitlines()) == 3
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """And so is a file that is not there."""
+    path = tmp_path / "atelier.yaml"
+    for data in (b"\xff\xfe\x00a", b"\x00", b"a: \x80"):
+        path.write_bytes(data)
+        done = run("config", "check", path)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    done = run("serve", "--config", tmp_path / "nowhere.yaml")
+    assert done.returncode == 2
+    assert "nowhere.yaml: No such file" in done.stderr
+
+
+async def test_the_environment_fills_in(tmp_path: Path) -> None:
+    """A variable, a default, an empty one, and a dollar; numbers too."""
+    site = install_odd(tmp_path / "site")
+    server = launch(
+        tmp_path,
+        environment={"ENGINE": "brush", "LIMIT": "7", **site},
+        wait=["brush"],
+        default_engine="${ENGINE}",
+        engines={"brush": {"type": "${KIND:-sketch}", "queue_limit": "${LIMIT:-9}"}},
+        limits={"upload_bytes": "${UPLOAD:-1234}"},
+        data=f"{tmp_path}/${{EMPTY:-}}$$",
+    )
+    try:
+        async with aio.insecure_channel(server.address) as channel:
+            stub: Stub = GenerationServiceStub(channel)
+            found = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
+        assert (found.default_engine, found.upload_limit) == ("brush", 1234)
+        assert (tmp_path / "$" / "atelier.db").exists()
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "example.com:0"])
+def test_nobody_is_served_insecurely_by_mistake(tmp_path: Path, listen: str) -> None:
+    """An address that other machines reach needs a word of consent."""
+    done = run("serve", "--listen", listen, "--data", tmp_path)
+    assert done.returncode == 2
+    assert "--allow-insecure" in done.stderr
+
+
+def test_consent_is_enough(tmp_path: Path) -> None:
+    """Then all addresses are served."""
+    server = launch(
+        tmp_path,
+        listen=f"0.0.0.0:{(port := free_port())}",
+        address=f"127.0.0.1:{port}",
+        allow_insecure=True,
+    )
+    assert server.terminate() == 0
+
+
+def test_a_data_directory_has_one_server(start_server: StartServer) -> None:
+    """A second one says whose fault it is, and leaves the first alone."""
+    server = start_server()
+    done = run(
+        "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data", server.data
+    )
+    assert done.returncode == 1
+    assert f"another server has {server.data} open" in done.stderr
+    assert server.process.poll() is None
+
+
+def test_a_port_that_is_taken_is_named(start_server: StartServer, tmp_path: Path) -> None:
+    """That of gRPC and that of the metrics; no half of a server stays."""
+    server = start_server()
+    path = tmp_path / "second.yaml"
+    for listen, metrics, taken in (
+        (server.address, "127.0.0.1:0", server.address),
+        ("127.0.0.1:0", server.metrics_address, server.metrics_address),
+    ):
+        settings = {"engines": {"a": SKETCH}, "data": str(tmp_path / "b"), "metrics": metrics}
+        path.write_text(yaml.safe_dump({**settings, "listen": listen}))
+        done = run("serve", "--config", path)
+        assert done.returncode == 1
+        assert taken in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_a_broken_database_is_named(tmp_path: Path) -> None:
+    """It is left as it is."""
+    (tmp_path / "atelier.db").write_bytes(b"no database at all" * 100)
+    done = run("serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data", tmp_path)
+    assert done.returncode == 1
+    assert "atelier.db" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "atelier.db").read_bytes().startswith(b"no database")
+
+
+def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> None:
+    """`atelier serve` is enough; a picture comes from sketch at once."""
+    address = f"127.0.0.1:{free_port()}"
+    command: list[str | Path] = [
+        *(ATELIER, "serve", "--listen", address),
+        *("--metrics", "127.0.0.1:0", "--data", str(tmp_path)),
+    ]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            with grpc.insecure_channel(address) as channel:
+                grpc.channel_ready_future(channel).result(30)
+                stub = GenerationServiceStub(channel)
+                found = stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=10)
+                assert [engine.name for engine in found.engines] == ["tiny", "sketch"]
+                assert stub.Generate(picture(), timeout=30).generation.engine == "sketch"
+        finally:
+            process.kill()
