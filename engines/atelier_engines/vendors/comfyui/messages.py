@@ -1,0 +1,112 @@
+"""Frames of a server's WebSocket, read leniently: what is unknown or broken is passed over.
+
+Source: ComfyUI 0.33.0, server.py (`send_*`), protocol.py, comfy_execution/progress.py.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+_PREVIEW = 1
+_PREVIEW_WITH_METADATA = 4
+_HEAD = struct.Struct(">II")
+_ENDS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A node has done so much."""
+
+    prompt: str
+    node: str
+    value: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A picture of the work so far."""
+
+    prompt: str
+    """Empty where the server does not say whose."""
+    data: bytes
+    """An image file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A job is being worked on."""
+
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A job may have ended; its history says whether and how."""
+
+    prompt: str
+
+
+Message = Progress | Preview | Running | Ending
+
+
+class _NodeState(BaseModel):
+    value: float = 0.0
+    max: float = 0.0
+    state: str = ""
+
+
+class _Data(BaseModel):
+    prompt_id: str = ""
+    node: str | None = None
+    value: float = 0.0
+    max: float = 0.0
+    nodes: dict[str, _NodeState] | list[JsonValue] = Field(default_factory=dict)
+
+
+class _Frame(BaseModel):
+    type: str
+    data: _Data = Field(default_factory=_Data)
+
+
+class _Metadata(BaseModel):
+    prompt_id: str = ""
+
+
+def messages_from_frame(frame: str | bytes) -> Iterator[Message]:
+    """What a frame tells; nothing when it is of no interest, or broken."""
+    try:
+        if isinstance(frame, bytes):
+            yield from _from_bytes(frame)
+        else:
+            yield from _from_text(_Frame.model_validate_json(frame))
+    except (ValidationError, struct.error):
+        return
+
+
+def _from_text(frame: _Frame) -> Iterator[Message]:
+    data = frame.data
+    if frame.type == "progress" and data.node is not None:
+        yield Progress(prompt=data.prompt_id, node=data.node, value=data.value, most=data.max)
+    elif frame.type == "progress_state" and isinstance(data.nodes, dict):
+        for node, state in data.nodes.items():
+            if state.state in {"running", "finished"}:
+                yield Progress(prompt=data.prompt_id, node=node, value=state.value, most=state.max)
+    elif frame.type in _ENDS or (frame.type == "executing" and data.node is None):
+        yield Ending(prompt=data.prompt_id)
+    elif frame.type in {"execution_start", "executing"}:
+        yield Running(prompt=data.prompt_id)
+
+
+def _from_bytes(frame: bytes) -> Iterator[Message]:
+    kind, number = _HEAD.unpack_from(frame)
+    body = frame[_HEAD.size :]
+    if kind == _PREVIEW:
+        yield Preview(prompt="", data=body)
+    elif kind == _PREVIEW_WITH_METADATA:
+        metadata = _Metadata.model_validate_json(body[:number])
+        yield Preview(prompt=metadata.prompt_id, data=body[number:])

@@ -1,0 +1,30 @@
+"""Two ComfyUI stand-ins for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vendors.comfyui.stand_in import StandIn, stand_ins
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[list[StandIn]]:
+    """Started once."""
+    with stand_ins(2) as made:
+        yield made
+
+
+@pytest.fixture
+def server(running: list[StandIn]) -> StandIn:
+    """An honest one that knows nothing yet."""
+    running[0].reset()
+    return running[0]
+
+
+@pytest.fixture
+def second(running: list[StandIn]) -> StandIn:
+    """Another one."""
+    running[1].reset()
+    return running[1]

@@ -1,0 +1,61 @@
+"""The comfyui engine, with every kind of workflow, through the suite for all engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from atelier_engines.capabilities import ImageCapabilities
+from atelier_engines.contract import EngineContract, tasks
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from tests.vendors.comfyui.asking import engine_for
+from tests.vendors.comfyui.stand_in import StandIn
+
+
+class _Small(EngineContract):
+    @pytest.fixture
+    def image_task(self, image: ImageCapabilities) -> ImageTask:
+        """A small one: the size is drawn and decoded many times."""
+        return replace(tasks.image_task(image), width=128, height=96)
+
+
+class TestSdxl(_Small):
+    """On two servers, with ControlNets."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: list[StandIn]) -> Engine:
+        """Offers everything."""
+        for server in running:
+            server.reset()
+        return engine_for(
+            *running,
+            controlnets={"depth": "sdxl_depth.safetensors", "canny": "sdxl_canny.safetensors"},
+            price={"amount": 0.001, "unit": "second"},
+        )
+
+
+class TestFlux(_Small):
+    """On one server, without ControlNets or previews."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: list[StandIn]) -> Engine:
+        """One task at a time."""
+        for server in running:
+            server.reset()
+        return engine_for(running[0], family="flux", previews="none", concurrency=1)
+
+
+class TestOldServer(_Small):
+    """Before progress had states and previews had metadata."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: list[StandIn]) -> Engine:
+        """One model, one picture a task."""
+        running[0].reset()
+        running[0].does.old = True
+        return engine_for(running[0], models=["juggernaut.safetensors"], max_count=1)
