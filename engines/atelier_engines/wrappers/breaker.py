@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
@@ -20,13 +20,16 @@ from atelier_engines.task import Task
 
 _FAULTS = (EngineFailedError, EngineTimeoutError, EngineUnavailableError, EngineUncertainError)
 
+_LEAST_WAIT_SECONDS = 1.0
+
 
 @dataclass(slots=True, kw_only=True)
 class BreakerEngine:
     """Opens after so many faults in a row: then it refuses at once, which `check` also says.
 
-    After `rest_seconds` the next task is let through; if it succeeds the breaker closes, if not it rests again.
-    Faults of the task (invalid, filtered, too large) do not count: they say nothing about the engine.
+    After `rest_seconds` one task is let through while others are still refused: if it succeeds the
+    breaker closes, if not it rests again. Faults of the task (invalid, filtered, too large) and runs
+    that were closed do not count: they say nothing about the engine.
     """
 
     inner: Engine
@@ -37,8 +40,9 @@ class BreakerEngine:
     """How long it stays open."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; tests bring their own."""
-    _in_a_row: int = 0
-    _opened: float = 0.0
+    _in_a_row: int = field(default=0, init=False)
+    _opened: float = field(default=0.0, init=False)
+    _trying: bool = field(default=False, init=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -69,6 +73,7 @@ class BreakerEngine:
             EngineUnavailableError: the breaker is open; nothing was begun.
         """
         self._require_closed()
+        trying = self._trying = self._is_open
         try:
             async with aclosing(self.inner.run(task)) as events:
                 async for event in events:
@@ -77,10 +82,23 @@ class BreakerEngine:
             self._in_a_row += 1
             self._opened = self.clock()
             raise
-        self._in_a_row = 0
+        else:
+            self._in_a_row = 0
+        finally:
+            if trying:
+                self._trying = False
+
+    @property
+    def _is_open(self) -> bool:
+        return self._in_a_row >= self.faults
 
     def _require_closed(self) -> None:
+        """Return if a task may begin now: the breaker is closed, or has rested and none is trying."""
+        if not self._is_open:
+            return
         left = self._opened + self.rest_seconds - self.clock()
-        if self._in_a_row >= self.faults and left > 0:
-            msg = f"it failed {self._in_a_row} times in a row and rests for {left:.0f} s"
-            raise EngineUnavailableError(msg, retry_after_seconds=left)
+        if left <= 0 and not self._trying:
+            return
+        wait = max(left, _LEAST_WAIT_SECONDS)
+        msg = f"it failed {self._in_a_row} times in a row and rests; try again in {wait:.0f} s"
+        raise EngineUnavailableError(msg, retry_after_seconds=wait)

@@ -1,0 +1,220 @@
+"""The circuit breaker opens, rests, tries once and closes again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import pytest
+
+from atelier_engines.capabilities import Capabilities
+from atelier_engines.errors import (
+    ContentFilteredError,
+    EngineError,
+    EngineFailedError,
+    EngineQuotaError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    EngineUncertainError,
+    InvalidTaskError,
+    ModelMissingError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
+from atelier_engines.event import Event, Output, Stage
+from atelier_engines.media import Encoded
+from atelier_engines.task import ImageTask, Task
+from atelier_engines.wrappers.breaker import BreakerEngine
+
+TASK = ImageTask(prompt="a boat", width=64, height=64, seeds=(7,))
+FAULT = EngineFailedError("it failed")
+
+
+@dataclass
+class Moody:
+    """Raises what it is told to, in order; then it works."""
+
+    errors: deque[EngineError] = field(default_factory=deque)
+    begun: int = 0
+    checked: int = 0
+    running: set[str] = field(default_factory=set)
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities(description="Moody"))
+
+    async def start(self) -> None:
+        """Run."""
+        self.running.add("started")
+
+    async def stop(self) -> None:
+        """Stop."""
+        self.running.clear()
+
+    async def check(self) -> None:
+        """Count."""
+        self.checked += 1
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """Fail or work."""
+        assert isinstance(task, ImageTask)
+        self.begun += 1
+        error = self.errors.popleft() if self.errors else None
+        yield Stage(name="draw")
+        if error is not None:
+            raise error
+        yield Output(media=Encoded(media_type="image/png", data=b""), seed=7)
+
+
+@dataclass
+class Clock:
+    """Stands still until it is moved."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@dataclass
+class Subject:
+    """A breaker that opens after three faults and rests ten seconds."""
+
+    inner: Moody = field(default_factory=Moody)
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.breaker = BreakerEngine(
+            inner=self.inner, faults=3, rest_seconds=10.0, clock=self.clock
+        )
+
+    async def work(self) -> list[Event]:
+        """One task."""
+        async with aclosing(self.breaker.run(TASK)) as events:
+            return [event async for event in events]
+
+    async def fail(self, *errors: EngineError) -> None:
+        """One task for each, which fails so."""
+        for error in errors:
+            self.inner.errors.append(error)
+            with pytest.raises(type(error)):
+                await self.work()
+
+    async def refused(self) -> EngineUnavailableError:
+        """How a task is refused that does not reach the engine."""
+        before = self.inner.begun
+        with pytest.raises(EngineUnavailableError, match="in a row") as error:
+            await self.work()
+        assert self.inner.begun == before
+        return error.value
+
+
+@pytest.fixture
+def subject() -> Subject:
+    """A new one."""
+    return Subject()
+
+
+async def test_it_opens_after_so_many_faults_in_a_row(subject: Subject) -> None:
+    """Then tasks are refused without reaching the engine, and told when to come back."""
+    await subject.fail(FAULT, EngineTimeoutError("slow"), EngineUncertainError("?"))
+    subject.clock.now += 4
+    assert (await subject.refused()).retry_after_seconds == 6.0
+
+
+async def test_its_check_says_that_it_is_open(subject: Subject) -> None:
+    """Without bothering the engine; health shows it."""
+    await subject.breaker.check()
+    await subject.fail(FAULT, FAULT, FAULT)
+    with pytest.raises(EngineUnavailableError, match="3 times in a row"):
+        await subject.breaker.check()
+    assert subject.inner.checked == 1
+
+
+async def test_a_success_between_faults_keeps_it_closed(subject: Subject) -> None:
+    """Only faults in a row count."""
+    for _ in range(3):
+        await subject.fail(FAULT, EngineUnavailableError("down"))
+        assert await subject.work()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidTaskError("width", "too wide"),
+        UnsupportedError("LORA", "none"),
+        ContentFilteredError("refused"),
+        OutOfMemoryError("too large"),
+        ModelMissingError("no weights"),
+        EngineQuotaError("no credit"),
+    ],
+)
+async def test_faults_of_the_task_say_nothing_about_the_engine(
+    subject: Subject, error: EngineError
+) -> None:
+    """They neither open it nor make earlier faults forgotten."""
+    await subject.fail(error, error, error, error)
+    await subject.fail(FAULT, FAULT, error, FAULT)
+    await subject.refused()
+
+
+async def test_after_its_rest_a_success_closes_it(subject: Subject) -> None:
+    """As if nothing had been."""
+    await subject.fail(FAULT, FAULT, FAULT)
+    subject.clock.now += 10
+    await subject.breaker.check()
+    assert await subject.work()
+    await subject.fail(FAULT, FAULT)
+    assert await subject.work()
+
+
+async def test_after_its_rest_one_more_fault_lets_it_rest_again(subject: Subject) -> None:
+    """For the whole time."""
+    await subject.fail(FAULT, FAULT, FAULT)
+    subject.clock.now += 10
+    await subject.fail(FAULT)
+    subject.clock.now += 9
+    await subject.refused()
+
+
+async def test_after_its_rest_only_one_task_tries(subject: Subject) -> None:
+    """The others would all fail with it."""
+    await subject.fail(FAULT, FAULT, FAULT)
+    subject.clock.now += 10
+    async with aclosing(subject.breaker.run(TASK)) as trying:
+        await anext(trying)
+        assert (await subject.refused()).retry_after_seconds == 1.0
+        assert [event async for event in trying]
+    assert await subject.work()
+
+
+@pytest.mark.parametrize("end", ["closed", "filtered"])
+async def test_a_try_that_proves_nothing_makes_way_for_the_next(subject: Subject, end: str) -> None:
+    """Its caller left, or its task was to blame."""
+    await subject.fail(FAULT, FAULT, FAULT)
+    subject.clock.now += 10
+    if end == "closed":
+        async with aclosing(subject.breaker.run(TASK)) as trying:
+            await anext(trying)
+    else:
+        await subject.fail(ContentFilteredError("refused"))
+    assert await subject.work()
+
+
+async def test_tasks_under_way_when_it_opens_go_on(subject: Subject) -> None:
+    """And their success closes it."""
+    async with aclosing(subject.breaker.run(TASK)) as early:
+        await anext(early)
+        await subject.fail(FAULT, FAULT, FAULT)
+        await subject.refused()
+        assert [event async for event in early]
+    assert await subject.work()
+
+
+async def test_everything_else_is_the_engines(subject: Subject) -> None:
+    """Start, stop and capabilities."""
+    await subject.breaker.start()
+    assert subject.inner.running
+    assert subject.breaker.capabilities is subject.inner.capabilities
+    await subject.breaker.stop()
+    assert not subject.inner.running
