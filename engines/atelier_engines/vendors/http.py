@@ -14,7 +14,12 @@ from typing import TypedDict, TypeVar, Unpack
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
+from atelier_engines.errors import (
+    ContentFilteredError,
+    EngineError,
+    EngineFailedError,
+    EngineUnavailableError,
+)
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
 from atelier_engines.vendors import answers, faults
@@ -43,6 +48,7 @@ class Content(TypedDict, total=False):
     data: Mapping[str, str]
     files: Sequence[Part]
     headers: Mapping[str, str]
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,8 @@ class Vendor:
     """With base URL, headers and timeouts set; closed by whoever made it."""
     hosts: tuple[str, ...] = ()
     """Ends of the names of further hosts (`.acme.ai`) that may see the keys; all others never do."""
+    filtered: frozenset[int] = frozenset()
+    """Statuses by which this service refuses content, whatever they mean elsewhere."""
     delay_scale: float = 1.0
     """Multiplies every pause; tests make it small."""
     patience_seconds: float = 300.0
@@ -181,6 +189,8 @@ class Vendor:
             )
         after = found.retry_after
         text = found.explanation(answers.secrets_of(self.client.headers))
+        if found.status in self.filtered:
+            return ContentFilteredError(f"{self.name} refused the content: {text or found.status}")
         refusal = faults.of_status(self.name, found.status, text, retry_after=after, paid=paid)
         if found.status in faults.UNTOUCHED or (not paid and faults.passing(found.status)):
             return _AgainError(refusal, after or 0.0)
