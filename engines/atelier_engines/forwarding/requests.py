@@ -1,0 +1,105 @@
+"""From the engine's task to the client's; blocks while it encodes pictures."""
+
+from __future__ import annotations
+
+import io
+from typing import assert_never
+
+import atelier_client as client
+from atelier_client.enums import AudioFormat, ControlType, ImageFormat, Profile, Safety
+from atelier_engines.errors import UnsupportedError
+from atelier_engines.imaging import image_from_pixels
+from atelier_engines.media import Pixels
+from atelier_engines.task import AudioTask, Control, ImageTask, Task
+
+_SEEDS = 2**63
+
+
+def request_from_task(task: Task, *, seeded: bool) -> client.ImageTask | client.AudioTask:
+    """The same task for a client; says everything, and leaves nothing to the server's defaults.
+
+    `seeded` says whether the engine there takes seeds at all.
+
+    Raises:
+        UnsupportedError: the seeds do not follow one another, which the contract cannot say.
+    """
+    match task:
+        case ImageTask():
+            return _image(task, seeded=seeded)
+        case AudioTask():
+            return _audio(task, seeded=seeded)
+        case _:
+            assert_never(task)
+
+
+def _image(task: ImageTask, *, seeded: bool) -> client.ImageTask:
+    return client.ImageTask(
+        prompt=task.prompt,
+        negative_prompt=task.negative_prompt,
+        model=task.model,
+        width=task.width,
+        height=task.height,
+        steps=task.steps,
+        guidance=task.guidance,
+        seed=_first_of(task.seeds) if seeded else None,
+        scheduler=task.scheduler,
+        count=len(task.seeds),
+        init_image=_png(task.init_image),
+        strength=None if task.init_image is None else task.strength,
+        mask=_png(task.mask),
+        controls=tuple(map(_control, task.controls)),
+        loras=tuple(client.Lora(name=lora.name, weight=lora.weight) for lora in task.loras),
+        profile=Profile.UNSPECIFIED if task.profile is None else Profile(task.profile.value),
+        safety=Safety.UNSPECIFIED if task.safety is None else Safety(task.safety.value),
+        format=ImageFormat.PNG,
+        preview_interval=task.preview_interval,
+        upscale=None
+        if task.upscale is None
+        else client.Upscale(factor=task.upscale.factor, model=task.upscale.model),
+    )
+
+
+def _audio(task: AudioTask, *, seeded: bool) -> client.AudioTask:
+    return client.AudioTask(
+        prompt=task.prompt,
+        negative_prompt=task.negative_prompt,
+        duration_seconds=task.duration_seconds,
+        steps=task.steps,
+        guidance=task.guidance,
+        seed=task.seed if seeded else None,
+        sample_rate=task.sample_rate,
+        channels=task.channels,
+        candidates=task.candidates,
+        seamless_loop=task.seamless_loop,
+        loudness_lufs=task.loudness_lufs,
+        model=task.model,
+        format=AudioFormat.WAV,
+    )
+
+
+def _control(control: Control) -> client.Control:
+    return client.Control(
+        type=ControlType(control.type.value),
+        image=_file(control.image),
+        preprocess=control.preprocess,
+        strength=control.strength,
+        start=control.start,
+        end=control.end,
+    )
+
+
+def _first_of(seeds: tuple[int, ...]) -> int:
+    first = seeds[0]
+    if any(seed != (first + index) % _SEEDS for index, seed in enumerate(seeds)):
+        raise UnsupportedError("seeds", "this engine takes only seeds that follow one another")
+    return first
+
+
+def _png(pixels: Pixels | None) -> bytes | None:
+    return None if pixels is None else _file(pixels)
+
+
+def _file(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    image_from_pixels(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()

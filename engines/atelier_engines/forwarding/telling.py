@@ -1,0 +1,88 @@
+"""From the events of a generation elsewhere to an engine's events."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+import atelier_client as client
+from atelier_engines.errors import EngineFailedError
+from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.media import Encoded, Samples
+
+_FULL_SCALE = 32767.0
+"""What the server scales 1.0 to in 16 bits (libsndfile, pcm.c: 0x7FFF), so that its samples come out again."""
+_BYTES = 2
+_QUEUED = "queued"
+
+
+@dataclass(slots=True)
+class Narrator:
+    """Tells what is new in each event; what a second attempt there repeats is left out."""
+
+    _stage: str = ""
+    _position: int | None = None
+    _step: int = 0
+
+    def events(self, progress: client.Progress) -> Iterator[Event]:
+        """What an event of the generation means here; its outputs are not among it."""
+        stage = progress.stage
+        if progress.state == client.State.QUEUED:
+            stage = _QUEUED
+        if stage and (stage, progress.queue_position) != (self._stage, self._position):
+            self._stage, self._position = stage, progress.queue_position
+            yield Stage(name=stage, queue_position=progress.queue_position)
+        if progress.step > self._step:
+            self._step = progress.step
+            yield Step(index=progress.step, total=progress.steps, preview=_preview(progress))
+
+
+def _preview(progress: client.Progress) -> Encoded | None:
+    shown = progress.preview
+    if shown is None:
+        return None
+    return Encoded(
+        media_type=shown.media_type, data=shown.data, width=shown.width, height=shown.height
+    )
+
+
+def output_from(made: client.Picture | client.Sound, seed: int) -> Output:
+    """One output: pictures as they came, byte for byte, sounds decoded; blocks.
+
+    Raises:
+        EngineFailedError: a sound is no WAV file of 16 bits, which was asked for.
+    """
+    media: Encoded | Samples
+    match made:
+        case client.Picture():
+            media = Encoded(
+                media_type=made.media_type, data=made.data, width=made.width, height=made.height
+            )
+        case client.Sound():
+            media = samples_from_wav(made.data)
+        case _:
+            assert_never(made)
+    return Output(media=media, seed=seed, flagged=made.flagged)
+
+
+def samples_from_wav(data: bytes) -> Samples:
+    """The sound in a WAV file of 16 bits; encoded again by a server it has the same samples.
+
+    Raises:
+        EngineFailedError: it is something else.
+    """
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            frames = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise EngineFailedError("the other server delivered a sound that is no WAV file") from error
+    if width != _BYTES:
+        raise EngineFailedError("the other server delivered a WAV file that has not 16 bits")
+    whole = np.frombuffer(frames, "<i2").reshape(-1, channels).astype(np.float32)
+    return Samples(array=np.maximum(whole / np.float32(_FULL_SCALE), -1.0), sample_rate=rate)
