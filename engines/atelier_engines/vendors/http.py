@@ -181,7 +181,7 @@ class Vendor:
         return found
 
     def _fault(self, found: Answer, *, keyed: bool, paid: bool) -> Exception:
-        if self.refusal and found.status < _SERVER_ERROR and (own := self.refusal(found)):
+        if keyed and self.refusal and found.status < _SERVER_ERROR and (own := self.refusal(found)):
             return own
         if not keyed and found.status in _GONE:
             return EngineFailedError(

@@ -15,12 +15,15 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from atelier_engines.errors import (
+    ContentFilteredError,
     EngineError,
     EngineFailedError,
     EngineTimeoutError,
     EngineUnavailableError,
     EngineUncertainError,
+    InvalidTaskError,
 )
+from atelier_engines.vendors.answers import Answer
 from atelier_engines.vendors.http import Vendor
 from tests.vendors.http.serving import (
     Handler,
@@ -119,6 +122,28 @@ async def test_a_refusal_is_not_asked_again(
     with pytest.raises(EngineError):
         await ask(vendor, paid=paid)
     assert len(service.asked) == 1
+
+
+async def test_a_service_may_word_its_own_refusals(service: Service, vendor: Vendor) -> None:
+    """What it leaves open, and every fault of the server, is left to the table."""
+
+    def refusal(answer: Answer) -> EngineError | None:
+        return ContentFilteredError("unsafe") if answer.status in {422, 500} else None
+
+    vendor = replace(vendor, refusal=refusal)
+    service.line.add(answering(422), answering(400), answering(500))
+    for error in (ContentFilteredError, InvalidTaskError, EngineUncertainError):
+        with pytest.raises(error):
+            await ask(vendor, paid=True)
+
+
+async def test_a_result_behind_the_key_is_fetched_with_it(service: Service, vendor: Vendor) -> None:
+    """From the service's own host alone."""
+    service.line.add(sending(b"png", "image/png"))
+    assert (await vendor.fetch("/view/1")).data == b"png"
+    assert service.asked[0].headers["Authorization"] == f"Bearer {KEY}"
+    with pytest.raises(EngineFailedError, match="must not see the key"):
+        await vendor.fetch("https://evil.test/view/1")
 
 
 @pytest.mark.parametrize("status", [409, 425, 429, 503])

@@ -1,0 +1,48 @@
+"""What an ideogram engine says it can do."""
+
+from __future__ import annotations
+
+from atelier_engines.capabilities import (
+    CancelSupport,
+    Capabilities,
+    ImageCapabilities,
+    ImageFeature,
+    IntegerRange,
+    Model,
+    Reproducibility,
+)
+from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
+from atelier_engines.vendors.ideogram.sizes import MAX_PIXELS
+from atelier_engines.vendors.options import schema_of
+
+_SIDE = IntegerRange(min=512, max=1536, default=1024, multiple_of=8)
+_LONGEST_PROMPT = 8000
+_FEATURES = frozenset(
+    {
+        ImageFeature.SEED,
+        ImageFeature.NEGATIVE_PROMPT,
+        ImageFeature.IMAGE_TO_IMAGE,
+        ImageFeature.INPAINTING,
+    }
+)
+
+
+def abilities(config: IdeogramConfig) -> Capabilities:
+    """The capabilities of an engine so configured."""
+    return Capabilities(
+        description="Ideogram 3",
+        image=ImageCapabilities(
+            width=_SIDE,
+            height=_SIDE,
+            max_pixels=MAX_PIXELS,
+            features=_FEATURES,
+            max_count=config.max_count,
+            max_prompt_length=_LONGEST_PROMPT,
+            models=(Model(name="ideogram-v3", family="ideogram"),),
+        ),
+        concurrency=config.concurrency,
+        cancel=CancelSupport.NONE,
+        reproducibility=Reproducibility.BEST_EFFORT,
+        price=None if config.price is None else config.price.price(),
+        options_schema=schema_of(IdeogramOptions),
+    )
