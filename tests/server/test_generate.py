@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import grpc
 import numpy as np
@@ -217,17 +219,31 @@ async def test_a_request_id_cannot_be_used_for_something_else(stub: Stub) -> Non
     assert "order-2" in refused.message
 
 
-async def test_a_caller_that_leaves_while_it_is_accepted_leaves_nothing_behind(stub: Stub) -> None:
-    """Whenever it hangs up, the generation is cancelled or was never there; the queue goes on."""
+async def left_behind(stub: Stub, request: pb.GenerateRequest) -> AsyncGenerator[State.ValueType]:
+    """How those generations end whose callers hung up at any moment of their acceptance."""
+    name = request.request_id
     calls: list[aio.UnaryUnaryCall[pb.GenerateRequest, pb.GenerateResponse]] = []
     for number in range(60):
-        calls.append(stub.Generate(slow(5, request_id=f"hasty-{number}")))
-        await asyncio.sleep(0.0003 * (number % 10))
+        request.request_id = f"{name}-{number}"
+        calls.append(stub.Generate(request))
+        await asyncio.sleep(0.0003 * (number % 12))
         calls[-1].cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    assert (await stub.Generate(picture())).generation.state == State.STATE_SUCCEEDED
     listed = (await stub.ListGenerations(pb.ListGenerationsRequest(page_size=100))).generations
     for left in listed:
-        if left.request_id.startswith("hasty-"):
+        if left.request_id.startswith(name):
             log = await events_of(stub, pb.StreamProgressRequest(generation_id=left.id))
-            assert log[-1].state == State.STATE_CANCELLED
+            yield log[-1].state
+
+
+async def test_a_caller_that_leaves_while_it_is_accepted_leaves_nothing_behind(stub: Stub) -> None:
+    """Whenever it hangs up, the generation is cancelled or was never there."""
+    async with aclosing(left_behind(stub, slow(5, request_id="hasty"))) as states:
+        assert {state async for state in states} <= {State.STATE_CANCELLED}
+
+
+async def test_what_was_to_run_on_its_own_runs_though_its_caller_left(stub: Stub) -> None:
+    """Whenever it hung up: what was accepted has come to a worker."""
+    request = later(picture(task={"steps": 1}, request_id="generous"))
+    async with aclosing(left_behind(stub, request)) as states:
+        assert {state async for state in states} == {State.STATE_SUCCEEDED}

@@ -88,6 +88,28 @@ async def test_every_way_to_be_cancelled_is_counted(
     assert samples(workshop)[cancelled] - before == 3
 
 
+async def test_calls_that_are_hung_up_on_are_counted(
+    workshop: RunningServer, workshop_stub: Stub
+) -> None:
+    """As CANCELLED, unary and streaming ones."""
+    service = "atelier.v1.GenerationService"
+    handled = [
+        key("grpc_server_handled_total", grpc_code="CANCELLED", grpc_service=service, **method)
+        for method in ({"grpc_method": "Generate"}, {"grpc_method": "StreamProgress"})
+    ]
+    before = samples(workshop)
+    unary = workshop_stub.Generate(slow(engine="twin", request_id="unary"))
+    stream = workshop_stub.StreamProgress(
+        pb.StreamProgressRequest(generate=slow(engine="twin", request_id="unary"))
+    )
+    assert isinstance(await stream.read(), pb.StreamProgressResponse)
+    unary.cancel()
+    stream.cancel()
+    after = before
+    while any(after.get(sample, 0) <= before.get(sample, 0) for sample in handled):
+        after = samples(workshop)
+
+
 async def test_load_is_shown(workshop: RunningServer, workshop_stub: Stub) -> None:
     """What waits and runs now, for every engine, and which engines are up."""
     await workshop_stub.Generate(picture(engine="narrow"))
