@@ -23,6 +23,7 @@ from bench.calls import connect
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _POLL_SECONDS = 0.005
 _START_SECONDS = 60.0
+_KEPT_SECONDS = 5.0
 _BYTECODE_KEPT = (
     "env",
     "-u",
@@ -61,6 +62,8 @@ async def service(**sketch: object) -> AsyncGenerator[Running]:
             "metrics": "127.0.0.1:0",
             "data": str(Path(directory) / "data"),
             "drain_seconds": 0,
+            # A disk that neither fills nor empties, as in a server that has run for a day.
+            "store": {"time_to_live_seconds": _KEPT_SECONDS},
         }
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         atelier = Path(sys.executable).with_name("atelier")
