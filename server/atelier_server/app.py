@@ -25,6 +25,7 @@ from atelier_server.artifacts.library import Library
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.exposition import Exposition
+from atelier_server.generations.endings import Endings
 from atelier_server.generations.generations import Generations
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.pool import Pool
@@ -129,13 +130,14 @@ async def _assemble(settings: Settings) -> _Service:
     filing = Filing(settings=settings.filing, styles=settings.styles) if settings.filing else None
     generations = Generations(store, inputs, router, resolver)
     service = GenerationService(generations, library, settings.limits)
-    return _Service(
-        store=store,
-        library=library,
-        pools=tuple(pools.values()),
-        generations=generations,
-        workers=[
-            Worker(
+    workers = [
+        Worker(
+            pool=pool,
+            store=store,
+            library=library,
+            inputs=inputs,
+            resolver=resolver,
+            endings=Endings(
                 pool=pool,
                 store=store,
                 library=library,
@@ -143,10 +145,17 @@ async def _assemble(settings: Settings) -> _Service:
                 router=router,
                 resolver=resolver,
                 filing=filing,
-            )
-            for pool in pools.values()
-            for _ in range(pool.capabilities.concurrency)
-        ],
+            ),
+        )
+        for pool in pools.values()
+        for _ in range(pool.capabilities.concurrency)
+    ]
+    return _Service(
+        store=store,
+        library=library,
+        pools=tuple(pools.values()),
+        generations=generations,
+        workers=workers,
         health=health,
         server=rpc_server.build(service, health, settings.limits),
     )

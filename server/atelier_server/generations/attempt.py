@@ -1,0 +1,61 @@
+"""One attempt at a generation, as far as it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atelier.v1.artifact_pb2 import ImageSize
+from atelier.v1.generation_pb2 import AttemptOutcome, Failure, Generation, Preview
+from atelier_engines.event import Step
+from atelier_server.generations import receipt
+from atelier_server.generations.stopwatch import Stopwatch
+from atelier_server.store.contract import Claim, Event
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """What a worker knows of the work in its hands."""
+
+    claim: Claim
+    """The right to do it."""
+    generation: Generation
+    """A copy of the record, to be filled in."""
+    started: Timestamp
+    """When this attempt began."""
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    """Times the stages."""
+    step: int = 0
+    """Steps done."""
+    steps: int = 0
+    """Steps in all; 0 while not known."""
+
+    @classmethod
+    def begin(cls, claim: Claim) -> Attempt:
+        """An attempt that begins now."""
+        generation, started = Generation(), Timestamp()
+        generation.CopyFrom(claim.generation)
+        started.GetCurrentTime()
+        return cls(claim, generation, started)
+
+    def snapshot(self) -> Event:
+        """An event that says where the work stands."""
+        progress = self.step / self.steps if self.steps else 0.0
+        return Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
+
+    def advance(self, step: Step) -> Event:
+        """Note a step that is done; returns the event that tells of it."""
+        self.step, self.steps = step.index, step.total
+        event = self.snapshot()
+        if step.preview is not None:
+            size = ImageSize(width=step.preview.width, height=step.preview.height)
+            preview = Preview(media_type=step.preview.media_type, data=step.preview.data, size=size)
+            event.preview.CopyFrom(preview)
+        return event
+
+    def end(self, outcome: AttemptOutcome.ValueType, failure: Failure | None = None) -> None:
+        """Write down in the receipt how it ended, and the time that each stage took."""
+        engine = self.generation.engine
+        self.generation.receipt.timings.extend(self.clock.timings(engine))
+        receipt.add_attempt(self.generation, self.claim.attempt, self.started, outcome, failure)

@@ -1,0 +1,180 @@
+"""Records how attempts end: with outputs, with a failure, cancelled, or handed to another engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Failure, Generation, State
+from atelier_engines.capabilities import CancelSupport
+from atelier_engines.errors import EngineError
+from atelier_server.artifacts.filing import Filing
+from atelier_server.artifacts.library import Library
+from atelier_server.errors import CODES, ServiceError, failure_of
+from atelier_server.generations.attempt import Attempt
+from atelier_server.generations.inputs import InputLoader
+from atelier_server.generations.pool import Pool
+from atelier_server.generations.resolve import Resolver
+from atelier_server.generations.router import Route, Router
+from atelier_server.identity import seed_of
+from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
+from atelier_server.store.contract import ClaimLostError, Store
+
+_log = logging.getLogger(__name__)
+_PAUSE_SECONDS = 1.0  # between attempts to write to a store that can't
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Endings:
+    """Writes the last page of an attempt. Every method may raise ClaimLostError: then it counts for nothing."""
+
+    pool: Pool
+    store: Store
+    library: Library
+    inputs: InputLoader
+    router: Router
+    resolver: Resolver
+    filing: Filing | None
+
+    async def succeeded(self, attempt: Attempt) -> None:
+        """It made everything that was asked for."""
+        generation = attempt.generation
+        generation.state = State.STATE_SUCCEEDED
+        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
+        await self._file(generation)
+        await self.store.finish(attempt.claim, generation)
+        self._measure(generation)
+        GENERATION_SECONDS.labels(self.pool.name).observe(
+            _between(generation.create_time, generation.end_time)
+        )
+        self.pool.record(_between(attempt.started, generation.end_time))
+        if generation.receipt.HasField("cost"):
+            self.pool.spend(generation.receipt.cost.amount, generation.receipt.cost.currency)
+        _log.info("succeeded")
+
+    async def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """It raised; another engine takes over, if that can do no harm and there is one."""
+        self.pool.suspect.set()
+        failure = _failure(error)
+        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
+        route = await self._next_route(attempt, error)
+        if route is None:
+            await self._fail(attempt, failure)
+            _log.warning("failed: %s (%s)", failure.message, failure.reason)
+        else:
+            await self._hand_over(attempt, route)
+            _log.warning("failed: %s; %s takes over", failure.message, route.pool.name)
+
+    async def cancelled(self, attempt: Attempt) -> None:
+        """It was stopped on somebody's wish."""
+        generation = attempt.generation
+        here = self.pool.capabilities.cancel is CancelSupport.STEP
+        generation.state = State.STATE_CANCELLED
+        generation.cancel_outcome = (
+            CancelOutcome.CANCEL_OUTCOME_STOPPED
+            if here
+            else CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+        )
+        generation.stopped_at_step = attempt.step
+        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
+        await self._finish_empty(attempt)
+        _log.info("cancelled at step %d", attempt.step)
+
+    async def given_up(self, attempt: Attempt, error: Exception) -> None:
+        """Its end could not be recorded; record that much, however long the store takes to let us."""
+        failure = _failure(error)
+        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
+        while True:
+            try:
+                await self._fail(attempt, failure)
+            except ClaimLostError:
+                return
+            except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
+                _log.exception("its failure could not be recorded either; trying again")
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _fail(self, attempt: Attempt, failure: Failure) -> None:
+        attempt.generation.state = State.STATE_FAILED
+        attempt.generation.failure.CopyFrom(failure)
+        await self._finish_empty(attempt)
+
+    async def _finish_empty(self, attempt: Attempt) -> None:
+        """Finish without outputs; blobs that were written already are deleted."""
+        written = [output.artifact.id for output in attempt.generation.outputs]
+        del attempt.generation.outputs[:]
+        await self.store.finish(attempt.claim, attempt.generation)
+        for artifact_id in written:
+            await self.library.discard(artifact_id)
+        self._measure(attempt.generation)
+
+    async def _next_route(self, attempt: Attempt, error: BaseException) -> Route | None:
+        if not isinstance(error, EngineError) or not error.repeatable:
+            return None
+        request = attempt.claim.request
+        try:
+            pictures = await self.inputs.load(request, attempt.claim.caller)
+        except ServiceError:
+            return None  # its pictures are gone
+        tried = [before.engine for before in attempt.generation.receipt.attempts]
+        seed = seed_of(attempt.generation.id)
+        routes = self.router.fallbacks(
+            tried, lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed)
+        )
+        return next(routes, None)
+
+    async def _hand_over(self, attempt: Attempt, route: Route) -> None:
+        generation = attempt.generation
+        written = [output.artifact.id for output in generation.outputs]
+        generation.engine = route.pool.name
+        del generation.outputs[:]
+        del generation.receipt.timings[:]
+        del generation.receipt.parameters[:]
+        generation.receipt.parameters.extend(route.resolved.parameters)
+        await self.store.hand_over(attempt.claim, generation)
+        for artifact_id in written:
+            await self.library.discard(artifact_id)
+
+    async def _file(self, generation: Generation) -> None:
+        """File the outputs under readable names, if that is wanted. They are safe without."""
+        if self.filing is None:
+            return
+        for index, output in enumerate(generation.outputs):
+            try:
+                blob = self.library.path_of(output.artifact)
+                path = await self.filing.file(generation, output, index, blob)
+            except OSError:
+                _log.exception("could not file %s", output.artifact.id)
+            else:
+                output.uri = path.absolute().as_uri()
+
+    def _measure(self, generation: Generation) -> None:
+        outcome = State.Name(generation.state).removeprefix("STATE_").lower()
+        GENERATIONS.labels(self.pool.name, outcome).inc()
+        QUEUE_SECONDS.labels(self.pool.name).observe(
+            _between(generation.create_time, generation.start_time)
+        )
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, TimeoutError):
+        return Failure(
+            reason="DEADLINE_EXCEEDED",
+            code=CODES["DEADLINE_EXCEEDED"].value[0],
+            message="its time ran out while the engine worked on it",
+            retryable=True,
+        )
+    if not isinstance(error, Exception):
+        raise error  # the interpreter is going down
+    failure = failure_of(error)
+    if failure.reason == "INTERNAL":
+        _log.error("the server failed", exc_info=error)
+    return failure
+
+
+def _between(start: Timestamp, end: Timestamp) -> float:
+    return max(0.0, (end.ToMicroseconds() - start.ToMicroseconds()) / 1e6)
