@@ -45,6 +45,7 @@ class Endings:
         generation.state = State.STATE_SUCCEEDED
         attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
         await self._file(generation)
+        _log.info("succeeded")
         await self.store.finish(attempt.claim, generation)
         self._measure(generation)
         GENERATION_SECONDS.labels(self.pool.name).observe(
@@ -53,7 +54,6 @@ class Endings:
         self.pool.record(_between(attempt.started, generation.end_time))
         if generation.receipt.HasField("cost"):
             self.pool.spend(generation.receipt.cost.amount, generation.receipt.cost.currency)
-        _log.info("succeeded")
 
     async def failed(self, attempt: Attempt, error: BaseException) -> None:
         """It raised; another engine takes over, if that can do no harm and there is one."""
@@ -62,11 +62,11 @@ class Endings:
         attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         route = await self._next_route(attempt, error)
         if route is None:
-            await self._fail(attempt, failure)
             _log.warning("failed: %s (%s)", failure.message, failure.reason)
+            await self._fail(attempt, failure)
         else:
-            await self._hand_over(attempt, route)
             _log.warning("failed: %s; %s takes over", failure.message, route.pool.name)
+            await self._hand_over(attempt, route)
 
     async def cancelled(self, attempt: Attempt) -> None:
         """It was stopped on somebody's wish."""
@@ -80,8 +80,8 @@ class Endings:
         )
         generation.stopped_at_step = attempt.step
         attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
-        await self._finish_empty(attempt)
         _log.info("cancelled at step %d", attempt.step)
+        await self._finish_empty(attempt)
 
     async def given_up(self, attempt: Attempt, error: Exception) -> None:
         """Its end could not be recorded; record that much, however long the store takes to let us."""
