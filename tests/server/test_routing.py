@@ -9,8 +9,17 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import AttemptOutcome, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
-from tests.conftest import StartServer
-from tests.server.calls import Stub, dispositions, events_of, picture, receipt_of, refusal, sound
+from tests.conftest import RunningServer, StartServer
+from tests.server.calls import (
+    Stub,
+    dispositions,
+    events_of,
+    files,
+    picture,
+    receipt_of,
+    refusal,
+    sound,
+)
 from tests.server.test_artifacts import png
 
 OUTCOMES = AttemptOutcome.Name
@@ -80,6 +89,17 @@ async def test_a_take_over_keeps_the_seed_and_tells_it_truly(workshop_stub: Stub
     assert dispositions(made)["seed"] == "defaulted"
     assert made.outputs[0].seed == receipt_of(made)["seed"].value.number_value
     assert list(made.receipt.recipe.seeds) == [made.outputs[0].seed]
+
+
+async def test_what_a_failed_engine_had_made_is_thrown_away(
+    workshop: RunningServer, workshop_stub: Stub
+) -> None:
+    """It fails after its first picture; no file of that stays."""
+    before = files(workshop)
+    made = (await workshop_stub.Generate(picture(engine="lame", task={"count": 2}))).generation
+    kept = {output.artifact.id for output in made.outputs}
+    assert len(kept) == 2
+    assert files(workshop) - before == kept
 
 
 @pytest.mark.parametrize(
