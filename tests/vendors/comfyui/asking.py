@@ -13,13 +13,14 @@ from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 from atelier_engines.vendors.comfyui.engine import ComfyuiEngine
 from tests.vendors.comfyui.stand_in import StandIn
 
-TASK = ImageTask(
-    prompt="a lighthouse", width=128, height=64, seeds=(7,), steps=4, guidance=3.0
-)
+Json = Any
+"""What JSON decodes to."""
+
+TASK = ImageTask(prompt="a lighthouse", width=128, height=64, seeds=(7,), steps=4, guidance=3.0)
 PICTURE = picture(128, 64, 1)
 
 
-def engine_for(*servers: StandIn, **settings: Any) -> ComfyuiEngine:
+def engine_for(*servers: StandIn, **settings: Json) -> ComfyuiEngine:
     """Not started; with short pauses."""
     config: dict[str, Any] = {
         "servers": [{"url": server.url} for server in servers],
@@ -31,7 +32,7 @@ def engine_for(*servers: StandIn, **settings: Any) -> ComfyuiEngine:
 
 
 @asynccontextmanager
-async def started(*servers: StandIn, **settings: Any) -> AsyncGenerator[ComfyuiEngine]:
+async def started(*servers: StandIn, **settings: Json) -> AsyncGenerator[ComfyuiEngine]:
     """Started, and stopped at the end."""
     engine = engine_for(*servers, **settings)
     await engine.start()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+Json = Any
+"""What JSON decodes to."""
+
 CHECKPOINTS = ["sd_xl_base_1.0.safetensors", "juggernaut.safetensors"]
 UNETS = ["flux1-dev.safetensors"]
 LORAS = ["style/ink.safetensors", "hero.safetensors", "film.safetensors"]
@@ -55,7 +58,11 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "SaveImage": {"images": IMAGE, "filename_prefix": TEXT},
     "LoadImage": {"image": [["example.png"], {"image_upload": True}]},
     "ImageScale": SIZE
-    | {"image": IMAGE, "upscale_method": [["lanczos", "bilinear"]], "crop": [["disabled", "center"]]},
+    | {
+        "image": IMAGE,
+        "upscale_method": [["lanczos", "bilinear"]],
+        "crop": [["disabled", "center"]],
+    },
     "ImageToMask": {"image": IMAGE, "channel": [["red", "green", "blue"]]},
     "SetLatentNoiseMask": {"samples": LATENT, "mask": MASK},
     "ImageCompositeMasked": {
@@ -109,7 +116,7 @@ def problem(kind: str, message: str, details: str = "", **extra: object) -> dict
     return {"type": kind, "message": message, "details": details, "extra_info": extra}
 
 
-def faults_of(graph: Any, uploads: set[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def faults_of(graph: Json, uploads: set[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What POST /prompt finds wrong with a graph, as `error` and `node_errors`; None for nothing."""
     if not isinstance(graph, dict) or "nodes" in graph or "links" in graph:
         return problem("invalid_prompt", "Cannot execute because a node is missing its class"), {}
@@ -117,23 +124,29 @@ def faults_of(graph: Any, uploads: set[str]) -> tuple[dict[str, Any], dict[str, 
     for node_id, node in graph.items():
         kind = node.get("class_type")
         if kind not in REQUIRED:
-            return problem("missing_node_type", f"Node '{kind}' not found", f"Node ID '#{node_id}'"), {}
+            return problem(
+                "missing_node_type", f"Node '{kind}' not found", f"Node ID '#{node_id}'"
+            ), {}
         found = list(_faults_of_node(graph, node, uploads))
         if found:
             errors[node_id] = {"errors": found, "dependent_outputs": ["save"], "class_type": kind}
     if not any(node["class_type"] == "SaveImage" for node in graph.values()):
         return problem("prompt_no_outputs", "Prompt has no outputs"), {}
     if errors:
-        return problem("prompt_outputs_failed_validation", "Prompt outputs failed validation"), errors
+        return problem(
+            "prompt_outputs_failed_validation", "Prompt outputs failed validation"
+        ), errors
     return None
 
 
-def _faults_of_node(graph: Any, node: Any, uploads: set[str]) -> Any:
+def _faults_of_node(graph: Json, node: Json, uploads: set[str]) -> Json:
     inputs, kind = node["inputs"], node["class_type"]
     allowed = REQUIRED[kind] | OPTIONAL.get(kind, {})
     for name, told in REQUIRED[kind].items():
         if name not in inputs:
-            yield problem("required_input_missing", "Required input is missing", name, input_name=name)
+            yield problem(
+                "required_input_missing", "Required input is missing", name, input_name=name
+            )
             continue
         value = inputs[name]
         if isinstance(value, list):

@@ -21,6 +21,9 @@ from PIL import Image
 from tests.vendors.comfyui import nodes
 from tests.vendors.http.serving import Line, serving
 
+Json = Any
+"""What JSON decodes to."""
+
 OTHERS = "somebody-else"
 
 
@@ -28,7 +31,7 @@ OTHERS = "somebody-else"
 class Behaviour:
     """How a server is to behave; honest and quick as it comes."""
 
-    step_seconds: float = 0.0005
+    step_seconds: float = 0.002
     old: bool = False
     """As before prompts had ids of their own to interrupt, states of progress, and metadata."""
     without: tuple[str, ...] = ()
@@ -57,6 +60,8 @@ class Behaviour:
     """Has made this before: nothing but the output runs."""
     others: int = 0
     """Jobs of others that come first."""
+    held: bool = False
+    """Begins no job."""
     lose_answer: bool = False
     """Accepts a prompt, and breaks the connection."""
     partly: bool = False
@@ -133,7 +138,7 @@ def _app(server: StandIn) -> web.Application:
         app.router.add_get(f"{prefix}/object_info", routes.object_info)
         app.router.add_get(f"{prefix}/system_stats", routes.system_stats)
 
-    async def working(_: web.Application) -> Any:
+    async def working(_: web.Application) -> Json:
         task = asyncio.create_task(_Worker(server).work())
         yield
         task.cancel()
@@ -144,9 +149,9 @@ def _app(server: StandIn) -> web.Application:
     return app
 
 
-def _guard(server: StandIn) -> Any:
+def _guard(server: StandIn) -> Json:
     @web.middleware
-    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: Json) -> web.StreamResponse:
         if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
             return web.Response(status=403)
         if server.does.token and request.headers.get("Authorization") != server.does.token:
@@ -192,7 +197,9 @@ class _Routes:
         body = await request.json()
         prompt_id = body.get("prompt_id", str(uuid.uuid4()))
         if str(uuid.UUID(prompt_id)) != prompt_id:
-            return web.json_response({"error": nodes.problem("invalid_prompt_id", "no UUID")}, status=400)
+            return web.json_response(
+                {"error": nodes.problem("invalid_prompt_id", "no UUID")}, status=400
+            )
         refused = nodes.faults_of(body.get("prompt"), set(server.received))
         if refused:
             return web.json_response({"error": refused[0], "node_errors": refused[1]}, status=400)
@@ -207,9 +214,15 @@ class _Routes:
         if does.lose_answer and request.transport is not None:
             does.lose_answer = False
             request.transport.abort()
-        errors = {"9": {"errors": [nodes.problem("required_input_missing", "Required input is missing")]}}
+        errors = {
+            "9": {"errors": [nodes.problem("required_input_missing", "Required input is missing")]}
+        }
         return web.json_response(
-            {"prompt_id": prompt_id, "number": server.number, "node_errors": errors if does.partly else {}}
+            {
+                "prompt_id": prompt_id,
+                "number": server.number,
+                "node_errors": errors if does.partly else {},
+            }
         )
 
     async def queue(self, _: web.Request) -> web.StreamResponse:
@@ -270,11 +283,11 @@ class _Routes:
         return web.json_response({"system": {"comfyui_version": "0.33.0"}, "devices": []})
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """The run ends without a word: the server was restarted."""
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """The run was interrupted."""
 
 
@@ -284,7 +297,7 @@ class _Worker:
 
     async def work(self) -> None:
         while True:
-            if not self.server.pending:
+            if not self.server.pending or self.server.does.held:
                 await asyncio.sleep(0.001)
                 continue
             job = self.server.pending.pop(0)
@@ -299,7 +312,7 @@ class _Worker:
         _, prompt, graph, extra, _ = job
         does = self.server.does
         if prompt.startswith(OTHERS):
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.1)
             return
         tell = {"prompt_id": prompt}
         status: dict[str, Any] = {"status_str": "success", "completed": True, "messages": []}
@@ -309,34 +322,43 @@ class _Worker:
             await self._tell(extra, "execution_cached", tell | {"nodes": [], "timestamp": 1})
             if not does.cached:
                 await self._sample(prompt, graph, extra)
-            outputs = {"save": {"images": [self._draw(prompt, graph)]}}
+            outputs = {"save": {"images": [self._draw(graph)]}}
             await self._tell(extra, "executed", tell | {"node": "save", "output": outputs["save"]})
             await self._tell(extra, "execution_success", tell)
             await asyncio.sleep(does.history_seconds)
-        except _Gone:
+        except _GoneError:
             return
-        except _Stopped:
+        except _StoppedError:
             status = _failed("execution_interrupted", tell | {"node_id": "sampler"})
             await self._tell(extra, "execution_interrupted", tell)
         except RuntimeError:
             status = _failed("execution_error", tell | (does.error or {}))
             await self._tell(extra, "execution_error", tell | (does.error or {}))
-        self.server.history[prompt] = {"prompt": job, "outputs": outputs, "status": status, "meta": {}}
+        self.server.history[prompt] = {
+            "prompt": job,
+            "outputs": outputs,
+            "status": status,
+            "meta": {},
+        }
         self.server.running.clear()
         await self._tell(extra, "executing", tell | {"node": None})
 
-    async def _sample(self, prompt: str, graph: Any, extra: Any) -> None:
+    async def _sample(self, prompt: str, graph: Json, extra: Json) -> None:
         does = self.server.does
         sampler = next(key for key, node in graph.items() if node["class_type"] == "KSampler")
         steps = graph[sampler]["inputs"]["steps"]
         await self._tell(extra, "executing", {"node": sampler, "prompt_id": prompt})
-        await self._tell(extra, "progress", {"node": "checkpoint", "value": 9, "max": 9999, "prompt_id": prompt})
+        await self._tell(
+            extra, "progress", {"node": "checkpoint", "value": 9, "max": 9999, "prompt_id": prompt}
+        )
         for step in range(1, steps + 1):
             await asyncio.sleep(does.step_seconds)
             await self._misbehave(prompt, step, extra)
             state = {"value": step, "max": steps, "state": "running", "node_id": sampler}
             if not does.old:
-                await self._tell(extra, "progress_state", {"prompt_id": prompt, "nodes": {sampler: state}})
+                await self._tell(
+                    extra, "progress_state", {"prompt_id": prompt, "nodes": {sampler: state}}
+                )
             told = {"node": sampler, "value": step, "max": steps, "prompt_id": prompt}
             if does.old:
                 await self._tell(extra, "progress", told)
@@ -345,7 +367,7 @@ class _Worker:
                 await self._preview(prompt, extra, step)
                 await self._tell(extra, "progress", told)
 
-    async def _misbehave(self, prompt: str, step: int, extra: Any) -> None:
+    async def _misbehave(self, prompt: str, step: int, extra: Json) -> None:
         does = self.server.does
         if step == does.hang_up_at:
             for socket, _ in list(self.server.sockets.values()):
@@ -354,9 +376,9 @@ class _Worker:
         if step == does.restart_at:
             self.server.history.clear()
             self.server.pending.clear()
-            raise _Gone
+            raise _GoneError
         if self.server.stopped or step == does.intruder_at:
-            raise _Stopped
+            raise _StoppedError
         if step == 2 and does.error:
             raise RuntimeError
         if step == 2 and does.blocked:
@@ -373,39 +395,45 @@ class _Worker:
             if step == 1:
                 await self._send(extra, struct.pack(">II", 1, 2) + bytes(5 * 2**20))
 
-    async def _preview(self, prompt: str, extra: Any, step: int) -> None:
+    async def _preview(self, prompt: str, extra: Json, step: int) -> None:
         if "preview_method" not in extra:
             return
         file = io.BytesIO()
         Image.new("RGB", (1024, 640), (step % 256, 80, 120)).save(file, "JPEG")
         _, negotiated = self.server.sockets.get(extra["client_id"], (None, False))
         if negotiated:
-            metadata = json.dumps({"node_id": "sampler", "prompt_id": prompt, "image_type": "image/jpeg"})
+            metadata = json.dumps(
+                {"node_id": "sampler", "prompt_id": prompt, "image_type": "image/jpeg"}
+            )
             head = struct.pack(">II", 4, len(metadata)) + metadata.encode()
         else:
             head = struct.pack(">II", 1, 1)
         await self._send(extra, head + file.getvalue())
 
-    def _draw(self, prompt: str, graph: Any) -> dict[str, str]:
+    def _draw(self, graph: Json) -> dict[str, str]:
         inputs = [node["inputs"] for node in graph.values()]
         prefix = graph["save"]["inputs"]["filename_prefix"]
         sized = next(found for found in inputs if isinstance(found.get("width"), int))
         known = json.dumps(graph).replace(prefix, "")
         for path, data in self.server.received.items():
             known = known.replace(path, str(zlib.crc32(data)))
-        colours = np.random.default_rng(zlib.crc32(known.encode())).integers(0, 256, (4, 4, 3), np.uint8)
+        colours = np.random.default_rng(zlib.crc32(known.encode())).integers(
+            0, 256, (4, 4, 3), np.uint8
+        )
         file = io.BytesIO()
-        picture = Image.fromarray(colours).resize((sized["width"], sized["height"]), Image.Resampling.NEAREST)
+        picture = Image.fromarray(colours).resize(
+            (sized["width"], sized["height"]), Image.Resampling.NEAREST
+        )
         picture.save(file, "PNG", compress_level=1)
         name = f"{prefix}_00001_.png"
         assert name not in self.server.files, "an earlier picture would be taken for this one"
         self.server.files[name] = file.getvalue()
         return {"filename": name, "subfolder": "", "type": self.server.does.kind}
 
-    async def _tell(self, extra: Any, kind: str, data: dict[str, Any]) -> None:
+    async def _tell(self, extra: Json, kind: str, data: dict[str, Any]) -> None:
         await self._send(extra, json.dumps({"type": kind, "data": data}))
 
-    async def _send(self, extra: Any, frame: str | bytes) -> None:
+    async def _send(self, extra: Json, frame: str | bytes) -> None:
         socket, _ = self.server.sockets.get(extra["client_id"], (None, False))
         if socket is None or self.server.does.mute:
             return
@@ -414,5 +442,8 @@ class _Worker:
 
 
 def _failed(kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    secret = {"traceback": ["/home/comfy/secret.py"], "current_inputs": {"text": ["a secret prompt"]}}
+    secret = {
+        "traceback": ["/home/comfy/secret.py"],
+        "current_inputs": {"text": ["a secret prompt"]},
+    }
     return {"status_str": "error", "completed": False, "messages": [[kind, data | secret]]}

@@ -27,8 +27,8 @@ from atelier_engines.vendors.comfyui.wire import File, Record
 from atelier_engines.vendors.deadline import Deadline
 
 _MOST_PREVIEW_PIXELS = 16 * 2**20
-_SETTLING_SECONDS = 0.1
-_SETTLING_TRIES = 20
+_SETTLING_SECONDS = 0.2
+_SETTLING_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +78,16 @@ class Follower:
             elif message is None or message == Ending(prompt=prompt):
                 position = await self._position(prompt, ending=message is not None)
                 if position is None:
-                    return
+                    break
                 now = _stage_at(position)
             if now is not None and now != stage:
                 stage = now
                 yield now
             self.deadline.require("comfyui")
             message = await self.listener.next(min(self.poll_seconds, self.deadline.left))
+            for step in await self._steps(message, counter):
+                yield step
+        for message in self.listener.heard():
             for step in await self._steps(message, counter):
                 yield step
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -42,6 +42,11 @@ class Listener:
             async with asyncio.timeout(seconds):
                 return await self._messages.get()
         return None
+
+    def heard(self) -> Iterator[Message]:
+        """What has been heard already; nothing is waited for."""
+        while not self._messages.empty():
+            yield self._messages.get_nowait()
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
