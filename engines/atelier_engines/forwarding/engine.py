@@ -25,7 +25,7 @@ from atelier_engines.forwarding.abilities import abilities
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.forwarding.handle import Handle, handle_from_text
 from atelier_engines.forwarding.requests import request_from_task
-from atelier_engines.forwarding.telling import Narrator, output_from
+from atelier_engines.forwarding.telling import Narrator
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
 
@@ -115,16 +115,14 @@ class ForwardingEngine:
         over = False
         try:
             yield Dispatched(handle=handle.text())
+            narrator = Narrator(task)
             async with aclosing(self._followed(handle.generation_id)) as story:
-                narrator = Narrator()
                 async for progress in story:
                     over = progress.state.ended
                     for event in narrator.events(progress):
                         yield event
-                    if progress.generation is not None:
-                        seeds = task.seeds if isinstance(task, ImageTask) else (task.seed,)
-                        for made, seed in zip(progress.generation.outputs, seeds, strict=True):
-                            yield await result_from_thread(partial(output_from, made, seed))
+                    for output in await result_from_thread(partial(narrator.outputs, progress)):
+                        yield output
         finally:
             if not over and self._capabilities.cancel is not CancelSupport.NONE:
                 await self._cancel(handle.generation_id)

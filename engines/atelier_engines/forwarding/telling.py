@@ -14,9 +14,12 @@ import atelier_client as client
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
+from atelier_engines.task import ImageTask, Task
 
-_FULL_SCALE = 32767.0
-"""What the server scales 1.0 to in 16 bits (libsndfile, pcm.c: 0x7FFF), so that its samples come out again."""
+_FULL_SCALE = np.float32(32768.0)
+_HALF = np.float32(0.5)
+"""Sounds are rounded down when they are encoded (libsndfile, clipping on), so each sample stands for the middle
+of what it may have been; encoded again it is the same."""
 _BYTES = 2
 _QUEUED = "queued"
 
@@ -25,6 +28,7 @@ _QUEUED = "queued"
 class Narrator:
     """Tells what is new in each event; what a second attempt there repeats is left out."""
 
+    _task: Task
     _stage: str = ""
     _position: int | None = None
     _step: int = 0
@@ -41,6 +45,23 @@ class Narrator:
             self._step = progress.step
             yield Step(index=progress.step, total=progress.steps, preview=_preview(progress))
 
+    def outputs(self, progress: client.Progress) -> list[Output]:
+        """What was made, in the last event of a generation that succeeded; blocks.
+
+        Raises:
+            EngineFailedError: it is not what was asked for.
+        """
+        generation = progress.generation
+        if generation is None or generation.state != client.State.SUCCEEDED:
+            return []
+        task = self._task
+        seeds = task.seeds if isinstance(task, ImageTask) else (task.seed,)
+        if len(generation.outputs) != len(seeds):
+            raise EngineFailedError(
+                f"the other server made {len(generation.outputs)} outputs, not {len(seeds)}"
+            )
+        return [_output(made, seed) for made, seed in zip(generation.outputs, seeds, strict=True)]
+
 
 def _preview(progress: client.Progress) -> Encoded | None:
     shown = progress.preview
@@ -51,12 +72,8 @@ def _preview(progress: client.Progress) -> Encoded | None:
     )
 
 
-def output_from(made: client.Picture | client.Sound, seed: int) -> Output:
-    """One output: pictures as they came, byte for byte, sounds decoded; blocks.
-
-    Raises:
-        EngineFailedError: a sound is no WAV file of 16 bits, which was asked for.
-    """
+def _output(made: client.Picture | client.Sound, seed: int) -> Output:
+    """Pictures as they came, byte for byte; sounds decoded."""
     media: Encoded | Samples
     match made:
         case client.Picture():
@@ -85,4 +102,4 @@ def samples_from_wav(data: bytes) -> Samples:
     if width != _BYTES:
         raise EngineFailedError("the other server delivered a WAV file that has not 16 bits")
     whole = np.frombuffer(frames, "<i2").reshape(-1, channels).astype(np.float32)
-    return Samples(array=np.maximum(whole / np.float32(_FULL_SCALE), -1.0), sample_rate=rate)
+    return Samples(array=(whole + _HALF) / _FULL_SCALE, sample_rate=rate)

@@ -1,0 +1,308 @@
+"""What the engine asks of the other server, what it makes of the answers, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from atelier.v1 import engine_pb2
+from atelier.v1 import generation_service_pb2 as pb
+from atelier_client import AsyncClient, Generation, State
+from atelier_client import errors as theirs
+from atelier_engines.capabilities import CancelSupport, Reproducibility
+from atelier_engines.contract.tasks import picture
+from atelier_engines.engine import Engine
+from atelier_engines.errors import (
+    EngineError,
+    EngineFailedError,
+    EngineUnavailableError,
+    InvalidTaskError,
+    UnsupportedError,
+)
+from atelier_engines.event import Dispatched, Event, Output, Stage
+from atelier_engines.forwarding import faults
+from atelier_engines.forwarding.handle import Handle, handle_from_text
+from atelier_engines.media import Encoded, Samples
+from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.vendors.atelier import ENGINE, AtelierConfig
+from atelier_server.errors import CODES
+from tests.client.stand_in import Context, StandIn, serving
+from tests.conftest import RunningServer, free_port
+from tests.server.conftest import install_odd
+from tests.vendors.atelier.conftest import Launch
+
+PICTURE = ImageTask(prompt="a lamp", width=64, height=48, seeds=(3, 4), steps=2, guidance=5.0)
+SOUND = AudioTask(
+    prompt="rain", duration_seconds=0.3, seed=5, sample_rate=16000, channels=2, steps=2
+)
+
+
+@pytest.fixture
+async def engine(other: RunningServer) -> AsyncIterator[Engine]:
+    """Forwards to `sketch`, started."""
+    made = ENGINE.create(AtelierConfig(address=other.address, engine="sketch"))
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def there(other: RunningServer) -> AsyncIterator[AsyncClient]:
+    """Asks the other server directly."""
+    async with AsyncClient(other.address) as client:
+        yield client
+
+
+async def story_of(engine: Engine, task: Task) -> list[Event]:
+    """Everything that the task yields."""
+    async with aclosing(engine.run(task)) as events:
+        return [event async for event in events]
+
+
+def handles(story: list[Event]) -> list[str]:
+    """The handles in the order in which they were to be stored."""
+    return [event.handle for event in story if isinstance(event, Dispatched)]
+
+
+async def all_of(client: AsyncClient) -> list[Generation]:
+    """Every generation of the server."""
+    async with aclosing(client.list()) as generations:
+        return [generation async for generation in generations]
+
+
+async def test_pictures_come_as_they_were_made(engine: Engine, there: AsyncClient) -> None:
+    """Byte for byte those of the other server, and in the order of the seeds."""
+    direct = await there.generate(
+        "a lamp", engine="sketch", width=64, height=48, seed=3, count=2, steps=2, guidance=5.0
+    )
+    outputs = [event for event in await story_of(engine, PICTURE) if isinstance(event, Output)]
+    assert [output.seed for output in outputs] == [3, 4]
+    files = [output.media.data for output in outputs if isinstance(output.media, Encoded)]
+    assert files == [made.data for made in direct.pictures]
+
+
+async def test_sounds_have_the_samples_that_were_made(engine: Engine, other: RunningServer) -> None:
+    """Encoded again they are the other server's file, sample for sample."""
+    output = (await story_of(engine, SOUND))[-1]
+    assert isinstance(output, Output)
+    assert isinstance(output.media, Samples)
+    async with AsyncClient(other.address) as client:
+        newest = (await all_of(client))[0]
+        made = (await client.get(newest.id)).sounds[0].data
+    file = io.BytesIO()
+    soundfile.write(file, output.media.array, 16000, "PCM_16", format="WAV")
+    ours, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="int16")
+    original, _ = soundfile.read(io.BytesIO(made), dtype="int16")
+    assert np.array_equal(ours, original)
+
+
+async def test_the_handle_is_written_before_the_task_is_sent(
+    engine: Engine, there: AsyncClient
+) -> None:
+    """Whoever dies after the first handle leaves nothing behind that could not be found."""
+    async with aclosing(engine.run(PICTURE)) as events:
+        assert isinstance(await anext(events), Stage)
+        first = await anext(events)
+        assert isinstance(first, Dispatched)
+        handle = handle_from_text(first.handle)
+        known = await all_of(there)
+        assert handle.request_id not in {generation.request_id for generation in known}
+        second = await anext(events)
+    assert isinstance(second, Dispatched)
+    found = await there.get(handle_from_text(second.handle).generation_id)
+    assert found.request_id == handle.request_id
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_work_is_found_again_by_either_handle(
+    engine: Engine, there: AsyncClient, which: int
+) -> None:
+    """By the one from before the acceptance as by the one from after it; nothing is made twice."""
+    first = await story_of(engine, PICTURE)
+    count = len(await all_of(there))
+    again = await story_of(engine, replace(PICTURE, resume=handles(first)[which]))
+    assert len(await all_of(there)) == count
+    assert [event for event in again if isinstance(event, Output)] == [
+        event for event in first if isinstance(event, Output)
+    ]
+
+
+async def test_work_with_uploaded_pictures_is_found_again_too(
+    engine: Engine, there: AsyncClient
+) -> None:
+    """Sent again they have other names, so that the request is not the same to the other server."""
+    task = replace(PICTURE, init_image=picture(1000, 800, 1))
+    first = await story_of(engine, task)
+    count = len(await all_of(there))
+    again = await story_of(engine, replace(task, resume=handles(first)[0]))
+    assert len(await all_of(there)) == count
+    assert handles(again)[-1] == handles(first)[-1]
+
+
+async def test_work_that_was_never_accepted_is_sent_when_it_is_taken_up_again(
+    engine: Engine, there: AsyncClient
+) -> None:
+    """The process died between the first handle and the sending."""
+    handle = Handle(request_id="never-sent")
+    story = await story_of(engine, replace(PICTURE, resume=handle.text()))
+    assert isinstance(story[-1], Output)
+    assert (await all_of(there))[0].request_id == "never-sent"
+
+
+async def test_lost_work_is_a_failure(engine: Engine) -> None:
+    """The other server has forgotten it, or its data."""
+    handle = Handle(request_id="r", generation_id="0" * 32)
+    with pytest.raises(EngineFailedError, match="lost"):
+        await story_of(engine, replace(PICTURE, resume=handle.text()))
+
+
+async def test_a_handle_of_another_kind_is_a_failure(engine: Engine) -> None:
+    """The engine of that name was of another type before."""
+    with pytest.raises(EngineFailedError, match="cannot be read"):
+        await story_of(engine, replace(PICTURE, resume="job-17"))
+
+
+async def test_closing_stops_the_work_there(engine: Engine, there: AsyncClient) -> None:
+    """When the close returns, the other server has stopped."""
+    slow = replace(PICTURE, steps=100, options={"delay_seconds": 60})
+    handle = Handle(request_id="")
+    async with aclosing(engine.run(slow)) as events:
+        while not handle.generation_id:
+            event = await anext(events)
+            if isinstance(event, Dispatched):
+                handle = handle_from_text(event.handle)
+    found = await there.get(handle.generation_id)
+    assert found.state is State.CANCELLED
+
+
+class Hesitant(StandIn):
+    """Accepts a task only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent, self.go = asyncio.Event(), asyncio.Event()
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: D102, N802
+        self.sent.set()
+        await self.go.wait()
+        return await super().Generate(request, context)
+
+    async def GetCapabilities(  # noqa: D102, N802
+        self, _: pb.GetCapabilitiesRequest, __: Context
+    ) -> pb.GetCapabilitiesResponse:
+        able = engine_pb2.Engine(
+            name="stand-in",
+            state=engine_pb2.ENGINE_STATE_READY,
+            image=engine_pb2.ImageCapabilities(
+                width=engine_pb2.IntegerRange(max=64), height=engine_pb2.IntegerRange(max=64)
+            ),
+            cancel_support=engine_pb2.CANCEL_SUPPORT_STEP,
+        )
+        return pb.GetCapabilitiesResponse(engines=[able])
+
+    async def Health(self, _: pb.HealthRequest, __: Context) -> pb.HealthResponse:  # noqa: D102, N802
+        able = pb.EngineHealth(engine="stand-in", state=engine_pb2.ENGINE_STATE_READY)
+        return pb.HealthResponse(status=pb.SERVING_STATUS_SERVING, engines=[able])
+
+
+async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> None:
+    """What is accepted after its caller has gone is stopped as soon as it is known."""
+    service = Hesitant()
+    async with serving(service) as address:
+        engine = ENGINE.create(AtelierConfig(address=address))
+        await engine.start()
+        run = asyncio.create_task(story_of(engine, PICTURE))
+        await service.sent.wait()
+        run.cancel()
+        await asyncio.sleep(0)
+        service.go.set()
+        await asyncio.wait([run])
+        await engine.stop()
+    assert run.cancelled()
+    assert [type(request) for request in service.asked] == [
+        pb.GenerateRequest,
+        pb.CancelGenerationRequest,
+    ]
+
+
+async def test_a_failure_there_is_a_failure_here(engine: Engine) -> None:
+    """With the other server's words."""
+    with pytest.raises(EngineFailedError, match="told to fail"):
+        await story_of(engine, replace(PICTURE, options={"fail": True}))
+
+
+async def test_a_wrong_option_is_blamed_by_its_name(engine: Engine) -> None:
+    """As the other server does."""
+    with pytest.raises(InvalidTaskError) as refused:
+        await story_of(engine, replace(PICTURE, options={"font_size": -1}))
+    assert refused.value.field == "options.font_size"
+
+
+async def test_seeds_that_do_not_follow_one_another_are_refused(engine: Engine) -> None:
+    """The contract knows but the first of them."""
+    with pytest.raises(UnsupportedError, match="follow one another"):
+        await story_of(engine, replace(PICTURE, seeds=(3, 9)))
+
+
+async def test_a_server_that_is_not_there_has_begun_nothing() -> None:
+    """At the start; another engine may take over."""
+    config = AtelierConfig(address=f"127.0.0.1:{free_port()}", patience_seconds=0.1)
+    with pytest.raises(EngineUnavailableError):
+        await ENGINE.create(config).start()
+
+
+async def test_an_engine_that_is_not_there_is_named(other: RunningServer) -> None:
+    """With those there are."""
+    engine = ENGINE.create(AtelierConfig(address=other.address, engine="nobody"))
+    with pytest.raises(EngineUnavailableError, match="'nobody'; it has sketch"):
+        await engine.start()
+
+
+async def test_no_more_is_promised_than_the_weakest_that_may_do_the_work(
+    launching: Launch, tmp_path: Path
+) -> None:
+    """A fallback there that cannot stop within a step, nor repeat itself, counts as well."""
+    server = launching(
+        "mixed",
+        environment=install_odd(tmp_path / "site"),
+        engines={
+            "strong": {"type": "sketch", "fallbacks": ["weak"]},
+            "weak": {"type": "odd", "cancel": "remote"},
+            "alone": {"type": "sketch"},
+        },
+    )
+    found = {}
+    for name in ("strong", "alone"):
+        engine = ENGINE.create(AtelierConfig(address=server.address, engine=name))
+        await engine.start()
+        found[name] = (engine.capabilities.cancel, engine.capabilities.reproducibility)
+        await engine.stop()
+    assert found["alone"] == (CancelSupport.STEP, Reproducibility.BIT_EXACT)
+    assert found["strong"] == (CancelSupport.REMOTE, Reproducibility.BEST_EFFORT)
+
+
+def test_every_reason_of_the_contract_has_its_error() -> None:
+    """A new reason fails here, not in production."""
+    assert set(faults.REASONS) == set(CODES)
+
+
+@pytest.mark.parametrize("reason", sorted(CODES))
+def test_the_error_of_a_reason_keeps_the_text(reason: str) -> None:
+    """And says whose text it is."""
+    error = faults.refused(theirs.AtelierError("make it smaller", reason=reason))
+    assert isinstance(error, EngineError)
+    assert "make it smaller" in str(error)
+
+
+def test_silence_about_accepted_work_is_no_leave_to_do_it_again() -> None:
+    """Neither here nor on another engine."""
+    error = faults.under_way(theirs.ServerUnreachableError("gone"))
+    assert not error.repeatable
