@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +23,12 @@ from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
 from atelier_engines.vendors import answers, faults
 from atelier_engines.vendors.answers import Answer
+from atelier_engines.vendors.repeating import AgainError, repeated
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 Part = tuple[str, tuple[str | None, bytes, str]]
 """One part of a form: its name; file name (None for a field), content, media type."""
 
-_TRIES = 5
-_FIRST_DELAY_SECONDS = 0.5
-_LONGEST_DELAY_SECONDS = 10.0
 _MOST_REDIRECTS = 5
 _SERVER_ERROR = 500
 _GONE = frozenset({401, 403, 404, 410})  # how storage refuses links whose time is over
@@ -112,7 +109,7 @@ class Vendor:
             timeout=self.client.timeout,
             follow_redirects=True,
             max_redirects=_MOST_REDIRECTS,
-            verify=_trust(),
+            verify=trust(),
             event_hooks={"request": [safe]},
         ) as bare:
             found = await self._tried(bare, "GET", url, {}, paid=False)
@@ -147,17 +144,8 @@ class Vendor:
     async def _tried(
         self, client: httpx2.AsyncClient, method: str, url: str, content: Content, *, paid: bool
     ) -> Answer:
-        delay = _FIRST_DELAY_SECONDS
-        for left in reversed(range(_TRIES)):
-            try:
-                return await self._once(client, method, url, content, paid=paid)
-            except _AgainError as again:
-                if not left or again.after > _LONGEST_DELAY_SECONDS:
-                    raise again.error from again.__cause__
-                wait = max(delay * random.uniform(0.5, 1.5), again.after)  # noqa: S311 (jitter, no secret)
-            await self.pause(min(wait, _LONGEST_DELAY_SECONDS))
-            delay *= 2
-        raise AssertionError("the last try returns or raises")
+        once = functools.partial(self._once, client, method, url, content, paid=paid)
+        return await repeated(once, self.pause)
 
     async def _once(
         self, client: httpx2.AsyncClient, method: str, url: str, content: Content, *, paid: bool
@@ -174,7 +162,7 @@ class Vendor:
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             fault = faults.of_transport(self.name, error, paid=paid)
             if isinstance(fault, EngineUnavailableError):
-                raise _AgainError(fault, 0.0) from error
+                raise AgainError(fault, 0.0) from error
             raise fault from error
         if not response.is_success:
             raise self._fault(found, keyed=client is self.client, paid=paid)
@@ -193,7 +181,7 @@ class Vendor:
             return ContentFilteredError(f"{self.name} refused the content: {text or found.status}")
         refusal = faults.of_status(self.name, found.status, text, retry_after=after, paid=paid)
         if found.status in faults.UNTOUCHED or (not paid and faults.passing(found.status)):
-            return _AgainError(refusal, after or 0.0)
+            return AgainError(refusal, after or 0.0)
         return refusal
 
     def _parse(self, found: Answer, answer: type[AnswerT], *, paid: bool) -> AnswerT:
@@ -222,16 +210,7 @@ class Vendor:
             raise EngineFailedError(msg)
 
 
-class _AgainError(Exception):
-    """Worth another try."""
-
-    def __init__(self, error: EngineError, after: float) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.after = after
-
-
 @functools.cache
-def _trust() -> ssl.SSLContext:
-    """Made once: reading the certificates takes tens of milliseconds."""
+def trust() -> ssl.SSLContext:
+    """Whom to trust, for every client. Made once: reading the certificates takes tens of milliseconds."""
     return httpx2.create_ssl_context()

@@ -27,7 +27,10 @@ def serving(*apps: web.Application) -> Iterator[list[str]]:
 
         asyncio.run_coroutine_threadsafe(awaited(), loop).result(10)
 
-    runners = [web.AppRunner(app, access_log=None, shutdown_timeout=0.1) for app in apps]
+    runners = [
+        web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        for app in apps
+    ]
     try:
         for runner in runners:
             wait(_listen(runner))

@@ -41,7 +41,8 @@ class BflConfig(BaseModel):
         description="From 0, strict, to 5 or 6, depending on the model; its own choice when null.",
     )
     price: PriceConfig | None = Field(
-        default=None, description="Price to show and to count: amount, unit (image, megapixel, second), currency."
+        default=None,
+        description="Price to show and to count: amount, unit (image, megapixel, second), currency.",
     )
     max_count: int = Field(
         default=4, ge=1, le=24, description="Most pictures in one task; each is one paid job."

@@ -21,7 +21,7 @@ from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.following import follow
 from atelier_engines.vendors.bfl.wire import Accepted, Credits, Jobs, Sample, jobs_from_handle
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.http import Vendor, trust
 from atelier_engines.vendors.pictures import picture_from_file
 
 _NAME = "bfl"
@@ -52,6 +52,7 @@ class BflEngine:
             base_url=self._config.base_url,
             headers={"x-key": self._config.api_key.get_secret_value()},
             timeout=httpx2.Timeout(30.0, connect=10.0),
+            verify=trust(),
         )
         self._connection = Vendor(
             name=_NAME,

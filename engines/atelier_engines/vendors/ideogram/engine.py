@@ -15,25 +15,24 @@ from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
     EngineUnavailableError,
-    EngineUncertainError,
     UnsupportedError,
 )
-from atelier_engines.event import Dispatched, Event, Output, Stage, Step
+from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import faults
 from atelier_engines.vendors.answers import Answer
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.http import Vendor, trust
 from atelier_engines.vendors.ideogram.abilities import abilities
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
 from atelier_engines.vendors.ideogram.requests import Order, order_of
 from atelier_engines.vendors.pictures import picture_from_file
+from atelier_engines.vendors.unrecoverable import SENDING, require_unsent
 
 _NAME = "ideogram"
 _CONTENT_REFUSED = 422
 _KINDS = ("image/", "application/octet-stream", "binary/octet-stream")
-_HANDLE = "sent"
 _LONGEST_REASON = 200
 
 
@@ -75,6 +74,7 @@ class IdeogramEngine:
             base_url=self._config.base_url,
             headers={"Api-Key": key},
             timeout=httpx2.Timeout(deadline, connect=10.0),
+            verify=trust(),
         )
         self._connection = Vendor(
             name=_NAME,
@@ -107,14 +107,10 @@ class IdeogramEngine:
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        if task.resume:
-            raise EngineUncertainError(
-                "the server stopped while ideogram was at work; the service cannot be asked for what "
-                "became of it, and it may have been billed, so it is not sent again"
-            )
+        require_unsent(_NAME, task)
         order = await result_from_thread(partial(order_of, task, self._config))
         yield Stage(name="generate")
-        yield Dispatched(handle=_HANDLE)
+        yield SENDING
         pictures = [asyncio.create_task(self._picture(order, seed, task)) for seed in task.seeds]
         try:
             for number, (picture, seed) in enumerate(zip(pictures, task.seeds, strict=True), 1):

@@ -1,0 +1,205 @@
+"""OpenAI's side of the wire: JSON and forms in, base64 or a stream of events out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from PIL import Image
+
+from tests.vendors.http.serving import Handler, Line, serving
+
+KEY = "sk-of-the-tests-12345"
+MODELS = {"gpt-image-2", "gpt-image-1.5"}
+_COMMON = {
+    "model",
+    "prompt",
+    "n",
+    "size",
+    "quality",
+    "background",
+    "output_format",
+    "stream",
+    "partial_images",
+}
+FIELDS: Mapping[str, set[str]] = {
+    "generations": _COMMON | {"moderation"},
+    "edits": _COMMON | {"image[]", "mask"},
+}
+_FIXED = {"1024x1024", "1536x1024", "1024x1536"}
+_LIMITS = {"x-request-id": "req-1", "x-ratelimit-remaining-requests": "59"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was done, and is paid for."""
+
+    kind: str
+    fields: Mapping[str, str]
+    images: Mapping[str, Image.Image]
+
+
+@dataclass(slots=True)
+class StandIn:
+    """Honest unless told otherwise."""
+
+    api: str = ""
+    paid: list[Asked] = field(default_factory=list)
+    arrived: int = 0
+    """How many requests came, done or not."""
+    left: int = 0
+    """How many callers left before their answer."""
+    orders: Line = field(default_factory=Line)
+    changed: dict[str, Any] = field(default_factory=dict)
+    """Replaces fields of every answer."""
+    end: list[dict[str, Any]] | None = None
+    """Replaces what comes in a stream after the previews; no event at all when empty."""
+    partials: int | None = None
+    """How many previews are sent, whatever was asked."""
+
+    def reset(self) -> None:
+        """Be honest again, and forget everything."""
+        self.paid.clear()
+        self.arrived = self.left = 0
+        self.orders.clear()
+        self.changed.clear()
+        self.end = self.partials = None
+
+    async def order(self, request: web.Request) -> web.StreamResponse:
+        """POST /images/{kind}."""
+        self.arrived += 1
+        kind = request.match_info["kind"]
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            shown = request.headers["Authorization"].removeprefix("Bearer ")
+            return await failing(401, "invalid_api_key", f"Incorrect API key: {shown}")(request)
+        trouble = self.orders.next()
+        if trouble is not None:
+            try:
+                return await trouble(request)
+            except asyncio.CancelledError:
+                self.left += 1
+                raise
+        fields, images = await _read(request)
+        wrong = next(_wrong(kind, fields, images), None)
+        if wrong is not None:
+            return await failing(400, "invalid_value", wrong)(request)
+        if fields["model"] not in MODELS:
+            return await failing(404, "model_not_found", "no such model")(request)
+        self.paid.append(Asked(kind, fields, images))
+        if fields.get("stream") == "true":
+            return await self._stream(request, fields, kind)
+        data = [{"b64_json": drawn(fields)} for _ in range(int(fields.get("n", 1)))]
+        answer = {"created": 1, "size": fields["size"], "data": data, "usage": _USAGE}
+        return web.json_response(answer | self.changed, headers=_LIMITS)
+
+    async def _stream(
+        self, request: web.Request, fields: Mapping[str, str], kind: str
+    ) -> web.StreamResponse:
+        name = "image_generation" if kind == "generations" else "image_edit"
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"} | _LIMITS)
+        await response.prepare(request)
+        common = {"created_at": 1, "size": fields["size"], "quality": "low", "background": "auto"}
+        count = int(fields["partial_images"]) if self.partials is None else self.partials
+        events = [
+            {"type": f"{name}.partial_image", "partial_image_index": index}
+            for index in range(count)
+        ]
+        done = {"type": f"{name}.completed", "usage": _USAGE}
+        for event in [*events, *([done] if self.end is None else self.end)]:
+            sent = {**common, "b64_json": drawn(fields), "output_format": "png", **event}
+            kept = {"error": event["error"]} if "error" in event else sent | self.changed
+            line = f"event: {event.get('type', 'error')}\ndata: {json.dumps(kept)}\n\n"
+            await response.write(line.encode())
+        return response
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """GET /models/{name}."""
+        name = request.match_info["name"]
+        if name not in MODELS:
+            return await failing(404, "model_not_found", f"no model {name}")(request)
+        answer = {"id": name, "object": "model", "created": 1, "owned_by": "system"}
+        return web.json_response(answer)
+
+
+_USAGE = {
+    "input_tokens": 5,
+    "input_tokens_details": {"text_tokens": 5, "image_tokens": 0},
+    "output_tokens": 100,
+    "total_tokens": 105,
+}
+
+
+def failing(status: int, code: str, message: str = "because", **headers: str) -> Handler:
+    """An error in the service's shape."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        error = {"message": message, "type": "some_error", "param": None, "code": code}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.json_response({"error": error}, status=status, headers=named)
+
+    return answer
+
+
+def drawn(fields: Mapping[str, str]) -> str:
+    """A picture of the size and format asked for, in base64."""
+    width, _, height = fields["size"].partition("x")
+    file = io.BytesIO()
+    image = Image.new("RGB", (int(width), int(height)), "teal")
+    image.save(file, fields.get("output_format", "png"))
+    return base64.b64encode(file.getvalue()).decode()
+
+
+async def _read(request: web.Request) -> tuple[dict[str, str], dict[str, Image.Image]]:
+    if request.content_type == "application/json":
+        body = await request.json()
+        return {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in body.items()
+        }, {}
+    fields: dict[str, str] = {}
+    images: dict[str, Image.Image] = {}
+    for name, value in (await request.post()).items():
+        if isinstance(value, web.FileField):
+            images[name] = Image.open(io.BytesIO(value.file.read()))
+        else:
+            fields[name] = str(value)
+    return fields, images
+
+
+def _wrong(
+    kind: str, fields: Mapping[str, str], images: Mapping[str, Image.Image]
+) -> Iterator[str]:
+    for name in (fields.keys() | images.keys()) - FIELDS[kind]:
+        yield f"Unknown parameter: '{name}'."
+    width, height = (int(side) for side in fields["size"].split("x"))
+    if fields["model"] == "gpt-image-2":
+        if width % 16 or height % 16 or max(width, height) > 3 * min(width, height):
+            yield f"Invalid size {fields['size']}"
+    elif fields["model"] in MODELS and fields["size"] not in _FIXED:
+        yield f"Invalid size {fields['size']}"
+    if fields.get("stream") == "true" and not 0 <= int(fields["partial_images"]) <= 3:
+        yield "partial_images out of range"
+    if kind == "edits":
+        image = images["image[]"]
+        mask = images.get("mask")
+        if mask is not None and (mask.size != image.size or mask.mode != "RGBA"):
+            yield "mask does not fit"
+
+
+@contextmanager
+def stand_in() -> Iterator[StandIn]:
+    """A running one."""
+    made = StandIn()
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/images/{kind}", made.order)
+    app.router.add_get("/v1/models/{name}", made.model)
+    with serving(app) as (url,):
+        made.api = f"{url}/v1"
+        yield made
