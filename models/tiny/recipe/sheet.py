@@ -30,4 +30,4 @@ def write(path: Path, said: Sequence[str], pictures: Sequence[NDArray[np.uint8]]
         small = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         page.paste(small, (left, top))
         pen.text((left + 4, top + _SIDE), words[:18], "black", font)
-    page.quantize(128).save(path, optimize=True)
+    page.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
