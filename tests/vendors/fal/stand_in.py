@@ -1,0 +1,301 @@
+"""fal's side of the wire: a queue, a giver of leave to store, and a store of files, each on a host of its own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from PIL import Image
+
+from tests.vendors.graphs import checking
+from tests.vendors.http.serving import Line, serving
+
+KEY = "11111111-2222-3333-4444-555555555555:0123456789abcdef"
+APP = "me/comfy/generate"
+NSFW = "nsfw"
+"""In a prompt, makes a picture that is flagged."""
+STATES: tuple[dict[str, Any], ...] = (
+    {"status": "IN_QUEUE", "queue_position": 2},
+    {"status": "IN_QUEUE", "queue_position": 0},
+    {"status": "IN_PROGRESS", "logs": None},
+    {"status": "IN_PROGRESS", "logs": 1},
+    {"status": "IN_PROGRESS", "logs": 3},
+    {"status": "COMPLETED", "logs": 3, "metrics": {"inference_time": 0.5}},
+)
+"""What honest polls say, one after the other; `logs` is how many steps the log tells."""
+_COMMON = {"prompt", "image_size", "num_inference_steps", "seed", "num_images", "embeddings"} | {
+    "enable_safety_checker",
+    "safety_checker_version",
+    "expand_prompt",
+    "format",
+    "sync_mode",
+    "request_id",
+}
+_FULL = _COMMON - {"expand_prompt"} | {"negative_prompt", "guidance_scale", "loras"}
+FIELDS: Mapping[str, set[str]] = {
+    "fal-ai/fast-lightning-sdxl": _COMMON,
+    "fal-ai/fast-lightning-sdxl/image-to-image": _COMMON
+    | {"image_url", "strength", "preserve_aspect_ratio", "crop_output"},
+    "fal-ai/fast-lightning-sdxl/inpainting": _COMMON | {"image_url", "mask_url", "strength"},
+    "fal-ai/fast-sdxl": _FULL,
+    "fal-ai/fast-sdxl/image-to-image": _FULL | {"image_url", "strength"},
+    "fal-ai/fast-sdxl/inpainting": _FULL | {"image_url", "mask_url", "strength"},
+    APP: {"workflow", "images"},
+}
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that was accepted, and is paid for."""
+
+    endpoint: str
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+    polls: int = 0
+    asked: int = 0
+    """How often its status was asked for, whatever the answer."""
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class StandIn:
+    """Honest unless told otherwise."""
+
+    queue: str = ""
+    rest: str = ""
+    media: str = ""
+    jobs: dict[str, Job] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Stored by callers."""
+    leaks: int = 0
+    """How often the key was sent to the store."""
+    shape: str = "images"
+    """Of results: images, image, outputs, or inline for a data URI."""
+    submits: Line = field(default_factory=Line)
+    polls: Line = field(default_factory=Line)
+    results: Line = field(default_factory=Line)
+    cancels: Line = field(default_factory=Line)
+    downloads: Line = field(default_factory=Line)
+
+    def reset(self) -> None:
+        """Be honest again, and forget everything."""
+        self.jobs.clear()
+        self.files.clear()
+        self.leaks, self.shape = 0, "images"
+        for line in (self.submits, self.polls, self.results, self.cancels, self.downloads):
+            line.clear()
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """POST /{owner}/{app}[/{subpath}]."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        trouble = self.submits.next()
+        if trouble is not None:
+            return await trouble(request)
+        endpoint, body = request.path[1:], await request.json()
+        if endpoint not in FIELDS:
+            return web.json_response({"detail": f"Application {endpoint} not found"}, status=404)
+        job_id = str(uuid.uuid4())
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.jobs[job_id] = Job(endpoint, body, headers)
+        return web.json_response(self._place(job_id) | {"status": "IN_QUEUE", "queue_position": 2})
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        """GET of a job's status."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        job_id = request.match_info["id"]
+        job = self.jobs.get(job_id)
+        if job is None:
+            return web.json_response({"status": "NOT_FOUND"}, status=404)
+        job.asked += 1
+        trouble = self.polls.next()
+        if trouble is not None:
+            return await trouble(request)
+        state = dict(STATES[min(job.polls, len(STATES) - 1)])
+        job.polls += 1
+        if job.cancelled:
+            state = {"status": "COMPLETED", "logs": None, "error_type": "client_cancelled"}
+        if isinstance(state.get("logs"), int):
+            wanted = request.query.get("logs") in {"1", "true"}
+            state["logs"] = _log(job.body, state["logs"]) if wanted else None
+        status = 200 if state["status"] == "COMPLETED" else 202
+        return web.json_response(state | self._place(job_id), status=status)
+
+    async def result(self, request: web.Request) -> web.StreamResponse:
+        """GET of a job's result."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        trouble = self.results.next()
+        if trouble is not None:
+            return await trouble(request)
+        return self._result(request.match_info["id"])
+
+    def _result(self, job_id: str) -> web.StreamResponse:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return web.json_response({"detail": "Request not found"}, status=404)
+        if job.cancelled:
+            return web.json_response({"detail": "cancelled by the client"}, status=499)
+        if job.polls < len(STATES):
+            return web.json_response({"detail": "Request is still in progress"}, status=400)
+        wrong = list(self._wrong(job))
+        if wrong:
+            return web.json_response({"detail": wrong}, status=422)
+        return web.json_response(self._made(job_id, job))
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """PUT of a job's cancel address."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        trouble = self.cancels.next()
+        if trouble is not None:
+            return await trouble(request)
+        job = self.jobs.get(request.match_info["id"])
+        if job is None:
+            return web.json_response({"status": "NOT_FOUND"}, status=404)
+        if job.polls >= len(STATES):
+            return web.json_response({"status": "ALREADY_COMPLETED"}, status=400)
+        job.cancelled = True
+        return web.json_response({"status": "CANCELLATION_REQUESTED"}, status=202)
+
+    async def leave(self, request: web.Request) -> web.StreamResponse:
+        """POST /storage/auth/token."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        assert request.query["storage_type"] == "fal-cdn-v3"
+        answer = {"token": "leave", "token_type": "Bearer", "base_url": self.media}
+        return web.json_response(answer | {"expires_at": "2999-01-01T00:00:00Z"})
+
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        """POST /files/upload."""
+        self.leaks += KEY in str(request.headers)
+        if request.headers.get("authorization") != "Bearer leave":
+            return web.json_response({"detail": "no leave"}, status=401)
+        name = f"{len(self.files)}_{request.headers.get('x-fal-file-name', 'file')}"
+        self.files[name] = await request.read()
+        return web.json_response({"access_url": f"{self.media}/files/{name}"})
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """GET of a picture made."""
+        self.leaks += "authorization" in request.headers
+        trouble = self.downloads.next()
+        if trouble is not None:
+            return await trouble(request)
+        data = self.drawn(self.jobs[request.match_info["id"]])
+        return web.Response(body=data, content_type=Image.MIME[_format(data)])
+
+    def drawn(self, job: Job) -> bytes:
+        """A picture that depends on all that was asked; black when flagged."""
+        if "workflow" in job.body:
+            return checking.drawn(job.body["workflow"], self._sent(job))
+        size = job.body["image_size"]
+        said = [item for item in sorted(job.body.items()) if not item[0].endswith("_url")]
+        colour = 0 if _flagged(job) else zlib.crc32(repr(said).encode()) & 0xFFFFFF
+        file = io.BytesIO()
+        picture = Image.new("RGB", (size["width"], size["height"]), f"#{colour:06x}")
+        picture.save(file, job.body.get("format", "jpeg"))
+        return file.getvalue()
+
+    def _place(self, job_id: str) -> dict[str, Any]:
+        owner_and_app = "/".join(self.jobs[job_id].endpoint.split("/")[:2])  # the rest is dropped
+        base = f"{self.queue}/{owner_and_app}/requests/{job_id}"
+        return {
+            "request_id": job_id,
+            "response_url": base,
+            "status_url": f"{base}/status",
+            "cancel_url": f"{base}/cancel",
+        }
+
+    def _made(self, job_id: str, job: Job) -> dict[str, Any]:
+        url = f"{self.media}/made/{job_id}"
+        if self.shape == "inline":
+            data = self.drawn(job)
+            url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        picture = {"url": url, "content_type": "image/png"}
+        shapes: dict[str, dict[str, Any]] = {
+            "image": {"image": picture},
+            "outputs": {"outputs": {"9": {"images": [picture | {"filename": "a.png"}]}}},
+        }
+        flags = {"has_nsfw_concepts": [_flagged(job)], "seed": job.body.get("seed")}
+        return shapes.get(self.shape, {"images": [picture], **flags})
+
+    def _wrong(self, job: Job) -> Iterator[dict[str, Any]]:
+        """What the model would refuse, in the shape of its refusals."""
+        for name in job.body.keys() - FIELDS[job.endpoint]:
+            yield {"loc": ["body", name], "msg": f"unknown field {name}", "type": "extra"}
+        if "workflow" in job.body:
+            for fault in checking.faults(job.body["workflow"], self._sent(job)):
+                yield {"loc": ["body", "workflow"], "msg": fault, "type": "value_error"}
+            return
+        steps = job.body["num_inference_steps"]
+        if "lightning" in job.endpoint and steps not in {"1", "2", "4", "8"}:
+            yield {"loc": ["body", "num_inference_steps"], "msg": f"{steps!r}?", "type": "one_of"}
+        size = job.body["image_size"]
+        for name in ("image_url", "mask_url"):
+            if name not in FIELDS[job.endpoint]:
+                continue
+            if self._opened(job.body[name]).size != (size["width"], size["height"]):
+                yield {"loc": ["body", name], "msg": "another size", "type": "value_error"}
+
+    def _sent(self, job: Job) -> dict[str, bytes]:
+        return {image["name"]: self._read(image["url"]) for image in job.body["images"]}
+
+    def _opened(self, url: str) -> Image.Image:
+        return Image.open(io.BytesIO(self._read(url)))
+
+    def _read(self, url: str) -> bytes:
+        if url.startswith("data:image/png;base64,"):
+            return base64.b64decode(url.partition(",")[2], validate=True)
+        return self.files[url.removeprefix(f"{self.media}/files/")]
+
+
+def _unknown(request: web.Request) -> web.StreamResponse | None:
+    key = request.headers.get("authorization", "")
+    if key == f"Key {KEY}":
+        return None
+    return web.json_response({"detail": f"Invalid key {key}"}, status=401)
+
+
+def _flagged(job: Job) -> bool:
+    return NSFW in job.body.get("prompt", "") and job.body.get("enable_safety_checker", True)
+
+
+def _log(body: Mapping[str, Any], done: int) -> list[dict[str, Any]]:
+    """Lines as diffusers writes them; the first counts parts of the model, not steps."""
+    total = int(body.get("num_inference_steps", 4))
+    lines = ["Loading pipeline components...: 71%|███████   | 5/7 [00:00<00:00]"]
+    lines += [
+        f" {100 * n // total}%|##   | {n}/{total} [00:00<00:01,  5.00it/s]" for n in range(done)
+    ]
+    return [
+        {"message": line, "level": "STDERR", "source": "USER", "timestamp": "2026-01-01T00:00:00Z"}
+        for line in lines
+    ]
+
+
+def _format(data: bytes) -> str:
+    return Image.open(io.BytesIO(data)).format or ""
+
+
+@contextmanager
+def stand_in() -> Iterator[StandIn]:
+    """A running one."""
+    made = StandIn()
+    queue, rest, media = (web.Application(client_max_size=2**26) for _ in range(3))
+    queue.router.add_get("/{owner}/{app}/requests/{id}/status", made.status)
+    queue.router.add_get("/{owner}/{app}/requests/{id}", made.result)
+    queue.router.add_put("/{owner}/{app}/requests/{id}/cancel", made.cancel)
+    queue.router.add_post("/{endpoint:.+}", made.submit)
+    rest.router.add_post("/storage/auth/token", made.leave)
+    media.router.add_post("/files/upload", made.upload)
+    media.router.add_get("/made/{id}", made.download)
+    with serving(queue, rest, media) as (made.queue, made.rest, made.media):
+        yield made

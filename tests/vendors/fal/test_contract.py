@@ -1,0 +1,64 @@
+"""Models and workflows at fal, through the suite for all engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from atelier_engines.capabilities import ImageCapabilities
+from atelier_engines.contract import EngineContract
+from atelier_engines.contract.tasks import image_task
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from tests.vendors.fal.asking import COMFY, engine_for
+from tests.vendors.fal.stand_in import StandIn
+
+
+class _Small(EngineContract):
+    """Pictures of no more pixels than needed."""
+
+    @pytest.fixture
+    def image_task(self, image: ImageCapabilities) -> ImageTask:
+        """As the suite's own, but small."""
+        return replace(image_task(image), width=256, height=264)
+
+
+class TestLightning(_Small):
+    """The model that draws in few steps."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """The default."""
+        running.reset()
+        return engine_for(running)
+
+
+class TestFull(_Small):
+    """The model with negative prompts, guidance and LoRAs."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """With a LoRA and a price; pictures are hosted."""
+        running.reset()
+        return engine_for(
+            running,
+            model="fal-ai/fast-sdxl",
+            loras={"rust": "https://example.org/rust.safetensors"},
+            price={"amount": 0.003},
+            pictures="hosted",
+            safety="flag",
+        )
+
+
+class TestComfy(_Small):
+    """Workflows on an app of one's own."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """With LoRAs and depth ControlNet."""
+        running.reset()
+        return engine_for(running, comfy=COMFY)

@@ -1,0 +1,256 @@
+"""What a fal engine sends, and how its work proceeds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from atelier_engines.event import Dispatched, Output, Stage, Step
+from atelier_engines.task import Control, ControlType, ImageTask, Lora, Safety
+from atelier_engines.vendors.fal.config import FalConfig
+from tests.vendors.fal.asking import COMFY, TASK, engine_for, events_of, outputs, plain, started
+from tests.vendors.fal.stand_in import APP, KEY, StandIn
+from tests.vendors.graphs.checking import of_class
+
+
+def decoded(url: str) -> np.ndarray:
+    """The pixels of a picture that was sent as a data URI."""
+    data = base64.b64decode(url.removeprefix("data:image/png;base64,"), validate=True)
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
+    vendor: StandIn,
+) -> None:
+    """All that decides the picture is in the body; the key stays with the service."""
+    events = await events_of(vendor)
+    (job,) = vendor.jobs.values()
+    assert job.endpoint == "fal-ai/fast-lightning-sdxl"
+    assert job.body == {
+        "prompt": "a lighthouse",
+        "image_size": {"width": 256, "height": 264},
+        "num_inference_steps": "4",
+        "num_images": 1,
+        "format": "png",
+        "enable_safety_checker": True,
+        "seed": 7,
+    }
+    (picture,) = outputs(events)
+    assert picture.data == vendor.drawn(job)
+    assert (picture.media_type, picture.width, picture.height) == ("image/png", 256, 264)
+    assert vendor.leaks == 0
+
+
+async def test_queue_positions_stages_and_steps_are_told_as_the_service_tells_them(
+    vendor: StandIn,
+) -> None:
+    """Steps come from the lines of the log that count to just as many, and never go back."""
+    events = await events_of(vendor)
+    told = [event for event in events if isinstance(event, Stage | Step)]
+    assert told == [
+        Stage(name="submit"),
+        Stage(name="queued", queue_position=2),
+        Stage(name="queued", queue_position=0),
+        Stage(name="generate"),
+        Step(index=2, total=4),
+        Step(index=4, total=4),
+    ]
+
+
+async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
+    """A process that dies while it waits has stored what finds the job."""
+    async with started(vendor) as engine:
+        run = engine.run(TASK)
+        assert await anext(run) == Stage(name="submit")
+        dispatched = await anext(run)
+        assert isinstance(dispatched, Dispatched)
+        ((job_id, job),) = vendor.jobs.items()
+        assert job_id in dispatched.handle
+        assert KEY not in dispatched.handle
+        assert job.asked == 0
+        await run.aclose()
+
+
+async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
+    """A job that nobody waits for any more is not begun, and pictures are not kept for long."""
+    await events_of(vendor, deadline_seconds=90, expire_seconds=600)
+    (job,) = vendor.jobs.values()
+    assert job.headers["x-fal-request-timeout"] == "90"
+    preference = job.headers["x-fal-object-lifecycle-preference"]
+    assert preference == '{"expiration_duration_seconds": 600}'
+
+
+async def test_several_pictures_are_several_jobs(vendor: StandIn) -> None:
+    """Each has its own seed, and 32 bits of it; steps count over all of them."""
+    events = await events_of(vendor, replace(TASK, seeds=(3, 2**32 + 1, 5)))
+    assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
+    assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**32 + 1, 5]
+    steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
+    assert steps == [(n, 12) for n in (2, 4, 6, 8, 10, 12)]
+
+
+async def test_a_picture_to_start_from_is_sent_inline_in_the_size_of_the_result(
+    vendor: StandIn,
+) -> None:
+    """As a data URI of a PNG, filled into the size; strength goes as it is."""
+    await events_of(vendor, replace(TASK, init_image=plain(900, 20, 77), strength=0.6))
+    (job,) = vendor.jobs.values()
+    assert job.endpoint == "fal-ai/fast-lightning-sdxl/image-to-image"
+    assert job.body["strength"] == 0.6
+    sent = decoded(job.body["image_url"])
+    assert sent.shape == (264, 256, 3)
+    assert (sent == 77).all()
+
+
+async def test_a_hosted_picture_is_stored_once_for_all_jobs(vendor: StandIn) -> None:
+    """The store sees the leave that the key bought, never the key."""
+    task = replace(TASK, seeds=(1, 2), init_image=plain(64, 64, 77))
+    assert len(outputs(await events_of(vendor, task, pictures="hosted"))) == 2
+    ((name, data),) = vendor.files.items()
+    assert [job.body["image_url"] for job in vendor.jobs.values()] == (
+        [f"{vendor.media}/files/{name}"] * 2
+    )
+    assert Image.open(io.BytesIO(data)).size == (256, 264)
+    assert vendor.leaks == 0
+
+
+async def test_a_mask_goes_along_white_where_it_is_repainted(vendor: StandIn) -> None:
+    """One channel, nothing between black and white."""
+    mask = plain(256, 264, 0)
+    mask.array[:40] = 200
+    await events_of(vendor, replace(TASK, init_image=plain(256, 264, 9), mask=mask))
+    (job,) = vendor.jobs.values()
+    assert job.endpoint == "fal-ai/fast-lightning-sdxl/inpainting"
+    sent = decoded(job.body["mask_url"])
+    assert (sent[:40] == 255).all()
+    assert (sent[40:] == 0).all()
+
+
+async def test_the_full_model_takes_what_the_fast_one_lacks(vendor: StandIn) -> None:
+    """Steps as a number, guidance, a negative prompt, and LoRAs by their addresses."""
+    task = replace(
+        TASK, steps=30, guidance=5.0, negative_prompt="fog", loras=(Lora(name="rust", weight=0.6),)
+    )
+    address = "https://example.org/rust.safetensors"
+    await events_of(vendor, task, model="fal-ai/fast-sdxl", loras={"rust": address})
+    (job,) = vendor.jobs.values()
+    assert job.body["num_inference_steps"] == 30
+    assert (job.body["guidance_scale"], job.body["negative_prompt"]) == (5.0, "fog")
+    assert job.body["loras"] == [{"path": address, "scale": 0.6}]
+
+
+async def test_options_reach_the_model(vendor: StandIn) -> None:
+    """And only when they were said."""
+    await events_of(vendor, replace(TASK, options={"expand_prompt": True}))
+    (job,) = vendor.jobs.values()
+    assert job.body["expand_prompt"] is True
+
+
+async def test_an_engine_can_be_fixed_to_steps_that_are_no_range(vendor: StandIn) -> None:
+    """Two steps make quick drafts."""
+    image = engine_for(vendor, steps=2).capabilities.image
+    assert image is not None
+    assert image.steps is not None
+    assert (image.steps.min, image.steps.max, image.steps.default) == (2, 2, 2)
+    assert outputs(await events_of(vendor, replace(TASK, steps=2), steps=2))
+
+
+@pytest.mark.parametrize(("safety", "offered"), [("block", 1), ("flag", 2), ("off", 3)])
+def test_callers_may_be_stricter_than_the_configuration_never_laxer(
+    vendor: StandIn, safety: str, offered: int
+) -> None:
+    """What is offered ends with what is configured."""
+    image = engine_for(vendor, safety=safety).capabilities.image
+    assert image is not None
+    assert image.safeties == (Safety.BLOCK, Safety.FLAG, Safety.OFF)[:offered]
+
+
+@pytest.mark.parametrize("shape", ["images", "image", "outputs"])
+async def test_every_shape_of_a_workflows_result_is_understood(vendor: StandIn, shape: str) -> None:
+    """Apps and saved workflows answer each in their own way."""
+    vendor.shape = shape
+    assert outputs(await events_of(vendor, COMFY_TASK, comfy=COMFY))
+
+
+async def test_a_picture_that_comes_inline_is_not_fetched(vendor: StandIn) -> None:
+    """As models in sync mode send it."""
+    vendor.shape = "inline"
+    (picture,) = outputs(await events_of(vendor))
+    (job,) = vendor.jobs.values()
+    assert picture.data == vendor.drawn(job)
+
+
+COMFY_TASK = ImageTask(prompt="a castle", width=256, height=256, seeds=(7,), steps=25, guidance=6.0)
+
+
+async def test_a_workflow_carries_loras_control_and_their_pictures(vendor: StandIn) -> None:
+    """LoRAs in their order under their files, a depth ControlNet, and its map by the name it is sent under."""
+    task = replace(
+        COMFY_TASK,
+        loras=(Lora(name="medieval", weight=0.8), Lora(name="cinematic", weight=0.5)),
+        controls=(Control(type=ControlType.DEPTH, image=plain(64, 64, 128), strength=0.7),),
+    )
+    assert outputs(await events_of(vendor, task, comfy=COMFY))
+    (job,) = vendor.jobs.values()
+    assert job.endpoint == APP
+    graph = job.body["workflow"]
+    loaded = [(lora["lora_name"], lora["strength_model"]) for lora in of_class(graph, "LoraLoader")]
+    assert loaded == [("medieval_v2.safetensors", 0.8), ("cine.safetensors", 0.5)]
+    (net,) = of_class(graph, "ControlNetLoader")
+    assert net["control_net_name"] == "depth_sdxl.safetensors"
+    (image,) = job.body["images"]
+    assert of_class(graph, "LoadImage")[0]["image"] == image["name"]
+    assert (decoded(image["url"]) == 128).all()
+
+
+async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> None:
+    """Nodes are merged by id or title."""
+    changed = {**COMFY, "customise": {"Checkpoint": {"inputs": {"ckpt_name": "own.safetensors"}}}}
+    await events_of(vendor, COMFY_TASK, comfy=changed)
+    (job,) = vendor.jobs.values()
+    (loader,) = of_class(job.body["workflow"], "CheckpointLoaderSimple")
+    assert loader["ckpt_name"] == "own.safetensors"
+
+
+async def test_closing_cancels_every_job_that_is_not_done(vendor: StandIn) -> None:
+    """Also those that are not followed yet; done ones are left alone."""
+    async with started(vendor) as engine:
+        run = engine.run(replace(TASK, seeds=(1, 2, 3)))
+        async for event in run:
+            if isinstance(event, Output):
+                break
+        await run.aclose()
+    assert [job.cancelled for job in vendor.jobs.values()] == [False, True, True]
+
+
+def test_the_key_shows_nowhere() -> None:
+    """Neither in the text of the configuration nor in that of its errors."""
+    config = FalConfig.model_validate({"api_key": KEY})
+    assert KEY not in repr(config)
+    assert KEY not in str(config.model_dump())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "fal-ai/nothing"},
+        {"steps": 3},
+        {"loras": {"rust": "https://x"}},
+        {"model": "fal-ai/fast-sdxl", "steps": 4},
+        {"base_url": "ftp://fal.run"},
+        {"comfy": {"endpoint": "nameless"}},
+        {"comfy": {**COMFY, "customise": {"no such node": {"inputs": {}}}}},
+        {"comfy": COMFY, "steps": 4},
+    ],
+    ids=range(8),
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object]) -> None:
+    """When the configuration is read, not when the first task comes."""
+    with pytest.raises(ValidationError):
+        FalConfig.model_validate({"api_key": KEY, **settings})
