@@ -41,9 +41,9 @@ class ComfyuiConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     servers: tuple[ServerConfig, ...] = Field(
-        default=(ServerConfig(url="http://127.0.0.1:8188"),),
         min_length=1,
-        description="Servers with the same nodes and models; each task goes to the one with the least to do.",
+        description="Servers with the same nodes and models; each task goes to the one with the "
+        "least to do. ComfyUI listens at http://127.0.0.1:8188 unless told otherwise.",
     )
     family: Literal["sdxl", "flux"] = Field(
         default="sdxl", description="Whose workflows, sizes, steps and guidance to use."
@@ -73,8 +73,8 @@ class ComfyuiConfig(BaseModel):
     )
     previews: Literal["auto", "latent2rgb", "taesd", "none"] = Field(
         default="auto",
-        description="How the server makes previews; none says that it makes none. Servers before "
-        "0.4 obey their own --preview-method alone.",
+        description="How the server makes previews; none says that it makes none. Servers of "
+        "the 0.3 line obey their own --preview-method alone.",
     )
     price: PriceConfig | None = Field(
         default=None, description="Price to show and to count; free when null."
