@@ -22,6 +22,7 @@ EMBEDDED: Mapping[str, Mapping[str, str]] = {
 """The engines of a server whose configuration names none."""
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_SECRET = re.compile("key|token|secret|password")  # values under such names are never printed
 _OWN_KEYS = frozenset(EngineSettings.model_fields) - {"config"}
 
 
@@ -78,6 +79,8 @@ def _line(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDe
         return f"{path}: unknown key"
     if problem["type"] == "missing":
         return f"{path}: is required"
+    if _SECRET.search(path):
+        return f"{path}: {problem['msg']}"
     return f"{path}: {problem['msg']}, not {problem['input']!r}"
 
 
@@ -132,7 +135,7 @@ def _engine(name: str, given: object, problems: list[str]) -> object:
     path = f"engines.{name}"
     try:
         kind = registry.load(str(given["type"]))
-    except (registry.UnknownEngineTypeError, EngineError) as error:
+    except (registry.UnknownEngineTypeError, EngineError, TypeError) as error:
         problems.append(f"{path}.type: {error}")
         return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": _Faulty()}
     own = {key: value for key, value in given.items() if key not in _OWN_KEYS}

@@ -42,7 +42,11 @@ class Attempt:
     def snapshot(self) -> Event:
         """An event that says where the work stands."""
         progress = self.step / self.steps if self.steps else 0.0
-        return Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
+        event = Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
+        if progress:
+            seconds = self.clock.total_seconds * (1 / progress - 1)
+            event.expected_remaining.FromMicroseconds(int(seconds * 1e6))
+        return event
 
     def advance(self, step: Step) -> Event:
         """Note a step that is done; returns the event that tells of it."""

@@ -69,7 +69,7 @@ class Generations:
                 return before
         self._refuse_when_draining()
         generation_id = new_id()
-        route = await self._route(request, caller, generation_id)
+        route = await self._route(request, caller, generation_id, require_ready=True)
         seconds_left = _sooner(seconds_left, request)
         await self._require_feasible(route, seconds_left)
         await self.inputs.keep_attachments(request, caller)
@@ -91,7 +91,7 @@ class Generations:
         Raises:
             ServiceError: it would be refused for what it is; an obstacle of the moment is part of the answer.
         """
-        route = await self._route(request, caller, new_id())
+        route = await self._route(request, caller, new_id(), require_ready=False)
         pool = route.pool
         plan = PlanGenerationResponse(
             engine=pool.name,
@@ -112,6 +112,7 @@ class Generations:
     async def _obstacle(self, route: Route, request: GenerateRequest) -> Failure | None:
         try:
             self._refuse_when_draining()
+            self.router.require_ready(route.pool)
             await self._require_feasible(route, _sooner(None, request))
             queued = await self.store.queued(route.pool.name)
             if queued >= route.pool.settings.queue_limit:
@@ -207,12 +208,15 @@ class Generations:
         except contract.RequestConflictError as error:
             raise ConflictError(str(error)) from error
 
-    async def _route(self, request: GenerateRequest, caller: str, generation_id: str) -> Route:
+    async def _route(
+        self, request: GenerateRequest, caller: str, generation_id: str, *, require_ready: bool
+    ) -> Route:
         pictures: Mapping[str, Pixels] = await self.inputs.load(request, caller)
         seed = seed_of(generation_id)
         return self.router.choose(
             request.engine,
             lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed),
+            require_ready=require_ready,
         )
 
     async def _require_feasible(self, route: Route, seconds_left: float | None) -> None:

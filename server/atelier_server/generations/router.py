@@ -57,19 +57,20 @@ class Router:
             raise UnknownEngineError(name, tuple(self.pools))
         return self.pools[name]
 
-    def choose(self, name: str, resolve: Resolve) -> Route:
+    def choose(self, name: str, resolve: Resolve, *, require_ready: bool) -> Route:
         """The named engine; or with an empty name the cheapest one that is not down and can do all of it.
+
+        With `require_ready` also raises what the method of that name raises, before anything else
+        is held against the engine: until it is ready its limits are guesses.
 
         Raises:
             UnknownEngineError: no engine has that name.
-            NotReadyError: the engine is loading or down; DrainingError: the server is about to stop.
-            BudgetSpentError: its money for today is spent.
             UnsupportedTaskError: the engine lacks something; names engines that have it.
             InvalidRequestError: a number lies outside the engine's limits, or an option is wrong.
         """
         pool = self.named(name) if name else self._cheapest(resolve)
-        _require_ready(pool)
-        _require_budget(pool)
+        if require_ready:
+            self.require_ready(pool)
         try:
             resolved = resolve(pool.capabilities)
             _check(pool, resolved.task)
@@ -79,6 +80,17 @@ class Router:
         if violations:
             raise InvalidRequestError(violations)
         return Route(pool=pool, resolved=resolved)
+
+    def require_ready(self, pool: Pool) -> None:
+        """Return if the engine takes generations now.
+
+        Raises:
+            NotReadyError: it is loading or down.
+            DrainingError: the server is about to stop.
+            BudgetSpentError: its money for today is spent.
+        """
+        _require_ready(pool)
+        _require_budget(pool)
 
     def fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
         """The engines that take over, in the order configured for the one tried first, that can do the task."""

@@ -17,12 +17,17 @@ class Stopwatch:
         """Start outside any stage."""
         self._seconds: dict[str, float] = {}
         self._stage = ""
-        self._since = time.perf_counter()
+        self._began = self._since = time.perf_counter()
 
     @property
     def stage(self) -> str:
         """The stage that is being timed."""
         return self._stage
+
+    @property
+    def total_seconds(self) -> float:
+        """Time since the first stage began."""
+        return time.perf_counter() - self._began
 
     def enter(self, stage: str) -> None:
         """End the stage at hand and begin another."""

@@ -114,7 +114,10 @@ class Database:
 def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
     for job, result, error in outcomes:
         if error is None and job.then is not None:
-            job.then(result)
+            try:
+                job.then(result)
+            except Exception as failure:  # noqa: BLE001 (the others of the group go on)
+                error = failure
         if job.done.done():
             continue
         if error is not None:
