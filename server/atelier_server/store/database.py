@@ -113,14 +113,20 @@ class Database:
 
 def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
     for job, result, error in outcomes:
-        if error is None and job.then is not None:
-            try:
-                job.then(result)
-            except Exception as failure:  # noqa: BLE001 (the others of the group go on)
-                error = failure
+        raised = error or _follow(job, result)
         if job.done.done():
             continue
-        if error is not None:
-            job.done.set_exception(error)
+        if raised is not None:
+            job.done.set_exception(raised)
         else:
             job.done.set_result(result)
+
+
+def _follow(job: _Job, result: Any) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
+    """Do what follows from the write; returns what went wrong, so that the others of the group go on."""
+    try:
+        if job.then is not None:
+            job.then(result)
+    except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
+        return error
+    return None
