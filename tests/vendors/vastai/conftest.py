@@ -1,0 +1,62 @@
+"""Vast.ai's stand-in, one for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from atelier_engines.vendors.vastai.config import VastaiConfig
+from atelier_engines.vendors.vastai.engine import VastaiEngine
+from tests.vendors.vastai.stand_in import KEY, StandIn, stand_in
+
+Make = Callable[..., VastaiEngine]
+
+
+def config_for(vendor: StandIn, **settings: object) -> VastaiConfig:
+    """Hardly any pauses."""
+    return VastaiConfig.model_validate(
+        {
+            "api_key": KEY,
+            "base_url": vendor.api,
+            "label": "tests",
+            "image": "atelier:1",
+            "max_price_per_hour": 1.0,
+            "spending_cap": 10.0,
+            "poll_seconds": 0.05,
+            "check_seconds": 0.05,
+            "concurrency": 2,
+            "worker": {"engine": "sketch", "patience_seconds": 5.0},
+            **settings,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    """Started once."""
+    with stand_in(tmp_path_factory.mktemp("hosts")) as made:
+        yield made
+
+
+@pytest.fixture
+def vendor(running: StandIn) -> Iterator[StandIn]:
+    """An honest one that rents out nothing yet."""
+    running.reset()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+async def make(vendor: StandIn) -> AsyncIterator[Make]:
+    """Makes engines that speak to it; they are stopped after the test."""
+    made: list[VastaiEngine] = []
+
+    def one(**settings: object) -> VastaiEngine:
+        engine = VastaiEngine(config_for(vendor, **settings), delay_scale=0.001)
+        made.append(engine)
+        return engine
+
+    yield one
+    for engine in made:
+        await engine.stop()
