@@ -187,6 +187,16 @@ async def test_a_download_that_breaks_is_taken_up_again(vendor: StandIn) -> None
     assert vendor.leaks == 0
 
 
+async def test_a_storage_that_stays_down_allows_no_other_engine_to_be_paid(
+    vendor: StandIn,
+) -> None:
+    """The job is done and billed."""
+    vendor.samples.for_ever = answering(503)
+    with pytest.raises(EngineTimeoutError, match="still be at work") as error:
+        await events_of(vendor)
+    assert not error.value.repeatable
+
+
 async def test_a_polling_address_on_a_foreign_host_never_sees_the_key(vendor: StandIn) -> None:
     """The service names it, so it is not believed."""
     foreign = vendor.region.replace("127.0.0.1", "localhost")
