@@ -11,7 +11,7 @@ from atelier_engines.event import Event, Output, Step
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 from atelier_engines.vendors.comfyui.engine import ComfyuiEngine
-from tests.vendors.comfyui.stand_in import StandIn
+from tests.vendors.comfyui.state import StandIn
 
 Json = Any
 """What JSON decodes to."""

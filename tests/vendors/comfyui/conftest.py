@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vendors.comfyui.stand_in import StandIn, stand_ins
+from tests.vendors.comfyui.stand_in import stand_ins
+from tests.vendors.comfyui.state import StandIn
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from atelier_engines.contract import EngineContract, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from tests.vendors.comfyui.asking import engine_for
-from tests.vendors.comfyui.stand_in import StandIn
+from tests.vendors.comfyui.state import StandIn
 
 
 class _Small(EngineContract):

@@ -27,7 +27,7 @@ from tests.vendors.comfyui.asking import (
     started,
     steps,
 )
-from tests.vendors.comfyui.stand_in import StandIn
+from tests.vendors.comfyui.state import StandIn
 
 MASK = Pixels(array=np.full((20, 20, 1), 255, np.uint8))
 
@@ -233,7 +233,7 @@ async def test_an_ended_task_interrupts_nobody(server: StandIn) -> None:
     """There is nothing left to cancel."""
     async with started(server) as engine:
         await events_of(engine, TASK)
-    assert (server.interrupts, server.deleted) == ([], [])
+    assert (server.interrupts, server.cancels) == ([], 0)
 
 
 async def test_a_place_in_the_queue_shows(server: StandIn) -> None:

@@ -19,7 +19,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched
 from tests.vendors.comfyui import nodes
 from tests.vendors.comfyui.asking import PICTURE, TASK, events_of, outputs, started, steps
-from tests.vendors.comfyui.stand_in import StandIn
+from tests.vendors.comfyui.state import StandIn
 from tests.vendors.http.serving import answering, cutting, dripping, dropping, hanging, sending
 
 HTML = "<html>Bad gateway</html>"
@@ -78,6 +78,7 @@ async def test_running_out_of_memory_frees_the_server_for_the_next_try(server: S
 async def test_a_failed_node_is_named_without_its_traceback_or_inputs(server: StandIn) -> None:
     """These hold other people's prompts and paths."""
     server.does.error = {"node_type": "KSampler", "exception_message": "mat1 and\nmat2 differ"}
+    server.does.blocked = True
     async with started(server) as engine:
         with pytest.raises(EngineFailedError, match="KSampler: mat1 and mat2 differ") as failed:
             await events_of(engine, TASK)
@@ -166,7 +167,7 @@ async def test_a_result_cut_off_is_fetched_again(server: StandIn) -> None:
 async def test_a_slow_drip_does_not_hold_the_task_for_ever(server: StandIn, how: str) -> None:
     """The work was begun, so this is no reason to begin it elsewhere."""
     getattr(server.does, how).for_ever = dripping
-    async with started(server, request_seconds=0.1) as engine:
+    async with started(server, request_seconds=0.5) as engine:
         with pytest.raises(EngineTimeoutError):
             await events_of(engine, TASK)
 
@@ -223,7 +224,7 @@ async def test_a_picture_too_large_for_the_server_is_the_callers_to_change(serve
 async def test_a_hanging_upload_ends(server: StandIn) -> None:
     """Nothing was begun yet."""
     server.does.uploads.for_ever = hanging
-    async with started(server, request_seconds=0.05) as engine:
+    async with started(server, request_seconds=0.3) as engine:
         with pytest.raises(EngineError):
             await events_of(engine, replace(TASK, init_image=PICTURE))
 
@@ -231,8 +232,8 @@ async def test_a_hanging_upload_ends(server: StandIn) -> None:
 async def test_a_task_that_takes_too_long_is_cancelled(server: StandIn) -> None:
     """The deadline counts the waiting too."""
     server.does.step_seconds = 0.02
-    async with started(server, deadline_seconds=0.1) as engine:
-        with pytest.raises(EngineTimeoutError, match=r"0\.1 s"):
+    async with started(server, deadline_seconds=0.5) as engine:
+        with pytest.raises(EngineTimeoutError, match=r"0\.5 s"):
             await events_of(engine, replace(TASK, steps=100))
     assert server.interrupts == [server.submitted[0]["prompt_id"]]
 

@@ -76,7 +76,7 @@ class Follower:
             if isinstance(message, Running | Progress) and message.prompt == prompt:
                 now = Stage(name="generate")
             elif message is None or message == Ending(prompt=prompt):
-                position = await self._position(prompt, ending=message is not None)
+                position = await self._position(prompt)
                 if position is None:
                     break
                 now = _stage_at(position)
@@ -91,28 +91,24 @@ class Follower:
             for step in await self._steps(message, counter):
                 yield step
 
-    async def _position(self, prompt: str, *, ending: bool) -> int | None:
+    async def _position(self, prompt: str) -> int | None:
         """Jobs before that one; None once it has ended.
 
-        Success is told shortly before the history is written, and a job that is in neither may just
-        have gone from the one to the other.
+        A job that is in neither history nor queue may just have gone from the one to the other.
 
         Raises:
             EngineFailedError: it is lost.
         """
-        position = None
         for _ in range(_SETTLING_TRIES):
             if await self.server.history(prompt) is not None:
                 return None
             position = await self.server.position(prompt)
-            if position is not None and not ending:
+            if position is not None:
                 return position
             await self.server.vendor.pause(_SETTLING_SECONDS)
-        if position is None:
-            raise EngineFailedError(
-                "comfyui lost the job: the server was restarted, or someone took it out of the queue"
-            )
-        return position
+        raise EngineFailedError(
+            "comfyui lost the job: the server was restarted, or someone took it out of the queue"
+        )
 
     async def _steps(self, message: Message | None, counter: Counter) -> list[Step]:
         match message:
