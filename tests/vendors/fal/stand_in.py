@@ -61,6 +61,8 @@ class Job:
     polls: int = 0
     asked: int = 0
     """How often its status was asked for, whatever the answer."""
+    cancels: int = 0
+    """How often it was to be cancelled."""
     cancelled: bool = False
 
 
@@ -155,10 +157,12 @@ class StandIn:
         """PUT of a job's cancel address."""
         if (refused := _unknown(request)) is not None:
             return refused
+        job = self.jobs.get(request.match_info["id"])
+        if job is not None:
+            job.cancels += 1
         trouble = self.cancels.next()
         if trouble is not None:
             return await trouble(request)
-        job = self.jobs.get(request.match_info["id"])
         if job is None:
             return web.json_response({"status": "NOT_FOUND"}, status=404)
         if job.polls >= len(STATES):

@@ -265,7 +265,7 @@ async def test_a_picture_that_is_gone_or_none_has_failed(vendor: StandIn, troubl
     vendor.downloads.add(trouble)
     with pytest.raises(EngineFailedError):
         await events_of(vendor)
-    assert [job.cancelled for job in vendor.jobs.values()] == [False]
+    assert [job.cancels for job in vendor.jobs.values()] == [0]
 
 
 async def test_a_download_that_breaks_is_taken_up_again(vendor: StandIn) -> None:
@@ -291,6 +291,15 @@ async def test_a_key_that_the_service_repeats_is_not_passed_on(vendor: StandIn) 
             await engine.check()
     assert "Invalid key" in str(error.value)
     assert "secret" not in str(error.value)
+
+
+async def test_a_key_in_a_refusal_of_its_own_kind_is_not_passed_on(vendor: StandIn) -> None:
+    """Whole or in half."""
+    told = f"User of {KEY} is locked, secret {KEY.partition(':')[2]}"
+    vendor.submits.add(answering(403, {"detail": told}))
+    with pytest.raises(EngineQuotaError, match="locked") as error:
+        await events_of(vendor)
+    assert KEY.partition(":")[2] not in str(error.value)
 
 
 async def test_a_restart_finds_the_job_and_pays_nothing(vendor: StandIn) -> None:

@@ -1,0 +1,194 @@
+"""RunPod's side of the wire, with a worker-comfyui behind it, and a store for its pictures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from tests.vendors.graphs import checking
+from tests.vendors.http.serving import Line, serving
+
+KEY = "rpa_0123456789ABCDEF"
+ENDPOINT = "abc123xyz"
+STATES = ("IN_QUEUE", "IN_QUEUE", "IN_PROGRESS", "IN_PROGRESS", "COMPLETED")
+"""What honest polls say, one after the other."""
+_MOST_BYTES = 10 * 10**6
+_POLICY = {"executionTimeout": (5_000, 604_800_000), "ttl": (10_000, 604_800_000)}
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that was accepted, and is paid for."""
+
+    body: dict[str, Any]
+    polls: int = 0
+    asked: int = 0
+    """How often its status was asked for, whatever the answer."""
+    cancels: int = 0
+    """How often it was to be cancelled."""
+
+
+@dataclass(slots=True)
+class StandIn:
+    """Honest unless told otherwise."""
+
+    api: str = ""
+    store: str = ""
+    jobs: dict[str, Job] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
+    """As /health tells them."""
+    shape: str = "v5"
+    """Of results: v5, s3, message, message_url or progress, which is v5 with progress on the way."""
+    leaks: int = 0
+    """How often the key was sent to the store."""
+    runs: Line = field(default_factory=Line)
+    polls: Line = field(default_factory=Line)
+    cancels: Line = field(default_factory=Line)
+    healths: Line = field(default_factory=Line)
+    downloads: Line = field(default_factory=Line)
+
+    def reset(self) -> None:
+        """Be honest again, and forget everything."""
+        self.jobs.clear()
+        self.workers = {"idle": 0, "running": 1}
+        self.shape, self.leaks = "v5", 0
+        for line in (self.runs, self.polls, self.cancels, self.healths, self.downloads):
+            line.clear()
+
+    async def run(self, request: web.Request) -> web.StreamResponse:
+        """POST /run."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        trouble = self.runs.next()
+        if trouble is not None:
+            return await trouble(request)
+        raw = await request.read()
+        if len(raw) > _MOST_BYTES:
+            return web.json_response({"error": "body too large"}, status=400)
+        body = await request.json()
+        wrong = [
+            name
+            for name, (least, most) in _POLICY.items()
+            if not least <= body.get("policy", {}).get(name, least) <= most
+        ]
+        if wrong or "input" not in body:
+            return web.json_response({"error": f"bad request: {wrong or 'input'}"}, status=400)
+        job_id = f"{len(self.jobs)}f0e-4a2b-u1"
+        self.jobs[job_id] = Job(body)
+        return web.json_response({"id": job_id, "status": "IN_QUEUE"})
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        """GET /status/{id}."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        job_id = request.match_info["id"]
+        job = self.jobs.get(job_id)
+        if job is None:
+            return web.json_response({"error": "job not found"}, status=404)
+        job.asked += 1
+        trouble = self.polls.next()
+        if trouble is not None:
+            return await trouble(request)
+        return web.json_response({"id": job_id, "delayTime": 12, **self._state(job_id, job)})
+
+    def _state(self, job_id: str, job: Job) -> dict[str, Any]:
+        if job.cancels:
+            return {"status": "CANCELLED"}
+        status = STATES[min(job.polls, len(STATES) - 1)]
+        job.polls += 1
+        if status == "COMPLETED":
+            return self._ended(job_id, job)
+        if status == "IN_PROGRESS" and self.shape == "progress":
+            return {"status": status, "output": {"step": job.polls * 5, "total": 25}}
+        return {"status": status}
+
+    def _ended(self, job_id: str, job: Job) -> dict[str, Any]:
+        given = job.body["input"]
+        if "workflow" not in given:
+            return {"status": "FAILED", "error": "Missing 'workflow' parameter"}
+        faults = list(checking.faults(given["workflow"], _sent(given)))
+        if faults:
+            error = "Workflow validation failed:\n" + "\n".join(f"• {fault}" for fault in faults)
+            return {"status": "FAILED", "error": error}
+        url, data = f"{self.store}/{job_id}.png?X-Amz-Signature=abc", self.drawn(job)
+        text = base64.b64encode(data).decode()
+        image = {"filename": "a.png", "type": "base64", "data": text}
+        outputs: dict[str, dict[str, Any]] = {
+            "s3": {"images": [image | {"type": "s3_url", "data": url}]},
+            "message": {"message": text, "status": "success", "refresh_worker": False},
+            "message_url": {"message": url, "status": "success"},
+        }
+        output = outputs.get(self.shape, {"images": [image]})
+        return {"status": "COMPLETED", "executionTime": 2000, "output": output}
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """POST /cancel/{id}."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        job_id = request.match_info["id"]
+        if job_id in self.jobs:
+            self.jobs[job_id].cancels += 1
+        trouble = self.cancels.next()
+        if trouble is not None:
+            return await trouble(request)
+        if job_id not in self.jobs:
+            return web.json_response({"error": "job not found"}, status=404)
+        return web.json_response({"id": job_id, "status": "CANCELLED"})
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """GET /health."""
+        if (refused := _unknown(request)) is not None:
+            return refused
+        trouble = self.healths.next()
+        if trouble is not None:
+            return await trouble(request)
+        jobs = {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 2, "retried": 0}
+        return web.json_response({"jobs": jobs, "workers": self.workers})
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """GET of a picture in the store."""
+        self.leaks += "authorization" in request.headers
+        trouble = self.downloads.next()
+        if trouble is not None:
+            return await trouble(request)
+        job = self.jobs[request.match_info["name"].removesuffix(".png")]
+        return web.Response(body=self.drawn(job), content_type="image/png")
+
+    def drawn(self, job: Job) -> bytes:
+        """A picture that depends on all that was asked."""
+        given = job.body["input"]
+        return checking.drawn(given["workflow"], _sent(given))
+
+
+def _sent(given: dict[str, Any]) -> dict[str, bytes]:
+    images = given.get("images", [])
+    return {one["name"]: base64.b64decode(one["image"].rpartition(",")[2]) for one in images}
+
+
+def _unknown(request: web.Request) -> web.StreamResponse | None:
+    if request.headers.get("authorization") != f"Bearer {KEY}":
+        told = request.headers.get("authorization", "nothing")
+        return web.json_response({"error": f"{told} is no key"}, status=401)
+    if request.match_info["endpoint"] != ENDPOINT:
+        return web.json_response({"error": "endpoint not found"}, status=404)
+    return None
+
+
+@contextmanager
+def stand_in() -> Iterator[StandIn]:
+    """A running one."""
+    made = StandIn()
+    api, store = web.Application(client_max_size=2**25), web.Application()
+    api.router.add_post("/v2/{endpoint}/run", made.run)
+    api.router.add_get("/v2/{endpoint}/status/{id}", made.status)
+    api.router.add_post("/v2/{endpoint}/cancel/{id}", made.cancel)
+    api.router.add_get("/v2/{endpoint}/health", made.health)
+    store.router.add_get("/{name}", made.download)
+    with serving(api, store) as (root, made.store):
+        made.api = f"{root}/v2"
+        yield made

@@ -1,0 +1,47 @@
+"""Workflows at RunPod, through the suite for all engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from atelier_engines.capabilities import ImageCapabilities
+from atelier_engines.contract import EngineContract
+from atelier_engines.contract.tasks import image_task
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from tests.vendors.runpod.asking import FILES, engine_for
+from tests.vendors.runpod.stand_in import StandIn
+
+
+class _Small(EngineContract):
+    """Pictures of no more pixels than needed."""
+
+    @pytest.fixture
+    def image_task(self, image: ImageCapabilities) -> ImageTask:
+        """As the suite's own, but small."""
+        return replace(image_task(image), width=128, height=160)
+
+
+class TestSdxl(_Small):
+    """Workflows for SDXL."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """With LoRAs, depth ControlNet and a price."""
+        running.reset()
+        price = {"amount": 0.0004, "unit": "second"}
+        return engine_for(running, price=price, **FILES)
+
+
+class TestFlux(_Small):
+    """Workflows for FLUX, which take no negative prompt."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """One task at a time."""
+        running.reset()
+        return engine_for(running, family="flux", concurrency=1)
