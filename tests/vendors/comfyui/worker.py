@@ -34,6 +34,7 @@ class Worker:
         self.server = server
 
     async def work(self) -> None:
+        """Until it is cancelled."""
         while True:
             if not self.server.pending or self.server.does.held:
                 await asyncio.sleep(0.001)
