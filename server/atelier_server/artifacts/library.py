@@ -10,6 +10,7 @@ from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
 from atelier_server.artifacts.decode import size_of
 from atelier_server.artifacts.directory import BlobDirectory, Written
+from atelier_server.artifacts.fresh import FreshBytes
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 from atelier_server.identity import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
@@ -27,10 +28,12 @@ class Library:
         self._blobs = blobs
         self._time_to_live = time_to_live_seconds
         self._upload_limit = upload_limit
+        self._fresh = FreshBytes()
 
     async def write_output(self, artifact_id: str, media: Encoded) -> Artifact:
         """Store an output's bytes; the store publishes the artifact when its generation finishes."""
         written = await self._blobs.write(artifact_id, media.data)
+        self._fresh.add(artifact_id, media.data)
         ARTIFACT_BYTES.labels("output").observe(written.size)
         artifact = _artifact(artifact_id, media.media_type, written)
         if media.width:
@@ -94,7 +97,8 @@ class Library:
         Raises:
             DataLossError: its bytes are gone.
         """
-        return await self._blobs.read(artifact.id)
+        data = self._fresh.get(artifact.id)
+        return await self._blobs.read(artifact.id) if data is None else data
 
     def chunks(self, artifact: Artifact, offset: int) -> AsyncGenerator[bytes]:
         """The bytes of an artifact from `offset` on.
@@ -106,6 +110,7 @@ class Library:
 
     async def discard(self, artifact_id: str) -> None:
         """Delete an output whose generation did not succeed."""
+        self._fresh.drop(artifact_id)
         await self._blobs.delete(artifact_id)
 
     async def delete_orphans(self) -> None:
@@ -116,6 +121,7 @@ class Library:
     async def sweep(self, now: float) -> None:
         """Forget what outlived its time, bytes included."""
         for artifact_id in await self._store.sweep(now):
+            self._fresh.drop(artifact_id)
             await self._blobs.delete(artifact_id)
 
     async def _publish(self, artifact: Artifact, caller: str) -> Artifact:
