@@ -9,18 +9,11 @@ from enum import Enum
 from pathlib import Path
 
 from annotated_types import Ge, Gt, Le, Lt, MultipleOf
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from atelier_engines import registry
-from atelier_server.config.settings import (
-    BreakerSettings,
-    EngineSettings,
-    FilingSettings,
-    Settings,
-    StyleLoraSettings,
-    StyleSettings,
-)
+from atelier_server.config.settings import Settings
 
 _INTRODUCTION = """\
 # Configuration
@@ -49,23 +42,40 @@ _NAMES: dict[type, str] = {
     float: "number",
     bool: "true or false",
     Path: "path",
+    SecretStr: "text, never shown",
 }
 
 
 def reference() -> str:
     """The whole page."""
-    parts = [_INTRODUCTION, *_section("Top level", Settings)]
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            parts += _section(f"`{name}`", field.annotation)
-    parts += _section("`filing`", FilingSettings)
-    parts += _section("Each style under `styles`", StyleSettings)
-    parts += _section("Each LoRA of a style", StyleLoraSettings)
-    parts += _section("Every engine", EngineSettings)
-    parts += _section("`breaker` of an engine", BreakerSettings)
+    seen: set[type[BaseModel]] = set()
+    parts = [_INTRODUCTION, *_sections("Top level", "", Settings, seen)]
     for name in registry.engine_types():
-        parts += _section(f"Engines of type `{name}`", registry.load(name).config)
+        kind = registry.load(name).config
+        parts += _sections(f"Engines of type `{name}`", "engines.NAME.", kind, seen)
     return "\n".join(parts)
+
+
+def _sections(
+    title: str, path: str, model: type[BaseModel], seen: set[type[BaseModel]]
+) -> Iterator[str]:
+    """The model's table, then those of the sections in it that have not been shown yet."""
+    seen.add(model)
+    yield from _section(title, model)
+    for key, field in model.model_fields.items():
+        for nested in _models(field.annotation):
+            if nested not in seen and nested is not BaseModel:
+                many = ".NAME" if typing.get_origin(field.annotation) is dict else ""
+                inner = f"{path}{key}{many}"
+                yield from _sections(f"`{inner}`", f"{inner}.", nested, seen)
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models that the annotation is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
 
 
 def _section(title: str, model: type[BaseModel]) -> Iterator[str]:
