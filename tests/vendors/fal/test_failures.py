@@ -170,6 +170,14 @@ async def test_a_failed_job_whose_result_is_a_server_error_has_failed(vendor: St
         await events_of(vendor)
 
 
+async def test_a_failed_job_gives_no_picture(vendor: StandIn) -> None:
+    """Whatever its result seems to be."""
+    vendor.polls.add(state("COMPLETED", 200, error="half done"))
+    vendor.results.add(answering(200, {"images": [{"url": "data:image/png;base64,AA=="}]}))
+    with pytest.raises(EngineFailedError, match="half done"):
+        await events_of(vendor)
+
+
 async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> None:
     """A lost runner is replaced by the service itself."""
     vendor.polls.add(

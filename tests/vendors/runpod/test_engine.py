@@ -89,6 +89,18 @@ async def test_progress_of_a_worker_of_ones_own_is_told_and_is_no_result(vendor:
     assert len(outputs(events)) == 2
 
 
+async def test_what_does_not_count_the_tasks_steps_is_no_progress(vendor: StandIn) -> None:
+    """A worker may count downloads or megabytes."""
+    for told in (
+        {"step": 1, "total": 3},
+        {"step": 26, "total": 25},
+        {"step": 0, "total": 25},
+        "50%",
+    ):
+        vendor.polls.add(answering(200, {"id": "x", "status": "IN_PROGRESS", "output": told}))
+    assert not [event for event in await events_of(vendor) if isinstance(event, Step)]
+
+
 async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
     """A process that dies while it waits has stored what finds the job."""
     async with started(vendor) as engine:
