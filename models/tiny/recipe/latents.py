@@ -79,11 +79,17 @@ def main() -> None:
     """Normalise the autoencoder, encode the pictures, store both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
-    build: Path = parser.parse_args().build
+    parser.add_argument("--refresh", action="store_true", help="keep the normalised autoencoder")
+    arguments = parser.parse_args()
+    build: Path = arguments.build
     pictures = Pictures.load(build)
-    vae = trained_autoencoder(build / "vae.pt")
-    latents = normalise(vae, encode(vae, pictures))
-    vae.save_pretrained(build / "vae")
+    if arguments.refresh:
+        vae = AutoencoderKL.from_pretrained(build / "vae").eval()
+        latents = encode(vae, pictures)
+    else:
+        vae = trained_autoencoder(build / "vae.pt")
+        latents = normalise(vae, encode(vae, pictures))
+        vae.save_pretrained(build / "vae")
     guess = preview(latents, pictures)
     torch.save(
         {

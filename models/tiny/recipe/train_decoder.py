@@ -1,7 +1,7 @@
 """Sharpens the decoder on the training latents: ``python -m recipe.train_decoder``.
 
-The encoder stays as it is, so the trained denoiser stays valid. A little noise on the latents
-teaches the decoder to forgive the denoiser's small errors.
+The encoder stays as it is, so the trained denoiser stays valid. The denoiser's own drawings (see
+``drawn``), where there are some, and a little noise teach the decoder to forgive small errors.
 """
 
 import argparse
@@ -30,16 +30,19 @@ def train(options: Options) -> None:
     pictures = Pictures.load(options.build)
     kept = torch.tensor([i for i, record in enumerate(pictures.records) if not record.held])
     pixels = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2)
-    latents = torch.load(options.build / "latents.pt", weights_only=True)["latents"]
+    latents = torch.load(options.build / "latents.pt", weights_only=True)["latents"][kept]
+    if (options.build / "drawn.pt").exists():
+        drawn = torch.load(options.build / "drawn.pt", weights_only=True)
+        latents, kept = torch.cat([latents, drawn["latents"]]), torch.cat([kept, drawn["pictures"]])
     log = workers.Log(options.build / "decoder.jsonl", every=50)
     while trainer.step < options.schedule.steps:
         draw = workers.generator(options.seed, trainer.step)
-        chosen = kept[torch.randint(len(kept), (options.batch,), generator=draw)]
+        chosen = torch.randint(len(kept), (options.batch,), generator=draw)
         spread = _NOISE * torch.rand(options.batch, 1, 1, 1, generator=draw)
         noisy = latents[chosen] + spread * torch.randn(latents[chosen].shape, generator=draw)
         with torch.autocast("cpu", torch.bfloat16):
             made = vae.decode(noisy / networks.SCALING).sample
-        loss = distance(made.float(), pixels[chosen].float() / 127.5 - 1)
+        loss = distance(made.float(), pixels[kept[chosen]].float() / 127.5 - 1)
         trainer.update(loss, options.schedule.at(trainer.step))
         log.add(trainer.step, loss.item(), options.batch * workers.world())
         if trainer.step % _SAVE_EVERY == 0 or trainer.step == options.schedule.steps:
