@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -52,8 +53,9 @@ async def make(vendor: StandIn) -> AsyncIterator[Make]:
     """Makes engines that speak to it; they are stopped after the test."""
     made: list[VastaiEngine] = []
 
-    def one(**settings: object) -> VastaiEngine:
-        engine = VastaiEngine(config_for(vendor, **settings), delay_scale=0.001)
+    def one(clock: Callable[[], float] = time.time, **settings: object) -> VastaiEngine:
+        config = config_for(vendor, **settings)
+        engine = VastaiEngine(config, delay_scale=0.001, clock=clock)
         made.append(engine)
         return engine
 

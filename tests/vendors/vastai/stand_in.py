@@ -67,6 +67,7 @@ class Box:
             "public_ipaddr": " 127.0.0.1\n",
             "ports": None,
             "start_date": time.time() - 1,
+            "extra_env": list(self.order.get("env", {}).items()),
         }
         if self.looks <= len(_BEFORE_RUNNING):
             facts |= _BEFORE_RUNNING[self.looks - 1]
@@ -132,7 +133,7 @@ class StandIn:
                 return _refused(400, "invalid_args", f"unknown filter {name}")
         most = asked.get("dph_total", {}).get("lte", float("inf"))
         found = [one for one in self.offers if one["dph_total"] <= most]
-        return web.json_response({"offers": sorted(found, key=lambda one: one["dph_total"])})
+        return _answer({"offers": sorted(found, key=lambda one: one["dph_total"])})
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """PUT /api/v0/asks/{id}/."""
@@ -153,14 +154,14 @@ class StandIn:
                 400, "invalid_args", "env must be an object, and image or template given"
             )
         box = self._boot(chosen, order, self.fates.get(number, {}))
-        return web.json_response({"success": True, "new_contract": box.id})
+        return _answer({"success": True, "new_contract": box.id})
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v0/instances/{id}/."""
         if (trouble := _stranger(request) or self.looks.next()) is not None:
             return await trouble(request) if callable(trouble) else trouble
         box = self.boxes.get(int(request.match_info["id"]))
-        return web.json_response({"instances": box.shown() if box else None})
+        return _answer({"instances": box.shown() if box else None})
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v1/instances/, two a page."""
@@ -170,7 +171,7 @@ class StandIn:
         rest = sorted(box_id for box_id in self.boxes if box_id > after)
         page = [self.boxes[box_id].shown() for box_id in rest[:2]]
         token = str(rest[1]) if len(rest) > len(page) else None
-        return web.json_response({"instances": page, "next_token": token})
+        return _answer({"instances": page, "next_token": token})
 
     async def destroy(self, request: web.Request) -> web.StreamResponse:
         """DELETE /api/v0/instances/{id}/."""
@@ -180,7 +181,7 @@ class StandIn:
         if box is None:
             return _refused(404, "no_such_instance", "error 404: no such instance")
         _end(box)
-        return web.json_response({"success": True})
+        return _answer({"success": True})
 
     def _boot(
         self, chosen: Mapping[str, Any], order: Mapping[str, Any], fate: Mapping[str, Any]
@@ -209,8 +210,14 @@ def _stranger(request: web.Request) -> web.Response | None:
 
 
 def _refused(status: int, error: str, msg: str) -> web.Response:
-    body = json.dumps({"success": False, "error": error, "msg": msg})
-    return web.Response(status=status, text=body, content_type="application/json")
+    return _answer({"success": False, "error": error, "msg": msg}, status)
+
+
+def _answer(body: object, status: int = 200) -> web.Response:
+    """JSON whose type names no charset: the official command takes no other."""
+    return web.Response(
+        status=status, body=json.dumps(body).encode(), content_type="application/json"
+    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Event, Output, Step
 from atelier_engines.task import ImageTask
+from tests.conftest import wait_until_serving
 from tests.vendors.http.serving import answering, dropping
 from tests.vendors.vastai.conftest import Make
 from tests.vendors.vastai.stand_in import PORT, StandIn, offer
@@ -70,9 +71,9 @@ async def test_an_offer_that_is_gone_is_followed_by_the_next(vendor: StandIn, ma
     """Whatever the wording of the refusal."""
     vendor.taken = {1}
     gone = {"success": False, "error": "no_such_ask", "msg": "error 410/3603: no_such_ask"}
-    vendor.creations.add(answering(200, gone))
+    vendor.creations.add(vendor.accept, answering(200, gone))
     await make().start()
-    assert [box.offer["id"] for box in vendor.rented] == [2]
+    assert [box.offer["id"] for box in vendor.rented] == [3]
 
 
 async def test_no_offers_leave_the_task_to_others(vendor: StandIn, make: Make) -> None:
@@ -155,11 +156,25 @@ async def test_a_sick_worker_is_replaced_in_the_background(vendor: StandIn, make
 
 async def test_orphans_are_destroyed_at_the_start(vendor: StandIn, make: Make) -> None:
     """All that bear our label and do not serve, on whatever page; those of others are left alone."""
-    for number in range(3):
-        vendor.add(f"tests/{number}", boots=False)
-    other = vendor.add("somebody-else/1", boots=False)
+    others = {vendor.add(f"somebody-else/{number}", boots=False).id for number in range(2)}
+    vendor.add("tests/1", boots=False)
+    vendor.add("tests/2", boots=False)
     await make().start()
-    assert set(vendor.boxes) == {other.id, vendor.rented[-1].id}
+    assert set(vendor.boxes) == {*others, vendor.rented[-1].id}
+
+
+async def test_of_many_machines_that_were_left_one_is_taken_over(
+    vendor: StandIn, make: Make
+) -> None:
+    """It serves, so that nothing is rented; the others are destroyed."""
+    left = [vendor.add("tests/1", boots=False), vendor.add("tests/2"), vendor.add("tests/3")]
+    for box in left:
+        box.looks = 10
+        if box.server is not None:
+            await asyncio.to_thread(wait_until_serving, box.server, ["sketch"])
+    await make().start()
+    assert len(vendor.rented) == len(left)
+    assert set(vendor.boxes) == {left[1].id}
 
 
 async def test_work_is_found_again_on_a_machine_that_was_left(vendor: StandIn, make: Make) -> None:
@@ -200,8 +215,10 @@ async def test_an_idle_machine_is_given_back_and_the_next_task_rents_anew(
     vendor: StandIn, make: Make
 ) -> None:
     """An engine without a machine can work all the same."""
-    engine = make(idle_seconds=0.2)
+    now = [1000.0]
+    engine = make(lambda: now[0], idle_seconds=60)
     await engine.start()
+    now[0] += 61
     await eventually(lambda: not vendor.boxes)
     await engine.check()
     assert isinstance((await story_of(engine, PICTURE))[-1], Output)
@@ -210,9 +227,13 @@ async def test_an_idle_machine_is_given_back_and_the_next_task_rents_anew(
 
 async def test_the_cap_ends_the_spending(vendor: StandIn, make: Make) -> None:
     """The machine is destroyed, and nothing more is rented."""
-    vendor.offers = [offer(1, 360.0)]  # ten cents a second
-    engine = make(max_price_per_hour=1000.0, spending_cap=1.5)
+    now = [1000.0]
+    engine = make(lambda: now[0], idle_seconds=None, spending_cap=2.0)
     await engine.start()
+    now[0] += 4 * 3600  # at 0.40 an hour
+    await engine.check()
+    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    now[0] += 2 * 3600
     await eventually(lambda: not vendor.boxes)
     with pytest.raises(EngineQuotaError, match="spending_cap"):
         await story_of(engine, PICTURE)
@@ -278,8 +299,9 @@ async def test_a_destruction_that_fails_is_tried_until_it_succeeds(
     vendor: StandIn, make: Make
 ) -> None:
     """It costs until then."""
-    engine = make(idle_seconds=0.2)
+    now = [1000.0]
+    engine = make(lambda: now[0], idle_seconds=60)
     await engine.start()
-    oops = answering(500, "oops")
-    vendor.destructions.add(*[oops] * 7)
+    vendor.destructions.add(*[answering(500, "oops")] * 7)
+    now[0] += 61
     await eventually(lambda: not vendor.boxes)

@@ -1,0 +1,58 @@
+"""The official command line against the stand-in: what it understands, the service speaks.
+
+`vastai` wants other versions of Pillow than we do, so that it is not in our lock. Where it is installed on its
+own and found in PATH, these tests run; elsewhere they are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vendors.vastai.stand_in import KEY, PORT, StandIn
+
+VASTAI = shutil.which("vastai")
+pytestmark = pytest.mark.skipif(VASTAI is None, reason="the command `vastai` is not installed")
+
+
+def vastai(vendor: StandIn, home: Path, *arguments: str) -> Any:  # noqa: ANN401 (its JSON)
+    """What the command answers."""
+    program = ["/usr/bin/env", f"HOME={home}", str(VASTAI), *arguments]
+    options = ["--url", vendor.api, "--api-key", KEY, "--raw", "--retry", "1"]
+    done = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout or "null")
+
+
+def test_the_command_rents_and_destroys(vendor: StandIn, tmp_path: Path) -> None:
+    """Search, create, show, list and destroy."""
+    vendor.fates[1] = {"dead": True}
+    offers = vastai(vendor, tmp_path, "search", "offers", "gpu_ram>=16 dph<1")
+    assert [offer["id"] for offer in offers] == [1, 2, 3]
+    order = [
+        "--image",
+        "atelier:1",
+        "--disk",
+        "40",
+        "--label",
+        "tests/1",
+        "--env",
+        f"-p {PORT}:{PORT}",
+    ]
+    made = vastai(vendor, tmp_path, "create", "instance", "1", *order)
+    assert made["success"]
+    box = vendor.boxes[made["new_contract"]]
+    assert box.order["env"] == {f"-p {PORT}:{PORT}": "1"}
+    assert box.order["label"] == "tests/1"
+    states = [
+        vastai(vendor, tmp_path, "show", "instance", str(box.id))["actual_status"] for _ in range(3)
+    ]
+    assert states == [None, "loading", "running"]
+    assert [one["id"] for one in vastai(vendor, tmp_path, "show", "instances")] == [box.id]
+    vastai(vendor, tmp_path, "destroy", "instance", str(box.id), "-y")
+    assert vendor.boxes == {}
