@@ -55,9 +55,17 @@ def write_pipeline(build: Path, weights: Path) -> None:
     pipeline.save_pretrained(weights)
     for file in weights.rglob("*.safetensors"):
         file.chmod(0o644)
+    _forget_path(weights / "vae" / "config.json")
     for name, pad in _TOKENIZERS:
         shutil.rmtree(weights / name)
         tokenizer.write(weights / name, pad=pad)
+
+
+def _forget_path(config: Path) -> None:
+    """Drop the folder that the network was loaded from, which diffusers notes in its settings."""
+    settings = json.loads(config.read_text("utf-8"))
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
 def write_defaults(build: Path, weights: Path) -> None:
