@@ -68,6 +68,6 @@ def channel_options() -> Sequence[tuple[str, int | str]]:
     )
 
 
-def call_metadata(token: str) -> Sequence[tuple[str, str]]:
+def call_metadata(token: str) -> tuple[tuple[str, str | bytes], ...]:
     """Metadata of every call; none without a token."""
     return (("authorization", f"Bearer {token}"),) if token else ()

@@ -122,11 +122,17 @@ async def test_a_lost_answer_rents_no_second_machine(vendor: StandIn, make: Make
     assert len(vendor.rented) == 1
 
 
-async def test_a_machine_that_dies_fails_its_work_and_is_replaced(
-    vendor: StandIn, make: Make
+@pytest.mark.parametrize(
+    ("check_seconds", "patience_seconds"),
+    [(0.05, 3600.0), (3600.0, 0.2)],
+    ids=["told by the watch", "told by the silence"],
+)
+async def test_a_machine_that_dies_fails_its_work(
+    vendor: StandIn, make: Make, check_seconds: float, patience_seconds: float
 ) -> None:
-    """The failure is one after which trying again does no harm; the next task has the next machine."""
-    engine = make()
+    """By a failure after which trying again does no harm, whoever notices it first."""
+    worker = {"engine": "sketch", "patience_seconds": patience_seconds}
+    engine = make(check_seconds=check_seconds, worker=worker)
     await engine.start()
     working = asyncio.create_task(story_of(engine, SLOW))
     (box,) = vendor.rented
@@ -137,6 +143,19 @@ async def test_a_machine_that_dies_fails_its_work_and_is_replaced(
     with pytest.raises(EngineFailedError, match="died") as lost:
         await working
     assert lost.value.repeatable
+
+
+async def test_a_machine_that_dies_is_replaced_in_the_background(
+    vendor: StandIn, make: Make
+) -> None:
+    """The next task finds the next machine, at another host."""
+    engine = make()
+    await engine.start()
+    (box,) = vendor.rented
+    assert box.server is not None
+    box.fate["actual_status"] = "offline"
+    box.server.kill()
+    await eventually(lambda: len(vendor.rented) == 2)
     assert isinstance((await story_of(engine, PICTURE))[-1], Output)
     assert [box.offer["id"] for box in vendor.rented] == [1, 2]
     assert len(vendor.boxes) == 1

@@ -151,9 +151,8 @@ async def _unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:
                 try:
                     await asyncio.wait([coming, losing], return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.wait([coming])
+                    coming.cancel()  # no effect when it is done
+                    await asyncio.wait([coming])
                 if coming.cancelled():
                     raise _lost()
                 event = coming.result()
