@@ -1,0 +1,198 @@
+"""The queue of the stand-in: items that are drawn one after the other, and what is told about them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import itertools
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import socketio
+from PIL import Image
+
+ROOM = "default"
+
+
+@dataclass(slots=True)
+class Item:
+    """One picture."""
+
+    number: int
+    batch_id: str
+    graph: dict[str, Any]
+    seed: int
+    status: str = "pending"
+    sequence: int = 0
+    error_type: str | None = None
+    error_message: str | None = None
+    results: dict[str, Any] = field(default_factory=dict)
+    mapping: dict[str, str] = field(default_factory=dict)
+
+    def wire(self) -> dict[str, Any]:
+        """As the server tells it: what is None is left out."""
+        told = {
+            "item_id": self.number,
+            "status": self.status,
+            "status_sequence": self.sequence,
+            "batch_id": self.batch_id,
+            "queue_id": ROOM,
+            "error_type": self.error_type,
+            "error_message": self.error_message,
+            "error_traceback": self.error_type and "Traceback: /home/invoke/secret.py",
+            "session": {"results": self.results, "prepared_source_mapping": self.mapping},
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
+
+@dataclass(slots=True)
+class Queue:
+    """Honest unless told otherwise."""
+
+    socket: socketio.AsyncServer
+    items: dict[int, Item] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
+    paused: bool = False
+    stuck: bool = False
+    """Never gets beyond the first step."""
+    silent: bool = False
+    """Sends no events, although it lets people connect."""
+    drops: bool = False
+    """Breaks all connections in the middle, and tells nothing of the rest."""
+    shuffled: bool = False
+    """Tells every change of status twice, an older one last."""
+    failure: tuple[str, str] | None = None
+    """Type and text of the exception that the denoising raises."""
+    result: Mapping[str, Any] | None = None
+    """What the last node is said to have made, instead of a picture."""
+    preview: str = ""
+    """Instead of an honest one."""
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _gpu: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _drawing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def reset(self) -> None:
+        """Forget everything, and be honest."""
+        self.items.clear()
+        self.images.clear()
+        self.paused = self.stuck = self.silent = self.drops = self.shuffled = False
+        self.failure = self.result = None
+        self.preview = ""
+        self._gpu = asyncio.Lock()
+
+    def add(self, batch_id: str, graph: dict[str, Any], seed: int) -> int:
+        """Take in one picture; returns its number."""
+        item = Item(next(self._numbers), batch_id, graph, seed)
+        self.items[item.number] = item
+        task = asyncio.get_running_loop().create_task(self._draw(item))
+        self._drawing.add(task)
+        task.add_done_callback(self._drawing.discard)
+        return item.number
+
+    async def cancel(self, batch_ids: list[str]) -> int:
+        """End what has not ended; tells it in bulk, as the server does."""
+        hit = [item for item in self.items.values() if item.batch_id in batch_ids and _alive(item)]
+        for item in hit:
+            item.status = "canceled"
+        await self.tell(
+            "queue_items_canceled", {"canceled_item_ids": [item.number for item in hit]}
+        )
+        return len(hit)
+
+    async def tell(self, event: str, data: Mapping[str, Any]) -> None:
+        """Send an event to all who have subscribed."""
+        if not self.silent:
+            await self.socket.emit(event, {"queue_id": ROOM, "timestamp": 1, **data}, room=ROOM)
+
+    async def _draw(self, item: Item) -> None:
+        async with self._gpu:
+            while self.paused and item.number in self.items:  # noqa: ASYNC110 (set from another thread)
+                await asyncio.sleep(0.001)
+            if not self._goes_on(item):
+                return
+            await self._change(item, "in_progress")
+            for name, node in item.graph["nodes"].items():
+                await self._told(item, "invocation_started", name)
+                if node["type"] == "denoise_latents" and not await self._denoise(item, name):
+                    return
+                if not self._goes_on(item):
+                    return
+                await self._record(item, name, node)
+            await self._change(item, "completed")
+
+    async def _denoise(self, item: Item, name: str) -> bool:
+        """Whether it got to the end."""
+        steps = item.graph["nodes"][name]["steps"]
+        await self._told(item, "invocation_progress", name, percentage=None, message="Preparing")
+        for step in range(1, steps + 1):
+            await asyncio.sleep(0.001)
+            if not self._goes_on(item):
+                return False
+            if self.drops:
+                self.silent = True
+                for sid, _ in list(self.socket.manager.get_participants("/", ROOM)):
+                    await self.socket.disconnect(sid)
+            image = {"width": 1024, "height": 1024, "dataURL": self.preview or _preview(step)}
+            await self._told(
+                item, "invocation_progress", name, percentage=step / steps, image=image
+            )
+            while self.stuck and self._goes_on(item):  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.001)
+        if self.failure:
+            item.error_type, item.error_message = self.failure
+            await self._told(item, "invocation_error", name, error_type=item.error_type)
+            await self._change(item, "failed")
+            return False
+        return True
+
+    async def _record(self, item: Item, name: str, node: Mapping[str, Any]) -> None:
+        prepared = f"prepared-{name}"
+        item.mapping[prepared] = name
+        made: Mapping[str, Any] = {"type": f"{node['type']}_output", "image": None}
+        if node["type"] == "l2i":
+            await asyncio.sleep(0.005)  # decoding takes its time too
+            image_name = f"{item.number}-{item.batch_id[-8:]}.png"
+            self.images[image_name] = drawn(item)
+            made = {"type": "image_output", "image": {"image_name": image_name}, "width": 8}
+            made = made if self.result is None else self.result
+        item.results[prepared] = dict(made)
+
+    async def _change(self, item: Item, status: str) -> None:
+        before, item.status = item.status, status
+        item.sequence += 1
+        about = {"item_id": item.number, "batch_id": item.batch_id}
+        told = {**about, "status": status, "status_sequence": item.sequence}
+        await self.tell("queue_item_status_changed", told)
+        if self.shuffled:
+            late = {**about, "status": before, "status_sequence": item.sequence - 1}
+            await self.tell("queue_item_status_changed", late)
+
+    async def _told(self, item: Item, event: str, node: str, **data: object) -> None:
+        about = {"item_id": item.number, "batch_id": item.batch_id, "invocation_source_id": node}
+        await self.tell(event, {**about, "invocation": {"id": f"prepared-{node}"}, **data})
+
+    def _goes_on(self, item: Item) -> bool:
+        return item.number in self.items and _alive(item)
+
+
+def drawn(item: Item) -> bytes:
+    """A picture that depends on all that was asked, but for the names that chance gave."""
+    noise = item.graph["nodes"]["noise"]
+    asked = [sorted(node.items()) for node in item.graph["nodes"].values() if "image" not in node]
+    colour = zlib.crc32(repr((asked, item.seed)).encode()) & 0xFFFFFF
+    file = io.BytesIO()
+    Image.new("RGB", (noise["width"], noise["height"]), f"#{colour:06x}").save(file, "PNG")
+    return file.getvalue()
+
+
+def _preview(step: int) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (128, 128), (step % 256, 0, 0)).save(file, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _alive(item: Item) -> bool:
+    return item.status in {"pending", "in_progress", "waiting"}

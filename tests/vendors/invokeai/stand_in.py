@@ -1,0 +1,234 @@
+"""InvokeAI's side of the wire: the queue, pictures and boards over HTTP, and events over Socket.IO."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import socketio
+from aiohttp import web
+
+from tests.vendors.http.serving import Line, serving
+from tests.vendors.invokeai.nodes import wrong
+from tests.vendors.invokeai.queue import ROOM, Queue
+
+EMAIL, PASSWORD = "artist@example.org", "password-of-the-tests"
+SUB_PATH = "/invoke"
+MODELS = {
+    key: {
+        "key": key,
+        "hash": f"blake3:{key}",
+        "name": name,
+        "base": base,
+        "type": kind,
+        "path": "x",
+    }
+    for key, name, base, kind in (
+        ("k0", "Old One", "sd-1", "main"),
+        ("k1", "Juggernaut XL", "sdxl", "main"),
+        ("k2", "SDXL Base", "sdxl", "main"),
+        ("k3", "ink", "sdxl", "lora"),
+        ("k4", "ruins", "sdxl", "lora"),
+        ("k5", "old ink", "sd-1", "lora"),
+        ("k6", "canny-xl", "sdxl", "controlnet"),
+        ("k7", "depth-xl", "sdxl", "controlnet"),
+    )
+}
+
+
+@dataclass(slots=True)
+class StandIn:
+    """Honest unless told otherwise."""
+
+    socket: socketio.AsyncServer
+    queue: Queue
+    api: str = ""
+    users: bool = False
+    """Whether people must sign in."""
+    tokens: set[str] = field(default_factory=set)
+    """Those that are valid now."""
+    sign_ins: int = 0
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    """All that were taken on."""
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    """All that ever came, even those deleted since."""
+    models: dict[str, Any] = field(default_factory=lambda: dict(MODELS))
+    boards: dict[str, str] = field(default_factory=dict)
+    """Ids by name."""
+    room: int = 10000
+    """In the queue."""
+    submits: Line = field(default_factory=Line)
+    polls: Line = field(default_factory=Line)
+    files: Line = field(default_factory=Line)
+    refuses_sockets: bool = False
+    cancelled: list[str] = field(default_factory=list)
+    """Batches that were asked to be cancelled."""
+
+    def reset(self) -> None:
+        """Be honest again, and forget everything."""
+        self.queue.reset()
+        for kept in (self.tokens, self.batches, self.uploads, self.boards, self.cancelled):
+            kept.clear()
+        self.users = self.refuses_sockets = False
+        self.sign_ins, self.room, self.models = 0, 10000, dict(MODELS)
+        for line in (self.submits, self.polls, self.files):
+            line.clear()
+
+    async def sign_in(self, request: web.Request) -> web.StreamResponse:
+        """POST /api/v1/auth/login."""
+        body = await request.json()
+        if (body["email"], body["password"]) != (EMAIL, PASSWORD):
+            return web.json_response({"detail": "Incorrect email or password"}, status=401)
+        self.sign_ins += 1
+        token = f"token-{self.sign_ins}"
+        self.tokens.add(token)
+        return web.json_response({"token": token, "user": {}, "expires_in": 86400})
+
+    async def list_models(self, _: web.Request) -> web.StreamResponse:
+        """GET /api/v2/models/."""
+        return web.json_response({"models": list(self.models.values())})
+
+    async def enqueue(self, request: web.Request) -> web.StreamResponse:
+        """POST …/enqueue_batch."""
+        trouble = self.submits.next()
+        if trouble is not None:
+            return await trouble(request)
+        batch = (await request.json())["batch"]
+        bad = list(
+            wrong(batch["graph"], models=self.models, images=self.queue.images, boards=self.boards)
+        )
+        ((datum,),) = batch["data"]
+        assert (datum["node_path"], datum["field_name"]) == ("noise", "seed")
+        bad += [f"seed {seed}" for seed in datum["items"] if not 0 <= seed < 2**32]
+        if bad:
+            detail = [{"loc": ["body"], "msg": text, "type": "value_error"} for text in bad]
+            return web.json_response({"detail": detail}, status=422)
+        self.batches.append(batch)
+        taken = datum["items"][: self.room]
+        ids = [self.queue.add(batch["batch_id"], batch["graph"], seed) for seed in taken]
+        about = {"batch_id": batch["batch_id"], "enqueued": len(ids), "priority": 0}
+        answer = {**about, "requested": len(datum["items"]), "item_ids": ids[::-1], "batch": batch}
+        await self.queue.tell("batch_enqueued", about)
+        return web.json_response(answer)
+
+    async def item(self, request: web.Request) -> web.StreamResponse:
+        """GET …/i/{item_id}."""
+        trouble = self.polls.next()
+        if trouble is not None:
+            return await trouble(request)
+        found = self.queue.items.get(int(request.match_info["id"]))
+        if found is None:
+            return web.json_response({"detail": "Queue item not found"}, status=404)
+        return web.json_response(found.wire())
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """PUT …/cancel_by_batch_ids."""
+        batch_ids = (await request.json())["batch_ids"]
+        self.cancelled += batch_ids
+        return web.json_response({"canceled": await self.queue.cancel(batch_ids)})
+
+    async def status(self, _: web.Request) -> web.StreamResponse:
+        """GET …/status."""
+        processor = {"is_started": not self.queue.paused, "is_processing": False}
+        return web.json_response({"queue": {"queue_id": ROOM}, "processor": processor})
+
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        """POST /api/v1/images/upload."""
+        assert request.query["is_intermediate"] == "true"
+        part = (await request.post())["file"]
+        if not isinstance(part, web.FileField) or part.content_type != "image/png":
+            return web.json_response({"detail": "Not an image"}, status=415)
+        name = f"upload-{len(self.uploads)}.png"
+        self.uploads[name] = self.queue.images[name] = part.file.read()
+        return web.json_response({"image_name": name, "width": 1, "height": 1}, status=201)
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        """GET /api/v1/images/i/{name}/full."""
+        trouble = self.files.next()
+        if trouble is not None:
+            return await trouble(request)
+        data = self.queue.images.get(request.match_info["name"])
+        if data is None:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        return web.Response(body=data, content_type="image/png")
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """DELETE /api/v1/images/i/{name}."""
+        self.queue.images.pop(request.match_info["name"], None)
+        return web.json_response({"affected_boards": [], "deleted_images": []})
+
+    async def list_boards(self, _: web.Request) -> web.StreamResponse:
+        """GET /api/v1/boards/?all=true."""
+        boards = [{"board_id": key, "board_name": name} for name, key in self.boards.items()]
+        return web.json_response(boards)
+
+    async def make_board(self, request: web.Request) -> web.StreamResponse:
+        """POST /api/v1/boards/."""
+        name = request.query["board_name"]
+        self.boards[name] = f"board-{len(self.boards)}"
+        return web.json_response({"board_id": self.boards[name], "board_name": name}, status=201)
+
+    def welcome(self, auth: object) -> bool:
+        """Whether a socket may stay."""
+        if self.refuses_sockets:
+            return False
+        return not self.users or (isinstance(auth, dict) and auth.get("token") in self.tokens)
+
+    @web.middleware
+    async def guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let in only those who have signed in."""
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        free = "/ws/" in request.path or request.path.endswith("/login")
+        if self.users and not free and token not in self.tokens:
+            return web.json_response({"detail": "Invalid or expired token"}, status=401)
+        return await handler(request)
+
+    def application(self) -> web.Application:
+        """The server, at the root and under a path."""
+        app = web.Application(client_max_size=2**26, middlewares=[self.guard])
+        queue = f"/api/v1/queue/{ROOM}"
+        for path in ("", SUB_PATH):
+            app.router.add_post(f"{path}/api/v1/auth/login", self.sign_in)
+            app.router.add_get(f"{path}/api/v2/models/", self.list_models)
+            app.router.add_post(f"{path}{queue}/enqueue_batch", self.enqueue)
+            app.router.add_get(f"{path}{queue}/status", self.status)
+            app.router.add_put(f"{path}{queue}/cancel_by_batch_ids", self.cancel)
+            app.router.add_get(f"{path}{queue}/i/{{id}}", self.item)
+            app.router.add_post(f"{path}/api/v1/images/upload", self.upload)
+            app.router.add_get(f"{path}/api/v1/images/i/{{name}}/full", self.file)
+            app.router.add_delete(f"{path}/api/v1/images/i/{{name}}", self.delete)
+            app.router.add_get(f"{path}/api/v1/boards/", self.list_boards)
+            app.router.add_post(f"{path}/api/v1/boards/", self.make_board)
+            self.socket.attach(app, socketio_path=f"{path}/ws/socket.io")
+        return app
+
+
+@contextmanager
+def stand_in() -> Iterator[StandIn]:
+    """A running one."""
+    socket = socketio.AsyncServer(async_mode="aiohttp", monitor_clients=False)
+    made = StandIn(socket, Queue(socket))
+
+    async def connect(_sid: str, _environ: object, auth: object) -> bool:
+        return made.welcome(auth)
+
+    async def subscribe(sid: str, data: dict[str, str]) -> None:
+        await socket.enter_room(sid, data["queue_id"])
+
+    socket.on("connect", connect)
+    socket.on("subscribe_queue", subscribe)
+    app = made.application()
+    app.on_cleanup.append(_end_pings)
+    with serving(app) as (made.api,):
+        yield made
+
+
+async def _end_pings(_: web.Application) -> None:
+    """The sockets' pings would outlive the loop."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()

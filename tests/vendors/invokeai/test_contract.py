@@ -1,0 +1,73 @@
+"""The engine through the suite for all engines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from atelier_engines.capabilities import ImageCapabilities, ImageFeature
+from atelier_engines.contract import EngineContract
+from atelier_engines.contract.fixtures import Subject
+from atelier_engines.engine import Engine
+from atelier_engines.event import Output, Step
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.invokeai.config import InvokeAiConfig
+from atelier_engines.vendors.invokeai.engine import InvokeAiEngine
+from tests.vendors.invokeai.asking import engine_for
+from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
+
+_SMALL = {"width": 64, "height": 64, "concurrency": 3}
+
+
+class TestPlain(EngineContract):
+    """On a server that has what most have."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """With ControlNets for two kinds of pictures."""
+        running.reset()
+        return engine_for(running, controlnets={"canny": "canny-xl", "depth": "depth-xl"}, **_SMALL)
+
+
+class TestWithUsers(EngineContract):
+    """Behind a password, under a path, with a board and a price."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """Without ControlNets."""
+        running.reset()
+        running.users = True
+        return engine_for(
+            running,
+            base_url=running.api + SUB_PATH,
+            email=EMAIL,
+            password=PASSWORD,
+            board="atelier",
+            price={"amount": 0.001},
+            **_SMALL,
+        )
+
+
+class TestWithoutEvents(EngineContract):
+    """By polling alone, for the socket is refused."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, running: StandIn) -> Engine:
+        """Polls often, and tries the socket but once a second."""
+        running.reset()
+        running.refuses_sockets = True
+        settings = {"base_url": running.api, "poll_seconds": 0.002, **_SMALL}
+        return InvokeAiEngine(InvokeAiConfig.model_validate(settings))
+
+    def test_previews_come_when_asked_for_and_are_small(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """None come, for they are told by events alone; the picture comes all the same."""
+        assert ImageFeature.PREVIEW in image.features
+        events = subject.events(replace(image_task, preview_interval=1))
+        assert all(event.preview is None for event in events if isinstance(event, Step))
+        assert isinstance(events[-1], Output)
