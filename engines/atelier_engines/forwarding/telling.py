@@ -17,9 +17,7 @@ from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import ImageTask, Task
 
 _FULL_SCALE = np.float32(32768.0)
-_HALF = np.float32(0.5)
-"""Sounds are rounded down when they are encoded (libsndfile, clipping on), so each sample stands for the middle
-of what it may have been; encoded again it is the same."""
+"""What 1.0 is in 16 bits, as libsndfile decodes and encodes them: so the same samples come out again."""
 _BYTES = 2
 _QUEUED = "queued"
 
@@ -102,4 +100,4 @@ def samples_from_wav(data: bytes) -> Samples:
     if width != _BYTES:
         raise EngineFailedError("the other server delivered a WAV file that has not 16 bits")
     whole = np.frombuffer(frames, "<i2").reshape(-1, channels).astype(np.float32)
-    return Samples(array=(whole + _HALF) / _FULL_SCALE, sample_rate=rate)
+    return Samples(array=whole / _FULL_SCALE, sample_rate=rate)
