@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -42,9 +41,10 @@ class InvokeAiConfig(BaseModel):
         default="",
         description="SDXL model that draws when the caller names none; empty for the first that the server lists.",
     )
-    controlnets: Mapping[Literal["canny", "depth", "pose", "segmentation"], str] = Field(
+    controlnets: dict[Literal["canny", "depth", "pose", "segmentation"], str] = Field(
         default_factory=dict,
-        description="Name of the server's SDXL ControlNet for each kind of control picture.",
+        description="Name of the server's SDXL ControlNet for each kind of control picture: "
+        "canny, depth, pose, segmentation.",
     )
     board: str | None = Field(
         default=None,
