@@ -46,7 +46,7 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto test ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl ## Run all tests but those that need a GPU
+test: install grpcurl sdks ## Run all tests but those that need a GPU
 	$(BIN)/pytest
 
 .PHONY: test-gpu
@@ -98,6 +98,8 @@ bench: install ## Measure the service
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,uv,requirements/uv.in)
 	$(call lock,gateway,server/pyproject.toml)
+	$(call lock,runpod,requirements/runpod.in)
+	$(call lock,vastai,requirements/vastai.in)
 	$(call lock,dev,--all-extras $(PROJECTS) requirements/dev.in)
 
 .PHONY: clean
@@ -127,6 +129,15 @@ $(INSTALLED): requirements/dev.txt $(PROJECTS) | $(UV)
 	@test -x $(BIN)/python || $(UV) venv --python '$(PYTHON)' .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline $(PACKAGES:%=-e ./%)
+	@touch $@
+
+# SDKs that want other versions than we do live apart; tests run them against our stand-ins.
+.PHONY: sdks
+sdks: .tools/sdk/runpod/installed .tools/sdk/vastai/installed
+
+.tools/sdk/%/installed: requirements/%.txt | $(UV)
+	$(UV) venv --quiet --clear --python '$(PYTHON)' $(@D)
+	$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
 .PHONY: grpcurl

@@ -1,23 +1,22 @@
 """The official command line against the stand-in: what it understands, the service speaks.
 
-`vastai` wants other versions of Pillow than we do, so that it is not in our lock. Where it is installed on its
-own and found in PATH, these tests run; elsewhere they are skipped.
+`vastai` wants other versions than we do, so it has an environment of its own, which `make test` makes.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.vendors.vastai.stand_in import KEY, PORT, StandIn
 
-VASTAI = shutil.which("vastai")
-pytestmark = pytest.mark.skipif(VASTAI is None, reason="the command `vastai` is not installed")
+VASTAI = ROOT / ".tools" / "sdk" / "vastai" / "bin" / "vastai"
+pytestmark = pytest.mark.skipif(not VASTAI.exists(), reason="`make sdks` has not been run")
 
 
 def vastai(vendor: StandIn, home: Path, *arguments: str) -> Any:  # noqa: ANN401 (its JSON)

@@ -1,0 +1,31 @@
+"""What a user of RunPod's SDK would do, run by the Python that has it; prints what came of it as JSON."""
+
+import json
+import sys
+
+import runpod
+
+
+def main(api: str, endpoint_id: str, key: str, graph: str) -> None:
+    """Run a job to its end, cancel another, ask for health, and come with a wrong key."""
+    runpod.endpoint_url_base = api  # where it speaks to is a constant of its own
+    endpoint = runpod.Endpoint(endpoint_id, api_key=key)
+    work = {"input": {"workflow": json.loads(graph)}, "policy": {"ttl": 60_000}}
+    job = endpoint.run(work)
+    states = [job.status()]
+    while states[-1] not in {"COMPLETED", "FAILED"}:
+        states.append(job.status())
+    answer = {
+        "states": states,
+        "output": job.output(),
+        "cancelled": endpoint.run(work).cancel()["status"],
+        "health": endpoint.health(),
+    }
+    try:
+        runpod.Endpoint(endpoint_id, api_key="a-wrong-key").health()
+    except RuntimeError as error:
+        answer["refusal"] = str(error)
+    sys.stdout.write(json.dumps(answer))
+
+
+main(*sys.argv[1:])
