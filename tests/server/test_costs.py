@@ -1,0 +1,103 @@
+"""Money: what a generation cost, what an engine may spend, and engines that rest after faults."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from atelier.v1 import engine_pb2
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import ImageTask
+from tests.conftest import RunningServer, StartServer
+from tests.server.calls import read, refusal
+
+DEAR = {
+    "type": "sketch",
+    "price_per_image": 0.4,
+    "daily_budget": 1.0,
+}
+
+
+def picture(engine: str = "", count: int = 1) -> pb.GenerateRequest:
+    """A small picture."""
+    task = ImageTask(prompt="a cat", width=64, height=64, count=count)
+    return pb.GenerateRequest(engine=engine, image=task)
+
+
+def scraped(server: RunningServer) -> str:
+    """What Prometheus would see."""
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics") as page:
+        return str(page.read().decode())
+
+
+def quota_of(error: aio.AioRpcError) -> error_details_pb2.QuotaFailure:
+    """The QuotaFailure among the error's details."""
+    trailers = dict(error.trailing_metadata())
+    quota = error_details_pb2.QuotaFailure()
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert any(detail.Unpack(quota) for detail in status.details)
+    return quota
+
+
+async def test_an_engine_keeps_to_its_daily_budget_also_after_a_restart(
+    start_server: StartServer,
+) -> None:
+    """Receipts carry the cost, a metric sums it, and when it is spent others take over or it is refused."""
+    server = start_server(engines={"dear": DEAR})
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        first = (await stub.Generate(picture(count=2))).generation
+        assert (first.receipt.cost.currency, first.receipt.cost.amount) == ("USD", 0.8)
+        await stub.Generate(picture("dear"))
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.Generate(picture("dear"))
+        refused = read(caught.value)
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "BUDGET_SPENT",
+        )
+        assert quota_of(caught.value).violations[0].subject == "daily_budget"
+        plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=picture("dear")))
+        assert (plan.fits, plan.obstacle.reason) == (False, "BUDGET_SPENT")
+    (line,) = [
+        line
+        for line in scraped(server).splitlines()
+        if line.startswith('atelier_cost_total{currency="USD",engine="dear"}')
+    ]
+    assert round(float(line.split()[-1]), 6) == 1.2
+    server.terminate()
+    server = start_server(engines={"dear": DEAR, "free": {"type": "sketch", "price_per_image": 9}})
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        assert (await refusal(stub.Generate(picture("dear")))).reason == "BUDGET_SPENT"
+        assert (await stub.Generate(picture())).generation.engine == "free"
+
+
+async def test_an_engine_that_keeps_failing_rests(start_server: StartServer) -> None:
+    """After so many faults it is UNAVAILABLE, and Health says why; other engines go on."""
+    failing = {
+        "type": "sketch",
+        "fail_rate": 1,
+        "breaker": {"faults": 2, "rest_seconds": 600},
+    }
+    server = start_server(engines={"bad": failing, "good": {"type": "sketch"}})
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        for _ in range(2):
+            assert (await refusal(stub.Generate(picture("bad")))).reason == "ENGINE_FAILED"
+        async with asyncio.timeout(30):
+            while True:
+                health = await stub.Health(pb.HealthRequest())
+                (bad,) = [engine for engine in health.engines if engine.engine == "bad"]
+                if bad.state == engine_pb2.ENGINE_STATE_UNAVAILABLE:
+                    break
+                await asyncio.sleep(0.02)
+        assert "rests" in bad.message
+        assert (await refusal(stub.Generate(picture("bad")))).reason == "ENGINE_UNAVAILABLE"
+        assert (await stub.Generate(picture())).generation.engine == "good"
