@@ -26,10 +26,11 @@ NO_ADDRESS = {"UnsupportedProtocol"}
 
 
 def tree(kind: type[Exception]) -> Iterator[type[Exception]]:
-    """The class and everything that derives from it."""
+    """The class and everything in httpx2 that derives from it; other packages derive their own."""
     yield kind
     for child in kind.__subclasses__():
-        yield from tree(child)
+        if child.__module__.partition(".")[0] == kind.__module__.partition(".")[0]:
+            yield from tree(child)
 
 
 TRANSPORT = sorted(set(tree(httpx2.TransportError)), key=lambda kind: kind.__name__)
