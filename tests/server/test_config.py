@@ -77,6 +77,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, lines: list[str]) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_what_may_be_a_key_is_never_printed(tmp_path: Path) -> None:
+    """A key of the wrong shape is named by its place, not by its value."""
+    engine = "{type: bfl, api_key: [my-secret], poll_seconds: no-number}"
+    done = checked(tmp_path, f"engines: {{a: {engine}}}")
+    assert done.returncode == 2
+    assert "engines.a.api_key" in done.stderr
+    assert "my-secret" not in done.stderr
+    assert "no-number" in done.stderr
+
+
 def test_everything_wrong_is_named_at_once(tmp_path: Path) -> None:
     """One line a problem."""
     done = checked(tmp_path, "lissten: 1\nengines: {a: {type: sketch, x: 1, fail_rate: -1}}")

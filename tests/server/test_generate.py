@@ -19,6 +19,8 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import task_pb2
 from atelier.v1.engine_pb2 import REPRODUCIBILITY_BIT_EXACT
 from atelier.v1.generation_pb2 import AttemptOutcome, State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import StartServer
 from tests.server.calls import (
     Stub,
     dispositions,
@@ -58,6 +60,19 @@ async def test_outputs_come_inline_when_asked_for(stub: Stub) -> None:
     (output,) = (await stub.Generate(picture(inline_outputs=True))).generation.outputs
     assert len(output.data) == output.artifact.size
     assert hashlib.sha256(output.data).hexdigest() == output.artifact.sha256
+
+
+async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: StartServer) -> None:
+    """As many outputs come inline as fit into it together; the others are to be downloaded."""
+    engines = {"sketch": {"type": "sketch", "output_bytes": 10_000}}
+    server = start_server(engines=engines, limits={"inline_bytes": 25_000})
+    async with aio.insecure_channel(server.address) as channel:
+        made = await GenerationServiceStub(channel).Generate(
+            picture(task={"count": 4}, inline_outputs=True)
+        )
+    outputs = made.generation.outputs
+    assert [len(output.data) for output in outputs] == [10_000, 10_000, 0, 0]
+    assert [output.artifact.size for output in outputs] == [10_000] * 4
 
 
 async def test_outputs_above_the_limit_do_not_come_inline(stub: Stub) -> None:

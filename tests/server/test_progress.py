@@ -24,6 +24,18 @@ async def ended(stub: Stub, generation_id: str) -> Generation:
     return log[-1].generation
 
 
+async def test_the_time_to_the_end_is_told_once_steps_are_done(stub: Stub) -> None:
+    """Unset before the first step, then there, and nothing at the last."""
+    request = pb.StreamProgressRequest(generate=slow(0.2, steps=4))
+    log = await events_of(stub, request)
+    told = [event.HasField("expected_remaining") for event in log if event.step]
+    assert all(told[:-1])
+    assert not any(event.HasField("expected_remaining") for event in log if not event.step)
+    assert not log[-1].HasField("expected_remaining")
+    seconds = [event.expected_remaining.ToMicroseconds() for event in log if event.step == 4]
+    assert set(seconds) == {0}
+
+
 async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
     """Waiting, running step by step, and last the finished generation."""
     request = pb.StreamProgressRequest(generate=picture(task={"steps": 3}))

@@ -12,41 +12,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from google.protobuf.json_format import MessageToDict
 
 from atelier.v1 import engine_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import AsyncClient, Generation, State, requests
-from atelier_client import errors as theirs
+from atelier_client import AsyncClient, Generation, State
 from atelier_engines.capabilities import CancelSupport, Reproducibility
 from atelier_engines.contract.tasks import picture
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
-    EngineError,
     EngineFailedError,
     EngineUnavailableError,
     InvalidTaskError,
     UnsupportedError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage
-from atelier_engines.forwarding import faults
 from atelier_engines.forwarding.handle import Handle, handle_from_text
-from atelier_engines.forwarding.requests import request_from_task
 from atelier_engines.forwarding.telling import samples_from_wav
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import (
     AudioTask,
-    Control,
-    ControlType,
     ImageTask,
-    Lora,
-    Profile,
-    Safety,
     Task,
-    Upscale,
 )
 from atelier_engines.vendors.atelier import ENGINE, AtelierConfig
-from atelier_server.errors import CODES
 from tests.client.stand_in import Context, StandIn, serving
 from tests.conftest import RunningServer, free_port
 from tests.server.conftest import install_odd
@@ -263,73 +251,6 @@ async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> Non
     assert sent.strict, "nothing is clamped or ignored there in silence"
 
 
-def test_everything_of_a_picture_is_said() -> None:
-    """In the contract's words, with pictures as PNG files."""
-    start, control = picture(40, 24, 1), picture(32, 32, 2)
-    task = ImageTask(
-        prompt="a lamp",
-        negative_prompt="fog",
-        width=64,
-        height=48,
-        seeds=(2**63 - 1, 0),
-        steps=9,
-        guidance=3.5,
-        model="m",
-        scheduler="euler",
-        init_image=start,
-        strength=0.25,
-        mask=picture(40, 24, 3),
-        controls=(
-            Control(
-                type=ControlType.DEPTH,
-                image=control,
-                preprocess=True,
-                strength=0.5,
-                start=0.125,
-                end=0.75,
-            ),
-        ),
-        loras=(Lora(name="ink", weight=-0.5),),
-        upscale=Upscale(factor=2.0, model="x2"),
-        profile=Profile.MEMORY,
-        safety=Safety.FLAG,
-        preview_interval=3,
-    )
-    asked = requests.request_from(request_from_task(task, seeded=True), {})
-    image = requests.generate_request(asked, {}).image
-    said = MessageToDict(image)
-    for name in ("initImage", "mask"):
-        assert said.pop(name)
-    (steered,) = said.pop("controls")
-    assert steered.pop("image")
-    assert steered == {
-        "type": "CONTROL_TYPE_DEPTH",
-        "preprocess": True,
-        "strength": 0.5,
-        "start": 0.125,
-        "end": 0.75,
-    }
-    assert said == {
-        "prompt": "a lamp",
-        "negativePrompt": "fog",
-        "model": "m",
-        "width": 64,
-        "height": 48,
-        "steps": 9,
-        "guidance": 3.5,
-        "seed": str(2**63 - 1),
-        "scheduler": "euler",
-        "count": 2,
-        "strength": 0.25,
-        "loras": [{"name": "ink", "weight": -0.5}],
-        "upscale": {"factor": 2.0, "model": "x2"},
-        "profile": "PROFILE_MEMORY",
-        "safety": "SAFETY_FLAG",
-        "format": "IMAGE_FORMAT_PNG",
-        "previewInterval": 3,
-    }
-
-
 async def test_a_failure_there_is_a_failure_here(engine: Engine) -> None:
     """With the other server's words."""
     with pytest.raises(EngineFailedError, match="told to fail"):
@@ -384,30 +305,3 @@ async def test_no_more_is_promised_than_the_weakest_that_may_do_the_work(
         await engine.stop()
     assert found["alone"] == (CancelSupport.STEP, Reproducibility.BIT_EXACT)
     assert found["strong"] == (CancelSupport.REMOTE, Reproducibility.BEST_EFFORT)
-
-
-def test_every_reason_of_the_contract_has_its_error() -> None:
-    """A new reason fails here, not in production."""
-    assert set(faults.REASONS) == set(CODES)
-
-
-@pytest.mark.parametrize("reason", sorted(CODES))
-def test_the_error_of_a_reason_keeps_the_text(reason: str) -> None:
-    """And says whose text it is."""
-    error = faults.refused(theirs.AtelierError("make it smaller", reason=reason))
-    assert isinstance(error, EngineError)
-    assert "make it smaller" in str(error)
-
-
-def test_a_wrong_field_is_blamed_by_its_name_in_the_task() -> None:
-    """Without the kind of task before it."""
-    violation = theirs.Violation(field="image.controls[0].strength", message="too much")
-    error = faults.refused(theirs.InvalidRequestError("no", violations=(violation,)))
-    assert isinstance(error, InvalidTaskError)
-    assert error.field == "controls[0].strength"
-
-
-def test_silence_about_accepted_work_is_no_leave_to_do_it_again() -> None:
-    """Neither here nor on another engine."""
-    error = faults.under_way(theirs.ServerUnreachableError("gone"))
-    assert not error.repeatable
