@@ -6,7 +6,7 @@ Source: "SDXL" (arXiv 2307.01952), section 2, and diffusers' StableDiffusionXLPi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ PIPELINE = "StableDiffusionXLPipeline"
 """What diffusers calls it in model_index.json."""
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 LATENT_CHANNELS = 4
+
+_WITH_MASK = 2 * LATENT_CHANNELS + 1
+"""Channels of a denoiser that was trained to inpaint: latents, mask, masked picture."""
 
 _TIME_IDS = 6
 
@@ -63,6 +66,8 @@ class Layout:
     """Whether an empty negative prompt is all zeros and not the encoding of the empty text."""
     sample_pixels: int = 1024
     """Width and height of the pictures that the model was trained on."""
+    mask_channels: bool = False
+    """Whether the denoiser takes mask and masked picture as five more channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +81,31 @@ class Sdxl:
     layout: Layout
     """What differs from other models of the family."""
 
-    def condition(
-        self, prompt: str, negative_prompt: str, *, guidance: float, width: int, height: int
+    @property
+    def name(self) -> str:
+        """See Family.name."""
+        return NAME
+
+    @property
+    def mask_channels(self) -> bool:
+        """See Family.mask_channels."""
+        return self.layout.mask_channels
+
+    def condition(  # noqa: PLR0913 (all of them steer)
+        self,
+        prompt: str,
+        negative_prompt: str,
+        *,
+        guidance: float,
+        width: int,
+        height: int,
+        adapters: Hashable = None,
     ) -> Conditioning:
-        """What steers the denoiser: one row, or with guidance above 1 the negative one before it.
+        """See Family.condition.
 
         A text of more than 77 tokens, start and end included, is cut, and the log says so.
         """
+        del adapters
         hidden, pooled = self._encode(prompt)
         time_ids = self._time_ids(width, height, pooled.dtype)
         if is_guided(guidance):
@@ -96,12 +119,22 @@ class Sdxl:
         return Conditioning(hidden=hidden, pooled=pooled, time_ids=time_ids)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """(1, channels, height, width) in latent cells, of a picture in pixels."""
+        """See Family.latent_shape."""
         cell = self.layout.cell_pixels
         return (1, LATENT_CHANNELS, height // cell, width // cell)
 
+    def encode(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """See Family.encode."""
+        layout = self.layout
+        latents = self.runtime.encode_image(picture, generator).to(self.runtime.dtype)
+        if layout.mean is None or layout.deviation is None:
+            return layout.scaling * latents
+        mean = latents.new_tensor(layout.mean).view(1, -1, 1, 1)
+        deviation = latents.new_tensor(layout.deviation).view(1, -1, 1, 1)
+        return (latents - mean) * layout.scaling / deviation
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """A picture, (1, 3, height, width), about -1 to 1, of latents as the denoiser sees them."""
+        """See Family.decode."""
         layout = self.layout
         if layout.mean is None or layout.deviation is None:
             return self.runtime.decode(latents / layout.scaling)
@@ -141,8 +174,13 @@ def layout(
     Raises:
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
+    channels = unet["in_channels"]
+    if channels not in (LATENT_CHANNELS, _WITH_MASK):
+        raise ModelMissingError(
+            f"the denoiser takes {channels} channels; a model of this family has "
+            f"{LATENT_CHANNELS}, or {_WITH_MASK} for inpainting"
+        )
     expected = {
-        "in_channels": LATENT_CHANNELS,
         "out_channels": LATENT_CHANNELS,
         "addition_embed_type": "text_time",
         "time_cond_proj_dim": None,
@@ -166,6 +204,7 @@ def layout(
         deviation=_numbers(vae.get("latents_std")),
         zeros_for_empty=zeros_for_empty,
         sample_pixels=unet["sample_size"] * cell,
+        mask_channels=channels == _WITH_MASK,
     )
 
 

@@ -69,6 +69,17 @@ class Runtime(Protocol):
             The prediction, shaped like `latents`.
         """
 
+    def encode_image(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Run the autoencoder's encoder, and draw from what it says.
+
+        Args:
+            picture: (1, 3, height, width) in pixels, -1 to 1, on any device.
+            generator: where the random numbers come from.
+
+        Returns:
+            (1, channels, height, width) in latent cells, in the autoencoder's scale.
+        """
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Run the autoencoder's decoder.
 

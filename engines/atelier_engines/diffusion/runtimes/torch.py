@@ -54,6 +54,12 @@ class TorchRuntime:
         )[0]
         return prediction
 
+    def encode_image(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """See Runtime.encode_image."""
+        seen = picture.to(device=self.device, dtype=self.vae.dtype)
+        drawn: torch.Tensor = self.vae.encode(seen).latent_dist.sample(generator)
+        return drawn
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See Runtime.decode."""
         picture: torch.Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
