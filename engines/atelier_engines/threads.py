@@ -57,7 +57,7 @@ async def stream_from_thread(
         await thread
     finally:
         gone.set()
-        await _until_done(thread)
+        await until_done(thread)
 
 
 async def result_from_thread(
@@ -71,7 +71,7 @@ async def result_from_thread(
         Exception: whatever `work` raises; StopIteration arrives as RuntimeError.
     """
     thread = _begin(work, executor)
-    await _until_done(thread)
+    await until_done(thread)
     return thread.result()
 
 
@@ -88,7 +88,7 @@ def _begin(work: Callable[[], ResultT], executor: Executor | None) -> asyncio.Fu
     return asyncio.get_running_loop().run_in_executor(executor, body)
 
 
-async def _until_done(future: asyncio.Future[Any]) -> None:
+async def until_done(future: asyncio.Future[Any]) -> None:
     """Wait for `future` even if cancelled meanwhile, and pass the cancellation on afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():

@@ -33,6 +33,8 @@ SIDE = 1024
 
 FEATURES = frozenset(
     {
+        ImageFeature.IMAGE_TO_IMAGE,
+        ImageFeature.INPAINTING,
         ImageFeature.SEED,
         ImageFeature.NEGATIVE_PROMPT,
         ImageFeature.SCHEDULER,
@@ -100,6 +102,7 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             models=(facts.model,),
             preview_interval=config.preview_interval,
         ),
+        concurrency=config.concurrency,
         cancel=CancelSupport.STEP,
         reproducibility=facts.reproducibility,
         versions=facts.versions,

@@ -125,5 +125,24 @@ class DiffusionConfig(BaseModel):
         default=8,
         ge=1,
         le=64,
-        description="Most pictures in one task; they are made one after the other.",
+        description="Most pictures in one task.",
+    )
+    concurrency: int = Field(
+        default=4,
+        ge=1,
+        le=256,
+        description=(
+            "Tasks in hand at once. Their pictures share runs of the denoiser where that is worth "
+            "it, and take turns step by step where not."
+        ),
+    )
+    max_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description=(
+            "Most rows in one run of the denoiser; a picture has one row, with guidance two. "
+            "Unset: what `atelier tune` has measured on this device, else one picture at a time on "
+            "a CPU, and on CUDA as many as have eight million pixels together."
+        ),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.diffusion.starting import Kept, Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,35 +30,25 @@ class Rows:
 class Denoising:
     """The state of one picture: its latents, its scheduler and its random numbers.
 
-    The order of the operations is that of diffusers' StableDiffusionXLPipeline.__call__ (0.42.1),
-    so that the results are the same to the bit.
+    The order of the operations is that of the loops in diffusers' pipelines (0.42.1), so that the
+    results are the same to the bit.
     """
 
     def __init__(
-        self,
-        *,
-        scheduler: Scheduler,
-        shape: tuple[int, int, int, int],
-        guidance: float,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype,
+        self, *, scheduler: Scheduler, start: Start, guidance: float, generator: torch.Generator
     ) -> None:
-        """Draw the noise of `shape`, (1, channels, height, width), for a scheduler set to steps."""
+        """Go on from `start`, with the scheduler and the random numbers that it was made with."""
         self._scheduler = scheduler
         self._guidance = guidance
-        self._generator = torch.Generator("cpu").manual_seed(seed)
-        noise = torch.randn(shape, generator=self._generator, dtype=dtype)
-        self._latents: torch.Tensor = noise.to(device) * scheduler.init_noise_sigma
-        self._timesteps = scheduler.timesteps
+        self._start = start
+        self._latents = start.latents
+        self._timesteps = scheduler.timesteps[start.skipped * scheduler.order :]
         self._done = 0
-        self._extra = _step_arguments(scheduler, self._generator)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)
+        self._extra = _step_arguments(scheduler, generator)
 
     @property
     def steps(self) -> int:
-        """Steps from noise to latents; one step of a second-order scheduler is two runs."""
+        """Steps to the finished latents; one step of a second-order scheduler is two runs."""
         return math.ceil(len(self._timesteps) / self._scheduler.order)
 
     @property
@@ -66,6 +57,16 @@ class Denoising:
         if self.finished:
             return self.steps
         return self._done // self._scheduler.order
+
+    @property
+    def runs(self) -> int:
+        """Runs of the denoiser from start to end."""
+        return len(self._timesteps)
+
+    @property
+    def runs_done(self) -> int:
+        """Runs of the denoiser behind us."""
+        return self._done
 
     @property
     def finished(self) -> bool:
@@ -81,8 +82,9 @@ class Denoising:
         """What the denoiser is to be run on next; two rows with guidance above 1, else one."""
         timestep = self._timesteps[self._done]
         count = 2 if is_guided(self._guidance) else 1
-        latents = torch.cat([self._latents] * count) if count > 1 else self._latents
-        scaled = self._scheduler.scale_model_input(latents, timestep)
+        scaled = self._scheduler.scale_model_input(_repeated(self._latents, count), timestep)
+        if self._start.channels is not None:
+            scaled = torch.cat([scaled, _repeated(self._start.channels, count)], dim=1)
         return Rows(latents=scaled, timesteps=timestep.expand(count))
 
     def advance(self, prediction: torch.Tensor) -> torch.Tensor:
@@ -101,7 +103,17 @@ class Denoising:
             return_dict=False,
         )[0]
         self._done += 1
+        if self._start.kept is not None:
+            self._put_back(self._start.kept)
         return prediction
+
+    def _put_back(self, kept: Kept) -> None:
+        """Lay the part to keep over the latents, with the noise that is due."""
+        latents = kept.latents
+        if not self.finished:
+            due = self._timesteps[self._done].reshape(1)
+            latents = self._scheduler.add_noise(latents, kept.noise, due)
+        self._latents = (1 - kept.mask) * latents + kept.mask * self._latents
 
     def clean(self, rows: Rows, prediction: torch.Tensor) -> torch.Tensor:
         """What the finished latents look like from here, (1, channels, height, width), float32.
@@ -112,7 +124,7 @@ class Denoising:
         Source: "Denoising Diffusion Implicit Models" (arXiv 2010.02502), equation 9, for noise;
         "Progressive Distillation" (arXiv 2202.00512), appendix D, for velocity.
         """
-        noisy = rows.latents[-1:].float()
+        noisy = rows.latents[-1:, : prediction.shape[1]].float()
         guess = prediction.float()
         signal = self._signal_share(rows.timesteps[-1])
         match self._scheduler.config["prediction_type"]:
@@ -132,6 +144,10 @@ class Denoising:
 def is_guided(guidance: float) -> bool:
     """Whether the denoiser is also run without the prompt; at 1 and below that has no effect."""
     return guidance > 1
+
+
+def _repeated(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    return torch.cat([tensor] * count) if count > 1 else tensor
 
 
 def _step_arguments(scheduler: Scheduler, generator: torch.Generator) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""The engine: one model, one device, one thread that works on it."""
+"""The engine: one model, one device, one thread that works on it for all tasks."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
@@ -12,23 +11,23 @@ from typing import TYPE_CHECKING, assert_never
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.diffusion import capabilities
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.loop import Loop
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event
 from atelier_engines.task import AudioTask, ImageTask, Task
-from atelier_engines.threads import result_from_thread, stream_from_thread
 
 if TYPE_CHECKING:
-    from atelier_engines.diffusion.painter import Painter
+    from atelier_engines.diffusion.painting import Painter
 
 
 class DiffusionEngine:
-    """See Engine. Tasks that are run at once wait for each other."""
+    """See Engine. Tasks that are run at once are worked on step by step, together or in turns."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         self._config = config
         self._capabilities = capabilities.describe(config, capabilities.expected(config))
         self._painter: Painter | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._loop: Loop | None = None
         self._tasks = 0
 
     @property
@@ -44,12 +43,11 @@ class DiffusionEngine:
             EngineUnavailableError: the device or a package is absent.
             OutOfMemoryError: the model is too large for the device.
         """
-        if self._thread is not None:
+        if self._loop is not None:
             return
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atelier-diffusion")
+        self._loop = Loop("atelier-diffusion")
         try:
-            work = partial(_load, self._config)
-            self._painter = await result_from_thread(work, executor=self._thread)
+            self._painter = await self._loop.call(partial(_load, self._config, self._loop))
         except BaseException:
             await self.stop()
             raise
@@ -62,9 +60,9 @@ class DiffusionEngine:
             EngineUnavailableError: it is not started.
             EngineFailedError: the device computes no more.
         """
-        painter = self._started()
+        loop, painter = self._started()
         if not self._tasks:
-            await result_from_thread(painter.probe, executor=self._thread)
+            await loop.call(painter.probe)
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run.
@@ -76,17 +74,17 @@ class DiffusionEngine:
             OutOfMemoryError: the picture is too large for the device.
             EngineFailedError: the device or the model failed.
         """
-        painter = self._started()
+        loop, painter = self._started()
         match task:
             case ImageTask():
-                work = partial(painter.paint, task)
+                begin = partial(painter.begin, task)
             case AudioTask():
                 raise UnsupportedError("audio", "this engine makes no sound")
             case _:
                 assert_never(task)
         self._tasks += 1
         try:
-            async with aclosing(stream_from_thread(work, executor=self._thread)) as events:
+            async with aclosing(loop.stream(begin)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -94,27 +92,30 @@ class DiffusionEngine:
 
     async def stop(self) -> None:
         """See Engine.stop. It can be started again."""
-        if self._thread is not None:
+        if self._loop is not None:
             self._painter = None
-            await result_from_thread(_release, executor=self._thread)
-            self._thread.shutdown(wait=False)
-            self._thread = None
+            await self._loop.call(self._loop.forget)
+            await self._loop.call(_release)
+            await self._loop.stop()
+            self._loop = None
 
-    def _started(self) -> Painter:
-        if self._painter is None:
+    def _started(self) -> tuple[Loop, Painter]:
+        if self._loop is None or self._painter is None:
             raise EngineUnavailableError("the engine is not started, or still loading its model")
-        return self._painter
+        return self._loop, self._painter
 
 
-def _load(config: DiffusionConfig) -> Painter:
-    """Import torch here, in the engine's thread, so that the service answers meanwhile."""
+def _load(config: DiffusionConfig, loop: Loop) -> Painter:
+    """Import torch here, on the loop's thread, so that the service answers meanwhile."""
     try:
-        from atelier_engines.diffusion import loading  # noqa: PLC0415  (takes seconds)
+        from atelier_engines.diffusion import batching, loading  # noqa: PLC0415  (takes seconds)
     except ImportError as error:
         raise EngineUnavailableError(
             f"a package is missing: {error}; install atelier-engines[local]"
         ) from error
-    return loading.load(config)
+    painter = loading.load(config)
+    loop.serve(painter.denoise, batching.Turns(batching.limit(config, painter.family.runtime)))
+    return painter
 
 
 def _release() -> None:

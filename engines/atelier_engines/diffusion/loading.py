@@ -21,7 +21,7 @@ from atelier_engines.diffusion import capabilities, card, cores, faults, files, 
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.families import sdxl
-from atelier_engines.diffusion.painter import Painter
+from atelier_engines.diffusion.painting import Painter
 from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.diffusion.schedulers import Scheduler

@@ -46,6 +46,11 @@ class Scheduler(Protocol):
     def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """Latents as the denoiser wants them."""
 
+    def add_noise(
+        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Latents with the noise over them that is due at a time step."""
+
     # Its arguments differ between schedulers.
     step: Any
     """Go on by one run of the denoiser."""

@@ -232,4 +232,4 @@ async def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Exception, match="no model directory"):
             await engine.start()
-    assert engine._thread is None
+    assert engine._loop is None

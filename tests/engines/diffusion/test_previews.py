@@ -17,6 +17,7 @@ from PIL import Image
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, schedulers
 from atelier_engines.diffusion.config import SchedulerName
 from atelier_engines.diffusion.denoising import Denoising
+from atelier_engines.diffusion.starting import Start
 from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.event import Step
 from tests.engines.diffusion.asking import ask, events_of
@@ -60,13 +61,10 @@ def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, predict
         timestep_spacing="trailing",
     )
     scheduler = schedulers.make(name, model, steps=6, device=CPU)
+    generator = torch.Generator("cpu").manual_seed(1)
+    noise = torch.randn((1, 4, 8, 8), generator=generator) * scheduler.init_noise_sigma
     denoising = Denoising(
-        scheduler=scheduler,
-        shape=(1, 4, 8, 8),
-        guidance=1.0,
-        seed=1,
-        device=CPU,
-        dtype=torch.float32,
+        scheduler=scheduler, start=Start(latents=noise), guidance=1.0, generator=generator
     )
     wanted = torch.linspace(-1, 1, 256).view(1, 4, 8, 8)
     while not denoising.finished:

@@ -15,7 +15,7 @@ class Family(Protocol):
 
     @property
     def name(self) -> str:
-        """The family's name: sdxl, sd15 …"""
+        """The family: sdxl, sd15 and so on."""
 
     @property
     def runtime(self) -> Runtime:
@@ -25,7 +25,7 @@ class Family(Protocol):
     def mask_channels(self) -> bool:
         """Whether the denoiser takes mask and masked picture as five more channels."""
 
-    def condition(  # noqa: PLR0913 (all of them steer)
+    def condition(
         self,
         prompt: str,
         negative_prompt: str,

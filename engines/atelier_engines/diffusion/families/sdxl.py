@@ -6,14 +6,15 @@ Source: "SDXL" (arXiv 2307.01952), section 2, and diffusers' StableDiffusionXLPi
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atelier_engines.diffusion.capabilities import GRID
 from atelier_engines.diffusion.denoising import is_guided
+from atelier_engines.diffusion.families.layout import Layout, of_networks
+from atelier_engines.diffusion.families.tokens import pieces
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 from atelier_engines.errors import ModelMissingError
 
@@ -26,10 +27,6 @@ NAME = "sdxl"
 PIPELINE = "StableDiffusionXLPipeline"
 """What diffusers calls it in model_index.json."""
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
-LATENT_CHANNELS = 4
-
-_WITH_MASK = 2 * LATENT_CHANNELS + 1
-"""Channels of a denoiser that was trained to inpaint: latents, mask, masked picture."""
 
 _TIME_IDS = 6
 
@@ -48,26 +45,6 @@ _COLOUR_BIAS = (0.1084, -0.0175, -0.0011)
 PREVIEW_FACTORS = tuple((red / 2, green / 2, blue / 2) for red, green, blue in _COLOURS)
 PREVIEW_BIAS = tuple((value + 1) / 2 for value in _COLOUR_BIAS)
 """The same, to red, green, blue of 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What differs between models of the family."""
-
-    cell_pixels: int
-    """Pixels along the side of one latent cell."""
-    scaling: float
-    """The denoiser's latents are the autoencoder's times this."""
-    mean: tuple[float, ...] | None = None
-    """Of the autoencoder's latents, one a channel; None where they are only scaled."""
-    deviation: tuple[float, ...] | None = None
-    """As `mean`, the standard deviation."""
-    zeros_for_empty: bool = True
-    """Whether an empty negative prompt is all zeros and not the encoding of the empty text."""
-    sample_pixels: int = 1024
-    """Width and height of the pictures that the model was trained on."""
-    mask_channels: bool = False
-    """Whether the denoiser takes mask and masked picture as five more channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +68,7 @@ class Sdxl:
         """See Family.mask_channels."""
         return self.layout.mask_channels
 
-    def condition(  # noqa: PLR0913 (all of them steer)
+    def condition(
         self,
         prompt: str,
         negative_prompt: str,
@@ -120,36 +97,24 @@ class Sdxl:
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """See Family.latent_shape."""
-        cell = self.layout.cell_pixels
-        return (1, LATENT_CHANNELS, height // cell, width // cell)
+        return self.layout.latent_shape(width, height)
 
     def encode(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """See Family.encode."""
-        layout = self.layout
         latents = self.runtime.encode_image(picture, generator).to(self.runtime.dtype)
-        if layout.mean is None or layout.deviation is None:
-            return layout.scaling * latents
-        mean = latents.new_tensor(layout.mean).view(1, -1, 1, 1)
-        deviation = latents.new_tensor(layout.deviation).view(1, -1, 1, 1)
-        return (latents - mean) * layout.scaling / deviation
+        return self.layout.scaled(latents)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See Family.decode."""
-        layout = self.layout
-        if layout.mean is None or layout.deviation is None:
-            return self.runtime.decode(latents / layout.scaling)
-        mean = latents.new_tensor(layout.mean).view(1, -1, 1, 1)
-        deviation = latents.new_tensor(layout.deviation).view(1, -1, 1, 1)
-        return self.runtime.decode(latents * deviation / layout.scaling + mean)
+        return self.runtime.decode(self.layout.unscaled(latents))
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(1, 77, width of both encoders) and (1, projection) of the second encoder."""
-        pieces = [_token_ids(tokenizer, text) for tokenizer in self.tokenizers]
-        if any(len(ids) > 1 for ids in pieces):
+        cut = [pieces(tokenizer, text) for tokenizer in self.tokenizers]
+        if any(len(ids) > 1 for ids in cut):
             _log.warning("a prompt has more tokens than the model reads; the rest of it was cut")
         states = [
-            self.runtime.encode_text(index, ids[:1], layer=_LAYER)
-            for index, ids in enumerate(pieces)
+            self.runtime.encode_text(index, ids[:1], layer=_LAYER) for index, ids in enumerate(cut)
         ]
         pooled = states[-1].pooled
         if pooled is None:
@@ -174,52 +139,11 @@ def layout(
     Raises:
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
-    channels = unet["in_channels"]
-    if channels not in (LATENT_CHANNELS, _WITH_MASK):
-        raise ModelMissingError(
-            f"the denoiser takes {channels} channels; a model of this family has "
-            f"{LATENT_CHANNELS}, or {_WITH_MASK} for inpainting"
-        )
-    expected = {
-        "out_channels": LATENT_CHANNELS,
-        "addition_embed_type": "text_time",
-        "time_cond_proj_dim": None,
-    }
-    for name, value in expected.items():
-        if unet[name] != value:
-            raise ModelMissingError(
-                f"the denoiser is no {PIPELINE}'s for text to image: its {name} is {unet[name]}, "
-                f"not {value}"
-            )
+    expected = {"addition_embed_type": "text_time", "time_cond_proj_dim": None}
+    found = of_networks(
+        PIPELINE, unet=unet, vae=vae, expected=expected, zeros_for_empty=zeros_for_empty
+    )
     added = unet["addition_time_embed_dim"] * _TIME_IDS + (projection or 0)
     if unet["projection_class_embeddings_input_dim"] != added:
         raise ModelMissingError("the denoiser and the second text encoder do not fit together")
-    cell = 2 ** (len(vae["block_out_channels"]) - 1)
-    if GRID % cell:
-        raise ModelMissingError(f"the autoencoder shrinks by {cell}; at most {GRID} is possible")
-    return Layout(
-        cell_pixels=cell,
-        scaling=vae["scaling_factor"],
-        mean=_numbers(vae.get("latents_mean")),
-        deviation=_numbers(vae.get("latents_std")),
-        zeros_for_empty=zeros_for_empty,
-        sample_pixels=unet["sample_size"] * cell,
-        mask_channels=channels == _WITH_MASK,
-    )
-
-
-def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if values is None else tuple(values)
-
-
-def _token_ids(tokenizer: CLIPTokenizer, text: str) -> torch.Tensor:
-    """(pieces, 77): the text in as many pieces as it takes, each with start, end and padding."""
-    ids: torch.Tensor = tokenizer(
-        [text],
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_overflowing_tokens=True,
-        return_tensors="pt",
-    ).input_ids
-    return ids
+    return found

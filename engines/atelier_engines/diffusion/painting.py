@@ -1,0 +1,235 @@
+"""Paints pictures with one loaded model.
+
+A picture's way reads from top to bottom, as in a pipeline; where it needs the denoiser it stops and
+says so, and whoever drives it may serve several at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atelier_engines.diffusion import faults, pictures, schedulers
+from atelier_engines.diffusion.batching import Run, joined, parted
+from atelier_engines.diffusion.capabilities import Facts
+from atelier_engines.diffusion.denoising import Denoising, Rows
+from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.runtimes.base import Conditioning
+from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.diffusion.starting import Beginner, Start
+from atelier_engines.errors import EngineFailedError
+from atelier_engines.event import Output, Stage, Step
+from atelier_engines.media import Encoded, Pixels
+from atelier_engines.task import ImageTask
+from atelier_engines.threads import Emit
+
+Painting = Generator[Run | None, torch.Tensor, None]
+"""One picture in the making: yields what it asks of the denoiser and is sent the prediction.
+
+None asks for nothing: it lets the others go on, and is sent anything.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Painter:
+    """A loaded model and everything it takes to paint with it. Used by one thread at a time."""
+
+    family: Family
+    """The model."""
+    scheduler: Scheduler
+    """The model's own, for its noise schedule; never stepped."""
+    previewer: Previewer
+    """Makes the previews."""
+    facts: Facts
+    """What capabilities say about the model."""
+
+    def begin(self, task: ImageTask, emit: Emit) -> list[Painting]:
+        """One painting a seed; none depends on the others. Nothing is done before their first step.
+
+        However a painting ends, the device is done with it. It raises, or what it is thrown becomes:
+
+        Raises:
+            InvalidTaskError: the scheduler cannot work in so many steps.
+            OutOfMemoryError: the picture is too large for the device.
+            EngineFailedError: the device failed, or the networks made numbers that are none.
+        """
+        sitting = _Sitting(self, task, emit)
+        return [sitting.painting(seed) for seed in task.seeds]
+
+    def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+        """The predictions for runs of one key, made at once."""
+        rows, conditioning = joined(runs)
+        prediction = self.family.runtime.denoise(rows.latents, rows.timesteps, conditioning)
+        return parted(prediction, runs)
+
+    def paint(self, task: ImageTask, emit: Emit) -> None:
+        """Paint the pictures of a task alone, one after the other.
+
+        Raises:
+            EngineError: see `begin`.
+        """
+        with torch.inference_mode():
+            for painting in self.begin(task, emit):
+                asked = next(painting, None)
+                with suppress(StopIteration):
+                    while True:
+                        made = self.denoise([asked])[0] if asked is not None else None
+                        asked = painting.send(made)  # type: ignore[arg-type]  # see Painting
+
+    def probe(self) -> None:
+        """Return if the device computes.
+
+        Raises:
+            EngineFailedError: it does not.
+        """
+        runtime = self.family.runtime
+        with faults.of_work("a tiny sum", runtime.device):
+            if torch.ones(8, device=runtime.device).sum().item() != 8:  # noqa: PLR2004
+                raise EngineFailedError(f"{runtime.device} cannot add")
+
+
+class _Sitting:
+    """One task: what its pictures share, and how far they have come together."""
+
+    def __init__(self, painter: Painter, task: ImageTask, emit: Emit) -> None:
+        self._painter = painter
+        self._family = painter.family
+        self._task = task
+        self._emit = emit
+        self._stage = ""
+        self._steps_done = 0
+        self._unfinished = len(task.seeds)
+        self._steps = painter.facts.steps if task.steps is None else task.steps
+        self._guidance = painter.facts.guidance if task.guidance is None else task.guidance
+
+    def painting(self, seed: int) -> Painting:
+        """The picture of that seed."""
+        task, runtime = self._task, self._family.runtime
+        doing = f"a picture of {task.width} x {task.height} pixels"
+        with faults.of_work(doing, runtime.device):
+            try:
+                denoising = self._begin(seed)
+                yield from self._denoise(denoising)
+                self._enter("decode")
+                picture = _pixels(self._family.decode(denoising.latents))
+                self._emit(Output(media=Pixels(array=picture), seed=seed))
+                self._unfinished -= 1
+                if self._unfinished:
+                    self._enter("denoise")
+            finally:
+                runtime.synchronize()
+
+    def _begin(self, seed: int) -> Denoising:
+        _ = self._conditioning
+        generator = torch.Generator("cpu").manual_seed(seed)
+        scheduler = schedulers.make(
+            self._task.scheduler or self._painter.facts.scheduler,
+            self._painter.scheduler,
+            steps=self._steps,
+            device=self._family.runtime.device,
+        )
+        return Denoising(
+            scheduler=scheduler,
+            start=self._start(
+                Beginner(
+                    family=self._family,
+                    scheduler=scheduler,
+                    generator=generator,
+                    steps=self._steps,
+                )
+            ),
+            guidance=self._guidance,
+            generator=generator,
+        )
+
+    def _start(self, beginner: Beginner) -> Start:
+        task = self._task
+        if self._init_image is None:
+            return beginner.from_noise(task.width, task.height)
+        self._enter("encode_image")
+        if self._mask is None:
+            return beginner.from_picture(self._init_image, task.strength)
+        return beginner.from_masked(self._init_image, self._mask, task.strength)
+
+    def _denoise(self, denoising: Denoising) -> Painting:
+        """From the start to clean latents."""
+        self._enter("denoise")
+        total = denoising.steps * len(self._task.seeds)
+        while not denoising.finished:
+            done = denoising.steps_done
+            rows = denoising.rows()
+            prediction = yield Run(
+                rows=rows, conditioning=self._conditioning, loras=self._task.loras
+            )
+            guided = denoising.advance(prediction)
+            if denoising.steps_done == done:
+                continue  # half a step of a second-order scheduler
+            preview = self._preview(denoising, rows, guided)
+            # A GPU takes orders for many steps ahead; waiting here keeps the progress true and
+            # leaves at most one step to do when the caller goes.
+            self._family.runtime.synchronize()
+            self._steps_done += 1
+            self._emit(Step(index=self._steps_done, total=total, preview=preview))
+
+    def _preview(self, denoising: Denoising, rows: Rows, guided: torch.Tensor) -> Encoded | None:
+        interval = self._task.preview_interval
+        if not interval or denoising.steps_done % interval:
+            return None
+        return self._painter.previewer.preview(denoising.clean(rows, guided))
+
+    def _enter(self, stage: str) -> None:
+        """Say that the task has come to a stage, once for all pictures that do so together."""
+        if stage != self._stage:
+            self._stage = stage
+            self._emit(Stage(name=stage))
+
+    @cached_property
+    def _conditioning(self) -> Conditioning:
+        self._enter("encode_text")
+        return self._family.condition(
+            self._task.prompt,
+            self._task.negative_prompt,
+            guidance=self._guidance,
+            width=self._task.width,
+            height=self._task.height,
+        )
+
+    @cached_property
+    def _init_image(self) -> torch.Tensor | None:
+        """(1, 3, height, width) of -1 to 1."""
+        found = self._task.init_image
+        if found is None:
+            return None
+        return pictures.tensor_of(found, width=self._task.width, height=self._task.height) * 2 - 1
+
+    @cached_property
+    def _mask(self) -> torch.Tensor | None:
+        """(1, 1, height, width), 1 where it is painted anew, else 0."""
+        found = self._task.mask
+        if found is None:
+            return None
+        return pictures.mask_of(found, width=self._task.width, height=self._task.height)
+
+
+def _pixels(picture: torch.Tensor) -> NDArray[np.uint8]:
+    """(height, width, 3) of a picture, (1, 3, height, width), about -1 to 1.
+
+    Raises:
+        EngineFailedError: the picture holds something else than numbers.
+    """
+    if not torch.isfinite(picture).all():
+        raise EngineFailedError(
+            "the networks made numbers that are none (an overflow); "
+            "configure another precision, bfloat16 or float32, or other weights"
+        )
+    scaled = (picture[0] * 0.5 + 0.5).clamp(0, 1).float()
+    bytes_ = (scaled * 255).round().to(torch.uint8)
+    array: NDArray[np.uint8] = bytes_.permute(1, 2, 0).contiguous().cpu().numpy()
+    return array
