@@ -46,13 +46,16 @@ class Runtime(Protocol):
     def dtype(self) -> torch.dtype:
         """Of latents and conditioning."""
 
-    def encode_text(self, encoder: int, token_ids: torch.Tensor, *, layer: int) -> TextStates:
+    def encode_text(
+        self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
+    ) -> TextStates:
         """Run one text encoder.
 
         Args:
             encoder: 0 for the family's first encoder, 1 for its second.
             token_ids: (rows, tokens), int64, on any device.
-            layer: which of the hidden states to return; -1 is after the last layer.
+            layer: which of the hidden states to return; -1 is after the last layer, None after the
+                norm that follows it.
         """
 
     def denoise(

@@ -32,11 +32,14 @@ class TorchRuntime:
     dtype: torch.dtype
     """Of the denoiser and the text encoders."""
 
-    def encode_text(self, encoder: int, token_ids: torch.Tensor, *, layer: int) -> TextStates:
+    def encode_text(
+        self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
+    ) -> TextStates:
         """See Runtime.encode_text."""
         output = self.text_encoders[encoder](token_ids.to(self.device), output_hidden_states=True)
+        hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
         return TextStates(
-            hidden=output.hidden_states[layer].to(self.dtype),
+            hidden=hidden.to(self.dtype),
             pooled=getattr(output, "text_embeds", None),
         )
 
