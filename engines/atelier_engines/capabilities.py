@@ -144,6 +144,12 @@ class ImageCapabilities:
     """What the caller may choose to be done about flagged pictures."""
     preview_interval: int = 0
     """Steps between previews when the caller says nothing; 0 for none."""
+    upscalers: tuple[str, ...] = ()
+    """Ways of enlarging pictures, the default first."""
+    only_upscales: bool = False
+    """Whether it makes no pictures of its own, but only enlarges init_image.
+
+    Prompt, seed and strength have no effect then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,4 +199,4 @@ class Capabilities:
     )
     """JSON Schema of the task's options."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Versions of the packages that shape the result."""
+    """Versions of the packages, and digests of the weights, that shape the result beside a model's own."""

@@ -15,10 +15,14 @@ from atelier_engines.capabilities import (
     NumberRange,
 )
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
-from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.task import AudioTask, ImageTask, Task, Upscale
 
 _STRENGTH = NumberRange(min=0.0, max=1.0, default=0.75)
 _SEED = IntegerRange(min=0, max=2**63 - 1, default=0)
+_LARGEST_FACTOR = 8.0
+_MOST_UPSCALED_PIXELS = 64 * 10**6
+_LONGEST_UPSCALED_SIDE = 16383
+"""Pixels; WebP holds no more."""
 
 
 def check(capabilities: Capabilities, task: Task) -> None:
@@ -79,6 +83,16 @@ def _missing_image_features(can: ImageCapabilities, task: ImageTask) -> Iterator
             known = ", ".join(kind.value for kind in can.control_types)
             message = f"this engine has no {control.type.value} control; it has {known}"
             yield UnsupportedError("controls", message)
+    yield from _missing_upscaling(can, task)
+
+
+def _missing_upscaling(can: ImageCapabilities, task: ImageTask) -> Iterator[UnsupportedError]:
+    if task.upscale is not None and ImageFeature.UPSCALING in can.features:
+        yield from _unlisted("upscale.model", task.upscale.model, can.upscalers)
+    if can.only_upscales:
+        for field, value in (("init_image", task.init_image), ("upscale", task.upscale)):
+            if value is None:
+                yield UnsupportedError(field, f"this engine only enlarges pictures: give {field}")
 
 
 def _missing_audio_features(can: AudioCapabilities, task: AudioTask) -> Iterator[UnsupportedError]:
@@ -124,7 +138,26 @@ def _image_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[In
         yield InvalidTaskError("mask", "mask needs init_image, the picture that it masks")
     if task.init_image is not None:
         yield from _outside("strength", task.strength, _STRENGTH)
+    if task.upscale is not None:
+        yield from _too_much_enlarged(task.upscale, task.width, task.height)
     yield from _too_long(can.max_prompt_length, task)
+
+
+def _too_much_enlarged(upscale: Upscale, width: int, height: int) -> Iterator[InvalidTaskError]:
+    field = "upscale.factor"
+    if not 1.0 < upscale.factor <= _LARGEST_FACTOR:
+        message = (
+            f"{field} must be more than 1 and at most {_LARGEST_FACTOR:g}, not {upscale.factor}"
+        )
+        yield InvalidTaskError(field, message)
+        return
+    size = upscale.size_of(width, height)
+    if size[0] * size[1] > _MOST_UPSCALED_PIXELS or max(size) > _LONGEST_UPSCALED_SIDE:
+        message = (
+            f"{field}: the enlarged picture may have at most {_MOST_UPSCALED_PIXELS} pixels "
+            f"and {_LONGEST_UPSCALED_SIDE} along a side, not {size[0]} x {size[1]}"
+        )
+        yield InvalidTaskError(field, message)
 
 
 def _audio_out_of_limits(can: AudioCapabilities, task: AudioTask) -> Iterator[InvalidTaskError]:

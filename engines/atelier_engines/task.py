@@ -76,6 +76,10 @@ class Upscale:
     model: str = ""
     """One of the engine's upscalers; empty for its default."""
 
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the enlarged picture, in whole pixels."""
+        return round(width * self.factor), round(height * self.factor)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTask:
@@ -121,6 +125,12 @@ class ImageTask:
     """Checked against the engine's options schema."""
     resume: str = ""
     """Handle of work that an earlier attempt had dispatched; empty when there was none."""
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Width and height of each picture that comes out, in pixels: enlarged, where it is to be."""
+        size = (self.width, self.height)
+        return size if self.upscale is None else self.upscale.size_of(*size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,15 @@ from atelier_engines.capabilities import (
 from atelier_engines.contract.tasks import images_needing, sounds_needing
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
-from atelier_engines.task import AudioTask, Control, ControlType, ImageTask, Lora, Task
+from atelier_engines.task import (
+    AudioTask,
+    Control,
+    ControlType,
+    ImageTask,
+    Lora,
+    Task,
+    Upscale,
+)
 
 SIDE = IntegerRange(min=64, max=512, default=256, multiple_of=8)
 IMAGE = ImageCapabilities(
@@ -42,6 +50,7 @@ IMAGE = ImageCapabilities(
     models=(Model(name="base"),),
     loras=("ink",),
     max_loras=2,
+    upscalers=("sharp", "lanczos"),
 )
 AUDIO = AudioCapabilities(
     duration_seconds=NumberRange(min=0.5, max=30.0, default=5.0),
@@ -109,6 +118,54 @@ def test_a_number_passes_exactly_if_it_lies_in_range(value: float) -> None:
     assert (not refusals(replace(SOUND, duration_seconds=value))) == (0.5 <= value <= 30.0)
     strength = replace(PICTURE, init_image=PIXELS, strength=value)
     assert (not refusals(strength)) == (0.0 <= value <= 1.0)
+
+
+@given(st.floats())
+def test_a_picture_is_enlarged_exactly_by_more_than_one_and_up_to_eight_times(
+    factor: float,
+) -> None:
+    """Infinities and what is no number never pass."""
+    asked = replace(PICTURE, upscale=Upscale(factor=factor))
+    assert (not refusals(asked)) == (1.0 < factor <= 8.0)
+
+
+def test_an_enlarged_picture_has_bounded_sides_and_pixels() -> None:
+    """To the pixel: 64 million of them, and 16383 along a side."""
+    side = IntegerRange(min=1, max=10_000, default=64)
+    can = replace(CAN, image=replace(IMAGE, width=side, height=side, max_pixels=10**8))
+    for width, height, factor, passes in (
+        (4000, 4000, 2.0, True),
+        (4000, 4001, 2.0, False),
+        (5461, 10, 3.0, True),
+        (5462, 10, 3.0, False),
+        (10, 5462, 3.0, False),
+    ):
+        asked = replace(PICTURE, width=width, height=height, upscale=Upscale(factor=factor))
+        assert (not refusals(asked, can)) == passes
+        assert passes or "upscale.factor" in str(refusals(asked, can)[0])
+
+
+def test_an_upscaler_is_one_that_is_listed() -> None:
+    """Or left open; the refusal names those there are."""
+    for name in ("", "sharp", "lanczos"):
+        assert not refusals(replace(PICTURE, upscale=Upscale(factor=2.0, model=name)))
+    (refusal,) = refusals(replace(PICTURE, upscale=Upscale(factor=2.0, model="blunt")))
+    assert isinstance(refusal, UnsupportedError)
+    assert "sharp, lanczos" in str(refusal)
+
+
+def test_an_engine_that_only_upscales_needs_a_picture_and_a_factor() -> None:
+    """Words alone are for other engines, and so are pictures to be kept in size."""
+    can = replace(CAN, image=replace(IMAGE, only_upscales=True))
+    whole = replace(PICTURE, init_image=PIXELS, upscale=Upscale(factor=2.0))
+    assert not refusals(whole, can)
+    for task, lacking in (
+        (replace(whole, init_image=None), "init_image"),
+        (replace(whole, upscale=None), "upscale"),
+    ):
+        (refusal,) = refusals(task, can)
+        assert isinstance(refusal, UnsupportedError)
+        assert refusal.feature == lacking
 
 
 @given(st.lists(st.integers(-(2**65), 2**65), max_size=6))

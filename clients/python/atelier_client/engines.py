@@ -74,6 +74,10 @@ class ImageCapabilities:
     """Ways of spending time or memory that the caller may choose."""
     safeties: tuple[Safety, ...] = ()
     """What the caller may choose to be done about flagged pictures."""
+    upscalers: tuple[str, ...] = ()
+    """Ways of enlarging pictures, the default first."""
+    only_upscales: bool = False
+    """Whether it makes no pictures of its own, but only enlarges `init_image`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,8 @@ def _image(pb: engine_pb2.ImageCapabilities) -> ImageCapabilities:
         formats=tuple(ImageFormat.from_number(kind) for kind in pb.formats),
         profiles=tuple(Profile.from_number(way) for way in pb.profiles),
         safeties=tuple(Safety.from_number(way) for way in pb.safeties),
+        upscalers=tuple(pb.upscalers),
+        only_upscales=pb.only_upscales,
     )
 
 

@@ -48,6 +48,7 @@ def _of_pictures(can: ImageCapabilities) -> Iterator[str]:
         ImageFeature.SCHEDULER: len(can.schedulers) > 1,
         ImageFeature.CONTROLNET: can.max_controls > 0 and bool(can.control_types),
         ImageFeature.LORA: can.max_loras > 0,
+        ImageFeature.UPSCALING: bool(can.upscalers),
     }
     for feature, backed in claims.items():
         if (feature in can.features) != backed:
@@ -56,6 +57,10 @@ def _of_pictures(can: ImageCapabilities) -> Iterator[str]:
         ImageFeature.CONTROLNET not in can.features
     ):
         yield "CONTROL_PREPROCESSING needs CONTROLNET"
+    if can.only_upscales and not (
+        {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.UPSCALING} <= can.features
+    ):
+        yield "only_upscales needs IMAGE_TO_IMAGE and UPSCALING"
     if can.preview_interval and ImageFeature.PREVIEW not in can.features:
         yield "preview_interval needs PREVIEW"
 

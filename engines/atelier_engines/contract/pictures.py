@@ -16,6 +16,7 @@ from atelier_engines.contract import tasks
 from atelier_engines.contract.fixtures import Fixtures, Subject, raw
 from atelier_engines.event import Output
 from atelier_engines.media import Encoded, Pixels, Samples
+from atelier_engines.task import Upscale
 
 if TYPE_CHECKING:
     from atelier_engines.task import ImageTask
@@ -37,7 +38,7 @@ class PictureContract(Fixtures):
             shapes.append(replace(image_task, height=lower))
         for task in shapes:
             for output in subject.outputs(task):
-                assert _size(output) == (task.width, task.height)
+                assert _size(output) == task.output_size
 
     def test_several_seeds_give_several_pictures(
         self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
@@ -81,7 +82,7 @@ class PictureContract(Fixtures):
             grey = Pixels(array=start.array[:, :, :1])
             for init in (start, grey):
                 output = subject.outputs(replace(image_task, init_image=init, strength=0.5))[0]
-                assert _size(output) == (image_task.width, image_task.height)
+                assert _size(output) == image_task.output_size
                 results.append(output)
         if subject.bit_exact:
             assert len({raw(output) for output in results}) == len(results)
@@ -109,6 +110,16 @@ class PictureContract(Fixtures):
         ]
         if subject.bit_exact:
             assert len(set(results)) > 1
+
+    def test_every_listed_upscaler_enlarges(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """By any factor, to the nearest pixel."""
+        _need(image, ImageFeature.UPSCALING)
+        for name in ("", *image.upscalers):
+            task = replace(image_task, upscale=Upscale(factor=1.55, model=name))
+            sides = (round(task.width * 1.55), round(task.height * 1.55))
+            assert _size(subject.outputs(task)[0]) == sides
 
     def test_every_listed_model_works(
         self, subject: Subject, image: ImageCapabilities, image_task: ImageTask

@@ -32,8 +32,8 @@ _ABSENT = "no-such-name"
 
 
 def image_task(can: ImageCapabilities) -> ImageTask:
-    """One picture of the default size in few steps."""
-    return ImageTask(
+    """One picture of the default size in few steps; where there is no other way, one enlarged."""
+    task = ImageTask(
         prompt="a lighthouse",
         width=can.width.default,
         height=can.height.default,
@@ -41,6 +41,10 @@ def image_task(can: ImageCapabilities) -> ImageTask:
         steps=few_steps(can.steps),
         guidance=None if can.guidance is None else can.guidance.default,
     )
+    if can.only_upscales:
+        start = picture(task.width, task.height, 1)
+        return replace(task, init_image=start, upscale=Upscale(factor=2.0))
+    return task
 
 
 def audio_task(can: AudioCapabilities) -> AudioTask:
@@ -89,6 +93,9 @@ def images_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[Im
     yield replace(task, seeds=tuple(range(can.max_count + 1)))
     yield replace(task, seeds=(-1,))
     yield replace(task, seeds=(2**63,))
+    if ImageFeature.UPSCALING in can.features:
+        for factor in (1.0, np.nextafter(8.0, 9.0).item(), float("nan")):
+            yield replace(task, upscale=Upscale(factor=factor))
     yield from _numbers_out_of_limits(can, task)
 
 
@@ -143,6 +150,11 @@ def unsupported_images(can: ImageCapabilities, task: ImageTask) -> Iterator[Imag
             yield replace(task, controls=(_control(task, kind),))
     if ImageFeature.LORA in can.features:
         yield replace(task, loras=(Lora(name=_ABSENT),))
+    if ImageFeature.UPSCALING in can.features:
+        yield replace(task, upscale=Upscale(factor=2.0, model=_ABSENT))
+    if can.only_upscales:
+        yield replace(task, init_image=None)
+        yield replace(task, upscale=None)
     yield replace(task, scheduler=_ABSENT)
     yield from _without_choice(can, task)
 

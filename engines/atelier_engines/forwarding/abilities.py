@@ -62,7 +62,9 @@ def _chosen(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
         ready = [one for one in found.engines if one.state is enums.EngineState.READY]
         if not ready:
             raise EngineUnavailableError("no engine of the other server can work now")
-        return tuple(sorted(ready, key=lambda engine: engine.name != found.default_engine))
+        return tuple(
+            sorted(ready, key=lambda one: (_only_upscales(one), one.name != found.default_engine))
+        )
     if name not in known:
         raise EngineUnavailableError(
             f"the other server has no engine {name!r}; it has {', '.join(known)}"
@@ -71,6 +73,10 @@ def _chosen(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
         why = known[name].state_message or known[name].state.value
         raise EngineUnavailableError(f"engine {name!r} of the other server cannot work now: {why}")
     return (known[name],)
+
+
+def _only_upscales(engine: client.Engine) -> bool:
+    return engine.image is not None and engine.image.only_upscales
 
 
 def _with_fallbacks(
@@ -121,6 +127,8 @@ def _image(can: theirs.ImageCapabilities) -> ImageCapabilities:
         max_loras=can.max_loras,
         profiles=tuple(Profile(one.value) for one in can.profiles if one.number),
         safeties=tuple(Safety(one.value) for one in can.safeties if one.number),
+        upscalers=can.upscalers,
+        only_upscales=can.only_upscales,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from atelier.v1 import task_pb2 as pb
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
@@ -62,6 +63,7 @@ def image_task(
         can.guidance,
         style.guidance,
     )
+    default = _default_size(can, style, pictures.get("init_image"))
     width = asked.width if asked.HasField("width") else None
     height = asked.height if asked.HasField("height") else None
     seed = asked.seed if asked.HasField("seed") else None
@@ -72,15 +74,15 @@ def image_task(
         negative_prompt=ledger.negative_prompt(
             asked.negative_prompt, guidance, can=ImageFeature.NEGATIVE_PROMPT in can.features
         ),
-        width=ledger.given("width", width, style.width or can.width.default),
-        height=ledger.given("height", height, style.height or can.height.default),
+        width=ledger.given("width", width, default.width, default.why),
+        height=ledger.given("height", height, default.height, default.why),
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seeds=tuple((first + index) % 2**63 for index in range(count)),
         model=ledger.choice("model", asked.model, [model.name for model in can.models]),
         scheduler=ledger.choice("scheduler", asked.scheduler, can.schedulers),
         init_image=pictures.get("init_image"),
-        strength=_strength(asked, ledger),
+        strength=_strength(asked, can, ledger),
         mask=pictures.get("mask"),
         controls=tuple(
             _control(control, pictures[f"controls[{index}]"])
@@ -95,8 +97,25 @@ def image_task(
     )
 
 
-def _strength(asked: pb.ImageTask, ledger: Ledger) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    width: int
+    height: int
+    why: str = "not given"
+
+
+def _default_size(can: ImageCapabilities, style: StyleSettings, start: Pixels | None) -> _Size:
+    if can.only_upscales and start is not None:
+        return _Size(width=start.width, height=start.height, why="not given: that of init_image")
+    return _Size(width=style.width or can.width.default, height=style.height or can.height.default)
+
+
+def _strength(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger) -> float:
     strength = asked.strength if asked.HasField("strength") else None
+    if can.only_upscales:
+        if strength is not None:
+            ledger.ignore("strength", strength, "this engine only enlarges init_image")
+        return _DEFAULT_STRENGTH
     if asked.HasField("init_image"):
         return ledger.given("strength", strength, _DEFAULT_STRENGTH)
     if strength is not None:

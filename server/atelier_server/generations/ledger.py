@@ -89,7 +89,7 @@ class Ledger:
     def seed(self, asked: int | None, drawn: int, *, can: bool) -> int:
         """The seed asked for, else the drawn one."""
         if asked is not None and not can:
-            self.ignore("seed", asked, "this engine does not repeat itself")
+            self.ignore("seed", asked, "seeds have no effect on this engine")
             return drawn
         if asked is None:
             self._write("seed", drawn, None, Disposition.DISPOSITION_DEFAULTED, "drawn at random")

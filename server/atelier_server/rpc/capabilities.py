@@ -90,6 +90,8 @@ def _image(can: ImageCapabilities, styles: Mapping[str, StyleSettings]) -> pb.Im
         formats=_IMAGE_FORMATS,
         profiles=[task_pb2.Profile.Value(f"PROFILE_{way.name}") for way in can.profiles],
         safeties=[task_pb2.Safety.Value(f"SAFETY_{way.name}") for way in can.safeties],
+        upscalers=can.upscalers,
+        only_upscales=can.only_upscales,
     )
 
 

@@ -328,6 +328,8 @@ class ImageCapabilities(message.Message):
     FORMATS_FIELD_NUMBER: builtins.int
     PROFILES_FIELD_NUMBER: builtins.int
     SAFETIES_FIELD_NUMBER: builtins.int
+    UPSCALERS_FIELD_NUMBER: builtins.int
+    ONLY_UPSCALES_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Most pixels in one picture."""
     max_count: builtins.int
@@ -338,6 +340,8 @@ class ImageCapabilities(message.Message):
     """Most control pictures in one task."""
     max_loras: builtins.int
     """Most LoRAs in one task."""
+    only_upscales: builtins.bool
+    """True when it makes no pictures of its own, but only enlarges init_image: prompt, seed and strength have no effect."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Everything it can do beyond words to picture."""
@@ -390,6 +394,10 @@ class ImageCapabilities(message.Message):
     def safeties(self) -> containers.RepeatedScalarFieldContainer[task_pb2.Safety.ValueType]:
         """What it can do about pictures that a safety check flags, as the caller chooses."""
 
+    @builtins.property
+    def upscalers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ways of enlarging pictures, the default first."""
+
     def __init__(
         self,
         *,
@@ -411,10 +419,12 @@ class ImageCapabilities(message.Message):
         formats: abc.Iterable[task_pb2.ImageFormat.ValueType] | None = ...,
         profiles: abc.Iterable[task_pb2.Profile.ValueType] | None = ...,
         safeties: abc.Iterable[task_pb2.Safety.ValueType] | None = ...,
+        upscalers: abc.Iterable[builtins.str] | None = ...,
+        only_upscales: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "profiles", b"profiles", "safeties", b"safeties", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "only_upscales", b"only_upscales", "profiles", b"profiles", "safeties", b"safeties", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -545,7 +545,7 @@ class Lora(message.Message):
 
 @typing.final
 class Upscale(message.Message):
-    """A second pass that enlarges a picture."""
+    """A second pass that enlarges a picture, to at most 64 million pixels and 16383 along a side."""
 
     DESCRIPTOR: descriptor.Descriptor
 
