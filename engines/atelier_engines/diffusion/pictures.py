@@ -20,7 +20,8 @@ def tensor_of(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     array = np.array(image.convert("RGB")).astype(np.float32) / 255.0
-    return torch.from_numpy(array.transpose(2, 0, 1)[None].copy())
+    # Not made contiguous: convolutions have other last bits on another layout.
+    return torch.from_numpy(array[None].transpose(0, 3, 1, 2))
 
 
 def mask_of(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:

@@ -57,7 +57,10 @@ class Beginner:
         """The start of a picture made from words alone, of a size in pixels."""
         noise = self._noise(self.family.latent_shape(width, height))
         self._begin_at(0)
-        return Start(latents=noise * self.scheduler.init_noise_sigma)
+        return Start(
+            latents=noise * self.scheduler.init_noise_sigma,
+            channels=self._all_masked(width, height),
+        )
 
     def from_picture(self, picture: torch.Tensor, strength: float) -> Start:
         """The start of a variation of `picture`, (1, 3, height, width) of -1 to 1.
@@ -67,7 +70,12 @@ class Beginner:
         skipped = self._skip(strength)
         clean = self.family.encode(picture, self.generator)
         noise = self._noise(clean.shape)
-        return Start(latents=self._noisy(clean, noise, skipped), skipped=skipped)
+        height, width = picture.shape[-2:]
+        return Start(
+            latents=self._noisy(clean, noise, skipped),
+            skipped=skipped,
+            channels=self._all_masked(width, height),
+        )
 
     def from_masked(self, picture: torch.Tensor, mask: torch.Tensor, strength: float) -> Start:
         """The start of painting a part of `picture` anew.
@@ -81,7 +89,7 @@ class Beginner:
         channels = self.family.mask_channels
         clean = None
         if not channels or strength < 1:
-            clean = self.family.encode(picture, self.generator)
+            clean = self.family.encode(picture, self.generator).contiguous()
         noise = self._noise(self.family.latent_shape(picture.shape[-1], picture.shape[-2]))
         if clean is None or strength == 1:
             latents = noise * self.scheduler.init_noise_sigma
@@ -102,6 +110,14 @@ class Beginner:
             skipped=skipped,
             kept=Kept(latents=clean, noise=noise, mask=cells),
         )
+
+    def _all_masked(self, width: int, height: int) -> torch.Tensor | None:
+        """The channels of a denoiser that was made to inpaint, where there is nothing to keep."""
+        if not self.family.mask_channels:
+            return None
+        grey = torch.zeros((1, 3, height, width))
+        hidden = self.family.encode(grey, torch.Generator("cpu").manual_seed(0))
+        return torch.cat([torch.ones_like(hidden[:, :1]), hidden], dim=1)
 
     def _skip(self, strength: float) -> int:
         """Steps to leave out; the scheduler is told."""

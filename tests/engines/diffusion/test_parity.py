@@ -134,7 +134,7 @@ class _Watched:
         self._family = family
         self.decoded: list[torch.Tensor] = []
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the model has)
         return getattr(self._family, name)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,8 @@ from PIL import Image
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, schedulers
 from atelier_engines.diffusion.config import SchedulerName
 from atelier_engines.diffusion.denoising import Denoising
-from atelier_engines.diffusion.starting import Start
 from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.starting import Start
 from atelier_engines.event import Step
 from tests.engines.diffusion.asking import ask, events_of
 

@@ -26,7 +26,9 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 _SIDE = 64
 
 
-def write(folder: Path, *, prediction: str = "epsilon", variant: str | None = None) -> Path:
+def write(
+    folder: Path, *, prediction: str = "epsilon", variant: str | None = None, channels: int = 4
+) -> Path:
     """A model directory with pictures of 64 pixels and latent cells of 8."""
     torch.manual_seed(20)
     words = folder / "words"
@@ -37,7 +39,7 @@ def write(folder: Path, *, prediction: str = "epsilon", variant: str | None = No
         text_encoder_2=CLIPTextModelWithProjection(_text(_WIDTHS[1], len(tokenizer))),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
-        unet=_denoiser(),
+        unet=_denoiser(channels),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085,
             beta_end=0.012,
@@ -68,8 +70,9 @@ def _autoencoder() -> AutoencoderKL:
     )
 
 
-def _denoiser() -> UNet2DConditionModel:
+def _denoiser(channels: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
+        in_channels=channels,
         sample_size=_SIDE // 8,
         block_out_channels=(32, 64, 64),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),

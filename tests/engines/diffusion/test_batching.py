@@ -1,0 +1,283 @@
+"""Pictures that share runs of the denoiser are those that they are alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from atelier_engines.diffusion import DiffusionEngine
+from atelier_engines.diffusion.batching import FixedRows, Run, Turns
+from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.loop import Loop
+from atelier_engines.diffusion.painting import Painter
+from atelier_engines.errors import EngineFailedError, OutOfMemoryError
+from atelier_engines.event import Event, Step
+from atelier_engines.task import ImageTask
+from tests.engines.diffusion.asking import ask
+from tests.engines.diffusion.test_parity_pictures import mask, photo
+
+TOLERANCE = 1e-5
+"""Of pixels of -1 to 1. A run for several sums in another order than a run for one."""
+TOLERANCE_DDIM = 5e-5
+"""DDIM divides by the share of signal, which makes much of the last bits where there is little."""
+
+MIXED = (
+    ask(prompt="a red apple", seeds=(1,), steps=6),
+    ask(prompt="a blue house", seeds=(2, 3), steps=4, scheduler="euler_a"),
+    ask(prompt="blue", seeds=(4,), steps=5, guidance=1.0, scheduler="dpmpp_2m"),
+    ask(prompt="red", seeds=(5,), steps=3, scheduler="heun", negative_prompt="apple"),
+    ask(prompt="house", seeds=(6,), steps=8, scheduler="ddim", init_image=photo(), strength=0.5),
+    ask(prompt="house", seeds=(7,), steps=5, init_image=photo(), mask=mask(), strength=0.8),
+    ask(prompt="a red apple", seeds=(8,), steps=4, width=96, height=64),
+)
+
+
+@dataclass(eq=False)
+class Watched:
+    """A model whose pictures are kept before they are rounded, by the sum of their pixels."""
+
+    family: Family
+    decoded: list[torch.Tensor] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the model has)
+        return getattr(self.family, name)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """See Family.decode."""
+        self.decoded.append(self.family.decode(latents))
+        return self.decoded[-1]
+
+
+@dataclass(eq=False)
+class Bench:
+    """A loop with a model, and what went through it."""
+
+    loop: Loop
+    painter: Painter
+    runs: list[int] = field(default_factory=list)
+    """Pictures in each run."""
+    refuse: Callable[[Sequence[Run]], None] = lambda _: None
+    """Raises where a run is to fail."""
+
+    def denoise(self, runs: Sequence[Run]) -> Sequence[torch.Tensor]:
+        """Run the denoiser, and note for how many."""
+        self.refuse(runs)
+        self.runs.append(len(runs))
+        return self.painter.denoise(runs)
+
+    async def paint(self, task: ImageTask) -> list[torch.Tensor]:
+        """The pictures of a task, as floats."""
+        family = Watched(self.painter.family)
+        await self.follow(replace(self.painter, family=family), task)
+        return family.decoded
+
+    async def follow(self, painter: Painter, task: ImageTask) -> list[Event]:
+        """The events of a task."""
+        async with aclosing(self.loop.stream(partial(painter.begin, task))) as events:
+            return [event async for event in events]
+
+    async def under_way(self, working: asyncio.Task[Any]) -> None:
+        """Return when the loop has begun to run the denoiser, or all is over."""
+        while not self.runs and not working.done():
+            await self.loop.call(lambda: None)
+
+    async def alone(self, task: ImageTask) -> list[torch.Tensor]:
+        """The pictures of a task, painted without a loop."""
+        family = Watched(self.painter.family)
+        work = partial(replace(self.painter, family=family).paint, task, lambda _: None)
+        await self.loop.call(work)
+        return family.decoded
+
+
+@pytest.fixture
+async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
+    """Up to eight rows in a run, on one thread."""
+    painter = engine._painter
+    assert painter is not None
+    made = Bench(loop=Loop("test"), painter=painter)
+    await made.loop.call(lambda: torch.set_num_threads(1))
+    await made.loop.call(partial(made.loop.serve, made.denoise, Turns(FixedRows(rows=8))))
+    yield made
+    await made.loop.stop()
+
+
+async def test_every_picture_of_a_mixed_crowd_is_the_one_it_is_alone(bench: Bench) -> None:
+    """Other prompts, steps, schedulers, guidances, sizes, pictures to start from: no difference."""
+    together = await asyncio.gather(*(bench.paint(task) for task in MIXED))
+    assert max(bench.runs) >= 3
+    for task, made in zip(MIXED, together, strict=True):
+        tolerance = TOLERANCE_DDIM if task.scheduler == "ddim" else TOLERANCE
+        for one, other in zip(made, await bench.alone(task), strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=tolerance), task.scheduler
+
+
+async def test_a_picture_alone_in_the_loop_is_equal_to_the_bit(bench: Bench) -> None:
+    """The loop itself changes nothing."""
+    (made,) = await bench.paint(MIXED[0])
+    assert torch.equal(made, (await bench.alone(MIXED[0]))[0])
+
+
+async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) -> None:
+    """A late one does not wait for the early one's end, nor the early one for the late."""
+    early: list[str] = []
+    finished = asyncio.Event()
+
+    async def long() -> None:
+        task = ask(steps=40, guidance=1.0)
+        async with aclosing(bench.loop.stream(partial(bench.painter.begin, task))) as events:
+            async for event in events:
+                if isinstance(event, Step):
+                    early.append("long")
+                if len(early) == 3:
+                    finished.set()
+        early.append("end")
+
+    working = asyncio.create_task(long())
+    await finished.wait()
+    await bench.paint(ask(steps=2, guidance=1.0, seeds=(9,)))
+    assert early[-1] == "long"
+    await working
+    assert {1, 2} == set(bench.runs)
+
+
+async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
+    """Its neighbours in the run are painted as if it had not been there."""
+    good, bad = ask(prompt="a red apple", steps=6), ask(prompt="blue", steps=6, seeds=(3,))
+    family = Watched(bench.painter.family)
+
+    class Poisoned(Watched):
+        def condition(self, *words: str, **settings: Any) -> Any:  # noqa: ANN401 (as above)
+            """See Family.condition."""
+            made = self.family.condition(*words, **settings)
+            return replace(made, hidden=made.hidden * torch.nan)
+
+    results = await asyncio.gather(
+        bench.follow(replace(bench.painter, family=family), good),
+        bench.follow(replace(bench.painter, family=Poisoned(bench.painter.family)), bad),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], EngineFailedError)
+    assert max(bench.runs) == 2
+    assert torch.allclose(family.decoded[0], (await bench.alone(good))[0], rtol=0, atol=TOLERANCE)
+
+
+async def test_runs_that_do_not_fit_are_made_smaller(bench: Bench) -> None:
+    """Out of memory for four is not out of memory for one; nobody notices but the log."""
+
+    def refuse(runs: Sequence[Run]) -> None:
+        if len(runs) > 1:
+            raise torch.OutOfMemoryError("no room for so many")
+
+    bench.refuse = refuse
+    tasks = [ask(seeds=(seed,), steps=3) for seed in range(4)]
+    made = await asyncio.gather(*(bench.paint(task) for task in tasks))
+    assert set(bench.runs) == {1}
+    for task, (picture,) in zip(tasks, made, strict=True):
+        assert torch.equal(picture, (await bench.alone(task))[0])
+
+
+async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -> None:
+    """The others in its run go on."""
+
+    def refuse(runs: Sequence[Run]) -> None:
+        if any(float(run.rows.latents[0, 0, 0, 0]) == marked for run in runs):
+            raise torch.OutOfMemoryError("no room for this one")
+
+    task = ask(seeds=(1,), steps=3)
+    marked = float("nan")
+    seen: list[Run] = []
+    bench.refuse = seen.extend
+    await bench.paint(task)
+    marked = float(seen[1].rows.latents[0, 0, 0, 0])
+    bench.refuse = refuse
+    results = await asyncio.gather(
+        bench.paint(task), bench.paint(ask(seeds=(2,), steps=3)), return_exceptions=True
+    )
+    assert isinstance(results[0], OutOfMemoryError)
+    assert not isinstance(results[1], BaseException)
+
+
+async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
+    """When the close returns, no run for it is begun any more; the others are not disturbed."""
+    long, other = ask(steps=150, guidance=1.0), ask(steps=30, guidance=1.0, seeds=(2,))
+    working = asyncio.create_task(bench.paint(other))
+    stream = bench.loop.stream(partial(bench.painter.begin, long))
+    async for event in stream:
+        if isinstance(event, Step) and event.index == 5:
+            break
+    before = len(bench.runs)
+    await stream.aclose()
+    left = len(bench.runs)
+    assert left - before <= 2
+    (made,) = await working
+    assert set(bench.runs[left + 1 :]) <= {1}
+    assert torch.allclose(made, (await bench.alone(other))[0], rtol=0, atol=TOLERANCE)
+
+
+async def test_a_crowd_of_one_size_does_not_keep_another_size_waiting(bench: Bench) -> None:
+    """Groups that cannot share a run take turns."""
+    crowd = [ask(steps=12, guidance=1.0, seeds=(seed,)) for seed in range(6)]
+    working = [asyncio.create_task(bench.paint(task)) for task in crowd]
+    await asyncio.sleep(0)
+    await bench.paint(ask(width=72, height=72, steps=4, guidance=1.0))
+    assert not any(task.done() for task in working)
+    await asyncio.gather(*working)
+
+
+async def test_work_can_be_called_between_two_runs(bench: Bench) -> None:
+    """What must happen on the device's thread does not wait for the end of a task."""
+    working = asyncio.create_task(bench.paint(ask(steps=60, guidance=1.0)))
+    await bench.under_way(working)
+    assert not working.done()
+    await working
+
+
+async def test_stopping_the_loop_ends_what_is_left(bench: Bench) -> None:
+    """Nobody waits for ever."""
+    working = asyncio.create_task(bench.paint(ask(steps=150)))
+    await bench.under_way(working)
+    await bench.loop.stop()
+    assert await working == []
+    bench.loop = Loop("another, for the fixture to stop")
+
+
+@dataclass(frozen=True, eq=False)
+class Someone:
+    """Waits for a run of some size."""
+
+    run: Run
+
+
+def _someone(bench: Bench, width: int) -> Someone:
+    painting = bench.painter.begin(ask(width=width, steps=1), lambda _: None)[0]
+    with torch.inference_mode():
+        asked = next(painting)
+    painting.close()
+    assert asked is not None
+    return Someone(asked)
+
+
+async def test_turns_go_round_and_within_a_group_by_arrival(bench: Bench) -> None:
+    """The group that has waited longest is next; a run takes whom it has room for, in order."""
+    small = [_someone(bench, 64) for _ in range(3)]
+    large = [_someone(bench, 96) for _ in range(2)]
+    turns = Turns(FixedRows(rows=4))
+    waiting = [small[0], large[0], small[1], large[1], small[2]]
+    assert turns.next(waiting) == [small[0], small[1]]
+    assert turns.next(waiting) == [large[0], large[1]]
+    assert turns.next(waiting[2:]) == [small[1], small[2]]
+    assert turns.next([small[2]]) == [small[2]]
+    assert turns.next(waiting) == [large[0], large[1]]
+
+
+async def test_a_picture_larger_than_the_limit_is_run_alone(bench: Bench) -> None:
+    """Else it would wait for ever."""
+    waiting = [_someone(bench, 64), _someone(bench, 64)]
+    assert Turns(FixedRows(rows=1)).next(waiting) == waiting[:1]
