@@ -7,6 +7,7 @@ Rows are independent of each other: rows of different tasks, at different steps,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,16 @@ class Conditioning:
     """(rows, numbers), in the runtime's dtype; None where the family has none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """What ControlNets add inside the denoiser, a row for each row of latents."""
+
+    down: tuple[torch.Tensor, ...]
+    """(rows, channels, height, width) each: one for each output of the denoiser's way down."""
+    mid: torch.Tensor
+    """(rows, channels, height, width): for its middle."""
+
+
 class Runtime(Protocol):
     """Runs the networks of one model on one device. Called from one thread at a time."""
 
@@ -58,8 +69,33 @@ class Runtime(Protocol):
                 norm that follows it.
         """
 
+    def control(
+        self,
+        network: str,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        *,
+        maps: torch.Tensor,
+        scales: Sequence[float],
+    ) -> Residuals:
+        """Run one ControlNet.
+
+        Args:
+            network: its name.
+            latents: as for `denoise`.
+            timesteps: as for `denoise`.
+            conditioning: as for `denoise`.
+            maps: (rows, 3, height, width) in pixels, 0 to 1, what each row is to follow.
+            scales: a number for each row, by which its residuals are multiplied.
+        """
+
     def denoise(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        residuals: Residuals | None = None,
     ) -> torch.Tensor:
         """Run the denoiser once.
 
@@ -67,6 +103,7 @@ class Runtime(Protocol):
             latents: (rows, channels, height, width) in latent cells, scaled by the scheduler.
             timesteps: (rows,), each row's own, float32 or int64.
             conditioning: a row for each row of `latents`.
+            residuals: what ControlNets add, a row for each row of `latents`; None for nothing.
 
         Returns:
             The prediction, shaped like `latents`.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from atelier_engines.diffusion.runtimes.base import Conditioning, TextStates
+from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, TextStates
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.controlnets.controlnet import ControlNetModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -30,7 +32,9 @@ class TorchRuntime:
     device: torch.device
     """Where all modules are."""
     dtype: torch.dtype
-    """Of the denoiser and the text encoders."""
+    """Of the denoiser, the text encoders and the ControlNets."""
+    controlnets: Mapping[str, ControlNetModel] = field(default_factory=dict)
+    """By name."""
 
     def encode_text(
         self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
@@ -43,16 +47,45 @@ class TorchRuntime:
             pooled=getattr(output, "text_embeds", None),
         )
 
+    def control(
+        self,
+        network: str,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        *,
+        maps: torch.Tensor,
+        scales: Sequence[float],
+    ) -> Residuals:
+        """See Runtime.control. A denoiser that inpaints has channels that ControlNets do not see."""
+        model = self.controlnets[network]
+        down, mid = model(
+            latents[:, : model.config["in_channels"]],
+            timesteps,
+            encoder_hidden_states=conditioning.hidden,
+            controlnet_cond=maps,
+            conditioning_scale=_scale(scales, latents.device),
+            added_cond_kwargs=_added(conditioning),
+            return_dict=False,
+        )
+        dtype = latents.dtype
+        return Residuals(down=tuple(part.to(dtype) for part in down), mid=mid.to(dtype))
+
     def denoise(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        residuals: Residuals | None = None,
     ) -> torch.Tensor:
         """See Runtime.denoise."""
-        added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
         prediction: torch.Tensor = self.unet(
             latents,
             timesteps,
             encoder_hidden_states=conditioning.hidden,
-            added_cond_kwargs={name: value for name, value in added.items() if value is not None},
+            down_block_additional_residuals=None if residuals is None else residuals.down,
+            mid_block_additional_residual=None if residuals is None else residuals.mid,
+            added_cond_kwargs=_added(conditioning),
             return_dict=False,
         )[0]
         return prediction
@@ -72,3 +105,20 @@ class TorchRuntime:
         """See Runtime.synchronize."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _added(conditioning: Conditioning) -> dict[str, torch.Tensor]:
+    """What some families tell the denoiser beside the text, as diffusers names it."""
+    added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
+    return {name: value for name, value in added.items() if value is not None}
+
+
+def _scale(scales: Sequence[float], device: torch.device) -> float | torch.Tensor:
+    """One number where all rows have the same, else (rows, 1, 1, 1).
+
+    A tensor of float32, because a product with a plain number is computed in float32 too before it
+    is rounded to float16.
+    """
+    if len(set(scales)) == 1:
+        return scales[0]
+    return torch.tensor(scales, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
