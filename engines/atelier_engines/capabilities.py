@@ -83,6 +83,8 @@ class IntegerRange:
     max: int
     default: int
     multiple_of: int = 1
+    choices: tuple[int, ...] = ()
+    """Where not empty, only these, ascending; the first is `min` and the last is `max`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,6 +210,8 @@ def _outside(
     elif not allowed.min <= value <= allowed.max:
         message = f"{field} must be {allowed.min} to {allowed.max}, not {value}"
         yield InvalidTaskError(field, message)
+    elif isinstance(allowed, IntegerRange) and allowed.choices and value not in allowed.choices:
+        yield InvalidTaskError(field, f"{field} must be {_one_of(allowed.choices)}, not {value}")
     elif isinstance(allowed, IntegerRange) and value % allowed.multiple_of:
         message = f"{field} must be a multiple of {allowed.multiple_of}, not {value}"
         yield InvalidTaskError(field, message)

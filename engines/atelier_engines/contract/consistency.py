@@ -99,6 +99,12 @@ def _of_integers(name: str, allowed: IntegerRange) -> Iterator[str]:
         yield f"{name} is a multiple of less than 1"
     elif any(value % allowed.multiple_of for value in (allowed.min, allowed.max, allowed.default)):
         yield f"{name} has limits or a default off its own grid"
+    if allowed.choices and (
+        list(allowed.choices) != sorted(set(allowed.choices))
+        or (allowed.choices[0], allowed.choices[-1]) != (allowed.min, allowed.max)
+        or allowed.default not in allowed.choices
+    ):
+        yield f"{name} has choices that are unordered, or do not fit its limits or its default"
 
 
 def _of_numbers(name: str, allowed: NumberRange) -> Iterator[str]:

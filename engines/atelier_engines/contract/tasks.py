@@ -65,6 +65,8 @@ def few_steps(steps: IntegerRange | None) -> int | None:
     """The allowed number of steps that is nearest to three from above; else the most."""
     if steps is None:
         return None
+    if steps.choices:
+        return next((few for few in steps.choices if few >= _FEW_STEPS), steps.max)
     lowest = max(steps.min, _FEW_STEPS)
     on_grid = -(-lowest // steps.multiple_of) * steps.multiple_of
     return min(on_grid, steps.max)
@@ -126,11 +128,13 @@ def _numbers_out_of_limits(
 
 
 def outside(allowed: IntegerRange) -> Iterator[int]:
-    """Whole numbers just outside a range: below, above and between its multiples."""
+    """Whole numbers just outside a range: below, above, and between its multiples or choices."""
     yield allowed.min - allowed.multiple_of
     yield allowed.max + allowed.multiple_of
     if allowed.multiple_of > 1 and allowed.min < allowed.max:
         yield allowed.min + 1
+    gaps = zip(allowed.choices, allowed.choices[1:], strict=False)
+    yield from (below + 1 for below, above in gaps if below + 1 < above)
 
 
 def beyond(allowed: NumberRange) -> Iterator[float]:

@@ -18,6 +18,8 @@ from atelier_engines.task import Lora
 class Run:
     """What one picture asks of the denoiser next."""
 
+    runtime: Runtime
+    """Runs it."""
     rows: Rows
     """Latents and time steps."""
     conditioning: Conditioning
@@ -28,7 +30,8 @@ class Run:
     @property
     def key(self) -> Hashable:
         """Runs of the same key may share one: same shapes, same weights."""
-        return (self.rows.latents.shape[1:], self.conditioning.hidden.shape[1:], self.loras)
+        shapes = (self.rows.latents.shape[1:], self.conditioning.hidden.shape[1:])
+        return (id(self.runtime), *shapes, self.loras)
 
     @property
     def size(self) -> tuple[int, int]:

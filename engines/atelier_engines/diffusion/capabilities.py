@@ -19,6 +19,7 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
+from atelier_engines.diffusion.presets import wishes
 
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
@@ -28,8 +29,9 @@ GRID = 8
 
 STEPS = 30
 GUIDANCE = 5.0
+SD_GUIDANCE = 7.5
 SIDE = 1024
-"""Defaults of the family, where neither the configuration nor the model says anything."""
+"""Defaults of the families, where neither the configuration nor the model says anything."""
 
 FEATURES = frozenset(
     {
@@ -51,8 +53,12 @@ class Facts:
     """Name, family and digest."""
     steps: int
     """Default."""
+    step_choices: tuple[int, ...] = ()
+    """The steps there are, ascending; empty where any number is fine."""
     guidance: float
     """Default."""
+    max_guidance: float = MAX_GUIDANCE
+    """The most that a caller may ask for."""
     width: int
     """Default, in pixels."""
     height: int
@@ -67,21 +73,27 @@ class Facts:
 
 def expected(config: DiffusionConfig) -> Facts:
     """What can be said of a model that is not loaded; its digest and versions are missing."""
+    wished = wishes(config)
+    ceiling = MAX_GUIDANCE if wished.max_guidance is None else wished.max_guidance
     return Facts(
-        model=Model(name=model_name(config), family="sdxl"),
-        steps=config.steps or STEPS,
-        guidance=GUIDANCE if config.guidance is None else config.guidance,
+        model=Model(name=model_name(config)),
+        steps=wished.steps or STEPS,
+        step_choices=wished.choices,
+        guidance=min(GUIDANCE if wished.guidance is None else wished.guidance, ceiling),
+        max_guidance=ceiling,
         width=config.width or SIDE,
         height=config.height or SIDE,
-        scheduler=config.scheduler or "euler",
+        scheduler=wished.scheduler or "euler",
         reproducibility=Reproducibility.BEST_EFFORT,
         versions={},
     )
 
 
 def model_name(config: DiffusionConfig) -> str:
-    """The hub id, or the last part of a directory."""
-    path = Path(config.model)
+    """The hub id, or the last part of a path, without the ending of a file."""
+    path = Path(config.model).expanduser()
+    if path.is_file():
+        return path.stem
     return path.resolve().name if path.is_dir() else config.model
 
 
@@ -89,14 +101,14 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
     """What an engine of that configuration and model can do."""
     width, height = _fitting(config, facts)
     return Capabilities(
-        description=f"Stable Diffusion XL pictures by {facts.model.name}",
+        description=f"Stable Diffusion pictures by {facts.model.name}",
         image=ImageCapabilities(
             width=_side(config, width),
             height=_side(config, height),
             max_pixels=config.max_pixels,
             features=FEATURES,
-            steps=IntegerRange(min=1, max=MAX_STEPS, default=facts.steps),
-            guidance=NumberRange(min=0.0, max=MAX_GUIDANCE, default=facts.guidance),
+            steps=_steps(facts),
+            guidance=NumberRange(min=0.0, max=facts.max_guidance, default=facts.guidance),
             max_count=config.max_count,
             schedulers=_default_first(facts.scheduler),
             models=(facts.model,),
@@ -106,6 +118,16 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
         cancel=CancelSupport.STEP,
         reproducibility=facts.reproducibility,
         versions=facts.versions,
+    )
+
+
+def _steps(facts: Facts) -> IntegerRange:
+    choices = facts.step_choices
+    return IntegerRange(
+        min=min(choices, default=1),
+        max=max(choices, default=MAX_STEPS),
+        default=facts.steps,
+        choices=choices,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from atelier_engines.preview import PreviewFormat
+from atelier_engines.task import ControlType, Profile
 
 TINY = "atelier-tiny"
 """The model that the package `atelier_tiny` brings along."""
@@ -14,6 +17,60 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 SchedulerName = Literal[
     "euler", "euler_a", "heun", "ddim", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "lcm"
 ]
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+
+Spacing = Literal["leading", "trailing", "linspace"]
+
+PresetName = Literal["lightning", "turbo", "hyper", "lcm"]
+
+LoraName = Annotated[str, Field(min_length=1, max_length=128)]
+
+_Steps = Annotated[int, Field(ge=1, le=150)]
+
+
+class Preprocessors(BaseModel):
+    """Models that compute maps from photos; each a directory or a Hugging Face hub id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    depth: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Estimates depth, as transformers' AutoModelForDepthEstimation loads it, for instance "
+            "`depth-anything/Depth-Anything-V2-Small-hf`."
+        ),
+    )
+    pose: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Finds the joints of people, a VitPose of transformers with COCO's 17 of them, for "
+            "instance `usyd-community/vitpose-base-simple`."
+        ),
+    )
+    people: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Finds the people whose pose is asked for, as transformers' AutoModelForObjectDetection "
+            "loads it, for instance `PekingU/rtdetr_r50vd_coco_o365`. Unset: the whole photo is "
+            "taken for one person."
+        ),
+    )
+    segmentation: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Tells the 150 classes of ADE20K apart, as transformers' "
+            "AutoModelForSemanticSegmentation loads it, for instance "
+            "`openmmlab/upernet-convnext-small`."
+        ),
+    )
+
+
+PromptSyntax = Literal["weighted", "plain"]
 
 
 class DiffusionConfig(BaseModel):
@@ -25,8 +82,9 @@ class DiffusionConfig(BaseModel):
         default=TINY,
         min_length=1,
         description=(
-            "The weights: a directory in diffusers' layout, a Hugging Face hub id (`owner/name`), "
-            "or `atelier-tiny` for the small model that comes with Atelier."
+            "The weights: a directory in diffusers' layout, one `.safetensors` file in the original "
+            "layout, a Hugging Face hub id (`owner/name`, or `owner/name/file.safetensors` for one "
+            "file), or `atelier-tiny` for the small model that comes with Atelier."
         ),
     )
     revision: str | None = Field(
@@ -39,6 +97,93 @@ class DiffusionConfig(BaseModel):
         description=(
             "Which weight files to use where a model comes in several, for instance `fp16`. "
             "Unset: those without a variant, else whatever there is."
+        ),
+    )
+    base: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "For a model that is one file, which has no tokenizers: a directory in diffusers' "
+            "layout or a hub id to take them from, and the configurations where it has any; its "
+            "weights are not needed. Unset: `stabilityai/stable-diffusion-xl-base-1.0`."
+        ),
+    )
+    vae: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Another autoencoder than the model's: a directory, a `.safetensors` file, or a hub "
+            "id, for instance `madebyollin/sdxl-vae-fp16-fix`."
+        ),
+    )
+    variants: dict[_Steps, str] = Field(
+        default_factory=dict,
+        description=(
+            "Denoisers by the number of steps that they were made for, each a `.safetensors` file "
+            "or `owner/name/file.safetensors` on the hub: all of a denoiser's weights, or a LoRA "
+            "for the model's. Other numbers of steps are then refused."
+        ),
+    )
+    controlnets: dict[ControlType, str] = Field(
+        default_factory=dict,
+        description=(
+            "ControlNets by what their pictures mean (`canny`, `depth`, `pose`, `segmentation`): "
+            "directories, `.safetensors` files or hub ids. The small model brings its own."
+        ),
+    )
+    max_controls: int = Field(
+        default=3,
+        ge=1,
+        le=8,
+        description="Most control pictures in one task, where there are ControlNets.",
+    )
+    preprocessors: Preprocessors = Field(
+        default=Preprocessors(),
+        description=(
+            "Models that compute depth, poses and segments from a photo. Edges (`canny`) need none."
+        ),
+    )
+    loras: dict[LoraName, str] = Field(
+        default_factory=dict,
+        description=(
+            "LoRAs by the names that callers use: `.safetensors` files, directories with "
+            "`pytorch_lora_weights.safetensors`, or hub ids (`owner/name`, or "
+            "`owner/name/file.safetensors`). The small model brings its own."
+        ),
+    )
+    lora_directory: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Every `.safetensors` file in this directory is a LoRA by its name without the ending, "
+            "and so is every directory in it that holds one. It is read at the start."
+        ),
+    )
+    max_loras: int = Field(
+        default=8, ge=1, le=32, description="Most LoRAs in one task, where there are any."
+    )
+    max_loaded_loras: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description=(
+            "Most LoRAs in memory at once; those that were used longest ago go first. At least "
+            "`max_loras` are kept."
+        ),
+    )
+    preset: PresetName | None = Field(
+        default=None,
+        description=(
+            "What distilled models want: steps, guidance, scheduler and spacing in one word. Each "
+            "of them that is set here wins."
+        ),
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description=(
+            "SHA-256 that the weights must have, as `atelier models list` shows it. With others "
+            "the engine does not start."
         ),
     )
     download: bool = Field(
@@ -58,6 +203,13 @@ class DiffusionConfig(BaseModel):
         description=(
             "What the networks compute in; `auto` is float32 on the CPU and float16 on CUDA. "
             "float16 on a CPU works but is very slow."
+        ),
+    )
+    vae_precision: Precision = Field(
+        default="auto",
+        description=(
+            "What the autoencoder computes in; `auto` is `precision`, but float32 for those of "
+            "SDXL that overflow in float16 (`force_upcast` in their configuration)."
         ),
     )
     threads: int | None = Field(
@@ -82,6 +234,12 @@ class DiffusionConfig(BaseModel):
         le=30.0,
         description="Guidance when the caller says nothing. Unset: what the model advises.",
     )
+    max_guidance: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=30.0,
+        description="The most guidance a caller may ask for. Unset: what the preset says, else 30.",
+    )
     width: int | None = Field(
         default=None,
         ge=64,
@@ -98,6 +256,32 @@ class DiffusionConfig(BaseModel):
         default=None,
         description="Scheduler when the caller says nothing. Unset: the model's own.",
     )
+    spacing: Spacing | None = Field(
+        default=None,
+        description="How the time steps lie. Unset: what the preset says, else the model.",
+    )
+    prediction: Prediction | None = Field(
+        default=None,
+        description=(
+            "What the denoiser predicts, where the model does not say it right; a single file of "
+            "Stable Diffusion 2 made for 512 pixels needs `epsilon`."
+        ),
+    )
+    prompt_syntax: PromptSyntax = Field(
+        default="weighted",
+        description=(
+            "`weighted`: `(word)`, `[word]`, `(word:1.3)` and `BREAK` in prompts steer, and a "
+            "backslash makes a bracket a plain sign. `plain`: all of a prompt is words."
+        ),
+    )
+    prompt_cache: int = Field(
+        default=64 * 2**20,
+        ge=0,
+        description=(
+            "Bytes of the device's memory that keep encoded prompts, so that the same words are "
+            "not encoded again; a prompt of SDXL takes 0.3 MB in float16. 0 keeps none."
+        ),
+    )
     preview_interval: int = Field(
         default=0,
         ge=0,
@@ -109,6 +293,49 @@ class DiffusionConfig(BaseModel):
         ge=16,
         le=512,
         description="Longest side of a preview in pixels; previews are never enlarged to it.",
+    )
+    preview_format: PreviewFormat = Field(
+        default="jpeg",
+        description="What previews are encoded as; `webp` is a little smaller and slower.",
+    )
+    preview_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "A tiny autoencoder for sharper previews: a directory, a `.safetensors` file, or a hub "
+            "id, `madebyollin/taesdxl` for SDXL and `madebyollin/taesd` for Stable Diffusion 1.5 "
+            "and 2.1. Unset: a linear map of the latents, which costs next to nothing."
+        ),
+    )
+    profile: Profile = Field(
+        default=Profile.BALANCED,
+        description=(
+            "What to spend, time or memory. `speed`: on CUDA the denoiser's weights lie as "
+            "convolutions like them. `balanced`: everything as diffusers does it. `memory`: pictures are "
+            "decoded in tiles, and on CUDA only the network that is at work is on the device. A caller "
+            "may choose another one, which decides about the tiles alone."
+        ),
+    )
+    memory_budget: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Most memory of the device that networks may take, those of all engines together: "
+            "up to 1 a fraction of it, above 1 bytes. What was used longest ago goes when it is "
+            "needed. The setting holds for the device; of several engines the last one to start "
+            "decides. Unset: 0.9 on CUDA, no limit on a CPU."
+        ),
+    )
+    pin: bool = Field(
+        default=False,
+        description="Whether this engine's networks stay on the device, whatever else needs room.",
+    )
+    compile: bool = Field(
+        default=False,
+        description=(
+            "Whether the denoiser's repeated blocks are compiled, on CUDA only: faster steps, for a "
+            "start that takes a minute longer, and a pause at each new size. Needs a C++ compiler."
+        ),
     )
     max_pixels: int = Field(
         default=2048 * 1024,
@@ -146,3 +373,12 @@ class DiffusionConfig(BaseModel):
             "a CPU, and on CUDA as many as have eight million pixels together."
         ),
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.variants and self.steps is not None and self.steps not in self.variants:
+            known = ", ".join(map(str, sorted(self.variants)))
+            raise ValueError(f"steps must be one of the variants {known}, not {self.steps}")
+        if None not in (self.guidance, self.max_guidance) and self.guidance > self.max_guidance:
+            raise ValueError(f"guidance must be at most max_guidance, {self.max_guidance}")
+        return self

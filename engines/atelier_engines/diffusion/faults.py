@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
+from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -20,8 +21,15 @@ _CPU_ALLOCATOR = "can't allocate memory"
 
 
 @contextmanager
-def of_work(doing: str, device: torch.device) -> Iterator[None]:
-    """Translate whatever work on a task raises; `doing` completes "… failed".
+def of_work(
+    doing: str, device: torch.device, *, cure: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Translate whatever work on a task raises.
+
+    Args:
+        doing: completes "… failed".
+        device: where the work was done.
+        cure: says what would have fitted, in words that end the message; asked when memory is free.
 
     Raises:
         OutOfMemoryError: the device's memory did not suffice; what was used is free again.
@@ -32,10 +40,11 @@ def of_work(doing: str, device: torch.device) -> Iterator[None]:
     except EngineError:
         raise
     except Exception as error:
-        if _is_out_of_memory(error):
-            _give_memory_back(error, device)
+        if is_out_of_memory(error):
+            give_memory_back(error, device)
+            advice = cure() or "ask for a smaller picture"
             raise OutOfMemoryError(
-                f"{doing} does not fit into the memory of {device}; ask for a smaller picture"
+                f"{doing} does not fit into the memory of {device}; {advice}"
             ) from error
         raise EngineFailedError(f"{doing} failed on {device}: {first_line(error)}") from error
 
@@ -55,8 +64,8 @@ def of_loading(model: str, device: torch.device) -> Iterator[None]:
     except EngineError:
         raise
     except Exception as error:
-        if _is_out_of_memory(error):
-            _give_memory_back(error, device)
+        if is_out_of_memory(error):
+            give_memory_back(error, device)
             raise OutOfMemoryError(
                 f"the model {model} does not fit into the memory of {device}"
             ) from error
@@ -65,20 +74,15 @@ def of_loading(model: str, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that a device's memory did not suffice."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error)
 
 
-def _give_memory_back(error: Exception, device: torch.device) -> None:
+def give_memory_back(error: Exception, device: torch.device) -> None:
     """Drop the tensors that the traceback's frames still hold, then torch's cache of them."""
     traceback.clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, without the listing that may follow, or else what it is called."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

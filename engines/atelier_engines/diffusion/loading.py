@@ -5,45 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
-import diffusers
 import torch
 import transformers
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from atelier_engines.capabilities import Model, Reproducibility
-from atelier_engines.diffusion import capabilities, card, cores, faults, files, schedulers, sources
+from atelier_engines.diffusion import assembly, capabilities, cores, faults, previews, schedulers
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.families import sdxl
-from atelier_engines.diffusion.painting import Painter
+from atelier_engines.diffusion.families import sd, sdxl
+from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.painting import Painter, Variant
+from atelier_engines.diffusion.presets import Wishes, wishes
 from atelier_engines.diffusion.previews import Previewer
-from atelier_engines.diffusion.runtimes.torch import TorchRuntime
-from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.diffusion.weights import card
+from atelier_engines.diffusion.weights.card import ModelCard
+from atelier_engines.diffusion.weights.model import ModelFiles, find
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.task import ImageTask
 
-_WEIGHTS = {
-    **dict.fromkeys(sdxl.TEXT_ENCODERS, "model"),
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-}
-"""How the names of each network's weight files begin."""
-
-_PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 ValueT = TypeVar("ValueT")
-NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
 
 
 def load(config: DiffusionConfig) -> Painter:
@@ -57,23 +40,19 @@ def load(config: DiffusionConfig) -> Painter:
     device = _device(config.device)
     torch.set_num_threads(cores.threads(config.threads))
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder = sources.locate(config)
-    with faults.of_loading(str(folder), device), ThreadPoolExecutor(max_workers=1) as aside:
-        parts = _parts(folder, config.variant)
-        weights = [path for part in parts.values() for path in part.weights]
-        digest = aside.submit(files.digest, folder, weights)
-        advice = card.read(folder)
-        scheduler = _scheduler(folder)
-        family = _family(folder, parts, device, _precision(config, device))
+    with faults.of_loading(config.model, device), ThreadPoolExecutor(max_workers=1) as aside:
+        model = find(config)
+        digest = aside.submit(model.digest)
+        advice = card.read(model.source) if model.source.is_dir() else ModelCard()
+        wished = wishes(config)
+        variants = _variants(config, model, device, wished)
+        chosen = variants.get(wished.steps) or next(iter(variants.values()))
         painter = Painter(
-            family=family,
-            scheduler=scheduler,
-            previewer=Previewer(
-                factors=advice.preview_factors or sdxl.PREVIEW_FACTORS,
-                bias=advice.preview_bias or sdxl.PREVIEW_BIAS,
-                max_side=config.preview_pixels,
-            ),
-            facts=_facts(config, advice, family, scheduler, digest.result()),
+            family=chosen.family,
+            scheduler=chosen.scheduler,
+            variants={steps: made for steps, made in variants.items() if steps is not None},
+            previewer=_previewer(config, advice, chosen.family),
+            facts=_facts(config, advice, chosen, _expected(digest.result(), config)),
         )
         _warm_up(painter)
     return painter
@@ -94,122 +73,75 @@ def _precision(config: DiffusionConfig, device: torch.device) -> torch.dtype:
     """float16 on CUDA, since SDXL's weights are published in it and bfloat16 is 8 times coarser."""
     if config.precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    return _PRECISIONS[config.precision]
+    return assembly.PRECISIONS[config.precision]
 
 
-def _parts(folder: Path, variant: str | None) -> Mapping[str, files.ComponentFiles]:
-    kind = files.pipeline_name(folder)
-    if kind != sdxl.PIPELINE:
-        raise ModelMissingError(f"{folder} is a {kind or 'nameless model'}, not {sdxl.PIPELINE}")
-    parts = {name: files.component(folder / name, stem, variant) for name, stem in _WEIGHTS.items()}
-    if variant is not None and all(part.variant != variant for part in parts.values()):
-        raise ModelMissingError(f"{folder} has no weights of the variant {variant}")
-    return parts
-
-
-def _scheduler(folder: Path) -> Scheduler:
-    name = files.read_object(folder / "scheduler" / "scheduler_config.json").get("_class_name")
-    kind = _scheduler_class(name)
-    if kind is None:
-        raise ModelMissingError(f"the scheduler of {folder} is {name!r}, which diffusers lacks")
-    return cast("Scheduler", kind.from_pretrained(folder / "scheduler", local_files_only=True))
-
-
-def _scheduler_class(name: object) -> type[SchedulerMixin] | None:
-    found = getattr(diffusers, name, None) if isinstance(name, str) else None
-    return found if isinstance(found, type) and issubclass(found, SchedulerMixin) else None
-
-
-def _family(
-    folder: Path,
-    parts: Mapping[str, files.ComponentFiles],
-    device: torch.device,
-    precision: torch.dtype,
-) -> sdxl.Sdxl:
-    vae = _network(AutoencoderKL, parts["vae"], _vae_precision(parts["vae"], precision), device)
-    unet = _network(UNet2DConditionModel, parts["unet"], precision, device)
-    first, second = (parts[name] for name in sdxl.TEXT_ENCODERS)
-    runtime = TorchRuntime(
-        text_encoders=(
-            _network(CLIPTextModel, first, precision, device),
-            _network(CLIPTextModelWithProjection, second, precision, device),
-        ),
-        unet=unet,
-        vae=vae,
-        device=device,
-        dtype=precision,
-    )
-    index = files.read_object(folder / files.INDEX)
-    return sdxl.Sdxl(
-        runtime=runtime,
-        tokenizers=(_tokenizer(folder / "tokenizer"), _tokenizer(folder / "tokenizer_2")),
-        layout=sdxl.layout(
-            unet=unet.config,
-            vae=vae.config,
-            projection=runtime.text_encoders[-1].config.projection_dim,
-            zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", True)),
-        ),
-    )
-
-
-def _vae_precision(part: files.ComponentFiles, precision: torch.dtype) -> torch.dtype:
-    """float32 instead of float16 where the autoencoder's makers say that it would overflow."""
-    upcast = files.read_object(part.folder / "config.json").get("force_upcast", True)
-    return torch.float32 if upcast and precision == torch.float16 else precision
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer
-
-
-def _network(
-    kind: type[NetworkT],
-    part: files.ComponentFiles,
-    precision: torch.dtype,
-    device: torch.device,
-) -> NetworkT:
-    """One network on its device, in evaluation mode.
+def _expected(digest: str, config: DiffusionConfig) -> str:
+    """The digest, if it is the configured one.
 
     Raises:
-        ModelMissingError: weights are missing in the file; they would be random numbers.
+        ModelMissingError: it is another.
     """
-    network, report = kind.from_pretrained(  # type: ignore[attr-defined]
-        part.folder,
-        dtype=precision,
-        variant=part.variant,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if lost:
+    if config.digest not in (None, digest):
         raise ModelMissingError(
-            f"the weights in {part.folder} are incomplete: {len(lost)} are missing or of "
-            f"another shape, {lost[0]} first"
+            f"the weights of {config.model} have the digest {digest} and not the configured "
+            f"{config.digest}; get the ones that were meant, or change `digest`"
         )
-    made: NetworkT = network.to(device).eval().requires_grad_(requires_grad=False)
-    return made
+    return digest
 
 
-def _facts(
-    config: DiffusionConfig,
-    advice: card.ModelCard,
-    family: sdxl.Sdxl,
-    scheduler: Scheduler,
-    digest: str,
-) -> Facts:
+def _variants(
+    config: DiffusionConfig, model: ModelFiles, device: torch.device, wished: Wishes
+) -> Mapping[int | None, Variant]:
+    """The loaded networks and their scheduler by numbers of steps; None is for any number."""
+    families = assembly.families(
+        model,
+        device=device,
+        precision=_precision(config, device),
+        vae_precision=config.vae_precision,
+        prompt_syntax=config.prompt_syntax,
+        prompt_cache=config.prompt_cache,
+    )
+    changes: dict[str, object] = {}
+    if wished.spacing is not None:
+        changes["timestep_spacing"] = wished.spacing
+
+    def variant(steps: int | None, family: Family) -> Variant:
+        other = wished.predictions.get(steps) if steps is not None else None
+        told = {**changes, **({"prediction_type": other} if other else {})}
+        return Variant(family=family, scheduler=assembly.scheduler(model, told))
+
+    return {steps: variant(steps, family) for steps, family in families.items()}
+
+
+def _previewer(config: DiffusionConfig, advice: ModelCard, family: Family) -> Previewer:
+    known = sdxl if family.name == sdxl.NAME else sd
+    return previews.choose(
+        config,
+        factors=advice.preview_factors or known.PREVIEW_FACTORS,
+        bias=advice.preview_bias or known.PREVIEW_BIAS,
+        device=family.runtime.device,
+        dtype=family.runtime.dtype,
+    )
+
+
+def _facts(config: DiffusionConfig, advice: ModelCard, chosen: Variant, digest: str) -> Facts:
     """The configuration wins over the model's maker, who wins over the family."""
+    family, wished = chosen.family, wishes(config)
     side = family.layout.sample_pixels
     width, height = advice.default_size or (side, side)
     on_cpu = family.runtime.device.type == "cpu"
+    usual = capabilities.GUIDANCE if family.name == sdxl.NAME else capabilities.SD_GUIDANCE
+    ceiling = _first(wished.max_guidance, capabilities.MAX_GUIDANCE)
     return Facts(
-        model=Model(name=capabilities.model_name(config), family=sdxl.NAME, digest=digest),
-        steps=_first(config.steps, advice.default_steps, capabilities.STEPS),
-        guidance=_first(config.guidance, advice.default_guidance, capabilities.GUIDANCE),
+        model=Model(name=capabilities.model_name(config), family=family.name, digest=digest),
+        steps=_first(wished.steps, advice.default_steps, capabilities.STEPS),
+        step_choices=wished.choices,
+        guidance=min(_first(wished.guidance, advice.default_guidance, usual), ceiling),
+        max_guidance=ceiling,
         width=_first(config.width, width),
         height=_first(config.height, height),
-        scheduler=_first(config.scheduler, schedulers.name_of(scheduler), "euler"),
+        scheduler=_first(wished.scheduler, schedulers.name_of(chosen.scheduler), "euler"),
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
         versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
     )
@@ -231,7 +163,7 @@ def _warm_up(painter: Painter) -> None:
         width=capabilities.MIN_SIDE,
         height=capabilities.MIN_SIDE,
         seeds=(0,),
-        steps=1,
+        steps=min(painter.variants, default=1),
         guidance=2.0,
     )
     painter.paint(smallest, _unheard)

@@ -6,16 +6,16 @@ says so, and whoever drives it may serve several at once.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion import faults, pictures, schedulers
+from atelier_engines.diffusion import faults, pictures, previews, schedulers
 from atelier_engines.diffusion.batching import Run, joined, parted
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.denoising import Denoising, Rows
@@ -24,7 +24,7 @@ from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.starting import Beginner, Start
-from atelier_engines.errors import EngineFailedError
+from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import ImageTask
@@ -35,6 +35,16 @@ Painting = Generator[Run | None, torch.Tensor, None]
 
 None asks for nothing: it lets the others go on, and is sent anything.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A model that was made for one number of steps."""
+
+    family: Family
+    """The model."""
+    scheduler: Scheduler
+    """See Painter.scheduler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,23 @@ class Painter:
     """Makes the previews."""
     facts: Facts
     """What capabilities say about the model."""
+    variants: Mapping[int, Variant] = field(default_factory=dict)
+    """By numbers of steps; empty where one model does for any number."""
+
+    def variant(self, steps: int) -> Variant:
+        """What paints in so many steps.
+
+        Raises:
+            InvalidTaskError: there are variants, and none of them does.
+        """
+        if not self.variants:
+            return Variant(family=self.family, scheduler=self.scheduler)
+        if steps not in self.variants:
+            known = ", ".join(map(str, sorted(self.variants)))
+            raise InvalidTaskError(
+                "steps", f"steps must be one of {known}, for which this model was made, not {steps}"
+            )
+        return self.variants[steps]
 
     def begin(self, task: ImageTask, emit: Emit) -> list[Painting]:
         """One painting a seed; none depends on the others. Nothing is done before their first step.
@@ -56,7 +83,7 @@ class Painter:
         However a painting ends, the device is done with it. It raises, or what it is thrown becomes:
 
         Raises:
-            InvalidTaskError: the scheduler cannot work in so many steps.
+            InvalidTaskError: the scheduler or the model cannot work in so many steps.
             OutOfMemoryError: the picture is too large for the device.
             EngineFailedError: the device failed, or the networks made numbers that are none.
         """
@@ -66,7 +93,7 @@ class Painter:
     def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
         """The predictions for runs of one key, made at once."""
         rows, conditioning = joined(runs)
-        prediction = self.family.runtime.denoise(rows.latents, rows.timesteps, conditioning)
+        prediction = runs[0].runtime.denoise(rows.latents, rows.timesteps, conditioning)
         return parted(prediction, runs)
 
     def paint(self, task: ImageTask, emit: Emit) -> None:
@@ -100,7 +127,6 @@ class _Sitting:
 
     def __init__(self, painter: Painter, task: ImageTask, emit: Emit) -> None:
         self._painter = painter
-        self._family = painter.family
         self._task = task
         self._emit = emit
         self._stage = ""
@@ -108,6 +134,8 @@ class _Sitting:
         self._unfinished = len(task.seeds)
         self._steps = painter.facts.steps if task.steps is None else task.steps
         self._guidance = painter.facts.guidance if task.guidance is None else task.guidance
+        variant = painter.variant(self._steps)
+        self._family, self._scheduler = variant.family, variant.scheduler
 
     def painting(self, seed: int) -> Painting:
         """The picture of that seed."""
@@ -131,7 +159,7 @@ class _Sitting:
         generator = torch.Generator("cpu").manual_seed(seed)
         scheduler = schedulers.make(
             self._task.scheduler or self._painter.facts.scheduler,
-            self._painter.scheduler,
+            self._scheduler,
             steps=self._steps,
             device=self._family.runtime.device,
         )
@@ -166,7 +194,10 @@ class _Sitting:
             done = denoising.steps_done
             rows = denoising.rows()
             prediction = yield Run(
-                rows=rows, conditioning=self._conditioning, loras=self._task.loras
+                runtime=self._family.runtime,
+                rows=rows,
+                conditioning=self._conditioning,
+                loras=self._task.loras,
             )
             guided = denoising.advance(prediction)
             if denoising.steps_done == done:
@@ -182,7 +213,7 @@ class _Sitting:
         interval = self._task.preview_interval
         if not interval or denoising.steps_done % interval:
             return None
-        return self._painter.previewer.preview(denoising.clean(rows, guided))
+        return previews.attempt(self._painter.previewer, denoising.clean(rows, guided))
 
     def _enter(self, stage: str) -> None:
         """Say that the task has come to a stage, once for all pictures that do so together."""

@@ -88,7 +88,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another pipeline": (
         lambda folder: change_json(folder / "model_index.json", _class_name="FluxPipeline"),
-        "is a FluxPipeline, not StableDiffusionXLPipeline",
+        "is a FluxPipeline, and not one of",
     ),
     "pickle": (to_pickle, r"diffusion_pytorch_model\.bin is refused"),
     "no weights": (lambda folder: (folder / UNET).unlink(), "no .safetensors weights in"),
@@ -128,9 +128,9 @@ async def test_a_spoiled_model_is_refused_with_a_reason(copy: Path, what: str) -
         await started(model=str(copy))
 
 
-async def test_a_file_is_no_model(copy: Path) -> None:
-    """Single files are not read."""
-    with pytest.raises(ModelMissingError, match="is a file"):
+async def test_a_file_of_one_network_is_no_model(copy: Path) -> None:
+    """Nor is it taken for a model in another layout."""
+    with pytest.raises(ModelMissingError, match="holds one network of a model"):
         await started(model=str(copy / UNET))
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from atelier_engines.diffusion.families.layout import Layout
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 
 
@@ -20,6 +21,10 @@ class Family(Protocol):
     @property
     def runtime(self) -> Runtime:
         """Runs the networks."""
+
+    @property
+    def layout(self) -> Layout:
+        """Numbers of the model."""
 
     @property
     def mask_channels(self) -> bool:

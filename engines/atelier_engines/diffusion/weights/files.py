@@ -1,19 +1,16 @@
-"""A model's files: finds the weights, refuses what is not safetensors, computes the digest."""
+"""A directory in diffusers' layout: finds the weights, refuses what is not safetensors."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier_engines.diffusion.weights.sources import PICKLES
 from atelier_engines.errors import ModelMissingError
 
 INDEX = "model_index.json"
-
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,31 +85,10 @@ def _variant(path: Path) -> str | None:
 
 
 def _why_none(folder: Path) -> str:
-    pickles = sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
+    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
     if pickles:
         return (
             f"{pickles[0]} is refused: loading such a file may run code that it contains; "
             "convert the model to safetensors"
         )
     return f"there are no .safetensors weights in {folder}"
-
-
-def digest(folder: Path, weights: Sequence[Path]) -> str:
-    """SHA-256, in hexadecimal, over the weight files of a model.
-
-    It is the digest of the lines that `sha256sum` writes for the files, with paths relative to
-    `folder`, in the order of the paths.
-    """
-    with ThreadPoolExecutor(thread_name_prefix="atelier-digest") as pool:
-        sums = list(pool.map(_digest_of, weights))
-    lines = sorted(
-        (path.relative_to(folder).as_posix(), file)
-        for path, file in zip(weights, sums, strict=True)
-    )
-    text = "".join(f"{file}  {path}\n" for path, file in lines)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

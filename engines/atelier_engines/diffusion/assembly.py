@@ -1,0 +1,157 @@
+"""Puts a model together: from its files to a family of networks on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import diffusers
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from atelier_engines.diffusion import networks
+from atelier_engines.diffusion.config import Precision, PromptSyntax
+from atelier_engines.diffusion.families import sd, sdxl
+from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.prompts.cache import EmbeddingCache
+from atelier_engines.diffusion.prompts.encoder import PromptEncoder
+from atelier_engines.diffusion.runtimes.torch import TorchRuntime
+from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.diffusion.weights import files
+from atelier_engines.diffusion.weights.model import Architecture, ModelFiles, config_of
+from atelier_engines.errors import ModelMissingError
+
+PRECISIONS: Mapping[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+_TEXT_ENCODERS: Mapping[str, type[CLIPTextModel | CLIPTextModelWithProjection]] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+
+
+def families(
+    model: ModelFiles,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    vae_precision: Precision,
+    prompt_syntax: PromptSyntax,
+    prompt_cache: int,
+) -> Mapping[int | None, Family]:
+    """The model, loaded: by numbers of steps where it has variants, else under None.
+
+    Raises:
+        ModelMissingError: a part is incomplete, or does not fit the others.
+    """
+    vae = networks.load(
+        AutoencoderKL, model.networks["vae"], _of_vae(model, precision, vae_precision), device
+    )
+    encoders = tuple(
+        networks.load(kind, model.networks[name], precision, device)
+        for name, kind in _TEXT_ENCODERS.items()
+        if name in model.networks
+    )
+    tokenizers = tuple(_tokenizer(folder) for folder in model.tokenizers)
+    cache = EmbeddingCache(prompt_cache)
+    unets = model.variants or {None: model.networks["unet"]}
+    found: dict[int | None, Family] = {}
+    for steps, part in unets.items():
+        runtime = TorchRuntime(
+            text_encoders=encoders,
+            unet=networks.load(UNet2DConditionModel, part, precision, device),
+            vae=vae,
+            device=device,
+            dtype=precision,
+        )
+        prompts = PromptEncoder(
+            runtime=runtime,
+            tokenizers=tokenizers,
+            layer=_LAYERS[model.architecture],
+            prompt_syntax=prompt_syntax,
+            cache=cache,
+        )
+        found[steps] = _MAKERS[model.architecture](model, runtime, prompts)
+    return found
+
+
+def _sd(model: ModelFiles, runtime: TorchRuntime, prompts: PromptEncoder) -> Family:
+    del model
+    unet = runtime.unet.config
+    return sd.Sd(
+        name=sd.name_of(unet),
+        runtime=runtime,
+        prompts=prompts,
+        layout=sd.layout(
+            unet=unet,
+            vae=runtime.vae.config,
+            text_width=runtime.text_encoders[0].config.hidden_size,
+        ),
+    )
+
+
+def _sdxl(model: ModelFiles, runtime: TorchRuntime, prompts: PromptEncoder) -> Family:
+    return sdxl.Sdxl(
+        runtime=runtime,
+        prompts=prompts,
+        layout=sdxl.layout(
+            unet=runtime.unet.config,
+            vae=runtime.vae.config,
+            projection=runtime.text_encoders[-1].config.projection_dim,
+            zeros_for_empty=model.zeros_for_empty,
+        ),
+    )
+
+
+_Maker = Callable[[ModelFiles, TorchRuntime, PromptEncoder], Family]
+
+_MAKERS: Mapping[Architecture, _Maker] = {"sd": _sd, "sdxl": _sdxl}
+
+_LAYERS: Mapping[Architecture, int | None] = {"sd": sd.LAYER, "sdxl": sdxl.LAYER}
+"""Which hidden states of the text encoders the denoiser was trained on."""
+
+
+def scheduler(model: ModelFiles, changes: Mapping[str, object]) -> Scheduler:
+    """The model's own scheduler, with changes to its configuration.
+
+    Raises:
+        ModelMissingError: it is absent, or none that diffusers has.
+    """
+    folder = model.scheduler
+    name = files.read_object(folder / "scheduler_config.json").get("_class_name")
+    kind = _scheduler_class(name)
+    if kind is None:
+        raise ModelMissingError(f"the scheduler in {folder} is {name!r}, which diffusers lacks")
+    own = kind.from_pretrained(folder, local_files_only=True)
+    changed = {**model.schedule, **changes}
+    return cast("Scheduler", kind.from_config(own.config, **changed) if changed else own)
+
+
+def _scheduler_class(name: object) -> type[SchedulerMixin] | None:
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    return found if isinstance(found, type) and issubclass(found, SchedulerMixin) else None
+
+
+def _of_vae(model: ModelFiles, precision: torch.dtype, wanted: Precision) -> torch.dtype:
+    """float32 instead of float16 where the autoencoder's makers say that it would overflow.
+
+    Only SDXL's does, and only there they say so: configurations of older ones have it by default.
+    """
+    if wanted != "auto":
+        return PRECISIONS[wanted]
+    if precision != torch.float16 or model.architecture != "sdxl":
+        return precision
+    upcast = files.read_object(config_of(model.networks["vae"])).get("force_upcast", True)
+    return torch.float32 if upcast else precision
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer
