@@ -6,29 +6,27 @@ diffusers' StableDiffusionPipeline (0.42.1).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 
 from atelier_engines.diffusion.denoising import is_guided
 from atelier_engines.diffusion.families.layout import Layout, of_networks
-from atelier_engines.diffusion.families.tokens import pieces
+from atelier_engines.diffusion.prompts.embedding import aligned
+from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 from atelier_engines.errors import ModelMissingError
-
-if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
-
-_log = logging.getLogger(__name__)
 
 SD15 = "sd15"
 SD21 = "sd21"
 PIPELINE = "StableDiffusionPipeline"
 """What diffusers calls it in model_index.json."""
 TEXT_ENCODERS = ("text_encoder",)
+LAYER = None
+"""Hidden states come from the norm after the last layer."""
 
 _COLOURS = (
     (0.3512, 0.2297, 0.3227),
@@ -51,8 +49,8 @@ class Sd:
     """sd15 or sd21."""
     runtime: Runtime
     """Runs them."""
-    tokenizer: CLIPTokenizer
-    """The text encoder's."""
+    prompts: PromptEncoder
+    """Encodes texts with the runtime's text encoder, at LAYER."""
     layout: Layout
     """What differs from other models of the family."""
 
@@ -71,15 +69,14 @@ class Sd:
         height: int,
         adapters: Hashable = None,
     ) -> Conditioning:
-        """See Family.condition.
-
-        A text of more than 77 tokens, start and end included, is cut, and the log says so.
-        """
-        del width, height, adapters
-        hidden = self._encode(prompt)
-        if is_guided(guidance):
-            hidden = torch.cat([self._encode(negative_prompt), hidden])
-        return Conditioning(hidden=hidden)
+        """See Family.condition."""
+        del width, height
+        encode = partial(self.prompts.encode, adapters=adapters)
+        positive = encode(prompt)
+        if not is_guided(guidance):
+            return Conditioning(hidden=positive.hidden)
+        negative, positive = aligned(encode(negative_prompt), positive, partial(encode, ""))
+        return Conditioning(hidden=torch.cat([negative.hidden, positive.hidden]))
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """See Family.latent_shape."""
@@ -93,13 +90,6 @@ class Sd:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See Family.decode."""
         return self.runtime.decode(self.layout.unscaled(latents))
-
-    def _encode(self, text: str) -> torch.Tensor:
-        """(1, 77, width), after the last layer and the norm that follows it."""
-        ids = pieces(self.tokenizer, text)
-        if len(ids) > 1:
-            _log.warning("a prompt has more tokens than the model reads; the rest of it was cut")
-        return self.runtime.encode_text(0, ids[:1], layer=None).hidden
 
 
 def name_of(unet: Mapping[str, Any]) -> str:

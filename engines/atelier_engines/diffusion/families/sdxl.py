@@ -5,33 +5,28 @@ Source: "SDXL" (arXiv 2307.01952), section 2, and diffusers' StableDiffusionXLPi
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 
 from atelier_engines.diffusion.denoising import is_guided
 from atelier_engines.diffusion.families.layout import Layout, of_networks
-from atelier_engines.diffusion.families.tokens import pieces
+from atelier_engines.diffusion.prompts.embedding import Embedding, aligned, zeros_like
+from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 from atelier_engines.errors import ModelMissingError
-
-if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
-
-_log = logging.getLogger(__name__)
 
 NAME = "sdxl"
 PIPELINE = "StableDiffusionXLPipeline"
 """What diffusers calls it in model_index.json."""
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+LAYER = -2
+"""Hidden states come from the last layer but one, of both encoders."""
 
 _TIME_IDS = 6
-
-_LAYER = -2
-"""Hidden states come from the last layer but one, of both encoders."""
 
 _COLOURS = (
     (0.3651, 0.4232, 0.4341),
@@ -53,8 +48,8 @@ class Sdxl:
 
     runtime: Runtime
     """Runs them."""
-    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
-    """In the order of the encoders."""
+    prompts: PromptEncoder
+    """Encodes texts with the runtime's text encoders, at LAYER."""
     layout: Layout
     """What differs from other models of the family."""
 
@@ -78,22 +73,17 @@ class Sdxl:
         height: int,
         adapters: Hashable = None,
     ) -> Conditioning:
-        """See Family.condition.
-
-        A text of more than 77 tokens, start and end included, is cut, and the log says so.
-        """
-        del adapters
-        hidden, pooled = self._encode(prompt)
-        time_ids = self._time_ids(width, height, pooled.dtype)
-        if is_guided(guidance):
-            if negative_prompt or not self.layout.zeros_for_empty:
-                other_hidden, other_pooled = self._encode(negative_prompt)
-            else:
-                other_hidden, other_pooled = torch.zeros_like(hidden), torch.zeros_like(pooled)
-            hidden = torch.cat([other_hidden, hidden])
-            pooled = torch.cat([other_pooled, pooled])
-            time_ids = torch.cat([time_ids, time_ids])
-        return Conditioning(hidden=hidden, pooled=pooled, time_ids=time_ids)
+        """See Family.condition."""
+        encode = partial(self.prompts.encode, adapters=adapters)
+        positive = encode(prompt)
+        time_ids = self._time_ids(width, height, positive.hidden.dtype)
+        if not is_guided(guidance):
+            return _conditioning([positive], time_ids)
+        if negative_prompt or not self.layout.zeros_for_empty:
+            negative, positive = aligned(encode(negative_prompt), positive, partial(encode, ""))
+        else:
+            negative = zeros_like(positive)
+        return _conditioning([negative, positive], time_ids)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """See Family.latent_shape."""
@@ -108,23 +98,19 @@ class Sdxl:
         """See Family.decode."""
         return self.runtime.decode(self.layout.unscaled(latents))
 
-    def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """(1, 77, width of both encoders) and (1, projection) of the second encoder."""
-        cut = [pieces(tokenizer, text) for tokenizer in self.tokenizers]
-        if any(len(ids) > 1 for ids in cut):
-            _log.warning("a prompt has more tokens than the model reads; the rest of it was cut")
-        states = [
-            self.runtime.encode_text(index, ids[:1], layer=_LAYER) for index, ids in enumerate(cut)
-        ]
-        pooled = states[-1].pooled
-        if pooled is None:
-            raise TypeError("the second text encoder of SDXL has a projection")
-        return torch.cat([state.hidden for state in states], dim=-1), pooled
-
     def _time_ids(self, width: int, height: int, dtype: torch.dtype) -> torch.Tensor:
         """(1, 6): original height and width, crop's top and left, final height and width."""
         sizes = [[height, width, 0, 0, height, width]]
         return torch.tensor(sizes, dtype=dtype).to(self.runtime.device)
+
+
+def _conditioning(rows: Sequence[Embedding], time_ids: torch.Tensor) -> Conditioning:
+    """A row for each embedding, all of the same number of tokens and the same sizes."""
+    return Conditioning(
+        hidden=torch.cat([row.hidden for row in rows]),
+        pooled=torch.cat([row.pooled for row in rows if row.pooled is not None]),
+        time_ids=time_ids.repeat(len(rows), 1),
+    )
 
 
 def layout(

@@ -1,0 +1,127 @@
+"""Prompts of any length to embeddings, whatever runs the text encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, assert_never
+
+import torch
+
+from atelier_engines.diffusion.config import PromptSyntax
+from atelier_engines.diffusion.prompts import syntax
+from atelier_engines.diffusion.prompts.cache import EmbeddingCache
+from atelier_engines.diffusion.prompts.chunks import Chunk, chunks, empty
+from atelier_engines.diffusion.prompts.embedding import Embedding
+from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+
+class PromptEncoder:
+    """Encodes for one model. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        tokenizers: Sequence[CLIPTokenizer],
+        layer: int | None,
+        prompt_syntax: PromptSyntax,
+        cache: EmbeddingCache,
+    ) -> None:
+        """Encode with all text encoders of a runtime.
+
+        Args:
+            runtime: runs them.
+            tokenizers: one for each, in their order.
+            layer: see Runtime.encode_text.
+            prompt_syntax: whether brackets are weights or words.
+            cache: keeps what these text encoders, and no others, have encoded.
+        """
+        self._runtime = runtime
+        self._tokenizers = tuple(tokenizers)
+        self._layer = layer
+        self._syntax = prompt_syntax
+        self._cache = cache
+
+    def encode(self, text: str, *, adapters: Hashable = None) -> Embedding:
+        """The embedding of a text, kept from before or new.
+
+        Each chunk is encoded by itself. What all tokens of weight 1 give is, for one chunk, what
+        diffusers' pipelines give, to the bit.
+
+        Args:
+            text: of any length, the empty one included.
+            adapters: names the LoRAs that are active in the text encoders.
+        """
+        key = (text, adapters)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._encode(text, adapters)
+            self._cache.keep(key, found)
+        return found
+
+    def _encode(self, text: str, adapters: Hashable) -> Embedding:
+        rows = self._chunks(text)
+        states = [[self._run(encoder, chunk) for chunk in row] for encoder, row in enumerate(rows)]
+        hidden = [[state.hidden for state in row] for row in states]
+        if any(chunk.is_weighted for row in rows for chunk in row):
+            widths = [tensors[0].shape[-1] for tensors in hidden]
+            blanks = torch.split(self.encode("", adapters=adapters).hidden, widths, dim=-1)
+            hidden = [
+                [
+                    _weighted(tensor, chunk.weights, blank)
+                    for tensor, chunk in zip(tensors, row, strict=True)
+                ]
+                for tensors, row, blank in zip(hidden, rows, blanks, strict=True)
+            ]
+        return Embedding(
+            hidden=torch.cat([torch.cat(tensors, dim=1) for tensors in hidden], dim=-1),
+            pooled=states[-1][0].pooled,
+        )
+
+    def _chunks(self, text: str) -> list[list[Chunk]]:
+        """The same number of chunks for each encoder."""
+        sections = self._sections(text)
+        rows = [chunks(tokenizer, sections) for tokenizer in self._tokenizers]
+        most = max(len(row) for row in rows)
+        return [
+            row + [empty(tokenizer)] * (most - len(row))
+            for row, tokenizer in zip(rows, self._tokenizers, strict=True)
+        ]
+
+    def _sections(self, text: str) -> syntax.Sections:
+        match self._syntax:
+            case "weighted":
+                return syntax.weighted(text)
+            case "plain":
+                return syntax.plain(text)
+            case _:
+                assert_never(self._syntax)
+
+    def _run(self, encoder: int, chunk: Chunk) -> TextStates:
+        return self._runtime.encode_text(encoder, torch.tensor([chunk.ids]), layer=self._layer)
+
+
+def _weighted(hidden: torch.Tensor, weights: Sequence[float], blank: torch.Tensor) -> torch.Tensor:
+    """Each token as far from its place in the empty text as its weight says.
+
+    Tokens of weight 1 are untouched, and 0 gives what the empty text has there. Nothing is divided
+    by a mean that may be almost zero, as AUTOMATIC1111's webui does.
+
+    Source: ComfyUI, comfy/sd1_clip.py, ClipTokenWeightEncoder; compel does the same above 1.
+
+    Args:
+        hidden: (1, tokens, width).
+        weights: one a token.
+        blank: like `hidden`, of the empty text.
+    """
+    places = [place for place, weight in enumerate(weights) if weight != 1]
+    if not places:
+        return hidden
+    factors = hidden.new_tensor([weights[place] for place in places]).view(1, -1, 1)
+    start = blank[:, places]
+    made = hidden.clone()
+    made[:, places] = start + (hidden[:, places] - start) * factors
+    return made

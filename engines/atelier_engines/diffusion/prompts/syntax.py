@@ -1,0 +1,138 @@
+"""Weights in prompts: `(word)`, `[word]`, `(word:1.3)`, and `BREAK`.
+
+Source: AUTOMATIC1111's stable-diffusion-webui, whose users made the notation known:
+https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features#attentionemphasis. As there, a
+bracket that is never closed reaches to the end, one that closes nothing is a sign like any other,
+and brackets of the two kinds may overlap. Unlike there, a backslash stands for itself unless a
+bracket follows, `BREAK` works inside brackets, and a number that is no weight stays in the text.
+Prompts that change during the steps (`[from:to:0.5]`, `[one|other]`) are read as plain words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+
+MAX_WEIGHT = 5.0
+"""Weights are 0 to this, nested ones too. Beyond 2, pictures fall apart with most models."""
+
+_STEP = 1.1
+"""What a pair of brackets without a number multiplies or divides by."""
+
+_SIGNS = re.compile(
+    r"""
+    \\(?P<escaped>[()\[\]])
+    | (?P<opening>[(\[])
+    | :\s*(?P<weight>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*\)
+    | (?P<closing>[)\]])
+    | (?P<section>\bBREAK\b)
+    | (?P<text>[^\\()\[\]:B]+|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A part of a prompt whose words weigh the same."""
+
+    text: str
+    """As it was written, without the brackets that give it its weight."""
+    weight: float = 1.0
+    """0 to MAX_WEIGHT."""
+
+
+Sections = tuple[tuple[Span, ...], ...]
+"""What stands between `BREAK`s; at least one, and empty ones only where there is no other."""
+
+
+def plain(prompt: str) -> Sections:
+    """The prompt as it stands, brackets and all."""
+    return ((Span(text=prompt),),)
+
+
+def weighted(prompt: str) -> Sections:
+    """The prompt by its weights. Every text is a prompt; one without brackets stays as it is."""
+    reading = _Reading()
+    for found in _SIGNS.finditer(prompt):
+        reading.take(found)
+    return reading.end()
+
+
+class _Reading:
+    """How far a prompt has been read."""
+
+    def __init__(self) -> None:
+        self._sections: list[list[Span]] = [[]]
+        self._round: list[_Place] = []
+        self._square: list[_Place] = []
+
+    def take(self, found: re.Match[str]) -> None:
+        """Go on by one match of _SIGNS."""
+        sign = found[0]
+        match found.lastgroup:
+            case "opening":
+                self._open(self._round if sign == "(" else self._square)
+            case "weight" if self._round and float(found["weight"]) <= MAX_WEIGHT:
+                self._multiply(self._round.pop(), float(found["weight"]))
+            case "weight":
+                self._write(sign[:-1])
+                self._close(")")
+            case "closing":
+                self._close(sign)
+            case "section":
+                self._sections.append([])
+            case "escaped":
+                self._write(found["escaped"])
+            case _:
+                self._write(sign)
+
+    def end(self) -> Sections:
+        """The sections, when all is read."""
+        while self._round:
+            self._close(")")
+        while self._square:
+            self._close("]")
+        written = [section for section in self._sections if any(map(_is_written, section))]
+        return tuple(map(_merged, written or self._sections[:1]))
+
+    def _open(self, brackets: list[_Place]) -> None:
+        brackets.append((len(self._sections) - 1, len(self._sections[-1])))
+
+    def _close(self, sign: str) -> None:
+        brackets, factor = (self._round, _STEP) if sign == ")" else (self._square, 1 / _STEP)
+        if brackets:
+            self._multiply(brackets.pop(), factor)
+        else:
+            self._write(sign)
+
+    def _write(self, text: str) -> None:
+        self._sections[-1].append(Span(text=text))
+
+    def _multiply(self, start: _Place, factor: float) -> None:
+        """Give everything since `start` that weight on top of its own."""
+        first, offset = start
+        for section in self._sections[first:]:
+            section[offset:] = [
+                replace(span, weight=min(span.weight * factor, MAX_WEIGHT))
+                for span in section[offset:]
+            ]
+            offset = 0
+
+
+_Place = tuple[int, int]
+"""A section, and a span in it."""
+
+
+def _is_written(span: Span) -> bool:
+    return not span.text.isspace()
+
+
+def _merged(spans: list[Span]) -> tuple[Span, ...]:
+    """Neighbours of one weight as one span, so that words are never cut by an escape."""
+    groups = groupby(spans, key=attrgetter("weight"))
+    return tuple(
+        Span(text="".join(span.text for span in group), weight=weight) for weight, group in groups
+    )
