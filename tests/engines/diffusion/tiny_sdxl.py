@@ -32,13 +32,13 @@ def write(
     """A model directory with pictures of 64 pixels and latent cells of 8."""
     torch.manual_seed(20)
     words = folder / "words"
-    tokenizer, tokenizer_2 = _tokenizer(words / "1", _END), _tokenizer(words / "2", "!")
+    first, second = tokenizer(words / "1", _END), tokenizer(words / "2", "!")
     pipeline = StableDiffusionXLPipeline(
         vae=_autoencoder(),
-        text_encoder=CLIPTextModel(_text(_WIDTHS[0], len(tokenizer))),
-        text_encoder_2=CLIPTextModelWithProjection(_text(_WIDTHS[1], len(tokenizer))),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer_2,
+        text_encoder=CLIPTextModel(_text(_WIDTHS[0], len(first))),
+        text_encoder_2=CLIPTextModelWithProjection(_text(_WIDTHS[1], len(first))),
+        tokenizer=first,
+        tokenizer_2=second,
         unet=_denoiser(channels),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085,
@@ -104,7 +104,8 @@ def _text(width: int, vocabulary: int) -> CLIPTextConfig:
     )
 
 
-def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
+def tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
+    """One that knows all bytes and few words, kept in a new `folder`."""
     letters = sorted(ByteLevel.alphabet())
     merged = [merge.replace(" ", "") for merge in _MERGES]
     words = [*letters, *(letter + "</w>" for letter in letters), *merged, _START, _END]
@@ -121,5 +122,5 @@ def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
         "pad_token": pad,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
-    return tokenizer
+    made: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return made
