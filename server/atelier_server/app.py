@@ -20,6 +20,7 @@ from atelier_engines import registry
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.guarded import GuardedEngine
 from atelier_server.artifacts.directory import BlobDirectory
+from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.filing import Filing
 from atelier_server.artifacts.library import Library
 from atelier_server.config.load import ConfigurationError
@@ -73,6 +74,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
     service = await _assemble(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(service.store.close)
+        stack.callback(service.encoder.close)
         address = rpc_server.listen(service.server, settings.listen)
         metrics = stack.enter_context(_exposed(settings, service.generations))
         upkeep = _begin([pool.keep_up(settings.health_interval_seconds) for pool in service.pools])
@@ -98,6 +100,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
 class _Service:
     store: Store
     library: Library
+    encoder: Encoder
     pools: Sequence[Pool]
     generations: Generations
     workers: Sequence[Worker]
@@ -120,6 +123,7 @@ async def _assemble(settings: Settings) -> _Service:
         upload_limit=settings.limits.upload_bytes,
     )
     await library.delete_orphans()
+    encoder = Encoder(metadata=settings.outputs.metadata)
     health = Health()
     pools = {name: _pool(name, engine, health) for name, engine in settings.engines.items()}
     for pool in pools.values():
@@ -135,6 +139,7 @@ async def _assemble(settings: Settings) -> _Service:
             pool=pool,
             store=store,
             library=library,
+            encoder=encoder,
             inputs=inputs,
             resolver=resolver,
             endings=Endings(
@@ -153,6 +158,7 @@ async def _assemble(settings: Settings) -> _Service:
     return _Service(
         store=store,
         library=library,
+        encoder=encoder,
         pools=tuple(pools.values()),
         generations=generations,
         workers=workers,

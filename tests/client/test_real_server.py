@@ -181,7 +181,9 @@ async def test_the_command_makes_a_picture(server: RunningServer, tmp_path: Path
         assert image.size == (96, 64)
 
 
-@pytest.mark.parametrize(("name", "form"), [("a.jpg", "JPEG"), ("a.webp", "WEBP")])
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.jpg", "JPEG"), ("a.webp", "WEBP"), ("a.avif", "AVIF")]
+)
 async def test_the_file_name_tells_the_format(
     name: str, form: str, server: RunningServer, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.json_format import MessageToDict
 from jsonschema import Draft202012Validator
 
-from atelier.v1 import engine_pb2
+from atelier.v1 import engine_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from tests.server.calls import Stub, events_of, later, picture, slow
 
@@ -38,7 +38,8 @@ async def test_limits_are_those_that_hold(workshop_stub: Stub) -> None:
     assert (image.width.min, image.width.max, image.width.default) == (16, 4096, 512)
     assert (image.max_count, image.width.multiple_of) == (16, 1)
     assert engine_pb2.IMAGE_FEATURE_IMAGE_TO_IMAGE in image.features
-    assert len(image.formats) == len(engines["sketch"].audio.formats) == 3
+    assert list(image.formats) == task_pb2.ImageFormat.values()[1:]
+    assert list(engines["sketch"].audio.formats) == task_pb2.AudioFormat.values()[1:]
     assert list(engines["sketch"].audio.sample_rates) == [44100, 48000, 16000]
     odd = engines["odd"]
     assert not odd.HasField("audio")

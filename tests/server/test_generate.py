@@ -89,6 +89,7 @@ async def test_outputs_above_the_limit_do_not_come_inline(stub: Stub) -> None:
         (task_pb2.IMAGE_FORMAT_PNG, "image/png", "PNG"),
         (task_pb2.IMAGE_FORMAT_WEBP, "image/webp", "WEBP"),
         (task_pb2.IMAGE_FORMAT_JPEG, "image/jpeg", "JPEG"),
+        (task_pb2.IMAGE_FORMAT_AVIF, "image/avif", "AVIF"),
     ],
 )
 async def test_pictures_come_in_the_format_asked_for(

@@ -187,6 +187,7 @@ class ImageFormat(Word):
     PNG = "png"
     WEBP = "webp"
     JPEG = "jpeg"
+    AVIF = "avif"
 
 
 class AudioFormat(Word):

@@ -18,13 +18,14 @@ _MAGIC: tuple[tuple[bytes, bytes, str], ...] = (
     (b"\xff\xd8\xff", b"", "image/jpeg"),
     (b"GIF8", b"", "image/gif"),
     (b"RIFF", b"WEBP", "image/webp"),
+    (b"\0\0\0", b"avif", "image/avif"),  # the length of its first box, which is short
     (b"RIFF", b"WAVE", "audio/wav"),
     (b"fLaC", b"", "audio/flac"),
     (b"OggS", b"", "audio/ogg"),
     (b"ID3", b"", "audio/mpeg"),
 )
 _FORM_OFFSET = 8
-"""Where a RIFF file says what it holds."""
+"""Where a RIFF or an AVIF file says what it holds."""
 
 
 def read(source: LocalMedia) -> bytes:
@@ -65,5 +66,5 @@ def sniff(data: bytes) -> str:
         if data.startswith(start) and data.startswith(form, _FORM_OFFSET if form else 0):
             return media_type
     raise InvalidRequestError(
-        "this is no PNG, JPEG, GIF, WebP, WAV, FLAC, Ogg or MP3: say its media_type"
+        "this is no PNG, JPEG, GIF, WebP, AVIF, WAV, FLAC, Ogg or MP3: say its media_type"
     )

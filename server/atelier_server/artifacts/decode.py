@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atelier_engines.media import Pixels
 
-_FORMATS = ("PNG", "JPEG", "WEBP")
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")  # all that we write: outputs go in again
 
 
 class UndecodableError(ValueError):
@@ -23,7 +23,7 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
     Transparent parts become white. The size is checked before anything is unpacked.
 
     Raises:
-        UndecodableError: no PNG, JPEG or WebP, broken, or more than `max_pixels`.
+        UndecodableError: no PNG, JPEG, WebP or AVIF, broken, or more than `max_pixels`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
@@ -36,7 +36,7 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
         msg = f"a picture may have at most {max_pixels} pixels, and this one has far more"
         raise UndecodableError(msg) from error
     except UnidentifiedImageError as error:
-        msg = "this is no PNG, JPEG or WebP picture"
+        msg = "this is no PNG, JPEG, WebP or AVIF picture"
         raise UndecodableError(msg) from error
     except Exception as error:  # decoders raise whatever they like on broken files
         msg = "this picture is broken"

@@ -135,6 +135,16 @@ class FilingSettings(Section):
         return template
 
 
+class OutputSettings(Section):
+    """What is made of outputs."""
+
+    metadata: bool = Field(
+        default=True,
+        description="Write into each picture's file how it was made: prompts, seed, settings, model, versions. "
+        "Files that a vendor made are passed on as they are.",
+    )
+
+
 class StoreSettings(Section):
     """Where generations are kept, and how long."""
 
@@ -221,6 +231,7 @@ class Settings(Section):
         None, description="File outputs a second time under readable names; see below."
     )
     loras: LoraSettings = Field(default_factory=LoraSettings, description="See below.")
+    outputs: OutputSettings = Field(default_factory=OutputSettings, description="See below.")
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")

@@ -13,6 +13,7 @@ from atelier_server.artifacts.library import Library
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
 _SNIFFED = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+_AVIF = b"ftypavif"  # after the four bytes of a length
 
 
 class InputLoader:
@@ -95,6 +96,8 @@ def _sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
 
 
 def _media_type(data: bytes) -> str:
+    if data[4:12] == _AVIF:
+        return "image/avif"
     return next(
         (name for start, name in _SNIFFED.items() if data.startswith(start)),
         "application/octet-stream",

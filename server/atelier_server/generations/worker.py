@@ -12,7 +12,8 @@ from typing import assert_never
 from atelier.v1.generation_pb2 import Output
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
-from atelier_server.artifacts.encode import as_asked, encode
+from atelier_engines.task import Task
+from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.library import Library
 from atelier_server.generations import receipt
 from atelier_server.generations.attempt import Attempt
@@ -20,6 +21,7 @@ from atelier_server.generations.endings import Endings
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.journal import Journal
 from atelier_server.generations.pool import Pool
+from atelier_server.generations.provenance import provenance_of
 from atelier_server.generations.resolve import Resolved, Resolver
 from atelier_server.identity import seed_of
 from atelier_server.logs import bound
@@ -36,6 +38,7 @@ class Worker:
     pool: Pool
     store: Store
     library: Library
+    encoder: Encoder
     inputs: InputLoader
     resolver: Resolver
     endings: Endings
@@ -113,7 +116,7 @@ class Worker:
                     case engine_event.Step():
                         await journal.write(attempt.advance(event))
                     case engine_event.Output():
-                        await self._keep(attempt, event)
+                        await self._keep(attempt, event, task)
                     case _:
                         assert_never(event)
         cost = receipt.cost_of(self.pool, resolved.task)
@@ -129,12 +132,12 @@ class Worker:
             drawn_seed=seed_of(claim.generation.id),
         )
 
-    async def _keep(self, attempt: Attempt, output: engine_event.Output) -> None:
+    async def _keep(self, attempt: Attempt, output: engine_event.Output, task: Task) -> None:
         before = attempt.clock.stage
         attempt.clock.enter("encode")
-        encoded = as_asked(output.media, attempt.claim.request)
-        if encoded is None:
-            encoded = await asyncio.to_thread(encode, output.media, attempt.claim.request)
+        recipe = attempt.generation.receipt.recipe
+        provenance = provenance_of(self.pool.name, recipe, task, output.seed)
+        encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
         artifact = await self.library.write_output(artifact_id, encoded)

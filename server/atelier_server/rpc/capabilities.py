@@ -23,7 +23,12 @@ from atelier_server.config.settings import StyleSettings
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.receipt import REPRODUCIBILITIES
 
-_IMAGE_FORMATS = (task_pb2.IMAGE_FORMAT_PNG, task_pb2.IMAGE_FORMAT_WEBP, task_pb2.IMAGE_FORMAT_JPEG)
+_IMAGE_FORMATS = (
+    task_pb2.IMAGE_FORMAT_PNG,
+    task_pb2.IMAGE_FORMAT_WEBP,
+    task_pb2.IMAGE_FORMAT_JPEG,
+    task_pb2.IMAGE_FORMAT_AVIF,
+)
 _AUDIO_FORMATS = (task_pb2.AUDIO_FORMAT_WAV, task_pb2.AUDIO_FORMAT_FLAC, task_pb2.AUDIO_FORMAT_OGG)
 _CANCEL = {
     CancelSupport.STEP: pb.CANCEL_SUPPORT_STEP,

@@ -146,6 +146,8 @@ class _ImageFormatEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ImageForma
     """Lossy at high quality, image/webp."""
     IMAGE_FORMAT_JPEG: _ImageFormat.ValueType  # 3
     """Lossy at high quality, image/jpeg."""
+    IMAGE_FORMAT_AVIF: _ImageFormat.ValueType  # 4
+    """Lossy at high quality in the fewest bytes, slower to make than the others, image/avif."""
 
 class ImageFormat(_ImageFormat, metaclass=_ImageFormatEnumTypeWrapper):
     """How a picture is encoded."""
@@ -158,6 +160,8 @@ IMAGE_FORMAT_WEBP: ImageFormat.ValueType  # 2
 """Lossy at high quality, image/webp."""
 IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 3
 """Lossy at high quality, image/jpeg."""
+IMAGE_FORMAT_AVIF: ImageFormat.ValueType  # 4
+"""Lossy at high quality in the fewest bytes, slower to make than the others, image/avif."""
 
 class _AudioFormat:
     ValueType = typing.NewType("ValueType", builtins.int)

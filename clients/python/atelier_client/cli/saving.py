@@ -12,6 +12,7 @@ SUFFIXES = {
     "image/png": ".png",
     "image/webp": ".webp",
     "image/jpeg": ".jpg",
+    "image/avif": ".avif",
     "audio/wav": ".wav",
     "audio/flac": ".flac",
     "audio/ogg": ".ogg",

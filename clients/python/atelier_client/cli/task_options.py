@@ -27,6 +27,7 @@ _IMAGE_SUFFIXES = {
     ".webp": ImageFormat.WEBP,
     ".jpg": ImageFormat.JPEG,
     ".jpeg": ImageFormat.JPEG,
+    ".avif": ImageFormat.AVIF,
 }
 _AUDIO_SUFFIXES = {
     ".wav": AudioFormat.WAV,
