@@ -32,7 +32,7 @@ TEXT_ENCODERS: Mapping[FamilyName, Mapping[str, str]] = {
 }
 """How the names of each text encoder's tensors begin."""
 
-_FOREIGN = ("double_blocks.", "joint_blocks.", "transformer_blocks.", "blocks.0.")
+_FOREIGN = (".double_blocks.", ".joint_blocks.", ".transformer_blocks.", ".blocks.0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def _why_no_model(tensors: Mapping[str, Tensor]) -> str:
         return "is a LoRA and no model"
     if any(_any(tensors, prefix) for prefix in ("down_blocks.", "encoder.", "text_model.")):
         return "holds one network of a model; configure the directory of the whole model"
-    if any(mark in name for name in tensors for mark in _FOREIGN):
+    if any(mark in f".{name}" for name in tensors for mark in _FOREIGN):
         return "is a model of another family; Stable Diffusion 1.5, 2.1 and XL are known here"
     return "is no model in the original layout of Stable Diffusion"
 
