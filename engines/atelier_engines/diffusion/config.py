@@ -72,8 +72,6 @@ class Preprocessors(BaseModel):
 
 PromptSyntax = Literal["weighted", "plain"]
 
-PromptSyntax = Literal["weighted", "plain"]
-
 
 class DiffusionConfig(BaseModel):
     """Settings of one diffusion engine."""
@@ -267,21 +265,6 @@ class DiffusionConfig(BaseModel):
         description=(
             "What the denoiser predicts, where the model does not say it right; a single file of "
             "Stable Diffusion 2 made for 512 pixels needs `epsilon`."
-        ),
-    )
-    prompt_syntax: PromptSyntax = Field(
-        default="weighted",
-        description=(
-            "`weighted`: `(word)`, `[word]`, `(word:1.3)` and `BREAK` in prompts steer, and a "
-            "backslash makes a bracket a plain sign. `plain`: all of a prompt is words."
-        ),
-    )
-    prompt_cache: int = Field(
-        default=64 * 2**20,
-        ge=0,
-        description=(
-            "Bytes of the device's memory that keep encoded prompts, so that the same words are "
-            "not encoded again; a prompt of SDXL takes 0.3 MB in float16. 0 keeps none."
         ),
     )
     prompt_syntax: PromptSyntax = Field(

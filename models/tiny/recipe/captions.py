@@ -22,6 +22,7 @@ FRAMES = (
 
 STYLE_FRAMES = (
     "{}, {} style", "{}, {}", "{} in {} style", "{} icon, {}", "{}, {} design", "{}, {} picture",
+    "{1} style {0}", "{1} {0}", "{0}, {1} emoji",
 )  # fmt: skip
 
 FILLERS = (
@@ -35,25 +36,34 @@ FILLERS = (
 )  # fmt: skip
 
 
-_PAINTED, _MOVED = 0.4, 0.08
+USUAL_STYLE = "flat"
+"""The style of a caption that names none."""
+
+_PAINTED, _MOVED = 0.25, 0.08
 
 
 def caption(picture: Picture, concept: Concept, rng: random.Random) -> str:
-    """One way to ask for this picture; the concept and colour are always said rightly."""
+    """One way to ask for this picture; what it says is always right.
+
+    Every style but the usual one is always named, so that a caption without a style means one
+    drawing and not the mean of several.
+    """
     name = concept.name if rng.random() < 0.6 else rng.choice(concept.names)
     said = _said_colour(picture, concept, rng)
     phrase = _phrase(name, said, rng)
-    if rng.random() < 0.3:
-        words = rng.choice(STYLE_FRAMES).format(phrase, picture.style)
-    else:
+    usual = picture.style == USUAL_STYLE
+    if usual and rng.random() < 0.75:
         words = rng.choice(FRAMES).format(phrase)
+    else:
+        framed = phrase if rng.random() < 0.7 else rng.choice(FRAMES).format(phrase)
+        words = rng.choice(STYLE_FRAMES).format(framed, picture.style)
     return _filled(words, rng) if rng.random() < 0.2 else words
 
 
 def _said_colour(picture: Picture, concept: Concept, rng: random.Random) -> str | None:
     if picture.colour is not None:
         return rng.choice(COLOUR_WORDS.get(picture.colour, (picture.colour,)))
-    natural = None if concept.paint else concept.colour
+    natural = None if concept.paint or picture.style != USUAL_STYLE else concept.colour
     return natural if rng.random() < 0.3 else None
 
 

@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 _FILE = Path(__file__).with_name("concepts.toml")
+DRAWN = ("core", "wider")
+"""Tables of what the model draws."""
+TABLES = (*DRAWN, "more")
+"""All tables of the file."""
 
 
 class _Entry(TypedDict, total=False):
@@ -38,7 +42,7 @@ class Concept:
 
 
 def load(*tables: str) -> list[Concept]:
-    """The concepts of these tables ("core", "more") in the file's order.
+    """The concepts of these tables ("core", "wider", "more") in the file's order.
 
     Raises:
         KeyError: a table is not in the file.

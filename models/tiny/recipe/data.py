@@ -136,12 +136,12 @@ def main() -> None:
     """Draw and store the pictures to learn, and a wider set for the autoencoder alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
-    parser.add_argument("--tables", nargs="+", default=["core"])
-    parser.add_argument("--styles", nargs="+", default=["flat"], choices=sorted(PACKAGES))
+    parser.add_argument("--tables", nargs="+", default=[*concepts.DRAWN])
+    parser.add_argument("--styles", nargs="+", default=[*PACKAGES], choices=sorted(PACKAGES))
     arguments = parser.parse_args()
     packages = arguments.build / "node_modules"
     records = store(arguments.build, packages, arguments.tables, arguments.styles)
-    store(arguments.build / EXTRA, packages, ("core", "more"), tuple(PACKAGES))
+    store(arguments.build / EXTRA, packages, concepts.TABLES, tuple(PACKAGES))
     held = sum(record.held for record in records)
     print(f"{len(records)} pictures, {held} of them held out of training")
 

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--farthest", type=float, default=0.35, help="mean squared distance")
     a = parser.parse_args()
     records = Pictures.load(a.build).records
-    known = {concept.name: concept for concept in concepts.load("core", "more")}
+    known = {concept.name: concept for concept in concepts.load(*concepts.TABLES)}
     shown = [r for r in records if r.placement == 0 and not r.held] * a.rounds
     rng = random.Random(3)
     said = [captions.caption(record, known[record.concept], rng) for record in shown]

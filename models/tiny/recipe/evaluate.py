@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--tables", nargs="+", default=["core"])
+    parser.add_argument("--tables", nargs="+", default=[*concepts.DRAWN])
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--seeds", type=int, default=8)

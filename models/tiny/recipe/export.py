@@ -14,8 +14,8 @@ from recipe.train_decoder import decoder_trainer
 from recipe.train_unet import Networks
 
 WEIGHTS = Path(__file__).parents[1] / "atelier_tiny" / "weights"
+CONTROLNETS, LORAS = WEIGHTS.parent / "controlnets", WEIGHTS.parent / "loras"
 DEFAULT_STEPS, DEFAULT_GUIDANCE = 4, 2.5
-_TOKENIZERS = (("tokenizer", tokenizer.END), ("tokenizer_2", "!"))
 
 
 def trained_networks(checkpoint: Path, vocabulary: int) -> Networks:
@@ -39,7 +39,7 @@ def trained_autoencoder(build: Path) -> AutoencoderKL:
 
 def write_pipeline(build: Path, weights: Path) -> None:
     """All networks in fp16 with what diffusers needs to load them."""
-    words = [tokenizer.load(build / name) for name, _ in _TOKENIZERS]
+    words = [tokenizer.load(build / name) for name in tokenizer.PADS]
     trained = trained_networks(build / "unet.pt", len(words[0]))
     vae = trained_autoencoder(build)
     pipeline = StableDiffusionXLPipeline(
@@ -56,9 +56,9 @@ def write_pipeline(build: Path, weights: Path) -> None:
     for file in weights.rglob("*.safetensors"):
         file.chmod(0o644)
     _forget_path(weights / "vae" / "config.json")
-    for name, pad in _TOKENIZERS:
+    for name in tokenizer.PADS:
         shutil.rmtree(weights / name)
-        tokenizer.write(weights / name, pad=pad)
+        shutil.copytree(build / name, weights / name)
 
 
 def _forget_path(config: Path) -> None:

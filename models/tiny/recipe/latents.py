@@ -4,8 +4,10 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import nn
 
 from recipe import networks, workers
@@ -34,9 +36,9 @@ def trained_autoencoder(checkpoint: Path) -> AutoencoderKL:
 
 
 @torch.inference_mode()
-def encode(vae: AutoencoderKL, pictures: Pictures) -> torch.Tensor:
-    """[n, 4, 16, 16], before the scaling factor."""
-    pixels = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2)
+def encode(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """[n, 4, 16, 16] of [n, 128, 128, 3] sRGB, before the scaling factor."""
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     chunks = [
         vae.encode(chunk.float() / 127.5 - 1).latent_dist.mean for chunk in pixels.split(_BATCH)
     ]
@@ -85,10 +87,10 @@ def main() -> None:
     pictures = Pictures.load(build)
     if arguments.refresh:
         vae = AutoencoderKL.from_pretrained(build / "vae").eval()
-        latents = encode(vae, pictures)
+        latents = encode(vae, pictures.pixels)
     else:
         vae = trained_autoencoder(build / "vae.pt")
-        latents = normalise(vae, encode(vae, pictures))
+        latents = normalise(vae, encode(vae, pictures.pixels))
         vae.save_pretrained(build / "vae")
     guess = preview(latents, pictures)
     torch.save(

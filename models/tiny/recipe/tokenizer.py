@@ -1,22 +1,26 @@
-"""Learns the vocabulary and writes the two tokenizers in CLIP's file format.
+"""Learns the vocabulary and writes the two tokenizers in CLIP's file format: ``recipe.tokenizer``.
 
 Both share one vocabulary, laid out as CLIP's: 256 bytes, 256 bytes that end a word, the merges,
 start, end. They differ in the padding, as SDXL's do.
 """
 
+import argparse
 import json
 import random
 from pathlib import Path
 
+import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from recipe import captions, concepts, networks
 from recipe.colours import PALETTE
-from recipe.data import Picture
+from recipe.data import BUILD, Picture
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _MERGES = 2600
+PADS = {"tokenizer": END, "tokenizer_2": "!"}
+"""Folder to padding token: SDXL's."""
 _SUFFIX = "</w>"
 _WORDS = r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -25,7 +29,7 @@ def corpus() -> list[str]:
     """Captions of every concept of every table, so that a later stage needs no new vocabulary."""
     rng = random.Random(7)
     lines = [*captions.FILLERS, *captions.ADJECTIVES, *PALETTE, "flat", "glossy", "noto", "violet"]
-    for concept in concepts.load("core", "more"):
+    for concept in concepts.load(*concepts.TABLES):
         lines += list(concept.names) * 4
         for colour in (None, *PALETTE):
             shown = Picture(
@@ -76,7 +80,39 @@ def write(folder: Path, *, pad: str) -> CLIPTokenizer:
     return load(folder)
 
 
+def write_both(build: Path) -> None:
+    """Both tokenizers, in the folders ``tokenizer`` and ``tokenizer_2``."""
+    for name, pad in PADS.items():
+        write(build / name, pad=pad)
+
+
 def load(folder: Path) -> CLIPTokenizer:
     """A tokenizer that was written here."""
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
     return tokenizer
+
+
+def main() -> None:
+    """Learn and write both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=Path, default=BUILD)
+    write_both(parser.parse_args().build)
+
+
+class Pair:
+    """Both tokenizers of a folder that ``write_both`` or an export wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizers = [load(folder / name) for name in PADS]
+        self.vocabulary = len(self._tokenizers[0])
+
+    def ids(self, said: list[str]) -> list[torch.Tensor]:
+        """The captions' ids for each encoder, [count, 77]."""
+        return [
+            words(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            for words in self._tokenizers
+        ]
+
+
+if __name__ == "__main__":
+    main()

@@ -9,19 +9,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from recipe import captions, concepts, networks, tokenizer, workers
 from recipe.data import BUILD, Picture, Pictures
+from recipe.noise import Noised, time_ids
 
-FEW_STEPS = (999, 999, 999, 874, 749, 749, 624, 499, 499, 374, 249, 249, 124)
-"""Time steps that 4 and 8 trailing steps visit; the first decides most, so it counts thrice."""
-
-_FEW_SHARE = 0.75
 _ZERO_SHARE, _EMPTY_SHARE = 0.06, 0.03
-_SIZE_SHARE = 0.15
 _NOISES = 2
-_SAVE_EVERY = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +65,18 @@ class Samples:
 
     def __init__(self, build: Path) -> None:
         pictures = Pictures.load(build)
-        self._concepts = {c.name: c for c in concepts.load("core", "more")}
+        self._concepts = {c.name: c for c in concepts.load(*concepts.TABLES)}
         self._records: list[Picture] = pictures.records
         self._weights = captions.weights(self._records)
         self._latents = torch.load(build / "latents.pt", weights_only=True)["latents"]
-        self._tokenizers: tuple[CLIPTokenizer, CLIPTokenizer] = (
-            tokenizer.write(build / "tokenizer", pad=tokenizer.END),
-            tokenizer.write(build / "tokenizer_2", pad="!"),
-        )
-        self.vocabulary = len(self._tokenizers[0])
+        self._words = tokenizer.Pair(build)
+        self.vocabulary = self._words.vocabulary
 
     def draw(self, count: int, rng: random.Random) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Latents [count, 4, 16, 16] and the captions' ids for each encoder, [count, 77]."""
         chosen = rng.choices(range(len(self._records)), self._weights, k=count)
         said = [self._caption(self._records[index], rng) for index in chosen]
-        return self._latents[chosen], [_ids(t, said) for t in self._tokenizers]
+        return self._latents[chosen], self._words.ids(said)
 
     def _caption(self, picture: Picture, rng: random.Random) -> str:
         if rng.random() < _EMPTY_SHARE:
@@ -92,53 +84,27 @@ class Samples:
         return captions.caption(picture, self._concepts[picture.concept], rng)
 
 
-def _ids(words: CLIPTokenizer, said: list[str]) -> torch.Tensor:
-    encoded = words(said, padding="max_length", truncation=True, return_tensors="pt")
-    ids: torch.Tensor = encoded.input_ids
-    return ids
-
-
-def time_steps(count: int, draw: torch.Generator) -> torch.Tensor:
-    """[count]: most of them those that few-step sampling visits, the rest spread evenly."""
-    even = (torch.arange(count) + torch.rand(count, generator=draw)) / count * 1000
-    few = torch.tensor(FEW_STEPS)[torch.randint(len(FEW_STEPS), (count,), generator=draw)]
-    use_few = torch.rand(count, generator=draw) < _FEW_SHARE
-    return torch.where(use_few, few, even.long()[torch.randperm(count, generator=draw)])
-
-
-def time_ids(count: int, draw: torch.Generator) -> torch.Tensor:
-    """[count, 6]: SDXL's sizes and crop; sometimes another size, so that it matters little."""
-    size = torch.full((count,), 128.0)
-    other = torch.randint(64, 257, (count,), generator=draw).float()
-    size = torch.where(torch.rand(count, generator=draw) < _SIZE_SHARE, other, size)
-    zero = torch.zeros(count)
-    return torch.stack([size, size, zero, zero, size, size], dim=1)
-
-
 def loss_of(
     trained: Networks, samples: Samples, shares: torch.Tensor, options: Options, step: int
 ) -> torch.Tensor:
-    """Mean squared error of the predicted velocity (Salimans and Ho 2022, arXiv 2202.00512)."""
+    """How far the predicted velocity is from the true one."""
     draw = workers.generator(options.seed, step)
     clean, (ids, ids_2) = samples.draw(options.batch, random.Random(draw.initial_seed()))
-    count = len(clean) * _NOISES
-    noise = torch.randn(count, *clean.shape[1:], generator=draw)
-    moments = time_steps(count, draw)
-    signal, noisy_share = (s[moments].sqrt().view(-1, 1, 1, 1) for s in (shares, 1 - shares))
-    clean = clean.repeat(_NOISES, 1, 1, 1)
+    noised = Noised.draw(clean.repeat(_NOISES, 1, 1, 1), shares, draw)
+    count = len(noised.moments)
     keep = (torch.rand(count, generator=draw) >= _ZERO_SHARE).float()
     with torch.autocast("cpu", torch.bfloat16):
         sequence, pooled = trained.embed(ids, ids_2)
         predicted = trained.unet(
-            signal * clean + noisy_share * noise,
-            moments,
+            noised.latents,
+            noised.moments,
             sequence.repeat(_NOISES, 1, 1) * keep.view(-1, 1, 1),
             added_cond_kwargs={
                 "text_embeds": pooled.repeat(_NOISES, 1) * keep.view(-1, 1),
                 "time_ids": time_ids(count, draw),
             },
         ).sample
-    return (predicted.float() - (signal * noise - noisy_share * clean)).square().mean()
+    return noised.loss(predicted)
 
 
 def train(options: Options) -> None:
@@ -156,14 +122,14 @@ def train(options: Options) -> None:
     if checkpoint.exists():
         trainer.restore(checkpoint, keep_step=not options.restart)
     shares = networks.signal_shares()
-    log = workers.Log(options.build / "unet.jsonl", every=50)
-    while trainer.step < options.schedule.steps:
+
+    def loss_at(step: int) -> torch.Tensor:
         with sdpa_kernel(SDPBackend.MATH):
-            loss = loss_of(trained, samples, shares, options, trainer.step)
-            trainer.update(loss, options.schedule.at(trainer.step))
-        log.add(trainer.step, loss.item(), options.batch * _NOISES * workers.world())
-        if trainer.step % _SAVE_EVERY == 0 or trainer.step == options.schedule.steps:
-            workers.save(checkpoint, trainer)
+            return loss_of(trained, samples, shares, options, step)
+
+    workers.run(
+        trainer, options.schedule, loss_at, checkpoint, pictures=options.batch * _NOISES, every=150
+    )
 
 
 def main() -> None:

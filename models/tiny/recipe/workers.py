@@ -148,6 +148,28 @@ def save(path: Path, trainer: Trainer) -> None:
     partial.replace(path)
 
 
+def run(
+    trainer: Trainer,
+    schedule: Schedule,
+    loss_at: Callable[[int], torch.Tensor],
+    checkpoint: Path,
+    *,
+    pictures: int,
+    every: int,
+) -> None:
+    """Train to the schedule's end on this worker's losses by step, of so many pictures each.
+
+    A checkpoint is written every so many steps and at the end, and a log beside it.
+    """
+    log = Log(checkpoint.with_suffix(".jsonl"), every=50)
+    while trainer.step < schedule.steps:
+        loss = loss_at(trainer.step)
+        trainer.update(loss, schedule.at(trainer.step))
+        log.add(trainer.step, loss.item(), pictures * world())
+        if trainer.step % every == 0 or trainer.step == schedule.steps:
+            save(checkpoint, trainer)
+
+
 def launch(train: Callable[..., None], count: int, *arguments: object) -> None:
     """Run ``train(*arguments)`` on ``count`` processes of one thread each, in step."""
     with tempfile.TemporaryDirectory() as folder:

@@ -136,19 +136,6 @@ async def test_tasks_at_once_do_not_mix(engine: DiffusionEngine) -> None:
         assert (one == other).all()
 
 
-async def test_a_prompt_that_is_cut_is_in_the_log_without_its_words(
-    engine: DiffusionEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nothing is lost in silence, and nobody's words are written down."""
-    await events_of(engine, ask(prompt="red apple " * 20))
-    assert not caplog.messages
-    await events_of(engine, ask(prompt="red apple " * 200))
-    assert len(caplog.messages) == 1
-    assert "cut" in caplog.messages[0]
-    assert "apple" not in caplog.text
-    assert caplog.records[0].levelno == logging.WARNING
-
-
 async def test_too_many_steps_for_the_scheduler_are_the_callers_mistake(
     engine: DiffusionEngine,
 ) -> None:

@@ -40,8 +40,6 @@ SCHEDULERS = {
     "lcm": (LCMScheduler, {}),
 }
 
-LONG = "red apple and blue house " * 30
-
 
 @pytest.fixture(autouse=True)
 def _own_scheduler(pipeline: StableDiffusionXLPipeline) -> Iterator[None]:
@@ -52,20 +50,25 @@ def _own_scheduler(pipeline: StableDiffusionXLPipeline) -> Iterator[None]:
 
 
 def reference(
-    pipeline: StableDiffusionXLPipeline, task: ImageTask, seed: int, output_type: str = "pil"
+    pipeline: StableDiffusionXLPipeline,
+    task: ImageTask,
+    seed: int,
+    output_type: str = "pil",
+    **embeddings: torch.Tensor,
 ) -> NDArray[np.generic]:
-    """What diffusers makes of one seed of the task, as its users would ask it."""
+    """What diffusers makes of one seed of the task, or of embeddings in place of its words."""
     kind, settings = SCHEDULERS[task.scheduler]
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
     made = pipeline(
-        task.prompt,
-        negative_prompt=task.negative_prompt or None,
+        None if embeddings else task.prompt,
+        negative_prompt=None if embeddings else task.negative_prompt or None,
         width=task.width,
         height=task.height,
         num_inference_steps=task.steps,
         guidance_scale=task.guidance,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type=output_type,
+        **embeddings,
     )
     return np.asarray(made.images[0])
 
@@ -99,8 +102,6 @@ async def test_every_scheduler_gives_the_pipelines_bytes(
         ask(negative_prompt="a blue house", scheduler="euler_a", steps=7),
         ask(prompt=""),
         ask(prompt="naïve — 猫 🍎!"),
-        ask(prompt=LONG),
-        ask(prompt=LONG, negative_prompt=LONG),
         ask(steps=1),
         ask(steps=20, scheduler="dpmpp_2m"),
         ask(guidance=0.0),
@@ -112,7 +113,7 @@ async def test_every_scheduler_gives_the_pipelines_bytes(
 async def test_every_kind_of_task_gives_the_pipelines_bytes(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, task: ImageTask
 ) -> None:
-    """Sizes, prompts of all lengths and scripts, negative prompts, steps, seeds."""
+    """Sizes, prompts of all scripts, negative prompts, steps, seeds."""
     (made,) = await pictures_of(engine, task)
     assert np.array_equal(made, reference(pipeline, task, task.seeds[0]))
 

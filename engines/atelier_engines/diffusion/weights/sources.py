@@ -7,6 +7,7 @@ may follow the first two parts.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,26 @@ def locate_base(name: str, config: DiffusionConfig) -> Path:
     if hub is None or hub.file is not None:
         raise ModelMissingError(f"base: there is no directory {path}")
     return _snapshot(hub, ["*.json", "*/*.json", "*/*.txt"], config)
+
+
+def locate_folder(name: str, patterns: Sequence[str], config: DiffusionConfig) -> Path:
+    """A directory that is taken as it is.
+
+    Args:
+        name: as configured.
+        patterns: which files of it are needed, where it is on the hub.
+        config: says whether the network of machines may be used.
+
+    Raises:
+        ModelMissingError: there is none; the text says where it was looked for.
+    """
+    path = Path(name).expanduser()
+    hub = hub_name(name)
+    if path.is_dir():
+        return path
+    if hub is None or hub.file is not None:
+        raise ModelMissingError(f"there is no directory {path}")
+    return _snapshot(hub, list(patterns), config)
 
 
 def safe(path: Path) -> Path:

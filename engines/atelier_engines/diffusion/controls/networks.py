@@ -1,0 +1,162 @@
+"""Finds and loads ControlNets, and holds them against the denoiser that they are to steer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.controls import offered
+from atelier_engines.diffusion.weights import digests, files, sources
+from atelier_engines.diffusion.wording import first_line
+from atelier_engines.errors import ModelMissingError
+
+_STEM = "diffusion_pytorch_model"
+_CLASS = "ControlNetModel"
+_CHANNELS = 4
+"""Of latents; what else a denoiser that inpaints takes, ControlNets do not see."""
+
+_SHARED = (
+    "cross_attention_dim",
+    "block_out_channels",
+    "layers_per_block",
+    "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+)
+"""Settings in which a ControlNet and its denoiser must agree."""
+
+
+def locate(config: DiffusionConfig) -> Mapping[str, Path]:
+    """A directory or file for each ControlNet by name, downloaded if need be and allowed.
+
+    Raises:
+        ModelMissingError: there is none; the text says where it was looked for.
+    """
+    return {
+        kind.value: sources.locate_network(source, "controlnet", config)
+        for kind, source in offered.networks(config).items()
+    }
+
+
+def digest(path: Path) -> str:
+    """SHA-256, in hexadecimal, of a ControlNet's file, or of the lines of its directory's files.
+
+    Raises:
+        ModelMissingError: the directory has no weights.
+    """
+    if path.is_dir():
+        return digests.of_folder(path, files.component(path, _STEM, None).weights)
+    return digests.of_file(path)
+
+
+def load(
+    path: Path, denoiser: UNet2DConditionModel, *, device: torch.device, dtype: torch.dtype
+) -> ControlNetModel:
+    """The ControlNet in a directory or file, on the device and in evaluation mode.
+
+    Raises:
+        ModelMissingError: it is no ControlNet, incomplete, or made for another family of models.
+    """
+    settings = denoiser.config
+    found = _of_folder(path, dtype) if path.is_dir() else _of_file(path, settings)
+    _check(path, found, settings)
+    made: ControlNetModel = found.to(device=device, dtype=dtype).eval()
+    return made.requires_grad_(requires_grad=False)
+
+
+def _of_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
+    part = files.component(folder, _STEM, None)
+    kind = files.read_object(folder / "config.json").get("_class_name")
+    if kind != _CLASS:
+        raise ModelMissingError(f"{folder} is a {kind or 'nameless network'}, not a {_CLASS}")
+    try:
+        found, report = ControlNetModel.from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=part.variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # files of strangers fail in many ways
+        raise _unloadable(folder, error) from error
+    lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if lost:
+        raise ModelMissingError(
+            f"the ControlNet {folder} is incomplete: {len(lost)} tensors are missing or of another "
+            f"shape, {lost[0]} first"
+        )
+    made: ControlNetModel = found
+    return made
+
+
+def _of_file(path: Path, settings: Mapping[str, Any]) -> ControlNetModel:
+    """A file tells no settings, so they are taken to be those of the denoiser's first half."""
+    try:
+        tensors = convert_controlnet_checkpoint(load_file(sources.safe(path)), settings)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise _unloadable(path, error) from error
+    known = inspect.signature(ControlNetModel.__init__).parameters
+    taken = {name: value for name, value in settings.items() if name in known}
+    taken |= {"in_channels": _CHANNELS, "conditioning_embedding_out_channels": _embedding(tensors)}
+    try:
+        with torch.device("meta"):  # what is drawn at random would be replaced anyway
+            network = ControlNetModel(**taken)
+        network.load_state_dict(tensors, assign=True)
+    except Exception as error:  # files of strangers fail in many ways
+        raise ModelMissingError(
+            f"{path} does not fit the model's denoiser as a ControlNet; if it is made for the same "
+            "family but built differently, configure a directory that has its config.json"
+        ) from error
+    return network
+
+
+def _embedding(tensors: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    """Channels of the layers that read the map: one at the start, then two for each halving."""
+    names = ["conv_in", *(f"blocks.{index}" for index in range(1, 32, 2))]
+    weights = (tensors.get(f"controlnet_cond_embedding.{name}.weight") for name in names)
+    return tuple(weight.shape[0] for weight in weights if weight is not None)
+
+
+def _check(path: Path, network: ControlNetModel, settings: Mapping[str, Any]) -> None:
+    """Return if the network can steer a denoiser of these settings.
+
+    Raises:
+        ModelMissingError: it cannot.
+    """
+    for name in _SHARED:
+        own, wanted = network.config[name], settings[name]
+        if _plain(own) != _plain(wanted):
+            raise ModelMissingError(
+                f"the ControlNet {path} was made for another family of models: its {name} is "
+                f"{own}, the denoiser's {wanted}"
+            )
+    expected = {
+        "in_channels": _CHANNELS,
+        "conditioning_channels": 3,
+        "global_pool_conditions": False,
+    }
+    for name, wanted in expected.items():
+        if network.config[name] != wanted:
+            raise ModelMissingError(
+                f"the ControlNet {path} cannot be used: its {name} is {network.config[name]}, "
+                f"not {wanted}"
+            )
+
+
+def _plain(value: object) -> object:
+    """Lists of files and tuples of defaults mean the same."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _unloadable(path: Path, error: Exception) -> ModelMissingError:
+    return ModelMissingError(f"the ControlNet {path} cannot be loaded: {first_line(error)}")

@@ -1,0 +1,40 @@
+"""What the parts of a photo are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSemanticSegmentation
+
+from atelier_engines.diffusion.controls import vision
+from atelier_engines.diffusion.controls.palette import ADE20K
+from atelier_engines.errors import ModelMissingError
+
+
+class Segments:
+    """Tells the classes of ADE20K apart."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        """Load the model in a directory.
+
+        Raises:
+            ModelMissingError: it is none that tells the 150 classes of ADE20K apart.
+        """
+        self._vision = vision.load(AutoModelForSemanticSegmentation, folder, device)
+        count = self._vision.model.config.num_labels
+        if count != len(ADE20K):
+            raise ModelMissingError(
+                f"the preprocessor {folder} knows {count} classes; one trained on ADE20K knows "
+                f"{len(ADE20K)}"
+            )
+
+    def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3): each part in the colour of its class."""
+        inputs = self._vision.processor(images=photo, return_tensors="pt").to(self._vision.device)
+        (classes,) = self._vision.processor.post_process_semantic_segmentation(
+            self._vision.model(**inputs), target_sizes=[photo.shape[:2]]
+        )
+        return ADE20K[classes.cpu().numpy()]

@@ -1,0 +1,118 @@
+"""The engine `upscale`: takes a picture and gives it enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
+from functools import partial
+
+from atelier_engines.capabilities import Capabilities
+from atelier_engines.errors import EngineUnavailableError, UnsupportedError
+from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.media import Pixels
+from atelier_engines.task import ImageTask, Task
+from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
+from atelier_engines.upscaling import upscalers
+from atelier_engines.upscaling.abilities import abilities
+from atelier_engines.upscaling.config import UpscaleConfig
+from atelier_engines.upscaling.lanczos import resized
+from atelier_engines.upscaling.upscaler import TileDone
+from atelier_engines.upscaling.upscalers import Upscalers
+
+
+class UpscaleEngine:
+    """See Engine. One thread works; tasks that are run at once wait for each other."""
+
+    def __init__(self, config: UpscaleConfig) -> None:
+        """Read nothing yet: `start` loads the networks."""
+        self._config = config
+        self._capabilities = abilities(upscalers.names(config), {}, on_cpu=False)
+        self._upscalers: Upscalers | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Engine.capabilities."""
+        return self._capabilities
+
+    async def start(self) -> None:
+        """See Engine.start.
+
+        Raises:
+            ModelMissingError: a network's file is absent, broken, no safetensors, or of another kind.
+            EngineUnavailableError: the device or a package is absent.
+        """
+        if self._thread is not None:
+            return
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atelier-upscale")
+        config = self._config
+        work = partial(upscalers.load, config, device=config.device, precision=config.precision)
+        try:
+            found = await result_from_thread(work, executor=self._thread)
+        except BaseException:
+            await self.stop()
+            raise
+        self._capabilities = abilities(found.names, found.versions, on_cpu=found.on_cpu)
+        self._upscalers = found
+
+    async def check(self) -> None:
+        """See Engine.check.
+
+        Raises:
+            EngineUnavailableError: it is not started.
+        """
+        self._started()
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """See Engine.run.
+
+        Raises:
+            EngineUnavailableError: it is not started.
+            UnsupportedError: the task is no picture to enlarge.
+            OutOfMemoryError: a tile is too large for the device.
+            EngineFailedError: the device or the network failed.
+        """
+        found = self._started()
+        if not isinstance(task, ImageTask):
+            raise UnsupportedError("audio", "this engine makes no sound")
+        work = partial(_enlarge, found, task)
+        async with aclosing(stream_from_thread(work, executor=self._thread)) as events:
+            async for event in events:
+                yield event
+
+    async def stop(self) -> None:
+        """See Engine.stop. It can be started again."""
+        self._upscalers = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    def _started(self) -> Upscalers:
+        if self._upscalers is None:
+            raise EngineUnavailableError("the engine is not started, or still loading its networks")
+        return self._upscalers
+
+
+def _enlarge(upscalers: Upscalers, task: ImageTask, emit: Emit) -> None:
+    """Bring the picture to the task's size, as engines do that go on painting, and enlarge it."""
+    if task.init_image is None or task.upscale is None:
+        raise UnsupportedError(
+            "upscale", "this engine only enlarges pictures: give init_image and upscale"
+        )
+    emit(Stage(name="upscale"))
+    start = resized(task.init_image, (task.width, task.height))
+    enlarging = upscalers.chosen(task.upscale).enlarge(start, task.upscale.factor)
+    emit(Output(media=_told(enlarging, emit), seed=task.seeds[0]))
+
+
+def _told(enlarging: Generator[TileDone, None, Pixels], emit: Emit) -> Pixels:
+    """What the upscaler makes, after telling of each of its tiles as a step."""
+    with closing(enlarging):
+        while True:
+            try:
+                done = next(enlarging)
+            except StopIteration as end:
+                made: Pixels = end.value
+                return made
+            emit(Step(index=done.index, total=done.total))

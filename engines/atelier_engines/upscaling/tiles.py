@@ -1,0 +1,62 @@
+"""Cuts a length into overlapping parts, and says how much of each part shows where.
+
+Everything here is in one dimension: a picture's tiles are the product of its columns and its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Pixels `start` to `stop` of a side."""
+
+    start: int
+    stop: int
+
+
+def spans(length: int, *, size: int, overlap: int) -> tuple[Span, ...]:
+    """Parts of `size` pixels that cover `length` and overlap by at least `overlap`, in order.
+
+    They are spread evenly. A length of at most `size` is one part.
+    """
+    if length <= size:
+        return (Span(start=0, stop=length),)
+    count = -(-(length - overlap) // (size - overlap))
+    starts = [(length - size) * number // (count - 1) for number in range(count)]
+    return tuple(Span(start=start, stop=start + size) for start in starts)
+
+
+def shares(parts: tuple[Span, ...], *, overlap: int, scale: int) -> tuple[NDArray[np.float32], ...]:
+    """For each part, how much of it shows at each of its pixels after enlarging by `scale`, 0 to 1.
+
+    Where parts overlap one fades into the other, and the shares sum to 1 everywhere. The outermost
+    quarter of an overlap does not show at all: there a network saw the cut instead of the picture.
+    """
+    length = parts[-1].stop * scale
+    raw = [_fading(part, parts, overlap=overlap, scale=scale) for part in parts]
+    total = np.zeros(length, np.float64)
+    for part, values in zip(parts, raw, strict=True):
+        total[part.start * scale : part.stop * scale] += values
+    return tuple(
+        (values / total[part.start * scale : part.stop * scale]).astype(np.float32)
+        for part, values in zip(parts, raw, strict=True)
+    )
+
+
+def _fading(
+    part: Span, parts: tuple[Span, ...], *, overlap: int, scale: int
+) -> NDArray[np.float64]:
+    """1 within, falling to 0 towards the ends that are not ends of the whole."""
+    places = (np.arange((part.stop - part.start) * scale) + 0.5) / scale
+    margin, ramp = overlap / 4, overlap / 2
+    values = np.ones_like(places)
+    if part is not parts[0]:
+        values = np.minimum(values, (places - margin) / ramp)
+    if part is not parts[-1]:
+        values = np.minimum(values, (part.stop - part.start - places - margin) / ramp)
+    return np.maximum(values, 0.0)

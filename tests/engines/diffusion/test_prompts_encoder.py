@@ -1,0 +1,250 @@
+"""Prompts of any length and weight as embeddings, and how often the text encoders run for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from numpy.typing import NDArray
+
+from atelier_engines.diffusion import DiffusionEngine
+from atelier_engines.diffusion.config import PromptSyntax
+from atelier_engines.diffusion.prompts.cache import EmbeddingCache
+from atelier_engines.diffusion.prompts.embedding import Embedding, aligned, zeros_like
+from atelier_engines.diffusion.prompts.encoder import PromptEncoder
+from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
+from atelier_engines.event import Event, Output
+from atelier_engines.media import Pixels
+from tests.engines.diffusion.asking import ask, pictures_of
+
+PIECES = (" ".join(["red apple"] * 37) + " blue", " ".join(["blue house"] * 5), "red")
+"""Texts of at most 75 tokens, which only fit into chunks of their own."""
+
+
+class Counting:
+    """A runtime that counts what its text encoders are run on."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.runs = 0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the runtime has)
+        return getattr(self._runtime, name)
+
+    def encode_text(
+        self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
+    ) -> TextStates:
+        """See Runtime.encode_text."""
+        self.runs += 1
+        return self._runtime.encode_text(encoder, token_ids, layer=layer)
+
+
+@pytest.fixture
+def runtime(engine: DiffusionEngine) -> Counting:
+    """The engine's own."""
+    assert engine._painter is not None
+    return Counting(engine._painter.family.runtime)
+
+
+def encoder_of(
+    runtime: Counting,
+    pipeline: StableDiffusionXLPipeline,
+    *,
+    prompt_syntax: PromptSyntax = "weighted",
+    cache: EmbeddingCache | None = None,
+) -> PromptEncoder:
+    """An encoder of SDXL, without a cache unless there is one."""
+    return PromptEncoder(
+        runtime=runtime,
+        tokenizers=(pipeline.tokenizer, pipeline.tokenizer_2),
+        layer=-2,
+        prompt_syntax=prompt_syntax,
+        cache=cache or EmbeddingCache(0),
+    )
+
+
+@pytest.fixture
+def encoder(runtime: Counting, pipeline: StableDiffusionXLPipeline) -> PromptEncoder:
+    """Without a cache."""
+    return encoder_of(runtime, pipeline)
+
+
+def encoded(pipeline: StableDiffusionXLPipeline, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states and pooled embedding by diffusers."""
+    hidden, _, pooled, _ = pipeline.encode_prompt(text, do_classifier_free_guidance=False)
+    return hidden, pooled
+
+
+def same(one: Embedding, other: Embedding) -> bool:
+    """Whether they are equal to the bit."""
+    assert one.pooled is not None
+    assert other.pooled is not None
+    return torch.equal(one.hidden, other.hidden) and torch.equal(one.pooled, other.pooled)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a red apple", "(a) [red:1] apple", "naïve 猫 🍎!", PIECES[0]]
+)
+def test_in_plain_syntax_a_text_is_what_the_pipeline_makes_of_it(
+    runtime: Counting, pipeline: StableDiffusionXLPipeline, text: str
+) -> None:
+    """To the bit."""
+    made = encoder_of(runtime, pipeline, prompt_syntax="plain").encode(text)
+    hidden, pooled = encoded(pipeline, text)
+    assert same(made, Embedding(hidden=hidden, pooled=pooled))
+
+
+@pytest.mark.parametrize(
+    "text", ["a red apple", "a (red:1) apple", "a ([red]) [(apple)]", "a re(d:1.0) apple"]
+)
+def test_weights_of_one_change_nothing(
+    encoder: PromptEncoder, runtime: Counting, pipeline: StableDiffusionXLPipeline, text: str
+) -> None:
+    """Neither a bit nor the number of runs."""
+    made = encoder.encode(text)
+    hidden, pooled = encoded(pipeline, "a red apple")
+    assert same(made, Embedding(hidden=hidden, pooled=pooled))
+    assert runtime.runs == 2
+
+
+@pytest.mark.parametrize("between", [" ", " BREAK "])
+def test_each_chunk_is_encoded_by_itself(
+    encoder: PromptEncoder, pipeline: StableDiffusionXLPipeline, between: str
+) -> None:
+    """One behind the other, and the first is the pooled one."""
+    pieces = PIECES if between != " " else PIECES[:2]
+    parts = [encoded(pipeline, piece) for piece in pieces]
+    made = encoder.encode(between.join(pieces))
+    wanted = torch.cat([hidden for hidden, _ in parts], dim=1)
+    assert same(made, Embedding(hidden=wanted, pooled=parts[0][1]))
+
+
+def test_a_weight_moves_a_token_away_from_the_empty_text(
+    encoder: PromptEncoder, pipeline: StableDiffusionXLPipeline
+) -> None:
+    """Its own token only, as far as the weight says; the pooled embedding has no weights."""
+    made = encoder.encode("(red:1.5) (blue:0) red")
+    hidden, pooled = encoded(pipeline, "red blue red")
+    blank, _ = encoded(pipeline, "")
+    blue = len(pipeline.tokenizer("blue", add_special_tokens=False).input_ids)
+    assert torch.allclose(made.hidden[:, 1], blank[:, 1] + 1.5 * (hidden[:, 1] - blank[:, 1]))
+    assert not torch.allclose(made.hidden[:, 1], hidden[:, 1])
+    assert torch.equal(made.hidden[:, 2 : 2 + blue], blank[:, 2 : 2 + blue])
+    assert torch.equal(made.hidden[:, 2 + blue :], hidden[:, 2 + blue :])
+    assert torch.equal(made.hidden[:, 0], hidden[:, 0])
+    assert made.pooled is not None
+    assert torch.equal(made.pooled, pooled)
+
+
+def test_weights_count_in_later_chunks_too(
+    encoder: PromptEncoder, pipeline: StableDiffusionXLPipeline
+) -> None:
+    """Each chunk against the empty text."""
+    made = encoder.encode("red BREAK (red:2)")
+    hidden, _ = encoded(pipeline, "red")
+    blank, _ = encoded(pipeline, "")
+    assert torch.equal(made.hidden[:, :77], hidden)
+    assert torch.allclose(made.hidden[:, 78], 2 * hidden[:, 1] - blank[:, 1])
+    assert torch.equal(made.hidden[:, 79:], hidden[:, 2:])
+
+
+def test_the_shorter_text_is_filled_up_with_empty_ones(encoder: PromptEncoder) -> None:
+    """Whichever it is; without a shorter one nothing is encoded."""
+    long, short, blank = (encoder.encode(text) for text in ("a BREAK b BREAK c", "a", ""))
+    wanted = torch.cat([short.hidden, blank.hidden, blank.hidden], dim=1)
+    for filled, other in (
+        aligned(short, long, lambda: blank),
+        aligned(long, short, lambda: blank)[::-1],
+    ):
+        assert torch.equal(filled.hidden, wanted)
+        assert filled.pooled is short.pooled
+        assert other is long
+    assert aligned(short, blank, pytest.fail) == (short, blank)
+
+
+def test_zeros_are_as_long_as_what_they_stand_against(encoder: PromptEncoder) -> None:
+    """In both parts."""
+    long = encoder.encode("a BREAK b")
+    zeros = zeros_like(long)
+    assert same(zeros, Embedding(hidden=torch.zeros_like(long.hidden), pooled=long.pooled * 0))
+
+
+def test_what_was_encoded_is_not_encoded_again(
+    runtime: Counting, pipeline: StableDiffusionXLPipeline
+) -> None:
+    """For the same words and LoRAs; others are other texts."""
+    cache = EmbeddingCache(2**20)
+    encoder = encoder_of(runtime, pipeline, cache=cache)
+    first = encoder.encode("a red apple")
+    assert (runtime.runs, cache.hits, cache.misses) == (2, 0, 1)
+    assert encoder.encode("a red apple") is first
+    assert (runtime.runs, cache.hits, cache.misses) == (2, 1, 1)
+    encoder.encode("a red apple", adapters=("style", 0.8))
+    assert runtime.runs == 4
+    encoder.encode("a red apple ")
+    assert runtime.runs == 6
+
+
+def test_the_empty_text_that_weights_need_is_kept_too(
+    runtime: Counting, pipeline: StableDiffusionXLPipeline
+) -> None:
+    """Two prompts with weights run the text encoders thrice."""
+    encoder = encoder_of(runtime, pipeline, cache=EmbeddingCache(2**20))
+    encoder.encode("(red)")
+    encoder.encode("(blue)")
+    assert runtime.runs == 3 * 2
+
+
+def test_without_a_cache_each_time_is_the_first(runtime: Counting, encoder: PromptEncoder) -> None:
+    """0 bytes keep nothing."""
+    assert same(encoder.encode("red"), encoder.encode("red"))
+    assert runtime.runs == 4
+
+
+def painted(
+    engine: DiffusionEngine, prompts: PromptEncoder, texts: Sequence[str]
+) -> NDArray[np.uint8]:
+    """The picture of a prompt and a negative prompt, by the engine's model."""
+    painter = engine._painter
+    assert painter is not None
+    events: list[Event] = []
+    family = replace(painter.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
+    prompt, negative = texts
+    task = ask(prompt=prompt, negative_prompt=negative)
+    replace(painter, family=family).paint(task, events.append)
+    (media,) = (event.media for event in events if isinstance(event, Output))
+    assert isinstance(media, Pixels)
+    return media.array
+
+
+@pytest.mark.parametrize("texts", [("a (red:1.4) apple", "blue"), ("a BREAK b", "[house]")])
+def test_a_hit_gives_the_same_picture_and_runs_no_text_encoder(
+    engine: DiffusionEngine,
+    runtime: Counting,
+    pipeline: StableDiffusionXLPipeline,
+    texts: tuple[str, str],
+) -> None:
+    """To the bit."""
+    cache = EmbeddingCache(2**20)
+    encoder = encoder_of(runtime, pipeline, cache=cache)
+    first = painted(engine, encoder, texts)
+    runs, hits = runtime.runs, cache.hits
+    assert runs
+    assert np.array_equal(painted(engine, encoder, texts), first)
+    assert runtime.runs == runs
+    assert cache.hits > hits
+    assert np.array_equal(painted(engine, encoder_of(runtime, pipeline), texts), first)
+
+
+async def test_brackets_steer_the_engines_pictures(engine: DiffusionEngine) -> None:
+    """Unless a backslash makes signs of them, or the weight is 1."""
+    (usual,) = await pictures_of(engine, ask(prompt="a red apple"))
+    (strong,) = await pictures_of(engine, ask(prompt="a (red:3) apple"))
+    (one,) = await pictures_of(engine, ask(prompt="a (red:1) apple"))
+    assert not np.array_equal(usual, strong)
+    assert np.array_equal(usual, one)
