@@ -17,6 +17,7 @@ from atelier_engines.diffusion.config import Precision
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.event import Step
 from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.test_parity import SCHEDULERS
 
 pytestmark = pytest.mark.gpu
 
@@ -57,8 +58,8 @@ async def test_it_is_close_to_the_pipeline(
         model, dtype=engine._painter.family.runtime.dtype, add_watermarker=False
     ).to("cuda")
     pipeline.set_progress_bar_config(disable=True)
-    kind = type(engine._painter._begin(ask(scheduler=scheduler), 7)._scheduler)
-    pipeline.scheduler = kind.from_config(pipeline.scheduler.config)  # type: ignore[attr-defined]
+    kind, settings = SCHEDULERS[scheduler]
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
     (made,) = await pictures_of(engine, ask(scheduler=scheduler))
     wanted = pipeline(
         "a red apple",
