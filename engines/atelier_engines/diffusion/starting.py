@@ -52,6 +52,8 @@ class Beginner:
     """The picture's own random numbers."""
     steps: int
     """What the scheduler is set to."""
+    tiled: bool = False
+    """Whether pictures are encoded in tiles."""
 
     def from_noise(self, width: int, height: int) -> Start:
         """The start of a picture made from words alone, of a size in pixels."""
@@ -68,7 +70,7 @@ class Beginner:
         A `strength` of 0 leaves no step to do, one of 1 does all of them.
         """
         skipped = self._skip(strength)
-        clean = self.family.encode(picture, self.generator)
+        clean = self._encode(picture)
         noise = self._noise(clean.shape)
         height, width = picture.shape[-2:]
         return Start(
@@ -89,7 +91,7 @@ class Beginner:
         channels = self.family.mask_channels
         clean = None
         if not channels or strength < 1:
-            clean = self.family.encode(picture, self.generator).contiguous()
+            clean = self._encode(picture).contiguous()
         noise = self._noise(self.family.latent_shape(picture.shape[-1], picture.shape[-2]))
         if clean is None or strength == 1:
             latents = noise * self.scheduler.init_noise_sigma
@@ -98,7 +100,7 @@ class Beginner:
         cells = torch.nn.functional.interpolate(mask, size=noise.shape[-2:])
         cells = cells.to(device=noise.device, dtype=noise.dtype)
         if channels:
-            hidden = self.family.encode(picture * (mask < 0.5), self.generator)  # noqa: PLR2004
+            hidden = self._encode(picture * (mask < 0.5))  # noqa: PLR2004
             return Start(
                 latents=latents, skipped=skipped, channels=torch.cat([cells, hidden], dim=1)
             )
@@ -111,12 +113,15 @@ class Beginner:
             kept=Kept(latents=clean, noise=noise, mask=cells),
         )
 
+    def _encode(self, picture: torch.Tensor) -> torch.Tensor:
+        return self.family.encode(picture, self.generator, tiled=self.tiled)
+
     def _all_masked(self, width: int, height: int) -> torch.Tensor | None:
         """The channels of a denoiser that was made to inpaint, where there is nothing to keep."""
         if not self.family.mask_channels:
             return None
         grey = torch.zeros((1, 3, height, width))
-        hidden = self.family.encode(grey, torch.Generator("cpu").manual_seed(0))
+        hidden = self.family.encode(grey, torch.Generator("cpu").manual_seed(0), tiled=self.tiled)
         return torch.cat([torch.ones_like(hidden[:, :1]), hidden], dim=1)
 
     def _skip(self, strength: float) -> int:

@@ -63,7 +63,7 @@ async def test_long_prompts_give_the_pipelines_bytes(
         names = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
         more |= dict(zip(names, made[1], strict=True))
     own = pipeline.scheduler
-    wanted = reference(pipeline, task, 7, **more)
+    wanted = reference(pipeline, task, 7, "pil", **more)
     pipeline.scheduler = own
     (picture,) = await pictures_of(engine, task)
     assert np.array_equal(picture, wanted)

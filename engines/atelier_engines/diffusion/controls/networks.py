@@ -67,9 +67,9 @@ def load(
         ModelMissingError: it is no ControlNet, incomplete, or made for another family of models.
     """
     settings = denoiser.config
-    found = _of_folder(path, dtype) if path.is_dir() else _of_file(path, settings)
+    found = _of_folder(path, dtype) if path.is_dir() else _of_file(path, settings, dtype)
     _check(path, found, settings)
-    made: ControlNetModel = found.to(device=device, dtype=dtype).eval()
+    made: ControlNetModel = found.to(device).eval()
     return made.requires_grad_(requires_grad=False)
 
 
@@ -99,7 +99,7 @@ def _of_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
     return made
 
 
-def _of_file(path: Path, settings: Mapping[str, Any]) -> ControlNetModel:
+def _of_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> ControlNetModel:
     """A file tells no settings, so they are taken to be those of the denoiser's first half."""
     try:
         tensors = convert_controlnet_checkpoint(load_file(sources.safe(path)), settings)
@@ -111,7 +111,8 @@ def _of_file(path: Path, settings: Mapping[str, Any]) -> ControlNetModel:
     try:
         with torch.device("meta"):  # what is drawn at random would be replaced anyway
             network = ControlNetModel(**taken)
-        network.load_state_dict(tensors, assign=True)
+        converted = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+        network.load_state_dict(converted, assign=True)
     except Exception as error:  # files of strangers fail in many ways
         raise ModelMissingError(
             f"{path} does not fit the model's denoiser as a ControlNet; if it is made for the same "

@@ -37,4 +37,5 @@ class Segments:
         (classes,) = self._vision.processor.post_process_semantic_segmentation(
             self._vision.model(**inputs), target_sizes=[photo.shape[:2]]
         )
-        return ADE20K[classes.cpu().numpy()]
+        coloured: NDArray[np.uint8] = ADE20K[classes.cpu().numpy()]
+        return coloured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import AutoImageProcessor
@@ -14,13 +14,6 @@ from atelier_engines.errors import ModelMissingError
 
 FILES = ("*.json", "*.safetensors")
 """What such a model is made of, on the hub."""
-
-
-class AutoModel(Protocol):
-    """One of transformers' classes that know which model a directory holds."""
-
-    def from_pretrained(self, folder: Path, **options: object) -> Any:  # noqa: ANN401 (a foreign one)
-        """The model, and with output_loading_info a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +28,13 @@ class Vision:
     """Where it computes, in float32."""
 
 
-def load(kind: AutoModel, folder: Path, device: torch.device) -> Vision:
+def load(kind: type[Any], folder: Path, device: torch.device) -> Vision:
     """The model in a directory.
+
+    Args:
+        kind: the class of transformers that loads it.
+        folder: its directory.
+        device: where it is to compute.
 
     Raises:
         ModelMissingError: it is absent, broken, incomplete, or of another kind.

@@ -54,8 +54,16 @@ class Family(Protocol):
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """(1, channels, height, width) in latent cells, of a picture in pixels."""
 
-    def encode(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Latents as the denoiser sees them of a picture, (1, 3, height, width) of -1 to 1."""
+    def encode(
+        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+    ) -> torch.Tensor:
+        """Latents as the denoiser sees them of a picture, (1, 3, height, width) of -1 to 1.
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """A picture, (1, 3, height, width), about -1 to 1, of latents as the denoiser sees them."""
+        For `tiled`, see Runtime.encode_image.
+        """
+
+    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+        """A picture, (1, 3, height, width), about -1 to 1, of latents as the denoiser sees them.
+
+        For `tiled`, see Runtime.encode_image.
+        """

@@ -89,14 +89,16 @@ class Sdxl:
         """See Family.latent_shape."""
         return self.layout.latent_shape(width, height)
 
-    def encode(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def encode(
+        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+    ) -> torch.Tensor:
         """See Family.encode."""
-        latents = self.runtime.encode_image(picture, generator).to(self.runtime.dtype)
-        return self.layout.scaled(latents)
+        latents = self.runtime.encode_image(picture, generator, tiled=tiled)
+        return self.layout.scaled(latents.to(self.runtime.dtype))
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         """See Family.decode."""
-        return self.runtime.decode(self.layout.unscaled(latents))
+        return self.runtime.decode(self.layout.unscaled(latents), tiled=tiled)
 
     def _time_ids(self, width: int, height: int, dtype: torch.dtype) -> torch.Tensor:
         """(1, 6): original height and width, crop's top and left, final height and width."""

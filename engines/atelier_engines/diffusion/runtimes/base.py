@@ -109,22 +109,27 @@ class Runtime(Protocol):
             The prediction, shaped like `latents`.
         """
 
-    def encode_image(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def encode_image(
+        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+    ) -> torch.Tensor:
         """Run the autoencoder's encoder, and draw from what it says.
 
         Args:
             picture: (1, 3, height, width) in pixels, -1 to 1, on any device.
             generator: where the random numbers come from.
+            tiled: whether to work on one part of the picture after the other, which takes less
+                memory and changes it a little where parts meet.
 
         Returns:
             (1, channels, height, width) in latent cells, in the autoencoder's scale.
         """
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         """Run the autoencoder's decoder.
 
         Args:
             latents: (rows, channels, height, width) in latent cells, in the autoencoder's scale.
+            tiled: see `encode_image`.
 
         Returns:
             (rows, 3, height, width) in pixels, about -1 to 1, in any float dtype.

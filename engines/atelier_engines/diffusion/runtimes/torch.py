@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+    from atelier_engines.diffusion.memory.holdings import Holdings
+
     TextEncoder = CLIPTextModel | CLIPTextModelWithProjection
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchRuntime:
-    """See Runtime. The modules are on `device`, in evaluation mode and without gradients."""
+    """See Runtime. The modules are in evaluation mode and without gradients."""
 
     text_encoders: tuple[TextEncoder, ...]
     """In the family's order."""
@@ -30,17 +35,21 @@ class TorchRuntime:
     vae: AutoencoderKL
     """May compute in another dtype than the denoiser."""
     device: torch.device
-    """Where all modules are."""
+    """Where all modules run."""
     dtype: torch.dtype
     """Of the denoiser, the text encoders and the ControlNets."""
     controlnets: Mapping[str, ControlNetModel] = field(default_factory=dict)
     """By name."""
+    holdings: Holdings | None = None
+    """See to it that a network is on the device when it runs; None if all are, and nobody else's."""
 
     def encode_text(
         self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
     ) -> TextStates:
         """See Runtime.encode_text."""
-        output = self.text_encoders[encoder](token_ids.to(self.device), output_hidden_states=True)
+        network = self.text_encoders[encoder]
+        seen = token_ids.to(self.device)
+        output = self._run(network, lambda: network(seen, output_hidden_states=True))
         hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
         return TextStates(
             hidden=hidden.to(self.dtype),
@@ -59,14 +68,17 @@ class TorchRuntime:
     ) -> Residuals:
         """See Runtime.control. A denoiser that inpaints has channels that ControlNets do not see."""
         model = self.controlnets[network]
-        down, mid = model(
-            latents[:, : model.config["in_channels"]],
-            timesteps,
-            encoder_hidden_states=conditioning.hidden,
-            controlnet_cond=maps,
-            conditioning_scale=_scale(scales, latents.device),
-            added_cond_kwargs=_added(conditioning),
-            return_dict=False,
+        down, mid = self._run(
+            model,
+            lambda: model(
+                latents[:, : model.config["in_channels"]],
+                timesteps,
+                encoder_hidden_states=conditioning.hidden,
+                controlnet_cond=maps,
+                conditioning_scale=_scale(scales, latents.device),
+                added_cond_kwargs=_added(conditioning),
+                return_dict=False,
+            ),
         )
         dtype = latents.dtype
         return Residuals(down=tuple(part.to(dtype) for part in down), mid=mid.to(dtype))
@@ -79,32 +91,65 @@ class TorchRuntime:
         residuals: Residuals | None = None,
     ) -> torch.Tensor:
         """See Runtime.denoise."""
-        prediction: torch.Tensor = self.unet(
-            latents,
-            timesteps,
-            encoder_hidden_states=conditioning.hidden,
-            down_block_additional_residuals=None if residuals is None else residuals.down,
-            mid_block_additional_residual=None if residuals is None else residuals.mid,
-            added_cond_kwargs=_added(conditioning),
-            return_dict=False,
-        )[0]
-        return prediction
 
-    def encode_image(self, picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        def run() -> torch.Tensor:
+            prediction: torch.Tensor = self.unet(
+                latents,
+                timesteps,
+                encoder_hidden_states=conditioning.hidden,
+                down_block_additional_residuals=None if residuals is None else residuals.down,
+                mid_block_additional_residual=None if residuals is None else residuals.mid,
+                added_cond_kwargs=_added(conditioning),
+                return_dict=False,
+            )[0]
+            return prediction
+
+        return self._run(self.unet, run)
+
+    def encode_image(
+        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+    ) -> torch.Tensor:
         """See Runtime.encode_image."""
         seen = picture.to(device=self.device, dtype=self.vae.dtype)
-        drawn: torch.Tensor = self.vae.encode(seen).latent_dist.sample(generator)
+
+        def run() -> torch.Tensor:
+            with _tiles(self.vae, tiled=tiled):
+                found: torch.Tensor = self.vae.encode(seen).latent_dist.parameters
+                return found
+
+        drawn: torch.Tensor = DiagonalGaussianDistribution(self._run(self.vae, run)).sample(
+            generator
+        )
         return drawn
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         """See Runtime.decode."""
-        picture: torch.Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
-        return picture
+        seen = latents.to(self.vae.dtype)
+
+        def run() -> torch.Tensor:
+            with _tiles(self.vae, tiled=tiled):
+                picture: torch.Tensor = self.vae.decode(seen, return_dict=False)[0]
+                return picture
+
+        return self._run(self.vae, run)
 
     def synchronize(self) -> None:
         """See Runtime.synchronize."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def _run(self, network: torch.nn.Module, work: Callable[[], ResultT]) -> ResultT:
+        return work() if self.holdings is None else self.holdings.run(network, work)
+
+
+@contextmanager
+def _tiles(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
+    """Set how the autoencoder works for one call: others who share it may want it otherwise."""
+    vae.use_tiling = tiled
+    try:
+        yield
+    finally:
+        vae.use_tiling = False
 
 
 def _added(conditioning: Conditioning) -> dict[str, torch.Tensor]:

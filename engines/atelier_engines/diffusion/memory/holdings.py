@@ -47,7 +47,7 @@ class Want(Generic[NetworkT]):
     """Whether the engine changes it, by adapters, so that nobody else can have the same."""
 
 
-class Networks:
+class Holdings:
     """What an engine has taken from the shelf. Used by the engine's thread alone."""
 
     def __init__(
