@@ -22,6 +22,8 @@ _HUB_NAME = re.compile(
 )
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
 SAFE = ".safetensors"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""What diffusers calls a LoRA that lies in a directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,26 @@ def locate_folder(name: str, patterns: Sequence[str], config: DiffusionConfig) -
     if hub is None or hub.file is not None:
         raise ModelMissingError(f"there is no directory {path}")
     return _snapshot(hub, list(patterns), config)
+
+
+def locate_lora(name: str, config: DiffusionConfig) -> Path:
+    """The file of a LoRA.
+
+    Raises:
+        ModelMissingError: there is none, or it is a pickle; the text says where it was looked for.
+    """
+    path = Path(name).expanduser()
+    hub = hub_name(name)
+    if path.is_file():
+        return safe(path)
+    if hub is None and not path.is_dir():
+        raise ModelMissingError(f"there is no LoRA {path}")
+    if hub is not None and hub.file is not None:
+        return _file_from_hub(hub, hub.file, config)
+    file = (path if hub is None else _snapshot(hub, [LORA_FILE], config)) / LORA_FILE
+    if not file.is_file():
+        raise ModelMissingError(f"there is no {LORA_FILE} in {name}; name the file itself")
+    return file
 
 
 def safe(path: Path) -> Path:
