@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.event import Event
+from atelier_engines.inventory import Inventory
 from atelier_engines.task import Task
 
 
@@ -67,3 +68,5 @@ class EngineType(Generic[ConfigT]):
     """Model of the engine's section in the configuration file."""
     create: Callable[[ConfigT], Engine]
     """Makes the engine; reads nothing and loads nothing yet."""
+    weights: Inventory[ConfigT] | None = None
+    """Lists the weights that a configuration names; None for engines that need none."""

@@ -1,4 +1,4 @@
-"""The `diffusion` engine: words to pictures with Stable Diffusion XL, on this machine's CPU or GPU.
+"""The `diffusion` engine: words to pictures with Stable Diffusion 1.5, 2.1 and XL, on this machine's CPU or GPU.
 
 Importing this package imports no torch; that happens when an engine starts.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.engine import DiffusionEngine
+from atelier_engines.diffusion.weights.inventory import entries
 from atelier_engines.engine import EngineType
 
-ENGINE = EngineType(config=DiffusionConfig, create=DiffusionEngine)
+ENGINE = EngineType(config=DiffusionConfig, create=DiffusionEngine, weights=entries)
 
 __all__ = ["ENGINE", "DiffusionConfig", "DiffusionEngine"]

@@ -83,14 +83,12 @@ def families(
 
 
 def _sd(model: ModelFiles, runtime: TorchRuntime, prompts: PromptEncoder) -> Family:
-    del model
-    unet = runtime.unet.config
     return sd.Sd(
-        name=sd.name_of(unet),
+        name=model.family,
         runtime=runtime,
         prompts=prompts,
         layout=sd.layout(
-            unet=unet,
+            unet=runtime.unet.config,
             vae=runtime.vae.config,
             text_width=runtime.text_encoders[0].config.hidden_size,
         ),

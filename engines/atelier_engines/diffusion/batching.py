@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.controls.residuals import Hint
 from atelier_engines.diffusion.denoising import Rows
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 from atelier_engines.task import Lora
@@ -26,6 +27,8 @@ class Run:
     """A row for each row of latents."""
     loras: tuple[Lora, ...] = ()
     """Active in the denoiser while it runs."""
+    hints: tuple[Hint, ...] = ()
+    """What all its rows are to follow."""
 
     @property
     def key(self) -> Hashable:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from atelier_engines.diffusion import faults, pictures, previews, schedulers
 from atelier_engines.diffusion.batching import Run, joined, parted
 from atelier_engines.diffusion.capabilities import Facts
+from atelier_engines.diffusion.controls.active import ActiveControl, prepare, scale_at
+from atelier_engines.diffusion.controls.maps import MapMaker
+from atelier_engines.diffusion.controls.residuals import Hint, residuals_of
 from atelier_engines.diffusion.denoising import Denoising, Rows
 from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.previews import Previewer
@@ -59,6 +62,8 @@ class Painter:
     """Makes the previews."""
     facts: Facts
     """What capabilities say about the model."""
+    maps: MapMaker | None = None
+    """Makes the maps of controls; None where there are no ControlNets."""
     variants: Mapping[int, Variant] = field(default_factory=dict)
     """By numbers of steps; empty where one model does for any number."""
 
@@ -92,8 +97,11 @@ class Painter:
 
     def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
         """The predictions for runs of one key, made at once."""
+        runtime = runs[0].runtime
         rows, conditioning = joined(runs)
-        prediction = runs[0].runtime.denoise(rows.latents, rows.timesteps, conditioning)
+        hints = [run.hints for run in runs for _ in range(len(run))]
+        residuals = residuals_of(runtime, rows, conditioning, hints)
+        prediction = runtime.denoise(rows.latents, rows.timesteps, conditioning, residuals)
         return parted(prediction, runs)
 
     def paint(self, task: ImageTask, emit: Emit) -> None:
@@ -198,6 +206,14 @@ class _Sitting:
                 rows=rows,
                 conditioning=self._conditioning,
                 loras=self._task.loras,
+                hints=tuple(
+                    Hint(
+                        network=control.network,
+                        map=control.map,
+                        scale=scale_at(control, denoising.runs_done, denoising.runs),
+                    )
+                    for control in self._controls
+                ),
             )
             guided = denoising.advance(prediction)
             if denoising.steps_done == done:
@@ -230,6 +246,21 @@ class _Sitting:
             guidance=self._guidance,
             width=self._task.width,
             height=self._task.height,
+        )
+
+    @cached_property
+    def _controls(self) -> tuple[ActiveControl, ...]:
+        if self._painter.maps is None:
+            return ()
+        return tuple(
+            prepare(
+                control,
+                maps=self._painter.maps,
+                runtime=self._family.runtime,
+                width=self._task.width,
+                height=self._task.height,
+            )
+            for control in self._task.controls
         )
 
     @cached_property

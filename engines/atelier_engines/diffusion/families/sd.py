@@ -20,8 +20,6 @@ from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 from atelier_engines.errors import ModelMissingError
 
-SD15 = "sd15"
-SD21 = "sd21"
 PIPELINE = "StableDiffusionPipeline"
 """What diffusers calls it in model_index.json."""
 TEXT_ENCODERS = ("text_encoder",)
@@ -92,11 +90,6 @@ class Sd:
     def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
         """See Family.decode."""
         return self.runtime.decode(self.layout.unscaled(latents), tiled=tiled)
-
-
-def name_of(unet: Mapping[str, Any]) -> str:
-    """Which of the two it is; 2.x projects into its transformers linearly, 1.x by convolutions."""
-    return SD21 if unet["use_linear_projection"] else SD15
 
 
 def layout(*, unet: Mapping[str, Any], vae: Mapping[str, Any], text_width: int) -> Layout:

@@ -80,8 +80,8 @@ Part = ComponentFiles | FilePart | MergedPart
 class ModelFiles:
     """Everything that a model is loaded from."""
 
-    architecture: Architecture
-    """What it is made of."""
+    family: FamilyName
+    """What it is."""
     source: Path
     """The directory, or the file."""
     networks: Mapping[str, Part]
@@ -96,6 +96,11 @@ class ModelFiles:
     """What is to be changed in it."""
     zeros_for_empty: bool = True
     """Whether an empty negative prompt is all zeros, where the family has that."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """What it is made of."""
+        return "sdxl" if self.family == "sdxl" else "sd"
 
     @property
     def weights(self) -> tuple[Path, ...]:
@@ -157,7 +162,7 @@ def find(config: DiffusionConfig) -> ModelFiles:
     if config.prediction is not None:
         schedule["prediction_type"] = config.prediction
     return ModelFiles(
-        architecture=found.architecture,
+        family=found.family,
         source=source,
         networks=networks,
         variants=variants,
@@ -184,7 +189,7 @@ def _of_folder(folder: Path, config: DiffusionConfig) -> ModelFiles:
         raise ModelMissingError(f"{folder} has no weights of the variant {config.variant}")
     names = ("tokenizer", "tokenizer_2") if architecture == "sdxl" else ("tokenizer",)
     return ModelFiles(
-        architecture=architecture,
+        family="sdxl" if architecture == "sdxl" else _older(parts["unet"]),
         source=folder,
         networks=parts,
         variants={},
@@ -192,6 +197,12 @@ def _of_folder(folder: Path, config: DiffusionConfig) -> ModelFiles:
         scheduler=folder / "scheduler",
         zeros_for_empty=_zeros_for_empty(folder),
     )
+
+
+def _older(unet: ComponentFiles) -> FamilyName:
+    """2.x projects into its transformers linearly, 1.x by convolutions."""
+    linear = files.read_object(unet.folder / "config.json").get("use_linear_projection", False)
+    return "sd21" if linear else "sd15"
 
 
 def _of_file(path: Path, config: DiffusionConfig) -> ModelFiles:
@@ -209,7 +220,7 @@ def _of_file(path: Path, config: DiffusionConfig) -> ModelFiles:
         return own if config.base is not None and own.is_file() else shipped / name / file
 
     return ModelFiles(
-        architecture="sdxl" if known.family == "sdxl" else "sd",
+        family=known.family,
         source=path,
         networks={
             name: FilePart(path=path, config=configuration(name, "config.json"), prefix=prefix)
