@@ -53,6 +53,8 @@ class Output:
     """The seed it was made with."""
     flagged: bool = False
     """Whether a safety check flagged it."""
+    cached: bool = False
+    """Whether it was made before, for an equal task, and is given again."""
 
 
 Event = Stage | Dispatched | Step | Output

@@ -17,7 +17,9 @@ from pathlib import Path
 from grpc import aio
 
 from atelier_engines import registry
+from atelier_engines.engine import Engine
 from atelier_engines.wrappers.breaker import BreakerEngine
+from atelier_engines.wrappers.caching import CachingEngine
 from atelier_engines.wrappers.guarded import GuardedEngine
 from atelier_server.artifacts.directory import BlobDirectory
 from atelier_server.artifacts.encode import Encoder
@@ -34,7 +36,7 @@ from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Router
 from atelier_server.generations.worker import Worker
 from atelier_server.memory import keep_large_buffers
-from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_DEPTH
+from atelier_server.metrics import BACKLOG_SECONDS, CACHE_BYTES, CACHE_LOOKUPS, QUEUE_DEPTH
 from atelier_server.rpc import server as rpc_server
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.service import GenerationService
@@ -172,9 +174,21 @@ def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
     breaker = BreakerEngine(
         inner=engine, faults=settings.breaker.faults, rest_seconds=settings.breaker.rest_seconds
     )
-    pool = Pool(name, settings, GuardedEngine(breaker), health.follow)
+    cached = _cached(name, breaker, settings.cache_bytes) if settings.cache_bytes else breaker
+    pool = Pool(name, settings, GuardedEngine(cached), health.follow)
     health.follow(pool)
     return pool
+
+
+def _cached(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
+    """The engine with its results kept, and what metrics say of that."""
+
+    def count(found: bool) -> None:  # noqa: FBT001 (a callback)
+        CACHE_LOOKUPS.labels(name, "hit" if found else "miss").inc()
+
+    cached = CachingEngine(inner=engine, name=name, max_bytes=max_bytes, on_lookup=count)
+    CACHE_BYTES.labels(name).set_function(lambda: cached.held_bytes)
+    return cached
 
 
 @contextmanager

@@ -29,6 +29,12 @@ BACKLOG_SECONDS = Gauge(
 )
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine can work.", ["engine"])
 COST = Counter("atelier_cost_total", "Money that generations have cost.", ["engine", "currency"])
+CACHE_LOOKUPS = Counter(
+    "atelier_cache_lookups_total",
+    "Tasks looked for among kept results, by whether there was one (hit, miss).",
+    ["engine", "outcome"],
+)
+CACHE_BYTES = Gauge("atelier_cache_bytes", "Kept results, in memory.", ["engine"])
 ARTIFACT_BYTES = Histogram(
     "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
 )

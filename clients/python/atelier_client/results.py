@@ -180,6 +180,8 @@ class Receipt:
     cost: Cost | None
     reproducibility: Reproducibility
     recipe: Recipe | None
+    cached: bool = False
+    """Whether the engine had made the outputs before, for an equal task, and gave them again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import diffusers
 import torch
@@ -17,13 +18,17 @@ from atelier_engines.diffusion import networks
 from atelier_engines.diffusion.config import Precision, PromptSyntax
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.memory import weights
+from atelier_engines.diffusion.memory.holdings import Holdings, Want
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.weights import files
-from atelier_engines.diffusion.weights.model import Architecture, ModelFiles, config_of
+from atelier_engines.diffusion.weights.model import Architecture, FilePart, MergedPart, ModelFiles, Part, config_of, files_of
 from atelier_engines.errors import ModelMissingError
+
+NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
 
 PRECISIONS: Mapping[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -41,6 +46,7 @@ def families(
     model: ModelFiles,
     *,
     device: torch.device,
+    holdings: Holdings,
     precision: torch.dtype,
     vae_precision: Precision,
     prompt_syntax: PromptSyntax,
@@ -50,26 +56,34 @@ def families(
 
     Raises:
         ModelMissingError: a part is incomplete, or does not fit the others.
+        OutOfMemoryError: it is too large for the device; nothing was loaded.
     """
-    vae = networks.load(
-        AutoencoderKL, model.networks["vae"], _of_vae(model, precision, vae_precision), device
-    )
-    encoders = tuple(
-        networks.load(kind, model.networks[name], precision, device)
+    in_vae = _of_vae(model, precision, vae_precision)
+    wanted_vae = _wanted(AutoencoderKL, "vae", model.networks["vae"], in_vae, device)
+    wanted_encoders = tuple(
+        _wanted(kind, name, model.networks[name], precision, device)
         for name, kind in _TEXT_ENCODERS.items()
         if name in model.networks
     )
+    parts = model.variants or {None: model.networks["unet"]}
+    wanted_unets = {
+        steps: _wanted(UNet2DConditionModel, "unet", part, precision, device)
+        for steps, part in parts.items()
+    }
+    holdings.check([wanted_vae, *wanted_encoders, *wanted_unets.values()])
+    vae = holdings.take(wanted_vae)
+    encoders = tuple(holdings.take(wanted) for wanted in wanted_encoders)
     tokenizers = tuple(_tokenizer(folder) for folder in model.tokenizers)
     cache = EmbeddingCache(prompt_cache)
-    unets = model.variants or {None: model.networks["unet"]}
     found: dict[int | None, Family] = {}
-    for steps, part in unets.items():
+    for steps, wanted in wanted_unets.items():
         runtime = TorchRuntime(
             text_encoders=encoders,
-            unet=networks.load(UNet2DConditionModel, part, precision, device),
+            unet=holdings.take(wanted),
             vae=vae,
             device=device,
             dtype=precision,
+            holdings=holdings,
         )
         prompts = PromptEncoder(
             runtime=runtime,
@@ -80,6 +94,24 @@ def families(
         )
         found[steps] = _MAKERS[model.architecture](model, runtime, prompts)
     return found
+
+
+def _wanted(
+    kind: type[NetworkT], name: str, part: Part, dtype: torch.dtype, device: torch.device
+) -> Want[NetworkT]:
+    """A network of the model, for the shelf that all engines take theirs from."""
+    base = part.base if isinstance(part, MergedPart) else part
+    prefix = base.prefix if isinstance(base, FilePart) else ""
+    return Want(
+        name=name,
+        kind=kind,
+        files=files_of(part),
+        prefix=prefix,
+        size=weights.estimate(files_of(base), dtype, prefix=prefix),
+        dtype=dtype,
+        load=partial(networks.load, kind, part, dtype, device),
+        denoises=name == "unet",
+    )
 
 
 def _sd(model: ModelFiles, runtime: TorchRuntime, prompts: PromptEncoder) -> Family:

@@ -16,6 +16,9 @@ from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.memory import measuring
+from atelier_engines.diffusion.memory.fitting import Fitting
+from atelier_engines.diffusion.memory.holdings import Holdings
 from atelier_engines.diffusion.painting import Painter, Variant
 from atelier_engines.diffusion.presets import Wishes, wishes
 from atelier_engines.diffusion.previews import Previewer
@@ -40,12 +43,17 @@ def load(config: DiffusionConfig) -> Painter:
     device = _device(config.device)
     torch.set_num_threads(cores.threads(config.threads))
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with faults.of_loading(config.model, device), ThreadPoolExecutor(max_workers=1) as aside:
+    holdings = Holdings(config, device)
+    with (
+        faults.of_loading(config.model, device),
+        ThreadPoolExecutor(max_workers=1) as aside,
+        holdings.until_failure(),
+    ):
         model = find(config)
         digest = aside.submit(model.digest)
         advice = card.read(model.source) if model.source.is_dir() else ModelCard()
         wished = wishes(config)
-        variants = _variants(config, model, device, wished)
+        variants = _variants(config, model, holdings, wished)
         chosen = variants.get(wished.steps) or next(iter(variants.values()))
         painter = Painter(
             family=chosen.family,
@@ -53,6 +61,9 @@ def load(config: DiffusionConfig) -> Painter:
             variants={steps: made for steps, made in variants.items() if steps is not None},
             previewer=_previewer(config, advice, chosen.family),
             facts=_facts(config, advice, chosen, _expected(digest.result(), config)),
+            fitting=_fitting(config, chosen.family),
+            holdings=holdings,
+            profile=config.profile,
         )
         _warm_up(painter)
     return painter
@@ -91,13 +102,14 @@ def _expected(digest: str, config: DiffusionConfig) -> str:
 
 
 def _variants(
-    config: DiffusionConfig, model: ModelFiles, device: torch.device, wished: Wishes
+    config: DiffusionConfig, model: ModelFiles, holdings: Holdings, wished: Wishes
 ) -> Mapping[int | None, Variant]:
     """The loaded networks and their scheduler by numbers of steps; None is for any number."""
     families = assembly.families(
         model,
-        device=device,
-        precision=_precision(config, device),
+        device=holdings.device,
+        holdings=holdings,
+        precision=_precision(config, holdings.device),
         vae_precision=config.vae_precision,
         prompt_syntax=config.prompt_syntax,
         prompt_cache=config.prompt_cache,
@@ -122,6 +134,15 @@ def _previewer(config: DiffusionConfig, advice: ModelCard, family: Family) -> Pr
         bias=advice.preview_bias or known.PREVIEW_BIAS,
         device=family.runtime.device,
         dtype=family.runtime.dtype,
+    )
+
+
+def _fitting(config: DiffusionConfig, family: Family) -> Fitting:
+    return Fitting(
+        footprint=measuring.footprint(family),
+        cell_pixels=family.layout.cell_pixels,
+        max_side=config.max_side,
+        max_pixels=config.max_pixels,
     )
 
 

@@ -136,7 +136,7 @@ class CachingEngine:
                             making.too_large = True
                             making.over.set()
                     yield event
-            if outputs:
+            if len(outputs) == len(_seeds(task)):
                 self._shelf.put(key, await _own(outputs))
         finally:
             if self._making.get(key) is making:
@@ -152,3 +152,19 @@ class CachingEngine:
         if picture_bytes(task) <= _QUICK_BYTES:
             return work()
         return await result_from_thread(work)
+
+
+async def _own(outputs: list[Output]) -> tuple[Output, ...]:
+    if size_of(outputs) <= _QUICK_BYTES:
+        return owned(outputs)
+    return await result_from_thread(partial(owned, outputs))
+
+
+def _for_seeds(kept: tuple[Output, ...], task: Task) -> Iterator[Output]:
+    """With the seeds of the task, which are others where they have no effect."""
+    for output, seed in zip(kept, _seeds(task), strict=True):
+        yield replace(output, seed=seed, cached=True)
+
+
+def _seeds(task: Task) -> tuple[int, ...]:
+    return task.seeds if isinstance(task, ImageTask) else (task.seed,)

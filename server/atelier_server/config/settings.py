@@ -41,6 +41,12 @@ class EngineSettings(Section):
         ge=0,
         description="Most money to spend on it between two midnights UTC, in the currency of its price.",
     )
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most bytes of results to keep in memory, to give again for equal tasks; 0 keeps none. "
+        "Only for engines whose results repeat: of others none are kept, and the log warns.",
+    )
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings, description="When to stop asking it; see below."
     )

@@ -51,7 +51,8 @@ class Endings:
         GENERATION_SECONDS.labels(self.pool.name).observe(
             _between(generation.create_time, generation.end_time)
         )
-        self.pool.record(_between(attempt.started, generation.end_time))
+        if not generation.receipt.cached:  # which says nothing about the time of work
+            self.pool.record(_between(attempt.started, generation.end_time))
         if generation.receipt.HasField("cost"):
             self.pool.spend(generation.receipt.cost.amount, generation.receipt.cost.currency)
 

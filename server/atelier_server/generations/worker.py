@@ -102,6 +102,7 @@ class Worker:
         resolved = await self._resolved(claim)
         attempt.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self.pool, resolved.task))
         task = replace(resolved.task, resume=claim.handle)
+        cached = False
         async with (
             Journal(self.store, claim) as journal,
             aclosing(self.pool.engine.run(task)) as events,
@@ -116,10 +117,12 @@ class Worker:
                     case engine_event.Step():
                         await journal.write(attempt.advance(event))
                     case engine_event.Output():
+                        cached = event.cached
                         await self._keep(attempt, event, task)
                     case _:
                         assert_never(event)
-        cost = receipt.cost_of(self.pool, resolved.task)
+        attempt.generation.receipt.cached = cached
+        cost = None if cached else receipt.cost_of(self.pool, resolved.task)
         if cost is not None:
             attempt.generation.receipt.cost.CopyFrom(cost)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 
@@ -61,7 +61,21 @@ class Holdings:
         self._leases: dict[int, Lease] = {}
         shelf.set_budget(device, devices.budget(config.memory_budget, device))
 
-    def check(self, wants: Sequence[Want[NetworkT]]) -> None:
+    @property
+    def device(self) -> torch.device:
+        """Where they run."""
+        return self._device
+
+    @contextmanager
+    def until_failure(self) -> Iterator[None]:
+        """Give everything back if this ends in an exception."""
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
+
+    def check(self, wants: Sequence[Want[Any]]) -> None:
         """Return if all of these could be loaded; nothing is.
 
         Raises:
@@ -119,7 +133,7 @@ class Holdings:
         while self._leases:
             self._leases.popitem()[1].end()
 
-    def _key(self, want: Want[NetworkT]) -> Key:
+    def _key(self, want: Want[Any]) -> Key:
         form = [want.prefix]
         if self._lies_by_channels(want):
             form.append("channels last")
@@ -144,10 +158,10 @@ class Holdings:
             network.compile_repeated_blocks(fullgraph=True)
         return network
 
-    def _lies_by_channels(self, want: Want[NetworkT]) -> bool:
+    def _lies_by_channels(self, want: Want[Any]) -> bool:
         """Convolutions on CUDA are faster so, and on a CPU their last bits would change."""
         fast = self._config.profile is Profile.SPEED
         return want.denoises and fast and self._device.type == "cuda"
 
-    def _is_compiled(self, want: Want[NetworkT]) -> bool:
+    def _is_compiled(self, want: Want[Any]) -> bool:
         return want.denoises and self._config.compile and self._device.type == "cuda"

@@ -13,6 +13,7 @@ from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, Tex
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
     from diffusers.models.controlnets.controlnet import ControlNetModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -112,14 +113,11 @@ class TorchRuntime:
         """See Runtime.encode_image."""
         seen = picture.to(device=self.device, dtype=self.vae.dtype)
 
-        def run() -> torch.Tensor:
+        def run() -> DiagonalGaussianDistribution:
             with _tiles(self.vae, tiled=tiled):
-                found: torch.Tensor = self.vae.encode(seen).latent_dist.parameters
-                return found
+                return self.vae.encode(seen, return_dict=False)[0]
 
-        drawn: torch.Tensor = DiagonalGaussianDistribution(self._run(self.vae, run)).sample(
-            generator
-        )
+        drawn: torch.Tensor = self._run(self.vae, run).sample(generator)
         return drawn
 
     def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
