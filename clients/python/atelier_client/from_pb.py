@@ -161,6 +161,7 @@ def _receipt(pb: generation_pb2.Receipt) -> Receipt:
         cost=_cost(pb.cost) if pb.HasField("cost") else None,
         reproducibility=Reproducibility.from_number(pb.reproducibility),
         recipe=_recipe(pb.recipe) if pb.HasField("recipe") else None,
+        cached=pb.cached,
     )
 
 

@@ -11,8 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from atelier_engines.capabilities import Capabilities, ImageFeature, Model
-from atelier_engines.capabilities import AudioFeature
+from atelier_engines.capabilities import AudioFeature, Capabilities, ImageFeature, Model
 from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 
@@ -29,7 +28,7 @@ def digest(task: Task, can: Capabilities, engine: str) -> bytes:
     sink = hashlib.sha256()
     _feed(sink, (engine, can.reproducibility, can.versions, _models(task, can)))
     _feed(sink, type(task).__name__)
-    for name, value in _counted(task, _seeded(task, can)):
+    for name, value in _counted(task, seeded=_seeded(task, can)):
         _feed(sink, name)
         _feed(sink, value)
     return sink.digest()
@@ -43,7 +42,7 @@ def picture_bytes(task: Task) -> int:
     return sum(picture.array.nbytes for picture in pictures if picture is not None)
 
 
-def _counted(task: Task, seeded: bool) -> Iterator[tuple[str, object]]:
+def _counted(task: Task, *, seeded: bool) -> Iterator[tuple[str, object]]:
     for field in fields(task):
         value: object = getattr(task, field.name)
         if field.name in _CHANGE_NOTHING:
@@ -72,17 +71,8 @@ class _Sink(Protocol):
 def _feed(sink: _Sink, value: object) -> None:
     """Put the value in so that no other one looks the same: with its type, and its length in front."""
     match value:
-        case None | bool():
-            sink.update(f"{value};".encode())
-        case int():
-            sink.update(f"int {value};".encode())
-        case float():
-            sink.update(b"float " + struct.pack(">d", value))
-        case str():
-            text = value.encode("utf-8", "surrogatepass")
-            sink.update(b"str %d;" % len(text) + text)
-        case Enum():
-            _feed(sink, f"{type(value).__name__}.{value.name}")
+        case None | bool() | int() | float() | str() | Enum():
+            sink.update(_written(value))
         case Pixels(array=array):
             sink.update(f"pixels {array.shape} {array.dtype};".encode())
             sink.update(np.ascontiguousarray(array).data.cast("B"))
@@ -96,9 +86,23 @@ def _feed(sink: _Sink, value: object) -> None:
             for item in value:
                 _feed(sink, item)
         case _ if is_dataclass(value):
-            _feed(sink, type(value).__name__)
+            sink.update(_written(type(value).__name__))
             for field in fields(value):
-                _feed(sink, field.name)
+                sink.update(_written(field.name))
                 _feed(sink, getattr(value, field.name))
         case _:
-            raise TypeError(f"a task holds a {type(value).__name__}, which has no digest. This is a bug.")
+            msg = f"a task holds a {type(value).__name__}, which has no digest. This is a bug."
+            raise TypeError(msg)
+
+
+def _written(value: float | str | Enum | None) -> bytes:
+    match value:
+        case float():
+            return b"float " + struct.pack(">d", value)
+        case str():
+            text = value.encode("utf-8", "surrogatepass")
+            return b"str %d;" % len(text) + text
+        case Enum():
+            return f"enum {type(value).__name__}.{value.name};".encode()
+        case _:
+            return f"{type(value).__name__} {value};".encode()

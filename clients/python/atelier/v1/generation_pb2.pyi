@@ -335,8 +335,11 @@ class Receipt(message.Message):
     COST_FIELD_NUMBER: builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
+    CACHED_FIELD_NUMBER: builtins.int
     reproducibility: engine_pb2.Reproducibility.ValueType
     """How well the recipe repeats."""
+    cached: builtins.bool
+    """True when the engine had made the outputs before, for an equal task, and gave them again: then it was free."""
     @builtins.property
     def parameters(self) -> containers.RepeatedCompositeFieldContainer[Parameter]:
         """Each parameter as it was used."""
@@ -366,10 +369,11 @@ class Receipt(message.Message):
         cost: Cost | None = ...,
         reproducibility: engine_pb2.Reproducibility.ValueType = ...,
         recipe: Recipe | None = ...,
+        cached: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,308 @@
+"""Equal tasks are made once, and given again as they were; what was not finished is never kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atelier_engines.capabilities import ImageCapabilities, Reproducibility
+from atelier_engines.contract import EngineContract
+from atelier_engines.contract.fixtures import Counted, Subject, collected, raw
+from atelier_engines.engine import Engine
+from atelier_engines.errors import EngineFailedError
+from atelier_engines.event import Dispatched, Event, Output, Stage, Step
+from atelier_engines.media import Encoded, Pixels
+from atelier_engines.sketch import ENGINE
+from atelier_engines.sketch.config import SketchConfig
+from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.wrappers.caching import CachingEngine
+from atelier_engines.wrappers.shelf import Shelf, owned, size_of
+
+PICTURE = ImageTask(prompt="a boat", width=64, height=48, seeds=(7,), steps=4, guidance=5.0)
+SOUND = AudioTask(
+    prompt="rain", duration_seconds=0.2, seed=7, sample_rate=16000, channels=1, steps=4
+)
+ROOM = 2**24
+
+
+class TestCached(EngineContract):
+    """The sketch engine with its results kept, through the suite for all engines."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> Engine:
+        """For one at a time: an equal task that comes meanwhile waits, and the suite would for both."""
+        inner = ENGINE.create(SketchConfig(concurrency=1))
+        return CachingEngine(inner=inner, name="sketch", max_bytes=ROOM)
+
+    def test_previews_come_when_asked_for_and_are_small(
+        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+    ) -> None:
+        """Of work, that is: of what is given again there is none to show."""
+        anew = replace(image_task, prompt="not asked for before", preview_interval=1)
+        super().test_previews_come_when_asked_for_and_are_small(subject, image, anew)
+        assert not subject.steps(anew)
+
+
+@dataclass
+class Cached:
+    """A cache around a sketch engine, and what was seen of them."""
+
+    engine: CachingEngine
+    counted: Counted
+    lookups: list[bool]
+
+    async def outputs(self, task: Task) -> list[Output]:
+        """What the task makes."""
+        return [event for event in await collected(self.engine, task) if isinstance(event, Output)]
+
+
+@asynccontextmanager
+async def cached(max_bytes: int = ROOM, **settings: object) -> AsyncGenerator[Cached]:
+    """A started one."""
+    counted = Counted(ENGINE.create(SketchConfig.model_validate(settings)))
+    lookups: list[bool] = []
+    engine = CachingEngine(
+        inner=counted, name="sketch", max_bytes=max_bytes, on_lookup=lookups.append
+    )
+    await engine.start()
+    yield Cached(engine, counted, lookups)
+    await engine.stop()
+
+
+@pytest.mark.parametrize(
+    "task", [PICTURE, replace(PICTURE, seeds=(7, 8, 9)), SOUND], ids=["one", "three", "sound"]
+)
+async def test_an_equal_task_is_given_what_was_made(task: Task) -> None:
+    """The same media and seeds, marked, after a stage of its own, without any work."""
+    async with cached() as it:
+        made = await it.outputs(task)
+        again = await collected(it.engine, task)
+        assert again[0] == Stage(name="cache")
+        outputs = [event for event in again if isinstance(event, Output)]
+        assert len(outputs) == len(again) - 1
+        assert [replace(output, cached=False) for output in outputs] == made
+        assert all(output.cached for output in outputs)
+        assert not any(output.cached for output in made)
+        assert it.counted.begun == 1
+        assert it.lookups == [False, True]
+
+
+async def test_previews_change_nothing_and_all_else_does() -> None:
+    """Another seed, or another number of them, is another task."""
+    async with cached() as it:
+        await it.outputs(replace(PICTURE, preview_interval=1))
+        await it.outputs(PICTURE)
+        assert it.counted.begun == 1
+        for other in (
+            replace(PICTURE, seeds=(8,)),
+            replace(PICTURE, seeds=(7, 8)),
+            replace(PICTURE, prompt="a ship"),
+        ):
+            await it.outputs(other)
+        assert it.counted.begun == 4
+
+
+async def test_seeds_without_effect_find_what_was_made(tmp_path: Path) -> None:
+    """A folder of one picture gives that one; the seed said is the one asked for."""
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    async with cached(pictures=tmp_path) as it:
+        await it.outputs(replace(PICTURE, guidance=None))
+        (again,) = await it.outputs(replace(PICTURE, guidance=None, seeds=(99,)))
+        assert (again.cached, again.seed, it.counted.begun) == (True, 99, 1)
+
+
+async def test_large_pictures_are_told_apart_off_the_loop() -> None:
+    """The way by a thread gives the same answers."""
+    values = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    other = values.copy()
+    other[-1, -1, -1] ^= 1
+    large = replace(PICTURE, width=512, height=512, init_image=Pixels(array=values))
+    async with cached() as it:
+        await it.outputs(large)
+        (again,) = await it.outputs(replace(large, init_image=Pixels(array=values.copy())))
+        assert again.cached
+        (anew,) = await it.outputs(replace(large, init_image=Pixels(array=other)))
+        assert not anew.cached
+
+
+async def test_what_failed_or_was_stopped_is_not_kept() -> None:
+    """Even when an output had come already."""
+    async with cached() as it:
+        failing = replace(PICTURE, seeds=(7, 8), options={"fail": True})
+        for _ in range(2):
+            with pytest.raises(EngineFailedError):
+                await it.outputs(failing)
+        assert it.counted.begun == 2
+        async with aclosing(it.engine.run(PICTURE)) as events:
+            async for event in events:
+                if isinstance(event, Output):
+                    break
+        assert it.engine.held_bytes == 0
+        (made,) = await it.outputs(PICTURE)
+        assert not made.cached
+
+
+async def test_equal_tasks_at_once_are_made_once() -> None:
+    """The others wait, say so, and are given what the first one made."""
+    async with cached(delay_seconds=0.2) as it:
+        runs = await asyncio.gather(*(collected(it.engine, PICTURE) for _ in range(5)))
+        assert it.counted.begun == 1
+        waiting = [run for run in runs if run[0] == Stage(name="wait")]
+        assert len(waiting) == 4
+        assert all(run[1] == Stage(name="cache") for run in waiting)
+        assert len({raw(run[-1]) for run in runs if isinstance(run[-1], Output)}) == 1
+        assert sorted(it.lookups) == [False, True, True, True, True]
+
+
+async def test_when_the_first_fails_the_next_makes_it() -> None:
+    """Each in its turn, for what fails one may not fail another; nobody waits for ever."""
+    async with cached(delay_seconds=0.1, fail_rate=1) as it:
+        runs = (collected(it.engine, PICTURE) for _ in range(3))
+        ends = await asyncio.gather(*runs, return_exceptions=True)
+        assert [type(end) for end in ends] == [EngineFailedError] * 3
+        assert it.counted.begun == 3
+
+
+async def test_when_the_first_is_stopped_the_next_makes_it() -> None:
+    """And those behind wait for that one."""
+    async with cached(delay_seconds=0.2) as it:
+        first = it.engine.run(PICTURE)
+        await anext(first)
+        others = [asyncio.create_task(it.outputs(PICTURE)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await first.aclose()
+        made = await asyncio.gather(*others)
+        assert it.counted.begun == 2
+        assert sorted(output.cached for (output,) in made) == [False, True, True]
+
+
+async def test_a_waiting_task_can_be_stopped() -> None:
+    """The one it waited for goes on."""
+    async with cached(delay_seconds=0.2) as it:
+        first = asyncio.create_task(it.outputs(PICTURE))
+        await asyncio.sleep(0)
+        second = it.engine.run(PICTURE)
+        assert await anext(second) == Stage(name="wait")
+        stopped = asyncio.create_task(anext(second))
+        await asyncio.sleep(0)
+        stopped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopped
+        await second.aclose()
+        assert len(await first) == 1
+        assert it.counted.begun == 1
+
+
+async def test_results_too_large_to_keep_keep_nobody_waiting() -> None:
+    """Equal tasks are made side by side as soon as that shows, each by itself."""
+    async with cached(max_bytes=10_000, delay_seconds=0.1) as it:
+        many = replace(PICTURE, seeds=(1, 2, 3))
+        runs = await asyncio.gather(*(it.outputs(many) for _ in range(3)))
+        assert it.counted.begun == 3
+        assert [len(run) for run in runs] == [3, 3, 3]
+        assert it.engine.held_bytes == 0
+
+
+async def test_what_is_longest_unused_goes_first() -> None:
+    """And never more is held than may be."""
+    (output,) = [Output(media=Encoded(media_type="image/png", data=b"x" * 5000), seed=1)]
+    each = size_of([output])
+    shelf = Shelf(max_bytes=3 * each)
+    for key in (b"a", b"b", b"c"):
+        shelf.put(key, [output])
+    assert shelf.get(b"a")
+    shelf.put(b"d", [output])
+    assert [shelf.get(key) is None for key in (b"a", b"b", b"c", b"d")] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    shelf.put(b"d", [output, output])
+    assert shelf.held_bytes == 3 * each
+    shelf.put(b"huge", [output] * 4)
+    assert shelf.get(b"huge") is None
+    assert shelf.held_bytes == 3 * each
+    shelf.clear()
+    assert (shelf.held_bytes, shelf.get(b"d")) == (0, None)
+
+
+async def test_views_of_larger_arrays_are_copied_before_they_are_kept() -> None:
+    """Or they would hold a whole batch; arrays of their own stay as they are."""
+    batch = np.zeros((4, 8, 8, 3), np.uint8)
+    own = np.zeros((8, 8, 3), np.uint8)
+    kept = owned([Output(media=Pixels(array=array), seed=1) for array in (batch[0], own)])
+    arrays = [output.media.array for output in kept if isinstance(output.media, Pixels)]
+    assert not np.shares_memory(arrays[0], batch)
+    assert arrays[1] is own
+
+
+async def test_a_new_start_forgets_everything() -> None:
+    """Weights may have been replaced meanwhile."""
+    async with cached() as it:
+        await it.outputs(PICTURE)
+        assert it.engine.held_bytes > 64 * 48 * 3
+        await it.engine.stop()
+        assert it.engine.held_bytes == 0
+        await it.engine.start()
+        (made,) = await it.outputs(PICTURE)
+        assert not made.cached
+
+
+@dataclass
+class Remote(Counted):
+    """A sketch engine as a remote service: it tells a handle, and does not promise to repeat."""
+
+    kind: Reproducibility = Reproducibility.BEST_EFFORT
+    resumed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Sketch."""
+        super().__init__(ENGINE.create(SketchConfig()))
+
+    @property
+    def capabilities(self):  # type: ignore[no-untyped-def] # noqa: ANN201
+        """As it is told."""
+        return replace(super().capabilities, reproducibility=self.kind)
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """Tell a handle first."""
+        self.resumed.append(task.resume)
+        yield Dispatched(handle="it")
+        async with aclosing(super().run(task)) as events:
+            async for event in events:
+                yield event
+
+
+async def test_results_that_do_not_repeat_are_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """The log warns at the start; two equal tasks are two pieces of work."""
+    remote = Remote()
+    engine = CachingEngine(inner=remote, name="far", max_bytes=ROOM)
+    with caplog.at_level(logging.WARNING):
+        await engine.start()
+    assert "far" in caplog.text
+    for _ in range(2):
+        events = await collected(engine, PICTURE)
+        assert isinstance(events[0], Dispatched)
+    assert remote.begun == 2
+
+
+async def test_work_that_is_to_be_resumed_is_never_looked_up() -> None:
+    """The service has taken it, and has it paid for."""
+    remote = Remote(kind=Reproducibility.SAME_ENGINE)
+    engine = CachingEngine(inner=remote, name="far", max_bytes=ROOM)
+    await engine.start()
+    await collected(engine, PICTURE)
+    await collected(engine, replace(PICTURE, resume="it"))
+    assert remote.resumed == ["", "it"]
+    events = await collected(engine, PICTURE)
+    assert not any(isinstance(event, Dispatched | Step) for event in events)
