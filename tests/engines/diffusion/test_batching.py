@@ -14,7 +14,6 @@ import torch
 
 from atelier_engines.diffusion import DiffusionEngine
 from atelier_engines.diffusion.batching import FixedRows, Run, Turns
-from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.loop import Loop
 from atelier_engines.diffusion.painting import Painter
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
@@ -22,6 +21,7 @@ from atelier_engines.event import Event, Step
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion.asking import ask
 from tests.engines.diffusion.test_parity_pictures import mask, photo
+from tests.engines.diffusion.watching import Watched
 
 TOLERANCE = 1e-5
 """Of pixels of -1 to 1. A run for several sums in another order than a run for one."""
@@ -37,22 +37,6 @@ MIXED = (
     ask(prompt="house", seeds=(7,), steps=5, init_image=photo(), mask=mask(), strength=0.8),
     ask(prompt="a red apple", seeds=(8,), steps=4, width=96, height=64),
 )
-
-
-@dataclass(eq=False)
-class Watched:
-    """A model whose pictures are kept before they are rounded, by the sum of their pixels."""
-
-    family: Family
-    decoded: list[torch.Tensor] = field(default_factory=list)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the model has)
-        return getattr(self.family, name)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See Family.decode."""
-        self.decoded.append(self.family.decode(latents))
-        return self.decoded[-1]
 
 
 @dataclass(eq=False)

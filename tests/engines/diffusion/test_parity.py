@@ -5,39 +5,58 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
     LCMScheduler,
+    PNDMScheduler,
     StableDiffusionXLPipeline,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 from numpy.typing import NDArray
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.schedulers import NAMES
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sdxl
 from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.watching import Watched
+
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+KARRAS = {"use_karras_sigmas": True}
 
 SCHEDULERS = {
     "euler": (EulerDiscreteScheduler, {}),
     "euler_a": (EulerAncestralDiscreteScheduler, {}),
     "heun": (HeunDiscreteScheduler, {}),
-    "ddim": (DDIMScheduler, {}),
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
+    "ddpm": (DDPMScheduler, {"clip_sample": False}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
+    "dpm2": (KDPM2DiscreteScheduler, {}),
+    "dpm2_a": (KDPM2AncestralDiscreteScheduler, {}),
     "dpmpp_2m": (DPMSolverMultistepScheduler, {}),
-    "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "dpmpp_2m_karras": (DPMSolverMultistepScheduler, KARRAS),
+    "dpmpp_2m_sde": (DPMSolverMultistepScheduler, SDE),
+    "dpmpp_2m_sde_karras": (DPMSolverMultistepScheduler, {**SDE, **KARRAS}),
+    "dpmpp_sde": (DPMSolverSinglestepScheduler, SDE),
+    "dpmpp_sde_karras": (DPMSolverSinglestepScheduler, {**SDE, **KARRAS}),
+    "deis": (DEISMultistepScheduler, {}),
     "unipc": (UniPCMultistepScheduler, {}),
     "lcm": (LCMScheduler, {}),
+    "tcd": (TCDScheduler, {}),
 }
 
 
@@ -128,22 +147,6 @@ async def test_each_picture_of_several_is_the_one_its_seed_gives_alone(
         assert np.array_equal(picture, reference(pipeline, task, seed))
 
 
-class _Watched:
-    """A model whose pictures are kept before they are rounded."""
-
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self.decoded: list[torch.Tensor] = []
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the model has)
-        return getattr(self._family, name)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See Family.decode."""
-        self.decoded.append(self._family.decode(latents))
-        return self.decoded[-1]
-
-
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_not_a_bit_is_lost_before_rounding(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, scheduler: str
@@ -152,7 +155,7 @@ def test_not_a_bit_is_lost_before_rounding(
     painter = engine._painter
     assert painter is not None
     task = ask(scheduler=scheduler, negative_prompt="blue")
-    family = _Watched(painter.family)
+    family = Watched(painter.family)
     replace(painter, family=family).paint(task, lambda _: None)
     (made,) = family.decoded
     floats = (made * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
