@@ -25,7 +25,15 @@ from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.weights import files
-from atelier_engines.diffusion.weights.model import Architecture, FilePart, MergedPart, ModelFiles, Part, config_of, files_of
+from atelier_engines.diffusion.weights.model import (
+    Architecture,
+    FilePart,
+    MergedPart,
+    ModelFiles,
+    Part,
+    config_of,
+    files_of,
+)
 from atelier_engines.errors import ModelMissingError
 
 NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
@@ -65,7 +73,9 @@ def families(
         for name, kind in _TEXT_ENCODERS.items()
         if name in model.networks
     )
-    parts = model.variants or {None: model.networks["unet"]}
+    parts: Mapping[int | None, Part] = (
+        {**model.variants} if model.variants else {None: model.networks["unet"]}
+    )
     wanted_unets = {
         steps: _wanted(UNet2DConditionModel, "unet", part, precision, device)
         for steps, part in parts.items()
@@ -111,6 +121,7 @@ def _wanted(
         dtype=dtype,
         load=partial(networks.load, kind, part, dtype, device),
         denoises=name == "unet",
+        adapts=name != "vae",
     )
 
 

@@ -20,6 +20,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
 from atelier_engines.diffusion.presets import wishes
+from atelier_engines.task import Profile
 
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
@@ -106,12 +107,13 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             width=_side(config, width),
             height=_side(config, height),
             max_pixels=config.max_pixels,
-            features=FEATURES,
+            features=_features(facts),
             steps=_steps(facts),
             guidance=NumberRange(min=0.0, max=facts.max_guidance, default=facts.guidance),
             max_count=config.max_count,
             schedulers=_default_first(facts.scheduler),
             models=(facts.model,),
+            profiles=tuple(Profile),
             preview_interval=config.preview_interval,
         ),
         concurrency=config.concurrency,
@@ -119,6 +121,13 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
         reproducibility=facts.reproducibility,
         versions=facts.versions,
     )
+
+
+def _features(facts: Facts) -> frozenset[ImageFeature]:
+    """Without guidance, which it only steers, a negative prompt would have no effect."""
+    if facts.max_guidance <= 1:
+        return FEATURES - {ImageFeature.NEGATIVE_PROMPT}
+    return FEATURES
 
 
 def _steps(facts: Facts) -> IntegerRange:

@@ -93,6 +93,8 @@ class DiffusionEngine:
     async def stop(self) -> None:
         """See Engine.stop. It can be started again."""
         if self._loop is not None:
+            if self._painter is not None:
+                await self._loop.call(self._painter.holdings.end)
             self._painter = None
             await self._loop.call(self._loop.forget)
             await self._loop.call(_release)

@@ -7,9 +7,9 @@ says so, and whoever drives it may serve several at once.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -21,8 +21,10 @@ from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.controls.active import ActiveControl, prepare, scale_at
 from atelier_engines.diffusion.controls.maps import MapMaker
 from atelier_engines.diffusion.controls.residuals import Hint, residuals_of
-from atelier_engines.diffusion.denoising import Denoising, Rows
+from atelier_engines.diffusion.denoising import Denoising, Rows, is_guided
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.memory.fitting import Fitting, Size
+from atelier_engines.diffusion.memory.holdings import Holdings
 from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.diffusion.schedulers import Scheduler
@@ -30,7 +32,7 @@ from atelier_engines.diffusion.starting import Beginner, Start
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import ImageTask
+from atelier_engines.task import ImageTask, Profile
 from atelier_engines.threads import Emit
 
 Painting = Generator[Run | None, torch.Tensor, None]
@@ -62,6 +64,12 @@ class Painter:
     """Makes the previews."""
     facts: Facts
     """What capabilities say about the model."""
+    fitting: Fitting
+    """Says which pictures fit into memory."""
+    holdings: Holdings
+    """The networks' place in memory."""
+    profile: Profile = Profile.BALANCED
+    """What is spent when the task says nothing."""
     maps: MapMaker | None = None
     """Makes the maps of controls; None where there are no ControlNets."""
     variants: Mapping[int, Variant] = field(default_factory=dict)
@@ -101,7 +109,9 @@ class Painter:
         rows, conditioning = joined(runs)
         hints = [run.hints for run in runs for _ in range(len(run))]
         residuals = residuals_of(runtime, rows, conditioning, hints)
-        prediction = runtime.denoise(rows.latents, rows.timesteps, conditioning, residuals)
+        height, width = rows.latents.shape[-2:]
+        with self.fitting.footprint.watch("denoise", len(rows.latents) * height * width):
+            prediction = runtime.denoise(rows.latents, rows.timesteps, conditioning, residuals)
         return parted(prediction, runs)
 
     def paint(self, task: ImageTask, emit: Emit) -> None:
@@ -144,23 +154,41 @@ class _Sitting:
         self._guidance = painter.facts.guidance if task.guidance is None else task.guidance
         variant = painter.variant(self._steps)
         self._family, self._scheduler = variant.family, variant.scheduler
+        self._size = Size(
+            width=task.width,
+            height=task.height,
+            rows=2 if is_guided(self._guidance) else 1,
+            tiled=(task.profile or painter.profile) is Profile.MEMORY,
+        )
 
     def painting(self, seed: int) -> Painting:
         """The picture of that seed."""
-        task, runtime = self._task, self._family.runtime
-        doing = f"a picture of {task.width} x {task.height} pixels"
-        with faults.of_work(doing, runtime.device):
+        runtime = self._family.runtime
+        fitting, size = self._painter.fitting, self._size
+        advice = partial(fitting.advice, size, failed=True)
+        with (
+            faults.of_work(str(size), runtime.device, cure=advice),
+            self._painter.holdings.task(),
+        ):
             try:
+                fitting.check(size)
                 denoising = self._begin(seed)
                 yield from self._denoise(denoising)
                 self._enter("decode")
-                picture = _pixels(self._family.decode(denoising.latents))
+                picture = self._decode(denoising.latents)
                 self._emit(Output(media=Pixels(array=picture), seed=seed))
                 self._unfinished -= 1
                 if self._unfinished:
                     self._enter("denoise")
             finally:
                 runtime.synchronize()
+
+    def _decode(self, latents: torch.Tensor) -> NDArray[np.uint8]:
+        """(height, width, 3) of clean latents."""
+        footprint, cells = self._painter.fitting.footprint, latents.shape[-1] * latents.shape[-2]
+        tiled = self._size.tiled
+        with nullcontext() if tiled else footprint.watch("decode", cells):
+            return _pixels(self._family.decode(latents, tiled=tiled))
 
     def _begin(self, seed: int) -> Denoising:
         _ = self._conditioning
@@ -179,6 +207,7 @@ class _Sitting:
                     scheduler=scheduler,
                     generator=generator,
                     steps=self._steps,
+                    tiled=self._size.tiled,
                 )
             ),
             guidance=self._guidance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -11,15 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import AutoencoderTiny, EulerDiscreteScheduler
+from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, schedulers
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, previews, schedulers
 from atelier_engines.diffusion.config import SchedulerName
 from atelier_engines.diffusion.denoising import Denoising
-from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.previews import DecodingPreviewer, LinearPreviewer
 from atelier_engines.diffusion.starting import Start
-from atelier_engines.event import Step
+from atelier_engines.errors import ModelMissingError
+from atelier_engines.event import Event, Output, Step
+from atelier_engines.media import Encoded
 from tests.engines.diffusion.asking import ask, events_of
 
 CPU = torch.device("cpu")
@@ -83,7 +88,7 @@ def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, predict
 
 def test_a_preview_is_a_linear_map_of_the_latents() -> None:
     """Zero latents have the colour of the bias, and the first channel adds its own."""
-    previewer = Previewer(
+    previewer = LinearPreviewer(
         factors=((0.5, 0.0, 0.0), (0.0,) * 3, (0.0,) * 3, (0.0,) * 3),
         bias=(0.0, 0.5, 1.0),
         max_side=64,
@@ -98,14 +103,14 @@ def test_a_preview_is_a_linear_map_of_the_latents() -> None:
 
 def test_a_preview_is_never_larger_than_configured_and_keeps_its_proportions() -> None:
     """Large pictures have small previews too."""
-    previewer = Previewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
+    previewer = LinearPreviewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
     made = previewer.preview(torch.zeros(1, 4, 128, 64))
     assert (made.width, made.height) == (16, 32)
 
 
 def test_numbers_that_are_none_make_a_preview_all_the_same() -> None:
     """The picture fails, the preview need not."""
-    previewer = Previewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
+    previewer = LinearPreviewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
     assert previewer.preview(torch.full((1, 4, 8, 8), float("nan"))).data
 
 
@@ -122,3 +127,110 @@ async def test_the_models_own_colours_are_used(model: Path, tmp_path: Path) -> N
     assert first is not None
     red = np.asarray(Image.open(io.BytesIO(first.data)), int)[0, 0]
     assert np.abs(red - (255, 0, 0)).max() < 8
+
+
+@pytest.fixture(scope="module")
+def taesd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with TAESD's architecture and random weights."""
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("taesd")
+    AutoencoderTiny().save_pretrained(folder)
+    return folder
+
+
+def as_original(folder: Path) -> dict[str, torch.Tensor]:
+    """The decoder under the names that its author gave it: layer 0 is a clamp without weights."""
+    found = load_file(folder / "diffusion_pytorch_model.safetensors")
+    named = {name.split(".", 2)[2]: found[name] for name in found if name.startswith("decoder.")}
+    return {
+        f"{int(name.split('.')[0]) + 1}.{name.split('.', 1)[1]}": tensor.contiguous()
+        for name, tensor in named.items()
+    }
+
+
+def decoded(source: Path) -> NDArray[np.uint8]:
+    """What a tiny autoencoder shows of certain latents."""
+    latents = torch.linspace(-2, 2, 4 * 8 * 12).view(1, 4, 8, 12)
+    network = previews.load(source, device=CPU, dtype=torch.float32)
+    previewer = DecodingPreviewer(network=network, max_side=512, encoding="webp")
+    made = previewer.preview(latents)
+    assert made.media_type == "image/webp"
+    assert (made.width, made.height) == (96, 64)
+    return np.asarray(Image.open(io.BytesIO(made.data)))
+
+
+def test_a_tiny_autoencoder_shows_what_diffusers_decodes_with_it(taesd: Path) -> None:
+    """Eight pixels a cell; WebP loses a little."""
+    network = AutoencoderTiny.from_pretrained(taesd)
+    latents = torch.linspace(-2, 2, 4 * 8 * 12).view(1, 4, 8, 12)
+    with torch.inference_mode():
+        wanted = (network.decode(latents).sample[0] / 2 + 0.5).clamp(0, 1) * 255
+    difference = decoded(taesd) - wanted.permute(1, 2, 0).numpy()
+    assert np.abs(difference).mean() < 8
+
+
+def test_a_tiny_autoencoder_may_be_one_file_under_either_names(taesd: Path, tmp_path: Path) -> None:
+    """Diffusers' names, or those of the original decoder."""
+    original = tmp_path / "taesd_decoder.safetensors"
+    save_file(as_original(taesd), original)
+    wanted = decoded(taesd)
+    assert np.array_equal(decoded(taesd / "diffusion_pytorch_model.safetensors"), wanted)
+    assert np.array_equal(decoded(original), wanted)
+
+
+@pytest.mark.parametrize("damage", ["absent", "other", "torn"])
+def test_what_is_no_tiny_autoencoder_is_refused(damage: str, tmp_path: Path) -> None:
+    """By its name."""
+    path = tmp_path / "broken.safetensors"
+    if damage == "other":
+        save_file({"layer.weight": torch.zeros(2)}, path)
+    if damage == "torn":
+        path.write_bytes(b"12")
+    with pytest.raises(ModelMissingError, match=r"broken\.safetensors"):
+        previews.load(path, device=CPU, dtype=torch.float32)
+
+
+async def test_an_engine_previews_with_the_configured_autoencoder(model: Path, taesd: Path) -> None:
+    """And shrinks what it shows."""
+    config = DiffusionConfig(
+        model=str(model),
+        device="cpu",
+        threads=1,
+        preview_model=str(taesd),
+        preview_pixels=48,
+        preview_format="webp",
+    )
+    engine = DiffusionEngine(config)
+    await engine.start()
+    events = await events_of(engine, ask(width=96, height=64, steps=2, preview_interval=1))
+    await engine.stop()
+    made = [event.preview for event in events if isinstance(event, Step)]
+    assert [(one.media_type, one.width, one.height) for one in made if one is not None] == [
+        ("image/webp", 48, 32),
+        ("image/webp", 48, 32),
+    ]
+
+
+class Counting:
+    """Counts what it is asked for, and fails at it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def preview(self, latents: torch.Tensor) -> Encoded:
+        """See Previewer."""
+        self.asked += 1
+        raise RuntimeError(f"no preview of {tuple(latents.shape)}")
+
+
+@pytest.mark.parametrize(("interval", "asked"), [(0, 0), (1, 4), (2, 2), (5, 0)])
+def test_a_preview_is_made_only_when_it_is_due(
+    engine: DiffusionEngine, interval: int, asked: int
+) -> None:
+    """Off costs nothing; and a picture whose previews fail comes all the same."""
+    assert engine._painter is not None
+    counting, events = Counting(), list[Event]()
+    painter = dataclasses.replace(engine._painter, previewer=counting)
+    painter.paint(ask(steps=4, preview_interval=interval), events.append)
+    assert counting.asked == asked
+    assert isinstance(events[-1], Output)

@@ -15,7 +15,7 @@ _LARGEST_STEP = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Size:
     """What the size of the work depends on."""
 
     width: int
@@ -44,7 +44,7 @@ class Fitting:
     max_pixels: int
     """Most pixels, whatever fits."""
 
-    def check(self, picture: Picture) -> None:
+    def check(self, size: Size) -> None:
         """Return if a picture may fit; on CUDA it is always tried, since a failure does no harm.
 
         On a CPU it does: the system gives more memory than it has, and ends the process later.
@@ -55,57 +55,56 @@ class Fitting:
         device = self.footprint.device
         if device.type != "cpu":
             return
-        needed, there = self.needed(picture), devices.available(device)
+        needed, there = self.needed(size), devices.available(device)
         if needed > there:
             raise OutOfMemoryError(
-                f"{picture} does not fit into the memory of {device}: it needs about {needed} "
-                f"bytes, and {there} are available; {self.advice(picture)}"
+                f"{size} does not fit into the memory of {device}: it needs about {needed} "
+                f"bytes, and {there} are available; {self.advice(size)}"
             )
 
-    def needed(self, picture: Picture) -> int:
+    def needed(self, size: Size) -> int:
         """Bytes, about; 0 while nothing is known."""
-        cells = self._cells(picture.width * picture.height)
-        decoding = 0 if picture.tiled else self.footprint.bytes("decode", cells)
-        return max(self.footprint.bytes("denoise", cells * picture.rows), decoding)
+        cells = self._cells(size.width * size.height)
+        decoding = 0 if size.tiled else self.footprint.bytes("decode", cells)
+        return max(self.footprint.bytes("denoise", cells * size.rows), decoding)
 
-    def advice(self, picture: Picture, *, failed: bool = False) -> str:
+    def advice(self, size: Size, *, failed: bool = False) -> str:
         """What to ask for instead of a picture that does not fit.
 
         Args:
-            picture: what does not fit.
+            size: of what does not fit.
             failed: whether it was tried, so that the estimate has to give way.
         """
-        size = self.largest(picture, failed=failed)
-        if size is None:
+        found = self.largest(size, failed=failed)
+        if found is None:
             return "no picture fits beside what else is in it"
-        return f"the largest picture that fits is {size[0]} x {size[1]}"
+        return f"the largest picture that fits is {found[0]} x {found[1]}"
 
-    def largest(self, picture: Picture, *, failed: bool = False) -> tuple[int, int] | None:
+    def largest(self, size: Size, *, failed: bool = False) -> tuple[int, int] | None:
         """Width and height of the largest picture of the same proportions that fits, in pixels.
 
-        None if not even the smallest does. While nothing is known, it is smaller than `picture`.
+        None if not even the smallest does. While nothing is known, it is smaller than `size`.
         """
         room = devices.available(self.footprint.device)
         denoising = self.footprint.cells("denoise", room)
-        decoding = None if picture.tiled else self.footprint.cells("decode", room)
+        decoding = None if size.tiled else self.footprint.cells("decode", room)
         pixels = float(self.max_pixels)
         if denoising is not None:
-            pixels = min(pixels, denoising // picture.rows * self.cell_pixels**2)
+            pixels = min(pixels, denoising // size.rows * self.cell_pixels**2)
         if decoding is not None:
             pixels = min(pixels, decoding * self.cell_pixels**2)
         if failed or denoising is None:
-            pixels = min(pixels, _LARGEST_STEP * picture.width * picture.height)
-        return self._sized(picture, pixels)
+            pixels = min(pixels, _LARGEST_STEP * size.width * size.height)
+        return self._sized(size, pixels)
 
-    def _sized(self, picture: Picture, pixels: float) -> tuple[int, int] | None:
+    def _sized(self, size: Size, pixels: float) -> tuple[int, int] | None:
         """At most so many pixels, in the same proportions as far as no side becomes too short."""
         shrink = min(
-            math.sqrt(pixels / (picture.width * picture.height)),
-            self.max_side / max(picture.width, picture.height),
+            math.sqrt(pixels / (size.width * size.height)),
+            self.max_side / max(size.width, size.height),
         )
         width, height = (
-            max(MIN_SIDE, int(side * shrink) // GRID * GRID)
-            for side in (picture.width, picture.height)
+            max(MIN_SIDE, int(side * shrink) // GRID * GRID) for side in (size.width, size.height)
         )
         longest = int(pixels / min(width, height)) // GRID * GRID
         if longest < MIN_SIDE:

@@ -43,8 +43,8 @@ class Want(Generic[NetworkT]):
     """Makes it, on its device, in evaluation mode and without gradients."""
     denoises: bool = False
     """Whether it runs at every step."""
-    changes: bool = False
-    """Whether the engine changes it, by adapters, so that nobody else can have the same."""
+    adapts: bool = False
+    """Whether LoRAs change it; an engine that has any shares it with nobody."""
 
 
 class Holdings:
@@ -139,7 +139,7 @@ class Holdings:
             form.append("channels last")
         if self._is_compiled(want):
             form.append("compiled")
-        if want.changes:
+        if want.adapts and (self._config.loras or self._config.lora_directory):
             form.append(f"engine {self._engine}")
         return Key(
             files=tuple(weights.identity(path) for path in want.files),
@@ -152,10 +152,10 @@ class Holdings:
     def _formed(self, want: Want[NetworkT]) -> NetworkT:
         network = want.load()
         if self._lies_by_channels(want):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
         if self._is_compiled(want):
             # Of diffusers' models; the blocks that repeat are compiled once for all of them.
-            network.compile_repeated_blocks(fullgraph=True)
+            cast("Any", network).compile_repeated_blocks(fullgraph=True)
         return network
 
     def _lies_by_channels(self, want: Want[Any]) -> bool:
