@@ -1,0 +1,158 @@
+"""The LoRAs of a model: loaded when they are first asked for, switched from task to task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from atelier_engines.diffusion.loras.library import Library
+from atelier_engines.diffusion.loras.network import AdaptedNetwork
+from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights, check, read
+from atelier_engines.diffusion.wording import first_line
+from atelier_engines.errors import InvalidTaskError, ModelMissingError
+from atelier_engines.task import Lora
+
+Key = tuple[Lora, ...]
+"""What tells sets of LoRAs apart: those that have a weight, in their order."""
+
+
+class Adapters:
+    """Switches the LoRAs of a denoiser and its text encoders. Used by one thread at a time."""
+
+    def __init__(
+        self, library: Library, networks: Sequence[AdaptedNetwork], *, max_loaded: int
+    ) -> None:
+        """Begin with none active.
+
+        Args:
+            library: where the LoRAs are.
+            networks: the text encoders and the denoiser, or all of them where a model has several;
+                each is changed by this one alone.
+            max_loaded: most LoRAs in memory, but never fewer than a task asks for.
+        """
+        self._library = library
+        self._networks = tuple(networks)
+        self._max_loaded = max_loaded
+        self._loaded: dict[str, str] = {}
+        """PEFT's names of the loaded ones, those used longest ago first."""
+        self._count = 0
+        self._active: Key = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The LoRAs that can be asked for."""
+        return self._library.names
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The LoRAs in memory, those used longest ago first."""
+        return tuple(self._loaded)
+
+    def key(self, loras: Sequence[Lora]) -> Key:
+        """What tells this set from others that make other pictures; () is the plain model.
+
+        Raises:
+            InvalidTaskError: a LoRA is named twice.
+        """
+        names = [lora.name for lora in loras]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidTaskError("loras", f"name the LoRA {name} once, with its final weight")
+        return tuple(lora for lora in loras if lora.weight)
+
+    def digests(self, loras: Sequence[Lora]) -> Mapping[str, str]:
+        """SHA-256 of the files of these LoRAs by name; those of weight 0 too."""
+        return {lora.name: self._library.digest(lora.name) for lora in loras}
+
+    def activate(self, loras: Sequence[Lora]) -> None:
+        """From now on compute with these LoRAs, in their order, and no others.
+
+        Raises:
+            UnsupportedError: there is no LoRA of that name.
+            InvalidTaskError: a LoRA is named twice.
+            ModelMissingError: a LoRA is broken, or does not fit the model; what was active still is.
+        """
+        key = self.key(loras)
+        if key == self._active:
+            return
+        # Parameters made in inference mode could not be changed outside of it.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            try:
+                for lora in key:
+                    self._ensure(lora.name)
+            except BaseException:
+                self._wear(self._active)
+                raise
+            self._forget(keep=len(key))
+            self._wear(key)
+        self._active = key
+
+    def _wear(self, key: Key) -> None:
+        adapters = [self._loaded[lora.name] for lora in key]
+        weights = [lora.weight for lora in key]
+        for network in self._networks:
+            network.wear(adapters, weights)
+
+    def _ensure(self, name: str) -> None:
+        """Load a LoRA if it is not, and note that it was used last."""
+        adapter = self._loaded.pop(name, None)
+        if adapter is None:
+            adapter = self._load(name)
+        self._loaded[name] = adapter
+
+    def _load(self, name: str) -> str:
+        lora = read(name, self._library.file(name), _sdxl_settings(self._networks))
+        check(lora, [(network.prefix, network.module) for network in self._networks])
+        self._count += 1
+        adapter = f"atelier_{self._count}"  # PEFT allows no dots, callers do
+        try:
+            for network in self._networks:
+                network.load(adapter, lora)
+        except Exception as error:  # PEFT and diffusers raise many kinds
+            self._delete(adapter)
+            raise _unusable(lora, error) from error
+        return adapter
+
+    def _forget(self, *, keep: int) -> None:
+        """Give back the memory of those that were used longest ago, where there are too many."""
+        while len(self._loaded) > max(self._max_loaded, keep):
+            name = next(iter(self._loaded))
+            self._delete(self._loaded.pop(name))
+
+    def _delete(self, adapter: str) -> None:
+        for network in self._networks:
+            network.delete(adapter)
+
+
+def of_model(
+    library: Library,
+    *,
+    denoisers: Sequence[torch.nn.Module],
+    text_encoders: Sequence[torch.nn.Module],
+    max_loaded: int,
+) -> Adapters:
+    """The LoRAs of a model whose text encoders are in the family's order."""
+    names = ("text_encoder", "text_encoder_2")
+    return Adapters(
+        library,
+        [
+            *(AdaptedNetwork(DENOISER, denoiser) for denoiser in denoisers),
+            *(AdaptedNetwork(name, encoder) for name, encoder in zip(names, text_encoders)),  # noqa: B905 (SD has one)
+        ],
+        max_loaded=max_loaded,
+    )
+
+
+def _sdxl_settings(networks: Sequence[AdaptedNetwork]) -> Mapping[str, Any] | None:
+    """The denoiser's settings, if it is SDXL's."""
+    if all(network.prefix != "text_encoder_2" for network in networks):
+        return None
+    (settings, *_) = (network.module.config for network in networks if network.prefix == DENOISER)
+    found: Mapping[str, Any] = settings  # type: ignore[assignment]  # diffusers puts it there
+    return found
+
+
+def _unusable(lora: LoraWeights, error: Exception) -> ModelMissingError:
+    return ModelMissingError(f"the LoRA {lora.name} cannot be used: {first_line(error)}")

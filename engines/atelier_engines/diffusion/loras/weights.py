@@ -1,0 +1,130 @@
+"""Reads LoRAs of all usual formats, and holds them against the networks they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from diffusers.utils.state_dict_utils import (
+    convert_state_dict_to_diffusers,
+    convert_state_dict_to_peft,
+    convert_unet_state_dict_to_peft,
+)
+
+from atelier_engines.diffusion.wording import first_line
+from atelier_engines.errors import ModelMissingError
+
+DENOISER = "unet"
+"""How the names of the denoiser's tensors begin; those of text encoders are numbered."""
+
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraWeights:
+    """A LoRA as diffusers' loaders take it."""
+
+    name: str
+    """For messages."""
+    tensors: Mapping[str, torch.Tensor]
+    """Of all networks; each name begins with the network's."""
+    alphas: Mapping[str, float] | None
+    """What to multiply the layers by, in other trainers' formats."""
+    metadata: Mapping[str, Any] | None
+    """What diffusers wrote into the file about how it was trained."""
+
+    def touches(self, network: str) -> bool:
+        """Whether it changes a network: unet, text_encoder or text_encoder_2."""
+        return any(name.startswith(f"{network}.") for name in self.tensors)
+
+
+def read(name: str, path: Path, denoiser: Mapping[str, Any] | None) -> LoraWeights:
+    """The LoRA in a file in diffusers', PEFT's or kohya's format.
+
+    Args:
+        name: the LoRA's, for messages.
+        path: the file.
+        denoiser: settings of SDXL's, whose blocks other trainers number in their own way; None for
+            other families.
+
+    Raises:
+        ModelMissingError: the file is broken, or no LoRA.
+    """
+    try:
+        tensors, alphas, metadata = StableDiffusionXLPipeline.lora_state_dict(
+            str(path),
+            unet_config=denoiser,
+            use_safetensors=True,
+            local_files_only=True,
+            return_lora_metadata=True,
+        )
+    except Exception as error:  # files of strangers fail in many ways
+        raise ModelMissingError(
+            f"the LoRA {name} in {path} cannot be read: {first_line(error)}"
+        ) from error
+    if not tensors or any("lora" not in key for key in tensors):
+        raise ModelMissingError(f"{path} is no LoRA that can be used here, or not only one")
+    return LoraWeights(name=name, tensors=tensors, alphas=alphas, metadata=metadata)
+
+
+def check(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Module]]) -> None:
+    """Return if all of the LoRA finds its place in the model.
+
+    Args:
+        lora: the LoRA.
+        networks: the model's, each with the name under which LoRAs know it.
+
+    Raises:
+        ModelMissingError: it was made for another model, or another family.
+    """
+    known = {prefix for prefix, _ in networks}
+    strangers = {key.partition(".")[0] for key in lora.tensors} - known
+    if strangers:
+        raise _misfit(lora, f"it is for a model with {', '.join(sorted(strangers))}")
+    for prefix, network in networks:
+        for problem in _problems(_own(lora, prefix, network), network):
+            raise _misfit(lora, problem)
+
+
+def _own(lora: LoraWeights, prefix: str, network: torch.nn.Module) -> Mapping[str, torch.Tensor]:
+    """What concerns one network, in PEFT's names, just as diffusers' loaders translate them."""
+    own = {
+        key.removeprefix(f"{prefix}."): tensor
+        for key, tensor in lora.tensors.items()
+        if key.startswith(f"{prefix}.")
+    }
+    if not own:
+        return own
+    if prefix == DENOISER:
+        translated = own if "lora_A" in next(iter(own)) else convert_unet_state_dict_to_peft(own)
+    else:
+        translated = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own))
+        if not hasattr(network, "text_model"):
+            translated = {key.removeprefix("text_model."): t for key, t in translated.items()}
+    return dict(translated)
+
+
+def _problems(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> Iterator[str]:
+    for key, tensor in own.items():
+        if not key.endswith((_DOWN, _UP)):
+            yield f"{key} is of a kind that cannot be used here"
+            continue
+        place = key.removesuffix(_DOWN).removesuffix(_UP)
+        try:
+            shape = tuple(cast("torch.Tensor", network.get_submodule(place).weight).shape)
+        except AttributeError:
+            yield f"the model has no {place}"
+            continue
+        wanted = (tensor.shape[0], *shape[1:])
+        if key.endswith(_UP):
+            wanted = (shape[0], tensor.shape[1], *(1 for _ in shape[2:]))
+        if tuple(tensor.shape) != wanted:
+            yield f"{key} is of shape {tuple(tensor.shape)}, and the model wants {wanted}"
+
+
+def _misfit(lora: LoraWeights, why: str) -> ModelMissingError:
+    return ModelMissingError(f"the LoRA {lora.name} does not fit this model: {why}")
