@@ -6,7 +6,17 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 
-from bench import added, artifacts, cancel, fan_out, first_event, report, start, throughput
+from bench import (
+    added,
+    artifacts,
+    cancel,
+    encoding,
+    fan_out,
+    first_event,
+    report,
+    start,
+    throughput,
+)
 from bench.figures import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
@@ -16,6 +26,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "fan_out": fan_out.measure,
     "artifacts": artifacts.measure,
     "cancel": cancel.measure,
+    "encoding": encoding.measure,
     "start": start.measure,
 }
 

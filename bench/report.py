@@ -14,14 +14,14 @@ from pathlib import Path
 from bench.figures import Figure
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("atelier-server", "grpcio", "protobuf", "protovalidate")
+_PACKAGES = ("atelier-server", "grpcio", "isal", "numpy", "pillow", "protobuf", "protovalidate")
 _NOTE = (
-    "Loopback, the client in a process of its own. What is compared was measured in the same run, in "
-    "short alternating rounds; medians over rounds. Other work on the machine moves absolute figures "
-    "more than ratios: see load_average. Unlike the bare server, the service also writes every output to "
-    "disk before it answers; where memory is fresh (a virtual machine that has just grown its page "
-    "cache), that write alone can cost more than all the rest. Outputs are kept for five seconds, so "
-    "that the page cache is used again."
+    "Where a service is measured: loopback, the client in a process of its own. What is compared was "
+    "measured in the same run, in short alternating rounds; medians over rounds. Other work on the "
+    "machine moves absolute figures more than ratios: see load_average. Unlike the bare server, the "
+    "service also writes every output to disk before it answers; where memory is fresh (a virtual machine "
+    "that has just grown its page cache), that write alone can cost more than all the rest. Outputs are "
+    "kept for five seconds, so that the page cache is used again."
 )
 
 

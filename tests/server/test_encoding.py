@@ -49,7 +49,7 @@ FORMATS = {
     "JPEG": task_pb2.IMAGE_FORMAT_JPEG,
     "AVIF": task_pb2.IMAGE_FORMAT_AVIF,
 }
-LOSSY = ("WEBP", "JPEG", "AVIF")
+LOSSY = {"WEBP": 2.4, "JPEG": 1.8, "AVIF": 1.8}  # with the mean error, of 255, that grain leaves
 HERE = Provenance(parameters="a lamp\nSteps: 4", record='{"prompt":"a lamp"}')
 LONG = ("灯台とかもめ, el niño, маяк, " * 500)[:8000]
 ODD = 'a \0 b \x7f \x85 \ufffe <c> & "d" ]]> \r\n e \u2028 🌊'
@@ -157,13 +157,13 @@ def test_a_png_is_no_larger_than_a_quick_one_of_pillow(make: object) -> None:
 
 @pytest.mark.parametrize("form", LOSSY)
 async def test_lossy_pictures_look_the_same(encoder: Encoder, form: str) -> None:
-    """The mean error is below three of 255; colour is as sharp as light where the format can do that."""
+    """But for grain; colour is as sharp as light where the format can do that."""
     array = blobs(96)
     made = await encoder.encode(Pixels(array=array), asked(form), None)
     with Image.open(io.BytesIO(made.data)) as image:
         assert (image.format, image.size) == (form, (96, 96))
         read = np.asarray(image.convert("RGB")).astype(int)
-    assert np.abs(read - array).mean() < 3
+    assert np.abs(read - array).mean() < LOSSY[form]
     assert (made.media_type, made.width, made.height) == (f"image/{form.lower()}", 96, 96)
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = (255, 0, 0)
@@ -281,13 +281,14 @@ def test_sounds_say_nothing() -> None:
 
 async def test_a_vendors_file_is_passed_on_byte_for_byte(encoder: Encoder) -> None:
     """In the format asked for or with none asked for: it may be signed. What we make anew, we label."""
-    png = png_from_pixels(Pixels(array=blobs(16)), {"Signed": "by its maker"})
-    media = Encoded(media_type="image/png", data=png, width=16, height=16)
-    for form in (None, "PNG"):
+    file = io.BytesIO()
+    Image.fromarray(blobs(16)).save(file, "JPEG", comment="signed by its maker")
+    media = Encoded(media_type="image/jpeg", data=file.getvalue(), width=16, height=16)
+    for form in (None, "JPEG"):
         assert await encoder.encode(media, asked(form), HERE) is media
-    made = await encoder.encode(media, asked("JPEG"), HERE)
+    made = await encoder.encode(media, asked("PNG"), HERE)
     assert parameters_in(made.data) == HERE.parameters
-    assert (made.media_type, made.width, made.height) == ("image/jpeg", 16, 16)
+    assert (made.media_type, made.width, made.height) == ("image/png", 16, 16)
 
 
 async def test_encoding_waits_for_no_thread_of_others(encoder: Encoder) -> None:

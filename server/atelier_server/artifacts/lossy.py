@@ -19,7 +19,8 @@ _SETTINGS: dict[LossyFormat, dict[str, int | str]] = {
     "JPEG": {"quality": 92},
     # Method 2 takes a third more time than 0 for up to 30 % fewer bytes, half the time of the default for 3 % more.
     "WEBP": {"quality": 92, "method": 2},
-    # Speed 8 takes four times as long for 2 to 20 % fewer bytes, 6 eight times; 10 is no faster.
+    # Speed 8 takes four times as long for 1 to 20 % fewer bytes, 6 eight times or more; 10 is no
+    # faster.
     # One thread: the number of threads changes the tiles, and so the bytes; other pictures have the other cores.
     "AVIF": {"quality": 90, "speed": 9, "max_threads": 1},
 }

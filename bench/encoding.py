@@ -1,0 +1,163 @@
+"""Milliseconds and bytes of pictures' files: ours, and those that Pillow writes of itself."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from atelier_engines.imaging import image_from_pixels, pixels_from_image
+from atelier_engines.media import Pixels
+from atelier_engines.sketch.sources import Drawn
+from atelier_engines.task import ImageTask
+from atelier_server.artifacts.lossy import lossy_from_pixels
+from atelier_server.artifacts.png import png_from_pixels
+from bench.figures import Figure, median
+
+Codec: TypeAlias = Callable[[Pixels], bytes]
+
+_SHEET = Path(__file__).parent.parent / "models" / "tiny" / "contact-sheet.png"
+_ROUNDS = {128: 101, 512: 21, 1024: 9}
+_OURS, _DEFAULT, _FASTEST = "PNG", "Pillow's PNG", "Pillow's PNG, level 1"
+_NAP_SECONDS = 0.0005
+_WATCH_SECONDS = 2.0
+
+
+async def measure() -> list[Figure]:
+    """Every codec on every picture, in turns; then how each delays other threads."""
+    figures: list[Figure] = []
+    for size, rounds in _ROUNDS.items():
+        for kind, pixels in _pictures(size).items():
+            figures += _compared(f"{size} px, {kind}", pixels, rounds)
+    photo = _pictures(1024)["photo"]
+    figures.append(_lateness("sleep", partial(time.sleep, _NAP_SECONDS)))
+    figures += [_lateness(name, partial(codec, photo)) for name, codec in _codecs().items()]
+    return figures
+
+
+def _codecs() -> Mapping[str, Codec]:
+    return {
+        _OURS: partial(png_from_pixels, texts={}),
+        _DEFAULT: _pillow,
+        _FASTEST: partial(_pillow, compress_level=1),
+        "JPEG": partial(lossy_from_pixels, form="JPEG", provenance=None),
+        "WebP": partial(lossy_from_pixels, form="WEBP", provenance=None),
+        "AVIF": partial(lossy_from_pixels, form="AVIF", provenance=None),
+    }
+
+
+def _pillow(pixels: Pixels, **settings: int) -> bytes:
+    file = io.BytesIO()
+    image_from_pixels(pixels).save(file, "PNG", **settings)
+    return file.getvalue()
+
+
+def _compared(picture: str, pixels: Pixels, rounds: int) -> list[Figure]:
+    """Medians of time, sizes, and how ours compares with Pillow's."""
+    seconds: dict[str, list[float]] = {name: [] for name in _codecs()}
+    sizes: dict[str, int] = {}
+    for _ in range(rounds):
+        for name, codec in _codecs().items():
+            start = time.perf_counter()
+            data = codec(pixels)
+            seconds[name].append(time.perf_counter() - start)
+            sizes[name] = len(data)
+    figures = []
+    for name, taken in seconds.items():
+        figures += [
+            Figure(name=f"{picture}: {name}", value=median(taken) * 1e3, unit="ms"),
+            Figure(name=f"{picture}: {name}", value=sizes[name] / 1024, unit="KiB"),
+        ]
+    for name in (_DEFAULT, _FASTEST):
+        figures += [
+            Figure(
+                name=f"{picture}: {name} / ours, time",
+                value=_ratio(seconds[name], seconds[_OURS]),
+                unit="×",
+                bound="at least",
+                target=1,
+            ),
+            Figure(
+                name=f"{picture}: ours / {name}, bytes", value=sizes[_OURS] / sizes[name], unit="×"
+            ),
+        ]
+    return figures
+
+
+def _ratio(first: Sequence[float], second: Sequence[float]) -> float:
+    """The median, over rounds, of one against the other."""
+    return median([a / b for a, b in zip(first, second, strict=True)])
+
+
+def _lateness(name: str, work: Callable[[], object]) -> Figure:
+    """How late another thread wakes up meanwhile, as the server's event loop would.
+
+    A codec that lets go of Python's lock delays it no more than sleeping does; one that holds it, by the
+    interpreter's switch interval of 5 ms.
+    """
+    late: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            start = time.perf_counter()
+            time.sleep(_NAP_SECONDS)
+            late.append(time.perf_counter() - start - _NAP_SECONDS)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    end = time.perf_counter() + _WATCH_SECONDS
+    while time.perf_counter() < end:
+        work()
+    done.set()
+    watcher.join()
+    return Figure(
+        name=f"1024 px, photo: delay of other threads, {name}", value=median(late) * 1e3, unit="ms"
+    )
+
+
+def _pictures(size: int) -> Mapping[str, Pixels]:
+    """What the engines here make, and something that compresses as badly as a photo."""
+    return {"tiny": _tiny(size), "sketch": _sketch(size), "photo": _photo(size)}
+
+
+def _tiny(size: int) -> Pixels:
+    """Things that the tiny model has drawn."""
+    with Image.open(_SHEET) as sheet:
+        return pixels_from_image(sheet.crop((0, 0, size, size)))
+
+
+def _sketch(size: int) -> Pixels:
+    task = ImageTask(prompt="a lighthouse at night", width=size, height=size, seeds=(3,))
+    return pixels_from_image(Drawn().picture(task, 3, None).image)
+
+
+def _photo(size: int) -> Pixels:
+    """Light, edges and colour whose spectra fall as those of photos do, and a sensor's noise.
+
+    Source: amplitudes near 1/f, as D. J. Field found in photos of nature (JOSA A 4, 2379, 1987).
+    """
+    draw = np.random.default_rng(0)
+    light = _field(draw, size, 1.3)
+    edges = np.sign(_field(draw, size, 2.0)) / 2
+    layers = [128 + 45 * (light + edges) + 18 * _field(draw, size, 1.6) for _ in range(3)]
+    picture = np.stack(layers, axis=2) + draw.normal(0, 1.5, (size, size, 3))
+    return Pixels(array=picture.clip(0, 255).astype(np.uint8))
+
+
+def _field(draw: np.random.Generator, size: int, slope: float) -> NDArray[np.float64]:
+    """Noise whose amplitudes fall by frequency to the power of `slope`; mean 0, deviation 1."""
+    frequencies = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    frequencies[0, 0] = 1
+    spectrum = np.fft.rfft2(draw.standard_normal((size, size))) / frequencies**slope
+    field = np.fft.irfft2(spectrum, s=(size, size))
+    standard: NDArray[np.float64] = (field - field.mean()) / field.std()
+    return standard
