@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -70,3 +70,12 @@ class EngineType(Generic[ConfigT]):
     """Makes the engine; reads nothing and loads nothing yet."""
     weights: Inventory[ConfigT] | None = None
     """Lists the weights that a configuration names; None for engines that need none."""
+    tune: Callable[[ConfigT], Iterator[str]] | None = None
+    """Measures what is fastest on this machine, and keeps it for engines of that configuration.
+
+    Each line is for people. None for engines that have nothing to measure.
+
+    Raises:
+        EngineError: the engine cannot work here.
+        OSError: what was found cannot be kept.
+    """

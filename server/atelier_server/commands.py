@@ -1,4 +1,4 @@
-"""What the server adds to the `atelier` command: `serve`, `config` and `models`."""
+"""What the server adds to the `atelier` command: `serve`, `config`, `models` and `tune`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from atelier_engines.inventory import Entry
+    from atelier_server.config.settings import EngineSettings
 
 
 class _UnusableError(click.ClickException):
@@ -136,6 +137,28 @@ def list_models(path: Path | None, engines: tuple[str, ...], *, no_digest: bool)
         click.echo("  ".join([line, *filter(None, about)]))
 
 
+@click.command()
+@_config_option
+@_engines_argument
+def tune(path: Path | None, engines: tuple[str, ...]) -> None:
+    """Measure what is fastest for ENGINES (all, if none is named) on this machine, and keep it for them.
+
+    Stop the server first: whatever else is at work is measured too.
+    """
+    from atelier_engines import registry  # noqa: PLC0415 (see serve)
+    from atelier_engines.errors import EngineError  # noqa: PLC0415
+
+    for name, engine in _engines(path, engines):
+        measure = registry.load(engine.type).tune
+        if measure is None:
+            continue
+        try:
+            for line in measure(engine.config):
+                click.echo(f"{name}: {line}")
+        except (EngineError, OSError) as error:
+            raise click.ClickException(f"{name}: {error}") from error
+
+
 def _for_each(path: Path | None, engines: Sequence[str], *, download: bool, verify: bool) -> None:
     """Find, or download, all weights, and read them if asked to; a line each.
 
@@ -166,7 +189,20 @@ def _entries(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, En
         click.ClickException: the configuration cannot be used, or has no engine of a wanted name.
     """
     from atelier_engines import registry  # noqa: PLC0415 (see serve)
-    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
+
+    for name, engine in _engines(path, wanted):
+        weights = registry.load(engine.type).weights
+        for entry in weights(engine.config) if weights is not None else ():
+            yield name, entry
+
+
+def _engines(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, EngineSettings]]:
+    """The wanted engines of the configuration, all if none is wanted, with their names.
+
+    Raises:
+        click.ClickException: the configuration cannot be used, or has no engine of a wanted name.
+    """
+    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (see serve)
 
     try:
         settings = load(path)
@@ -177,10 +213,7 @@ def _entries(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, En
         known = ", ".join(settings.engines)
         raise _UnusableError(f"no engine {unknown[0]!r}; there are {known}")
     for name in wanted or settings.engines:
-        engine = settings.engines[name]
-        weights = registry.load(engine.type).weights
-        for entry in weights(engine.config) if weights is not None else ():
-            yield name, entry
+        yield name, settings.engines[name]
 
 
 def _size(count: int) -> str:

@@ -8,9 +8,9 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls.residuals import Hint
 from atelier_engines.diffusion.denoising import Rows
+from atelier_engines.diffusion.limiting import RowLimit
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 from atelier_engines.task import Lora
 
@@ -55,13 +55,6 @@ class Waiting(Protocol):
         """What it asks for."""
 
 
-class RowLimit(Protocol):
-    """How many rows a run may have."""
-
-    def __call__(self, height: int, width: int) -> int:
-        """The most rows of that size in latent cells; one picture is run even if it has more."""
-
-
 WaitingT = TypeVar("WaitingT", bound=Waiting)
 
 
@@ -96,49 +89,6 @@ class Turns:
             chosen.append(picture)
             rows += len(picture.run)
         return chosen
-
-
-_CUDA_CELLS = 8 * 1024 * 1024 // 64
-"""Latent cells in one run: eight pictures of 1024 x 1024, without guidance. A larger run gains
-little, since one such picture keeps a large GPU busy; smaller pictures gain up to threefold.
-"""
-_CUDA_ROWS = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedRows:
-    """The same limit for all sizes."""
-
-    rows: int
-
-    def __call__(self, height: int, width: int) -> int:
-        """See RowLimit."""
-        del height, width
-        return self.rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedCells:
-    """As many rows as have so many latent cells together."""
-
-    cells: int
-
-    def __call__(self, height: int, width: int) -> int:
-        """See RowLimit."""
-        return min(_CUDA_ROWS, self.cells // (height * width))
-
-
-def limit(config: DiffusionConfig, runtime: Runtime) -> RowLimit:
-    """What the configuration says, else what is sane on the device.
-
-    On a CPU one picture keeps the threads busy, and runs shared with others differ in their last
-    bits from runs alone.
-    """
-    if config.max_batch is not None:
-        return FixedRows(rows=config.max_batch)
-    if runtime.device.type == "cpu":
-        return FixedRows(rows=1)
-    return FixedCells(cells=_CUDA_CELLS)
 
 
 def joined(runs: Sequence[Run]) -> tuple[Rows, Conditioning]:

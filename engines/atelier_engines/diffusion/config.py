@@ -15,7 +15,24 @@ TINY = "atelier-tiny"
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 SchedulerName = Literal[
-    "euler", "euler_a", "heun", "ddim", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "lcm"
+    "euler",
+    "euler_a",
+    "heun",
+    "ddim",
+    "ddpm",
+    "pndm",
+    "dpm2",
+    "dpm2_a",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_karras",
+    "dpmpp_sde",
+    "dpmpp_sde_karras",
+    "deis",
+    "unipc",
+    "lcm",
+    "tcd",
 ]
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
@@ -371,6 +388,13 @@ class DiffusionConfig(BaseModel):
             "Most rows in one run of the denoiser; a picture has one row, with guidance two. "
             "Unset: what `atelier tune` has measured on this device, else one picture at a time on "
             "a CPU, and on CUDA as many as have eight million pixels together."
+        ),
+    )
+    tuning_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Where `atelier tune` keeps what it has measured. Unset: ~/.cache/atelier/tuning.json."
         ),
     )
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from atelier_engines.capabilities import Capabilities
-from atelier_engines.diffusion import capabilities
+from atelier_engines.capabilities import Capabilities, Reproducibility
+from atelier_engines.diffusion import capabilities, limiting
+from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loop import Loop
+from atelier_engines.diffusion.tuning import records, tune
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event
 from atelier_engines.task import AudioTask, ImageTask, Task
@@ -116,8 +119,20 @@ def _load(config: DiffusionConfig, loop: Loop) -> Painter:
             f"a package is missing: {error}; install atelier-engines[local]"
         ) from error
     painter = loading.load(config)
-    loop.serve(painter.denoise, batching.Turns(batching.limit(config, painter.family.runtime)))
-    return painter
+    rows = limiting.limit(
+        config.max_batch,
+        painter.family.runtime.device.type,
+        records.read(tune.path_of(config), tune.subject_of(painter)),
+    )
+    loop.serve(painter.denoise, batching.Turns(rows))
+    return painter if rows.alone else replace(painter, facts=_shared(painter.facts))
+
+
+def _shared(facts: Facts) -> Facts:
+    """What can be promised where pictures share runs: sums in another order have other last bits."""
+    if facts.reproducibility is not Reproducibility.BIT_EXACT:
+        return facts
+    return replace(facts, reproducibility=Reproducibility.SAME_ENGINE)
 
 
 def _release() -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from atelier_engines.diffusion import DiffusionEngine
-from atelier_engines.diffusion.batching import FixedRows, Run, Turns
+from atelier_engines.diffusion.batching import Run, Turns
+from atelier_engines.diffusion.limiting import FixedRows
 from atelier_engines.diffusion.loop import Loop
 from atelier_engines.diffusion.painting import Painter
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
