@@ -97,8 +97,12 @@ def _from_file(kind: type[NetworkT], part: FilePart, precision: torch.dtype) -> 
         if name not in tensors or tensors[name].shape != tensor.shape
     ]
     _refuse_losses(part.path, sorted(lost))
-    network.load_state_dict({name: tensors[name] for name in expected}, assign=True)
-    return cast("NetworkT", network.to(precision))
+    network.load_state_dict({name: _in(precision, tensors[name]) for name in expected}, assign=True)
+    return cast("NetworkT", network)
+
+
+def _in(precision: torch.dtype, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(precision) if tensor.is_floating_point() else tensor
 
 
 def _refuse_losses(where: Path, lost: list[str]) -> None:
