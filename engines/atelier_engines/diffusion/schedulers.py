@@ -9,13 +9,22 @@ from typing import Any, Final, Protocol, cast, get_args
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_deis_multistep import DEISMultistepScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_dpmsolver_singlestep import DPMSolverSinglestepScheduler
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
     EulerAncestralDiscreteScheduler,
 )
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
+from diffusers.schedulers.scheduling_k_dpm_2_ancestral_discrete import (
+    KDPM2AncestralDiscreteScheduler,
+)
+from diffusers.schedulers.scheduling_k_dpm_2_discrete import KDPM2DiscreteScheduler
 from diffusers.schedulers.scheduling_lcm import LCMScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_tcd import TCDScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
 from atelier_engines.diffusion.config import SchedulerName
@@ -64,39 +73,67 @@ class _Kind:
     settings: Mapping[str, bool | int | str] = field(default_factory=dict)
 
 
-_DPMPP_2M: Final[Mapping[str, bool | int | str]] = {
-    "algorithm_type": "dpmsolver++",
-    "solver_order": 2,
-}
+_Settings = Mapping[str, bool | int | str]
+
+_LATENT: Final[_Settings] = {"clip_sample": False}
+"""Latents are not bounded by 1, as the pixels are that these were made for."""
+
+_DPMPP: Final[_Settings] = {"algorithm_type": "dpmsolver++", "solver_order": 2}
+
+_DPMPP_SDE: Final[_Settings] = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
+
+_SINGLE_STEP: Final[_Settings] = {**_DPMPP_SDE, "lower_order_final": True}
+"""The last step is one of first order, since it ends without noise."""
+
+_EVEN: Final[_Settings] = {"use_karras_sigmas": False}
+
+_KARRAS: Final[_Settings] = {"use_karras_sigmas": True}
 
 _KINDS: Final[Mapping[SchedulerName, _Kind]] = {
     "euler": _Kind(scheduler=EulerDiscreteScheduler),
     "euler_a": _Kind(scheduler=EulerAncestralDiscreteScheduler),
     "heun": _Kind(scheduler=HeunDiscreteScheduler),
-    "ddim": _Kind(scheduler=DDIMScheduler),
-    "dpmpp_2m": _Kind(
-        scheduler=DPMSolverMultistepScheduler,
-        settings={**_DPMPP_2M, "use_karras_sigmas": False},
+    "ddim": _Kind(scheduler=DDIMScheduler, settings=_LATENT),
+    "ddpm": _Kind(scheduler=DDPMScheduler, settings=_LATENT),
+    "pndm": _Kind(scheduler=PNDMScheduler, settings={"skip_prk_steps": True}),
+    "dpm2": _Kind(scheduler=KDPM2DiscreteScheduler),
+    "dpm2_a": _Kind(scheduler=KDPM2AncestralDiscreteScheduler),
+    "dpmpp_2m": _Kind(scheduler=DPMSolverMultistepScheduler, settings={**_DPMPP, **_EVEN}),
+    "dpmpp_2m_karras": _Kind(scheduler=DPMSolverMultistepScheduler, settings={**_DPMPP, **_KARRAS}),
+    "dpmpp_2m_sde": _Kind(scheduler=DPMSolverMultistepScheduler, settings={**_DPMPP_SDE, **_EVEN}),
+    "dpmpp_2m_sde_karras": _Kind(
+        scheduler=DPMSolverMultistepScheduler, settings={**_DPMPP_SDE, **_KARRAS}
     ),
-    "dpmpp_2m_karras": _Kind(
-        scheduler=DPMSolverMultistepScheduler,
-        settings={**_DPMPP_2M, "use_karras_sigmas": True},
+    "dpmpp_sde": _Kind(scheduler=DPMSolverSinglestepScheduler, settings={**_SINGLE_STEP, **_EVEN}),
+    "dpmpp_sde_karras": _Kind(
+        scheduler=DPMSolverSinglestepScheduler, settings={**_SINGLE_STEP, **_KARRAS}
     ),
+    "deis": _Kind(scheduler=DEISMultistepScheduler),
     "unipc": _Kind(scheduler=UniPCMultistepScheduler),
     "lcm": _Kind(scheduler=LCMScheduler),
+    "tcd": _Kind(scheduler=TCDScheduler),
 }
+
+NOISE_ONLY: Final[frozenset[SchedulerName]] = frozenset(
+    {"euler_a", "heun", "pndm", "dpm2", "dpm2_a"}
+)
+"""Those that diffusers wrote for denoisers which predict noise or velocity, not clean latents."""
 
 
 def make(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Scheduler:
     """A new scheduler for one picture, set to `steps`, with the noise schedule of the `model`'s.
 
     Raises:
-        UnsupportedError: there is none of that name.
+        UnsupportedError: there is none of that name, or not for what the model predicts.
         InvalidTaskError: it cannot work in so many steps.
     """
     kind = next((kind for known, kind in _KINDS.items() if known == name), None)
     if kind is None:
         raise UnsupportedError("scheduler", f"scheduler must be one of {', '.join(NAMES)}")
+    if name in NOISE_ONLY and model.config["prediction_type"] == "sample":
+        known = ", ".join(other for other in NAMES if other not in NOISE_ONLY)
+        message = f"this model predicts clean latents; scheduler must be one of {known}"
+        raise UnsupportedError("scheduler", message)
     made = cast("Scheduler", kind.scheduler.from_config(model.config, **kind.settings))
     try:
         made.set_timesteps(steps, device=device)

@@ -21,16 +21,19 @@ from tests.engines.diffusion import tiny_sdxl
 diffusers_logging.disable_progress_bar()
 
 
-_NUMPY_2 = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-"""diffusers' schedulers hand tensors to NumPy in a way that torch has yet to follow."""
+_NUMPY_2 = (
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "ignore:__array_wrap__ must accept context and return_scalar:DeprecationWarning",
+)
+"""diffusers' schedulers hand tensors to NumPy in ways that torch has yet to follow."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Warnings are errors here too, but for one that only diffusers and torch can mend."""
+    """Warnings are errors here too, but for those that only diffusers and torch can mend."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.filterwarnings(_NUMPY_2))
+            item.add_marker(pytest.mark.filterwarnings(*_NUMPY_2))
 
 
 @pytest.fixture(scope="session", autouse=True)

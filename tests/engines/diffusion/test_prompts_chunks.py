@@ -62,6 +62,7 @@ def test_a_chunk_ends_behind_a_comma_near_its_end(tokenizer: CLIPTokenizer) -> N
     assert [words(tokenizer, chunk).count("red") for chunk in found] == [55, 20]
     found = read(tokenizer, "red " * 53 + "red, " + "red " * 21)
     assert [words(tokenizer, chunk).count("red") for chunk in found] == [54 + 20, 1]
+    assert len(read(tokenizer, "red " * 60 + "red, " + "red " * 13)) == 1
 
 
 def test_a_word_is_not_cut_in_two(tokenizer: CLIPTokenizer) -> None:

@@ -100,6 +100,7 @@ def test_weights_are_bounded_in_nests_too() -> None:
     [
         ("red BREAK blue", [[("red ", 1)], [(" blue", 1)]]),
         ("(red BREAK blue:1.5) sky", [[("red ", 1.5)], [(" blue", 1.5), (" sky", 1)]]),
+        ("sky (red BREAK blue:1.5)", [[("sky ", 1), ("red ", 1.5)], [(" blue", 1.5)]]),
         ("red BREAK(blue)BREAK sky", [[("red ", 1)], [("blue", 1.1)], [(" sky", 1)]]),
         ("BREAK red BREAK BREAK blue BREAK", [[(" red ", 1)], [(" blue ", 1)]]),
         ("BREAK", [[]]),
