@@ -54,11 +54,11 @@ class Ledger:
             return None
         if asked is None:
             default = allowed.default if default is None else default
-            return self.given(name, None, min(max(default, allowed.min), allowed.max))
-        used = min(max(asked, allowed.min), allowed.max)
+            return self.given(name, None, _nearest(default, allowed))
+        used = _nearest(asked, allowed)
         if used == asked:
             return self.given(name, asked, used)
-        why = f"this engine takes {allowed.min:g} to {allowed.max:g}"
+        why = f"this engine takes {_offer(allowed)}"
         self._write(name, used, asked, Disposition.DISPOSITION_CLAMPED, why)
         return used
 
@@ -143,6 +143,19 @@ class Ledger:
         if asked is not None:
             entry.requested.CopyFrom(_value(asked))
         self.parameters.append(entry)
+
+
+def _nearest(value: float, allowed: IntegerRange | NumberRange) -> float:
+    """What is allowed and nearest to the value; of two choices as near, the larger one."""
+    if isinstance(allowed, IntegerRange) and allowed.choices:
+        return min(reversed(allowed.choices), key=lambda choice: abs(choice - value))
+    return min(max(value, allowed.min), allowed.max)
+
+
+def _offer(allowed: IntegerRange | NumberRange) -> str:
+    if isinstance(allowed, IntegerRange) and allowed.choices:
+        return "only " + ", ".join(map(str, allowed.choices))
+    return f"{allowed.min:g} to {allowed.max:g}"
 
 
 def _value(value: str | float) -> Value:

@@ -89,7 +89,7 @@ class Router:
             DrainingError: the server is about to stop.
             BudgetSpentError: its money for today is spent.
         """
-        _require_ready(pool)
+        _require_ready(pool, self._standing_in(pool))
         _require_budget(pool)
 
     def fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
@@ -100,6 +100,14 @@ class Router:
                 resolved = _able(self.pools[name], resolve)
                 if resolved is not None:
                     yield Route(pool=self.pools[name], resolved=resolved)
+
+    def _standing_in(self, pool: Pool) -> Sequence[str]:
+        """Those of its fallbacks that could work now."""
+        return [
+            name
+            for name in pool.settings.fallbacks
+            if self.pools[name].state == EngineState.ENGINE_STATE_READY
+        ]
 
     def _cheapest(self, resolve: Resolve) -> Pool:
         up = [
@@ -189,7 +197,7 @@ def _path(task: Task, field: str) -> str:
     return f"{'image' if isinstance(task, ImageTask) else 'audio'}.{field}"
 
 
-def _require_ready(pool: Pool) -> None:
+def _require_ready(pool: Pool, instead: Sequence[str]) -> None:
     match pool.state:
         case EngineState.ENGINE_STATE_READY:
             return
@@ -198,4 +206,6 @@ def _require_ready(pool: Pool) -> None:
             raise DrainingError(msg)
         case _:
             msg = f"engine {pool.name!r} cannot work now: {pool.message}"
+            if instead:
+                msg += f"; its fallbacks can: {', '.join(instead)}"
             raise NotReadyError(msg)
