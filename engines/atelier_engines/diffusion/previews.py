@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.memory.shelf import LOADING
 from atelier_engines.diffusion.weights import sources
 from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import ModelMissingError
@@ -129,13 +130,14 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype) -> Autoencoder
     )
 
     try:
-        if path.is_dir():
-            network = AutoencoderTiny.from_pretrained(
-                path, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-            )
-        else:
-            network = AutoencoderTiny()
-            network.decoder.load_state_dict(_decoder(load_file(path)))
+        with LOADING:
+            if path.is_dir():
+                network = AutoencoderTiny.from_pretrained(
+                    path, use_safetensors=True, local_files_only=True
+                )
+            else:
+                network = AutoencoderTiny()
+                network.decoder.load_state_dict(_decoder(load_file(path)))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelMissingError(
             f"preview_model: {path} cannot be loaded as a tiny autoencoder (TAESD): "

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.loras import offered
 from atelier_engines.diffusion.memory import devices, weights
 from atelier_engines.diffusion.memory.shelf import SHELF, Key, Lease, Shelf
 from atelier_engines.errors import OutOfMemoryError
@@ -139,7 +140,7 @@ class Holdings:
             form.append("channels last")
         if self._is_compiled(want):
             form.append("compiled")
-        if want.adapts and (self._config.loras or self._config.lora_directory):
+        if want.adapts and offered.names(self._config):
             form.append(f"engine {self._engine}")
         return Key(
             files=tuple(weights.identity(path) for path in want.files),

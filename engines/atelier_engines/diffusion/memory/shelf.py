@@ -25,6 +25,14 @@ ResultT = TypeVar("ResultT")
 
 _RAM = torch.device("cpu")
 
+LOADING = threading.RLock()
+"""Held while networks are made from files, by whichever thread of the process.
+
+accelerate's init_empty_weights (1.15), which diffusers makes them with, replaces a method of all
+modules meanwhile. Two threads at once would take each other's replacement for the original, and all
+modules made later would stay without memory. Nothing that waits for others may happen under it.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
@@ -234,16 +242,20 @@ class Shelf:
         before = self._make_room(entry)
         try:
             if entry.network is None:
-                entry.network = entry.load()
+                entry.network = self._load(entry)
                 entry.tensors = dict(weights.tensors_of(entry.network))
                 entry.size = weights.size(entry.network)
             elif before is _Place.RAM:
                 weights.move(entry.network, entry.key.device)
             else:
-                weights.fill(entry.tensors, entry.load())
+                weights.fill(entry.tensors, self._load(entry))
         except BaseException:
             entry.place = before
             raise
+
+    def _load(self, entry: _Entry) -> torch.nn.Module:
+        with LOADING:
+            return entry.load()
 
     def _make_room(self, entry: _Entry) -> _Place:
         """Put others away until the entry fits, count it as there, and return where it was.
