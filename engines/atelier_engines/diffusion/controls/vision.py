@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor
 
+from atelier_engines.diffusion.memory.shelf import LOADING
 from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import ModelMissingError
 
@@ -40,13 +41,14 @@ def load(kind: type[Any], folder: Path, device: torch.device) -> Vision:
         ModelMissingError: it is absent, broken, incomplete, or of another kind.
     """
     try:
-        model, report = kind.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
+        with LOADING:
+            model, report = kind.from_pretrained(
+                folder,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
     except Exception as error:  # files of strangers fail in many ways
         raise ModelMissingError(
