@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 from contextlib import aclosing
 
 import pytest
+from PIL import Image
 
 from atelier_client import AsyncClient, CancelOutcome, Generation, State
 from atelier_client.errors import GenerationFailedError
@@ -45,7 +48,7 @@ async def finished(server: RunningServer, generation_id: str) -> Generation:
 
 
 async def test_progress_and_previews_come_through(launching: Launch, other: RunningServer) -> None:
-    """Every step of the second server is a step of the first, with the same previews."""
+    """Every step and preview of the second server is one of the first, and so is the file: it names its maker."""
     front = launching("front", engines=forwarding(other.address))
     async with AsyncClient(front.address) as client:
         task = {"width": 64, "height": 64, "steps": 6, "preview_interval": 2, "seed": 5}
@@ -61,7 +64,14 @@ async def test_progress_and_previews_come_through(launching: Launch, other: Runn
     assert sorted({event.step for event in events}) == list(range(7))
     assert {"submit", "draw"} <= {event.stage for event in events}
     made = [event.generation for event in (events[-1], near[-1])]
-    assert len({one.pictures[0].data for one in made if one}) == 1
+    drawn, makers = set(), []
+    for one in made:
+        assert one is not None
+        with Image.open(io.BytesIO(one.pictures[0].data)) as picture:
+            drawn.add(picture.tobytes())
+            makers.append(json.loads(picture.info["atelier"])["engine"])
+    assert len(drawn) == 1
+    assert makers == ["sketch", "near"]
 
 
 async def test_a_cancellation_goes_through_and_is_true(
