@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -10,14 +11,18 @@ from typing import TypeVar, cast
 import diffusers
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from atelier_engines.diffusion import networks
-from atelier_engines.diffusion.config import Precision, PromptSyntax
+from atelier_engines.diffusion.config import DiffusionConfig, Precision
+from atelier_engines.diffusion.controls import networks as control_networks
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.loras.adapters import Adapters, of_model
+from atelier_engines.diffusion.loras.library import Library
 from atelier_engines.diffusion.memory import weights
 from atelier_engines.diffusion.memory.holdings import Holdings, Want
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
@@ -50,23 +55,27 @@ _TEXT_ENCODERS: Mapping[str, type[CLIPTextModel | CLIPTextModelWithProjection]] 
 }
 
 
-def families(
-    model: ModelFiles,
-    *,
-    device: torch.device,
-    holdings: Holdings,
-    precision: torch.dtype,
-    vae_precision: Precision,
-    prompt_syntax: PromptSyntax,
-    prompt_cache: int,
-) -> Mapping[int | None, Family]:
-    """The model, loaded: by numbers of steps where it has variants, else under None.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A model that is loaded."""
+
+    families: Mapping[int | None, Family]
+    """By numbers of steps where it has variants, else under None."""
+    adapters: Adapters | None
+    """Switches its LoRAs; None where there are none."""
+
+
+def assemble(
+    config: DiffusionConfig, model: ModelFiles, *, holdings: Holdings, precision: torch.dtype
+) -> Assembled:
+    """The model, its ControlNets and LoRAs, ready to run.
 
     Raises:
         ModelMissingError: a part is incomplete, or does not fit the others.
         OutOfMemoryError: it is too large for the device; nothing was loaded.
     """
-    in_vae = _of_vae(model, precision, vae_precision)
+    device = holdings.device
+    in_vae = _of_vae(model, precision, config.vae_precision)
     wanted_vae = _wanted(AutoencoderKL, "vae", model.networks["vae"], in_vae, device)
     wanted_encoders = tuple(
         _wanted(kind, name, model.networks[name], precision, device)
@@ -83,27 +92,68 @@ def families(
     holdings.check([wanted_vae, *wanted_encoders, *wanted_unets.values()])
     vae = holdings.take(wanted_vae)
     encoders = tuple(holdings.take(wanted) for wanted in wanted_encoders)
+    unets = {steps: holdings.take(wanted) for steps, wanted in wanted_unets.items()}
+    controlnets = _controlnets(config, next(iter(unets.values())), precision, holdings)
     tokenizers = tuple(_tokenizer(folder) for folder in model.tokenizers)
-    cache = EmbeddingCache(prompt_cache)
+    cache = EmbeddingCache(config.prompt_cache)
     found: dict[int | None, Family] = {}
-    for steps, wanted in wanted_unets.items():
+    for steps, unet in unets.items():
         runtime = TorchRuntime(
             text_encoders=encoders,
-            unet=holdings.take(wanted),
+            unet=unet,
             vae=vae,
             device=device,
             dtype=precision,
+            controlnets=controlnets,
             holdings=holdings,
         )
         prompts = PromptEncoder(
             runtime=runtime,
             tokenizers=tokenizers,
             layer=_LAYERS[model.architecture],
-            prompt_syntax=prompt_syntax,
+            prompt_syntax=config.prompt_syntax,
             cache=cache,
         )
         found[steps] = _MAKERS[model.architecture](model, runtime, prompts)
-    return found
+    return Assembled(families=found, adapters=_adapters(config, tuple(unets.values()), encoders))
+
+
+def _adapters(
+    config: DiffusionConfig,
+    unets: Sequence[torch.nn.Module],
+    encoders: Sequence[torch.nn.Module],
+) -> Adapters | None:
+    library = Library(config)
+    if not library.names:
+        return None
+    return of_model(
+        library, denoisers=unets, text_encoders=encoders, max_loaded=config.max_loaded_loras
+    )
+
+
+def _controlnets(
+    config: DiffusionConfig,
+    unet: UNet2DConditionModel,
+    precision: torch.dtype,
+    holdings: Holdings,
+) -> Mapping[str, ControlNetModel]:
+    """All that are configured, by name; they have to fit the denoiser."""
+    wanted: dict[str, Want[ControlNetModel]] = {}
+    for name, path in control_networks.locate(config).items():
+        own = control_networks.files_of(path)
+        wanted[name] = Want(
+            name=f"the ControlNet {name}",
+            kind=ControlNetModel,
+            files=own,
+            size=weights.estimate(own, precision),
+            dtype=precision,
+            load=partial(
+                control_networks.load, path, unet, device=holdings.device, dtype=precision
+            ),
+            denoises=True,
+        )
+    holdings.check(list(wanted.values()))
+    return {name: holdings.take(want) for name, want in wanted.items()}
 
 
 def _wanted(

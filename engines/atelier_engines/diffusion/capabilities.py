@@ -19,6 +19,8 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
+from atelier_engines.diffusion.controls import offered as controls
+from atelier_engines.diffusion.loras import offered as loras
 from atelier_engines.diffusion.presets import wishes
 from atelier_engines.task import Profile
 
@@ -107,12 +109,16 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             width=_side(config, width),
             height=_side(config, height),
             max_pixels=config.max_pixels,
-            features=_features(facts),
+            features=_features(facts) | controls.features(config) | loras.features(config),
             steps=_steps(facts),
             guidance=NumberRange(min=0.0, max=facts.max_guidance, default=facts.guidance),
             max_count=config.max_count,
             schedulers=_default_first(facts.scheduler),
             models=(facts.model,),
+            control_types=controls.control_types(config),
+            max_controls=controls.max_controls(config),
+            loras=loras.names(config),
+            max_loras=loras.max_loras(config),
             profiles=tuple(Profile),
             preview_interval=config.preview_interval,
         ),

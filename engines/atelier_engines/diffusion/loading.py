@@ -14,6 +14,8 @@ from atelier_engines.capabilities import Model, Reproducibility
 from atelier_engines.diffusion import assembly, capabilities, cores, faults, previews, schedulers
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.controls import offered as controls
+from atelier_engines.diffusion.controls.maps import MapMaker
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.memory import measuring
@@ -53,7 +55,10 @@ def load(config: DiffusionConfig) -> Painter:
         digest = aside.submit(model.digest)
         advice = card.read(model.source) if model.source.is_dir() else ModelCard()
         wished = wishes(config)
-        variants = _variants(config, model, holdings, wished)
+        assembled = assembly.assemble(
+            config, model, holdings=holdings, precision=_precision(config, device)
+        )
+        variants = _variants(model, assembled.families, wished)
         chosen = variants.get(wished.steps) or next(iter(variants.values()))
         painter = Painter(
             family=chosen.family,
@@ -64,6 +69,8 @@ def load(config: DiffusionConfig) -> Painter:
             fitting=_fitting(config, chosen.family),
             holdings=holdings,
             profile=config.profile,
+            adapters=assembled.adapters,
+            maps=MapMaker(config, device) if controls.networks(config) else None,
         )
         _warm_up(painter)
     return painter
@@ -102,18 +109,9 @@ def _expected(digest: str, config: DiffusionConfig) -> str:
 
 
 def _variants(
-    config: DiffusionConfig, model: ModelFiles, holdings: Holdings, wished: Wishes
+    model: ModelFiles, families: Mapping[int | None, Family], wished: Wishes
 ) -> Mapping[int | None, Variant]:
-    """The loaded networks and their scheduler by numbers of steps; None is for any number."""
-    families = assembly.families(
-        model,
-        device=holdings.device,
-        holdings=holdings,
-        precision=_precision(config, holdings.device),
-        vae_precision=config.vae_precision,
-        prompt_syntax=config.prompt_syntax,
-        prompt_cache=config.prompt_cache,
-    )
+    """The networks and their scheduler by numbers of steps; None is for any number."""
     changes: dict[str, object] = {}
     if wished.spacing is not None:
         changes["timestep_spacing"] = wished.spacing

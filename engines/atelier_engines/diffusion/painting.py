@@ -23,6 +23,7 @@ from atelier_engines.diffusion.controls.maps import MapMaker
 from atelier_engines.diffusion.controls.residuals import Hint, residuals_of
 from atelier_engines.diffusion.denoising import Denoising, Rows, is_guided
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.loras.adapters import Adapters
 from atelier_engines.diffusion.memory.fitting import Fitting, Size
 from atelier_engines.diffusion.memory.holdings import Holdings
 from atelier_engines.diffusion.previews import Previewer
@@ -32,7 +33,7 @@ from atelier_engines.diffusion.starting import Beginner, Start
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import ImageTask, Profile
+from atelier_engines.task import ImageTask, Lora, Profile
 from atelier_engines.threads import Emit
 
 Painting = Generator[Run | None, torch.Tensor, None]
@@ -70,6 +71,8 @@ class Painter:
     """The networks' place in memory."""
     profile: Profile = Profile.BALANCED
     """What is spent when the task says nothing."""
+    adapters: Adapters | None = None
+    """Switches the LoRAs; None where there are none."""
     maps: MapMaker | None = None
     """Makes the maps of controls; None where there are no ControlNets."""
     variants: Mapping[int, Variant] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class Painter:
     def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
         """The predictions for runs of one key, made at once."""
         runtime = runs[0].runtime
+        self.activate(runs[0].loras)
         rows, conditioning = joined(runs)
         hints = [run.hints for run in runs for _ in range(len(run))]
         residuals = residuals_of(runtime, rows, conditioning, hints)
@@ -113,6 +117,16 @@ class Painter:
         with self.fitting.footprint.watch("denoise", len(rows.latents) * height * width):
             prediction = runtime.denoise(rows.latents, rows.timesteps, conditioning, residuals)
         return parted(prediction, runs)
+
+    def activate(self, loras: tuple[Lora, ...]) -> None:
+        """From now on compute with these LoRAs, and no others.
+
+        Raises:
+            UnsupportedError: there is no LoRA of that name.
+            ModelMissingError: a LoRA is broken, or does not fit the model.
+        """
+        if self.adapters is not None:
+            self.adapters.activate(loras)
 
     def paint(self, task: ImageTask, emit: Emit) -> None:
         """Paint the pictures of a task alone, one after the other.
@@ -154,6 +168,7 @@ class _Sitting:
         self._guidance = painter.facts.guidance if task.guidance is None else task.guidance
         variant = painter.variant(self._steps)
         self._family, self._scheduler = variant.family, variant.scheduler
+        self._loras = () if painter.adapters is None else painter.adapters.key(task.loras)
         self._size = Size(
             width=task.width,
             height=task.height,
@@ -234,7 +249,7 @@ class _Sitting:
                 runtime=self._family.runtime,
                 rows=rows,
                 conditioning=self._conditioning,
-                loras=self._task.loras,
+                loras=self._loras,
                 hints=tuple(
                     Hint(
                         network=control.network,
@@ -269,12 +284,14 @@ class _Sitting:
     @cached_property
     def _conditioning(self) -> Conditioning:
         self._enter("encode_text")
+        self._painter.activate(self._loras)
         return self._family.condition(
             self._task.prompt,
             self._task.negative_prompt,
             guidance=self._guidance,
             width=self._task.width,
             height=self._task.height,
+            adapters=self._loras,
         )
 
     @cached_property

@@ -47,6 +47,15 @@ def locate(config: DiffusionConfig) -> Mapping[str, Path]:
     }
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The weights of a ControlNet's directory or file.
+
+    Raises:
+        ModelMissingError: the directory has none.
+    """
+    return files.component(path, _STEM, None).weights if path.is_dir() else (path,)
+
+
 def digest(path: Path) -> str:
     """SHA-256, in hexadecimal, of a ControlNet's file, or of the lines of its directory's files.
 
@@ -54,7 +63,7 @@ def digest(path: Path) -> str:
         ModelMissingError: the directory has no weights.
     """
     if path.is_dir():
-        return digests.of_folder(path, files.component(path, _STEM, None).weights)
+        return digests.of_folder(path, files_of(path))
     return digests.of_file(path)
 
 
