@@ -14,6 +14,11 @@ _LARGEST_STEP = 0.75
 """Of the pixels of what has just failed: an estimate above that is not to be believed."""
 
 
+_UNSEEN = 3
+"""What is recommended on a CPU is to fit this many times: for convolutions oneDNN copies what goes
+in and out into blocks of 8 or 16 channels, which the estimate does not see."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """What the size of the work depends on."""
@@ -85,7 +90,8 @@ class Fitting:
 
         None if not even the smallest does. While nothing is known, it is smaller than `size`.
         """
-        room = devices.available(self.footprint.device)
+        device = self.footprint.device
+        room = devices.available(device) // (_UNSEEN if device.type == "cpu" else 1)
         denoising = self.footprint.cells("denoise", room)
         decoding = None if size.tiled else self.footprint.cells("decode", room)
         pixels = float(self.max_pixels)
