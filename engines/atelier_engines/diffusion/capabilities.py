@@ -23,6 +23,7 @@ from atelier_engines.diffusion.controls import offered as controls
 from atelier_engines.diffusion.loras import offered as loras
 from atelier_engines.diffusion.presets import wishes
 from atelier_engines.task import Profile
+from atelier_engines.upscaling import upscalers
 
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
@@ -40,6 +41,7 @@ FEATURES = frozenset(
     {
         ImageFeature.IMAGE_TO_IMAGE,
         ImageFeature.INPAINTING,
+        ImageFeature.UPSCALING,
         ImageFeature.SEED,
         ImageFeature.NEGATIVE_PROMPT,
         ImageFeature.SCHEDULER,
@@ -119,6 +121,7 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             max_controls=controls.max_controls(config),
             loras=loras.names(config),
             max_loras=loras.max_loras(config),
+            upscalers=upscalers.names(config),
             profiles=tuple(Profile),
             preview_interval=config.preview_interval,
         ),

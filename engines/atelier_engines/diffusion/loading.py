@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from atelier_engines.diffusion.weights.model import ModelFiles, find
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.task import ImageTask
+from atelier_engines.upscaling import upscalers
 
 ValueT = TypeVar("ValueT")
 
@@ -60,16 +62,19 @@ def load(config: DiffusionConfig) -> Painter:
         )
         variants = _variants(model, assembled.families, wished)
         chosen = variants.get(wished.steps) or next(iter(variants.values()))
+        facts = _facts(config, advice, chosen, _expected(digest.result(), config))
+        enlarging = upscalers.load(config, device=str(device), precision=config.precision)
         painter = Painter(
             family=chosen.family,
             scheduler=chosen.scheduler,
             variants={steps: made for steps, made in variants.items() if steps is not None},
             previewer=_previewer(config, advice, chosen.family),
-            facts=_facts(config, advice, chosen, _expected(digest.result(), config)),
+            facts=replace(facts, versions={**enlarging.versions, **facts.versions}),
             fitting=_fitting(config, chosen.family),
             holdings=holdings,
             profile=config.profile,
             adapters=assembled.adapters,
+            upscalers=enlarging,
             maps=MapMaker(config, device) if controls.networks(config) else None,
         )
         _warm_up(painter)

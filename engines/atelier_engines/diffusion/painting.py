@@ -7,7 +7,7 @@ says so, and whoever drives it may serve several at once.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -33,8 +33,9 @@ from atelier_engines.diffusion.starting import Beginner, Start
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import ImageTask, Lora, Profile
+from atelier_engines.task import ImageTask, Lora, Profile, Upscale
 from atelier_engines.threads import Emit
+from atelier_engines.upscaling.upscalers import Upscalers
 
 Painting = Generator[Run | None, torch.Tensor, None]
 """One picture in the making: yields what it asks of the denoiser and is sent the prediction.
@@ -65,6 +66,8 @@ class Painter:
     """Makes the previews."""
     facts: Facts
     """What capabilities say about the model."""
+    upscalers: Upscalers
+    """Enlarge what is painted."""
     fitting: Fitting
     """Says which pictures fit into memory."""
     holdings: Holdings
@@ -163,6 +166,7 @@ class _Sitting:
         self._emit = emit
         self._stage = ""
         self._steps_done = 0
+        self._steps_each = 0
         self._unfinished = len(task.seeds)
         self._steps = painter.facts.steps if task.steps is None else task.steps
         self._guidance = painter.facts.guidance if task.guidance is None else task.guidance
@@ -178,7 +182,7 @@ class _Sitting:
 
     def painting(self, seed: int) -> Painting:
         """The picture of that seed."""
-        runtime = self._family.runtime
+        task, runtime = self._task, self._family.runtime
         fitting, size = self._painter.fitting, self._size
         advice = partial(fitting.advice, size, failed=True)
         with (
@@ -190,8 +194,10 @@ class _Sitting:
                 denoising = self._begin(seed)
                 yield from self._denoise(denoising)
                 self._enter("decode")
-                picture = self._decode(denoising.latents)
-                self._emit(Output(media=Pixels(array=picture), seed=seed))
+                picture = Pixels(array=self._decode(denoising.latents))
+                if task.upscale is not None:
+                    picture = yield from self._enlarge(picture, task.upscale)
+                self._emit(Output(media=picture, seed=seed))
                 self._unfinished -= 1
                 if self._unfinished:
                     self._enter("denoise")
@@ -238,10 +244,38 @@ class _Sitting:
             return beginner.from_picture(self._init_image, task.strength)
         return beginner.from_masked(self._init_image, self._mask, task.strength)
 
+    def _enlarge(self, picture: Pixels, upscale: Upscale) -> Generator[None, torch.Tensor, Pixels]:
+        """The picture, enlarged; every part of it is a step, and others go on in between."""
+        self._enter("upscale")
+        enlarging = self._painter.upscalers.chosen(upscale).enlarge(picture, upscale.factor)
+        with closing(enlarging):
+            while True:
+                try:
+                    next(enlarging)
+                except StopIteration as end:
+                    made: Pixels = end.value
+                    return made
+                self._step(None)
+                yield
+
+    def _step(self, preview: Encoded | None) -> None:
+        """Say that one more step of the task is done."""
+        self._steps_done += 1
+        total = self._steps_each * len(self._task.seeds)
+        self._emit(Step(index=self._steps_done, total=total, preview=preview))
+
+    def _tiles(self) -> int:
+        """Parts in which each picture is enlarged."""
+        task = self._task
+        if task.upscale is None:
+            return 0
+        upscaler = self._painter.upscalers.chosen(task.upscale)
+        return upscaler.tiles(task.width, task.height)
+
     def _denoise(self, denoising: Denoising) -> Painting:
         """From the start to clean latents."""
         self._enter("denoise")
-        total = denoising.steps * len(self._task.seeds)
+        self._steps_each = denoising.steps + self._tiles()
         while not denoising.finished:
             done = denoising.steps_done
             rows = denoising.rows()
@@ -266,8 +300,7 @@ class _Sitting:
             # A GPU takes orders for many steps ahead; waiting here keeps the progress true and
             # leaves at most one step to do when the caller goes.
             self._family.runtime.synchronize()
-            self._steps_done += 1
-            self._emit(Step(index=self._steps_done, total=total, preview=preview))
+            self._step(preview)
 
     def _preview(self, denoising: Denoising, rows: Rows, guided: torch.Tensor) -> Encoded | None:
         interval = self._task.preview_interval
