@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from atelier_engines.capabilities import ImageFeature
-from atelier_engines.diffusion.config import TINY, DiffusionConfig
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.weights_config import TINY
 from atelier_engines.task import ControlType
 
 

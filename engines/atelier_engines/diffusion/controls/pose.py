@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForObjectDetection, VitPoseForPoseEstimation
 
-from atelier_engines.diffusion.controls import skeleton, vision
-from atelier_engines.diffusion.controls.skeleton import Joint, Person
+from atelier_engines.diffusion.controls import framing, skeleton, vision
+from atelier_engines.diffusion.controls.framing import Box
+from atelier_engines.diffusion.controls.skeleton import Person
 from atelier_engines.errors import ModelMissingError
 
 _COCO_JOINTS = 17
-_SEEN = 0.3
-"""Joints that are less certain are left out."""
 _FOUND = 0.5
 """People that are less certain are left out."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, width and height in pixels."""
 
 
 class Pose:
@@ -60,14 +55,14 @@ class Pose:
         height, width = photo.shape[:2]
         if self._people is None:
             return [(0.0, 0.0, float(width), float(height))]
-        vision_of_people = self._people
-        inputs = vision_of_people.processor(images=photo, return_tensors="pt")
-        (found,) = vision_of_people.processor.post_process_object_detection(
-            vision_of_people.model(**inputs.to(vision_of_people.device)),
+        model, processor = self._people.model, self._people.processor
+        inputs = processor(images=photo, return_tensors="pt").to(self._people.device)
+        (found,) = processor.post_process_object_detection(
+            model(**inputs),
             threshold=_FOUND,
             target_sizes=[(height, width)],
         )
-        names = vision_of_people.model.config.id2label
+        names = model.config.id2label
         return [
             (left, top, right - left, bottom - top)
             for (left, top, right, bottom), label in zip(
@@ -77,18 +72,20 @@ class Pose:
         ]
 
     def _people_in(self, photo: NDArray[np.uint8], boxes: list[Box]) -> list[Person]:
-        where = [[list(box) for box in boxes]]
-        inputs = self._joints.processor(images=photo, boxes=where, return_tensors="pt")
-        inputs = inputs.to(self._joints.device)
-        if self._joints.model.config.backbone_config.num_experts > 1:
-            inputs["dataset_index"] = torch.zeros(len(boxes), dtype=torch.int64)  # COCO's expert
-        (found,) = self._joints.processor.post_process_pose_estimation(
-            self._joints.model(**inputs), boxes=where
+        model, processor = self._joints.model, self._joints.processor
+        size = (processor.size["width"], processor.size["height"])
+        frames = [framing.frame_of(box, size[0] / size[1]) for box in boxes]
+        cuts = (
+            np.stack([framing.cut(photo, frame, size) for frame in frames]).astype(np.float32) / 255
         )
-        return [skeleton.person_of(_seen(person)) for person in found]
-
-
-def _seen(person: dict[str, Any]) -> list[Joint | None]:
-    """COCO's joints of what transformers found, without the uncertain ones."""
-    pairs = zip(person["keypoints"].tolist(), person["scores"].tolist(), strict=True)
-    return [(x, y) if score > _SEEN else None for (x, y), score in pairs]
+        normal = (cuts - np.array(processor.image_mean)) / np.array(processor.image_std)
+        inputs = {"pixel_values": torch.from_numpy(normal.transpose(0, 3, 1, 2)).float()}
+        if model.config.backbone_config.num_experts > 1:
+            inputs["dataset_index"] = torch.zeros(len(boxes), dtype=torch.int64)  # COCO's expert
+        device = self._joints.device
+        heat = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).heatmaps
+        found = zip(heat.float().cpu().numpy(), frames, strict=True)
+        return [
+            skeleton.person_of([framing.joint_in(one, frame) for one in maps])
+            for maps, frame in found
+        ]

@@ -1,0 +1,64 @@
+"""Between a photo and the frame around one person in it, as models for poses see them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from atelier_engines.diffusion.controls.skeleton import Joint
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
+
+SEEN = 0.3
+"""Joints that are not more certain are left out."""
+MARGIN = 1.25
+"""Frames are that much larger than the boxes around people."""
+
+
+def frame_of(box: Box, aspect: float) -> Box:
+    """The box, a quarter larger and of that width for its height, as the model is trained on.
+
+    Source: "ViTPose" (arXiv 2204.12484) and the top-down data of MMPose that it uses.
+    """
+    left, top, width, height = box
+    middle = (left + width / 2, top + height / 2)
+    wide, high = max(width, height * aspect) * MARGIN, max(height, width / aspect) * MARGIN
+    return middle[0] - wide / 2, middle[1] - high / 2, wide, high
+
+
+def cut(photo: NDArray[np.uint8], frame: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What is in the frame, brought to a size in pixels; black where it leaves the photo."""
+    left, top, wide, high = frame
+    across, down = (size[0] - 1) / wide, (size[1] - 1) / high
+    matrix = np.array([[across, 0, -left * across], [0, down, -top * down]])
+    return np.asarray(cv2.warpAffine(photo, matrix, size), np.uint8)
+
+
+def joint_in(heat: NDArray[np.float32], frame: Box) -> Joint | None:
+    """Where in the photo a joint is most likely; None where that is not likely enough.
+
+    Args:
+        heat: (rows, columns): how likely the joint is in each part of the frame.
+        frame: where it is in the photo.
+    """
+    y, x = np.unravel_index(int(heat.argmax()), heat.shape)
+    if heat[y, x] <= SEEN:
+        return None
+    rows, columns = heat.shape
+    left, top, wide, high = frame
+    return (
+        left + (x + _lean(heat[y], int(x))) * wide / (columns - 1),
+        top + (y + _lean(heat[:, x], int(y))) * high / (rows - 1),
+    )
+
+
+def _lean(line: NDArray[np.float32], peak: int) -> float:
+    """A quarter towards the higher neighbour, since peaks lie between the parts.
+
+    Source: "Stacked Hourglass Networks" (arXiv 1603.06937), section 3.2.
+    """
+    if not 0 < peak < len(line) - 1:
+        return 0.0
+    return 0.25 * float(np.sign(line[peak + 1] - line[peak - 1]))
