@@ -82,9 +82,9 @@ def assemble(
         for name, kind in _TEXT_ENCODERS.items()
         if name in model.networks
     )
-    parts: Mapping[int | None, Part] = (
-        {**model.variants} if model.variants else {None: model.networks["unet"]}
-    )
+    parts: dict[int | None, Part] = dict(model.variants.items())
+    if not parts:
+        parts[None] = model.networks["unet"]
     wanted_unets = {
         steps: _wanted(UNet2DConditionModel, "unet", part, precision, device)
         for steps, part in parts.items()

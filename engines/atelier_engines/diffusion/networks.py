@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_never, cast
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
@@ -77,16 +77,17 @@ def _from_file(kind: type[NetworkT], part: FilePart, precision: torch.dtype) -> 
         if not name.startswith("_")
     }
     tensors = _read(part)
+    made: Any = kind  # its classes have no base for mypy that says how they are made
     if issubclass(kind, UNet2DConditionModel):
         tensors = _denoiser(tensors, config)
         if "conv_in.weight" in tensors:
             config["in_channels"] = tensors["conv_in.weight"].shape[1]
-        network = _empty(lambda: kind.from_config(config))
+        network = _empty(lambda: made.from_config(config))
     elif issubclass(kind, AutoencoderKL):
         tensors = _autoencoder(tensors, config)
-        network = _empty(lambda: kind.from_config(config))
+        network = _empty(lambda: made.from_config(config))
     elif issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)):
-        network = _empty(lambda: kind(kind.config_class(**config)))
+        network = _empty(lambda: made(made.config_class(**config)))
         tensors = _text_encoder(tensors, part.prefix, network)
     else:
         raise TypeError(f"no single file holds a {kind.__name__}")

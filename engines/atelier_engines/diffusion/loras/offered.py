@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from atelier_engines.capabilities import ImageFeature
-from atelier_engines.diffusion.config import TINY, DiffusionConfig
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.weights_config import TINY
 
 SUFFIX = ".safetensors"
 FILE = "pytorch_lora_weights.safetensors"

@@ -27,10 +27,11 @@ _TOKENIZERS: Mapping[FamilyName, tuple[str, ...]] = {
 
 Architecture = Literal["sd", "sdxl"]
 
+_KINDS = ("", "Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
+
 _PIPELINES: Mapping[str, Architecture] = {
-    f"{name}{kind}Pipeline": architecture
-    for name, architecture in (("StableDiffusion", "sd"), ("StableDiffusionXL", "sdxl"))
-    for kind in ("", "Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
+    **{f"StableDiffusion{kind}Pipeline": "sd" for kind in _KINDS},
+    **{f"StableDiffusionXL{kind}Pipeline": "sdxl" for kind in _KINDS},
 }
 """Names in model_index.json to what the model is made of."""
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier_engines.diffusion.config import TINY, DiffusionConfig
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.weights_config import TINY
 from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 

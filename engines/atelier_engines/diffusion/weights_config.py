@@ -1,0 +1,172 @@
+"""The part of a diffusion engine's section that names its weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atelier_engines.task import ControlType
+
+TINY = "atelier-tiny"
+"""The model that the package `atelier_tiny` brings along."""
+
+LoraName = Annotated[str, Field(min_length=1, max_length=128)]
+
+_Steps = Annotated[int, Field(ge=1, le=150)]
+
+
+class Preprocessors(BaseModel):
+    """Models that compute maps from photos; each a directory or a Hugging Face hub id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    depth: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Estimates depth, as transformers' AutoModelForDepthEstimation loads it, for instance "
+            "`depth-anything/Depth-Anything-V2-Small-hf`."
+        ),
+    )
+    pose: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Finds the joints of people, a VitPose of transformers with COCO's 17 of them, for "
+            "instance `usyd-community/vitpose-base-simple`."
+        ),
+    )
+    people: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Finds the people whose pose is asked for, as transformers' AutoModelForObjectDetection "
+            "loads it, for instance `PekingU/rtdetr_r50vd_coco_o365`. Unset: the whole photo is "
+            "taken for one person."
+        ),
+    )
+    segmentation: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Tells the 150 classes of ADE20K apart, as transformers' "
+            "AutoModelForSemanticSegmentation loads it, for instance "
+            "`openmmlab/upernet-convnext-small`."
+        ),
+    )
+
+
+class WeightsConfig(BaseModel):
+    """Names of weights; the settings of a diffusion engine begin with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = Field(
+        default=TINY,
+        min_length=1,
+        description=(
+            "The weights: a directory in diffusers' layout, one `.safetensors` file in the original "
+            "layout, a Hugging Face hub id (`owner/name`, or `owner/name/file.safetensors` for one "
+            "file), or `atelier-tiny` for the small model that comes with Atelier."
+        ),
+    )
+    revision: str | None = Field(
+        default=None,
+        description="Branch, tag or commit of a hub id; a commit pins it. Unset: the main branch.",
+    )
+    variant: str | None = Field(
+        default=None,
+        pattern="^[a-z0-9_]+$",
+        description=(
+            "Which weight files to use where a model comes in several, for instance `fp16`. "
+            "Unset: those without a variant, else whatever there is."
+        ),
+    )
+    base: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "For a model that is one file, which has no tokenizers: a directory in diffusers' "
+            "layout or a hub id to take them from, and the configurations where it has any; its "
+            "weights are not needed. Unset: `stabilityai/stable-diffusion-xl-base-1.0`."
+        ),
+    )
+    vae: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Another autoencoder than the model's: a directory, a `.safetensors` file, or a hub "
+            "id, for instance `madebyollin/sdxl-vae-fp16-fix`."
+        ),
+    )
+    variants: dict[_Steps, str] = Field(
+        default_factory=dict,
+        description=(
+            "Denoisers by the number of steps that they were made for, each a `.safetensors` file "
+            "or `owner/name/file.safetensors` on the hub: all of a denoiser's weights, or a LoRA "
+            "for the model's. Other numbers of steps are then refused."
+        ),
+    )
+    controlnets: dict[ControlType, str] = Field(
+        default_factory=dict,
+        description=(
+            "ControlNets by what their pictures mean (`canny`, `depth`, `pose`, `segmentation`): "
+            "directories, `.safetensors` files or hub ids. The small model brings its own."
+        ),
+    )
+    max_controls: int = Field(
+        default=3,
+        ge=1,
+        le=8,
+        description="Most control pictures in one task, where there are ControlNets.",
+    )
+    preprocessors: Preprocessors = Field(
+        default=Preprocessors(),
+        description=(
+            "Models that compute depth, poses and segments from a photo. Edges (`canny`) need none."
+        ),
+    )
+    loras: dict[LoraName, str] = Field(
+        default_factory=dict,
+        description=(
+            "LoRAs by the names that callers use: `.safetensors` files, directories with "
+            "`pytorch_lora_weights.safetensors`, or hub ids (`owner/name`, or "
+            "`owner/name/file.safetensors`). The small model brings its own."
+        ),
+    )
+    lora_directory: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Every `.safetensors` file in this directory is a LoRA by its name without the ending, "
+            "and so is every directory in it that holds one. It is read at the start."
+        ),
+    )
+    max_loras: int = Field(
+        default=8, ge=1, le=32, description="Most LoRAs in one task, where there are any."
+    )
+    max_loaded_loras: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description=(
+            "Most LoRAs in memory at once; those that were used longest ago go first. At least "
+            "`max_loras` are kept."
+        ),
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description=(
+            "SHA-256 that the weights must have, as `atelier models list` shows it. With others "
+            "the engine does not start."
+        ),
+    )
+    download: bool = Field(
+        default=True,
+        description=(
+            "Whether a hub id that is not in the local cache may be downloaded at the start. "
+            "Off: the network is never used."
+        ),
+    )
