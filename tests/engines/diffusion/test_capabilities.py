@@ -80,7 +80,7 @@ def test_on_the_cpu_it_claims_equal_bits(engine: DiffusionEngine) -> None:
     found = engine.capabilities
     assert found.reproducibility is Reproducibility.BIT_EXACT
     assert found.cancel is CancelSupport.STEP
-    assert set(found.versions) == {"torch", "diffusers", "transformers"}
+    assert set(found.versions) == {"torch", "diffusers", "transformers", "pillow"}
 
 
 def test_before_the_start_it_already_says_that_it_makes_pictures() -> None:
