@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,10 +36,12 @@ from tests.engines.diffusion import tiny_sdxl
 from tests.engines.diffusion.asking import ask, pictures_of
 from tests.engines.diffusion.watching import Watched
 
-SDE = {"algorithm_type": "sde-dpmsolver++"}
-KARRAS = {"use_karras_sigmas": True}
+Settings = dict[str, str | bool]
 
-SCHEDULERS = {
+SDE: Settings = {"algorithm_type": "sde-dpmsolver++"}
+KARRAS: Settings = {"use_karras_sigmas": True}
+
+SCHEDULERS: dict[str, tuple[type[Any], Settings]] = {
     "euler": (EulerDiscreteScheduler, {}),
     "euler_a": (EulerAncestralDiscreteScheduler, {}),
     "heun": (HeunDiscreteScheduler, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion import DiffusionEngine
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import PromptSyntax
+from atelier_engines.diffusion.families.sd import Sd
+from atelier_engines.diffusion.families.sdxl import Sdxl
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
 from atelier_engines.diffusion.prompts.embedding import Embedding, aligned, zeros_like
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
@@ -240,6 +243,43 @@ def test_a_hit_gives_the_same_picture_and_runs_no_text_encoder(
     assert runtime.runs == runs
     assert cache.hits > hits
     assert np.array_equal(painted(engine, encoder_of(runtime, pipeline), texts), first)
+
+
+def test_every_family_tells_the_loras_of_text_encoders_apart(
+    engine: DiffusionEngine, runtime: Counting, pipeline: StableDiffusionXLPipeline
+) -> None:
+    """Both of its texts are others with other LoRAs, the empty ones that fill up too."""
+    painter = engine._painter
+    assert painter is not None
+    cache = EmbeddingCache(2**20)
+    prompts = encoder_of(runtime, pipeline, cache=cache)
+    layout = painter.family.layout
+    for family in (
+        Sdxl(runtime=runtime, prompts=prompts, layout=layout),
+        Sd(name="sd15", runtime=runtime, prompts=prompts, layout=layout),
+    ):
+        cache.clear()
+        for adapters, runs in (("one", 8), ("one", 0), ("other", 8)):
+            before = runtime.runs
+            family.condition("a BREAK b", "c", guidance=5, width=64, height=64, adapters=adapters)
+            assert runtime.runs - before == runs
+
+
+async def test_the_engine_keeps_as_many_prompts_as_are_configured(model: Path) -> None:
+    """A megabyte holds the few of this test, and 0 bytes hold none."""
+    for size, hits in ((2**20, 2), (0, 0)):
+        config = DiffusionConfig(model=str(model), device="cpu", threads=1, prompt_cache=size)
+        engine = DiffusionEngine(config)
+        await engine.start()
+        assert engine._painter is not None
+        family = engine._painter.family
+        assert isinstance(family, Sdxl)
+        cache = family.prompts.cache
+        before = cache.hits
+        for _ in range(2):
+            await pictures_of(engine, ask(negative_prompt="blue", steps=1))
+        assert cache.hits - before == hits
+        await engine.stop()
 
 
 async def test_brackets_steer_the_engines_pictures(engine: DiffusionEngine) -> None:

@@ -45,6 +45,11 @@ class PromptEncoder:
         self._syntax = prompt_syntax
         self._cache = cache
 
+    @property
+    def cache(self) -> EmbeddingCache:
+        """Where its embeddings are kept; others may share it."""
+        return self._cache
+
     def encode(self, text: str, *, adapters: Hashable = None) -> Embedding:
         """The embedding of a text, kept from before or new.
 
