@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 
 from atelier_engines.capabilities import Reproducibility
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import Precision
+from atelier_engines.diffusion.memory import devices, weights
+from atelier_engines.diffusion.memory.shelf import SHELF
+from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.event import Step
 from tests.engines.diffusion.asking import ask, events_of, pictures_of
@@ -24,6 +29,8 @@ pytestmark = pytest.mark.gpu
 TOLERANCES: dict[Precision, float] = {"float32": 1, "float16": 4, "bfloat16": 16}
 """Largest difference of a byte: the same kernels run in the same order on the same device, but
 the autoencoder may compute in float32 here where the pipeline rounds its weights first."""
+
+PROFILES = ("balanced", "memory")
 
 FRACTION_OF_ANY_GPU = 1e-4
 
@@ -111,3 +118,117 @@ async def test_stopping_gives_the_memory_back(model: Path) -> None:
     assert torch.cuda.memory_allocated() > before
     await engine.stop()
     assert torch.cuda.memory_allocated() <= before + 2**25
+
+
+def copied(model: Path, folder: Path, **settings: object) -> DiffusionEngine:
+    """An engine on the GPU with files of its own."""
+    usual = {"model": str(shutil.copytree(model, folder)), "device": "cuda:0"}
+    return DiffusionEngine(DiffusionConfig.model_validate({**usual, **settings}))
+
+
+def networks_of(engine: DiffusionEngine) -> dict[str, torch.nn.Module]:
+    """Denoiser, autoencoder and first text encoder."""
+    assert engine._painter is not None
+    runtime = engine._painter.family.runtime
+    assert isinstance(runtime, TorchRuntime)
+    return {"unet": runtime.unet, "vae": runtime.vae, "text": runtime.text_encoders[0]}
+
+
+def places(engine: DiffusionEngine) -> dict[str, str]:
+    """Where the weights of the networks are."""
+    found = networks_of(engine).items()
+    return {name: next(network.parameters()).device.type for name, network in found}
+
+
+@pytest.fixture
+def _no_budget() -> Iterator[None]:
+    """Afterwards, what the tests before had is theirs again."""
+    yield
+    device = torch.device("cuda:0")
+    SHELF.set_budget(device, devices.budget(None, device))
+
+
+async def test_engines_with_the_same_files_take_the_memory_of_one(model: Path) -> None:
+    """The second one allocates little."""
+    engines = [DiffusionEngine(DiffusionConfig(model=str(model), device="cuda")) for _ in "12"]
+    await engines[0].start()
+    before = torch.cuda.memory_allocated()
+    await engines[1].start()
+    assert networks_of(engines[0])["unet"] is networks_of(engines[1])["unet"]
+    assert torch.cuda.memory_allocated() < before + 2**20
+    for engine in engines:
+        await engine.stop()
+
+
+@pytest.mark.usefixtures("_no_budget")
+async def test_what_does_not_fit_waits_in_main_memory(model: Path, tmp_path: Path) -> None:
+    """And makes the same bytes when it is back."""
+    first = copied(model, tmp_path / "1")
+    await first.start()
+    (wanted,) = await pictures_of(first, ask())
+    assert first._painter is not None
+    leases = first._painter.holdings._leases.values()
+    needed = sum(weights.size(lease.network) for lease in leases)
+    second = copied(model, tmp_path / "2", memory_budget=needed * 1.2)
+    await second.start()
+    assert places(first)["unet"] == "cpu"
+    (other,), (back,) = await pictures_of(second, ask()), await pictures_of(first, ask())
+    assert np.array_equal(other, wanted)
+    assert np.array_equal(back, wanted)
+    await second.stop()
+    await first.stop()
+
+
+async def test_the_profile_memory_keeps_the_denoiser_alone_on_the_device(
+    model: Path, tmp_path: Path
+) -> None:
+    """Of a picture that is one tile the bytes are the same."""
+    usual, saving = (copied(model, tmp_path / name, profile=name) for name in PROFILES)
+    await usual.start()
+    await saving.start()
+    (wanted,), (made,) = await pictures_of(usual, ask()), await pictures_of(saving, ask())
+    assert places(usual) == {"unet": "cuda", "vae": "cuda", "text": "cuda"}
+    assert places(saving) == {"unet": "cuda", "vae": "cpu", "text": "cpu"}
+    assert np.array_equal(made, wanted)
+    await saving.stop()
+    await usual.stop()
+
+
+@pytest.mark.parametrize("faster", [{"profile": "speed"}, {"compile": True}])
+async def test_speed_changes_the_last_bits_alone(
+    model: Path, tmp_path: Path, faster: dict[str, object]
+) -> None:
+    """Weights that lie by channels, and blocks that are compiled."""
+    usual = copied(model, tmp_path / "1", precision="float32")
+    fast = copied(model, tmp_path / "2", precision="float32", **faster)
+    await usual.start()
+    await fast.start()
+    (wanted,), (made,) = await pictures_of(usual, ask()), await pictures_of(fast, ask())
+    assert np.abs(made.astype(int) - wanted).max() <= 4
+    await fast.stop()
+    await usual.stop()
+
+
+async def test_the_size_that_is_named_does_fit(cuda: DiffusionEngine) -> None:
+    """After what was too large has failed."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    await pictures_of(cuda, ask(width=256, height=256))
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 2**26) / total)
+    try:
+        with pytest.raises(OutOfMemoryError, match="largest picture that fits") as caught:
+            await events_of(cuda, ask(width=2048, height=1024, steps=1))
+        width, height = map(int, re.findall(r"is (\d+) x (\d+)$", str(caught.value))[0])
+        assert await pictures_of(cuda, ask(width=width, height=height, steps=1))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+async def test_a_tiny_autoencoder_makes_previews_on_the_device(model: Path, tmp_path: Path) -> None:
+    """In the precision of the denoiser."""
+    AutoencoderTiny().save_pretrained(tmp_path / "taesd")
+    engine = copied(model, tmp_path / "model", preview_model=str(tmp_path / "taesd"))
+    await engine.start()
+    events = await events_of(engine, ask(preview_interval=1))
+    assert all(event.preview is not None for event in events if isinstance(event, Step))
+    await engine.stop()

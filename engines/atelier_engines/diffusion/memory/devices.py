@@ -36,9 +36,11 @@ def total(device: torch.device) -> int:
 def available(device: torch.device) -> int:
     """Bytes that can be had now; on systems that do not say, all that can be addressed."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free + kept)
+        free, there = torch.cuda.mem_get_info(device)
+        used = torch.cuda.memory_allocated(device)
+        kept = torch.cuda.memory_reserved(device) - used
+        allowed = torch.cuda.get_per_process_memory_fraction(device) * there
+        return max(0, min(int(free + kept), int(allowed) - used))
     return min(_left(), default=sys.maxsize)
 
 

@@ -56,6 +56,8 @@ class Holdings:
     ) -> None:
         """Take networks for an engine of that configuration; the device's budget is set to its."""
         self._config = config
+        if device.type == "cuda" and device.index is None:  # one device under one name
+            device = torch.device("cuda", torch.cuda.current_device())
         self._device = device
         self._shelf = shelf
         self._engine = next(_engines)

@@ -17,7 +17,8 @@ def footprint(family: Family) -> Footprint:
     Raises:
         Exception: whatever torch raises where the parts of the model do not fit together.
     """
-    with torch.inference_mode():
+    # What is compiled cannot be looked into while it runs.
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
         small, large = (_measured(family, side) for side in _SIDES)
     found = Footprint(device=family.runtime.device)
     found.fit("denoise", (small[0], small[1]), (large[0], large[1]))
