@@ -1,9 +1,24 @@
-"""The weights of ``atelier-tiny`` as a folder: nothing is imported but its path."""
+"""The weights of ``atelier-tiny`` as folders: nothing is imported but their paths."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
-WEIGHTS: Final[Path] = Path(__file__).parent / "weights"
+_HERE: Final = Path(__file__).parent
+
+
+def _folders(parent: Path) -> Mapping[str, Path]:
+    return MappingProxyType({found.name: found for found in sorted(parent.glob("[a-z]*"))})
+
+
+WEIGHTS: Final[Path] = _HERE / "weights"
 """Folder in diffusers' layout (``model_index.json``, ``unet``, ...) with ``atelier.json``."""
 
-__all__ = ["WEIGHTS"]
+CONTROLNETS: Final[Mapping[str, Path]] = _folders(_HERE / "controlnets")
+"""What a control picture shows ("canny") to a folder for ``ControlNetModel.from_pretrained``."""
+
+LORAS: Final[Mapping[str, Path]] = _folders(_HERE / "loras")
+"""Name ("sketch") to a folder for ``load_lora_weights``."""
+
+__all__ = ["CONTROLNETS", "LORAS", "WEIGHTS"]

@@ -18,13 +18,17 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
-from recipe import concepts, sheet
+from recipe import captions, concepts, sheet
 from recipe.colours import PALETTE
 from recipe.data import BUILD, Pictures
 from recipe.export import WEIGHTS
 from recipe.held_out import held_out
 from recipe.judge import Judge, dominant_colour, share
 
+HERE = Path(__file__).parents[1]
+"""Where figures and sheets are committed."""
+
+Figures = dict[str, object]
 _BATCH = 8
 
 
@@ -63,6 +67,18 @@ class Artist:
             ).images
             yield from (pictures * 255).round().astype(np.uint8)
 
+    def wear(self, lora: Path) -> None:
+        """Load a LoRA."""
+        self._pipeline.load_lora_weights(lora, adapter_name="worn")
+
+    def weigh(self, weight: float) -> None:
+        """Set the worn LoRA's weight."""
+        self._pipeline.set_adapters("worn", weight)
+
+    def undress(self) -> None:
+        """Unload it."""
+        self._pipeline.unload_lora_weights()
+
     def seconds_for_one(self) -> float:
         """The best of five runs for one picture."""
         one = [Asked(prompt="a red heart", concept="heart", colour="red", seed=0)]
@@ -81,34 +97,38 @@ def recall(
     styles: Sequence[str],
     seeds: int,
 ) -> dict[str, object]:
-    """top1 and top5 over all concepts and styles, and the concepts that fail most."""
+    """top1, top5 and style over all concepts and styles, and what fails how often."""
     asked = [
-        Asked(
-            prompt=f"a {c.name}" if len(styles) == 1 else f"a {c.name}, {style} style",
-            concept=c.name,
-            colour=None,
-            seed=seed,
-        )
+        Asked(prompt=named(c.name, style), concept=c.name, colour=None, seed=seed)
         for style in styles
         for c in known
         for seed in range(seeds)
     ]
-    found = [judge.concepts(picture, 5) for picture in artist.draw(asked)]
+    asked_styles = [style for style in styles for _ in range(len(known) * seeds)]
+    drawn = list(artist.draw(asked))
+    found = [judge.concepts(picture, 5) for picture in drawn]
     first = [one.concept == names[0] for one, names in zip(asked, found, strict=True)]
     five = [one.concept in names for one, names in zip(asked, found, strict=True)]
-    missed = {
-        one.concept: share(
-            [f for o, f in zip(asked, first, strict=True) if o.concept == one.concept]
-        )
-        for one in asked
-    }
-    worst = {name: round(rate, 2) for name, rate in missed.items() if rate < 0.75}
-    return {
+    right = [judge.style(p) == style for p, style in zip(drawn, asked_styles, strict=True)]
+    figures: dict[str, object] = {
         "top1": round(share(first), 3),
         "top5": round(share(five), 3),
         "pictures": len(asked),
-        "weak": worst,
     }
+    for style in styles:
+        mine = [i for i, said in enumerate(asked_styles) if said == style]
+        figures[style] = {
+            "top1": round(share([first[i] for i in mine]), 3),
+            "top5": round(share([five[i] for i in mine]), 3),
+            "style": round(share([right[i] for i in mine]), 3),
+        }
+    missed = Counter(one.prompt for one, ok in zip(asked, first, strict=True) if not ok)
+    return {**figures, "weak": {p: round(1 - n / seeds, 2) for p, n in missed.most_common()}}
+
+
+def named(concept: str, style: str) -> str:
+    """The plainest prompt for it; the usual style goes without saying."""
+    return f"a {concept}" if style == captions.USUAL_STYLE else f"a {concept}, {style} style"
 
 
 def fair_pairs(pictures: Pictures, *, held: bool) -> list[tuple[str, str]]:
@@ -172,38 +192,59 @@ def unseen(
     return {"right": round(share(right), 3), "pictures": len(asked), "failed": dict(failed)}
 
 
+def judged(a: argparse.Namespace, steps: int, guidance: float, styles: list[str]) -> Figures:
+    """All figures at so many steps."""
+    pictures = Pictures.load(a.build)
+    judge, known = Judge.of(pictures), concepts.load(*a.tables)
+    artist = Artist(a.weights, steps=steps, guidance=guidance)
+    return {
+        "steps": steps,
+        "guidance": guidance,
+        "seconds_for_one": round(artist.seconds_for_one(), 3),
+        "recall": recall(artist, judge, known, styles, a.seeds),
+        "obedience": obedience(artist, judge, pictures, max(1, a.seeds // 4)),
+        "unseen": unseen(artist, judge, known, pictures, max(1, a.seeds // 2)),
+    }
+
+
+def keep(path: Path, name: str, figures: Figures) -> None:
+    """Print the figures, and put them under their name into a file of such."""
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**known, name: figures}, indent=2) + "\n", "utf-8")
+    print(json.dumps({name: figures}, indent=2), flush=True)
+
+
+def write_sheets(artist: Artist, folder: Path, styles: Sequence[str]) -> None:
+    """One for each style; that of the usual one has the colours too."""
+    known = concepts.load(*concepts.DRAWN)
+    for style in styles:
+        usual = style == captions.USUAL_STYLE
+        prompts = [named(concept.name, style) for concept in known]
+        prompts += sheet.painted() if usual else []
+        asked = [Asked(prompt=p, concept="", colour=None, seed=11) for p in prompts]
+        labels = [p.removesuffix(f", {style} style") for p in prompts]
+        name = "contact-sheet.png" if usual else f"contact-sheet-{style}.png"
+        sheet.write(folder / name, labels, list(artist.draw(asked)))
+
+
 def main() -> None:
-    """Print the figures as JSON and write the contact sheet."""
+    """Write the figures and the contact sheets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--tables", nargs="+", default=[*concepts.DRAWN])
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--steps", type=int, nargs="*", default=[4, 8])
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--only-recall", action="store_true")
-    parser.add_argument("--sheet", type=Path, default=BUILD / "contact-sheet.png")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of figures.json and sheets")
     a = parser.parse_args()
     settings = json.loads((a.weights / "atelier.json").read_text("utf-8"))
     guidance = settings["default_guidance"] if a.guidance is None else a.guidance
-    pictures = Pictures.load(a.build)
-    judge, known = Judge(pictures), concepts.load(*a.tables)
-    for steps in a.steps:
-        artist = Artist(a.weights, steps=steps, guidance=guidance)
-        figures: dict[str, object] = {
-            "steps": steps,
-            "guidance": guidance,
-            "seconds_for_one": round(artist.seconds_for_one(), 3),
-            "recall": recall(artist, judge, known, settings["styles"], a.seeds),
-        }
-        if not a.only_recall:
-            figures["obedience"] = obedience(artist, judge, pictures, max(1, a.seeds // 4))
-            figures["unseen"] = unseen(artist, judge, known, pictures, max(1, a.seeds // 2))
-        print(json.dumps(figures, indent=2), flush=True)
     artist = Artist(a.weights, steps=settings["default_steps"], guidance=guidance)
-    prompts = sheet.prompts(known)
-    asked = [Asked(prompt=p, concept="", colour=None, seed=11) for p in prompts]
-    sheet.write(a.sheet, prompts, list(artist.draw(asked)))
+    write_sheets(artist, a.out, settings["styles"])
+    for steps in a.steps:
+        figures = judged(a, steps, guidance, settings["styles"])
+        keep(a.out / "figures.json", f"{steps} steps", figures)
 
 
 if __name__ == "__main__":

@@ -53,5 +53,7 @@ def load(weights: Path) -> Networks:
     return Networks(
         UNet2DConditionModel.from_pretrained(weights / "unet", torch_dtype=torch.float32),
         CLIPTextModel.from_pretrained(weights / "text_encoder", dtype=torch.float32),
-        CLIPTextModelWithProjection.from_pretrained(weights / "text_encoder_2", dtype=torch.float32),
+        CLIPTextModelWithProjection.from_pretrained(
+            weights / "text_encoder_2", dtype=torch.float32
+        ),
     )

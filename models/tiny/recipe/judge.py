@@ -18,17 +18,28 @@ _WHITE_DISTANCE = 12.0
 class Judge:
     """Nearest training pictures, on 16x16 RGB, and dominant colours."""
 
-    def __init__(self, pictures: Pictures) -> None:
-        self._known = np.stack([thumbnail(p) for p in pictures.pixels]).reshape(
-            len(pictures.records), -1
-        )
-        self._labels = [record.concept for record in pictures.records]
+    def __init__(self, pictures: NDArray[np.uint8], labels: list[str], styles: list[str]) -> None:
+        self._known = np.stack([thumbnail(p) for p in pictures]).reshape(len(pictures), -1)
+        self._labels, self._styles = labels, styles
+
+    @staticmethod
+    def of(pictures: Pictures) -> "Judge":
+        """One that knows all of them by their concepts and styles."""
+        records = pictures.records
+        return Judge(pictures.pixels, [r.concept for r in records], [r.style for r in records])
 
     def concepts(self, picture: NDArray[np.uint8], count: int) -> list[str]:
         """The ``count`` concepts with the nearest training pictures, the nearest first."""
-        away = np.square(self._known - thumbnail(picture).reshape(-1)).sum(axis=1)
-        order = (self._labels[i] for i in np.argsort(away))
+        order = (self._labels[i] for i in np.argsort(self._away(picture)))
         return list(dict.fromkeys(order))[:count]
+
+    def style(self, picture: NDArray[np.uint8]) -> str:
+        """The style of the nearest training picture."""
+        return self._styles[int(self._away(picture).argmin())]
+
+    def _away(self, picture: NDArray[np.uint8]) -> Float:
+        away: Float = np.square(self._known - thumbnail(picture).reshape(-1)).sum(axis=1)
+        return away
 
 
 def thumbnail(picture: NDArray[np.uint8]) -> Float:
@@ -53,6 +64,14 @@ def dominant_colour(picture: NDArray[np.uint8]) -> str:
     anchors = lab(np.array([rgb(PALETTE[word]) for word in words], np.float32))
     nearest = np.linalg.norm(drawn[:, None] - anchors[None], axis=2).argmin(axis=1)
     return words[int(np.bincount(nearest, minlength=len(words)).argmax())]
+
+
+def chroma(picture: NDArray[np.uint8]) -> float:
+    """Mean CIELAB chroma of the pixels off the white ground: 0 for greys, about 60 for icons."""
+    points = lab((picture.reshape(-1, 3) / 255).astype(np.float32))
+    ground = np.linalg.norm(points - lab(np.ones((1, 3), np.float32)), axis=1)
+    drawn = points[ground > _WHITE_DISTANCE]
+    return float(np.hypot(drawn[:, 1], drawn[:, 2]).mean()) if len(drawn) else 0.0
 
 
 def lab(colours: Float) -> Float:

@@ -8,16 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from recipe.colours import PALETTE
-from recipe.concepts import Concept
 
 _COLUMNS, _SIDE, _LABEL = 15, 96, 13
 _PAINTED = ("heart", "apple", "ball", "car", "fish", "umbrella")
 
 
-def prompts(known: Sequence[Concept]) -> list[str]:
-    """Every concept in its own colours, then some in all colours."""
-    painted = [f"a {colour} {name}" for name in _PAINTED for colour in PALETTE]
-    return [*(f"a {concept.name}" for concept in known), *painted]
+def painted() -> list[str]:
+    """Some things in all colours."""
+    return [f"a {colour} {name}" for name in _PAINTED for colour in PALETTE]
 
 
 def write(path: Path, said: Sequence[str], pictures: Sequence[NDArray[np.uint8]]) -> None:
@@ -30,4 +28,18 @@ def write(path: Path, said: Sequence[str], pictures: Sequence[NDArray[np.uint8]]
         small = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         page.paste(small, (left, top))
         pen.text((left + 4, top + _SIDE), words[:18], "black", font)
+    page.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def write_rows(path: Path, rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]) -> None:
+    """One PNG of a label over each row of pictures."""
+    columns = max(len(pictures) for _, pictures in rows)
+    page = Image.new("RGB", (columns * _SIDE, len(rows) * (_SIDE + _LABEL)), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    for row, (words, pictures) in enumerate(rows):
+        top = row * (_SIDE + _LABEL)
+        pen.text((4, top), words, "black", font)
+        for column, picture in enumerate(pictures):
+            small = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            page.paste(small, (column * _SIDE, top + _LABEL))
     page.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -37,13 +37,11 @@ class Outlines:
     """Draws scenes: latents, the edges that they were drawn by, and captions."""
 
     def __init__(self, build: Path) -> None:
-        stored = torch.load(build / "scenes.pt", weights_only=True)
+        stored = torch.load(build / "scenes.pt", weights_only=True, mmap=True)
         self._latents, self._edges = stored["latents"], stored["edges"]
         self._captions: list[str] = stored["captions"]
 
-    def draw(
-        self, count: int, rng: random.Random
-    ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    def draw(self, count: int, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         """Latents [count, 4, 16, 16], edges [count, 3, 128, 128] in 0..1, captions."""
         chosen = rng.choices(range(len(self._captions)), k=count)
         edges = (self._edges[chosen].float() / 255)[:, None].repeat(1, 3, 1, 1)

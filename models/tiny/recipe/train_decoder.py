@@ -5,6 +5,7 @@ The encoder stays as it is, so the trained denoiser stays valid. The denoiser's 
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +18,59 @@ from recipe.train_vae import distance
 
 _NOISE = 0.12
 """Most noise, where the latents themselves have variance 1."""
-_SAVE_EVERY = 250
+_SHARES = (0.35, 0.4, 0.1, 0.15)
+"""Of true pictures, drawings, sketches and scenes."""
+_SAVE_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Latents, and the pictures that they should become."""
+
+    latents: torch.Tensor
+    pixels: torch.Tensor
+    """[n, 3, 128, 128], uint8."""
+    pictures: torch.Tensor
+    """[latents]: index into ``pixels`` of each."""
+
+
+def lessons(build: Path) -> list[Lesson]:
+    """True pictures, the denoiser's drawings of them, sketches and scenes; those there are."""
+    pictures = Pictures.load(build)
+    pixels = _channels_first(torch.from_numpy(pictures.pixels))
+    kept = torch.tensor([i for i, record in enumerate(pictures.records) if not record.held])
+    latents = torch.load(build / "latents.pt", weights_only=True)["latents"]
+    found = [Lesson(latents[kept], pixels, kept)]
+    if (build / "drawn.pt").exists():
+        drawn = torch.load(build / "drawn.pt", weights_only=True)
+        found.append(Lesson(drawn["latents"], pixels, drawn["pictures"]))
+    for name in ("sketch.pt", "scenes.pt"):
+        if (build / name).exists():
+            stored = torch.load(build / name, weights_only=True, mmap=True)
+            shown = _channels_first(stored["pixels"])
+            found.append(Lesson(stored["latents"], shown, torch.arange(len(shown))))
+    return found
+
+
+def _channels_first(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.permute(0, 3, 1, 2)
+
+
+def batch(
+    taught: list[Lesson], size: int, draw: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents with a little noise, and pictures in -1..1."""
+    shares = torch.tensor(_SHARES[: len(taught)])
+    latents, wanted = [], []
+    for number in torch.multinomial(shares, size, replacement=True, generator=draw).tolist():
+        lesson = taught[number]
+        one = int(torch.randint(len(lesson.latents), (), generator=draw))
+        latents.append(lesson.latents[one])
+        wanted.append(lesson.pixels[lesson.pictures[one]])
+    clean = torch.stack(latents)
+    spread = _NOISE * torch.rand(size, 1, 1, 1, generator=draw)
+    noisy = clean + spread * torch.randn(clean.shape, generator=draw)
+    return noisy, torch.stack(wanted).float() / 127.5 - 1
 
 
 def train(options: Options) -> None:
@@ -27,26 +80,17 @@ def train(options: Options) -> None:
     checkpoint = options.build / "decoder.pt"
     if checkpoint.exists():
         trainer.restore(checkpoint, keep_step=not options.restart)
-    pictures = Pictures.load(options.build)
-    kept = torch.tensor([i for i, record in enumerate(pictures.records) if not record.held])
-    pixels = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2)
-    latents = torch.load(options.build / "latents.pt", weights_only=True)["latents"][kept]
-    if (options.build / "drawn.pt").exists():
-        drawn = torch.load(options.build / "drawn.pt", weights_only=True)
-        latents, kept = torch.cat([latents, drawn["latents"]]), torch.cat([kept, drawn["pictures"]])
-    log = workers.Log(options.build / "decoder.jsonl", every=50)
-    while trainer.step < options.schedule.steps:
-        draw = workers.generator(options.seed, trainer.step)
-        chosen = torch.randint(len(kept), (options.batch,), generator=draw)
-        spread = _NOISE * torch.rand(options.batch, 1, 1, 1, generator=draw)
-        noisy = latents[chosen] + spread * torch.randn(latents[chosen].shape, generator=draw)
+    taught = lessons(options.build)
+
+    def loss_at(step: int) -> torch.Tensor:
+        noisy, wanted = batch(taught, options.batch, workers.generator(options.seed, step))
         with torch.autocast("cpu", torch.bfloat16):
             made = vae.decode(noisy / networks.SCALING).sample
-        loss = distance(made.float(), pixels[kept[chosen]].float() / 127.5 - 1)
-        trainer.update(loss, options.schedule.at(trainer.step))
-        log.add(trainer.step, loss.item(), options.batch * workers.world())
-        if trainer.step % _SAVE_EVERY == 0 or trainer.step == options.schedule.steps:
-            workers.save(checkpoint, trainer)
+        return distance(made.float(), wanted)
+
+    workers.run(
+        trainer, options.schedule, loss_at, checkpoint, pictures=options.batch, every=_SAVE_EVERY
+    )
 
 
 def decoder_trainer(vae: AutoencoderKL) -> workers.Trainer:
