@@ -194,8 +194,8 @@ class DiffusionConfig(WeightsConfig, UpscalerSettings):
     compile: bool = Field(
         default=False,
         description=(
-            "Whether the denoiser's repeated blocks are compiled, on CUDA only: faster steps, for a "
-            "start that takes a minute longer, and a pause at each new size. Needs a C++ compiler."
+            "Whether the denoiser's repeated blocks are compiled, on CUDA only: faster steps for a "
+            "slower start, and a pause at each new size and set of LoRAs. Needs a C++ compiler."
         ),
     )
     max_pixels: int = Field(
