@@ -17,8 +17,11 @@ def agreement(made: NDArray[np.uint8], wanted: NDArray[np.uint8], tolerance: int
     """F1 of two edge maps: edges count as met within ``tolerance`` pixels, in all directions."""
     if not made.any() or not wanted.any():
         return 0.0
-    side = 2 * tolerance + 1
-    square = np.ones((side, side), np.uint8)
-    precision = float((made & cv2.dilate(wanted, square)).sum() / made.sum(dtype=float))
-    recall = float((wanted & cv2.dilate(made, square)).sum() / wanted.sum(dtype=float))
+    precision = float((made & _near(wanted, tolerance)).sum() / made.sum(dtype=float))
+    recall = float((wanted & _near(made, tolerance)).sum() / wanted.sum(dtype=float))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _near(edges: NDArray[np.uint8], tolerance: int) -> NDArray[np.uint8]:
+    square = np.ones((2 * tolerance + 1,) * 2, np.uint8)
+    return np.asarray(cv2.dilate(edges, square), np.uint8)

@@ -97,7 +97,7 @@ def moved(picture: Pixels, rng: random.Random) -> Pixels:
     flipped = picture[:, ::-1] if rng.random() < 0.5 else picture
     angle = rng.uniform(-30, 30) if rng.random() < 0.8 else rng.uniform(-180, 180)
     turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, rng.uniform(0.6, 1.05))
-    turn[:, 2] += [rng.uniform(-0.1, 0.1) * SIZE for _ in range(2)]
+    turn[:, 2] += np.array([rng.uniform(-0.1, 0.1) * SIZE for _ in range(2)])
     made = cv2.warpAffine(
         np.ascontiguousarray(flipped),
         turn,

@@ -86,7 +86,7 @@ def as_control(edges: NDArray[np.uint8]) -> torch.Tensor:
 
 def share_met(wanted: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
     """How many of the wanted edges lie within two pixels of one of the picture's."""
-    near = cv2.dilate(edges_of(picture), np.ones((5, 5), np.uint8))
+    near = np.asarray(cv2.dilate(edges_of(picture), np.ones((5, 5), np.uint8)), np.uint8)
     return float((wanted & near).sum() / wanted.sum(dtype=float))
 
 
