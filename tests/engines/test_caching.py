@@ -203,12 +203,21 @@ async def test_a_waiting_task_can_be_stopped() -> None:
 
 
 async def test_results_too_large_to_keep_keep_nobody_waiting() -> None:
-    """Equal tasks are made side by side as soon as that shows, each by itself."""
-    async with cached(max_bytes=10_000, delay_seconds=0.1) as it:
+    """An equal task is made side by side as soon as that shows, and ends before the first."""
+    async with cached(max_bytes=10_000) as it:
         many = replace(PICTURE, seeds=(1, 2, 3))
-        runs = await asyncio.gather(*(it.outputs(many) for _ in range(3)))
+        async with aclosing(it.engine.run(many)) as first:
+            assert isinstance(await anext(first), Stage)
+            second = asyncio.create_task(it.outputs(many))
+            await asyncio.sleep(0)
+            assert it.counted.begun == 1
+            async for event in first:
+                if isinstance(event, Output):
+                    break
+            third = asyncio.create_task(it.outputs(many))
+            assert [len(await other) for other in (second, third)] == [3, 3]
+            assert len([event async for event in first if isinstance(event, Output)]) == 2
         assert it.counted.begun == 3
-        assert [len(run) for run in runs] == [3, 3, 3]
         assert it.engine.held_bytes == 0
 
 
@@ -244,6 +253,54 @@ async def test_views_of_larger_arrays_are_copied_before_they_are_kept() -> None:
     arrays = [output.media.array for output in kept if isinstance(output.media, Pixels)]
     assert not np.shares_memory(arrays[0], batch)
     assert arrays[1] is own
+
+
+@dataclass
+class Batched(Counted):
+    """A sketch engine whose pictures are views of one array, as many of them as `limit` says."""
+
+    limit: int = 9
+
+    def __post_init__(self) -> None:
+        """Sketch."""
+        super().__init__(ENGINE.create(SketchConfig()))
+
+    async def run(self, task: Task) -> AsyncGenerator[Event]:
+        """Draw all before giving any out."""
+        async with aclosing(super().run(task)) as events:
+            made = [event async for event in events if isinstance(event, Output)]
+        yield Stage(name="draw")
+        arrays = [output.media.array for output in made if isinstance(output.media, Pixels)]
+        for output, view in zip(made[: self.limit], np.stack(arrays), strict=False):
+            yield replace(output, media=Pixels(array=view))
+
+
+async def test_a_batch_is_not_held_for_one_of_its_pictures() -> None:
+    """What is given again has arrays of its own, whether copied at once or by a thread."""
+    engine = CachingEngine(inner=Batched(), name="it", max_bytes=ROOM)
+    await engine.start()
+    for side in (64, 512):
+        task = replace(PICTURE, width=side, height=side, seeds=(1, 2))
+        before = await collected(engine, task)
+        after = await collected(engine, task)
+        arrays = [
+            event.media.array
+            for event in (*before, *after)
+            if isinstance(event, Output) and isinstance(event.media, Pixels)
+        ]
+        assert np.array_equal(np.stack(arrays[:2]), np.stack(arrays[2:]))
+        assert [array.base is None for array in arrays] == [False, False, True, True]
+
+
+async def test_results_with_pictures_missing_are_not_kept() -> None:
+    """Whatever the engine was thinking: one for two seeds is no answer to give again."""
+    inner = Batched(limit=1)
+    engine = CachingEngine(inner=inner, name="it", max_bytes=ROOM)
+    await engine.start()
+    for _ in range(2):
+        events = await collected(engine, replace(PICTURE, seeds=(1, 2)))
+        assert len([event for event in events if isinstance(event, Output)]) == 1
+    assert inner.begun == 2
 
 
 async def test_a_new_start_forgets_everything() -> None:

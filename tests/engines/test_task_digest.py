@@ -21,6 +21,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
+    JSON,
     AudioTask,
     Control,
     ControlType,
@@ -178,12 +179,29 @@ def test_seeds_without_effect_do_not_count_but_their_number_does() -> None:
     assert digest(SOUND, can, "it") == digest(replace(SOUND, seed=2), can, "it")
 
 
-def test_neighbouring_texts_do_not_run_into_each_other() -> None:
-    """A letter that moves from one field to the next makes another task."""
-    one = replace(PICTURE, prompt="ab", negative_prompt="c")
-    assert digest(one, CAN, "it") != digest(
-        replace(one, prompt="a", negative_prompt="bc"), CAN, "it"
-    )
+NAMES: tuple[JSON, ...] = (
+    ["ab", "c"],
+    ["a", "bc"],
+    ["astr b", "c"],
+    ["a", "bstr c"],
+    [1, 2],
+    [12],
+    ["1", 2],
+    [[1], 2],
+    [[1, 2]],
+    [1, [2]],
+)
+"""Lists that would be the same if nothing told where an item ends."""
+
+
+def test_neighbours_do_not_run_into_each_other() -> None:
+    """A letter that moves to the next field or item makes another task."""
+    tasks = [
+        replace(PICTURE, prompt=prompt, negative_prompt=negative, options={"names": names})
+        for prompt, negative in (("ab", "c"), ("a", "bc"))
+        for names in NAMES
+    ]
+    assert len({digest(task, CAN, "it") for task in tasks}) == len(tasks)
 
 
 def test_the_pictures_to_read_are_measured() -> None:

@@ -105,4 +105,4 @@ def _written(value: float | str | Enum | None) -> bytes:
         case Enum():
             return f"enum {type(value).__name__}.{value.name};".encode()
         case _:
-            return f"{type(value).__name__} {value};".encode()
+            return f"{value};".encode()

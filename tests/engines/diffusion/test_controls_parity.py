@@ -28,7 +28,7 @@ from atelier_engines.diffusion.controls.edges import edges
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
-from tests.engines.diffusion import steering, tiny_sd
+from tests.engines.diffusion import steering, tiny_sd, tiny_sdxl
 from tests.engines.diffusion.asking import ask, pictures_of
 from tests.engines.diffusion.test_parity import SCHEDULERS
 from tests.engines.diffusion.test_parity import reference as of_words
@@ -336,3 +336,18 @@ async def test_a_controlnet_of_another_family_is_told_at_the_start(
     )
     with pytest.raises(ModelMissingError, match="made for another family of models: its cross_att"):
         await engine.start()
+
+
+async def test_a_model_made_to_inpaint_follows_controls_too(
+    folder: Path, parts: dict[str, Any], tmp_path: Path
+) -> None:
+    """ControlNets see the latents alone, and not the channels of the mask."""
+    own = tiny_sdxl.write(tmp_path, channels=9)
+    engine = DiffusionEngine(DiffusionConfig(**settings(folder, own)))
+    await engine.start()
+    task = ask(controls=(control(),), init_image=photo(), mask=mask(), strength=0.8, steps=4)
+    (made,) = await pictures_of(engine, task)
+    await engine.stop()
+    pipeline = StableDiffusionXLPipeline.from_pretrained(own, add_watermarker=False)
+    wanted = reference({**parts, "components": pipeline.components}, task)
+    assert np.array_equal(made, wanted)
