@@ -181,8 +181,13 @@ class Loop:
 
     def _serve(self) -> None:
         while not self._stopped:
-            self._obey()
-            self._take_turn()
+            try:
+                self._obey()
+                self._take_turn()
+            except Exception as error:  # noqa: BLE001 (told to all who wait)
+                _log.exception("the loop failed, and with it all tasks in it; this is a bug")
+                for task in self._tasks:
+                    task.close(error)
 
     def _obey(self) -> None:
         """Do what was asked; wait for it where there is nothing else to do."""
@@ -209,6 +214,9 @@ class Loop:
         A failure is so told to those alone that cause it. Nothing has changed in a picture whose
         run failed, so it can be run again.
         """
+        pictures = [picture for picture in pictures if picture.there]
+        if not pictures:  # one that shared their task has ended it
+            return
         failure = self._try(pictures)
         if failure is None:
             return

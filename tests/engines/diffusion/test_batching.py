@@ -189,6 +189,39 @@ async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -
     assert not isinstance(results[1], BaseException)
 
 
+async def test_when_all_pictures_of_a_task_fail_the_others_go_on(bench: Bench) -> None:
+    """The first failure ends the task; what its other pictures asked for is dropped."""
+
+    def refuse(runs: Sequence[Run]) -> None:
+        if any(run.rows.latents.shape[-1] == 8 for run in runs):
+            raise torch.OutOfMemoryError("no room for these")
+
+    bench.refuse = refuse
+    several = ask(seeds=(1, 2, 3, 4), steps=3)
+    other = ask(width=96, steps=3)
+    results = await asyncio.gather(bench.paint(several), bench.paint(other), return_exceptions=True)
+    assert isinstance(results[0], OutOfMemoryError)
+    assert not isinstance(results[1], BaseException)
+    bench.refuse = lambda _: None
+    assert len(await bench.paint(several)) == 4
+
+
+async def test_a_mistake_in_the_loop_itself_leaves_nobody_waiting(bench: Bench) -> None:
+    """Whoever is in it is told, and the next one is served."""
+
+    class Broken(Turns):
+        def next(self, waiting: Sequence[Any]) -> list[Any]:
+            """See Turns.next."""
+            del waiting
+            raise LookupError("nobody thought of this")
+
+    await bench.loop.call(lambda: bench.loop.serve(bench.denoise, Broken(FixedRows(rows=1))))
+    with pytest.raises(LookupError):
+        await bench.paint(ask())
+    await bench.loop.call(lambda: bench.loop.serve(bench.denoise, Turns(FixedRows(rows=1))))
+    assert len(await bench.paint(ask())) == 1
+
+
 async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
     """When the close returns, no run for it is begun any more; the others are not disturbed."""
     long, other = ask(steps=150, guidance=1.0), ask(steps=30, guidance=1.0, seeds=(2,))
