@@ -17,7 +17,7 @@ from tests.engines.diffusion import mixture, soaking
 from tests.engines.diffusion.asking import ask
 from tests.engines.diffusion.mixture import Request
 
-COUNT, SEED, CALLERS = 60, 4, 8
+COUNT, SEED, CALLERS = 60, 10, 8
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,7 @@ def test_the_crowd_asks_for_everything_that_the_engine_can_do(crowded: Diffusion
     """And for the same, when it is drawn again."""
     requests = mixture.draw(crowded.capabilities, count=COUNT, seed=SEED)
     tasks = [request.task for request in requests if request.expected is None]
+    assert crowded.capabilities.image is not None
     assert {ImageFeature.CONTROLNET, ImageFeature.LORA} <= crowded.capabilities.image.features
     assert len({task.scheduler for task in tasks}) > 10
     assert len({task.loras for task in tasks}) > 3
