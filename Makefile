@@ -91,8 +91,12 @@ docs: install ## Write docs/configuration.md anew
 	$(BIN)/atelier config reference > docs/configuration.md
 
 .PHONY: bench
-bench: install ## Measure the service
+bench: install ## Measure the service and the diffusion engine
 	$(BIN)/python -m bench
+
+.PHONY: soak
+soak: install ## Send the diffusion engine a thousand requests of all kinds, and compare every picture
+	$(BIN)/python -m bench soak
 
 .PHONY: lock
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)

@@ -1,4 +1,4 @@
-"""`python -m bench [NAME...]`: measure these, or everything."""
+"""`python -m bench [NAME...]`: measure these, or everything that takes no more than a few minutes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from bench import (
     added,
     artifacts,
+    batching,
     cancel,
     encoding,
     fan_out,
     first_event,
+    leaving,
+    pipeline,
     report,
+    soak,
     start,
     throughput,
 )
@@ -28,7 +32,13 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "cancel": cancel.measure,
     "encoding": encoding.measure,
     "start": start.measure,
+    "pipeline": pipeline.measure,
+    "batching": batching.measure,
+    "leaving": leaving.measure,
+    "soak": soak.measure,
 }
+_LONG = ("soak",)
+"""Measured only when named."""
 
 
 async def run(names: list[str]) -> None:
@@ -41,7 +51,7 @@ async def run(names: list[str]) -> None:
 
 def main() -> None:
     """Read the command line."""
-    names = sys.argv[1:] or list(MEASUREMENTS)
+    names = sys.argv[1:] or [name for name in MEASUREMENTS if name not in _LONG]
     if unknown := [name for name in names if name not in MEASUREMENTS]:
         sys.exit(f"no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
     asyncio.run(run(names))

@@ -14,7 +14,17 @@ from pathlib import Path
 from bench.figures import Figure
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("atelier-server", "grpcio", "isal", "numpy", "pillow", "protobuf", "protovalidate")
+_PACKAGES = (
+    "atelier-server",
+    "diffusers",
+    "grpcio",
+    "isal",
+    "numpy",
+    "pillow",
+    "protobuf",
+    "protovalidate",
+    "torch",
+)
 _NOTE = (
     "Where a service is measured: loopback, the client in a process of its own. What is compared was "
     "measured in the same run, in short alternating rounds; medians over rounds. Other work on the "

@@ -1,0 +1,79 @@
+"""Four callers at once: runs of the denoiser that are shared, against runs in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from atelier_engines.diffusion import DiffusionEngine
+from bench.engines import SIDES, Taken, paint, running, task, timed
+from bench.figures import Figure, median
+
+_ROUNDS = 21
+_CALLERS = 4
+_WAYS: Mapping[str, int] = {"alone": 1, "4 rows": 4, "8 rows": 8}
+"""Names of the ways to the most rows in a run; a picture has two here, with guidance."""
+
+
+async def measure() -> list[Figure]:
+    """Whether that gains anything is a matter of the device; `atelier tune` finds it out."""
+    figures: list[Figure] = []
+    async with (
+        running(max_batch=_WAYS["alone"]) as alone,
+        running(max_batch=_WAYS["4 rows"]) as four,
+        running(max_batch=_WAYS["8 rows"]) as eight,
+    ):
+        engines = {"alone": alone, "4 rows": four, "8 rows": eight}
+        for side in SIDES:
+            rounds = [await _round(engines, side, index) for index in range(_ROUNDS)]
+            figures += _figures(side, rounds[1:])
+    return figures
+
+
+async def _round(
+    engines: Mapping[str, DiffusionEngine], side: int, index: int
+) -> Mapping[str, tuple[Taken, float]]:
+    """By way, what all took together and the callers' mean wait in seconds; the ways take turns."""
+    found: dict[str, tuple[Taken, float]] = {}
+    names = list(engines)
+    for place in range(len(names)):
+        name = names[(index + place) % len(names)]
+        waits: list[float] = []
+        taken = await timed(partial(_crowd, engines[name], side, waits))
+        found[name] = (taken, sum(waits) / len(waits))
+    return found
+
+
+async def _crowd(engine: DiffusionEngine, side: int, waits: list[float]) -> None:
+    await asyncio.gather(*(_caller(engine, side, seed, waits) for seed in range(_CALLERS)))
+
+
+async def _caller(engine: DiffusionEngine, side: int, seed: int, waits: list[float]) -> None:
+    start = time.perf_counter()
+    await paint(engine, task("a green tree", side, seed))
+    waits.append(time.perf_counter() - start)
+
+
+def _figures(side: int, rounds: Sequence[Mapping[str, tuple[Taken, float]]]) -> list[Figure]:
+    figures: list[Figure] = []
+    for name in _WAYS:
+        pictures = median([_CALLERS / of[name][0].wall for of in rounds])
+        wait = median([of[name][1] for of in rounds])
+        figures += [
+            Figure(name=f"{side} px, {name}: pictures", value=pictures, unit="/s"),
+            Figure(name=f"{side} px, {name}: mean wait", value=wait * 1e3, unit="ms"),
+        ]
+    for name in list(_WAYS)[1:]:
+        wall = median([of["alone"][0].wall / of[name][0].wall for of in rounds])
+        cpu = median([of["alone"][0].cpu / of[name][0].cpu for of in rounds])
+        figures += [
+            Figure(name=f"{side} px, {name} against alone: throughput", value=wall, unit="×"),
+            Figure(
+                name=f"{side} px, {name} against alone: pictures a CPU second",
+                value=cpu,
+                unit="×",
+            ),
+        ]
+    return figures

@@ -1,0 +1,70 @@
+"""A diffusion engine in this process, and how its work is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
+from atelier_engines.event import Output
+from atelier_engines.media import Pixels
+from atelier_engines.task import ImageTask
+
+SIDES = (64, 128)
+"""Pixels along the sides of the pictures that are measured."""
+STEPS, GUIDANCE, SCHEDULER = 8, 2.5, "euler"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What some work took."""
+
+    wall: float
+    """Seconds on the clock."""
+    cpu: float
+    """Seconds of this process on all its threads; other work on the machine changes it little."""
+
+
+@asynccontextmanager
+async def running(**settings: object) -> AsyncGenerator[DiffusionEngine]:
+    """The small trained model on one thread of the CPU, with these settings."""
+    engine = DiffusionEngine(DiffusionConfig(device="cpu", threads=1, **settings))
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def task(prompt: str, side: int, seed: int, *, previews: int = 0) -> ImageTask:
+    """A square picture."""
+    return ImageTask(
+        prompt=prompt,
+        width=side,
+        height=side,
+        seeds=(seed,),
+        steps=STEPS,
+        guidance=GUIDANCE,
+        scheduler=SCHEDULER,
+        preview_interval=previews,
+    )
+
+
+async def paint(engine: DiffusionEngine, wanted: ImageTask) -> NDArray[np.uint8]:
+    """The picture of a task with one seed."""
+    async with aclosing(engine.run(wanted)) as events:
+        media = [event.media async for event in events if isinstance(event, Output)]
+    (array,) = [found.array for found in media if isinstance(found, Pixels)]
+    return array
+
+
+async def timed(work: Callable[[], Awaitable[object]]) -> Taken:
+    """What it takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    await work()
+    return Taken(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)

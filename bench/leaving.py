@@ -1,0 +1,111 @@
+"""From a caller's leaving to a free device: in time, and in runs of the denoiser."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from atelier_engines.diffusion import DiffusionConfig, loading
+from atelier_engines.diffusion.batching import Run, Turns
+from atelier_engines.diffusion.limiting import FixedRows
+from atelier_engines.diffusion.loop import Loop
+from atelier_engines.diffusion.painting import Painter
+from atelier_engines.event import Step
+from bench.engines import SIDES, task
+from bench.figures import Figure, median, quantile
+
+_ROUNDS = 40
+
+
+@dataclass(slots=True)
+class _Noted:
+    """Notes when the denoiser runs."""
+
+    painter: Painter
+    begun: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+
+    def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+        """See Painter.denoise."""
+        self.begun.append(time.perf_counter())
+        made = self.painter.denoise(runs)
+        self.ended.append(time.perf_counter())
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Left:
+    """What one leaving came to."""
+
+    seconds: float
+    """From the close to its return, when the device is free."""
+    begun: int
+    """Runs that began after the close was called."""
+    ended: int
+    """Runs that ended after the close was called."""
+    run_seconds: float
+    """How long a run takes, of the median."""
+
+
+async def measure() -> list[Figure]:
+    """Callers leave at another moment in each round."""
+    figures: list[Figure] = []
+    loop = Loop("bench")
+    painter = await loop.call(partial(loading.load, DiffusionConfig(device="cpu", threads=1)))
+    noted = _Noted(painter)
+    await loop.call(partial(loop.serve, noted.denoise, Turns(FixedRows(rows=1))))
+    for side in SIDES:
+        figures += _figures(side, [await _leave(loop, noted, side, at) for at in range(_ROUNDS)])
+    await loop.call(painter.holdings.end)
+    await loop.stop()
+    return figures
+
+
+async def _leave(loop: Loop, noted: _Noted, side: int, at: int) -> _Left:
+    noted.begun.clear()
+    noted.ended.clear()
+    begin = partial(noted.painter.begin, task("a green tree", side, at))
+    async with aclosing(loop.stream(begin)) as events:
+        async for event in events:
+            if isinstance(event, Step) and event.index == at % 6 + 1:
+                break
+        # Right after a step nothing is under way: leave at any moment of the next run.
+        await asyncio.sleep(at / _ROUNDS * (noted.ended[0] - noted.begun[0]))
+        closed = time.perf_counter()
+    took = time.perf_counter() - closed
+    return _Left(
+        seconds=took,
+        begun=sum(moment > closed for moment in noted.begun),
+        ended=sum(moment > closed for moment in noted.ended),
+        run_seconds=median([b - a for a, b in zip(noted.begun, noted.ended, strict=True)]),
+    )
+
+
+def _figures(side: int, rounds: Sequence[_Left]) -> list[Figure]:
+    run = median([left.run_seconds for left in rounds]) * 1e3
+    free = [left.seconds * 1e3 for left in rounds]
+    return [
+        Figure(name=f"{side} px: a run of the denoiser", value=run, unit="ms"),
+        Figure(name=f"{side} px: close to free device p50", value=median(free), unit="ms"),
+        Figure(name=f"{side} px: close to free device p99", value=quantile(free, 0.99), unit="ms"),
+        Figure(
+            name=f"{side} px: runs that ended after the close, most",
+            value=max(left.ended for left in rounds),
+            unit="",
+            bound="at most",
+            target=1,
+        ),
+        Figure(
+            name=f"{side} px: runs begun after the close, most",
+            value=max(left.begun for left in rounds),
+            unit="",
+            bound="at most",
+            target=1,
+        ),
+    ]

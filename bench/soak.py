@@ -1,0 +1,83 @@
+"""A thousand requests of all kinds through one engine; `make soak`, since it takes minutes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+from bench.figures import Figure
+from tests.engines.diffusion import mixture, soaking
+from tests.engines.diffusion.soaking import Tally
+
+_REQUESTS, _SEED, _CALLERS = 1000, 1, 8
+
+
+async def measure() -> list[Figure]:
+    """Two engines: one for the crowd, one that paints every picture alone, to compare."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+    with tempfile.TemporaryDirectory(prefix="atelier-soak-") as folder:
+        configuration = soaking.configuration(Path(folder))
+        async with (
+            soaking.started(configuration) as engine,
+            soaking.started(configuration) as judge,
+        ):
+            start = time.perf_counter()
+            requests = mixture.draw(engine.capabilities, count=_REQUESTS, seed=_SEED)
+            tally = await soaking.soak(engine, judge, requests, callers=_CALLERS)
+            seconds = time.perf_counter() - start
+    for line in (*tally.astray, *tally.wrong):
+        print(f"  ! {line}")
+    return [*_promises(tally), *_account(tally, seconds)]
+
+
+def _promises(tally: Tally) -> list[Figure]:
+    """What must hold."""
+    return [
+        _none("wrong pictures", len(tally.wrong)),
+        _none("requests with another end than they should have", len(tally.astray)),
+        _none("requests without an end", _REQUESTS - tally.outcomes.total()),
+        _none("tasks left in the loop", tally.left_over),
+        Figure(
+            name="memory of the second half against the first",
+            value=tally.growth,
+            unit="×",
+            bound="at most",
+            target=1.05,
+        ),
+    ]
+
+
+def _none(name: str, value: int) -> Figure:
+    return Figure(name=name, value=value, unit="", bound="at most", target=0)
+
+
+def _account(tally: Tally, seconds: float) -> list[Figure]:
+    """What happened."""
+    counts = {
+        "requests": tally.outcomes.total(),
+        **{f"requests, {name}": count for name, count in sorted(tally.outcomes.items())},
+        "pictures compared": tally.pictures,
+        "pictures equal to the bit": tally.equal,
+        "largest difference, of 255": tally.largest,
+        "runs of the denoiser": tally.runs.total(),
+        "pictures in a run, mean": sum(size * count for size, count in tally.runs.items())
+        / max(1, tally.runs.total()),
+        "pictures in a run, most": max(tally.runs, default=0),
+        "shared runs without memory, split": tally.pressed,
+    }
+    resident = tally.resident or [0]
+    return [
+        *(Figure(name=name, value=value, unit="") for name, value in counts.items()),
+        Figure(name="memory after the first tenth", value=_tenth(resident) / 1e6, unit="MB"),
+        Figure(name="memory at the end", value=resident[-1] / 1e6, unit="MB"),
+        Figure(name="time, with the comparison", value=seconds, unit="s"),
+    ]
+
+
+def _tenth(resident: list[int]) -> int:
+    return resident[len(resident) // 10]
