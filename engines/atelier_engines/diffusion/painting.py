@@ -212,7 +212,7 @@ class _Sitting:
             return _pixels(self._family.decode(latents, tiled=tiled))
 
     def _begin(self, seed: int) -> Denoising:
-        _ = self._conditioning
+        _ = self._conditioning, self._controls
         generator = torch.Generator("cpu").manual_seed(seed)
         scheduler = schedulers.make(
             self._task.scheduler or self._painter.facts.scheduler,
@@ -329,8 +329,9 @@ class _Sitting:
 
     @cached_property
     def _controls(self) -> tuple[ActiveControl, ...]:
-        if self._painter.maps is None:
+        if self._painter.maps is None or not self._task.controls:
             return ()
+        self._enter("control")
         return tuple(
             prepare(
                 control,
