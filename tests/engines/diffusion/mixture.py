@@ -79,7 +79,7 @@ class _Mixture:
         if not self._chance(_LEAVING):
             return Request(task=task)
         if self._chance(0.5):
-            return Request(task=task, leaves_after_events=int(self._random.integers(0, 8)))
+            return Request(task=task, leaves_after_events=int(self._random.integers(1, 8)))
         return Request(task=task, leaves_after_seconds=float(self._random.uniform(0, 0.5)))
 
     def _task(self, index: int) -> ImageTask:
