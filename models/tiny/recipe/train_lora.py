@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -96,7 +95,7 @@ def export(build: Path, weights: Path, folder: Path) -> None:
     trainer = trainer_of(unet)
     trainer.restore(build / "lora.pt")
     trainer.use_mean()
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    state = get_peft_model_state_dict(unet)
     layers = {name: value.half().contiguous() for name, value in state.items()}
     StableDiffusionXLPipeline.save_lora_weights(folder, unet_lora_layers=layers)
     for file in folder.glob("*.safetensors"):
