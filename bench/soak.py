@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 import warnings
@@ -19,6 +20,7 @@ _REQUESTS, _SEED, _CALLERS = 1000, 1, 8
 async def measure() -> list[Figure]:
     """Two engines: one for the crowd, one that paints every picture alone, to compare."""
     torch.set_num_threads(1)
+    logging.getLogger("atelier_engines").setLevel(logging.ERROR)  # runs are to be split here
     warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
     with tempfile.TemporaryDirectory(prefix="atelier-soak-") as folder:
         configuration = soaking.configuration(Path(folder))
