@@ -1,0 +1,149 @@
+"""The trained model behind the service: controls, LoRAs, pictures to start from, many callers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Iterator
+
+import numpy as np
+import pytest
+from grpc import aio
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+pytest.importorskip("torch", reason="the extra `local` is not installed")
+
+from atelier.v1 import engine_pb2, task_pb2
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import Control, ImageTask, Lora, MediaSource, Upscale
+from tests.conftest import RunningServer, launch
+from tests.server.calls import Stub, dispositions, refusal
+
+SENT = MediaSource(attachment="sent")
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with the trained model alone, up to eight rows in a run."""
+    tiny = {"type": "diffusion", "device": "cpu", "threads": 1, "max_batch": 8}
+    running = launch(
+        tmp_path_factory.mktemp("studio"), environment={}, wait=["tiny"], engines={"tiny": tiny}
+    )
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+async def stub(studio: RunningServer) -> AsyncIterator[Stub]:
+    """Calls it."""
+    async with aio.insecure_channel(studio.address) as channel:
+        yield GenerationServiceStub(channel)
+
+
+def star() -> bytes:
+    """A PNG of a dark star on white."""
+    page = Image.new("RGB", (128, 128), "white")
+    corners = [(64, 10), (78, 48), (118, 48), (86, 72), (98, 112), (64, 88), (30, 112), (42, 72)]
+    ImageDraw.Draw(page).polygon([*corners, (10, 48), (50, 48)], fill="black")
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
+
+
+def asked(prompt: str, **task: object) -> pb.GenerateRequest:
+    """A request whose picture comes inline, with a star sent along."""
+    image = ImageTask(prompt=prompt, **{"seed": 7, **task})  # type: ignore[arg-type]
+    request = pb.GenerateRequest(engine="tiny", image=image, inline_outputs=True)
+    if any(field.message_type and "sent" in str(value) for field, value in image.ListFields()):
+        request.attachments["sent"] = star()
+    return request
+
+
+async def made(stub: Stub, request: pb.GenerateRequest) -> tuple[NDArray[np.uint8], Generation]:
+    """The picture, and what is said of it."""
+    generation = (await stub.Generate(request)).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    with Image.open(io.BytesIO(generation.outputs[0].data)) as picture:
+        return np.asarray(picture.convert("RGB")), generation
+
+
+async def test_it_says_what_comes_with_the_model(stub: Stub) -> None:
+    """Without any configuration of them."""
+    (engine,) = (await stub.GetCapabilities(pb.GetCapabilitiesRequest())).engines
+    assert {
+        engine_pb2.IMAGE_FEATURE_CONTROLNET,
+        engine_pb2.IMAGE_FEATURE_CONTROL_PREPROCESSING,
+        engine_pb2.IMAGE_FEATURE_LORA,
+        engine_pb2.IMAGE_FEATURE_IMAGE_TO_IMAGE,
+        engine_pb2.IMAGE_FEATURE_INPAINTING,
+        engine_pb2.IMAGE_FEATURE_UPSCALING,
+    } <= set(engine.image.features)
+    assert list(engine.image.control_types) == [task_pb2.CONTROL_TYPE_CANNY]
+    assert list(engine.image.loras) == ["sketch"]
+
+
+async def test_a_photo_steers_and_a_lora_draws(stub: Stub) -> None:
+    """Dark where the star is, and in pencil when asked so; enlarged at last."""
+    control = Control(type=task_pb2.CONTROL_TYPE_CANNY, image=SENT, preprocess=True)
+    steered, _ = await made(stub, asked("a red ball", controls=[control]))
+    plain, _ = await made(stub, asked("a red ball"))
+    assert steered[16, 64].min() < 160 < plain[110, 12].min()
+    sketched, generation = await made(
+        stub,
+        asked("a red ball", loras=[Lora(name="sketch")], upscale=Upscale(factor=2), format=4),
+    )
+    assert sketched.shape == (256, 256, 3)
+    assert generation.outputs[0].artifact.media_type == "image/avif"
+    assert (
+        np.ptp(sketched.astype(int), axis=2).mean() < np.ptp(plain.astype(int), axis=2).mean() / 4
+    )
+    assert dispositions(generation)["steps"] == "defaulted"
+
+
+async def test_a_picture_to_start_from_is_kept_where_the_mask_is_black(stub: Stub) -> None:
+    """The star's own dark area is the mask: around it, white is repainted."""
+    start = {"init_image": SENT, "strength": 0.6}
+    varied, _ = await made(stub, asked("a blue star", **start))
+    masked, _ = await made(stub, asked("a blue star", mask=SENT, **start))
+    assert not np.array_equal(varied, masked)
+    assert masked[64, 64].max() < 128
+
+
+async def test_many_callers_get_what_each_would_get_alone(stub: Stub) -> None:
+    """Runs are shared, bytes differ by one at most."""
+    requests = [
+        asked("a red apple", seed=1),
+        asked("a green car", seed=2, scheduler="euler_a", steps=6),
+        asked("a cat, noto style", seed=3, guidance=1.0),
+        asked("a rocket", seed=4, width=64, height=64),
+        asked("a house", seed=5, init_image=SENT, strength=0.9),
+        asked("a blue fish", seed=6, loras=[Lora(name="sketch", weight=0.5)]),
+    ]
+    alone = [(await made(stub, request))[0] for request in requests]
+    together = await asyncio.gather(*(made(stub, request) for request in requests))
+    for one, (other, _) in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"loras": [Lora(name="../sketch")]}, "sketch"),
+        ({"scheduler": "magic"}, "euler"),
+        ({"width": 100}, "multiple of 8"),
+        ({"upscale": Upscale(factor=2, model="none")}, "lanczos"),
+        (
+            {"controls": [Control(type=task_pb2.CONTROL_TYPE_DEPTH, image=SENT)]},
+            "it has canny",
+        ),
+    ],
+)
+async def test_what_it_cannot_do_is_refused_with_what_it_can(
+    stub: Stub, task: dict[str, object], words: str
+) -> None:
+    """Before any work."""
+    refused = await refusal(stub.Generate(asked("a red ball", **task)))
+    assert words in refused.message + " ".join(refused.fields.values())
