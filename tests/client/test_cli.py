@@ -9,8 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from PIL import Image
 
-from atelier.v1 import generation_pb2
+from atelier.v1 import generation_pb2, task_pb2
+from atelier.v1 import generation_service_pb2 as pb
 from tests.client.atelier_command import atelier
 from tests.client.stand_in import PICTURE, StandIn, info, status
 
@@ -199,3 +201,19 @@ async def test_help_loads_nothing_heavy() -> None:
     )
     out, _ = await process.communicate()
     assert out.decode().strip() == "[]"
+
+
+async def test_maps_are_sent_as_they_are_and_photos_to_be_computed(
+    stand_in: Served, tmp_path: Path
+) -> None:
+    """Maps first, each with what it means."""
+    service, address = stand_in
+    file = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(file)
+    options = ("--control-photo", f"canny={file}", "--control", f"depth={file}", "--detach")
+    await atelier("generate", "x", *options, "--server", address)
+    (request,) = (ask for ask in service.asked if isinstance(ask, pb.GenerateRequest))
+    assert [(control.type, control.preprocess) for control in request.image.controls] == [
+        (task_pb2.CONTROL_TYPE_DEPTH, False),
+        (task_pb2.CONTROL_TYPE_CANNY, True),
+    ]

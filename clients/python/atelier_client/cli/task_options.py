@@ -55,6 +55,7 @@ class TaskArguments:
     strength: float | None
     mask: Path | None
     controls: tuple[tuple[ControlType, Path], ...]
+    control_photos: tuple[tuple[ControlType, Path], ...]
     loras: tuple[tuple[str, float | None], ...]
     upscale: float | None
     profile: str | None
@@ -112,7 +113,7 @@ def _choice(*kinds: type[Word]) -> click.Choice[str]:
 
 _OF_PICTURES = (
     *("style", "size", "scheduler", "count", "init_image", "strength", "mask"),
-    *("controls", "loras", "upscale", "profile", "safety", "preview_interval"),
+    *("controls", "control_photos", "loras", "upscale", "profile", "safety", "preview_interval"),
 )
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
@@ -137,6 +138,14 @@ _OPTIONS = (
         multiple=True,
         metavar="TYPE=FILE",
         help="Steering picture.",
+    ),
+    click.option(
+        "--control-photo",
+        "control_photos",
+        type=_control,
+        multiple=True,
+        metavar="TYPE=FILE",
+        help="Photo to steer by.",
     ),
     click.option(
         "--lora", "loras", type=_lora, multiple=True, metavar="NAME[=WEIGHT]", help="LoRA to apply."
@@ -220,7 +229,13 @@ def _image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
         init_image=arguments.init_image,
         strength=arguments.strength,
         mask=arguments.mask,
-        controls=tuple(Control(type=kind, image=path) for kind, path in arguments.controls),
+        controls=(
+            *(Control(type=kind, image=path) for kind, path in arguments.controls),
+            *(
+                Control(type=kind, image=path, preprocess=True)
+                for kind, path in arguments.control_photos
+            ),
+        ),
         loras=tuple(Lora(name=name, weight=weight) for name, weight in arguments.loras),
         upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
         profile=Profile(arguments.profile or Profile.UNSPECIFIED),
