@@ -15,6 +15,7 @@ from atelier_engines.capabilities import Model, Reproducibility
 from atelier_engines.diffusion import assembly, capabilities, cores, faults, previews, schedulers
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.controls import networks as control_networks
 from atelier_engines.diffusion.controls import offered as controls
 from atelier_engines.diffusion.controls.maps import MapMaker
 from atelier_engines.diffusion.families import sd, sdxl
@@ -55,6 +56,7 @@ def load(config: DiffusionConfig) -> Painter:
     ):
         model = find(config)
         digest = aside.submit(model.digest)
+        beside = aside.submit(_controlnet_digests, config)
         advice = card.read(model.source) if model.source.is_dir() else ModelCard()
         wished = wishes(config)
         assembled = assembly.assemble(
@@ -69,7 +71,9 @@ def load(config: DiffusionConfig) -> Painter:
             scheduler=chosen.scheduler,
             variants={steps: made for steps, made in variants.items() if steps is not None},
             previewer=_previewer(config, advice, chosen.family),
-            facts=replace(facts, versions={**enlarging.versions, **facts.versions}),
+            facts=replace(
+                facts, versions={**beside.result(), **enlarging.versions, **facts.versions}
+            ),
             fitting=_fitting(config, chosen.family),
             holdings=holdings,
             profile=config.profile,
@@ -127,6 +131,12 @@ def _variants(
         return Variant(family=family, scheduler=assembly.scheduler(model, told))
 
     return {steps: variant(steps, family) for steps, family in families.items()}
+
+
+def _controlnet_digests(config: DiffusionConfig) -> Mapping[str, str]:
+    """For receipts, which name everything that a picture can be repeated with."""
+    found = control_networks.locate(config)
+    return {f"controlnet {name}": control_networks.digest(path) for name, path in found.items()}
 
 
 def _previewer(config: DiffusionConfig, advice: ModelCard, family: Family) -> Previewer:

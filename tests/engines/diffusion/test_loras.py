@@ -307,5 +307,5 @@ def test_a_lora_named_twice_is_refused(adapters: Adapters) -> None:
 @pytest.mark.parametrize("name", ["nobody", "../style", "style/../style", "/etc/passwd", ""])
 def test_a_name_is_looked_up_and_never_a_path(adapters: Adapters, name: str) -> None:
     """Whatever lies at that path."""
-    with pytest.raises(UnsupportedError, match=r"there is fig\.ure, kohya, style"):
+    with pytest.raises(UnsupportedError, match=r"there is fig\.ure, kohya, sketch, style"):
         adapters.activate((Lora(name=name),))

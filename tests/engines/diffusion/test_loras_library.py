@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -76,12 +75,6 @@ def test_an_unknown_name_is_refused_with_those_there_are(directory: Path, name: 
     library = Library(config(lora_directory=str(directory)))
     with pytest.raises(UnsupportedError, match=r"there is glass, ink, paper\.v2, wool"):
         library.file(name)
-
-
-def test_the_digest_is_that_of_the_file(directory: Path) -> None:
-    """As sha256sum writes it."""
-    library = Library(config(lora_directory=str(directory)))
-    assert library.digest("ink") == hashlib.sha256(b"ink.safetensors").hexdigest()
 
 
 @pytest.mark.parametrize(

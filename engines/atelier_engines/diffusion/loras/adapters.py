@@ -62,10 +62,6 @@ class Adapters:
                 raise InvalidTaskError("loras", f"name the LoRA {name} once, with its final weight")
         return tuple(lora for lora in loras if lora.weight)
 
-    def digests(self, loras: Sequence[Lora]) -> Mapping[str, str]:
-        """SHA-256 of the files of these LoRAs by name; those of weight 0 too."""
-        return {lora.name: self._library.digest(lora.name) for lora in loras}
-
     def activate(self, loras: Sequence[Lora]) -> None:
         """From now on compute with these LoRAs, in their order, and no others.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras import offered
-from atelier_engines.diffusion.weights import digests, sources
+from atelier_engines.diffusion.weights import sources
 from atelier_engines.errors import ModelMissingError, UnsupportedError
-
-_digest_of = cache(digests.of_file)
 
 
 class Library:
@@ -44,14 +41,6 @@ class Library:
             known = ", ".join(self._files) or "none"
             raise UnsupportedError("loras", f"there is no LoRA {name!r} here; there is {known}")
         return self._files[name]
-
-    def digest(self, name: str) -> str:
-        """SHA-256 of a LoRA's file, in hexadecimal; its bytes are read once.
-
-        Raises:
-            UnsupportedError: there is none of that name.
-        """
-        return _digest_of(self.file(name))
 
 
 def _locate(name: str, source: str, config: DiffusionConfig) -> Path:
