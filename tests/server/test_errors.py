@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from grpc import aio
@@ -224,6 +226,7 @@ async def test_bytes_that_are_no_message_are_refused(server: RunningServer, meth
 async def test_an_unknown_method_is_unimplemented(server: RunningServer) -> None:
     """As gRPC has it. A streaming call could still be sending when it is answered, and fail by that."""
     async with aio.insecure_channel(server.address) as channel:
+        paint: Any = channel.unary_unary("/atelier.v1.GenerationService/Paint")
         with pytest.raises(aio.AioRpcError) as caught:
-            await channel.unary_unary("/atelier.v1.GenerationService/Paint")(b"")
+            await paint(b"")
     assert caught.value.code() is Code.UNIMPLEMENTED
