@@ -148,6 +148,8 @@ class ImageCapabilities:
     """Steps between previews when the caller says nothing; 0 for none."""
     upscalers: tuple[str, ...] = ()
     """Ways of enlarging pictures, the default first."""
+    keeps_size: bool = False
+    """Whether a picture to start from decides width and height where the caller says neither."""
     only_upscales: bool = False
     """Whether it makes no pictures of its own, but only enlarges init_image.
 

@@ -112,6 +112,28 @@ async def test_a_picture_to_start_from_is_kept_where_the_mask_is_black(stub: Stu
     assert masked[64, 64].max() < 128
 
 
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [((100, 64), (96, 64)), ((4000, 2000), (2048, 1024)), ((20, 300), (64, 296))],
+)
+async def test_a_picture_to_start_from_decides_the_size(
+    stub: Stub, size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    """In its proportions, within the limits and on the grid; who says a size gets that."""
+    file = io.BytesIO()
+    Image.new("RGB", size, "white").save(file, "PNG")
+    request = asked("a red ball", init_image=SENT, strength=0.1, steps=4)
+    request.attachments["sent"] = file.getvalue()
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    planned = {entry.name: entry for entry in plan.parameters}
+    told = (planned["width"].value.number_value, planned["height"].value.number_value)
+    assert (told, planned["width"].why) == (wanted, "not given: that of init_image")
+    request.image.width = 72
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    planned = {entry.name: entry for entry in plan.parameters}
+    assert planned["width"].value.number_value == 72
+
+
 async def test_many_callers_get_what_each_would_get_alone(stub: Stub) -> None:
     """Runs are shared, bytes differ by one at most."""
     requests = [

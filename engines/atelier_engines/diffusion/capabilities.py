@@ -121,6 +121,7 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             max_controls=controls.max_controls(config),
             loras=loras.names(config),
             max_loras=loras.max_loras(config),
+            keeps_size=True,
             upscalers=upscalers.names(config),
             profiles=tuple(Profile),
             preview_interval=config.preview_interval,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from atelier.v1 import task_pb2 as pb
-from atelier_engines.capabilities import ImageCapabilities, ImageFeature
+from atelier_engines.capabilities import ImageCapabilities, ImageFeature, IntegerRange
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
     JSON,
@@ -23,6 +24,7 @@ from atelier_server.generations.lora_stack import stack_loras
 from atelier_server.generations.styles import apply_style, style_of
 
 _DEFAULT_STRENGTH = 0.75
+_OF_START = "not given: that of init_image"
 _CONTROL_TYPES = {
     pb.CONTROL_TYPE_CANNY: ControlType.CANNY,
     pb.CONTROL_TYPE_DEPTH: ControlType.DEPTH,
@@ -106,8 +108,29 @@ class _Size:
 
 def _default_size(can: ImageCapabilities, style: StyleSettings, start: Pixels | None) -> _Size:
     if can.only_upscales and start is not None:
-        return _Size(width=start.width, height=start.height, why="not given: that of init_image")
+        return _Size(width=start.width, height=start.height, why=_OF_START)
+    if can.keeps_size and start is not None and not (style.width or style.height):
+        return _fitting(start, can)
     return _Size(width=style.width or can.width.default, height=style.height or can.height.default)
+
+
+def _fitting(start: Pixels, can: ImageCapabilities) -> _Size:
+    """The picture's size, shrunk in its proportions to the engine's limits, on its grid."""
+    shrink = min(
+        1.0,
+        can.width.max / start.width,
+        can.height.max / start.height,
+        math.sqrt(can.max_pixels / (start.width * start.height)),
+    )
+    return _Size(
+        width=_on_grid(start.width * shrink, can.width),
+        height=_on_grid(start.height * shrink, can.height),
+        why=_OF_START,
+    )
+
+
+def _on_grid(side: float, allowed: IntegerRange) -> int:
+    return max(allowed.min, int(side) // allowed.multiple_of * allowed.multiple_of)
 
 
 def _strength(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger) -> float:
