@@ -21,7 +21,11 @@ _SHARES = (1.0, 0.5)
 
 def path_of(config: DiffusionConfig) -> Path:
     """Where what was measured is kept."""
-    return Path(config.tuning_file or records.DEFAULT).expanduser()
+    path = Path(config.tuning_file or records.DEFAULT)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # users of containers may have no home; then nothing was measured there
+        return path
 
 
 def subject_of(painter: Painter) -> Subject:
