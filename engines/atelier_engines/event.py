@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Output:
     """Whether a safety check flagged it."""
     cached: bool = False
     """Whether it was made before, for an equal task, and is given again."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """What was added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
 
 
 Event = Stage | Dispatched | Step | Output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 from collections.abc import AsyncIterator, Iterator
 
@@ -19,6 +20,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import Control, ImageTask, Lora, MediaSource, Upscale
+from atelier_tiny import LORAS
 from tests.conftest import RunningServer, launch
 from tests.server.calls import Stub, dispositions, refusal
 
@@ -101,6 +103,10 @@ async def test_a_photo_steers_and_a_lora_draws(stub: Stub) -> None:
         np.ptp(sketched.astype(int), axis=2).mean() < np.ptp(plain.astype(int), axis=2).mean() / 4
     )
     assert dispositions(generation)["steps"] == "defaulted"
+    versions = generation.receipt.recipe.versions
+    lora = LORAS["sketch"] / "pytorch_lora_weights.safetensors"
+    assert versions["lora sketch"] == hashlib.sha256(lora.read_bytes()).hexdigest()
+    assert {"controlnet canny", "pillow", "torch"} < set(versions)
 
 
 async def test_a_picture_to_start_from_is_kept_where_the_mask_is_black(stub: Stub) -> None:

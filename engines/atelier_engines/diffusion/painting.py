@@ -197,7 +197,7 @@ class _Sitting:
                 picture = Pixels(array=self._decode(denoising.latents))
                 if task.upscale is not None:
                     picture = yield from self._enlarge(picture, task.upscale)
-                self._emit(Output(media=picture, seed=seed))
+                self._emit(Output(media=picture, seed=seed, weights=self._weights()))
                 self._unfinished -= 1
                 if self._unfinished:
                     self._enter("denoise")
@@ -257,6 +257,12 @@ class _Sitting:
                     return made
                 self._step(None)
                 yield
+
+    def _weights(self) -> dict[str, str]:
+        """The digests of the LoRAs that are worn."""
+        adapters = self._painter.adapters
+        found = {} if adapters is None else adapters.digests(self._loras)
+        return {f"lora {name}": digest for name, digest in found.items()}
 
     def _step(self, preview: Encoded | None) -> None:
         """Say that one more step of the task is done."""

@@ -139,6 +139,7 @@ class Worker:
         before = attempt.clock.stage
         attempt.clock.enter("encode")
         recipe = attempt.generation.receipt.recipe
+        recipe.versions.update(output.weights)
         provenance = provenance_of(self.pool.name, recipe, task, output.seed)
         encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
         outputs = attempt.generation.outputs

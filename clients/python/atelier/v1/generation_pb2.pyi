@@ -556,7 +556,7 @@ class Recipe(message.Message):
 
     @builtins.property
     def versions(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """Versions of what took part, by package."""
+        """Versions of what took part, by package; of weights beside the model's (`lora NAME`) their SHA-256."""
 
     def __init__(
         self,

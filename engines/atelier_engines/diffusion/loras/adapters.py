@@ -10,6 +10,7 @@ import torch
 from atelier_engines.diffusion.loras.library import Library
 from atelier_engines.diffusion.loras.network import AdaptedNetwork
 from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights, check, read
+from atelier_engines.diffusion.weights import digests
 from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.task import Lora
@@ -37,6 +38,7 @@ class Adapters:
         self._max_loaded = max_loaded
         self._loaded: dict[str, str] = {}
         """PEFT's names of the loaded ones, those used longest ago first."""
+        self._digests: dict[str, str] = {}
         self._count = 0
         self._active: Key = ()
 
@@ -61,6 +63,10 @@ class Adapters:
             if names.count(name) > 1:
                 raise InvalidTaskError("loras", f"name the LoRA {name} once, with its final weight")
         return tuple(lora for lora in loras if lora.weight)
+
+    def digests(self, loras: Sequence[Lora]) -> Mapping[str, str]:
+        """SHA-256 of the files of these LoRAs, which have been active, by name."""
+        return {lora.name: self._digests[lora.name] for lora in loras}
 
     def activate(self, loras: Sequence[Lora]) -> None:
         """From now on compute with these LoRAs, in their order, and no others.
@@ -99,7 +105,8 @@ class Adapters:
         self._loaded[name] = adapter
 
     def _load(self, name: str) -> str:
-        lora = read(name, self._library.file(name), _sdxl_settings(self._networks))
+        file = self._library.file(name)
+        lora = read(name, file, _sdxl_settings(self._networks))
         check(lora, [(network.prefix, network.module) for network in self._networks])
         self._count += 1
         adapter = f"atelier_{self._count}"  # PEFT allows no dots, callers do
@@ -109,6 +116,7 @@ class Adapters:
         except Exception as error:  # PEFT and diffusers raise many kinds
             self._delete(adapter)
             raise _unusable(lora, error) from error
+        self._digests[name] = digests.of_file(file)
         return adapter
 
     def _forget(self, *, keep: int) -> None:
