@@ -35,7 +35,10 @@ class Lesson:
 
 
 def lessons(build: Path) -> list[Lesson]:
-    """True pictures, the denoiser's drawings of them, sketches and scenes; those there are."""
+    """True pictures, the denoiser's drawings of them, sketches and scenes; those there are.
+
+    There are no drawings of a denoiser that has hardly learnt to draw.
+    """
     pictures = Pictures.load(build)
     pixels = _channels_first(torch.from_numpy(pictures.pixels))
     kept = torch.tensor([i for i, record in enumerate(pictures.records) if not record.held])
@@ -43,7 +46,8 @@ def lessons(build: Path) -> list[Lesson]:
     found = [Lesson(latents[kept], pixels, kept)]
     if (build / "drawn.pt").exists():
         drawn = torch.load(build / "drawn.pt", weights_only=True)
-        found.append(Lesson(drawn["latents"], pixels, drawn["pictures"]))
+        if len(drawn["latents"]):
+            found.append(Lesson(drawn["latents"], pixels, drawn["pictures"]))
     for name in ("sketch.pt", "scenes.pt"):
         if (build / name).exists():
             stored = torch.load(build / name, weights_only=True, mmap=True)

@@ -18,7 +18,7 @@ from grpc import aio
 
 from atelier_server.errors import InvalidRequestError, ServiceError, Violation
 from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED
-from atelier_server.rpc.status import status_of
+from atelier_server.rpc.status import Status, status_of
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ def _unary_guard(inner: Any, service: str, method: str) -> Any:  # noqa: ANN401 
             try:
                 return await inner(_well_formed(request), context)
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                await _abort(call, context, error)
+                failure = _failure(call, context, error)
+        return await _abort(context, failure)
 
     return guarded
 
@@ -98,7 +99,10 @@ def _stream_guard(inner: Any, service: str, method: str) -> Any:  # noqa: ANN401
                     async for response in responses:
                         yield response
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                await _abort(call, context, error)
+                failure = _failure(call, context, error)
+            else:
+                return
+        await _abort(context, failure)
 
     return guarded
 
@@ -111,7 +115,10 @@ def _reader_writer_guard(inner: Any, service: str, method: str) -> Any:  # noqa:
             try:
                 await inner(_well_formed(request), context)
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                await _abort(call, context, error)
+                failure = _failure(call, context, error)
+            else:
+                return
+        await _abort(context, failure)
 
     return guarded
 
@@ -161,12 +168,19 @@ def _observed(service: str, method: str) -> Generator[_Call]:
         _log.debug("%s/%s %s in %.1f ms", service, method, call.code.name, seconds * 1000)
 
 
-async def _abort(call: _Call, context: Context, error: Exception) -> NoReturn:
+def _failure(call: _Call, context: Context, error: Exception) -> Status | aio.AbortError:
+    """How the call ends. It is told to the caller after the call was counted, not before."""
     if isinstance(error, aio.AbortError):  # the handler has set its status itself
         call.code = context.code()
-        raise error
+        return error
     if not isinstance(error, ServiceError):
         _log.error("%s/%s failed", call.service, call.method, exc_info=error)
     status = status_of(error)
     call.code = status.code
-    await context.abort(status.code, status.message, status.trailers)
+    return status
+
+
+async def _abort(context: Context, failure: Status | aio.AbortError) -> NoReturn:
+    if isinstance(failure, aio.AbortError):
+        raise failure
+    await context.abort(failure.code, failure.message, failure.trailers)
