@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atelier_engines.task import JSON, ControlType, Profile, Safety
+    from atelier_engines.task import JSON, ControlType, ResourceProfile, SafetyMode
 
 
 class ImageFeature(Enum):
@@ -83,7 +83,7 @@ class IntegerRange:
     max: int
     default: int
     multiple_of: int = 1
-    choices: tuple[int, ...] = ()
+    allowed_values: tuple[int, ...] = ()
     """Where not empty, only these, ascending; the first is `min` and the last is `max`."""
 
 
@@ -124,7 +124,7 @@ class ImageCapabilities:
     """Denoising steps; None where there are none."""
     guidance: NumberRange | None = None
     """Guidance scale; None where there is none."""
-    max_count: int = 1
+    max_images: int = 1
     """Most pictures in one task."""
     max_prompt_length: int = 2000
     """Characters."""
@@ -140,17 +140,17 @@ class ImageCapabilities:
     """LoRAs that can be named."""
     max_loras: int = 0
     """Most LoRAs in one task."""
-    profiles: tuple[Profile, ...] = ()
+    resource_profiles: tuple[ResourceProfile, ...] = ()
     """Ways of spending time or memory that the caller may choose."""
-    safeties: tuple[Safety, ...] = ()
+    safety_modes: tuple[SafetyMode, ...] = ()
     """What the caller may choose to be done about flagged pictures."""
-    preview_interval: int = 0
+    default_preview_interval: int = 0
     """Steps between previews when the caller says nothing; 0 for none."""
     upscalers: tuple[str, ...] = ()
     """Ways of enlarging pictures, the default first."""
-    keeps_size: bool = False
+    keeps_init_size: bool = False
     """Whether a picture to start from decides width and height where the caller says neither."""
-    only_upscales: bool = False
+    upscale_only: bool = False
     """Whether it makes no pictures of its own, but only enlarges init_image.
 
     Prompt, seed and strength have no effect then."""

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.event import Event
-from atelier_engines.inventory import Inventory
 from atelier_engines.task import Task
+from atelier_engines.weights import WeightsLister
 
 
 class Engine(Protocol):
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
         Closing the generator stops the work: within one step where `capabilities.cancel` says STEP.
         The close returns when the device is idle. `task` lies within the capabilities;
-        `limits.check` has seen to that.
+        `validation.validate` has seen to that.
 
         Raises:
             EngineError: the work failed.
@@ -68,7 +68,7 @@ class EngineType(Generic[ConfigT]):
     """Model of the engine's section in the configuration file."""
     create: Callable[[ConfigT], Engine]
     """Makes the engine; reads nothing and loads nothing yet."""
-    weights: Inventory[ConfigT] | None = None
+    weights: WeightsLister[ConfigT] | None = None
     """Lists the weights that a configuration names; None for engines that need none."""
     tune: Callable[[ConfigT], Iterator[str]] | None = None
     """Measures what is fastest on this machine, and keeps it for engines of that configuration.

@@ -23,7 +23,7 @@ class ControlType(Enum):
     SEGMENTATION = "segmentation"
 
 
-class Profile(Enum):
+class ResourceProfile(Enum):
     """What to spend: time or memory."""
 
     SPEED = "speed"
@@ -31,7 +31,7 @@ class Profile(Enum):
     MEMORY = "memory"
 
 
-class Safety(Enum):
+class SafetyMode(Enum):
     """What to do about pictures that a safety check flags."""
 
     BLOCK = "block"
@@ -115,9 +115,9 @@ class ImageTask:
     """In the order in which they are applied."""
     upscale: Upscale | None = None
     """Enlargement afterwards."""
-    profile: Profile | None = None
+    profile: ResourceProfile | None = None
     """None for the engine's configured choice."""
-    safety: Safety | None = None
+    safety: SafetyMode | None = None
     """None for the engine's configured choice."""
     preview_interval: int = 0
     """A preview every so many steps; 0 for none."""

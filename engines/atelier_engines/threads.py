@@ -15,7 +15,7 @@ Emit = Callable[[Event], None]
 ResultT = TypeVar("ResultT")
 
 
-class _Gone(BaseException):
+class _Closed(BaseException):
     """The caller left. Not an Exception, so that model code cannot swallow it."""
 
 
@@ -38,14 +38,14 @@ async def stream_from_thread(
 
     def emit(event: Event) -> None:
         if gone.is_set():
-            raise _Gone
+            raise _Closed
         loop.call_soon_threadsafe(events.put_nowait, event)
 
     def body() -> None:
         try:
             if not gone.is_set():  # it may have been closed while it waited for a thread
                 work(emit)
-        except _Gone:
+        except _Closed:
             pass
         finally:
             loop.call_soon_threadsafe(events.put_nowait, None)
@@ -57,7 +57,7 @@ async def stream_from_thread(
         await thread
     finally:
         gone.set()
-        await until_done(thread)
+        await wait_shielded(thread)
 
 
 async def result_from_thread(
@@ -71,7 +71,7 @@ async def result_from_thread(
         Exception: whatever `work` raises; StopIteration arrives as RuntimeError.
     """
     thread = _begin(work, executor)
-    await until_done(thread)
+    await wait_shielded(thread)
     return thread.result()
 
 
@@ -88,7 +88,7 @@ def _begin(work: Callable[[], ResultT], executor: Executor | None) -> asyncio.Fu
     return asyncio.get_running_loop().run_in_executor(executor, body)
 
 
-async def until_done(future: asyncio.Future[Any]) -> None:
+async def wait_shielded(future: asyncio.Future[Any]) -> None:
     """Wait for `future` even if cancelled meanwhile, and pass the cancellation on afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():

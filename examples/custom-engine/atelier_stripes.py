@@ -50,7 +50,7 @@ class StripesEngine:
                 max_pixels=_SIDE.max**2,
                 steps=IntegerRange(min=1, max=100, default=4),
                 features=frozenset({ImageFeature.SEED}),
-                max_count=4,
+                max_images=4,
             ),
             cancel=CancelSupport.STEP,
             reproducibility=Reproducibility.BIT_EXACT,

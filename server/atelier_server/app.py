@@ -20,7 +20,7 @@ from atelier_engines import registry
 from atelier_engines.engine import Engine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_engines.wrappers.guarded import GuardedEngine
+from atelier_engines.wrappers.validating import ValidatingEngine
 from atelier_server.artifacts.directory import BlobDirectory
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.filing import Filing
@@ -175,7 +175,7 @@ def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
         inner=engine, faults=settings.breaker.faults, rest_seconds=settings.breaker.rest_seconds
     )
     cached = _cached(name, breaker, settings.cache_bytes) if settings.cache_bytes else breaker
-    pool = Pool(name, settings, GuardedEngine(cached), health.follow)
+    pool = Pool(name, settings, ValidatingEngine(cached), health.follow)
     health.follow(pool)
     return pool
 

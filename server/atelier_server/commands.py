@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from atelier_engines.inventory import Entry
+    from atelier_engines.weights import WeightsEntry
     from atelier_server.config.settings import EngineSettings
 
 
@@ -182,7 +182,7 @@ def _for_each(path: Path | None, engines: Sequence[str], *, download: bool, veri
         raise click.ClickException(f"{troubles} of the weights are not as they should be")
 
 
-def _entries(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, Entry]]:
+def _entries(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, WeightsEntry]]:
     """The weights that the configuration names, with the names of their engines.
 
     Raises:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from atelier_engines.capabilities import ImageCapabilities, Reproducibility
-from atelier_engines.contract import EngineContract
-from atelier_engines.contract.fixtures import Counted, Subject, collected, raw
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.conformance.fixtures import Counted, EngineUnderTest, collected, raw
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
@@ -24,7 +24,7 @@ from atelier_engines.sketch import ENGINE
 from atelier_engines.sketch.config import SketchConfig
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_engines.wrappers.shelf import Shelf, owned, size_of
+from atelier_engines.wrappers.output_cache import OutputCache, owned, size_of
 
 PICTURE = ImageTask(prompt="a boat", width=64, height=48, seeds=(7,), steps=4, guidance=5.0)
 SOUND = AudioTask(
@@ -33,7 +33,7 @@ SOUND = AudioTask(
 ROOM = 2**24
 
 
-class TestCached(EngineContract):
+class TestCached(EngineConformance):
     """The sketch engine with its results kept, through the suite for all engines."""
 
     @pytest.fixture(scope="class")
@@ -44,7 +44,7 @@ class TestCached(EngineContract):
         return CachingEngine(inner=inner, name="sketch", max_bytes=ROOM)
 
     def test_previews_come_when_asked_for_and_are_small(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Of work, that is: of what is given again there is none to show."""
         anew = replace(image_task, prompt="not asked for before", preview_interval=1)
@@ -225,7 +225,7 @@ async def test_what_is_longest_unused_goes_first() -> None:
     """And never more is held than may be."""
     (output,) = [Output(media=Encoded(media_type="image/png", data=b"x" * 5000), seed=1)]
     each = size_of([output])
-    shelf = Shelf(max_bytes=3 * each)
+    shelf = OutputCache(max_bytes=3 * each)
     for key in (b"a", b"b", b"c"):
         shelf.put(key, [output])
     assert shelf.get(b"a")

@@ -86,8 +86,8 @@ def test_an_entry_point_to_something_else_is_the_packages_fault(name: str) -> No
 def test_the_interface_and_the_sketch_type_import_without_any_heavy_library() -> None:
     """A gateway reads engine types and capabilities without loading NumPy, Pillow or torch."""
     program = (
-        "import sys, atelier_engines.registry, atelier_engines.sketch, atelier_engines.limits\n"
-        "import atelier_engines.wrappers.guarded\n"
+        "import sys, atelier_engines.registry, atelier_engines.sketch, atelier_engines.validation\n"
+        "import atelier_engines.wrappers.validating\n"
         "print(sorted({'numpy', 'PIL', 'torch', 'grpc'} & set(sys.modules)))"
     )
     printed = subprocess.run(

@@ -36,7 +36,7 @@ async def test_limits_are_those_that_hold(workshop_stub: Stub) -> None:
     engines = await engines_of(workshop_stub)
     image = engines["sketch"].image
     assert (image.width.min, image.width.max, image.width.default) == (16, 4096, 512)
-    assert (image.max_count, image.width.multiple_of) == (16, 1)
+    assert (image.max_images, image.width.multiple_of) == (16, 1)
     assert engine_pb2.IMAGE_FEATURE_IMAGE_TO_IMAGE in image.features
     assert list(image.formats) == task_pb2.ImageFormat.values()[1:]
     assert list(engines["sketch"].audio.formats) == task_pb2.AudioFormat.values()[1:]

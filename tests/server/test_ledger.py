@@ -8,7 +8,7 @@ from atelier.v1.generation_pb2 import Disposition
 from atelier_engines.capabilities import IntegerRange
 from atelier_server.generations.ledger import Ledger
 
-VARIANTS = IntegerRange(min=2, max=8, default=4, choices=(2, 4, 8))
+VARIANTS = IntegerRange(min=2, max=8, default=4, allowed_values=(2, 4, 8))
 
 
 @pytest.mark.parametrize(

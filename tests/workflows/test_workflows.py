@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from atelier_engines.capabilities import ImageFeature
-from atelier_engines.contract.tasks import picture
+from atelier_engines.conformance.tasks import picture
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
 from atelier_engines.workflows import (

@@ -58,7 +58,7 @@ class ImageCapabilities:
     max_pixels: int
     steps: IntegerRange | None
     guidance: NumberRange | None
-    max_count: int
+    max_images: int
     max_prompt_length: int
     schedulers: tuple[str, ...]
     """The default first."""

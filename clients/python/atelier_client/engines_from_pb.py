@@ -70,7 +70,7 @@ def _image(pb: engine_pb2.ImageCapabilities) -> ImageCapabilities:
         max_pixels=pb.max_pixels,
         steps=_integers(pb.steps) if pb.HasField("steps") else None,
         guidance=_numbers(pb.guidance) if pb.HasField("guidance") else None,
-        max_count=pb.max_count,
+        max_images=pb.max_images,
         max_prompt_length=pb.max_prompt_length,
         schedulers=tuple(pb.schedulers),
         control_types=tuple(ControlType.from_number(kind) for kind in pb.control_types),

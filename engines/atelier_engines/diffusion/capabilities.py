@@ -22,7 +22,7 @@ from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
 from atelier_engines.diffusion.controls import offered as controls
 from atelier_engines.diffusion.loras import offered as loras
 from atelier_engines.diffusion.presets import wishes
-from atelier_engines.task import Profile
+from atelier_engines.task import ResourceProfile
 from atelier_engines.upscaling import upscalers
 
 MAX_STEPS = 150
@@ -114,17 +114,17 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             features=_features(facts) | controls.features(config) | loras.features(config),
             steps=_steps(facts),
             guidance=NumberRange(min=0.0, max=facts.max_guidance, default=facts.guidance),
-            max_count=config.max_count,
+            max_images=config.max_images,
             schedulers=_default_first(facts.scheduler),
             models=(facts.model,),
             control_types=controls.control_types(config),
             max_controls=controls.max_controls(config),
             loras=loras.names(config),
             max_loras=loras.max_loras(config),
-            keeps_size=True,
+            keeps_init_size=True,
             upscalers=upscalers.names(config),
-            profiles=tuple(Profile),
-            preview_interval=config.preview_interval,
+            resource_profiles=tuple(ResourceProfile),
+            default_preview_interval=config.preview_interval,
         ),
         concurrency=config.concurrency,
         cancel=CancelSupport.STEP,
@@ -146,7 +146,7 @@ def _steps(facts: Facts) -> IntegerRange:
         min=min(choices, default=1),
         max=max(choices, default=MAX_STEPS),
         default=facts.steps,
-        choices=choices,
+        allowed_values=choices,
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from atelier_engines.diffusion.weights_config import WeightsConfig
 from atelier_engines.preview import PreviewFormat
-from atelier_engines.task import Profile
+from atelier_engines.task import ResourceProfile
 from atelier_engines.upscaling.config import UpscalerSettings
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -168,8 +168,8 @@ class DiffusionConfig(WeightsConfig, UpscalerSettings):
             "and 2.1. Unset: a linear map of the latents, which costs next to nothing."
         ),
     )
-    profile: Profile = Field(
-        default=Profile.BALANCED,
+    profile: ResourceProfile = Field(
+        default=ResourceProfile.BALANCED,
         description=(
             "What to spend, time or memory. `speed`: on CUDA the denoiser's weights lie as "
             "convolutions like them. `balanced`: everything as diffusers does it. `memory`: pictures are "
@@ -209,7 +209,7 @@ class DiffusionConfig(WeightsConfig, UpscalerSettings):
         multiple_of=8,
         description="Most pixels along one side of a picture.",
     )
-    max_count: int = Field(
+    max_images: int = Field(
         default=8,
         ge=1,
         le=64,

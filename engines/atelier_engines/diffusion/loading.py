@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from atelier_engines.capabilities import Model, Reproducibility
-from atelier_engines.diffusion import assembly, capabilities, cores, faults, previews, schedulers
+from atelier_engines.diffusion import assembly, capabilities, cores, errors, previews, schedulers
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import networks as control_networks
@@ -50,7 +50,7 @@ def load(config: DiffusionConfig) -> Painter:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     holdings = Holdings(config, device)
     with (
-        faults.of_loading(config.model, device),
+        errors.of_loading(config.model, device),
         ThreadPoolExecutor(max_workers=1) as aside,
         holdings.until_failure(),
     ):

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from atelier_engines.event import Event
-from atelier_engines.threads import Emit, until_done
+from atelier_engines.threads import Emit, wait_shielded
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ class Loop:
         done: Future[ResultT] = Future()
         self._commands.put(partial(_fulfil, done, work))
         result = asyncio.wrap_future(done)
-        await until_done(result)
+        await wait_shielded(result)
         return result.result()
 
     def serve(self, denoise: Denoise, turns: Turns) -> None:
@@ -166,7 +166,7 @@ class Loop:
             await over
         finally:
             self._commands.put(task.close)
-            await until_done(over)
+            await wait_shielded(over)
 
     async def stop(self) -> None:
         """End the thread; tasks that are left are stopped."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion import faults, pictures, previews, schedulers
+from atelier_engines.diffusion import errors, pictures, previews, schedulers
 from atelier_engines.diffusion.batching import Run, joined, parted
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.controls.active import ActiveControl, prepare, scale_at
@@ -33,7 +33,7 @@ from atelier_engines.diffusion.starting import Beginner, Start
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import ImageTask, Lora, Profile, Upscale
+from atelier_engines.task import ImageTask, Lora, ResourceProfile, Upscale
 from atelier_engines.threads import Emit
 from atelier_engines.upscaling.upscalers import Upscalers
 
@@ -72,7 +72,7 @@ class Painter:
     """Says which pictures fit into memory."""
     holdings: Holdings
     """The networks' place in memory."""
-    profile: Profile = Profile.BALANCED
+    profile: ResourceProfile = ResourceProfile.BALANCED
     """What is spent when the task says nothing."""
     adapters: Adapters | None = None
     """Switches the LoRAs; None where there are none."""
@@ -152,7 +152,7 @@ class Painter:
             EngineFailedError: it does not.
         """
         runtime = self.family.runtime
-        with faults.of_work("a tiny sum", runtime.device):
+        with errors.of_work("a tiny sum", runtime.device):
             if torch.ones(8, device=runtime.device).sum().item() != 8:  # noqa: PLR2004
                 raise EngineFailedError(f"{runtime.device} cannot add")
 
@@ -177,7 +177,7 @@ class _Sitting:
             width=task.width,
             height=task.height,
             rows=2 if is_guided(self._guidance) else 1,
-            tiled=(task.profile or painter.profile) is Profile.MEMORY,
+            tiled=(task.profile or painter.profile) is ResourceProfile.MEMORY,
         )
 
     def painting(self, seed: int) -> Painting:
@@ -186,7 +186,7 @@ class _Sitting:
         fitting, size = self._painter.fitting, self._size
         advice = partial(fitting.advice, size, failed=True)
         with (
-            faults.of_work(str(size), runtime.device, cure=advice),
+            errors.of_work(str(size), runtime.device, cure=advice),
             self._painter.holdings.task(),
         ):
             try:

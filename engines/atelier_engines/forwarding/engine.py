@@ -20,12 +20,12 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Dispatched, Event, Stage
-from atelier_engines.forwarding import faults
-from atelier_engines.forwarding.abilities import abilities
+from atelier_engines.forwarding import errors
+from atelier_engines.forwarding.capabilities import abilities
 from atelier_engines.forwarding.config import ForwardingConfig
+from atelier_engines.forwarding.events import EventMapper
 from atelier_engines.forwarding.handle import Handle, handle_from_text
 from atelier_engines.forwarding.requests import request_from_task
-from atelier_engines.forwarding.telling import Narrator
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
 
@@ -65,7 +65,7 @@ class ForwardingEngine:
             )
         except AtelierError as error:
             await connected.close()
-            raise faults.refused(error) from error
+            raise errors.refused(error) from error
         except BaseException:
             await connected.close()
             raise
@@ -76,7 +76,7 @@ class ForwardingEngine:
         try:
             health = await self._connected.health()
         except AtelierError as error:
-            raise faults.refused(error) from error
+            raise errors.refused(error) from error
         if health.status != client.ServingStatus.SERVING:
             raise EngineUnavailableError("the other server is about to stop")
         wanted = [engine for engine in health.engines if self._config.engine in {"", engine.engine}]
@@ -115,7 +115,7 @@ class ForwardingEngine:
         over = False
         try:
             yield Dispatched(handle=handle.text())
-            narrator = Narrator(task)
+            narrator = EventMapper(task)
             async with aclosing(self._followed(handle.generation_id)) as story:
                 async for progress in story:
                     over = progress.state.ended
@@ -134,7 +134,7 @@ class ForwardingEngine:
                 async for progress in story:
                     yield progress
         except AtelierError as error:
-            raise faults.under_way(error) from error
+            raise errors.under_way(error) from error
 
     async def _submitted(self, task: Task, request_id: str) -> str:
         """The id of the generation that the other server has accepted under that request id."""
@@ -171,10 +171,10 @@ class ForwardingEngine:
                 return await self._found(request_id, error)
             except ServerUnreachableError as error:
                 if asyncio.get_running_loop().time() > end:
-                    raise faults.uncertain(error) from error
+                    raise errors.uncertain(error) from error
                 await asyncio.sleep(_PAUSE_SECONDS)
             except AtelierError as error:
-                raise faults.refused(error) from error
+                raise errors.refused(error) from error
             else:
                 return accepted.id
 
@@ -186,8 +186,8 @@ class ForwardingEngine:
                     if generation.request_id == request_id:
                         return generation.id
         except AtelierError as error:
-            raise faults.under_way(error) from error
-        raise faults.refused(conflict) from conflict
+            raise errors.under_way(error) from error
+        raise errors.refused(conflict) from conflict
 
     async def _withdraw(self, sending: asyncio.Task[str]) -> None:
         """Cancel what was sent, as soon as it is known to be accepted."""
@@ -209,7 +209,7 @@ class ForwardingEngine:
                 await self._connected.health()
             except AtelierError as error:
                 if asyncio.get_running_loop().time() > end:
-                    raise faults.under_way(error) from error
+                    raise errors.under_way(error) from error
             else:
                 return
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -19,7 +19,7 @@ from atelier_engines.errors import EngineFailedError, EngineUnavailableError, In
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.preview import preview_from_image
-from atelier_engines.sketch.abilities import abilities
+from atelier_engines.sketch.capabilities import abilities
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
 from atelier_engines.sketch.sound import Chord
 from atelier_engines.sketch.sources import Drawn, Fixed, Picture, Source, pictures_in

@@ -14,7 +14,7 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
 from atelier_engines.upscaling import upscalers
-from atelier_engines.upscaling.abilities import abilities
+from atelier_engines.upscaling.capabilities import abilities
 from atelier_engines.upscaling.config import UpscaleConfig
 from atelier_engines.upscaling.lanczos import resized
 from atelier_engines.upscaling.upscaler import TileDone

@@ -155,7 +155,7 @@ class Graphs:
         changed = {mode: customised(one, config.customise) for mode, one in found.items()}
         return cls(config=config, workflows=changed)
 
-    def capabilities(self, *, max_count: int) -> ImageCapabilities:
+    def capabilities(self, *, max_images: int) -> ImageCapabilities:
         """What the workflows can do: all of them, where the mode does not decide it."""
         family, config, has = _FAMILIES[self.config.family], self.config, self._features()
         side = IntegerRange(min=64, max=4096, default=1024, multiple_of=family.grid)
@@ -168,7 +168,7 @@ class Graphs:
             features=has,
             steps=steps if self._everywhere(Slot.STEPS) else None,
             guidance=family.guidance if self._everywhere(Slot.GUIDANCE) else None,
-            max_count=max_count,
+            max_images=max_images,
             max_prompt_length=_LONGEST_PROMPT,
             schedulers=self._schedulers() if ImageFeature.SCHEDULER in has else (),
             control_types=tuple(config.controlnets) if controlled else (),

@@ -21,7 +21,7 @@ from atelier_engines.errors import (
 )
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
-from atelier_engines.vendors import answers, faults
+from atelier_engines.vendors import answers, errors
 from atelier_engines.vendors.answers import Answer
 from atelier_engines.vendors.repeating import AgainError, repeated
 
@@ -158,9 +158,9 @@ class Vendor:
                 found = await answers.read(response, limit=self.max_bytes)
         except answers.TooLargeError as error:
             what = f"of more than {self.max_bytes} bytes"
-            raise faults.of_nonsense(self.name, what, paid=paid) from error
+            raise errors.of_nonsense(self.name, what, paid=paid) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            fault = faults.of_transport(self.name, error, paid=paid)
+            fault = errors.of_transport(self.name, error, paid=paid)
             if isinstance(fault, EngineUnavailableError):
                 raise AgainError(fault, 0.0) from error
             raise fault from error
@@ -179,8 +179,8 @@ class Vendor:
         text = found.explanation(answers.secrets_of(self.client.headers))
         if found.status in self.filtered:
             return ContentFilteredError(f"{self.name} refused the content: {text or found.status}")
-        refusal = faults.of_status(self.name, found.status, text, retry_after=after, paid=paid)
-        if found.status in faults.UNTOUCHED or (not paid and faults.passing(found.status)):
+        refusal = errors.of_status(self.name, found.status, text, retry_after=after, paid=paid)
+        if found.status in errors.UNTOUCHED or (not paid and errors.passing(found.status)):
             return AgainError(refusal, after or 0.0)
         return refusal
 
@@ -191,13 +191,13 @@ class Vendor:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
             what = f"of an unknown shape ({place or 'it'}: {first['msg']})"
-            raise faults.of_nonsense(self.name, what, paid=paid) from None  # it quotes the answer
+            raise errors.of_nonsense(self.name, what, paid=paid) from None  # it quotes the answer
 
     def _require_own_host(self, url: str) -> None:
         try:
             there = self.client.base_url.join(url)
         except httpx2.InvalidURL as error:
-            raise faults.of_transport(self.name, error, paid=False) from error
+            raise errors.of_transport(self.name, error, paid=False) from error
         own = there.host == self.client.base_url.host or there.host.endswith(self.hosts)
         if not own:
             msg = f"{self.name} named an address on {there.host}, which must not see the key"

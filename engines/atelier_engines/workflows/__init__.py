@@ -8,7 +8,7 @@
 and how pictures get to the vendor, is the caller's business.
 """
 
-from atelier_engines.workflows.abilities import features, most_loras, schedulers
+from atelier_engines.workflows.capabilities import features, most_loras, schedulers
 from atelier_engines.workflows.errors import WorkflowError
 from atelier_engines.workflows.filling import ControlFile, Files, filled
 from atelier_engines.workflows.workflow import (

@@ -14,7 +14,7 @@ from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Stage
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.wrappers.shelf import Shelf, owned, size_of
+from atelier_engines.wrappers.output_cache import OutputCache, owned, size_of
 from atelier_engines.wrappers.task_digest import digest, picture_bytes
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _QUICK_BYTES = 2**18
 
 
 @dataclass(slots=True, eq=False)
-class _Making:
+class _InFlight:
     """A task under way that equal ones wait for."""
 
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,12 +54,12 @@ class CachingEngine:
     """Most bytes of pixels, samples and files to keep."""
     on_lookup: Callable[[bool], None] = lambda _: None
     """Told for every task that could have been kept whether it was."""
-    _shelf: Shelf = field(init=False)
-    _making: dict[bytes, _Making] = field(default_factory=dict, init=False)
+    _shelf: OutputCache = field(init=False)
+    _making: dict[bytes, _InFlight] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Start empty."""
-        self._shelf = Shelf(self.max_bytes)
+        self._shelf = OutputCache(self.max_bytes)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -103,7 +103,7 @@ class CachingEngine:
 
     async def _look_up(self, task: Task) -> AsyncGenerator[Event]:
         key = await self._key(task)
-        before: _Making | None = None
+        before: _InFlight | None = None
         while (making := self._making.get(key)) is not None:
             if before is None:
                 yield Stage(name="wait")
@@ -124,7 +124,7 @@ class CachingEngine:
 
     async def _make(self, key: bytes, task: Task) -> AsyncGenerator[Event]:
         """Have the engine do the task, and keep what it makes, if it comes to its end."""
-        making = self._making.setdefault(key, _Making())
+        making = self._making.setdefault(key, _InFlight())
         outputs: list[Output] = []
         try:
             async with aclosing(self.inner.run(task)) as events:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from atelier_stripes import StripesConfig, StripesEngine
 
-from atelier_engines.contract import EngineContract
+from atelier_engines.conformance import EngineConformance
 
 
-class TestStripes(EngineContract):
+class TestStripes(EngineConformance):
     """As it comes."""
 
     @pytest.fixture(scope="class")

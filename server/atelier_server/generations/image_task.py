@@ -14,8 +14,8 @@ from atelier_engines.task import (
     Control,
     ControlType,
     ImageTask,
-    Profile,
-    Safety,
+    ResourceProfile,
+    SafetyMode,
     Upscale,
 )
 from atelier_server.config.settings import LoraSettings, StyleSettings
@@ -32,11 +32,15 @@ _CONTROL_TYPES = {
     pb.CONTROL_TYPE_SEGMENTATION: ControlType.SEGMENTATION,
 }
 _PROFILES = {
-    pb.PROFILE_SPEED: Profile.SPEED,
-    pb.PROFILE_BALANCED: Profile.BALANCED,
-    pb.PROFILE_MEMORY: Profile.MEMORY,
+    pb.PROFILE_SPEED: ResourceProfile.SPEED,
+    pb.PROFILE_BALANCED: ResourceProfile.BALANCED,
+    pb.PROFILE_MEMORY: ResourceProfile.MEMORY,
 }
-_SAFETIES = {pb.SAFETY_BLOCK: Safety.BLOCK, pb.SAFETY_FLAG: Safety.FLAG, pb.SAFETY_OFF: Safety.OFF}
+_SAFETIES = {
+    pb.SAFETY_BLOCK: SafetyMode.BLOCK,
+    pb.SAFETY_FLAG: SafetyMode.FLAG,
+    pb.SAFETY_OFF: SafetyMode.OFF,
+}
 
 
 def image_task(
@@ -92,8 +96,8 @@ def image_task(
         ),
         loras=stack_loras(asked.loras, loras),
         upscale=_upscale(asked),
-        profile=ledger.offered("profile", _PROFILES.get(asked.profile), can.profiles),
-        safety=ledger.offered("safety", _SAFETIES.get(asked.safety), can.safeties),
+        profile=ledger.offered("profile", _PROFILES.get(asked.profile), can.resource_profiles),
+        safety=ledger.offered("safety", _SAFETIES.get(asked.safety), can.safety_modes),
         preview_interval=_preview_interval(asked, can, ledger),
         options=options,
     )
@@ -107,9 +111,9 @@ class _Size:
 
 
 def _default_size(can: ImageCapabilities, style: StyleSettings, start: Pixels | None) -> _Size:
-    if can.only_upscales and start is not None:
+    if can.upscale_only and start is not None:
         return _Size(width=start.width, height=start.height, why=_OF_START)
-    if can.keeps_size and start is not None and not (style.width or style.height):
+    if can.keeps_init_size and start is not None and not (style.width or style.height):
         return _fitting(start, can)
     return _Size(width=style.width or can.width.default, height=style.height or can.height.default)
 
@@ -135,7 +139,7 @@ def _on_grid(side: float, allowed: IntegerRange) -> int:
 
 def _strength(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger) -> float:
     strength = asked.strength if asked.HasField("strength") else None
-    if can.only_upscales:
+    if can.upscale_only:
         if strength is not None:
             ledger.ignore("strength", strength, "this engine only enlarges init_image")
         return _DEFAULT_STRENGTH
@@ -148,7 +152,7 @@ def _strength(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger) -> fl
 
 def _preview_interval(asked: pb.ImageTask, can: ImageCapabilities, ledger: Ledger) -> int:
     if not asked.HasField("preview_interval"):
-        return can.preview_interval
+        return can.default_preview_interval
     if asked.preview_interval and ImageFeature.PREVIEW not in can.features:
         ledger.ignore("preview_interval", asked.preview_interval, "this engine sends no previews")
         return 0

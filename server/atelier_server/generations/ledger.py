@@ -147,14 +147,14 @@ class Ledger:
 
 def _nearest(value: float, allowed: IntegerRange | NumberRange) -> float:
     """What is allowed and nearest to the value; of two choices as near, the larger one."""
-    if isinstance(allowed, IntegerRange) and allowed.choices:
-        return min(reversed(allowed.choices), key=lambda choice: abs(choice - value))
+    if isinstance(allowed, IntegerRange) and allowed.allowed_values:
+        return min(reversed(allowed.allowed_values), key=lambda choice: abs(choice - value))
     return min(max(value, allowed.min), allowed.max)
 
 
 def _offer(allowed: IntegerRange | NumberRange) -> str:
-    if isinstance(allowed, IntegerRange) and allowed.choices:
-        return "only " + ", ".join(map(str, allowed.choices))
+    if isinstance(allowed, IntegerRange) and allowed.allowed_values:
+        return "only " + ", ".join(map(str, allowed.allowed_values))
     return f"{allowed.min:g} to {allowed.max:g}"
 
 

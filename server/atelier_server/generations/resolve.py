@@ -51,7 +51,7 @@ class Resolver:
 
         `pictures` holds the decoded pictures by the path of their field: init_image, mask,
         controls[0]. `drawn_seed` is used when the request names none. What the engine can't do
-        stays in the task, for `atelier_engines.limits` to find.
+        stays in the task, for `atelier_engines.validation` to find.
 
         Raises:
             InvalidRequestError: no such style; or `strict` is set and something would be clamped or ignored.

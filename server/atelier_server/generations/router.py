@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atelier.v1.engine_pb2 import EngineState
-from atelier_engines import limits
+from atelier_engines import validation
 from atelier_engines.capabilities import Capabilities, Price, PriceUnit
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
@@ -167,7 +167,7 @@ def _count(task: Task) -> int:
 def _able(pool: Pool, resolve: Resolve) -> Resolved | None:
     try:
         resolved = resolve(pool.capabilities)
-        limits.check(pool.capabilities, resolved.task)
+        validation.validate(pool.capabilities, resolved.task)
     except (EngineError, InvalidRequestError):
         return None
     return (
@@ -185,7 +185,7 @@ def _require_budget(pool: Pool) -> None:
 
 def _check(pool: Pool, task: Task) -> None:
     try:
-        limits.check(pool.capabilities, task)
+        validation.validate(pool.capabilities, task)
     except InvalidTaskError as error:
         raise InvalidRequestError([Violation(_path(task, error.field), str(error))]) from error
 

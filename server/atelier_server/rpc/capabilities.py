@@ -77,7 +77,7 @@ def _image(can: ImageCapabilities, styles: Mapping[str, StyleSettings]) -> pb.Im
         max_pixels=can.max_pixels,
         steps=_integers(can.steps),
         guidance=_numbers(can.guidance),
-        max_count=can.max_count,
+        max_images=can.max_images,
         max_prompt_length=can.max_prompt_length,
         schedulers=can.schedulers,
         control_types=[
@@ -93,10 +93,10 @@ def _image(can: ImageCapabilities, styles: Mapping[str, StyleSettings]) -> pb.Im
             if all(lora.name in can.loras for lora in style.loras)
         ],
         formats=_IMAGE_FORMATS,
-        profiles=[task_pb2.Profile.Value(f"PROFILE_{way.name}") for way in can.profiles],
-        safeties=[task_pb2.Safety.Value(f"SAFETY_{way.name}") for way in can.safeties],
+        profiles=[task_pb2.Profile.Value(f"PROFILE_{way.name}") for way in can.resource_profiles],
+        safeties=[task_pb2.Safety.Value(f"SAFETY_{way.name}") for way in can.safety_modes],
         upscalers=can.upscalers,
-        only_upscales=can.only_upscales,
+        only_upscales=can.upscale_only,
     )
 
 

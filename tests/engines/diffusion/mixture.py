@@ -16,7 +16,7 @@ from atelier_engines.errors import (
     UnsupportedError,
 )
 from atelier_engines.media import Pixels
-from atelier_engines.task import Control, ControlType, ImageTask, Lora, Profile
+from atelier_engines.task import Control, ControlType, ImageTask, Lora, ResourceProfile
 
 ChoiceT = TypeVar("ChoiceT")
 
@@ -101,7 +101,7 @@ class _Mixture:
             mask=self._mask(width, height) if masked else None,
             controls=self._controls(width, height),
             loras=self._loras(),
-            profile=self._one_of((None, None, *Profile)),
+            profile=self._one_of((None, None, *ResourceProfile)),
             preview_interval=self._one_of((0, 0, 1, 2)),
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier_engines import limits
+from atelier_engines import validation
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.batching import Run, Turns
 from atelier_engines.diffusion.limiting import FixedRows
@@ -189,7 +189,7 @@ async def _outcome(engine: DiffusionEngine, request: Request, pictures: Pictures
 
 
 async def _ask(engine: DiffusionEngine, request: Request, pictures: Pictures) -> str:
-    limits.check(engine.capabilities, request.task)
+    validation.validate(engine.capabilities, request.task)
     seen = 0
     async with aclosing(engine.run(request.task)) as events:
         async for event in events:

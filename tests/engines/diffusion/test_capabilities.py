@@ -64,7 +64,7 @@ async def test_the_models_advice_is_taken_and_the_configuration_overrides_it(
     assert (found.steps.default, found.guidance.default) == (9, 0.0)
     assert (found.width.default, found.height.default) == (64, 96)
     assert found.schedulers[0] == "ddim"
-    assert found.preview_interval == 2
+    assert found.default_preview_interval == 2
 
 
 async def test_the_default_size_lies_within_the_configured_limits(model: Path) -> None:

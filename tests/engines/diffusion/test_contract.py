@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from atelier_engines.contract import EngineContract
+from atelier_engines.conformance import EngineConformance
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.task import ControlType, Profile
+from atelier_engines.task import ControlType, ResourceProfile
 from tests.engines.diffusion import steering, tiny_sd
 
 
-class TestDiffusion(EngineContract):
+class TestDiffusion(EngineConformance):
     """On the CPU, with a small random model."""
 
     @pytest.fixture(scope="class")
@@ -24,7 +24,7 @@ class TestDiffusion(EngineContract):
         return DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", threads=1))
 
 
-class TestTiny(EngineContract):
+class TestTiny(EngineConformance):
     """Without configuration: the trained model with its ControlNet and its LoRA."""
 
     @pytest.fixture(scope="class")
@@ -34,7 +34,7 @@ class TestTiny(EngineContract):
         return DiffusionEngine(DiffusionConfig(device="cpu", threads=1, max_batch=1))
 
 
-class TestSteered(EngineContract):
+class TestSteered(EngineConformance):
     """With ControlNets and LoRAs, runs that are shared, and as little memory as can be."""
 
     @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ class TestSteered(EngineContract):
                 controlnets={kind: str(folder / kind.value) for kind in _KINDS},
                 lora_directory=str(folder / "loras"),
                 max_batch=4,
-                profile=Profile.MEMORY,
+                profile=ResourceProfile.MEMORY,
             )
         )
 
@@ -69,7 +69,7 @@ class TestSteered(EngineContract):
 _KINDS = (ControlType.CANNY, ControlType.DEPTH)
 
 
-class TestOlder(EngineContract):
+class TestOlder(EngineConformance):
     """Stable Diffusion 1.5's architecture."""
 
     @pytest.fixture(scope="class")
@@ -80,7 +80,7 @@ class TestOlder(EngineContract):
         return DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
 
 
-class TestFewSteps(EngineContract):
+class TestFewSteps(EngineConformance):
     """Without guidance, and with steps that are variants."""
 
     @pytest.fixture(scope="class")

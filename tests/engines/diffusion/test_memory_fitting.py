@@ -18,7 +18,7 @@ from atelier_engines.diffusion.memory import devices
 from atelier_engines.diffusion.memory.fitting import Fitting, Size
 from atelier_engines.diffusion.memory.footprint import Footprint, Meter
 from atelier_engines.errors import OutOfMemoryError
-from atelier_engines.task import Profile
+from atelier_engines.task import ResourceProfile
 from tests.engines.diffusion.asking import ask, pictures_of
 
 CPU = torch.device("cpu")
@@ -201,8 +201,8 @@ async def test_the_profile_memory_decodes_in_tiles_as_diffusers_does(
     size = {"width": 128, "height": 192}
     (whole,), (tiled,), (again,) = await asyncio.gather(
         pictures_of(engine, ask(**size)),
-        pictures_of(engine, ask(**size, profile=Profile.MEMORY)),
-        pictures_of(engine, ask(**size, profile=Profile.SPEED)),
+        pictures_of(engine, ask(**size, profile=ResourceProfile.MEMORY)),
+        pictures_of(engine, ask(**size, profile=ResourceProfile.SPEED)),
     )
     pipeline.vae.enable_tiling()
     try:
@@ -225,13 +225,13 @@ async def test_an_engine_may_be_configured_to_save_memory(
 ) -> None:
     """Then whoever says nothing gets tiles, and whoever wants speed gets none."""
     saving = DiffusionEngine(
-        DiffusionConfig(model=str(model), device="cpu", threads=1, profile=Profile.MEMORY)
+        DiffusionConfig(model=str(model), device="cpu", threads=1, profile=ResourceProfile.MEMORY)
     )
     await saving.start()
-    asked = ask(width=128, height=192, profile=Profile.MEMORY)
+    asked = ask(width=128, height=192, profile=ResourceProfile.MEMORY)
     (wanted,) = await pictures_of(engine, asked)
     (tiled,) = await pictures_of(saving, ask(width=128, height=192))
-    (fast,) = await pictures_of(saving, ask(width=128, height=192, profile=Profile.SPEED))
+    (fast,) = await pictures_of(saving, ask(width=128, height=192, profile=ResourceProfile.SPEED))
     await saving.stop()
     assert np.array_equal(tiled, wanted)
     assert not np.array_equal(fast, wanted)
@@ -240,7 +240,7 @@ async def test_an_engine_may_be_configured_to_save_memory(
 def test_a_caller_may_choose_the_profile(engine: DiffusionEngine) -> None:
     """All of them."""
     assert engine.capabilities.image is not None
-    assert engine.capabilities.image.profiles == tuple(Profile)
+    assert engine.capabilities.image.resource_profiles == tuple(ResourceProfile)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from peft.utils import get_peft_model_state_dict
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from atelier_engines import limits
-from atelier_engines.contract import EngineContract
-from atelier_engines.contract.consistency import contradictions
+from atelier_engines import validation
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.conformance.consistency import contradictions
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.presets import PRESETS
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
@@ -86,7 +86,7 @@ def distilled(config: DiffusionConfig) -> Iterator[DiffusionEngine]:
     asyncio.run(made.stop())
 
 
-class TestDistilled(EngineContract):
+class TestDistilled(EngineConformance):
     """It keeps what every engine promises."""
 
     @pytest.fixture(scope="class")
@@ -145,7 +145,7 @@ async def test_variants_at_once_do_not_mix(distilled: DiffusionEngine) -> None:
 async def test_steps_that_no_variant_was_made_for_are_refused(distilled: DiffusionEngine) -> None:
     """Before any work, by the limits, and by the engine itself."""
     with pytest.raises(InvalidTaskError, match="steps must be one of 2, 4, 8, not 6"):
-        limits.check(distilled.capabilities, distilled_task(6))
+        validation.validate(distilled.capabilities, distilled_task(6))
     with pytest.raises(InvalidTaskError, match="steps must be one of 2, 4, 8, for which"):
         await pictures_of(distilled, distilled_task(6))
 
@@ -156,7 +156,7 @@ def test_the_preset_shows_in_the_capabilities(distilled: DiffusionEngine) -> Non
     assert found is not None
     assert found.steps is not None
     assert found.guidance is not None
-    assert (found.steps.default, found.steps.choices) == (4, (2, 4, 8))
+    assert (found.steps.default, found.steps.allowed_values) == (4, (2, 4, 8))
     assert (found.guidance.default, found.guidance.max) == (0.0, 0.0)
     assert found.schedulers[0] == "euler"
 
@@ -178,7 +178,7 @@ def test_the_configuration_wins_over_its_preset() -> None:
     assert found is not None
     assert found.steps is not None
     assert found.guidance is not None
-    assert (found.steps.default, found.steps.choices) == (6, (1, 2, 4, 6, 8))
+    assert (found.steps.default, found.steps.allowed_values) == (6, (1, 2, 4, 6, 8))
     assert (found.guidance.default, found.guidance.max) == (1.5, 3.0)
     assert found.schedulers[0] == "ddim"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
-from atelier_engines.contract import EngineContract
-from atelier_engines.contract.tasks import picture
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.conformance.tasks import picture
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask, Upscale
 from atelier_engines.upscaling import ENGINE
@@ -14,7 +14,7 @@ from atelier_engines.upscaling.config import UpscaleConfig
 from tests.engines.upscaling.networks import compact
 
 
-class TestLanczos(EngineContract):
+class TestLanczos(EngineConformance):
     """As it comes."""
 
     @pytest.fixture(scope="class")
@@ -24,7 +24,7 @@ class TestLanczos(EngineContract):
         return ENGINE.create(UpscaleConfig())
 
 
-class TestNetwork(EngineContract):
+class TestNetwork(EngineConformance):
     """With a small network, in many tiles."""
 
     @pytest.fixture(scope="class")

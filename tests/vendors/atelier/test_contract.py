@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from atelier_engines.contract import EngineContract
+from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from atelier_engines.vendors.atelier import ENGINE, AtelierConfig
 from tests.conftest import RunningServer
 
 
-class TestNamed(EngineContract):
+class TestNamed(EngineConformance):
     """With the name of the engine there."""
 
     @pytest.fixture(scope="class")
@@ -20,7 +20,7 @@ class TestNamed(EngineContract):
         return ENGINE.create(AtelierConfig(address=other.address, engine="sketch"))
 
 
-class TestUnnamed(EngineContract):
+class TestUnnamed(EngineConformance):
     """The server there chooses."""
 
     @pytest.fixture(scope="class")

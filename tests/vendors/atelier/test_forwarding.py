@@ -17,7 +17,7 @@ from atelier.v1 import engine_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import AsyncClient, Generation, State
 from atelier_engines.capabilities import CancelSupport, Reproducibility
-from atelier_engines.contract.tasks import picture
+from atelier_engines.conformance.tasks import picture
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
     EngineFailedError,
@@ -26,8 +26,8 @@ from atelier_engines.errors import (
     UnsupportedError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage
+from atelier_engines.forwarding.events import samples_from_wav
 from atelier_engines.forwarding.handle import Handle, handle_from_text
-from atelier_engines.forwarding.telling import samples_from_wav
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import (
     AudioTask,

@@ -7,17 +7,17 @@ from google.protobuf.json_format import MessageToDict
 
 from atelier_client import errors as theirs
 from atelier_client import requests
-from atelier_engines.contract.tasks import picture
+from atelier_engines.conformance.tasks import picture
 from atelier_engines.errors import EngineError, InvalidTaskError
-from atelier_engines.forwarding import faults
+from atelier_engines.forwarding import errors
 from atelier_engines.forwarding.requests import request_from_task
 from atelier_engines.task import (
     Control,
     ControlType,
     ImageTask,
     Lora,
-    Profile,
-    Safety,
+    ResourceProfile,
+    SafetyMode,
     Upscale,
 )
 from atelier_server.errors import CODES
@@ -47,8 +47,8 @@ EVERYTHING = ImageTask(
     ),
     loras=(Lora(name="ink", weight=-0.5),),
     upscale=Upscale(factor=2.0, model="x2"),
-    profile=Profile.MEMORY,
-    safety=Safety.FLAG,
+    profile=ResourceProfile.MEMORY,
+    safety=SafetyMode.FLAG,
     preview_interval=3,
 )
 
@@ -94,13 +94,13 @@ def test_everything_of_a_picture_is_said() -> None:
 
 def test_every_reason_of_the_contract_has_its_error() -> None:
     """A new reason fails here, not in production."""
-    assert set(faults.REASONS) == set(CODES)
+    assert set(errors.REASONS) == set(CODES)
 
 
 @pytest.mark.parametrize("reason", sorted(CODES))
 def test_the_error_of_a_reason_keeps_the_text(reason: str) -> None:
     """And says whose text it is."""
-    error = faults.refused(theirs.AtelierError("make it smaller", reason=reason))
+    error = errors.refused(theirs.AtelierError("make it smaller", reason=reason))
     assert isinstance(error, EngineError)
     assert "make it smaller" in str(error)
 
@@ -108,12 +108,12 @@ def test_the_error_of_a_reason_keeps_the_text(reason: str) -> None:
 def test_a_wrong_field_is_blamed_by_its_name_in_the_task() -> None:
     """Without the kind of task before it."""
     violation = theirs.Violation(field="image.controls[0].strength", message="too much")
-    error = faults.refused(theirs.InvalidRequestError("no", violations=(violation,)))
+    error = errors.refused(theirs.InvalidRequestError("no", violations=(violation,)))
     assert isinstance(error, InvalidTaskError)
     assert error.field == "controls[0].strength"
 
 
 def test_silence_about_accepted_work_is_no_leave_to_do_it_again() -> None:
     """Neither here nor on another engine."""
-    error = faults.under_way(theirs.ServerUnreachableError("gone"))
+    error = errors.under_way(theirs.ServerUnreachableError("gone"))
     assert not error.repeatable

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
-from atelier_engines.contract import EngineContract, tasks
+from atelier_engines.conformance import EngineConformance, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from tests.vendors.bfl.asking import engine_for
 from tests.vendors.bfl.stand_in import StandIn
 
 
-class TestFlux2(EngineContract):
+class TestFlux2(EngineConformance):
     """Edits pictures, and repaints with the filling model."""
 
     @pytest.fixture(scope="class")
@@ -25,7 +25,7 @@ class TestFlux2(EngineContract):
         return engine_for(running)
 
 
-class TestFlux2Flex(EngineContract):
+class TestFlux2Flex(EngineConformance):
     """Has steps and guidance."""
 
     @pytest.fixture(scope="class")
@@ -36,7 +36,7 @@ class TestFlux2Flex(EngineContract):
         return engine_for(running, model="flux-2-flex", price={"amount": 0.06})
 
 
-class TestFluxPro(EngineContract):
+class TestFluxPro(EngineConformance):
     """Is on a coarser grid and starts from words alone."""
 
     @pytest.fixture(scope="class")
@@ -47,7 +47,7 @@ class TestFluxPro(EngineContract):
         return engine_for(running, model="flux-pro-1.1", output_format="jpeg", concurrency=1)
 
 
-class TestUltra(EngineContract):
+class TestUltra(EngineConformance):
     """Takes a shape instead of a size."""
 
     @pytest.fixture(scope="class")

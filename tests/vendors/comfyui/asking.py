@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from atelier_engines.contract.tasks import picture
+from atelier_engines.conformance.tasks import picture
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
-from atelier_engines.contract import EngineContract, tasks
+from atelier_engines.conformance import EngineConformance, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from tests.vendors.comfyui.asking import engine_for
 from tests.vendors.comfyui.state import StandIn
 
 
-class _Small(EngineContract):
+class _Small(EngineConformance):
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:
         """A small one: the size is drawn and decoded many times."""
@@ -58,4 +58,4 @@ class TestOldServer(_Small):
         """One model, one picture a task."""
         running[0].reset()
         running[0].does.old = True
-        return engine_for(running[0], models=["juggernaut.safetensors"], max_count=1)
+        return engine_for(running[0], models=["juggernaut.safetensors"], max_images=1)

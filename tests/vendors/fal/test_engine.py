@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from atelier_engines.event import Dispatched, Output, Stage, Step
-from atelier_engines.task import Control, ControlType, ImageTask, Lora, Safety
+from atelier_engines.task import Control, ControlType, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
 from tests.vendors.fal.asking import COMFY, TASK, engine_for, events_of, outputs, plain, started
 from tests.vendors.fal.stand_in import APP, KEY, StandIn
@@ -168,7 +168,7 @@ def test_callers_may_be_stricter_than_the_configuration_never_laxer(
     """What is offered ends with what is configured."""
     image = engine_for(vendor, safety=safety).capabilities.image
     assert image is not None
-    assert image.safeties == (Safety.BLOCK, Safety.FLAG, Safety.OFF)[:offered]
+    assert image.safety_modes == (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)[:offered]
 
 
 @pytest.mark.parametrize("shape", ["images", "image", "outputs"])

@@ -21,7 +21,7 @@ from atelier_engines.errors import (
     InvalidTaskError,
 )
 from atelier_engines.event import Event, Output, Stage
-from atelier_engines.task import Safety
+from atelier_engines.task import SafetyMode
 from tests.vendors.fal.asking import TASK, events_of, handle_of_dead, outputs, plain, started
 from tests.vendors.fal.stand_in import KEY, NSFW, StandIn
 from tests.vendors.http.serving import (
@@ -106,7 +106,7 @@ async def test_a_flagged_picture_is_delivered_as_such_where_that_is_configured(
     (output,) = [event for event in events if isinstance(event, Output)]
     assert output.flagged
     with pytest.raises(ContentFilteredError):
-        await events_of(vendor, replace(TASK, prompt=NSFW, safety=Safety.BLOCK), safety="flag")
+        await events_of(vendor, replace(TASK, prompt=NSFW, safety=SafetyMode.BLOCK), safety="flag")
 
 
 async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
-from atelier_engines.contract.tasks import image_task, picture
+from atelier_engines.conformance.tasks import image_task, picture
 from atelier_engines.task import Lora
 from atelier_engines.vendors.graphs import GraphConfig, Graphs
 from atelier_engines.workflows import builtin
@@ -21,7 +21,7 @@ from tests.vendors.graphs.checking import of_class
 
 def claims(**settings: Any) -> ImageCapabilities:  # noqa: ANN401 (fields of the configuration)
     """The capabilities that workflows so configured have."""
-    return Graphs.of(GraphConfig.model_validate(settings)).capabilities(max_count=2)
+    return Graphs.of(GraphConfig.model_validate(settings)).capabilities(max_images=2)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_workflow_of_ones_own_claims_what_it_has_places_for(own: dict[str, str
 def test_an_order_names_what_it_loads() -> None:
     """Its files begin with the prefix of the task, and each seed has its graph."""
     graphs = Graphs.of(GraphConfig(loras={"rust": "r.safetensors"}, checkpoint="own.safetensors"))
-    task = image_task(graphs.capabilities(max_count=1))
+    task = image_task(graphs.capabilities(max_images=1))
     task = replace(task, init_image=picture(8, 8, 1), loras=(Lora(name="rust"),))
     order = graphs.order(task, prefix="job_1")
     assert list(order.pictures) == ["job_1_init.png"]

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
-from atelier_engines.contract import EngineContract, tasks
+from atelier_engines.conformance import EngineConformance, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from tests.vendors.ideogram.asking import engine_for
 from tests.vendors.ideogram.stand_in import StandIn
 
 
-class TestIdeogram(EngineContract):
+class TestIdeogram(EngineConformance):
     """As it comes."""
 
     @pytest.fixture(scope="class")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
-from atelier_engines.contract import EngineContract
-from atelier_engines.contract.fixtures import Subject
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.conformance.fixtures import EngineUnderTest
 from atelier_engines.engine import Engine
 from atelier_engines.event import Output, Step
 from atelier_engines.task import ImageTask
@@ -20,7 +20,7 @@ from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
 _SMALL = {"width": 64, "height": 64, "concurrency": 3}
 
 
-class TestPlain(EngineContract):
+class TestPlain(EngineConformance):
     """On a server that has what most have."""
 
     @pytest.fixture(scope="class")
@@ -31,7 +31,7 @@ class TestPlain(EngineContract):
         return engine_for(running, controlnets={"canny": "canny-xl", "depth": "depth-xl"}, **_SMALL)
 
 
-class TestWithUsers(EngineContract):
+class TestWithUsers(EngineConformance):
     """Behind a password, under a path, with a board and a price."""
 
     @pytest.fixture(scope="class")
@@ -51,7 +51,7 @@ class TestWithUsers(EngineContract):
         )
 
 
-class TestWithoutEvents(EngineContract):
+class TestWithoutEvents(EngineConformance):
     """By polling alone, for the socket is refused."""
 
     @pytest.fixture(scope="class")
@@ -64,7 +64,7 @@ class TestWithoutEvents(EngineContract):
         return InvokeAiEngine(InvokeAiConfig.model_validate(settings))
 
     def test_previews_come_when_asked_for_and_are_small(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """None come, for they are told by events alone; the picture comes all the same."""
         assert ImageFeature.PREVIEW in image.features

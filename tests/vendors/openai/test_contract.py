@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
-from atelier_engines.contract import EngineContract, tasks
+from atelier_engines.conformance import EngineConformance, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from tests.vendors.openai.asking import engine_for
 from tests.vendors.openai.stand_in import StandIn
 
 
-class TestAnySize(EngineContract):
+class TestAnySize(EngineConformance):
     """As it comes."""
 
     @pytest.fixture(scope="class")
@@ -30,7 +30,7 @@ class TestAnySize(EngineContract):
         return replace(tasks.image_task(image), width=512, height=528)
 
 
-class TestFixedSizes(EngineContract):
+class TestFixedSizes(EngineConformance):
     """An older model, without previews."""
 
     @pytest.fixture(scope="class")

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
-from atelier_engines.contract import EngineContract
-from atelier_engines.contract.tasks import image_task
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.conformance.tasks import image_task
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from tests.vendors.runpod.asking import FILES, engine_for
 from tests.vendors.runpod.stand_in import StandIn
 
 
-class _Small(EngineContract):
+class _Small(EngineConformance):
     """Pictures of no more pixels than needed."""
 
     @pytest.fixture

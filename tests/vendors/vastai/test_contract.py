@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from atelier_engines.contract import EngineContract
+from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from atelier_engines.vendors.vastai.engine import VastaiEngine
 from tests.vendors.vastai.conftest import config_for
 from tests.vendors.vastai.stand_in import StandIn
 
 
-class TestRented(EngineContract):
+class TestRented(EngineConformance):
     """Rented once, and once more after the stop."""
 
     @pytest.fixture(scope="class")

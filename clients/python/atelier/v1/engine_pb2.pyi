@@ -316,7 +316,7 @@ class ImageCapabilities(message.Message):
     MAX_PIXELS_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
     GUIDANCE_FIELD_NUMBER: builtins.int
-    MAX_COUNT_FIELD_NUMBER: builtins.int
+    MAX_IMAGES_FIELD_NUMBER: builtins.int
     MAX_PROMPT_LENGTH_FIELD_NUMBER: builtins.int
     SCHEDULERS_FIELD_NUMBER: builtins.int
     CONTROL_TYPES_FIELD_NUMBER: builtins.int
@@ -332,7 +332,7 @@ class ImageCapabilities(message.Message):
     ONLY_UPSCALES_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Most pixels in one picture."""
-    max_count: builtins.int
+    max_images: builtins.int
     """Most pictures in one task."""
     max_prompt_length: builtins.int
     """Longest prompt in characters."""
@@ -407,7 +407,7 @@ class ImageCapabilities(message.Message):
         max_pixels: builtins.int = ...,
         steps: IntegerRange | None = ...,
         guidance: NumberRange | None = ...,
-        max_count: builtins.int = ...,
+        max_images: builtins.int = ...,
         max_prompt_length: builtins.int = ...,
         schedulers: abc.Iterable[builtins.str] | None = ...,
         control_types: abc.Iterable[task_pb2.ControlType.ValueType] | None = ...,
@@ -424,7 +424,7 @@ class ImageCapabilities(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_count", b"max_count", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "only_upscales", b"only_upscales", "profiles", b"profiles", "safeties", b"safeties", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "only_upscales", b"only_upscales", "profiles", b"profiles", "safeties", b"safeties", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,7 +83,7 @@ def _limits(capabilities: Capabilities) -> Table:
     for engine in capabilities.engines:
         if (image := engine.image) is not None:
             sizes = _span(image.width), _span(image.height), str(image.max_pixels)
-            _add(table, engine.name, *sizes, _span(image.steps), str(image.max_count))
+            _add(table, engine.name, *sizes, _span(image.steps), str(image.max_images))
     return table
 
 

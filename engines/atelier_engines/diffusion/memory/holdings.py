@@ -16,7 +16,7 @@ from atelier_engines.diffusion.loras import offered
 from atelier_engines.diffusion.memory import devices, weights
 from atelier_engines.diffusion.memory.shelf import SHELF, Key, Lease, Shelf
 from atelier_engines.errors import OutOfMemoryError
-from atelier_engines.task import Profile
+from atelier_engines.task import ResourceProfile
 
 NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
 ResultT = TypeVar("ResultT")
@@ -87,7 +87,7 @@ class Holdings:
         new = [want for want in wants if not self._shelf.has(self._key(want))]
         if not new:
             return
-        on_card, saves = self._device.type == "cuda", self._config.profile is Profile.MEMORY
+        on_card, saves = self._device.type == "cuda", self._config.profile is ResourceProfile.MEMORY
         largest = max(new, key=lambda want: want.size)
         needed = largest.size if on_card and saves else sum(want.size for want in new)
         room = self._shelf.room(self._device)
@@ -112,7 +112,7 @@ class Holdings:
             lambda: self._formed(want),
             size=want.size,
             pin=self._config.pin,
-            rests=self._config.profile is Profile.MEMORY and not want.denoises,
+            rests=self._config.profile is ResourceProfile.MEMORY and not want.denoises,
         )
         network = cast("NetworkT", lease.network)
         self._leases[id(network)] = lease
@@ -163,7 +163,7 @@ class Holdings:
 
     def _lies_by_channels(self, want: Want[Any]) -> bool:
         """Convolutions on CUDA are faster so, and on a CPU their last bits would change."""
-        fast = self._config.profile is Profile.SPEED
+        fast = self._config.profile is ResourceProfile.SPEED
         return want.denoises and fast and self._device.type == "cuda"
 
     def _is_compiled(self, want: Want[Any]) -> bool:

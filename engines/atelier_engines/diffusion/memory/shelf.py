@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from atelier_engines.diffusion import faults
+from atelier_engines.diffusion import errors
 from atelier_engines.diffusion.memory import devices, weights
 from atelier_engines.diffusion.memory.weights import FileIdentity
 from atelier_engines.errors import OutOfMemoryError
@@ -222,7 +222,7 @@ class Shelf:
         try:
             return work()
         except Exception as error:
-            if not faults.is_out_of_memory(error):
+            if not errors.is_out_of_memory(error):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold what there was no room for
             if not self._evict_idle(entry):

@@ -11,7 +11,7 @@ from typing import TypeVar
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.weights import digests, headers, model, sources
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
-from atelier_engines.inventory import Entry, Weights
+from atelier_engines.weights import Weights, WeightsEntry
 
 _MAP_MAKER = ("*.json", "*.safetensors")
 """What a model that computes maps is made of, on the hub."""
@@ -22,15 +22,15 @@ ResultT = TypeVar("ResultT")
 Locate = Callable[[DiffusionConfig], Path]
 
 
-def entries(config: DiffusionConfig) -> Sequence[Entry]:
+def entries(config: DiffusionConfig) -> Sequence[WeightsEntry]:
     """The model first, then what stands beside it."""
     return [
-        Entry(key="model", source=config.model, find=partial(_find_model, config)),
+        WeightsEntry(key="model", source=config.model, find=partial(_find_model, config)),
         *_beside(config),
     ]
 
 
-def _beside(config: DiffusionConfig) -> Sequence[Entry]:
+def _beside(config: DiffusionConfig) -> Sequence[WeightsEntry]:
     """ControlNets, models that compute maps, LoRAs, and the autoencoder of previews."""
     named: list[tuple[str, str, Locate]] = [
         (f"controlnets.{kind.value}", name, partial(sources.locate_network, name, "controlnet"))
@@ -48,7 +48,7 @@ def _beside(config: DiffusionConfig) -> Sequence[Entry]:
         locate = partial(sources.locate_network, config.preview_model, "vae")
         named.append(("preview_model", config.preview_model, locate))
     return [
-        Entry(key=key, source=name, find=partial(_find_beside, config, locate))
+        WeightsEntry(key=key, source=name, find=partial(_find_beside, config, locate))
         for key, name, locate in named
     ]
 

@@ -44,7 +44,7 @@ class BflConfig(BaseModel):
         default=None,
         description="Price to show and to count: amount, unit (image, megapixel, second), currency.",
     )
-    max_count: int = Field(
+    max_images: int = Field(
         default=4, ge=1, le=24, description="Most pictures in one task; each is one paid job."
     )
     concurrency: int = Field(

@@ -14,9 +14,9 @@ from atelier_engines.event import Dispatched, Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults
-from atelier_engines.vendors.bfl.abilities import abilities
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.bfl.bodies import order_of
+from atelier_engines.vendors.bfl.capabilities import abilities
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.following import follow
 from atelier_engines.vendors.bfl.wire import Accepted, Credits, Jobs, Sample, jobs_from_handle
@@ -129,7 +129,7 @@ class BflEngine:
     async def _picture(
         self, sample: Sample, task: ImageTask, deadline: Deadline
     ) -> Encoded | Pixels:
-        with faults.under_way(_NAME):
+        with errors.under_way(_NAME):
             async with deadline.around(_NAME):
                 file = await self._vendor.download(sample.sample, kinds=_KINDS)
         picture = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)

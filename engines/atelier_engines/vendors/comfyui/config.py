@@ -68,7 +68,7 @@ class ComfyuiConfig(BaseModel):
         default=2048 * 2048, ge=64 * 64, description="Most pixels in a picture."
     )
     max_steps: int = Field(default=100, ge=1, le=1000, description="Most steps.")
-    max_count: int = Field(
+    max_images: int = Field(
         default=4, ge=1, le=64, description="Most pictures in a task; each is a job of its own."
     )
     previews: Literal["auto", "latent2rgb", "taesd", "none"] = Field(

@@ -19,8 +19,8 @@ from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults, pictures
-from atelier_engines.vendors.comfyui.abilities import abilities, unknown
+from atelier_engines.vendors import errors, pictures
+from atelier_engines.vendors.comfyui.capabilities import abilities, unknown
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 from atelier_engines.vendors.comfyui.following import Follower
 from atelier_engines.vendors.comfyui.inventory import Inventory, take_stock
@@ -131,7 +131,7 @@ class ComfyuiEngine:
                     poll_seconds=self._config.poll_seconds,
                     deadline=deadline,
                 )
-                with faults.under_way("comfyui"):
+                with errors.under_way("comfyui"):
                     async with aclosing(follower.follow()) as events:
                         async for event in events:
                             yield event

@@ -17,7 +17,7 @@ from atelier_engines.preview import preview_from_image
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import pictures
-from atelier_engines.vendors.comfyui import refusals
+from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.job import Jobs
 from atelier_engines.vendors.comfyui.listener import Listener
 from atelier_engines.vendors.comfyui.messages import Ending, Message, Preview, Progress, Running
@@ -129,7 +129,7 @@ class Follower:
         if record is None:
             raise EngineFailedError("comfyui lost the job's history")
         if record.status.status_str != "success":
-            failure = refusals.of_status(record.status)
+            failure = errors.of_status(record.status)
             if isinstance(failure, OutOfMemoryError):
                 await self.server.free()
             raise failure

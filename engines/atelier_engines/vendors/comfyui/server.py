@@ -13,7 +13,7 @@ from pydantic import JsonValue, ValidationError
 from atelier_engines.errors import EngineUnavailableError, EngineUncertainError
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
-from atelier_engines.vendors.comfyui import refusals
+from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.config import ServerConfig
 from atelier_engines.vendors.comfyui.listener import Listener
 from atelier_engines.vendors.comfyui.wire import (
@@ -50,7 +50,7 @@ class Server:
             client=client,
             delay_scale=delay_scale,
             patience_seconds=request_seconds,
-            refusal=refusals.of_answer,
+            refusal=errors.of_answer,
         )
         self._arriving = 0
 
@@ -127,7 +127,7 @@ class Server:
             raise EngineUnavailableError(
                 "comfyui did not get the job, or lost it at once"
             ) from lost
-        refused = refusals.of_node_errors(accepted.node_errors)
+        refused = errors.of_node_errors(accepted.node_errors)
         if refused is not None:
             await self.cancel((accepted.prompt_id,))
             raise refused

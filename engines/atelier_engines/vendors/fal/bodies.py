@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from atelier_engines.media import Pixels
-from atelier_engines.task import JSON, ImageTask, Lora, Safety
+from atelier_engines.task import JSON, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, Facts
 from atelier_engines.vendors.graphs import Graphs
@@ -77,7 +77,7 @@ def _common(task: ImageTask, config: FalConfig, facts: Facts) -> dict[str, JSON]
         "num_inference_steps": str(task.steps) if facts.steps_as_text else task.steps,
         "num_images": 1,
         "format": config.output_format,
-        "enable_safety_checker": (task.safety or config.safety) is not Safety.OFF,
+        "enable_safety_checker": (task.safety or config.safety) is not SafetyMode.OFF,
         **options,
     }
     if task.negative_prompt:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from atelier_engines.task import Safety
+from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.fal.models import MODELS
 from atelier_engines.vendors.graphs import GraphConfig
 from atelier_engines.vendors.price import PriceConfig
@@ -47,8 +47,8 @@ class FalConfig(BaseModel):
     comfy: FalComfyConfig | None = Field(
         default=None, description="ComfyUI workflows instead of a model."
     )
-    safety: Safety = Field(
-        default=Safety.BLOCK,
+    safety: SafetyMode = Field(
+        default=SafetyMode.BLOCK,
         description="What to do about pictures that the service flags: block; flag, which delivers "
         "the black picture that it makes of them; off, which has nothing checked. Callers may be stricter.",
     )
@@ -79,7 +79,7 @@ class FalConfig(BaseModel):
     price: PriceConfig | None = Field(
         default=None, description="Price to show and to count; free when null."
     )
-    max_count: int = Field(
+    max_images: int = Field(
         default=4, ge=1, le=16, description="Most pictures in one task; each is one paid job."
     )
     concurrency: int = Field(

@@ -22,16 +22,16 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import AudioTask, ImageTask, Safety, Task
+from atelier_engines.task import AudioTask, ImageTask, SafetyMode, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.fal.abilities import abilities
 from atelier_engines.vendors.fal.bodies import order_of
+from atelier_engines.vendors.fal.capabilities import abilities
 from atelier_engines.vendors.fal.config import FalConfig
+from atelier_engines.vendors.fal.errors import refusal_of
 from atelier_engines.vendors.fal.following import follow, result_of
 from atelier_engines.vendors.fal.progress import Progress
-from atelier_engines.vendors.fal.refusals import refusal_of
 from atelier_engines.vendors.fal.storage import Storage, data_uri
 from atelier_engines.vendors.fal.wire import (
     Accepted,
@@ -172,7 +172,7 @@ class FalEngine:
         self, result: Result, task: ImageTask, seed: int, deadline: Deadline
     ) -> Output:
         way = task.safety or self._config.safety
-        if result.flagged and way is Safety.BLOCK:
+        if result.flagged and way is SafetyMode.BLOCK:
             raise ContentFilteredError("fal flagged the picture made; change the prompt")
         data = await self._data(result.file.url, deadline)
         picture = partial(picture_from_file, _NAME, data, width=task.width, height=task.height)
@@ -181,7 +181,7 @@ class FalEngine:
 
     async def _data(self, url: str, deadline: Deadline) -> bytes:
         if not url.startswith("data:"):
-            with faults.under_way(_NAME):
+            with errors.under_way(_NAME):
                 async with deadline.around(_NAME):
                     return (await self._vendor.download(url, kinds=_KINDS)).data
         try:

@@ -12,7 +12,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.fal.refusals import failure_of
+from atelier_engines.vendors.fal.errors import failure_of
 from atelier_engines.vendors.fal.wire import Accepted, Result, State
 from atelier_engines.vendors.http import Vendor
 

@@ -33,7 +33,7 @@ class IdeogramConfig(BaseModel):
         default=None,
         description="Price to show and to count: amount, unit (image, megapixel, second), currency.",
     )
-    max_count: int = Field(
+    max_images: int = Field(
         default=4, ge=1, le=10, description="Most pictures in one task; each is one paid request."
     )
     concurrency: int = Field(

@@ -21,10 +21,10 @@ from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.answers import Answer
 from atelier_engines.vendors.http import Vendor, trust
-from atelier_engines.vendors.ideogram.abilities import abilities
+from atelier_engines.vendors.ideogram.capabilities import abilities
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
 from atelier_engines.vendors.ideogram.requests import Order, order_of
 from atelier_engines.vendors.pictures import picture_from_file
@@ -132,7 +132,7 @@ class IdeogramEngine:
             raise ContentFilteredError("ideogram held back the picture made; change the prompt")
         if not picture.url:
             raise EngineFailedError("ideogram does not say where the picture is")
-        with faults.under_way(_NAME):
+        with errors.under_way(_NAME):
             file = await self._vendor.download(picture.url, kinds=_KINDS)
         decode = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)
         return await result_from_thread(decode)

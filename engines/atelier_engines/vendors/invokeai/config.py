@@ -83,7 +83,7 @@ class InvokeAiConfig(BaseModel):
     price: PriceConfig | None = Field(
         default=None, description="Price to show and to count; free when null."
     )
-    max_count: int = Field(default=4, ge=1, le=64, description="Most pictures in one task.")
+    max_images: int = Field(default=4, ge=1, le=64, description="Most pictures in one task.")
     concurrency: int = Field(
         default=2,
         ge=1,

@@ -16,10 +16,10 @@ from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.http import Vendor
-from atelier_engines.vendors.invokeai.abilities import abilities
+from atelier_engines.vendors.invokeai.capabilities import abilities
 from atelier_engines.vendors.invokeai.catalogue import Catalogue, catalogue_of
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.feed import Feed
@@ -145,7 +145,7 @@ class InvokeAiEngine:
             return None
         job = job_from_handle(handle)
         server, _ = self._connected
-        with faults.under_way(_NAME):
+        with errors.under_way(_NAME):
             async with deadline.around(_NAME):
                 items = [await server.item(item_id) for item_id in job.item_ids]
         if any(item.status == "canceled" for item in items):
@@ -200,7 +200,7 @@ class InvokeAiEngine:
 
     async def _picture(self, name: str, task: ImageTask, deadline: Deadline) -> Encoded | Pixels:
         server, _ = self._connected
-        with faults.under_way(_NAME):
+        with errors.under_way(_NAME):
             async with deadline.around(_NAME):
                 file = await server.image(name)
         picture = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)

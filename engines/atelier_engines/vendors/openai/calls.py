@@ -15,10 +15,10 @@ from openai.types import (
 )
 
 from atelier_engines.errors import EngineFailedError
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.openai.config import OpenaiConfig
+from atelier_engines.vendors.openai.errors import NAME, translated
 from atelier_engines.vendors.openai.orders import Order
-from atelier_engines.vendors.openai.refusals import NAME, translated
 
 _CONNECT_SECONDS = 10.0
 Answer = ImagesResponse | AsyncStream[ImageGenStreamEvent] | AsyncStream[ImageEditStreamEvent]
@@ -99,7 +99,7 @@ class Calls:
                         yield File(text=event.b64_json, final=final)
                     if final:
                         return
-        raise faults.of_nonsense(NAME, "that ended without the picture", paid=True)
+        raise errors.of_nonsense(NAME, "that ended without the picture", paid=True)
 
     async def _generate(self, order: Order) -> Answer:
         return await self._client.images.generate(
@@ -133,7 +133,7 @@ class Calls:
 
 def _only(answer: ImagesResponse) -> File:
     if not isinstance(answer, ImagesResponse):  # a page, which the SDK passes on as text
-        raise faults.of_nonsense(NAME, "of an unknown shape", paid=True)
+        raise errors.of_nonsense(NAME, "of an unknown shape", paid=True)
     pictures = answer.data or []
     if not pictures or not pictures[0].b64_json:
         raise EngineFailedError(f"{NAME} answered without a picture")

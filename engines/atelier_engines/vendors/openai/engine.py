@@ -18,8 +18,8 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.preview import preview_from_image
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults
-from atelier_engines.vendors.openai.abilities import abilities
+from atelier_engines.vendors import errors
+from atelier_engines.vendors.openai.capabilities import abilities
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.orders import Order, order_of
 from atelier_engines.vendors.pictures import picture_from_file
@@ -97,7 +97,7 @@ class OpenaiEngine:
             async with asyncio.timeout(self._config.deadline_seconds):
                 result = await self._result(order, previews)
         except TimeoutError as error:
-            raise faults.of_transport(_NAME, error, paid=True) from error
+            raise errors.of_transport(_NAME, error, paid=True) from error
         else:
             return await result_from_thread(partial(_decoded, result, task))
         finally:

@@ -23,7 +23,7 @@ class RunpodConfig(GraphConfig):
     price: PriceConfig | None = Field(
         default=None, description="Price to show and to count; free when null."
     )
-    max_count: int = Field(
+    max_images: int = Field(
         default=4, ge=1, le=16, description="Most pictures in one task; each is one paid job."
     )
     concurrency: int = Field(

@@ -24,7 +24,7 @@ from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.graphs import Graphs
 from atelier_engines.vendors.http import Vendor
@@ -32,7 +32,7 @@ from atelier_engines.vendors.pictures import picture_from_file
 from atelier_engines.vendors.runpod import wire
 from atelier_engines.vendors.runpod.bodies import bodies_of
 from atelier_engines.vendors.runpod.config import RunpodConfig
-from atelier_engines.vendors.runpod.failures import failure_from_text, failure_of, refusal_of
+from atelier_engines.vendors.runpod.errors import failure_from_text, failure_of, refusal_of
 from atelier_engines.vendors.runpod.following import follow
 from atelier_engines.vendors.runpod.progress import Progression
 
@@ -55,7 +55,7 @@ class RunpodEngine:
         self._place = f"/{config.endpoint}"
         self._capabilities = Capabilities(
             description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
-            image=self._graphs.capabilities(max_count=config.max_count),
+            image=self._graphs.capabilities(max_images=config.max_images),
             concurrency=config.concurrency,
             cancel=CancelSupport.REMOTE,
             reproducibility=Reproducibility.BEST_EFFORT,
@@ -161,7 +161,7 @@ class RunpodEngine:
 
     async def _data(self, text: str, deadline: Deadline) -> bytes:
         if text.startswith(("http://", "https://")):
-            with faults.under_way(_NAME):
+            with errors.under_way(_NAME):
                 async with deadline.around(_NAME):
                     return (await self._vendor.download(text, kinds=_KINDS)).data
         try:

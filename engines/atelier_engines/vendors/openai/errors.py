@@ -15,7 +15,7 @@ from atelier_engines.errors import (
     EngineQuotaError,
     EngineUnavailableError,
 )
-from atelier_engines.vendors import faults
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.answers import seconds_from_retry_after
 from atelier_engines.vendors.repeating import AgainError
 
@@ -39,19 +39,19 @@ def translated(key: str, *, paid: bool) -> Iterator[None]:
     except openai.APIConnectionError as error:
         cause = error.__cause__
         known = cause if isinstance(cause, httpx2.HTTPError) else TimeoutError()
-        raise _again(faults.of_transport(NAME, known, paid=paid), 0.0) from error
+        raise _again(errors.of_transport(NAME, known, paid=paid), 0.0) from error
     except openai.APIStatusError as error:
         raise _of_status(error, key, paid=paid) from None  # its text repeats the whole answer
     except openai.APIResponseValidationError:
-        raise faults.of_nonsense(NAME, "of an unknown shape", paid=paid) from None
+        raise errors.of_nonsense(NAME, "of an unknown shape", paid=paid) from None
     except openai.APIError as error:  # in the middle of a stream
         raise _known(error, key) or EngineFailedError(
             f"{NAME} failed half way: {_says(error, key)}"
         ) from None
     except (httpx2.HTTPError, TimeoutError) as error:
-        raise faults.of_transport(NAME, error, paid=paid) from error
+        raise errors.of_transport(NAME, error, paid=paid) from error
     except ValueError as error:  # no JSON
-        raise faults.of_nonsense(NAME, "of an unknown shape", paid=paid) from error
+        raise errors.of_nonsense(NAME, "of an unknown shape", paid=paid) from error
 
 
 def _of_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Exception:
@@ -59,10 +59,10 @@ def _of_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Excepti
     if known is not None:
         return known
     after = seconds_from_retry_after(error.response.headers.get("retry-after", ""), now=0)
-    fault = faults.of_status(
+    fault = errors.of_status(
         NAME, error.status_code, _says(error, key), retry_after=after, paid=paid
     )
-    return _again(fault, after or 0.0) if error.status_code in faults.UNTOUCHED else fault
+    return _again(fault, after or 0.0) if error.status_code in errors.UNTOUCHED else fault
 
 
 def _again(fault: EngineError, after: float) -> Exception:

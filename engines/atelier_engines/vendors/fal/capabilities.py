@@ -11,7 +11,7 @@ from atelier_engines.capabilities import (
     Model,
     Reproducibility,
 )
-from atelier_engines.task import Safety
+from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, Facts
 from atelier_engines.vendors.graphs import Graphs
@@ -20,7 +20,7 @@ from atelier_engines.vendors.options import NoOptions, schema_of
 _LONGEST_PROMPT = 4000
 _SIDE = IntegerRange(min=256, max=2048, default=1024, multiple_of=8)
 _MAX_PIXELS = 1536 * 1536
-_STRICT_FIRST = (Safety.BLOCK, Safety.FLAG, Safety.OFF)
+_STRICT_FIRST = (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)
 
 
 def abilities(config: FalConfig) -> Capabilities:
@@ -38,7 +38,7 @@ def abilities(config: FalConfig) -> Capabilities:
 
 def _image(config: FalConfig) -> ImageCapabilities:
     if config.comfy is not None:
-        return Graphs.of(config.comfy).capabilities(max_count=config.max_count)
+        return Graphs.of(config.comfy).capabilities(max_images=config.max_images)
     facts = MODELS[config.model]
     loras = tuple(config.loras)
     return ImageCapabilities(
@@ -48,12 +48,12 @@ def _image(config: FalConfig) -> ImageCapabilities:
         features=facts.features | ({ImageFeature.LORA} if loras else set()),
         steps=_steps(config, facts),
         guidance=facts.guidance,
-        max_count=config.max_count,
+        max_images=config.max_images,
         max_prompt_length=_LONGEST_PROMPT,
         models=(Model(name=config.model, family=facts.family),),
         loras=loras,
         max_loras=facts.max_loras if loras else 0,
-        safeties=_STRICT_FIRST[: _STRICT_FIRST.index(config.safety) + 1],
+        safety_modes=_STRICT_FIRST[: _STRICT_FIRST.index(config.safety) + 1],
     )
 
 

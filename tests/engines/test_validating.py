@@ -20,7 +20,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded
 from atelier_engines.task import ImageTask, Task
-from atelier_engines.wrappers.guarded import GuardedEngine
+from atelier_engines.wrappers.validating import ValidatingEngine
 
 SIDE = IntegerRange(min=64, max=128, default=64, multiple_of=64)
 TASK = ImageTask(prompt="a boat", width=64, height=64, seeds=(7,))
@@ -95,7 +95,7 @@ class Unloadable(Raising):
 
 async def events_of(engine: Engine, task: Task = TASK) -> list[Event]:
     """Everything the guarded engine yields."""
-    async with aclosing(GuardedEngine(engine).run(task)) as events:
+    async with aclosing(ValidatingEngine(engine).run(task)) as events:
         return [event async for event in events]
 
 
@@ -103,7 +103,7 @@ async def test_an_honest_engine_passes_unchanged() -> None:
     """The guard adds nothing and takes nothing away."""
     engine = Plain()
     assert await events_of(engine) == list(engine.events)
-    assert GuardedEngine(engine).capabilities == engine.capabilities
+    assert ValidatingEngine(engine).capabilities == engine.capabilities
 
 
 async def test_a_task_outside_the_limits_never_reaches_the_engine() -> None:
@@ -150,17 +150,17 @@ async def test_an_error_of_the_tree_passes_as_it_is() -> None:
 async def test_a_start_or_check_that_fails_in_its_own_way_means_unavailable() -> None:
     """Nothing above needs to know foreign exceptions."""
     with pytest.raises(EngineUnavailableError, match="start failed"):
-        await GuardedEngine(Raising()).start()
+        await ValidatingEngine(Raising()).start()
     with pytest.raises(EngineUnavailableError, match="check failed"):
-        await GuardedEngine(Raising()).check()
+        await ValidatingEngine(Raising()).check()
     with pytest.raises(ModelMissingError, match="models/sdxl"):
-        await GuardedEngine(Unloadable()).start()
+        await ValidatingEngine(Unloadable()).start()
 
 
 async def test_leaving_the_guard_closes_the_engines_work() -> None:
     """The engine is closed when the caller's close returns, not some time later."""
     engine = Plain()
-    async with aclosing(GuardedEngine(engine).run(TASK)) as events:
+    async with aclosing(ValidatingEngine(engine).run(TASK)) as events:
         await anext(events)
         assert engine.closed == 0
     assert engine.closed == 1

@@ -42,7 +42,7 @@ def _image(config: InvokeAiConfig, catalogue: Catalogue) -> ImageCapabilities:
         features=_features(catalogue),
         steps=IntegerRange(min=1, max=150, default=config.steps),
         guidance=NumberRange(min=1.0, max=30.0, default=config.guidance),
-        max_count=config.max_count,
+        max_images=config.max_images,
         max_prompt_length=_LONGEST_PROMPT,
         schedulers=(config.scheduler, *others),
         control_types=tuple(catalogue.controlnets),

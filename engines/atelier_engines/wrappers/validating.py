@@ -8,7 +8,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
-from atelier_engines import limits
+from atelier_engines import validation
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GuardedEngine:
+class ValidatingEngine:
     """Refuses tasks outside the capabilities, and lets out no errors but EngineError."""
 
     inner: Engine
@@ -53,7 +53,7 @@ class GuardedEngine:
             EngineFailedError: the engine raised something of its own, went backwards, or ended
                 without Output.
         """
-        limits.check(self.capabilities, task)
+        validation.validate(self.capabilities, task)
         step = outputs = 0
         try:
             async with aclosing(self.inner.run(task)) as events:

@@ -29,7 +29,7 @@ def abilities(config: BflConfig) -> Capabilities:
             features=_features(facts, inpainting=config.inpainting),
             steps=facts.steps,
             guidance=facts.guidance,
-            max_count=config.max_count,
+            max_images=config.max_images,
             max_prompt_length=_LONGEST_PROMPT,
             models=(Model(name=config.model, family="flux"),),
         ),

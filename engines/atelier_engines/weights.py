@@ -32,7 +32,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class WeightsEntry:
     """Weights that a configuration names."""
 
     key: str
@@ -51,8 +51,8 @@ class Entry:
 ConfigT_contra = TypeVar("ConfigT_contra", contravariant=True)
 
 
-class Inventory(Protocol[ConfigT_contra]):
+class WeightsLister(Protocol[ConfigT_contra]):
     """Lists all weights that a configuration of an engine type names. Finds and reads nothing yet."""
 
-    def __call__(self, config: ConfigT_contra, /) -> Sequence[Entry]:
+    def __call__(self, config: ConfigT_contra, /) -> Sequence[WeightsEntry]:
         """In the order of the configuration, what matters most first."""

@@ -20,19 +20,19 @@ from atelier_engines.capabilities import (
     Price,
     PriceUnit,
 )
-from atelier_engines.contract import EngineContract
-from atelier_engines.contract.consistency import contradictions
-from atelier_engines.contract.fixtures import Subject
-from atelier_engines.contract.tasks import audio_task, image_task
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.conformance.consistency import contradictions
+from atelier_engines.conformance.fixtures import EngineUnderTest
+from atelier_engines.conformance.tasks import audio_task, image_task
 from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.sketch import ENGINE
 from atelier_engines.task import AudioTask, ImageTask, Task
 
-SUITE = EngineContract()
+SUITE = EngineConformance()
 Broken = Callable[[Engine, Task], AsyncGenerator[Event]]
-MakeSubject = Callable[..., Subject]
+MakeSubject = Callable[..., EngineUnderTest]
 
 
 @dataclass
@@ -207,22 +207,22 @@ def subject_of() -> Iterator[MakeSubject]:
     """Makes a broken engine the subject of the suite."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
 
-        def make(work: Broken, patience_seconds: float = 0.5) -> Subject:
+        def make(work: Broken, patience_seconds: float = 0.5) -> EngineUnderTest:
             liar = Liar(work, ENGINE.create(ENGINE.config()))
-            subject = Subject(liar, runner, patience_seconds=patience_seconds)
+            subject = EngineUnderTest(liar, runner, patience_seconds=patience_seconds)
             subject.wait(subject.engine.start())
             return subject
 
         yield make
 
 
-def picture_of(subject: Subject) -> ImageTask:
+def picture_of(subject: EngineUnderTest) -> ImageTask:
     """The suite's picture."""
     assert subject.capabilities.image is not None
     return replace(image_task(subject.capabilities.image), width=64, height=64)
 
 
-def sound_of(subject: Subject) -> AudioTask:
+def sound_of(subject: EngineUnderTest) -> AudioTask:
     """The suite's sound."""
     assert subject.capabilities.audio is not None
     return audio_task(subject.capabilities.audio)
@@ -361,11 +361,11 @@ def _claims() -> Iterator[Capabilities]:
         replace(image, steps=IntegerRange(min=5, max=9, default=4)),
         replace(image, guidance=outside),
         replace(image, max_pixels=64),
-        replace(image, max_count=0),
+        replace(image, max_images=0),
         replace(image, schedulers=("euler", "ddim")),
         replace(image, features=image.features | {ImageFeature.LORA}),
         replace(image, features=image.features | {ImageFeature.CONTROLNET}),
-        replace(image, features=frozenset(), preview_interval=1),
+        replace(image, features=frozenset(), default_preview_interval=1),
     )
     sounds = (
         replace(audio, duration_seconds=outside),

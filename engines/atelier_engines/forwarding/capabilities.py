@@ -22,7 +22,7 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.errors import EngineUnavailableError
-from atelier_engines.task import JSON, ControlType, Profile, Safety
+from atelier_engines.task import JSON, ControlType, ResourceProfile, SafetyMode
 
 _CLOSED: dict[str, JSON] = {"type": "object", "additionalProperties": False}
 
@@ -117,7 +117,7 @@ def _image(can: theirs.ImageCapabilities) -> ImageCapabilities:
         features=frozenset(ImageFeature(one.value) for one in can.features if one.number),
         steps=None if can.steps is None else _integers(can.steps),
         guidance=None if can.guidance is None else _numbers(can.guidance),
-        max_count=can.max_count,
+        max_images=can.max_images,
         max_prompt_length=can.max_prompt_length,
         schedulers=can.schedulers,
         control_types=tuple(ControlType(one.value) for one in can.control_types if one.number),
@@ -125,10 +125,10 @@ def _image(can: theirs.ImageCapabilities) -> ImageCapabilities:
         models=tuple(map(_model, can.models)),
         loras=can.loras,
         max_loras=can.max_loras,
-        profiles=tuple(Profile(one.value) for one in can.profiles if one.number),
-        safeties=tuple(Safety(one.value) for one in can.safeties if one.number),
+        resource_profiles=tuple(ResourceProfile(one.value) for one in can.profiles if one.number),
+        safety_modes=tuple(SafetyMode(one.value) for one in can.safeties if one.number),
         upscalers=can.upscalers,
-        only_upscales=can.only_upscales,
+        upscale_only=can.only_upscales,
     )
 
 

@@ -42,8 +42,8 @@ def _of_pictures(can: ImageCapabilities) -> Iterator[str]:
         yield "a picture could have no pixels"
     if can.width.default * can.height.default > can.max_pixels:
         yield "the default size has more than max_pixels"
-    if can.max_count < 1:
-        yield "max_count is less than 1"
+    if can.max_images < 1:
+        yield "max_images is less than 1"
     claims = {
         ImageFeature.SCHEDULER: len(can.schedulers) > 1,
         ImageFeature.CONTROLNET: can.max_controls > 0 and bool(can.control_types),
@@ -57,11 +57,11 @@ def _of_pictures(can: ImageCapabilities) -> Iterator[str]:
         ImageFeature.CONTROLNET not in can.features
     ):
         yield "CONTROL_PREPROCESSING needs CONTROLNET"
-    if can.only_upscales and not (
+    if can.upscale_only and not (
         {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.UPSCALING} <= can.features
     ):
         yield "only_upscales needs IMAGE_TO_IMAGE and UPSCALING"
-    if can.preview_interval and ImageFeature.PREVIEW not in can.features:
+    if can.default_preview_interval and ImageFeature.PREVIEW not in can.features:
         yield "preview_interval needs PREVIEW"
 
 
@@ -99,10 +99,10 @@ def _of_integers(name: str, allowed: IntegerRange) -> Iterator[str]:
         yield f"{name} is a multiple of less than 1"
     elif any(value % allowed.multiple_of for value in (allowed.min, allowed.max, allowed.default)):
         yield f"{name} has limits or a default off its own grid"
-    if allowed.choices and (
-        list(allowed.choices) != sorted(set(allowed.choices))
-        or (allowed.choices[0], allowed.choices[-1]) != (allowed.min, allowed.max)
-        or allowed.default not in allowed.choices
+    if allowed.allowed_values and (
+        list(allowed.allowed_values) != sorted(set(allowed.allowed_values))
+        or (allowed.allowed_values[0], allowed.allowed_values[-1]) != (allowed.min, allowed.max)
+        or allowed.default not in allowed.allowed_values
     ):
         yield f"{name} has choices that are unordered, or do not fit its limits or its default"
 

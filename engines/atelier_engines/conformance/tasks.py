@@ -41,7 +41,7 @@ def image_task(can: ImageCapabilities) -> ImageTask:
         steps=few_steps(can.steps),
         guidance=None if can.guidance is None else can.guidance.default,
     )
-    if can.only_upscales:
+    if can.upscale_only:
         start = picture(task.width, task.height, 1)
         return replace(task, init_image=start, upscale=Upscale(factor=2.0))
     return task
@@ -65,8 +65,8 @@ def few_steps(steps: IntegerRange | None) -> int | None:
     """The allowed number of steps that is nearest to three from above; else the most."""
     if steps is None:
         return None
-    if steps.choices:
-        return next((few for few in steps.choices if few >= _FEW_STEPS), steps.max)
+    if steps.allowed_values:
+        return next((few for few in steps.allowed_values if few >= _FEW_STEPS), steps.max)
     lowest = max(steps.min, _FEW_STEPS)
     on_grid = -(-lowest // steps.multiple_of) * steps.multiple_of
     return min(on_grid, steps.max)
@@ -92,7 +92,7 @@ def images_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[Im
     if can.width.max * can.height.max > can.max_pixels:
         yield replace(task, width=can.width.max, height=can.height.max)
     yield replace(task, seeds=())
-    yield replace(task, seeds=tuple(range(can.max_count + 1)))
+    yield replace(task, seeds=tuple(range(can.max_images + 1)))
     yield replace(task, seeds=(-1,))
     yield replace(task, seeds=(2**63,))
     if ImageFeature.UPSCALING in can.features:
@@ -133,7 +133,7 @@ def outside(allowed: IntegerRange) -> Iterator[int]:
     yield allowed.max + allowed.multiple_of
     if allowed.multiple_of > 1 and allowed.min < allowed.max:
         yield allowed.min + 1
-    gaps = zip(allowed.choices, allowed.choices[1:], strict=False)
+    gaps = zip(allowed.allowed_values, allowed.allowed_values[1:], strict=False)
     yield from (below + 1 for below, above in gaps if below + 1 < above)
 
 
@@ -156,7 +156,7 @@ def unsupported_images(can: ImageCapabilities, task: ImageTask) -> Iterator[Imag
         yield replace(task, loras=(Lora(name=_ABSENT),))
     if ImageFeature.UPSCALING in can.features:
         yield replace(task, upscale=Upscale(factor=2.0, model=_ABSENT))
-    if can.only_upscales:
+    if can.upscale_only:
         yield replace(task, init_image=None)
         yield replace(task, upscale=None)
     yield replace(task, scheduler=_ABSENT)

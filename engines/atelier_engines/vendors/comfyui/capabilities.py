@@ -74,7 +74,7 @@ def _image(config: ComfyuiConfig, inventory: Inventory | None) -> ImageCapabilit
     )
     if inventory is None:
         return ImageCapabilities(
-            width=side, height=side, max_pixels=config.max_pixels, max_count=config.max_count
+            width=side, height=side, max_pixels=config.max_pixels, max_images=config.max_images
         )
     workflows = tuple(inventory.workflows.values())
     previews = frozenset() if config.previews == "none" else {ImageFeature.PREVIEW}
@@ -87,7 +87,7 @@ def _image(config: ComfyuiConfig, inventory: Inventory | None) -> ImageCapabilit
         features=inventory.features | previews,
         steps=_steps(config, family) if _all_have(workflows, Slot.STEPS) else None,
         guidance=_guidance(family) if _all_have(workflows, Slot.GUIDANCE) else None,
-        max_count=config.max_count,
+        max_images=config.max_images,
         max_prompt_length=_LONGEST_PROMPT,
         schedulers=inventory.schedulers,
         control_types=tuple(config.controlnets) if controlled else (),

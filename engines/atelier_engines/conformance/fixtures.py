@@ -15,12 +15,12 @@ from atelier_engines.capabilities import (
     ImageCapabilities,
     Reproducibility,
 )
-from atelier_engines.contract.tasks import audio_task, image_task
+from atelier_engines.conformance.tasks import audio_task, image_task
 from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.task import AudioTask, ImageTask, Task
-from atelier_engines.wrappers.guarded import GuardedEngine
+from atelier_engines.wrappers.validating import ValidatingEngine
 
 ResultT = TypeVar("ResultT")
 Run = Callable[[Awaitable[ResultT]], ResultT]
@@ -57,13 +57,13 @@ class Counted:
         return self._inner.run(task)
 
 
-class Subject:
+class EngineUnderTest:
     """The engine under test as a server runs it, in the one event loop of its class of tests."""
 
     def __init__(self, engine: Engine, runner: asyncio.Runner, patience_seconds: float) -> None:
         """Guard `engine`; what takes longer than `patience_seconds` counts as hanging."""
         self._counted = Counted(engine)
-        self.engine = GuardedEngine(self._counted)
+        self.engine = ValidatingEngine(self._counted)
         self._runner = runner
         self._patience_seconds = patience_seconds
 
@@ -143,23 +143,23 @@ class Fixtures:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def subject(cls, engine: Engine) -> Iterator[Subject]:
+    def subject(cls, engine: Engine) -> Iterator[EngineUnderTest]:
         """The engine, started."""
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            subject = Subject(engine, runner, cls.patience_seconds)
+            subject = EngineUnderTest(engine, runner, cls.patience_seconds)
             subject.wait(subject.engine.start())
             yield subject
             subject.wait(subject.engine.stop())
 
     @pytest.fixture
-    def image(self, subject: Subject) -> ImageCapabilities:
+    def image(self, subject: EngineUnderTest) -> ImageCapabilities:
         """What it can do with pictures; skips engines that make none."""
         if subject.capabilities.image is None:
             pytest.skip("it makes no pictures")
         return subject.capabilities.image
 
     @pytest.fixture
-    def audio(self, subject: Subject) -> AudioCapabilities:
+    def audio(self, subject: EngineUnderTest) -> AudioCapabilities:
         """What it can do with sound; skips engines that make none."""
         if subject.capabilities.audio is None:
             pytest.skip("it makes no sound")

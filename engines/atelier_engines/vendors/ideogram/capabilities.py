@@ -36,7 +36,7 @@ def abilities(config: IdeogramConfig) -> Capabilities:
             height=_SIDE,
             max_pixels=MAX_PIXELS,
             features=_FEATURES,
-            max_count=config.max_count,
+            max_images=config.max_images,
             max_prompt_length=_LONGEST_PROMPT,
             models=(Model(name="ideogram-v3", family="ideogram"),),
         ),

@@ -51,7 +51,7 @@ def _image(features: frozenset[ImageFeature]) -> ImageCapabilities:
         features=features,
         steps=_STEPS,
         guidance=NumberRange(min=0.0, max=20.0, default=5.0),
-        max_count=16,
+        max_images=16,
         max_prompt_length=_LONGEST_PROMPT,
     )
 

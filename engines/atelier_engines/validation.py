@@ -25,18 +25,18 @@ _LONGEST_UPSCALED_SIDE = 16383
 """Pixels; WebP holds no more."""
 
 
-def check(capabilities: Capabilities, task: Task) -> None:
+def validate(capabilities: Capabilities, task: Task) -> None:
     """Return if the engine can do the task.
 
     Raises:
         UnsupportedError: the engine lacks a feature, model or sampler that the task asks for.
         InvalidTaskError: a number lies outside the engine's limits, or an option is unknown.
     """
-    for problem in problems(capabilities, task):
+    for problem in violations(capabilities, task):
         raise problem
 
 
-def problems(capabilities: Capabilities, task: Task) -> Iterator[EngineError]:
+def violations(capabilities: Capabilities, task: Task) -> Iterator[EngineError]:
     """Everything that keeps the engine from doing the task; missing features come first."""
     match task:
         case ImageTask():
@@ -89,7 +89,7 @@ def _missing_image_features(can: ImageCapabilities, task: ImageTask) -> Iterator
 def _missing_upscaling(can: ImageCapabilities, task: ImageTask) -> Iterator[UnsupportedError]:
     if task.upscale is not None and ImageFeature.UPSCALING in can.features:
         yield from _unlisted("upscale.model", task.upscale.model, can.upscalers)
-    if can.only_upscales:
+    if can.upscale_only:
         for field, value in (("init_image", task.init_image), ("upscale", task.upscale)):
             if value is None:
                 yield UnsupportedError(field, f"this engine only enlarges pictures: give {field}")
@@ -129,7 +129,7 @@ def _image_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[In
         yield InvalidTaskError("count", "count must be at least 1, not 0")
     for seed in task.seeds:
         yield from _outside("seed", seed, _SEED)
-    yield from _too_many("count", len(task.seeds), can.max_count)
+    yield from _too_many("count", len(task.seeds), can.max_images)
     if ImageFeature.CONTROLNET in can.features:
         yield from _too_many("controls", len(task.controls), can.max_controls)
     if ImageFeature.LORA in can.features:
@@ -210,8 +210,14 @@ def _outside(
     elif not allowed.min <= value <= allowed.max:
         message = f"{field} must be {allowed.min} to {allowed.max}, not {value}"
         yield InvalidTaskError(field, message)
-    elif isinstance(allowed, IntegerRange) and allowed.choices and value not in allowed.choices:
-        yield InvalidTaskError(field, f"{field} must be {_one_of(allowed.choices)}, not {value}")
+    elif (
+        isinstance(allowed, IntegerRange)
+        and allowed.allowed_values
+        and value not in allowed.allowed_values
+    ):
+        yield InvalidTaskError(
+            field, f"{field} must be {_one_of(allowed.allowed_values)}, not {value}"
+        )
     elif isinstance(allowed, IntegerRange) and value % allowed.multiple_of:
         message = f"{field} must be a multiple of {allowed.multiple_of}, not {value}"
         yield InvalidTaskError(field, message)

@@ -29,7 +29,7 @@ def abilities(
             features=frozenset({ImageFeature.IMAGE_TO_IMAGE, ImageFeature.UPSCALING}),
             max_prompt_length=_LONGEST_PROMPT,
             upscalers=upscalers,
-            only_upscales=True,
+            upscale_only=True,
         ),
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
         versions=versions,

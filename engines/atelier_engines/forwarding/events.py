@@ -23,7 +23,7 @@ _QUEUED = "queued"
 
 
 @dataclass(slots=True)
-class Narrator:
+class EventMapper:
     """Tells what is new in each event; what a second attempt there repeats is left out."""
 
     _task: Task

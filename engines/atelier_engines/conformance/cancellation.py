@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack, aclosing
 import pytest
 
 from atelier_engines.capabilities import CancelSupport
-from atelier_engines.contract import tasks
-from atelier_engines.contract.fixtures import Fixtures, Subject, raw
+from atelier_engines.conformance import tasks
+from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures, raw
 from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.task import ImageTask, Task
@@ -25,7 +25,7 @@ class ClosingContract(Fixtures):
     """Cancellation and concurrency."""
 
     def test_closing_a_run_returns_and_the_next_one_works(
-        self, subject: Subject, task: Task
+        self, subject: EngineUnderTest, task: Task
     ) -> None:
         """Whether nothing, the first event or the first step has come when it is closed."""
         long = _longest(subject, task)
@@ -33,14 +33,16 @@ class ClosingContract(Fixtures):
             subject.wait(_close_after(subject.engine, long, events_taken))
         assert subject.outputs(task)
 
-    def test_cancelling_the_caller_ends_the_work(self, subject: Subject, task: Task) -> None:
+    def test_cancelling_the_caller_ends_the_work(
+        self, subject: EngineUnderTest, task: Task
+    ) -> None:
         """Cancellation comes through as such, leaves no task behind, and the next run works."""
         leftovers = subject.wait(_cancel_in_the_middle(subject.engine, _longest(subject, task)))
         assert leftovers == set()
         assert subject.outputs(task)
 
     def test_it_works_on_as_many_tasks_at_once_as_it_claims(
-        self, subject: Subject, task: Task
+        self, subject: EngineUnderTest, task: Task
     ) -> None:
         """All are under way before any is done, and each gives what it gives alone."""
         at_once = min(subject.capabilities.concurrency, _MOST_AT_ONCE)
@@ -55,7 +57,7 @@ class ClosingContract(Fixtures):
             )
 
 
-def _longest(subject: Subject, task: Task) -> Task:
+def _longest(subject: EngineUnderTest, task: Task) -> Task:
     """As many steps as there can be, if they can be cut short: a run that goes on would hang."""
     can = subject.capabilities
     if can.cancel is not CancelSupport.STEP:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from atelier_engines.contract import EngineContract
+from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from atelier_engines.sketch import ENGINE
 from atelier_engines.sketch.config import SketchConfig
 
 
-class TestDrawing(EngineContract):
+class TestDrawing(EngineConformance):
     """As it comes."""
 
     @pytest.fixture(scope="class")
@@ -23,7 +23,7 @@ class TestDrawing(EngineContract):
         return ENGINE.create(SketchConfig())
 
 
-class TestPicking(EngineContract):
+class TestPicking(EngineConformance):
     """With a folder of pictures."""
 
     @pytest.fixture(scope="class")
@@ -36,7 +36,7 @@ class TestPicking(EngineContract):
         return ENGINE.create(SketchConfig(pictures=folder))
 
 
-class TestFixedSize(EngineContract):
+class TestFixedSize(EngineConformance):
     """With an exact number of bytes."""
 
     @pytest.fixture(scope="class")
@@ -46,7 +46,7 @@ class TestFixedSize(EngineContract):
         return ENGINE.create(SketchConfig(output_bytes=100_000))
 
 
-class TestOneAtATime(EngineContract):
+class TestOneAtATime(EngineConformance):
     """Slow, paid, and for one caller at a time."""
 
     @pytest.fixture(scope="class")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atelier_engines import limits
+from atelier_engines import validation
 from atelier_engines.capabilities import (
     AudioCapabilities,
     AudioFeature,
@@ -21,7 +21,7 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
-from atelier_engines.contract.tasks import images_needing, sounds_needing
+from atelier_engines.conformance.tasks import images_needing, sounds_needing
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
@@ -42,7 +42,7 @@ IMAGE = ImageCapabilities(
     features=frozenset(ImageFeature),
     steps=IntegerRange(min=1, max=50, default=4),
     guidance=NumberRange(min=0.0, max=15.0, default=7.5),
-    max_count=4,
+    max_images=4,
     max_prompt_length=20,
     schedulers=("euler", "ddim"),
     control_types=(ControlType.CANNY,),
@@ -72,13 +72,13 @@ PIXELS = Pixels(array=np.zeros((64, 64, 3), np.uint8))
 
 def refusals(task: Task, can: Capabilities = CAN) -> list[EngineError]:
     """Everything that is wrong with the task."""
-    return list(limits.problems(can, task))
+    return list(validation.violations(can, task))
 
 
 def test_a_task_within_the_limits_passes() -> None:
     """Nothing is refused without a reason."""
-    limits.check(CAN, PICTURE)
-    limits.check(CAN, SOUND)
+    validation.validate(CAN, PICTURE)
+    validation.validate(CAN, SOUND)
     rich = replace(
         PICTURE,
         model="base",
@@ -91,7 +91,7 @@ def test_a_task_within_the_limits_passes() -> None:
         preview_interval=1,
         negative_prompt="fog",
     )
-    limits.check(CAN, rich)
+    validation.validate(CAN, rich)
 
 
 @given(width=st.integers(-1000, 1000), height=st.integers(-1000, 1000))
@@ -156,7 +156,7 @@ def test_an_upscaler_is_one_that_is_listed() -> None:
 
 def test_an_engine_that_only_upscales_needs_a_picture_and_a_factor() -> None:
     """Words alone are for other engines, and so are pictures to be kept in size."""
-    can = replace(CAN, image=replace(IMAGE, only_upscales=True))
+    can = replace(CAN, image=replace(IMAGE, upscale_only=True))
     whole = replace(PICTURE, init_image=PIXELS, upscale=Upscale(factor=2.0))
     assert not refusals(whole, can)
     for task, lacking in (
@@ -170,7 +170,7 @@ def test_an_engine_that_only_upscales_needs_a_picture_and_a_factor() -> None:
 
 @given(st.lists(st.integers(-(2**65), 2**65), max_size=6))
 def test_seeds_pass_exactly_if_each_is_a_seed_and_they_are_not_too_many(seeds: list[int]) -> None:
-    """One to max_count, each 0 to 2**63 - 1."""
+    """One to max_images, each 0 to 2**63 - 1."""
     fits = 1 <= len(seeds) <= 4 and all(0 <= seed < 2**63 for seed in seeds)
     assert (not refusals(replace(PICTURE, seeds=tuple(seeds)))) == fits
 
@@ -207,7 +207,7 @@ def test_every_feature_of_sound_is_refused_where_it_is_not_declared(feature: Aud
     lacking = replace(CAN, audio=replace(AUDIO, features=AUDIO.features - {feature}))
     assert not refusals(task)
     with pytest.raises(UnsupportedError) as refused:
-        limits.check(lacking, task)
+        validation.validate(lacking, task)
     assert refused.value.feature == feature.name
 
 
@@ -230,7 +230,7 @@ def test_every_feature_of_sound_is_refused_where_it_is_not_declared(feature: Aud
 def test_a_number_outside_its_limits_is_refused_with_what_to_change(task: Task, words: str) -> None:
     """The text holds the limit and the value."""
     with pytest.raises(InvalidTaskError) as refused:
-        limits.check(CAN, task)
+        validation.validate(CAN, task)
     assert words in str(refused.value)
 
 
@@ -253,7 +253,7 @@ def test_a_number_outside_its_limits_is_refused_with_what_to_change(task: Task, 
 def test_a_name_that_is_not_listed_is_refused_with_the_listed_ones(task: Task, words: str) -> None:
     """Whoever asked wrongly learns what to ask for."""
     with pytest.raises(UnsupportedError) as refused:
-        limits.check(CAN, task)
+        validation.validate(CAN, task)
     assert words in str(refused.value)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from atelier_engines.capabilities import AudioCapabilities, AudioFeature
-from atelier_engines.contract.fixtures import Fixtures, Subject
+from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures
 from atelier_engines.media import Encoded, Samples
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class SoundContract(Fixtures):
     """What is asked of engines that make sounds."""
 
     def test_a_sound_has_exactly_the_length_asked_for(
-        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """In every rate and number of channels; no sample lies outside -1 to 1."""
         for rate in audio.sample_rates:
@@ -31,7 +31,7 @@ class SoundContract(Fixtures):
                 _is_honest(subject, task)
 
     def test_an_odd_length_is_exact_too(
-        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """A length that is no whole number of anything is met to the sample."""
         odd = audio_task.duration_seconds + 0.01237
@@ -40,7 +40,7 @@ class SoundContract(Fixtures):
         _is_honest(subject, replace(audio_task, duration_seconds=odd))
 
     def test_a_seamless_loop_ends_where_it_begins(
-        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """The jump from the last sample to the first is no larger than those within."""
         if AudioFeature.SEAMLESS_LOOP not in audio.features:
@@ -52,7 +52,7 @@ class SoundContract(Fixtures):
         assert np.all(np.abs(media.array[0] - media.array[-1]) <= within)
 
 
-def _is_honest(subject: Subject, task: AudioTask) -> None:
+def _is_honest(subject: EngineUnderTest, task: AudioTask) -> None:
     media = subject.outputs(task)[0].media
     if isinstance(media, Encoded):
         assert media.media_type.startswith("audio/")

@@ -21,7 +21,7 @@ class _Kept:
 
 
 @dataclass(slots=True)
-class Shelf:
+class OutputCache:
     """Outputs of whole tasks, by the digest of the task."""
 
     max_bytes: int

@@ -34,7 +34,7 @@ def abilities(config: OpenaiConfig) -> Capabilities:
             height=side,
             max_pixels=_ANY_PIXELS if config.any_size else _FIXED_PIXELS,
             features=frozenset(features),
-            max_count=config.max_count,
+            max_images=config.max_images,
             max_prompt_length=_LONGEST_PROMPT,
             models=(Model(name=config.model),),
         ),

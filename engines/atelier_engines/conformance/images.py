@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
-from atelier_engines.contract import tasks
-from atelier_engines.contract.fixtures import Fixtures, Subject, raw
+from atelier_engines.conformance import tasks
+from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures, raw
 from atelier_engines.event import Output
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.task import Upscale
@@ -29,7 +29,7 @@ class PictureContract(Fixtures):
     """What is asked of engines that make pictures."""
 
     def test_a_picture_has_exactly_the_size_asked_for(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """In default size and in another shape; files in a format say their size truly."""
         lower = image_task.height - image.height.multiple_of
@@ -41,19 +41,19 @@ class PictureContract(Fixtures):
                 assert _size(output) == task.output_size
 
     def test_several_seeds_give_several_pictures(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """One task can make as many pictures as it claims, in the order of the seeds."""
-        if image.max_count == 1:
+        if image.max_images == 1:
             pytest.skip("it makes one picture a task")
-        seeds = tuple(range(7, 7 + min(image.max_count, 3)))
+        seeds = tuple(range(7, 7 + min(image.max_images, 3)))
         outputs = subject.outputs(replace(image_task, seeds=seeds))
         assert [output.seed for output in outputs] == list(seeds)
         steps = [step.index for step in subject.steps(replace(image_task, seeds=seeds))]
         assert steps == sorted(set(steps))
 
     def test_previews_come_when_asked_for_and_are_small(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """A preview is a picture file of no more than 512 pixels a side and 128 KiB."""
         if ImageFeature.PREVIEW not in image.features:
@@ -66,13 +66,15 @@ class PictureContract(Fixtures):
             assert max(_file_size(preview)) <= _LONGEST_PREVIEW
             assert len(preview.data) <= _LARGEST_PREVIEW
 
-    def test_no_preview_comes_unasked(self, subject: Subject, image_task: ImageTask) -> None:
+    def test_no_preview_comes_unasked(
+        self, subject: EngineUnderTest, image_task: ImageTask
+    ) -> None:
         """An interval of 0 means none."""
         steps = subject.steps(replace(image_task, preview_interval=0))
         assert all(step.preview is None for step in steps)
 
     def test_a_picture_to_start_from_has_its_effect(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """It may have any size and one channel or three; another start gives another result."""
         _need(image, ImageFeature.IMAGE_TO_IMAGE)
@@ -88,7 +90,7 @@ class PictureContract(Fixtures):
             assert len({raw(output) for output in results}) == len(results)
 
     def test_a_negative_prompt_has_its_effect(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """An engine that takes a negative prompt does not drop it in silence."""
         _need(image, ImageFeature.NEGATIVE_PROMPT)
@@ -101,7 +103,7 @@ class PictureContract(Fixtures):
         assert subject.bytes_of(strong) != subject.bytes_of(replace(strong, negative_prompt="red"))
 
     def test_another_scheduler_has_its_effect(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Every listed sampler works, and they do not all give the same."""
         _need(image, ImageFeature.SCHEDULER)
@@ -112,7 +114,7 @@ class PictureContract(Fixtures):
             assert len(set(results)) > 1
 
     def test_every_listed_upscaler_enlarges(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """By any factor, to the nearest pixel."""
         _need(image, ImageFeature.UPSCALING)
@@ -122,7 +124,7 @@ class PictureContract(Fixtures):
             assert _size(subject.outputs(task)[0]) == sides
 
     def test_every_listed_model_works(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """A name that capabilities list can be asked for."""
         for model in image.models:

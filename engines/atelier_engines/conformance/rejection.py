@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import AudioCapabilities, ImageCapabilities
-from atelier_engines.contract import tasks
-from atelier_engines.contract.fixtures import Fixtures, Subject
+from atelier_engines.conformance import tasks
+from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import AudioTask, ImageTask, Task
 
@@ -20,30 +20,30 @@ class RefusalContract(Fixtures):
     """Tasks that must not be begun."""
 
     def test_a_picture_outside_its_limits_is_refused_before_any_work(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Sizes, steps, guidance, count, seeds, prompt and option names are held to the limits."""
         _refuses(subject, tasks.images_out_of_limits(image, image_task), InvalidTaskError)
 
     def test_a_sound_outside_its_limits_is_refused_before_any_work(
-        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """Length, steps, guidance, candidates, seed and prompt are held to the limits."""
         _refuses(subject, tasks.sounds_out_of_limits(audio, audio_task), InvalidTaskError)
 
     def test_a_picture_that_needs_what_it_does_not_claim_is_refused(
-        self, subject: Subject, image: ImageCapabilities, image_task: ImageTask
+        self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Every feature that is not declared, and every name that is not listed."""
         _refuses(subject, tasks.unsupported_images(image, image_task), UnsupportedError)
 
     def test_a_sound_that_needs_what_it_does_not_claim_is_refused(
-        self, subject: Subject, audio: AudioCapabilities, audio_task: AudioTask
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """Every feature that is not declared, and every rate and channel that is not listed."""
         _refuses(subject, tasks.unsupported_sounds(audio, audio_task), UnsupportedError)
 
-    def test_an_engine_for_one_kind_refuses_the_other(self, subject: Subject) -> None:
+    def test_an_engine_for_one_kind_refuses_the_other(self, subject: EngineUnderTest) -> None:
         """An engine that makes no sound says so, and likewise for pictures."""
         can = subject.capabilities
         others: list[Task] = []
@@ -57,7 +57,7 @@ class RefusalContract(Fixtures):
         _refuses(subject, others, UnsupportedError)
 
     def test_an_option_of_the_wrong_type_is_refused_as_the_callers_fault(
-        self, subject: Subject, task: Task
+        self, subject: EngineUnderTest, task: Task
     ) -> None:
         """No option takes an object unless its schema says so."""
         properties = subject.capabilities.options_schema.get("properties")
@@ -69,7 +69,7 @@ class RefusalContract(Fixtures):
             assert name in refused.value.field
 
 
-def _refuses(subject: Subject, refused: Iterable[Task], wanted: type[EngineError]) -> None:
+def _refuses(subject: EngineUnderTest, refused: Iterable[Task], wanted: type[EngineError]) -> None:
     before = subject.begun
     for task in refused:
         with pytest.raises(wanted) as error:

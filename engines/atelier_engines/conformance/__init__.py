@@ -1,0 +1,42 @@
+"""The suite that every engine is put through, for engines of any package. Needs pytest.
+
+    import pytest
+    from atelier_engines.conformance import EngineConformance
+
+    class TestAcme(EngineConformance):
+        @pytest.fixture(scope="class")
+        @classmethod
+        def engine(cls) -> AcmeEngine:
+            return AcmeEngine(AcmeConfig())
+
+Every test reads the engine's capabilities and holds it to them; what it does not claim is skipped.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "atelier_engines.conformance.cancellation",
+    "atelier_engines.conformance.fixtures",
+    "atelier_engines.conformance.lifecycle",
+    "atelier_engines.conformance.images",
+    "atelier_engines.conformance.rejection",
+    "atelier_engines.conformance.audio",
+    "atelier_engines.conformance.output",
+)
+
+from atelier_engines.conformance.audio import SoundContract  # noqa: E402
+from atelier_engines.conformance.cancellation import ClosingContract  # noqa: E402 (after the register)
+from atelier_engines.conformance.images import PictureContract  # noqa: E402
+from atelier_engines.conformance.lifecycle import LifeContract  # noqa: E402
+from atelier_engines.conformance.output import WorkContract  # noqa: E402
+from atelier_engines.conformance.rejection import RefusalContract  # noqa: E402
+
+__all__ = ["EngineConformance"]
+
+
+class EngineConformance(
+    LifeContract, RefusalContract, WorkContract, PictureContract, SoundContract, ClosingContract
+):
+    """Everything that is asked of an engine; override `engine`, at will `image_task` and others."""
