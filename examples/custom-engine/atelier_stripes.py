@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from atelier_engines.capabilities import (
     CancelSupport,
@@ -17,6 +17,7 @@ from atelier_engines.capabilities import (
     IntegerRange,
     Reproducibility,
 )
+from atelier_engines.config import Section
 from atelier_engines.engine import EngineType
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.event import Event, Output, Stage, Step
@@ -28,10 +29,8 @@ _SIDE = IntegerRange(min=16, max=2048, default=512)
 _COLOURS = 5
 
 
-class StripesConfig(BaseModel):
+class StripesConfig(Section):
     """A stripes engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stripe_pixels: int = Field(default=16, ge=1, le=512, description="Width of a stripe.")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from atelier_engines.config import Section
 from atelier_engines.task import ControlType
 
 TINY = "atelier-tiny"
@@ -16,10 +17,8 @@ LoraName = Annotated[str, Field(min_length=1, max_length=128)]
 _Steps = Annotated[int, Field(ge=1, le=150)]
 
 
-class Preprocessors(BaseModel):
+class Preprocessors(Section):
     """Models that compute maps from photos; each a directory or a Hugging Face hub id."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     depth: str | None = Field(
         default=None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
+
+from atelier_engines.config import Section
 
 
-class ForwardingConfig(BaseModel):
+class ForwardingConfig(Section):
     """Which engine there is asked, how the connection is made, and how patient it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: str = Field(
         default="",

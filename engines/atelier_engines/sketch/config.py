@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from atelier_engines.config import Section
 
 _LONGEST_DELAY = 3600.0
 _SMALLEST_OUTPUT = 8192
@@ -13,10 +15,8 @@ _SMALLEST_OUTPUT = 8192
 _LARGEST_OUTPUT = 64 * 2**20
 
 
-class SketchConfig(BaseModel):
+class SketchConfig(Section):
     """A sketch engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     delay_seconds: float = Field(
         default=0.0,
@@ -63,10 +63,8 @@ class SketchConfig(BaseModel):
         return self
 
 
-class SketchOptions(BaseModel):
+class SketchOptions(Section):
     """Options of one task; what is unset is as configured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     delay_seconds: float | None = Field(
         default=None,

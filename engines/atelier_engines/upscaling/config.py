@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from atelier_engines.config import Section
 
 LANCZOS = "lanczos"
 """The upscaler that is always there."""
@@ -14,10 +16,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
-class UpscalerSettings(BaseModel):
+class UpscalerSettings(Section):
     """The keys that every engine with upscalers has in its section."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     upscalers: dict[_Name, Path] = Field(
         default_factory=dict,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from atelier_engines.capabilities import (
     ImageCapabilities,
@@ -16,6 +16,7 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
+from atelier_engines.config import Section
 from atelier_engines.task import ControlType, ImageTask, Lora
 from atelier_engines.vendors.pictures import png_from_pixels
 from atelier_engines.workflows import (
@@ -39,19 +40,15 @@ _MOST_CONTROLS = 4
 _DECIDED_BY_MODE = frozenset({ImageFeature.IMAGE_TO_IMAGE, ImageFeature.INPAINTING})
 
 
-class WorkflowFiles(BaseModel):
+class WorkflowFiles(Section):
     """A workflow of one's own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     graph: Path = Field(description="File that ComfyUI exported in API format.")
     bindings: Path = Field(description="File that says where a task's values go.")
 
 
-class GraphConfig(BaseModel):
+class GraphConfig(Section):
     """What runs on a ComfyUI behind a service."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Literal["sdxl", "flux"] = Field(
         default="sdxl", description="Whose workflows, grid of sizes, steps and guidance to use."

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from atelier_engines.capabilities import Price, PriceUnit
+from atelier_engines.config import Section
 
 
-class PriceConfig(BaseModel):
+class PriceConfig(Section):
     """A price in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     amount: float = Field(ge=0, allow_inf_nan=False, description="Price of one unit.")
     unit: Literal["image", "megapixel", "second"] = Field(

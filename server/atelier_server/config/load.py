@@ -77,6 +77,8 @@ def _line(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDe
     )
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key"
+    if problem["type"] == "renamed_key":
+        return f"{path}: {problem['msg']}"
     if problem["type"] == "missing":
         return f"{path}: is required"
     if _SECRET.search(path):

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from atelier_engines import errors
 from atelier_engines.capabilities import (
@@ -22,6 +22,7 @@ from atelier_engines.capabilities import (
     Price,
     PriceUnit,
 )
+from atelier_engines.config import Section
 from atelier_engines.engine import EngineType
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Pixels
@@ -41,10 +42,8 @@ _FAILURES: dict[str, Exception] = {
 }
 
 
-class OddConfig(BaseModel):
+class OddConfig(Section):
     """How it starts, and what it charges."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: Literal["fine", "fails", "breaks", "hangs"] = "fine"
     price_per_second: float = Field(default=1.0, ge=0)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.vendors.bfl.models import MODELS
 from atelier_engines.vendors.price import PriceConfig
 
 
-class BflConfig(BaseModel):
+class BflConfig(Section):
     """A bfl engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_key: SecretStr = Field(min_length=1, description="Key of the account: ${BFL_API_KEY}.")
     base_url: str = Field(

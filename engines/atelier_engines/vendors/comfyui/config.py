@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, model_validator
+from pydantic import Field, JsonValue, SecretStr, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.task import ControlType
 from atelier_engines.vendors.price import PriceConfig
 from atelier_engines.workflows import Mode
 
 
-class ServerConfig(BaseModel):
+class ServerConfig(Section):
     """One ComfyUI server."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(
         pattern="^https?://[^?#]+$", description="Where it is, path of a proxy included."
@@ -26,19 +25,15 @@ class ServerConfig(BaseModel):
     )
 
 
-class WorkflowConfig(BaseModel):
+class WorkflowConfig(Section):
     """A workflow of one's own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     graph: Path = Field(description="File that ComfyUI exported in API format.")
     bindings: Path = Field(description="File that says where a task's values go.")
 
 
-class ComfyuiConfig(BaseModel):
+class ComfyuiConfig(Section):
     """A comfyui engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     servers: tuple[ServerConfig, ...] = Field(
         min_length=1,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from atelier_engines.config import Section
 from atelier_engines.errors import EngineFailedError
 
 
-class Jobs(BaseModel):
+class Jobs(Section):
     """One job a picture, all at one server."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     server: str
     """Its URL."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.fal.models import MODELS
 from atelier_engines.vendors.graphs import GraphConfig
@@ -23,10 +24,8 @@ class FalComfyConfig(GraphConfig):
     )
 
 
-class FalConfig(BaseModel):
+class FalConfig(Section):
     """A fal engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_key: SecretStr = Field(min_length=1, description="Key of the account: ${FAL_KEY}.")
     base_url: str = Field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
+from atelier_engines.config import Section
 from atelier_engines.vendors.price import PriceConfig
 
 RenderingSpeed = Literal["FLASH", "TURBO", "DEFAULT", "QUALITY"]
@@ -13,10 +14,8 @@ MagicPrompt = Literal["AUTO", "ON", "OFF"]
 StyleType = Literal["AUTO", "GENERAL", "REALISTIC", "DESIGN", "FICTION"]
 
 
-class IdeogramConfig(BaseModel):
+class IdeogramConfig(Section):
     """An ideogram engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_key: SecretStr = Field(min_length=1, description="Key of the account: ${IDEOGRAM_API_KEY}.")
     base_url: str = Field(
@@ -47,10 +46,8 @@ class IdeogramConfig(BaseModel):
     )
 
 
-class IdeogramOptions(BaseModel):
+class IdeogramOptions(Section):
     """Options of one task; what is unset is as configured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rendering_speed: RenderingSpeed | None = Field(
         default=None, description="From FLASH, fast and cheap, to QUALITY."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.vendors.price import PriceConfig
 
 SCHEDULERS = (
@@ -21,10 +22,8 @@ Source: InvokeAI 6.14.2, backend/stable_diffusion/schedulers/schedulers.py.
 """
 
 
-class InvokeAiConfig(BaseModel):
+class InvokeAiConfig(Section):
     """An invokeai engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: str = Field(
         default="http://127.0.0.1:9090",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.vendors.price import PriceConfig
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max"]
@@ -13,10 +14,8 @@ Background = Literal["auto", "opaque", "transparent"]
 _RETIRED = ("dall-e-2", "dall-e-3", "gpt-image-1")
 
 
-class OpenaiConfig(BaseModel):
+class OpenaiConfig(Section):
     """An openai engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_key: SecretStr = Field(min_length=1, description="Key of the account: ${OPENAI_API_KEY}.")
     organization: str | None = Field(default=None, description="Organization to bill.")
@@ -76,10 +75,8 @@ class OpenaiConfig(BaseModel):
         return self.sizes == "any"
 
 
-class OpenaiOptions(BaseModel):
+class OpenaiOptions(Section):
     """Options of one task; what is unset is as configured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     quality: Quality | None = Field(default=None, description="Not every model has every one.")
     background: Background | None = Field(

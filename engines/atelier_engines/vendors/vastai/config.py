@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.forwarding.config import ForwardingConfig
 
 
-class VastaiConfig(BaseModel):
+class VastaiConfig(Section):
     """A vastai engine's section in the configuration file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_key: SecretStr = Field(min_length=1, description="Key of the account: ${VAST_API_KEY}.")
     base_url: str = Field(
