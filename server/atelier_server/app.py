@@ -21,13 +21,12 @@ from atelier_engines.engine import Engine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
 from atelier_engines.wrappers.validating import ValidatingEngine
-from atelier_server.artifacts.directory import BlobDirectory
+from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.encode import Encoder
-from atelier_server.artifacts.filing import Filing
-from atelier_server.artifacts.library import Library
+from atelier_server.artifacts.export import OutputExporter
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import EngineSettings, Settings
-from atelier_server.exposition import Exposition
 from atelier_server.generations.endings import Endings
 from atelier_server.generations.generations import Generations
 from atelier_server.generations.inputs import InputLoader
@@ -35,8 +34,9 @@ from atelier_server.generations.pool import Pool
 from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Router
 from atelier_server.generations.worker import Worker
-from atelier_server.memory import keep_large_buffers
+from atelier_server.malloc import tune_malloc
 from atelier_server.metrics import BACKLOG_SECONDS, CACHE_BYTES, CACHE_LOOKUPS, QUEUE_DEPTH
+from atelier_server.metrics_http import MetricsServer
 from atelier_server.rpc import server as rpc_server
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.service import GenerationService
@@ -61,7 +61,7 @@ async def serve(settings: Settings) -> None:
         OSError: a port can't be listened on.
     """
     _require_loopback(settings)
-    keep_large_buffers()
+    tune_malloc()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -78,7 +78,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         stack.push_async_callback(service.store.close)
         stack.callback(service.encoder.close)
         address = rpc_server.listen(service.server, settings.listen)
-        metrics = stack.enter_context(_exposed(settings, service.generations))
+        metrics = stack.enter_context(_serve_metrics(settings, service.generations))
         upkeep = _begin([pool.keep_up(settings.health_interval_seconds) for pool in service.pools])
         sweeping = _begin([_sweep(service)])
         workers = _begin([worker.work() for worker in service.workers])
@@ -101,7 +101,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Service:
     store: Store
-    library: Library
+    artifacts: ArtifactStore
     encoder: Encoder
     pools: Sequence[Pool]
     generations: Generations
@@ -118,40 +118,44 @@ async def _assemble(settings: Settings) -> _Service:
         max_attempts=settings.store.max_attempts,
         synchronous=settings.store.synchronous,
     )
-    library = Library(
+    artifacts = ArtifactStore(
         store,
-        BlobDirectory(settings.data / "artifacts"),
+        FileBlobStore(settings.data / "artifacts"),
         time_to_live_seconds=settings.store.time_to_live_seconds,
         upload_limit=settings.limits.upload_bytes,
     )
-    await library.delete_orphans()
+    await artifacts.delete_orphans()
     encoder = Encoder(metadata=settings.outputs.metadata)
     health = Health()
     pools = {name: _pool(name, engine, health) for name, engine in settings.engines.items()}
     for pool in pools.values():
         pool.recall_spending(await store.spent_today(pool.name))
     router = Router(pools, settings.default_engine or next(iter(pools)))
-    inputs = InputLoader(library, max_pixels=settings.limits.input_pixels)
+    inputs = InputLoader(artifacts, max_pixels=settings.limits.input_pixels)
     resolver = Resolver(styles=settings.styles, loras=settings.loras)
-    filing = Filing(settings=settings.filing, styles=settings.styles) if settings.filing else None
+    exporter = (
+        OutputExporter(settings=settings.filing, styles=settings.styles)
+        if settings.filing
+        else None
+    )
     generations = Generations(store, inputs, router, resolver)
-    service = GenerationService(generations, library, settings.limits)
+    service = GenerationService(generations, artifacts, settings.limits)
     workers = [
         Worker(
             pool=pool,
             store=store,
-            library=library,
+            artifacts=artifacts,
             encoder=encoder,
             inputs=inputs,
             resolver=resolver,
             endings=Endings(
                 pool=pool,
                 store=store,
-                library=library,
+                artifacts=artifacts,
                 inputs=inputs,
                 router=router,
                 resolver=resolver,
-                filing=filing,
+                exporter=exporter,
             ),
         )
         for pool in pools.values()
@@ -159,7 +163,7 @@ async def _assemble(settings: Settings) -> _Service:
     ]
     return _Service(
         store=store,
-        library=library,
+        artifacts=artifacts,
         encoder=encoder,
         pools=tuple(pools.values()),
         generations=generations,
@@ -192,12 +196,12 @@ def _cached(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
 
 
 @contextmanager
-def _exposed(settings: Settings, generations: Generations) -> Generator[str]:
+def _serve_metrics(settings: Settings, generations: Generations) -> Generator[str]:
     """Metrics and probes over HTTP, if they are wanted; yields what the log says of it."""
     if settings.metrics is None:
         yield ""
         return
-    exposition = Exposition(settings.metrics, ready=lambda: not generations.draining)
+    exposition = MetricsServer(settings.metrics, ready=lambda: not generations.draining)
     try:
         yield f", metrics on http://{exposition.address}/metrics"
     finally:
@@ -236,7 +240,7 @@ async def _sweep(service: _Service) -> None:
     """Now and then forget what is over, and tell the metrics how long the queues are."""
     while True:
         try:
-            await service.library.sweep(time.time())
+            await service.artifacts.sweep(time.time())
             for pool in service.pools:
                 queued = await service.store.queued(pool.name)
                 QUEUE_DEPTH.labels(pool.name).set(queued)

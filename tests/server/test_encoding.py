@@ -36,8 +36,7 @@ from atelier_engines.task import (
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.metadata import NAMESPACE
 from atelier_server.artifacts.png import png_from_pixels
-from atelier_server.artifacts.provenance import Provenance
-from atelier_server.generations.provenance import provenance_of
+from atelier_server.artifacts.provenance import Provenance, build_provenance
 from tests.conftest import StartServer
 from tests.server.calls import Stub, picture
 
@@ -191,7 +190,7 @@ async def test_grey_pictures_stay_grey(encoder: Encoder, form: str) -> None:
 async def test_files_say_how_they_were_made(encoder: Encoder, form: str, words: str) -> None:
     """Word for word in any script; two prompts of 8,000 characters fit, and no character breaks anything."""
     task = ImageTask(prompt=words, negative_prompt=words, width=16, height=16, seeds=(5,))
-    known = provenance_of("tiny", Recipe(), task, 5)
+    known = build_provenance("tiny", Recipe(), task, 5)
     assert known is not None
     made = await encoder.encode(Pixels(array=blobs(16)), asked(form), known)
     record = record_in(made.data)
@@ -206,7 +205,7 @@ async def test_the_longest_prompts_of_all_break_no_file(encoder: Encoder, form: 
     """A JPEG has no room for 16,384 emoji and leaves them out; the others have."""
     words = "🌊" * 8192
     task = ImageTask(prompt=words, negative_prompt=words, width=16, height=16, seeds=(5,))
-    known = provenance_of("tiny", Recipe(), task, 5)
+    known = build_provenance("tiny", Recipe(), task, 5)
     assert known is not None
     made = await encoder.encode(Pixels(array=blobs(16)), asked(form), known)
     there = None if form == "JPEG" else known.parameters
@@ -243,7 +242,7 @@ def test_parameters_are_written_as_other_tools_write_them() -> None:
         seeds=[7, 8],
         versions={"torch": "2", "diffusers": "0"},
     )
-    known = provenance_of("tiny", recipe, task, 8)
+    known = build_provenance("tiny", recipe, task, 8)
     assert known is not None
     assert known.parameters == (
         "a lamp,\non a desk <lora:oil:0.85> <lora:mist:1>\n"
@@ -276,7 +275,7 @@ def test_parameters_are_written_as_other_tools_write_them() -> None:
 def test_sounds_say_nothing() -> None:
     """Their files have no such place yet."""
     task = AudioTask(prompt="rain", duration_seconds=1, seed=1, sample_rate=8000, channels=1)
-    assert provenance_of("sketch", Recipe(), task, 1) is None
+    assert build_provenance("sketch", Recipe(), task, 1) is None
 
 
 async def test_a_vendors_file_is_passed_on_byte_for_byte(encoder: Encoder) -> None:

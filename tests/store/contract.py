@@ -19,7 +19,7 @@ from atelier.v1.generation_pb2 import (
 )
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import ImageTask
-from atelier_server.identity import new_id
+from atelier_server.ids import new_id
 from atelier_server.store.contract import (
     ENDED,
     Cancelling,

@@ -1,15 +1,115 @@
-"""What a picture's file says of its making."""
+"""Metadata that an image file carries about how it was made: the final task, the model and the versions."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+from atelier.v1.generation_pb2 import Recipe
+from atelier_engines.task import JSON, Control, ImageTask, Task
+
+_HASH_LENGTH = 10
+_EMPTY: tuple[JSON, ...] = (None, "", [], {})  # not 0, which is a valid guidance and strength
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The same twice. Neither tells when, for whom or under which id: equal tasks have equal files."""
+    """The metadata in two forms. Neither holds a time, a caller or an id: equal tasks give equal files."""
 
     parameters: str
-    """For people, and for the tools of Stable Diffusion: prompt, negative prompt, a line of settings."""
+    """Text that people and Stable Diffusion tools read: prompt, negative prompt, one line of settings."""
     record: str
-    """For programs: one JSON object."""
+    """One JSON object, for programs."""
+
+
+def build_provenance(engine: str, recipe: Recipe, task: Task, seed: int) -> Provenance | None:
+    """The metadata of the output with that seed; None for audio.
+
+    It leaves out what does not belong to this image alone (id, time, caller, the other seeds of the task), what
+    may be confidential (the engine's own options), and the input images.
+    """
+    if not isinstance(task, ImageTask):
+        return None
+    record = _record(engine, recipe, task, seed)
+    return Provenance(
+        parameters=_parameters(engine, recipe, task, seed),
+        record=json.dumps(record, ensure_ascii=False, separators=(",", ":")),
+    )
+
+
+def _record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> dict[str, JSON]:
+    """The fields by their names in the contract; empty ones are left out, except the prompts."""
+    optional: dict[str, JSON] = {
+        "steps": task.steps,
+        "guidance": _round(task.guidance),
+        "scheduler": task.scheduler,
+        "loras": [{"name": lora.name, "weight": _round(lora.weight)} for lora in task.loras],
+        "strength": None if task.init_image is None else _round(task.strength),
+        "masked": None if task.mask is None else True,
+        "controls": [_control(control) for control in task.controls],
+        "upscale": None
+        if task.upscale is None
+        else {"factor": _round(task.upscale.factor), "model": task.upscale.model},
+        "engine_type": recipe.engine_type,
+        "model": recipe.model,
+        "weights_digest": recipe.weights_digest,
+        "versions": dict(sorted(recipe.versions.items())),
+    }
+    return {
+        "engine": engine,
+        "prompt": task.prompt,
+        "negative_prompt": task.negative_prompt,
+        "seed": seed,
+        "width": task.width,
+        "height": task.height,
+        **{name: value for name, value in optional.items() if value not in _EMPTY},
+    }
+
+
+def _control(control: Control) -> JSON:
+    return {
+        "type": control.type.value,
+        "preprocess": control.preprocess,
+        "strength": _round(control.strength),
+        "start": _round(control.start),
+        "end": _round(control.end),
+    }
+
+
+def _parameters(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> str:
+    """The text that Stable Diffusion tools read: prompt, negative prompt, and one line of settings.
+
+    Source: AUTOMATIC1111/stable-diffusion-webui 0365002, modules/infotext_utils.py, quote and
+    parse_generation_parameters (which takes the last line for settings when it has three or more).
+    """
+    settings = {
+        "Steps": task.steps,
+        "Sampler": task.scheduler,
+        "CFG scale": _round(task.guidance),
+        "Seed": seed,
+        "Size": f"{task.width}x{task.height}",
+        "Model hash": recipe.weights_digest[:_HASH_LENGTH],
+        "Model": recipe.model,
+        "Denoising strength": None if task.init_image is None else _round(task.strength),
+        "Engine": engine,
+    }
+    loras = "".join(f" <lora:{lora.name}:{_round(lora.weight)}>" for lora in task.loras)
+    lines = [task.prompt + loras]
+    if task.negative_prompt:
+        lines.append(f"Negative prompt: {task.negative_prompt}")
+    parts = [
+        f"{name}: {_quote(str(value))}" for name, value in settings.items() if value not in _EMPTY
+    ]
+    return "\n".join([*lines, ", ".join(parts)])
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if set(",:\n") & set(text) else text
+
+
+def _round(value: float | None) -> float | int | None:
+    """The value with seven significant digits, which is what the contract's 32-bit floats hold."""
+    if value is None:
+        return None
+    rounded = float(f"{value:.7g}")
+    return int(rounded) if rounded.is_integer() else rounded

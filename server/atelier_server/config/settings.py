@@ -98,7 +98,7 @@ class LoraSettings(Section):
     )
 
 
-class FilingSettings(Section):
+class ExportSettings(Section):
     """Outputs filed a second time, under names that people read; these copies are never cleaned up."""
 
     directory: Path = Field(description="Where.")
@@ -228,7 +228,7 @@ class Settings(Section):
     styles: dict[Name, StyleSettings] = Field(
         default_factory=dict, description="The styles by id; see below."
     )
-    filing: FilingSettings | None = Field(
+    filing: ExportSettings | None = Field(
         None, description="File outputs a second time under readable names; see below."
     )
     loras: LoraSettings = Field(default_factory=LoraSettings, description="See below.")

@@ -11,15 +11,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Failure, Generation, State
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
-from atelier_server.artifacts.filing import Filing
-from atelier_server.artifacts.library import Library
+from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.export import OutputExporter
 from atelier_server.errors import CODES, ServiceError, failure_of
 from atelier_server.generations.attempt import Attempt
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.pool import Pool
 from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Route, Router
-from atelier_server.identity import seed_of
+from atelier_server.ids import seed_of
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.contract import ClaimLostError, Store
 
@@ -33,11 +33,11 @@ class Endings:
 
     pool: Pool
     store: Store
-    library: Library
+    artifacts: ArtifactStore
     inputs: InputLoader
     router: Router
     resolver: Resolver
-    filing: Filing | None
+    exporter: OutputExporter | None
 
     async def succeeded(self, attempt: Attempt) -> None:
         """It made everything that was asked for."""
@@ -110,7 +110,7 @@ class Endings:
         del attempt.generation.outputs[:]
         await self.store.finish(attempt.claim, attempt.generation)
         for artifact_id in written:
-            await self.library.discard(artifact_id)
+            await self.artifacts.discard(artifact_id)
         self._measure(attempt.generation)
 
     async def _next_route(self, attempt: Attempt, error: BaseException) -> Route | None:
@@ -138,16 +138,16 @@ class Endings:
         generation.receipt.parameters.extend(route.resolved.parameters)
         await self.store.hand_over(attempt.claim, generation)
         for artifact_id in written:
-            await self.library.discard(artifact_id)
+            await self.artifacts.discard(artifact_id)
 
     async def _file(self, generation: Generation) -> None:
         """File the outputs under readable names, if that is wanted. They are safe without."""
-        if self.filing is None:
+        if self.exporter is None:
             return
         for index, output in enumerate(generation.outputs):
             try:
-                blob = self.library.path_of(output.artifact)
-                path = await self.filing.file(generation, output, index, blob)
+                blob = self.artifacts.path_of(output.artifact)
+                path = await self.exporter.export(generation, output, index, blob)
             except OSError:
                 _log.exception("could not file %s", output.artifact.id)
             else:

@@ -33,7 +33,7 @@ from atelier_server.generations import pages, receipt
 from atelier_server.generations.inputs import InputLoader, artifact_ids
 from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Route, Router
-from atelier_server.identity import new_id, seed_of
+from atelier_server.ids import new_id, seed_of
 from atelier_server.metrics import GENERATIONS
 from atelier_server.store import contract
 from atelier_server.store.contract import Cancelling, Event, Query, Store, Submission

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.media import Pixels
+from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.decode import UndecodableError, decode
-from atelier_server.artifacts.library import Library
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
 _SNIFFED = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
@@ -19,9 +19,9 @@ _AVIF = b"ftypavif"  # after the four bytes of a length
 class InputLoader:
     """Gets at the pictures that requests name."""
 
-    def __init__(self, library: Library, *, max_pixels: int) -> None:
-        """Take artifacts from the library; refuse pictures of more pixels."""
-        self._library = library
+    def __init__(self, artifacts: ArtifactStore, *, max_pixels: int) -> None:
+        """Read artifacts from `artifacts`; refuse images of more pixels."""
+        self._artifacts = artifacts
         self._max_pixels = max_pixels
 
     async def load(self, request: GenerateRequest, caller: str) -> Mapping[str, Pixels]:
@@ -50,7 +50,7 @@ class InputLoader:
                 name = source.attachment
                 if name not in ids:
                     data = request.attachments[name]
-                    ids[name] = (await self._library.add(data, _media_type(data), caller)).id
+                    ids[name] = (await self._artifacts.add(data, _media_type(data), caller)).id
                 source.artifact_id = ids[name]
         request.ClearField("attachments")
 
@@ -60,7 +60,7 @@ class InputLoader:
         match source.WhichOneof("source"):
             case "artifact_id":
                 try:
-                    return await self._library.read(source.artifact_id, caller)
+                    return await self._artifacts.read(source.artifact_id, caller)
                 except NotFoundError as error:
                     msg = f"image.{path}.artifact_id: {error}"
                     raise NotFoundError(msg) from error

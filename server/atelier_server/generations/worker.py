@@ -13,17 +13,17 @@ from atelier.v1.generation_pb2 import Output
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.task import Task
+from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
-from atelier_server.artifacts.library import Library
+from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.generations import receipt
 from atelier_server.generations.attempt import Attempt
 from atelier_server.generations.endings import Endings
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.journal import Journal
 from atelier_server.generations.pool import Pool
-from atelier_server.generations.provenance import provenance_of
 from atelier_server.generations.resolve import Resolved, Resolver
-from atelier_server.identity import seed_of
+from atelier_server.ids import seed_of
 from atelier_server.logs import bound
 from atelier_server.store.contract import Claim, ClaimLostError, Store
 
@@ -37,7 +37,7 @@ class Worker:
 
     pool: Pool
     store: Store
-    library: Library
+    artifacts: ArtifactStore
     encoder: Encoder
     inputs: InputLoader
     resolver: Resolver
@@ -140,10 +140,10 @@ class Worker:
         attempt.clock.enter("encode")
         recipe = attempt.generation.receipt.recipe
         recipe.versions.update(output.weights)
-        provenance = provenance_of(self.pool.name, recipe, task, output.seed)
+        provenance = build_provenance(self.pool.name, recipe, task, output.seed)
         encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
-        artifact = await self.library.write_output(artifact_id, encoded)
+        artifact = await self.artifacts.write_output(artifact_id, encoded)
         outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
         attempt.clock.enter(before)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.artifacts.library import Library
+from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.generations import Generations
@@ -32,7 +32,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     """See proto/atelier/v1/generation_service.proto for what each call promises."""
 
     generations: Generations
-    library: Library
+    artifacts: ArtifactStore
     limits: LimitSettings
     started: float = field(default_factory=time.monotonic)
 
@@ -135,7 +135,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Store a blob."""
         header = await uploads.header_of(requests)
         async with aclosing(uploads.chunks_of(requests)) as chunks:
-            artifact = await self.library.upload(header, chunks, _ANONYMOUS)
+            artifact = await self.artifacts.upload(header, chunks, _ANONYMOUS)
         return pb.UploadArtifactResponse(artifact=artifact)
 
     async def DownloadArtifact(
@@ -143,13 +143,13 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
         """Return a blob from an offset on."""
         validate(request)
-        artifact = await self.library.find(request.artifact_id, _ANONYMOUS)
+        artifact = await self.artifacts.find(request.artifact_id, _ANONYMOUS)
         if request.offset > artifact.size:
             raise InvalidRequestError(
                 [Violation("offset", f"must be at most {artifact.size}, not {request.offset}")]
             )
         yield pb.DownloadArtifactResponse(artifact=artifact)
-        async with aclosing(self.library.chunks(artifact, request.offset)) as chunks:
+        async with aclosing(self.artifacts.chunks(artifact, request.offset)) as chunks:
             async for chunk in chunks:
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
@@ -178,7 +178,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         for output in generation.outputs:
             if output.artifact.size <= left:
                 left -= output.artifact.size
-                output.data = await self.library.read_output(output.artifact)
+                output.data = await self.artifacts.read_output(output.artifact)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import IMAGE_FORMAT_JPEG, ImageTask
-from atelier_server.config.settings import FilingSettings
+from atelier_server.config.settings import ExportSettings
 from tests.conftest import StartServer
 
 
@@ -53,4 +53,4 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
 def test_a_template_that_cannot_work_is_refused(template: str, complaint: str) -> None:
     """What is wrong is said when the configuration is read, not when a picture is lost."""
     with pytest.raises(ValidationError, match=complaint):
-        FilingSettings(directory=Path(), template=template)
+        ExportSettings(directory=Path(), template=template)

@@ -20,7 +20,7 @@ class _Quiet(WSGIRequestHandler):
         """Scrapes are not worth a line each."""
 
 
-class Exposition:
+class MetricsServer:
     """The HTTP port for Prometheus and for probes."""
 
     def __init__(self, address: str, *, ready: Callable[[], bool]) -> None:
@@ -33,7 +33,7 @@ class Exposition:
         self._ready = ready
         self._metrics = make_wsgi_app()
         try:
-            self._server = make_server(host.strip("[]"), int(port), self._answer, _Server, _Quiet)
+            self._server = make_server(host.strip("[]"), int(port), self._handle, _Server, _Quiet)
         except OSError as error:
             msg = f"can't serve metrics on {address}: {error.strerror}"
             raise OSError(msg) from error
@@ -45,21 +45,23 @@ class Exposition:
         self._server.shutdown()
         self._server.server_close()
 
-    def _answer(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    def _handle(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         match environment["PATH_INFO"]:
             case "/metrics":
                 body: Iterable[bytes] = self._metrics(environment, start)
                 return body
             case "/healthz":
-                return _say(start, "200 OK", b"alive\n")
+                return _respond(start, "200 OK", b"alive\n")
             case "/readyz" if self._ready():
-                return _say(start, "200 OK", b"ready\n")
+                return _respond(start, "200 OK", b"ready\n")
             case "/readyz":
-                return _say(start, "503 Service Unavailable", b"not ready\n")
+                return _respond(start, "503 Service Unavailable", b"not ready\n")
             case _:
-                return _say(start, "404 Not Found", b"there are /metrics, /healthz and /readyz\n")
+                return _respond(
+                    start, "404 Not Found", b"there are /metrics, /healthz and /readyz\n"
+                )
 
 
-def _say(start: StartResponse, status: str, text: bytes) -> Iterable[bytes]:
+def _respond(start: StartResponse, status: str, text: bytes) -> Iterable[bytes]:
     start(status, [("Content-Type", "text/plain; charset=utf-8")])
     return [text]

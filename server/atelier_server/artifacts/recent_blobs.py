@@ -7,7 +7,7 @@ from collections import OrderedDict
 _CAPACITY_BYTES = 32 * 2**20
 
 
-class FreshBytes:
+class RecentBlobs:
     """Bytes by artifact id, the oldest forgotten first. The files stay the truth."""
 
     def __init__(self, capacity_bytes: int = _CAPACITY_BYTES) -> None:

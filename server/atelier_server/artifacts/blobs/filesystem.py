@@ -27,7 +27,7 @@ class Written:
     """Lower-case hexadecimal."""
 
 
-class BlobDirectory:
+class FileBlobStore:
     """Writes blobs so that they are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:

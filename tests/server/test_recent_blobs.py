@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from atelier_server.artifacts.fresh import FreshBytes
+from atelier_server.artifacts.recent_blobs import RecentBlobs
 
 
 def test_the_newest_bytes_are_remembered_within_the_capacity() -> None:
     """The oldest go first; what is dropped or too large is not there; sizes add up."""
-    fresh = FreshBytes(capacity_bytes=100)
+    fresh = RecentBlobs(capacity_bytes=100)
     for name in "abcde":
         fresh.add(name, name.encode() * 25)
     assert fresh.get("a") is None

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.v1.generation_pb2 import Generation, Output
-from atelier_server.config.settings import FilingSettings, StyleSettings
+from atelier_server.config.settings import ExportSettings, StyleSettings
 
 _SHORT_ID = 8
 _EXTENSIONS = {"image/jpeg": "jpg", "audio/ogg": "ogg"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filing:
+class OutputExporter:
     """Puts outputs under `directory`, each at the path that the template makes for it."""
 
-    settings: FilingSettings
+    settings: ExportSettings
     styles: dict[str, StyleSettings]
 
-    async def file(self, generation: Generation, output: Output, index: int, blob: Path) -> Path:
+    async def export(self, generation: Generation, output: Output, index: int, blob: Path) -> Path:
         """Link the output's bytes (or copy them, on another disk); returns where they lie now.
 
         Raises:

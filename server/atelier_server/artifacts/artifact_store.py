@@ -8,27 +8,27 @@ from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
+from atelier_server.artifacts.blobs.filesystem import FileBlobStore, Written
 from atelier_server.artifacts.decode import size_of
-from atelier_server.artifacts.directory import BlobDirectory, Written
-from atelier_server.artifacts.fresh import FreshBytes
+from atelier_server.artifacts.recent_blobs import RecentBlobs
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
-from atelier_server.identity import new_id
+from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
 from atelier_server.store.contract import Store, UnknownRecordError
 
 
-class Library:
+class ArtifactStore:
     """Adds, reads and deletes artifacts."""
 
     def __init__(
-        self, store: Store, blobs: BlobDirectory, *, time_to_live_seconds: float, upload_limit: int
+        self, store: Store, blobs: FileBlobStore, *, time_to_live_seconds: float, upload_limit: int
     ) -> None:
         """Keep bytes in `blobs` and what is known of them in `store`."""
         self._store = store
         self._blobs = blobs
         self._time_to_live = time_to_live_seconds
         self._upload_limit = upload_limit
-        self._fresh = FreshBytes()
+        self._fresh = RecentBlobs()
 
     async def write_output(self, artifact_id: str, media: Encoded) -> Artifact:
         """Store an output's bytes; the store publishes the artifact when its generation finishes."""
