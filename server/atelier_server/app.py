@@ -27,6 +27,7 @@ from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.errors import DataDirectoryInUseError
 from atelier_server.generations.endings import Endings
 from atelier_server.generations.generations import Generations
 from atelier_server.generations.inputs import InputLoader
@@ -40,16 +41,12 @@ from atelier_server.metrics_http import MetricsServer
 from atelier_server.rpc import server as rpc_server
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.service import GenerationService
-from atelier_server.store.contract import Store
-from atelier_server.store.sqlite import SqliteStore
+from atelier_server.store.protocol import Store
+from atelier_server.store.sqlite.store import SqliteStore
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 1.0
 _GOODBYE_SECONDS = 1.0  # for the last answers to reach their callers
-
-
-class DataInUseError(OSError):
-    """Another server has the data directory open."""
 
 
 async def serve(settings: Settings) -> None:
@@ -57,7 +54,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         ConfigurationError: the settings would serve everybody without TLS.
-        DataInUseError: another server has the data directory open.
+        DataDirectoryInUseError: another server uses the data directory.
         OSError: a port can't be listened on.
     """
     _require_loopback(settings)
@@ -114,7 +111,7 @@ async def _assemble(settings: Settings) -> _Service:
     """Make every part and hand it the parts that it needs; nothing runs yet."""
     store = await SqliteStore.open(
         settings.data / "atelier.db",
-        time_to_live_seconds=settings.store.time_to_live_seconds,
+        retention_seconds=settings.store.time_to_live_seconds,
         max_attempts=settings.store.max_attempts,
         synchronous=settings.store.synchronous,
     )
@@ -242,7 +239,7 @@ async def _sweep(service: _Service) -> None:
         try:
             await service.artifacts.sweep(time.time())
             for pool in service.pools:
-                queued = await service.store.queued(pool.name)
+                queued = await service.store.queue_depth(pool.name)
                 QUEUE_DEPTH.labels(pool.name).set(queued)
                 BACKLOG_SECONDS.labels(pool.name).set(pool.backlog_seconds(queued) or 0.0)
         except Exception:  # noqa: BLE001 (a full disk today must not keep us from sweeping tomorrow)
@@ -272,5 +269,5 @@ def _exclusive(data: Path) -> Generator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             msg = f"another server has {data} open; give this one its own --data"
-            raise DataInUseError(msg) from error
+            raise DataDirectoryInUseError(msg) from error
         yield

@@ -1,19 +1,24 @@
-"""Everything the service refuses or fails with, and the one table from reasons to gRPC codes.
+"""The errors of the server, and the one table from reasons to gRPC codes.
 
-ServiceError
-├── InvalidRequestError     INVALID_REQUEST       fields are wrong; says which
-├── UnknownEngineError      UNKNOWN_ENGINE        no such engine; names those there are
-├── NotFoundError           NOT_FOUND             no such generation or artifact, or not the caller's
-├── ConflictError           REQUEST_ID_REUSED     the request id was used for another task
-├── UnsupportedTaskError    UNSUPPORTED           the engine lacks something; names engines that have it
-├── QueueFullError          QUEUE_FULL            too many wait
-├── NotReadyError           ENGINE_UNAVAILABLE    the engine is loading or cannot work now
-├── DrainingError           DRAINING              the server is about to stop
-├── BudgetSpentError        BUDGET_SPENT          the engine's money for today is spent
-├── InfeasibleDeadlineError DEADLINE_INFEASIBLE   it could not be done in time
-├── TooLargeError           TOO_LARGE             more bytes than may be sent
-├── DataLossError           ARTIFACT_CORRUPT      stored bytes are not what they were
-└── GenerationFailedError   the reason of the failure the generation ended with
+ServiceError                   reason                 answered to callers; its text says what to change
+├── InvalidRequestError        INVALID_REQUEST        fields are wrong; names them
+├── UnknownEngineError         UNKNOWN_ENGINE         no such engine; names those there are
+├── NotFoundError              NOT_FOUND              no such generation or artifact, or another caller's
+├── ConflictError              REQUEST_ID_REUSED      the request id was used for another task
+├── UnsupportedTaskError       UNSUPPORTED            the engine lacks a feature; names engines that have it
+├── QueueFullError             QUEUE_FULL             the engine's queue is full
+├── NotReadyError              ENGINE_UNAVAILABLE     the engine is loading or unavailable
+├── DrainingError              DRAINING               the server is shutting down
+├── BudgetExceededError        BUDGET_EXCEEDED        the engine's daily budget is exhausted
+├── DeadlineUnattainableError  DEADLINE_UNATTAINABLE  the generation would end after its deadline
+├── TooLargeError              TOO_LARGE              more bytes than the limit
+├── DataLossError              ARTIFACT_CORRUPT       stored bytes are missing or damaged
+└── GenerationFailedError      that of the failure    the generation that a call waited for failed
+
+StartupError                                          the process cannot serve; its text says what to change
+├── DatabaseUnusableError                             the database is damaged, or of a newer version
+├── DataDirectoryInUseError                           another server uses the data directory
+└── AddressInUseError                                 the address cannot be listened on
 """
 
 from __future__ import annotations
@@ -34,8 +39,8 @@ CODES: Mapping[str, StatusCode] = {
     "UNSUPPORTED": StatusCode.FAILED_PRECONDITION,
     "QUEUE_FULL": StatusCode.UNAVAILABLE,
     "DRAINING": StatusCode.UNAVAILABLE,
-    "BUDGET_SPENT": StatusCode.RESOURCE_EXHAUSTED,
-    "DEADLINE_INFEASIBLE": StatusCode.DEADLINE_EXCEEDED,
+    "BUDGET_EXCEEDED": StatusCode.RESOURCE_EXHAUSTED,
+    "DEADLINE_UNATTAINABLE": StatusCode.DEADLINE_EXCEEDED,
     "DEADLINE_EXCEEDED": StatusCode.DEADLINE_EXCEEDED,
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
     "ARTIFACT_CORRUPT": StatusCode.DATA_LOSS,
@@ -58,22 +63,22 @@ CODES: Mapping[str, StatusCode] = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field that is wrong."""
+    """A field of the request that is wrong."""
 
     field: str
-    """Its path in the request: image.controls[0].strength."""
+    """Path of the field in the request, such as image.controls[0].strength."""
     message: str
-    """What it must be."""
+    """What its value must be."""
 
 
 class ServiceError(Exception):
-    """Base of all; its text is for the caller and says what to change."""
+    """Base of the errors that callers are answered with; the text says what to change."""
 
     reason: str = "INTERNAL"
     retry_after_seconds: float | None = None
-    """When trying again makes sense; None when it does not."""
+    """Time after which the same request may succeed; None when it will not."""
     metadata: Mapping[str, str] = {}
-    """Facts for programs, sent in ErrorInfo."""
+    """Machine-readable details, sent in ErrorInfo."""
 
 
 class InvalidRequestError(ServiceError):
@@ -82,7 +87,7 @@ class InvalidRequestError(ServiceError):
     reason = "INVALID_REQUEST"
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        """Blame these fields; at least one."""
+        """List the violations; at least one."""
         super().__init__("; ".join(f"{wrong.field}: {wrong.message}" for wrong in violations))
         self.violations = tuple(violations)
 
@@ -93,7 +98,7 @@ class UnknownEngineError(ServiceError):
     reason = "UNKNOWN_ENGINE"
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        """Name those there are."""
+        """List the engines that exist."""
         super().__init__(f"no engine {name!r}; there are {', '.join(known)}")
 
 
@@ -110,52 +115,52 @@ class ConflictError(ServiceError):
 
 
 class UnsupportedTaskError(ServiceError):
-    """The engine lacks something that the task needs."""
+    """The engine lacks a feature that the task needs."""
 
     reason = "UNSUPPORTED"
 
 
 class QueueFullError(ServiceError):
-    """Too many generations wait for the engine."""
+    """The engine's queue is full."""
 
     reason = "QUEUE_FULL"
     retry_after_seconds = 1.0
 
 
 class NotReadyError(ServiceError):
-    """The engine is loading, or cannot work now."""
+    """The engine is loading or unavailable."""
 
     reason = "ENGINE_UNAVAILABLE"
     retry_after_seconds = 1.0
 
 
 class DrainingError(ServiceError):
-    """The server is about to stop."""
+    """The server is shutting down."""
 
     reason = "DRAINING"
     retry_after_seconds = 1.0
 
 
-class BudgetSpentError(ServiceError):
-    """The money that may be spent on the engine today is spent."""
+class BudgetExceededError(ServiceError):
+    """The engine's daily budget is exhausted."""
 
-    reason = "BUDGET_SPENT"
+    reason = "BUDGET_EXCEEDED"
 
 
-class InfeasibleDeadlineError(ServiceError):
-    """The generation could not be done in the time that is left."""
+class DeadlineUnattainableError(ServiceError):
+    """The generation would end after its deadline."""
 
-    reason = "DEADLINE_INFEASIBLE"
+    reason = "DEADLINE_UNATTAINABLE"
 
 
 class TooLargeError(ServiceError):
-    """More bytes than may be sent."""
+    """More bytes than the limit."""
 
     reason = "TOO_LARGE"
 
 
 class DataLossError(ServiceError):
-    """Stored bytes are gone, or not what they were."""
+    """Stored bytes are missing or damaged."""
 
     reason = "ARTIFACT_CORRUPT"
 
@@ -164,7 +169,7 @@ class GenerationFailedError(ServiceError):
     """The generation that a call waited for did not succeed."""
 
     def __init__(self, generation: Generation) -> None:
-        """Pass on why it FAILED, or that it was CANCELLED."""
+        """Carry the failure of the generation, or say that it was cancelled."""
         cancelled = generation.state == State.STATE_CANCELLED
         super().__init__(
             "the generation was cancelled" if cancelled else generation.failure.message
@@ -174,8 +179,24 @@ class GenerationFailedError(ServiceError):
         self.metadata = {"generation_id": generation.id}
 
 
-def failure_of(error: Exception) -> Failure:
-    """What the record says of an error that ended an attempt; texts of unknown errors are hidden."""
+class StartupError(OSError):
+    """Base of the errors that keep the server from starting; the text says what to change."""
+
+
+class DatabaseUnusableError(StartupError):
+    """The database cannot be opened, is damaged, or was written by a newer version."""
+
+
+class DataDirectoryInUseError(StartupError):
+    """Another server uses the data directory."""
+
+
+class AddressInUseError(StartupError):
+    """The address cannot be listened on: it is in use, or not an address of this machine."""
+
+
+def failure_from_error(error: Exception) -> Failure:
+    """The failure to record for an error that ended an attempt; texts of unexpected errors are hidden."""
     match error:
         case EngineError():
             reason, message, retryable = error.reason.value, str(error), error.retryable

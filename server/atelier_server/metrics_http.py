@@ -10,6 +10,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 
+from atelier_server.errors import AddressInUseError
+
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
@@ -27,7 +29,7 @@ class MetricsServer:
         """Listen at once; `ready` says whether generations are taken.
 
         Raises:
-            OSError: the address can't be listened on.
+            AddressInUseError: the address can't be listened on.
         """
         host, _, port = address.rpartition(":")
         self._ready = ready
@@ -36,7 +38,7 @@ class MetricsServer:
             self._server = make_server(host.strip("[]"), int(port), self._handle, _Server, _Quiet)
         except OSError as error:
             msg = f"can't serve metrics on {address}: {error.strerror}"
-            raise OSError(msg) from error
+            raise AddressInUseError(msg) from error
         self.address = f"{host}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, name="exposition", daemon=True).start()
 

@@ -175,7 +175,7 @@ async def test_a_deadline_that_cannot_be_met_is_said_before_any_work(workshop_st
     request = picture(engine="dear", timeout_seconds=0.01, request_id="hopeless-1")
     refused = await refusal(workshop_stub.Generate(request))
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert refused.reason == "DEADLINE_INFEASIBLE"
+    assert refused.reason == "DEADLINE_UNATTAINABLE"
     assert "allow more time" in refused.message
     listed = await workshop_stub.ListGenerations(pb.ListGenerationsRequest(engine="dear"))
     assert "hopeless-1" not in {found.request_id for found in listed.generations}

@@ -60,11 +60,11 @@ async def test_an_engine_keeps_to_its_daily_budget_also_after_a_restart(
         refused = read(caught.value)
         assert (refused.code, refused.reason) == (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            "BUDGET_SPENT",
+            "BUDGET_EXCEEDED",
         )
         assert quota_of(caught.value).violations[0].subject == "daily_budget"
         plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=picture("dear")))
-        assert (plan.fits, plan.obstacle.reason) == (False, "BUDGET_SPENT")
+        assert (plan.fits, plan.obstacle.reason) == (False, "BUDGET_EXCEEDED")
     (line,) = [
         line
         for line in scraped(server).splitlines()
@@ -75,7 +75,7 @@ async def test_an_engine_keeps_to_its_daily_budget_also_after_a_restart(
     server = start_server(engines={"dear": DEAR, "free": {"type": "sketch", "price_per_image": 9}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
-        assert (await refusal(stub.Generate(picture("dear")))).reason == "BUDGET_SPENT"
+        assert (await refusal(stub.Generate(picture("dear")))).reason == "BUDGET_EXCEEDED"
         assert (await stub.Generate(picture())).generation.engine == "free"
 
 

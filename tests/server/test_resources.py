@@ -164,7 +164,7 @@ async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
     await workshop_stub.Generate(slow(0.3, engine="dear"))
     request = picture(engine="dear", timeout_seconds=0.01)
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
-    assert (plan.fits, plan.obstacle.reason) == (False, "DEADLINE_INFEASIBLE")
+    assert (plan.fits, plan.obstacle.reason) == (False, "DEADLINE_UNATTAINABLE")
     wrong = pb.PlanGenerationRequest(generate=picture(engine="dear", task={"width": 4160}))
     assert (await refusal(workshop_stub.PlanGeneration(wrong))).reason == "INVALID_REQUEST"
     empty = workshop_stub.PlanGeneration(pb.PlanGenerationRequest())

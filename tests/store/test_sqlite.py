@@ -1,4 +1,4 @@
-"""The embedded store keeps the store's contract."""
+"""The embedded store passes the suite that every store passes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from atelier_server.store.contract import Store
-from atelier_server.store.database import Database
-from atelier_server.store.sqlite import SqliteStore
-from tests.store.contract import Opener, StoreContract
+from atelier_server.store.protocol import Store
+from atelier_server.store.sqlite.database import Database
+from atelier_server.store.sqlite.store import SqliteStore
+from tests.store.conformance import Opener, StoreConformance
 
 
-class TestSqliteStore(StoreContract):
-    """See StoreContract."""
+class TestSqliteStore(StoreConformance):
+    """See StoreConformance."""
 
     @pytest.fixture
     async def opener(self, tmp_path: Path) -> AsyncIterator[Opener]:
         """Opens the same file each time."""
         opened: list[SqliteStore] = []
 
-        async def open_store(*, max_attempts: int = 3, time_to_live_seconds: float = 60) -> Store:
+        async def open_store(*, max_attempts: int = 3, retention_seconds: float = 60) -> Store:
             store = await SqliteStore.open(
                 tmp_path / "atelier.db",
                 max_attempts=max_attempts,
-                time_to_live_seconds=time_to_live_seconds,
+                retention_seconds=retention_seconds,
             )
             opened.append(store)
             return store

@@ -11,10 +11,10 @@ from atelier_engines.media import Encoded
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore, Written
 from atelier_server.artifacts.decode import size_of
 from atelier_server.artifacts.recent_blobs import RecentBlobs
-from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
+from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
-from atelier_server.store.contract import Store, UnknownRecordError
+from atelier_server.store.protocol import Store
 
 
 class ArtifactStore:
@@ -76,10 +76,7 @@ class ArtifactStore:
         Raises:
             NotFoundError: it is unknown, or another caller's.
         """
-        try:
-            return await self._store.artifact(caller, artifact_id)
-        except UnknownRecordError as error:
-            raise NotFoundError(str(error)) from error
+        return await self._store.get_artifact(caller, artifact_id)
 
     async def read(self, artifact_id: str, caller: str) -> bytes:
         """All bytes of an artifact.
@@ -115,7 +112,7 @@ class ArtifactStore:
 
     async def delete_orphans(self) -> None:
         """Delete the blobs of attempts and uploads that never ended. Only while nothing runs."""
-        for artifact_id in await self._store.unknown_artifacts(await self._blobs.ids()):
+        for artifact_id in await self._store.find_unknown_artifacts(await self._blobs.ids()):
             await self._blobs.delete(artifact_id)
 
     async def sweep(self, now: float) -> None:

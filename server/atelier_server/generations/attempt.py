@@ -11,7 +11,7 @@ from atelier.v1.generation_pb2 import AttemptOutcome, Failure, Generation, Previ
 from atelier_engines.event import Step
 from atelier_server.generations import receipt
 from atelier_server.generations.stopwatch import Stopwatch
-from atelier_server.store.contract import Claim, Event
+from atelier_server.store.protocol import Claim, Event
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +30,8 @@ class Attempt:
     """Steps done."""
     steps: int = 0
     """Steps in all; 0 while not known."""
+    last_snapshot: Event = field(default_factory=Event)
+    """How far it came; set when it has ended."""
 
     @classmethod
     def begin(cls, claim: Claim) -> Attempt:
@@ -61,5 +63,6 @@ class Attempt:
     def end(self, outcome: AttemptOutcome.ValueType, failure: Failure | None = None) -> None:
         """Write down in the receipt how it ended, and the time that each stage took."""
         engine = self.generation.engine
+        self.last_snapshot = self.snapshot()
         self.generation.receipt.timings.extend(self.clock.timings(engine))
         receipt.add_attempt(self.generation, self.claim.attempt, self.started, outcome, failure)

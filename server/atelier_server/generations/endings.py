@@ -13,7 +13,7 @@ from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
-from atelier_server.errors import CODES, ServiceError, failure_of
+from atelier_server.errors import CODES, ServiceError, failure_from_error
 from atelier_server.generations.attempt import Attempt
 from atelier_server.generations.inputs import InputLoader
 from atelier_server.generations.pool import Pool
@@ -21,7 +21,7 @@ from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Route, Router
 from atelier_server.ids import seed_of
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
-from atelier_server.store.contract import ClaimLostError, Store
+from atelier_server.store.protocol import ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 1.0  # between attempts to write to a store that can't
@@ -46,7 +46,7 @@ class Endings:
         attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
         await self._file(generation)
         _log.info("succeeded")
-        await self.store.finish(attempt.claim, generation)
+        await self.store.finish(attempt.claim, generation, attempt.last_snapshot)
         self._measure(generation)
         GENERATION_SECONDS.labels(self.pool.name).observe(
             _between(generation.create_time, generation.end_time)
@@ -108,7 +108,7 @@ class Endings:
         """Finish without outputs; blobs that were written already are deleted."""
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
-        await self.store.finish(attempt.claim, attempt.generation)
+        await self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
         self._measure(attempt.generation)
@@ -136,7 +136,7 @@ class Endings:
         del generation.receipt.timings[:]
         del generation.receipt.parameters[:]
         generation.receipt.parameters.extend(route.resolved.parameters)
-        await self.store.hand_over(attempt.claim, generation)
+        await self.store.requeue_on_engine(attempt.claim, generation, b"")
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
 
@@ -171,7 +171,7 @@ def _failure(error: BaseException) -> Failure:
         )
     if not isinstance(error, Exception):
         raise error  # the interpreter is going down
-    failure = failure_of(error)
+    failure = failure_from_error(error)
     if failure.reason == "INTERNAL":
         _log.error("the server failed", exc_info=error)
     return failure

@@ -21,13 +21,12 @@ from atelier.v1.generation_service_pb2 import (
 )
 from atelier_engines.media import Pixels
 from atelier_server.errors import (
-    ConflictError,
+    DeadlineUnattainableError,
     DrainingError,
-    InfeasibleDeadlineError,
     NotFoundError,
     QueueFullError,
     ServiceError,
-    failure_of,
+    failure_from_error,
 )
 from atelier_server.generations import pages, receipt
 from atelier_server.generations.inputs import InputLoader, artifact_ids
@@ -35,8 +34,7 @@ from atelier_server.generations.resolve import Resolver
 from atelier_server.generations.router import Route, Router
 from atelier_server.ids import new_id, seed_of
 from atelier_server.metrics import GENERATIONS
-from atelier_server.store import contract
-from atelier_server.store.contract import Cancelling, Event, Query, Store, Submission
+from atelier_server.store.protocol import CancelResult, Event, Query, Store, Submission
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +48,7 @@ class Generations:
     draining: bool = False
     """While set, nothing new is accepted."""
     _owners: Counter[str] = field(default_factory=Counter)
-    _hangups: set[asyncio.Task[Cancelling]] = field(default_factory=set)
+    _hangups: set[asyncio.Task[CancelResult]] = field(default_factory=set)
 
     async def submit(
         self, request: GenerateRequest, caller: str, *, seconds_left: float | None
@@ -64,7 +62,7 @@ class Generations:
         """
         digest = _digest(request)
         if request.request_id:
-            before = await self._recall(request.request_id, caller, digest)
+            before = await self.store.find_by_request_id(caller, request.request_id, digest)
             if before is not None:
                 return before
         self._refuse_when_draining()
@@ -76,10 +74,6 @@ class Generations:
         submission = _submission(generation_id, request, caller, route, digest)
         try:
             return (await self.store.submit(submission)).generation
-        except contract.QueueFullError as error:
-            raise QueueFullError(str(error)) from error
-        except contract.RequestConflictError as error:
-            raise ConflictError(str(error)) from error
         except asyncio.CancelledError:  # it may be accepted all the same
             if request.respond != Respond.RESPOND_ON_ACCEPTANCE:
                 await self._hang_up(generation_id, caller)
@@ -98,7 +92,7 @@ class Generations:
             parameters=route.resolved.parameters,
             cost=receipt.cost_of(pool, route.resolved.task),
         )
-        wait = pool.backlog_seconds(await self.store.queued(pool.name))
+        wait = pool.backlog_seconds(await self.store.queue_depth(pool.name))
         if wait is not None and pool.service_seconds is not None:
             plan.expected_wait.FromMicroseconds(int(wait * 1e6))
             plan.expected_duration.FromMicroseconds(int(pool.service_seconds * 1e6))
@@ -114,12 +108,12 @@ class Generations:
             self._refuse_when_draining()
             self.router.require_ready(route.pool)
             await self._require_feasible(route, _sooner(None, request))
-            queued = await self.store.queued(route.pool.name)
+            queued = await self.store.queue_depth(route.pool.name)
             if queued >= route.pool.settings.queue_limit:
                 msg = f"{queued} generations wait for engine {route.pool.name!r} already"
                 raise QueueFullError(msg)
         except ServiceError as error:
-            return failure_of(error)
+            return failure_from_error(error)
         return None
 
     async def result(self, generation_id: str, request: GenerateRequest, caller: str) -> Generation:
@@ -128,7 +122,7 @@ class Generations:
         When the last such call hangs up, the generation is cancelled, unless it was to run on its own.
         """
         async with self._owned(generation_id, request, caller):
-            return await self.store.ended(caller, generation_id)
+            return await self.store.wait_ended(caller, generation_id)
 
     async def progress(
         self, generation_id: str, request: GenerateRequest, caller: str, after: int
@@ -148,12 +142,9 @@ class Generations:
             NotFoundError: no such generation, or it is another caller's.
         """
         await self.get(generation_id, caller)
-        try:
-            async with aclosing(self.store.watch(generation_id, after)) as events:
-                async for event in events:
-                    yield event
-        except contract.UnknownRecordError as error:
-            raise NotFoundError(str(error)) from error
+        async with aclosing(self.store.watch(generation_id, after)) as events:
+            async for event in events:
+                yield event
 
     async def get(self, generation_id: str, caller: str) -> Generation:
         """The generation as it stands.
@@ -161,10 +152,7 @@ class Generations:
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
-        try:
-            return await self.store.get(caller, generation_id)
-        except contract.UnknownRecordError as error:
-            raise NotFoundError(str(error)) from error
+        return await self.store.get(caller, generation_id)
 
     async def list(self, request: ListGenerationsRequest, caller: str) -> ListGenerationsResponse:
         """One page of the caller's generations, newest first.
@@ -190,23 +178,14 @@ class Generations:
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
-        try:
-            found = await self._stop(generation_id, caller)
-            generation = await self.store.ended(caller, generation_id)
-        except contract.UnknownRecordError as error:
-            raise NotFoundError(str(error)) from error
+        found = await self._stop(generation_id, caller)
+        generation = await self.store.wait_ended(caller, generation_id)
         outcome = generation.cancel_outcome
-        if found is Cancelling.TOO_LATE or generation.state != State.STATE_CANCELLED:
+        if found is CancelResult.TOO_LATE or generation.state != State.STATE_CANCELLED:
             outcome = CancelOutcome.CANCEL_OUTCOME_TOO_LATE
         return CancelGenerationResponse(
             outcome=outcome, stopped_at_step=generation.stopped_at_step, generation=generation
         )
-
-    async def _recall(self, request_id: str, caller: str, digest: bytes) -> Generation | None:
-        try:
-            return await self.store.recall(caller, request_id, digest)
-        except contract.RequestConflictError as error:
-            raise ConflictError(str(error)) from error
 
     async def _route(
         self, request: GenerateRequest, caller: str, generation_id: str, *, require_ready: bool
@@ -223,14 +202,14 @@ class Generations:
         pool = route.pool
         if seconds_left is None or pool.service_seconds is None:
             return
-        wait = pool.backlog_seconds(await self.store.queued(pool.name)) or 0.0
+        wait = pool.backlog_seconds(await self.store.queue_depth(pool.name)) or 0.0
         needed = wait + pool.service_seconds
         if needed > seconds_left:
             msg = (
                 f"engine {pool.name!r} would need about {needed:.1f} s, {wait:.1f} s of them in its queue; "
                 f"{seconds_left:.1f} s are left: allow more time"
             )
-            raise InfeasibleDeadlineError(msg)
+            raise DeadlineUnattainableError(msg)
 
     def _refuse_when_draining(self) -> None:
         if self.draining:
@@ -262,13 +241,13 @@ class Generations:
         task = asyncio.create_task(self._stop(generation_id, caller))
         self._hangups.add(task)
         task.add_done_callback(self._hangups.discard)
-        with suppress(contract.UnknownRecordError):  # never accepted, or forgotten by now
+        with suppress(NotFoundError):  # never accepted, or forgotten by now
             await asyncio.shield(task)
 
-    async def _stop(self, generation_id: str, caller: str) -> Cancelling:
+    async def _stop(self, generation_id: str, caller: str) -> CancelResult:
         """Cancel, and count what no worker will ever see; other ends are counted by their workers."""
         found = await self.store.cancel(caller, generation_id)
-        if found is Cancelling.NEVER_STARTED:
+        if found is CancelResult.NEVER_STARTED:
             generation = await self.store.get(caller, generation_id)
             GENERATIONS.labels(generation.engine, "cancelled").inc()
         return found
@@ -307,6 +286,7 @@ def _submission(
     return Submission(
         generation=generation,
         request=request,
+        task=b"",
         caller=caller,
         digest=digest,
         queue_limit=route.pool.settings.queue_limit,

@@ -7,7 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from atelier_server.store.contract import Claim, Event, Store
+from atelier_server.store.protocol import Claim, Event, Store
 
 _AHEAD = 16  # events on their way to the disk; an engine that is further ahead does wait
 

@@ -11,7 +11,7 @@ from atelier_engines.capabilities import Capabilities, Price, PriceUnit
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
 from atelier_server.errors import (
-    BudgetSpentError,
+    BudgetExceededError,
     DrainingError,
     InvalidRequestError,
     NotReadyError,
@@ -87,7 +87,7 @@ class Router:
         Raises:
             NotReadyError: it is loading or down.
             DrainingError: the server is about to stop.
-            BudgetSpentError: its money for today is spent.
+            BudgetExceededError: its daily budget is exhausted.
         """
         _require_ready(pool, self._standing_in(pool))
         _require_budget(pool)
@@ -180,7 +180,7 @@ def _able(pool: Pool, resolve: Resolve) -> Resolved | None:
 def _require_budget(pool: Pool) -> None:
     if pool.over_budget:
         msg = f"the money that engine {pool.name!r} may spend today is spent; it goes on at midnight UTC"
-        raise BudgetSpentError(msg)
+        raise BudgetExceededError(msg)
 
 
 def _check(pool: Pool, task: Task) -> None:

@@ -25,7 +25,7 @@ from atelier_server.generations.pool import Pool
 from atelier_server.generations.resolve import Resolved, Resolver
 from atelier_server.ids import seed_of
 from atelier_server.logs import bound
-from atelier_server.store.contract import Claim, ClaimLostError, Store
+from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 1.0  # between attempts to read a store that can't be read
@@ -64,7 +64,7 @@ class Worker:
             _log.warning("the claim was lost; what was made is thrown away")
         except asyncio.CancelledError:
             goes_on = self.pool.capabilities.cancel is CancelSupport.NONE
-            await self.store.release(claim, keep_handle=goes_on)
+            await self.store.release(claim, keep_remote_handle=goes_on)
             raise
         except Exception as error:  # noqa: BLE001 (one bad end must not be the worker's)
             _log.exception("its end could not be recorded")
@@ -75,7 +75,7 @@ class Worker:
         claim = attempt.claim
         _log.info("taken up")
         performing = asyncio.create_task(self._perform(attempt))
-        cancelling = asyncio.create_task(self.store.cancelled(claim))
+        cancelling = asyncio.create_task(self.store.wait_cancelled(claim))
         left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
         try:
             await asyncio.wait(
@@ -101,7 +101,7 @@ class Worker:
         attempt.clock.enter("prepare")
         resolved = await self._resolved(claim)
         attempt.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self.pool, resolved.task))
-        task = replace(resolved.task, resume=claim.handle)
+        task = replace(resolved.task, resume=claim.remote_handle)
         cached = False
         async with (
             Journal(self.store, claim) as journal,
@@ -113,7 +113,7 @@ class Worker:
                         attempt.clock.enter(event.name)
                         await journal.write(attempt.snapshot())
                     case engine_event.Dispatched():
-                        await self.store.dispatched(claim, event.handle)
+                        await self.store.save_remote_handle(claim, event.handle)
                     case engine_event.Step():
                         await journal.write(attempt.advance(event))
                     case engine_event.Output():

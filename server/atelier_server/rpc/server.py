@@ -7,16 +7,13 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_server.config.settings import LimitSettings
+from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.guard import Guard
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.reflection import add_reflection
 from atelier_server.rpc.service import GenerationService
 
 _MINUTE_MS = 60_000
-
-
-class PortTakenError(OSError):
-    """The address can't be listened on."""
 
 
 def build(service: GenerationService, health_service: Health, limits: LimitSettings) -> aio.Server:
@@ -33,13 +30,13 @@ def listen(server: aio.Server, address: str) -> str:
     """Open the port; returns the address with the port that was really taken.
 
     Raises:
-        PortTakenError: something else listens there, or the address is not this machine's.
+        AddressInUseError: something else listens there, or the address is not this machine's.
     """
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
         msg = f"can't listen on {address}: is another server running there?"
-        raise PortTakenError(msg) from error
+        raise AddressInUseError(msg) from error
     return f"{address.rpartition(':')[0]}:{port}"
 
 

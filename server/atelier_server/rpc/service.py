@@ -69,7 +69,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         validate(request)
         router = self.generations.router
         pools = [router.named(request.engine)] if request.engine else list(router.pools.values())
-        queued = [await self.generations.store.queued(pool.name) for pool in pools]
+        queued = [await self.generations.store.queue_depth(pool.name) for pool in pools]
         return pb.GetCapabilitiesResponse(
             engines=[
                 engine_message(pool, count, self.generations.resolver.styles)

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from atelier_server.errors import (
     CODES,
-    BudgetSpentError,
+    BudgetExceededError,
     GenerationFailedError,
     InvalidRequestError,
     ServiceError,
@@ -69,7 +69,7 @@ def _details(error: ServiceError) -> Iterator[Message]:
                 for wrong in error.violations[:_MOST_VIOLATIONS]
             ]
         )
-    if isinstance(error, BudgetSpentError):
+    if isinstance(error, BudgetExceededError):
         budget = error_details_pb2.QuotaFailure.Violation(
             subject="daily_budget", description=str(error)
         )

@@ -1,4 +1,4 @@
-"""What every store must do. A store's test module subclasses StoreContract and gives it an `opener`."""
+"""What every store must do. A store's test module subclasses StoreConformance and gives it an `opener`."""
 
 from __future__ import annotations
 
@@ -19,42 +19,41 @@ from atelier.v1.generation_pb2 import (
 )
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import ImageTask
+from atelier_server.errors import ConflictError, NotFoundError, QueueFullError
 from atelier_server.ids import new_id
-from atelier_server.store.contract import (
+from atelier_server.store.protocol import (
     ENDED,
-    Cancelling,
+    CancelResult,
     Claim,
     ClaimLostError,
     Event,
+    Metadata,
     Query,
-    QueueFullError,
-    RequestConflictError,
     Store,
     Submission,
-    UnknownRecordError,
 )
 
 Opener = Callable[..., Awaitable[Store]]
-"""Opens a store over the same data each time; keywords: max_attempts, time_to_live_seconds."""
+"""Opens a store over the same data each time; keywords: max_attempts, retention_seconds."""
 
 
 def submission(
     *,
     caller: str = "ada",
     request_id: str = "",
-    pool: str = "sketch",
+    engine: str = "sketch",
     digest: bytes = b"1",
     **more: object,
 ) -> Submission:
     """A small generation to accept."""
     task = ImageTask(prompt="a lighthouse")
-    generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=pool, image=task)
+    generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=engine, image=task)
     generation.request_id = request_id or generation.id
     generation.create_time.GetCurrentTime()
-    settings: dict[str, object] = {"queue_limit": 100, "deadline": None, **more}
+    settings: dict[str, object] = {"task": b"", "queue_limit": 100, "deadline": None, **more}
     return Submission(
         generation=generation,
-        request=GenerateRequest(engine=pool, image=task),
+        request=GenerateRequest(engine=engine, image=task),
         caller=caller,
         digest=digest,
         **settings,  # type: ignore[arg-type]
@@ -79,7 +78,7 @@ async def log_of(store: Store, generation_id: str, after: int = 0) -> list[Event
         return [event async for event in events]
 
 
-class StoreContract:
+class StoreConformance:
     """Subclass it, and override the fixture `opener`."""
 
     @pytest.fixture
@@ -93,8 +92,9 @@ class StoreContract:
         return await opener()
 
     async def test_an_accepted_generation_can_be_read_and_claimed(self, store: Store) -> None:
-        """What goes in comes out: first waiting, then claimed with its request."""
-        accepted = await store.submit(submission())
+        """What is submitted is returned: first waiting, then with the claim, which has request, task and metadata."""
+        metadata = Metadata(tenant="studio", trace_context={"traceparent": "00-1-2-01"})
+        accepted = await store.submit(submission(task=b"decided", metadata=metadata))
         assert accepted.created
         assert (await store.get("ada", accepted.generation.id)).state == State.STATE_QUEUED
         claim = await store.claim("sketch")
@@ -102,13 +102,14 @@ class StoreContract:
         assert claim.generation.state == State.STATE_RUNNING
         assert claim.request.image.prompt == "a lighthouse"
         assert (claim.attempt, claim.caller) == (1, "ada")
+        assert (claim.task, claim.metadata) == (b"decided", metadata)
 
     async def test_the_oldest_waiting_generation_is_claimed_first(self, store: Store) -> None:
-        """Queues are first in, first out, and pools have one each."""
+        """Queues are first in, first out, and engines have one each."""
         first, second = [(await store.submit(submission())).generation.id for _ in range(2)]
-        other = (await store.submit(submission(pool="other"))).generation.id
+        other = (await store.submit(submission(engine="other"))).generation.id
         assert [
-            (await store.claim(pool)).generation.id for pool in ("sketch", "other", "sketch")
+            (await store.claim(engine)).generation.id for engine in ("sketch", "other", "sketch")
         ] == [
             first,
             other,
@@ -138,7 +139,7 @@ class StoreContract:
                 else waiting.result()
             )
             assert claim.generation.id == expected
-            await store.finish(claim, succeeded(claim))
+            await store.finish(claim, succeeded(claim), Event())
 
     async def test_the_same_request_is_the_same_generation(self, store: Store) -> None:
         """A repeated request id with the same digest finds what was there, also after its end."""
@@ -146,19 +147,19 @@ class StoreContract:
         again = await store.submit(submission(request_id="r"))
         assert (again.created, again.generation.id) == (False, first.generation.id)
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim))
-        recalled = await store.recall("ada", "r", b"1")
+        await store.finish(claim, succeeded(claim), Event())
+        recalled = await store.find_by_request_id("ada", "r", b"1")
         assert recalled is not None
         assert recalled.state == State.STATE_SUCCEEDED
-        assert await store.recall("ada", "unheard of", b"1") is None
+        assert await store.find_by_request_id("ada", "unheard of", b"1") is None
 
     async def test_a_request_id_names_one_request_per_caller(self, store: Store) -> None:
         """Another digest under the same id is refused; another caller's id is another id."""
         await store.submit(submission(request_id="r"))
-        with pytest.raises(RequestConflictError, match="'r'"):
+        with pytest.raises(ConflictError, match="'r'"):
             await store.submit(submission(request_id="r", digest=b"2"))
-        with pytest.raises(RequestConflictError):
-            await store.recall("ada", "r", b"2")
+        with pytest.raises(ConflictError):
+            await store.find_by_request_id("ada", "r", b"2")
         assert (await store.submit(submission(request_id="r", caller="bob", digest=b"2"))).created
 
     async def test_a_full_queue_refuses_and_loses_nothing(self, store: Store) -> None:
@@ -168,7 +169,7 @@ class StoreContract:
         with pytest.raises(QueueFullError):
             await store.submit(submission(request_id="c", queue_limit=2))
         assert not (await store.submit(submission(request_id="a", queue_limit=2))).created
-        assert await store.queued("sketch") == 2
+        assert await store.queue_depth("sketch") == 2
 
     async def test_the_log_is_numbered_without_gaps_and_ends_with_the_generation(
         self, store: Store
@@ -178,7 +179,8 @@ class StoreContract:
         claim = await store.claim("sketch")
         for step in (1, 2):
             await store.log(claim, Event(stage="draw", step=step, steps=2))
-        await store.finish(claim, succeeded(claim, "picture"))
+        last = Event(stage="draw", step=2, steps=2)
+        await store.finish(claim, succeeded(claim, "picture"), last)
         events = await log_of(store, generation_id)
         assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
         assert [event.state for event in events] == [
@@ -201,7 +203,7 @@ class StoreContract:
         midway = asyncio.create_task(log_of(store, generation_id, after=2))
         for step in range(2, 101):
             await store.log(claim, Event(step=step))
-        await store.finish(claim, succeeded(claim))
+        await store.finish(claim, succeeded(claim), Event())
         whole = await log_of(store, generation_id)
         assert [event.sequence for event in whole] == list(range(1, 104))
         for watcher in early:
@@ -218,7 +220,7 @@ class StoreContract:
             claim = await store.claim("sketch")
             for step in range(200):
                 await store.log(claim, Event(step=step))
-            await store.finish(claim, succeeded(claim))
+            await store.finish(claim, succeeded(claim), Event())
             seen += [event.sequence async for event in events]
         assert seen == list(range(1, 204))
 
@@ -230,13 +232,13 @@ class StoreContract:
             for _ in range(2):
                 claim = await store.claim("sketch")
                 places.append((await anext(events)).queue_position)
-                await store.finish(claim, succeeded(claim))
+                await store.finish(claim, succeeded(claim), Event())
         assert places == [2, 1, 0]
 
     async def test_cancelling_a_waiting_generation_ends_it_at_once(self, store: Store) -> None:
         """It never starts, and its log says so."""
         first, second = [(await store.submit(submission())).generation.id for _ in range(2)]
-        assert await store.cancel("ada", first) is Cancelling.NEVER_STARTED
+        assert await store.cancel("ada", first) is CancelResult.NEVER_STARTED
         assert (await store.claim("sketch")).generation.id == second
         last = (await log_of(store, first))[-1]
         assert last.state == State.STATE_CANCELLED
@@ -246,12 +248,12 @@ class StoreContract:
         """The worker hears of it and ends it; a second cancellation comes too late."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
-        assert await store.cancel("ada", generation_id) is Cancelling.REQUESTED
-        await asyncio.wait_for(store.cancelled(claim), 10)
+        assert await store.cancel("ada", generation_id) is CancelResult.REQUESTED
+        await asyncio.wait_for(store.wait_cancelled(claim), 10)
         ended = succeeded(claim)
         ended.state = State.STATE_CANCELLED
-        await store.finish(claim, ended)
-        assert await store.cancel("ada", generation_id) is Cancelling.TOO_LATE
+        await store.finish(claim, ended, Event())
+        assert await store.cancel("ada", generation_id) is CancelResult.TOO_LATE
 
     async def test_a_generation_that_is_given_back_is_claimed_again_first(
         self, store: Store
@@ -277,15 +279,31 @@ class StoreContract:
         assert (await store.get("ada", generation_id)).state == State.STATE_CANCELLED
 
     async def test_a_generation_can_be_handed_to_another_engine(self, store: Store) -> None:
-        """It waits in the other's queue with what the first attempt wrote down."""
-        await store.submit(submission())
+        """It waits in the other engine's queue with the record that the first attempt wrote, and a task of its own."""
+        await store.submit(submission(task=b"for sketch"))
         claim = await store.claim("sketch")
         claim.generation.engine = "other"
         claim.generation.receipt.attempts.add(number=1, engine="sketch")
-        await store.hand_over(claim, claim.generation)
+        await store.requeue_on_engine(claim, claim.generation, b"for other")
         other = await store.claim("other")
         assert (other.attempt, other.generation.receipt.attempts[0].engine) == (2, "sketch")
-        await store.finish(other, succeeded(other))
+        assert other.task == b"for other"
+        await store.finish(other, succeeded(other), Event())
+
+    async def test_a_task_that_is_decided_late_is_kept(self, store: Store) -> None:
+        """A generation without a task gets one, and a receipt, under its first claim; a void claim changes nothing."""
+        generation_id = (await store.submit(submission(task=b""))).generation.id
+        claim = await store.claim("sketch")
+        assert claim.task == b""
+        claim.generation.receipt.parameters.add(name="steps")
+        await store.save_task(claim, claim.generation, b"decided")
+        await store.release(claim)
+        with pytest.raises(ClaimLostError):
+            await store.save_task(claim, claim.generation, b"too late")
+        again = await store.claim("sketch")
+        assert again.task == b"decided"
+        generation = await store.get("ada", generation_id)
+        assert [parameter.name for parameter in generation.receipt.parameters] == ["steps"]
 
     async def test_what_finds_remote_work_survives_the_death_of_the_process(
         self, opener: Opener
@@ -294,19 +312,19 @@ class StoreContract:
         store = await opener()
         await store.submit(submission())
         claim = await store.claim("sketch")
-        assert claim.handle == ""
-        await store.dispatched(claim, "job-7")
+        assert claim.remote_handle == ""
+        await store.save_remote_handle(claim, "job-7")
         await store.close()
         store = await opener()
         again = await store.claim("sketch")
-        assert again.handle == "job-7"
+        assert again.remote_handle == "job-7"
         with pytest.raises(ClaimLostError):
-            await store.dispatched(claim, "job-8")
-        await store.release(again, keep_handle=True)
+            await store.save_remote_handle(claim, "job-8")
+        await store.release(again, keep_remote_handle=True)
         kept = await store.claim("sketch")
-        assert kept.handle == "job-7"
+        assert kept.remote_handle == "job-7"
         await store.release(kept)
-        assert (await store.claim("sketch")).handle == ""
+        assert (await store.claim("sketch")).remote_handle == ""
 
     async def test_money_is_counted_over_restarts(self, opener: Opener) -> None:
         """What receipts say a generation cost adds up, engine by engine."""
@@ -316,7 +334,7 @@ class StoreContract:
             claim = await store.claim("sketch")
             ended = succeeded(claim)
             ended.receipt.cost.amount = 0.25
-            await store.finish(claim, ended)
+            await store.finish(claim, ended, Event())
         await store.close()
         store = await opener()
         assert await store.spent_today("sketch") == 0.5
@@ -326,47 +344,48 @@ class StoreContract:
         """A second finish, and any write after the end, finds its claim lost."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim, "first"))
+        await store.finish(claim, succeeded(claim, "first"), Event())
         with pytest.raises(ClaimLostError):
-            await store.finish(claim, succeeded(claim, "second"))
+            await store.finish(claim, succeeded(claim, "second"), Event())
         with pytest.raises(ClaimLostError):
             await store.log(claim, Event(step=9))
         assert [
             output.artifact.id for output in (await store.get("ada", generation_id)).outputs
         ] == ["first"]
-        assert await store.unknown_artifacts(["first", "second"]) == ["second"]
+        assert await store.find_unknown_artifacts(["first", "second"]) == ["second"]
 
     async def test_waiting_for_the_end_returns_the_finished_generation(self, store: Store) -> None:
         """Both one who waits already and one who comes later get it."""
         generation_id = (await store.submit(submission())).generation.id
-        waiting = asyncio.create_task(store.ended("ada", generation_id))
+        waiting = asyncio.create_task(store.wait_ended("ada", generation_id))
         claim = await store.claim("sketch")
         await store.log(claim, Event(step=1))
-        await store.finish(claim, succeeded(claim))
+        await store.finish(claim, succeeded(claim), Event())
         assert (await waiting).state == State.STATE_SUCCEEDED
-        assert (await store.ended("ada", generation_id)).HasField("expire_time")
+        assert (await store.wait_ended("ada", generation_id)).HasField("expire_time")
 
     async def test_callers_see_only_their_own(self, store: Store) -> None:
         """Another caller's generation and artifact are as unknown as those that never were."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim, "picture"))
-        assert (await store.artifact("ada", "picture")).size == 3
+        await store.finish(claim, succeeded(claim, "picture"), Event())
+        assert (await store.get_artifact("ada", "picture")).size == 3
         for caller, name in (("bob", generation_id), ("ada", "nothing")):
-            with pytest.raises(UnknownRecordError):
+            with pytest.raises(NotFoundError):
                 await store.get(caller, name)
-            with pytest.raises(UnknownRecordError):
+            with pytest.raises(NotFoundError):
                 await store.cancel(caller, name)
-        with pytest.raises(UnknownRecordError):
-            await store.artifact("bob", "picture")
-        with pytest.raises(UnknownRecordError):
+        with pytest.raises(NotFoundError):
+            await store.get_artifact("bob", "picture")
+        with pytest.raises(NotFoundError):
             await log_of(store, "nothing")
         assert await store.list(Query(caller="bob", limit=10)) == []
 
     async def test_lists_are_newest_first_and_filtered(self, store: Store) -> None:
         """Pages continue before an id; engine and states narrow the list."""
         ids = [
-            (await store.submit(submission(pool=pool))).generation.id for pool in ("a", "b", "a")
+            (await store.submit(submission(engine=engine))).generation.id
+            for engine in ("a", "b", "a")
         ]
         ids = sorted(ids, reverse=True)
         claim = await store.claim("b")
@@ -385,7 +404,7 @@ class StoreContract:
             (await store.submit(submission())).generation.id for _ in range(3)
         ]
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim))
+        await store.finish(claim, succeeded(claim), Event())
         lost = await store.claim("sketch")
         await store.log(lost, Event(step=1))
         await store.close()
@@ -398,8 +417,8 @@ class StoreContract:
             again.generation.receipt.attempts[0].outcome == AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
         )
         with pytest.raises(ClaimLostError):
-            await store.finish(lost, succeeded(lost))
-        await store.finish(again, succeeded(again))
+            await store.finish(lost, succeeded(lost), Event())
+        await store.finish(again, succeeded(again), Event())
         events = await log_of(store, running)
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         assert (await store.claim("sketch")).generation.id == waiting
@@ -428,22 +447,22 @@ class StoreContract:
 
     async def test_what_outlived_its_time_is_forgotten(self, opener: Opener) -> None:
         """Ended generations and artifacts go; those that are needed or still wait stay."""
-        store = await opener(time_to_live_seconds=10)
+        store = await opener(retention_seconds=10)
         upload = Artifact(id="upload", size=1)
         upload.expire_time.FromSeconds(int(time.time()) + 10)
         await store.add_artifact("ada", upload)
         first = (await store.submit(submission())).generation.id
         waiting = (await store.submit(submission(inputs=("upload",)))).generation.id
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim, "picture"))
+        await store.finish(claim, succeeded(claim, "picture"), Event())
         assert list(await store.sweep(time.time())) == []
         assert list(await store.sweep(time.time() + 20)) == ["picture"]
-        with pytest.raises(UnknownRecordError):
+        with pytest.raises(NotFoundError):
             await store.get("ada", first)
-        with pytest.raises(UnknownRecordError):
+        with pytest.raises(NotFoundError):
             await log_of(store, first)
         assert (await store.get("ada", waiting)).state == State.STATE_QUEUED
-        assert (await store.artifact("ada", "upload")).size == 1
+        assert (await store.get_artifact("ada", "upload")).size == 1
 
     async def test_what_waits_past_its_deadline_fails(self, store: Store) -> None:
         """The sweep ends it, tells its watchers, and no worker gets it."""

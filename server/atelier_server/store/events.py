@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from atelier_server.store.contract import ENDED, Event
+from atelier_server.store.protocol import ENDED, Event
 
 _RECENT = 32  # events kept per watched generation; whoever lags further behind reads the log
 
 
-class Feed:
+class Topic:
     """The live end of one generation's log."""
 
     def __init__(self) -> None:
@@ -36,43 +36,43 @@ class Feed:
         """The event that follows `after`, if it is still in memory."""
         return self._recent.get(after + 1)
 
-    def over(self, after: int) -> bool:
+    def exhausted(self, after: int) -> bool:
         """Whether there is, and ever will be, no event after `after`; False when that is not known here."""
         return self._ended and self._latest <= after
 
-    async def beyond(self, after: int) -> None:
+    async def wait_after(self, after: int) -> None:
         """Return once there is an event after `after`, or the log has ended."""
         while self._latest <= after and not self._ended:
             await self._grown.wait()
 
-    async def end(self) -> Event:
+    async def wait_end(self) -> Event:
         """Wait for the last event."""
         while not self._ended:
             await self._grown.wait()
         return self._recent[self._latest]
 
 
-class Feeds:
+class EventBus:
     """The feeds of all generations that anybody watches."""
 
     def __init__(self) -> None:
         """Start with none."""
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[str, Topic] = {}
 
     def publish(self, event: Event) -> None:
         """Pass the event on to the watchers of its generation."""
         if (feed := self._feeds.get(event.generation_id)) is not None:
             feed.publish(event)
 
-    def watched(self, generation_id: str) -> bool:
+    def is_watched(self, generation_id: str) -> bool:
         """Whether anybody follows the generation step by step."""
         feed = self._feeds.get(generation_id)
         return feed is not None and feed.watchers > 0
 
     @contextmanager
-    def open(self, generation_id: str, *, watching: bool) -> Generator[Feed]:
+    def open(self, generation_id: str, *, watching: bool) -> Generator[Topic]:
         """The generation's feed, kept while anybody has it open; `watching` when every step matters to them."""
-        feed = self._feeds.setdefault(generation_id, Feed())
+        feed = self._feeds.setdefault(generation_id, Topic())
         feed.holders += 1
         feed.watchers += watching
         try:

@@ -15,23 +15,23 @@ from atelier.v1.generation_pb2 import (
     Generation,
     State,
 )
-from atelier_server.store import rows
-from atelier_server.store.contract import Claim, ClaimLostError, Event
+from atelier_server.store.protocol import Claim, ClaimLostError, Event
+from atelier_server.store.sqlite import rows
 
-_TOLD_PLACES = 10  # so many at the head of a queue are told each time they move up
+_QUEUE_POSITION_UPDATES = 10  # so many at the head of a queue are told each time they move up
 _DEADLINE_EXCEEDED = 4  # gRPC status codes, as Failure.code carries them
 _ABORTED = 10
 
-Taken = tuple[Claim, list[Event]]
+Claimed = tuple[Claim, list[Event]]
 
 
-def take(db: sqlite3.Connection, pool: str, watched: Callable[[str], bool]) -> Taken | None:
-    """Claim the oldest generation that waits for the pool; None when none does.
+def claim(db: sqlite3.Connection, engine: str, watched: Callable[[str], bool]) -> Claimed | None:
+    """Claim the oldest generation that waits for the engine; None when none does.
 
     Returns:
         The claim, and the events that this caused: its own, and new places in the queue of those `watched`.
     """
-    head = rows.waiting(db, pool, _TOLD_PLACES + 1)
+    head = rows.waiting(db, engine, _QUEUE_POSITION_UPDATES + 1)
     if not head:
         return None
     row, *behind = head
@@ -41,23 +41,25 @@ def take(db: sqlite3.Connection, pool: str, watched: Callable[[str], bool]) -> T
         generation.start_time.GetCurrentTime()
     attempt = row.attempt + 1
     rows.update(db, row, generation, attempt=attempt)
-    rows.raise_fence(db, row)
+    rows.increment_fence(db, row)
     events = [rows.append(db, generation, attempt, Event())]
     for place, other in enumerate(behind):
         if watched(other.id):
             events.append(
                 rows.append(db, other.generation, other.attempt, Event(queue_position=place))
             )
-    claim = Claim(
+    claimed = Claim(
         generation=generation,
         request=rows.request_of(row),
+        task=row.task,
+        metadata=row.metadata,
         attempt=attempt,
         fence=row.fence + 1,
         caller=row.caller,
-        handle=row.handle,
+        remote_handle=row.remote_handle,
         deadline=row.deadline,
     )
-    return claim, events
+    return claimed, events
 
 
 def log(db: sqlite3.Connection, claim: Claim, event: Event) -> Event:
@@ -66,28 +68,47 @@ def log(db: sqlite3.Connection, claim: Claim, event: Event) -> Event:
     Raises:
         ClaimLostError: the claim is void.
     """
-    _held(db, claim)
+    require_claim(db, claim)
     return rows.append(db, claim.generation, claim.attempt, event)
 
 
+def save_task(db: sqlite3.Connection, claim: Claim, generation: Generation, task: bytes) -> None:
+    """Store the decided task and the record that describes it.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    row = require_claim(db, claim)
+    rows.update(db, row, generation, attempt=row.attempt)
+    rows.set_task(db, row, task)
+
+
 def finish(
-    db: sqlite3.Connection, claim: Claim, generation: Generation, time_to_live: float
+    db: sqlite3.Connection,
+    claim: Claim,
+    generation: Generation,
+    progress: Event,
+    retention_seconds: float,
 ) -> Event:
     """End the claimed generation, and publish its artifacts.
 
     Raises:
         ClaimLostError: the claim is void.
     """
-    return end(db, _held(db, claim), generation, time_to_live)
+    return end(db, require_claim(db, claim), generation, retention_seconds, progress)
 
 
 def end(
-    db: sqlite3.Connection, row: rows.Row, generation: Generation, time_to_live: float
+    db: sqlite3.Connection,
+    row: rows.Row,
+    generation: Generation,
+    retention_seconds: float,
+    progress: Event | None = None,
 ) -> Event:
     """Write a generation's last state and its last event."""
     generation.end_time.GetCurrentTime()
     generation.expire_time.FromMicroseconds(
-        generation.end_time.ToMicroseconds() + int(time_to_live * 1e6)
+        generation.end_time.ToMicroseconds() + int(retention_seconds * 1e6)
     )
     for output in generation.outputs:
         output.artifact.expire_time.CopyFrom(generation.expire_time)
@@ -95,47 +116,55 @@ def end(
     if generation.receipt.HasField("cost"):
         rows.add_spending(db, generation.engine, generation.receipt.cost.amount)
     rows.update(db, row, generation, attempt=row.attempt)
-    event = rows.last_event(db, row)
+    event = rows.last_event(db, row) if progress is None else progress
     for stale in ("preview", "queue_position", "expected_remaining"):
         event.ClearField(stale)
     return rows.append(db, generation, row.attempt, event)
 
 
-def dispatched(db: sqlite3.Connection, claim: Claim, handle: str) -> None:
+def save_remote_handle(db: sqlite3.Connection, claim: Claim, handle: str) -> None:
     """Remember what finds the work that a remote service has taken.
 
     Raises:
         ClaimLostError: the claim is void.
     """
-    rows.set_handle(db, _held(db, claim), handle)
+    rows.set_remote_handle(db, require_claim(db, claim), handle)
 
 
-def queue_again(
+def requeue(
     db: sqlite3.Connection,
     claim: Claim,
     generation: Generation,
     *,
     attempt: int,
-    time_to_live: float,
-    keep_handle: bool,
+    retention_seconds: float,
+    keep_remote_handle: bool,
+    task: bytes | None = None,
 ) -> Event:
     """Put the claimed generation back into a queue; or end it, if it was cancelled meanwhile.
 
     Raises:
         ClaimLostError: the claim is void.
     """
-    row = _held(db, claim)
-    if row.cancelling:
-        return _end_cancelled(db, row, generation, time_to_live)
+    row = require_claim(db, claim)
+    if row.cancel_requested:
+        return _end_cancelled(db, row, generation, retention_seconds)
     generation.state = State.STATE_QUEUED
     rows.update(db, row, generation, attempt=attempt)
-    if not keep_handle:
-        rows.set_handle(db, row, "")
-    ahead = sum(other.id < row.id for other in rows.waiting(db, generation.engine))
+    if not keep_remote_handle:
+        rows.set_remote_handle(db, row, "")
+    if task is not None:
+        rows.set_task(db, row, task)
+    ahead = rows.count_waiting(db, generation.engine, before=row.id)
     return rows.append(db, generation, attempt, Event(queue_position=ahead))
 
 
-def _held(db: sqlite3.Connection, claim: Claim) -> rows.Row:
+def require_claim(db: sqlite3.Connection, claim: Claim) -> rows.Row:
+    """The row of a claim that is still valid.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
     row = rows.find(db, claim.generation.id)
     if row.state != State.STATE_RUNNING or row.fence != claim.fence:
         msg = f"attempt {claim.attempt} at generation {row.id} is void"
@@ -143,30 +172,30 @@ def _held(db: sqlite3.Connection, claim: Claim) -> rows.Row:
     return row
 
 
-def recover(db: sqlite3.Connection, time_to_live: float, max_attempts: int) -> dict[str, int]:
-    """Take up what a process that died was working on; returns how many wait for each pool."""
+def recover(db: sqlite3.Connection, retention_seconds: float, max_attempts: int) -> dict[str, int]:
+    """Take up what a process that died was working on; returns how many wait for each engine."""
     for row in rows.running(db):
         generation = row.generation
         _abandon(generation, row.attempt)
-        if row.cancelling:
-            _end_cancelled(db, row, generation, time_to_live)
+        if row.cancel_requested:
+            _end_cancelled(db, row, generation, retention_seconds)
         elif row.attempt >= max_attempts:
             generation.state = State.STATE_FAILED
             generation.failure.CopyFrom(_poisoned(row.attempt))
-            end(db, row, generation, time_to_live)
+            end(db, row, generation, retention_seconds)
         else:
             generation.state = State.STATE_QUEUED
             rows.update(db, row, generation, attempt=row.attempt)
             rows.append(db, generation, row.attempt, Event())
-    return rows.waiting_by_pool(db)
+    return rows.waiting_by_engine(db)
 
 
 def _end_cancelled(
-    db: sqlite3.Connection, row: rows.Row, generation: Generation, time_to_live: float
+    db: sqlite3.Connection, row: rows.Row, generation: Generation, retention_seconds: float
 ) -> Event:
     generation.state = State.STATE_CANCELLED
     generation.cancel_outcome = CancelOutcome.CANCEL_OUTCOME_STOPPED
-    return end(db, row, generation, time_to_live)
+    return end(db, row, generation, retention_seconds)
 
 
 def _abandon(generation: Generation, number: int) -> None:
@@ -189,7 +218,9 @@ def _poisoned(attempts: int) -> Failure:
     )
 
 
-def sweep(db: sqlite3.Connection, now: float, time_to_live: float) -> tuple[list[Event], list[str]]:
+def sweep(
+    db: sqlite3.Connection, now: float, retention_seconds: float
+) -> tuple[list[Event], list[str]]:
     """End what waited past its deadline, and forget what outlived its time.
 
     Returns:
@@ -207,5 +238,5 @@ def sweep(db: sqlite3.Connection, now: float, time_to_live: float) -> tuple[list
                 retryable=True,
             )
         )
-        events.append(end(db, row, generation, time_to_live))
-    return events, rows.forget(db, now)
+        events.append(end(db, row, generation, retention_seconds))
+    return events, rows.delete_expired(db, now)

@@ -18,7 +18,7 @@ _GROUP = 128  # commits of up to so many waiting callers are joined
 @dataclass(frozen=True, slots=True)
 class _Job:
     work: Callable[[sqlite3.Connection], Any]
-    then: Callable[[Any], None] | None
+    on_commit: Callable[[Any], None] | None
     done: asyncio.Future[Any]
 
 
@@ -49,7 +49,7 @@ class Database:
         self,
         work: Callable[[sqlite3.Connection], ResultT],
         *,
-        then: Callable[[ResultT], None] | None = None,
+        on_commit: Callable[[ResultT], None] | None = None,
     ) -> ResultT:
         """Run `work(connection)` in a transaction; it is durable when this returns.
 
@@ -60,7 +60,7 @@ class Database:
             Exception: whatever `work` raises; nothing of it was written then.
         """
         done: asyncio.Future[ResultT] = self._loop.create_future()
-        self._jobs.put(_Job(work, then, done))
+        self._jobs.put(_Job(work, on_commit, done))
         return await asyncio.shield(done)
 
     async def close(self) -> None:
@@ -125,8 +125,8 @@ def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
 def _follow(job: _Job, result: Any) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
     """Do what follows from the write; returns what went wrong, so that the others of the group go on."""
     try:
-        if job.then is not None:
-            job.then(result)
+        if job.on_commit is not None:
+            job.on_commit(result)
     except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
         return error
     return None

@@ -4,21 +4,24 @@ CREATE TABLE IF NOT EXISTS generations (
     caller     TEXT NOT NULL,
     request_id TEXT NOT NULL,
     digest     BLOB NOT NULL,
-    pool       TEXT NOT NULL,
+    engine     TEXT NOT NULL,
     state      INTEGER NOT NULL,
     attempt    INTEGER NOT NULL DEFAULT 0,
     fence      INTEGER NOT NULL DEFAULT 0, -- how often it was claimed; an older claim is void
     sequence   INTEGER NOT NULL DEFAULT 0,
-    cancelling INTEGER NOT NULL DEFAULT 0,
-    handle     TEXT NOT NULL DEFAULT '', -- finds work that a remote service has taken
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    remote_handle TEXT NOT NULL DEFAULT '', -- identifies the job at a remote service
     deadline   REAL,
     expires    REAL,
     request    BLOB NOT NULL,
+    task       BLOB NOT NULL, -- the decided task; empty: accepted by a version that did not store it
+    tenant     TEXT NOT NULL,
+    trace_context TEXT NOT NULL, -- a JSON object
     record     BLOB NOT NULL,
     UNIQUE (caller, request_id)
 ) WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS queue ON generations (pool, id) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS queue ON generations (engine, id) WHERE state = 1;
 CREATE INDEX IF NOT EXISTS running ON generations (id) WHERE state = 2;
 CREATE INDEX IF NOT EXISTS expiry ON generations (expires) WHERE expires IS NOT NULL;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,14 +11,8 @@ from typing import Any
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_server.store.contract import (
-    ENDED,
-    Event,
-    Query,
-    RequestConflictError,
-    Submission,
-    UnknownRecordError,
-)
+from atelier_server.errors import ConflictError, NotFoundError
+from atelier_server.store.protocol import ENDED, Event, Metadata, Query, Submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +21,18 @@ class Row:
 
     id: str
     caller: str
-    pool: str
+    engine: str
     state: int
     attempt: int
     fence: int
     sequence: int
-    cancelling: int
-    handle: str
+    cancel_requested: int
+    remote_handle: str
     deadline: float | None
     request: bytes
+    task: bytes
+    tenant: str
+    trace_context: str
     record: bytes
 
     @property
@@ -42,9 +40,17 @@ class Row:
         """The generation, parsed."""
         return Generation.FromString(self.record)
 
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata, as submitted."""
+        return Metadata(tenant=self.tenant, trace_context=json.loads(self.trace_context))
+
 
 # ruff: noqa: S608 (only these column names and question marks are put into statements)
-_COLUMNS = "id, caller, pool, state, attempt, fence, sequence, cancelling, handle, deadline, request, record"
+_COLUMNS = (
+    "id, caller, engine, state, attempt, fence, sequence, cancel_requested, remote_handle, deadline, request, task,"
+    " tenant, trace_context, record"
+)
 
 
 def _row(fields: tuple[Any, ...]) -> Row:
@@ -55,24 +61,24 @@ def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) 
     """The row, if it is that caller's (None: anybody's).
 
     Raises:
-        UnknownRecordError: it is not there, or not theirs: callers can't tell the two apart.
+        NotFoundError: it is not there, or not theirs: callers can't tell the two apart.
     """
     fields = db.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE id = ?", (generation_id,)
     ).fetchone()
     if fields is None or (caller is not None and fields[1] != caller):
         msg = f"no generation {generation_id!r}"
-        raise UnknownRecordError(msg)
+        raise NotFoundError(msg)
     return _row(fields)
 
 
-def same_request(
+def find_by_request_id(
     db: sqlite3.Connection, caller: str, request_id: str, digest: bytes
 ) -> Generation | None:
     """The generation that the same caller's same request made before, if any.
 
     Raises:
-        RequestConflictError: its request id was used for something else.
+        ConflictError: its request id was used for something else.
     """
     found = db.execute(
         "SELECT digest, record FROM generations WHERE caller = ? AND request_id = ?",
@@ -82,7 +88,7 @@ def same_request(
         return None
     if found[0] != digest:
         msg = f"request_id {request_id!r} was used for another task; give this one its own"
-        raise RequestConflictError(msg)
+        raise ConflictError(msg)
     return Generation.FromString(found[1])
 
 
@@ -90,8 +96,8 @@ def insert(db: sqlite3.Connection, submission: Submission) -> None:
     """Add the generation, waiting."""
     generation = submission.generation
     db.execute(
-        "INSERT INTO generations (id, caller, request_id, digest, pool, state, deadline, request, record)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO generations (id, caller, request_id, digest, engine, state, deadline, request, task, tenant,"
+        " trace_context, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             generation.id,
             submission.caller,
@@ -101,6 +107,9 @@ def insert(db: sqlite3.Connection, submission: Submission) -> None:
             generation.state,
             submission.deadline,
             submission.request.SerializeToString(),
+            submission.task,
+            submission.metadata.tenant,
+            json.dumps(dict(submission.metadata.trace_context)),
             generation.SerializeToString(),
         ),
     )
@@ -118,7 +127,7 @@ def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt:
         else None
     )
     db.execute(
-        "UPDATE generations SET state = ?, pool = ?, attempt = ?, expires = ?, record = ? WHERE id = ?",
+        "UPDATE generations SET state = ?, engine = ?, attempt = ?, expires = ?, record = ? WHERE id = ?",
         (
             generation.state,
             generation.engine,
@@ -130,14 +139,14 @@ def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt:
     )
 
 
-def raise_fence(db: sqlite3.Connection, row: Row) -> None:
+def increment_fence(db: sqlite3.Connection, row: Row) -> None:
     """Make every earlier claim of the generation void."""
     db.execute("UPDATE generations SET fence = fence + 1 WHERE id = ?", (row.id,))
 
 
-def set_handle(db: sqlite3.Connection, row: Row, handle: str) -> None:
+def set_remote_handle(db: sqlite3.Connection, row: Row, handle: str) -> None:
     """Remember what finds the work that a remote service has taken; empty to forget it."""
-    db.execute("UPDATE generations SET handle = ? WHERE id = ?", (handle, row.id))
+    db.execute("UPDATE generations SET remote_handle = ? WHERE id = ?", (handle, row.id))
 
 
 def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: Event) -> Event:
@@ -178,28 +187,29 @@ def last_event(db: sqlite3.Connection, row: Row) -> Event:
     return Event.FromString(record)
 
 
-def waiting(db: sqlite3.Connection, pool: str, limit: int = -1) -> list[Row]:
-    """The generations that wait for the pool, oldest first."""
+def waiting(db: sqlite3.Connection, engine: str, limit: int = -1) -> list[Row]:
+    """The generations that wait for the engine, oldest first."""
     found = db.execute(
-        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND pool = ? ORDER BY id LIMIT ?",
-        (pool, limit),
+        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND engine = ? ORDER BY id LIMIT ?",
+        (engine, limit),
     )
     return [_row(fields) for fields in found]
 
 
-def count_waiting(db: sqlite3.Connection, pool: str) -> int:
-    """How many wait for the pool."""
+def count_waiting(db: sqlite3.Connection, engine: str, before: str = "~") -> int:
+    """How many wait for the engine; with `before`, only those with a lesser id, which are ahead of it."""
     (count,) = db.execute(
-        "SELECT count(*) FROM generations WHERE state = 1 AND pool = ?", (pool,)
+        "SELECT count(*) FROM generations WHERE state = 1 AND engine = ? AND id < ?",
+        (engine, before),
     ).fetchone()
     return int(count)
 
 
-def waiting_by_pool(db: sqlite3.Connection) -> dict[str, int]:
-    """How many wait for each pool."""
+def waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
+    """How many wait for each engine."""
     return dict(
         db.execute(
-            "SELECT pool, count(*) FROM generations WHERE state = 1 GROUP BY pool"
+            "SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine"
         ).fetchall()
     )
 
@@ -225,7 +235,7 @@ def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
     if query.before:
         conditions, values = [*conditions, "id < ?"], [*values, query.before]
     if query.engine:
-        conditions, values = [*conditions, "pool = ?"], [*values, query.engine]
+        conditions, values = [*conditions, "engine = ?"], [*values, query.engine]
     if query.states:
         conditions.append(f"state IN ({', '.join(str(int(state)) for state in query.states)})")
     found = db.execute(
@@ -233,6 +243,11 @@ def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
         (*values, query.limit),
     )
     return [Generation.FromString(record) for (record,) in found]
+
+
+def set_task(db: sqlite3.Connection, row: Row, task: bytes) -> None:
+    """Store the decided task."""
+    db.execute("UPDATE generations SET task = ? WHERE id = ?", (task, row.id))
 
 
 def request_of(row: Row) -> GenerateRequest:
@@ -260,14 +275,14 @@ def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Arti
     """What is known of the blob.
 
     Raises:
-        UnknownRecordError: it is not there, or not theirs.
+        NotFoundError: it is not there, or not theirs.
     """
     found = db.execute(
         "SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)
     ).fetchone()
     if found is None or found[0] != caller:
         msg = f"no artifact {artifact_id!r}"
-        raise UnknownRecordError(msg)
+        raise NotFoundError(msg)
     return Artifact.FromString(found[1])
 
 
@@ -297,7 +312,7 @@ def unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> li
     return [artifact_id for artifact_id, known in found if known is None]
 
 
-def forget(db: sqlite3.Connection, now: float) -> list[str]:
+def delete_expired(db: sqlite3.Connection, now: float) -> list[str]:
     """Delete what outlived its time; returns the ids of the artifacts among it."""
     db.execute("DELETE FROM generations WHERE expires < ?", (now,))
     gone = db.execute(

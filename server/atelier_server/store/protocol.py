@@ -1,0 +1,245 @@
+"""What a store does. Every implementation passes the suite in tests/store/conformance.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
+
+Event = StreamProgressResponse
+"""One numbered entry of a generation's log."""
+
+ENDED = frozenset({State.STATE_SUCCEEDED, State.STATE_FAILED, State.STATE_CANCELLED})
+"""The states that a generation never leaves."""
+
+
+class ClaimLostError(Exception):
+    """The claim is void: the generation was cancelled, released or claimed again. No caller ever sees this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What accompanies a generation from the call that submitted it to the worker that executes it."""
+
+    tenant: str = ""
+    """The tenant whose quotas and fair share the generation counts against; empty while there are none."""
+    trace_context: Mapping[str, str] = field(default_factory=dict)
+    """The W3C trace context of the call, as header name to value; empty when it is not traced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A generation to accept."""
+
+    generation: Generation
+    """In the state QUEUED, with its id, request id, engine, task and the parameters of its receipt."""
+    request: GenerateRequest
+    """The request as it came, with artifact ids in place of attached images."""
+    task: bytes
+    """The decided task, which the worker executes; opaque to the store."""
+    caller: str
+    """The caller that owns it; no other caller can see it."""
+    digest: bytes
+    """Digest of the request: a request id may be used again only with the same digest."""
+    queue_limit: int
+    """Maximum number of generations that may wait for the engine."""
+    deadline: float | None
+    """Unix time after which it fails instead of running on; None for no limit."""
+    inputs: Sequence[str] = ()
+    """Artifacts that it needs; they are kept as long as it is."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """Returned with every claim."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitResult:
+    """Answer to a submission."""
+
+    generation: Generation
+    """The accepted generation, or the one that the same request id named before."""
+    created: bool
+    """False when the request id named an existing generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The exclusive right to work on a generation, until it ends or the claim is lost."""
+
+    generation: Generation
+    """The record, in the state RUNNING."""
+    request: GenerateRequest
+    """The request as it came."""
+    task: bytes
+    """The decided task. Empty for a generation that an older version accepted: decide it, then call `save_task`."""
+    attempt: int
+    """Number of this attempt, from 1."""
+    fence: int
+    """Greater than that of every earlier claim of the same generation; writes under an older one are refused."""
+    caller: str
+    """The caller that owns the generation."""
+    remote_handle: str
+    """Identifies the job that an earlier attempt started at a remote service; empty when there is none."""
+    deadline: float | None
+    """Unix time after which the work is to be stopped; None for no limit."""
+    metadata: Metadata
+    """As submitted."""
+
+
+class CancelResult(Enum):
+    """What a cancellation found."""
+
+    NEVER_STARTED = "never_started"
+    """The generation was waiting and has ended now."""
+    REQUESTED = "requested"
+    """The generation is running; its worker is notified and will end it."""
+    TOO_LATE = "too_late"
+    """The generation had ended before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which generations to list, newest first."""
+
+    caller: str
+    """The caller whose generations to list."""
+    limit: int
+    """Maximum number of generations in the answer."""
+    before: str = ""
+    """Only ids less than this; empty for all."""
+    engine: str = ""
+    """Only those of this engine; empty for all."""
+    states: Sequence[State.ValueType] = ()
+    """Only those in one of these states; empty for all."""
+
+
+class Store(Protocol):
+    """Keeps generations durably: what it has accepted survives the death of the process."""
+
+    async def find_by_request_id(
+        self, caller: str, request_id: str, digest: bytes
+    ) -> Generation | None:
+        """The generation that this request made before, if any.
+
+        Raises:
+            ConflictError: the request id was used before with another digest.
+        """
+
+    async def submit(self, submission: Submission) -> SubmitResult:
+        """Accept a generation; it is durable when this returns.
+
+        Raises:
+            ConflictError: the request id was used before with another digest.
+            QueueFullError: the engine's queue is full.
+        """
+
+    async def claim(self, engine: str) -> Claim:
+        """Wait for the oldest generation in the engine's queue, and claim it."""
+
+    async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
+        """Store the task decided for a claim without one, with the record whose receipt describes it.
+
+        Raises:
+            ClaimLostError: the claim is void.
+        """
+
+    async def log(self, claim: Claim, event: Event) -> None:
+        """Append an event; its sequence, id, state, time, engine and attempt are filled in here.
+
+        Raises:
+            ClaimLostError: the claim is void; stop working.
+        """
+
+    async def save_remote_handle(self, claim: Claim, handle: str) -> None:
+        """Store durably what identifies the job that a remote service has accepted.
+
+        Raises:
+            ClaimLostError: the claim is void.
+        """
+
+    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> None:
+        """End the generation in the state that `generation` has, and publish its artifacts.
+
+        `progress` says how far the work came; it becomes the last event of the log.
+
+        Raises:
+            ClaimLostError: the claim is void; the outputs are to be deleted.
+        """
+
+    async def release(self, claim: Claim, *, keep_remote_handle: bool = False) -> None:
+        """Return the generation to the head of its queue, as if never claimed. Does nothing if the claim is void.
+
+        `keep_remote_handle` when the remote job continues meanwhile.
+        """
+
+    async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:
+        """Move the generation to the queue of the engine it names now; the attempt has ended.
+
+        The record and the task, decided anew for that engine, are written together.
+
+        Raises:
+            ClaimLostError: the claim is void.
+        """
+
+    async def wait_cancelled(self, claim: Claim) -> None:
+        """Return when the cancellation of the generation is requested."""
+
+    async def cancel(self, caller: str, generation_id: str) -> CancelResult:
+        """End a waiting generation, or notify the worker of a running one.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+
+    def watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
+        """Every event with a greater sequence, as it happens, up to the last; each exactly once and in order.
+
+        Raises:
+            NotFoundError: no such generation; also when it expires meanwhile.
+        """
+
+    async def wait_ended(self, caller: str, generation_id: str) -> Generation:
+        """Wait for the generation's end.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+
+    async def get(self, caller: str, generation_id: str) -> Generation:
+        """The generation's current record.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+
+    async def list(self, query: Query) -> Sequence[Generation]:
+        """Generations that match, newest first."""
+
+    async def queue_depth(self, engine: str) -> int:
+        """How many generations wait for the engine."""
+
+    async def spent_today(self, engine: str) -> float:
+        """Cost, by their receipts, of the engine's generations that ended since midnight UTC."""
+
+    async def add_artifact(self, caller: str, artifact: Artifact) -> None:
+        """Add the record of a stored blob."""
+
+    async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
+        """The record of a stored blob.
+
+        Raises:
+            NotFoundError: no such artifact, or it is another caller's.
+        """
+
+    async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
+        """Those of the ids that have no record: blobs of attempts that never ended."""
+
+    async def sweep(self, now: float) -> Sequence[str]:
+        """Fail what waited past its deadline, delete what has expired; returns ids of deleted artifacts."""
+
+    async def close(self) -> None:
+        """Close the database; running claims stay claimed, and the next start requeues them."""
