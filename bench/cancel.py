@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2 import (
-    RESPOND_ON_ACCEPTANCE,
+    RESPONSE_MODE_ON_ACCEPTANCE,
     CancelGenerationRequest,
     StreamProgressRequest,
 )
@@ -74,7 +74,7 @@ async def _cancel_one(stub: Stub) -> tuple[float, int]:
 
 async def _start(stub: Stub) -> str:
     wanted = request(steps=_STEPS, inline=False)
-    wanted.respond = RESPOND_ON_ACCEPTANCE
+    wanted.response_mode = RESPONSE_MODE_ON_ACCEPTANCE
     return (await stub.Generate(wanted)).generation.id
 
 

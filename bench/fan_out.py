@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from atelier.v1.generation_service_pb2 import RESPOND_ON_ACCEPTANCE, StreamProgressRequest
+from atelier.v1.generation_service_pb2 import RESPONSE_MODE_ON_ACCEPTANCE, StreamProgressRequest
 from bench.calls import caller, request
 from bench.figures import Figure, quantile
 from bench.processes import service
@@ -39,7 +39,7 @@ async def _watch(address: str) -> tuple[float, list[float]]:
     async with AsyncExitStack() as stack:
         stubs = [await stack.enter_async_context(caller(address)) for _ in range(_CONNECTIONS)]
         start = request(steps=_STEPS, inline=False)
-        start.respond = RESPOND_ON_ACCEPTANCE
+        start.response_mode = RESPONSE_MODE_ON_ACCEPTANCE
         generation_id = (await stubs[0].Generate(start)).generation.id
         begun = time.perf_counter()
         watched = await asyncio.gather(

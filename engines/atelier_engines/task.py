@@ -115,9 +115,9 @@ class ImageTask:
     """In the order in which they are applied."""
     upscale: Upscale | None = None
     """Enlargement afterwards."""
-    profile: ResourceProfile | None = None
+    resource_profile: ResourceProfile | None = None
     """None for the engine's configured choice."""
-    safety: SafetyMode | None = None
+    safety_mode: SafetyMode | None = None
     """None for the engine's configured choice."""
     preview_interval: int = 0
     """A preview every so many steps; 0 for none."""

@@ -126,10 +126,10 @@ def _image_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[In
     yield from _outside("steps", task.steps, can.steps)
     yield from _outside("guidance", task.guidance, can.guidance)
     if not task.seeds:
-        yield InvalidTaskError("count", "count must be at least 1, not 0")
+        yield InvalidTaskError("num_images", "num_images must be at least 1, not 0")
     for seed in task.seeds:
         yield from _outside("seed", seed, _SEED)
-    yield from _too_many("count", len(task.seeds), can.max_images)
+    yield from _too_many("num_images", len(task.seeds), can.max_images)
     if ImageFeature.CONTROLNET in can.features:
         yield from _too_many("controls", len(task.controls), can.max_controls)
     if ImageFeature.LORA in can.features:

@@ -102,7 +102,7 @@ class StandIn(GenerationServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         await self._begin(request, context)
-        if request.respond == pb.RESPOND_ON_ACCEPTANCE:
+        if request.response_mode == pb.RESPONSE_MODE_ON_ACCEPTANCE:
             return pb.GenerateResponse(
                 generation=generation_pb2.Generation(
                     id=self.finished.id, state=generation_pb2.STATE_QUEUED
@@ -195,7 +195,7 @@ class StandIn(GenerationServiceServicer):
         self, request: pb.PlanGenerationRequest, context: Context
     ) -> pb.PlanGenerationResponse:
         await self._begin(request, context)
-        return pb.PlanGenerationResponse(engine="stand-in", fits=True)
+        return pb.PlanGenerationResponse(engine="stand-in", accepted=True)
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ async def test_a_prompt_becomes_a_picture(
 async def test_a_large_picture_is_fetched_whole(calling: MakeCaller, server: RunningServer) -> None:
     """More than comes inline."""
     async with calling(server.address) as caller:
-        made = await caller.call("generate", "noise", width=1024, height=1024, count=2)
+        made = await caller.call("generate", "noise", width=1024, height=1024, num_images=2)
     assert [output.artifact.size for output in made.outputs] == [
         len(output.data) for output in made.outputs
     ]
@@ -110,7 +110,7 @@ async def test_a_plan_says_what_would_be_done(calling: MakeCaller, server: Runni
     """Without doing it."""
     async with calling(server.address) as caller:
         plan = await caller.call("plan", "a lamp", width=64, height=64)
-    assert (plan.engine, plan.fits) == ("sketch", True)
+    assert (plan.engine, plan.accepted) == ("sketch", True)
     values = {parameter.name: parameter.value for parameter in plan.parameters}
     assert (values["width"], values["height"]) == (64, 64)
 

@@ -23,8 +23,8 @@ from atelier_client import (
     ImageTask,
     Lora,
     LoraRole,
-    Profile,
-    Safety,
+    ResourceProfile,
+    SafetyMode,
     Upscale,
     enums,
     errors,
@@ -45,7 +45,7 @@ EVERYTHING = ImageTask(
     guidance=1.5,
     seed=7,
     scheduler="euler",
-    count=2,
+    num_images=2,
     init_image=PNG,
     strength=0.5,
     mask=STORED,
@@ -60,8 +60,8 @@ EVERYTHING = ImageTask(
         ),
     ),
     loras=(Lora(name="ink", weight=0.5, role=LoraRole.STYLE),),
-    profile=Profile.MEMORY,
-    safety=Safety.FLAG,
+    resource_profile=ResourceProfile.MEMORY,
+    safety_mode=SafetyMode.FLAG,
     format=ImageFormat.WEBP,
     preview_interval=2,
     upscale=Upscale(factor=2.0, model="big"),
@@ -99,7 +99,7 @@ def test_every_field_of_a_picture_reaches_the_wire() -> None:
     assert len(image.controls[0].ListFields()) == len(task_pb2.Control.DESCRIPTOR.fields)
     assert len(image.loras[0].ListFields()) == len(task_pb2.Lora.DESCRIPTOR.fields)
     assert len(image.upscale.ListFields()) == len(task_pb2.Upscale.DESCRIPTOR.fields)
-    assert (image.width, image.height, image.seed, image.count) == (64, 32, 7, 2)
+    assert (image.width, image.height, image.seed, image.num_images) == (64, 32, 7, 2)
 
 
 def test_every_field_of_a_sound_reaches_the_wire() -> None:

@@ -123,7 +123,7 @@ async def test_the_largest_inline_answer_arrives(calling: MakeCaller, stand_in: 
     for _ in range(64):
         service.finished.outputs.add(artifact=ARTIFACT, data=PICTURE[: 2 * 2**20])
     async with calling(address) as caller:
-        made = await caller.call("generate", "a lamp", count=64)
+        made = await caller.call("generate", "a lamp", num_images=64)
     assert sum(len(output.data) for output in made.outputs) == 64 * 2 * 2**20
 
 

@@ -217,7 +217,7 @@ def test_every_feature_of_sound_is_refused_where_it_is_not_declared(feature: Aud
         (replace(PICTURE, width=100), "width must be a multiple of 8, not 100"),
         (replace(PICTURE, width=512, height=512), "at most 131072 pixels, not 262144"),
         (replace(PICTURE, steps=51), "steps must be 1 to 50, not 51"),
-        (replace(PICTURE, seeds=(1, 2, 3, 4, 5)), "count must be at most 4, not 5"),
+        (replace(PICTURE, seeds=(1, 2, 3, 4, 5)), "num_images must be at most 4, not 5"),
         (replace(PICTURE, steps=None), "steps must be decided: 1 to 50"),
         (replace(PICTURE, mask=PIXELS), "mask needs init_image"),
         (replace(PICTURE, loras=(Lora(name="ink"),) * 3), "loras must be at most 2, not 3"),

@@ -69,7 +69,7 @@ def test_it_generates_a_picture(grpcurl: Grpcurl) -> None:
 
 def test_it_takes_field_names_as_the_contract_spells_them(grpcurl: Grpcurl) -> None:
     """snake_case works as well as JSON's own lowerCamelCase."""
-    request = {"engine": "sketch", "image": _PICTURE, "request_id": "snake", "respond": 2}
+    request = {"engine": "sketch", "image": _PICTURE, "request_id": "snake", "response_mode": 2}
     made = grpcurl(f"{_SERVICE}/Generate", request=request).message()["generation"]
     assert made["requestId"] == "snake"
 

@@ -109,7 +109,7 @@ async def test_what_was_made_for_an_abandoned_attempt_is_thrown_away(
     """The first of two pictures was stored when the server died; after the restart its file is gone."""
     server = start_server(engines=_sketch(delay_seconds=1.0))
     async with calling(server) as stub:
-        await stub.Generate(later(picture(task={"count": 2, "steps": 4})))
+        await stub.Generate(later(picture(task={"num_images": 2, "steps": 4})))
 
         async def first_is_stored() -> bool:
             return bool(blobs(server.data))

@@ -79,7 +79,7 @@ def slow(
 
 def later(request: pb.GenerateRequest) -> pb.GenerateRequest:
     """The same, to be answered at once and to run on its own."""
-    request.respond = pb.RESPOND_ON_ACCEPTANCE
+    request.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
     return request
 
 

@@ -121,7 +121,7 @@ async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer)
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
         capabilities = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
-        assert capabilities.upload_limit == 1000
+        assert capabilities.max_upload_bytes == 1000
         assert (await upload(stub, b"x" * 1000)).size == 1000
         refused = await refusal(upload(stub, b"x" * 1001))
         assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")

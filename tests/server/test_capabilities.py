@@ -22,7 +22,7 @@ async def test_the_service_says_what_it_takes(workshop_stub: Stub) -> None:
     assert [engine.name for engine in answer.engines][:3] == ["dear", "sketch", "twin"]
     assert answer.default_engine == "dear"
     assert answer.version
-    assert (answer.inline_limit, answer.upload_limit) == (2 * 2**20, 256 * 2**20)
+    assert (answer.max_inline_bytes, answer.max_upload_bytes) == (2 * 2**20, 256 * 2**20)
 
 
 async def test_one_engine_can_be_asked_for(workshop_stub: Stub) -> None:

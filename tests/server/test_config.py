@@ -121,7 +121,7 @@ async def test_the_environment_fills_in(tmp_path: Path) -> None:
         async with aio.insecure_channel(server.address) as channel:
             stub: Stub = GenerationServiceStub(channel)
             found = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
-        assert (found.default_engine, found.upload_limit) == ("brush", 1234)
+        assert (found.default_engine, found.max_upload_bytes) == ("brush", 1234)
         assert (tmp_path / "$" / "atelier.db").exists()
     finally:
         server.kill()

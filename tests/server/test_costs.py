@@ -26,7 +26,7 @@ DEAR = {
 
 def picture(engine: str = "", count: int = 1) -> pb.GenerateRequest:
     """A small picture."""
-    task = ImageTask(prompt="a cat", width=64, height=64, count=count)
+    task = ImageTask(prompt="a cat", width=64, height=64, num_images=count)
     return pb.GenerateRequest(engine=engine, image=task)
 
 
@@ -64,7 +64,7 @@ async def test_an_engine_keeps_to_its_daily_budget_also_after_a_restart(
         )
         assert quota_of(caught.value).violations[0].subject == "daily_budget"
         plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=picture("dear")))
-        assert (plan.fits, plan.obstacle.reason) == (False, "BUDGET_EXCEEDED")
+        assert (plan.accepted, plan.rejection.reason) == (False, "BUDGET_EXCEEDED")
     (line,) = [
         line
         for line in scraped(server).splitlines()

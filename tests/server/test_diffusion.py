@@ -133,7 +133,7 @@ async def test_a_picture_to_start_from_decides_the_size(
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     planned = {entry.name: entry for entry in plan.parameters}
     told = (planned["width"].value.number_value, planned["height"].value.number_value)
-    assert (told, planned["width"].why) == (wanted, "not given: that of init_image")
+    assert (told, planned["width"].explanation) == (wanted, "not given: that of init_image")
     request.image.width = 72
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     planned = {entry.name: entry for entry in plan.parameters}

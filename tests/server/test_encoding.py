@@ -309,7 +309,7 @@ async def test_encoding_waits_for_no_thread_of_others(encoder: Encoder) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 async def test_what_was_made_says_so_and_can_be_started_from(stub: Stub, form: str) -> None:
     """By artifact and sent along; equal tasks have equal files, whatever their ids."""
-    task = {"seed": 3, "count": 2, "format": FORMATS[form]}
+    task = {"seed": 3, "num_images": 2, "format": FORMATS[form]}
     first, again = [
         (await stub.Generate(picture(LONG, task=task, inline_outputs=True))).generation
         for _ in range(2)

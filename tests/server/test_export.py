@@ -24,7 +24,7 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
         styles={"noir": {"title": "Film Noir!", "prompt_suffix": ", black and white"}},
     )
     task = ImageTask(
-        prompt="a cat", width=64, height=64, count=2, style="noir", format=IMAGE_FORMAT_JPEG
+        prompt="a cat", width=64, height=64, num_images=2, style="noir", format=IMAGE_FORMAT_JPEG
     )
     with grpc.insecure_channel(server.address) as channel:
         answer = GenerationServiceStub(channel).Generate(

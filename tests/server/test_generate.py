@@ -68,7 +68,7 @@ async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: S
     server = start_server(engines=engines, limits={"inline_bytes": 25_000})
     async with aio.insecure_channel(server.address) as channel:
         made = await GenerationServiceStub(channel).Generate(
-            picture(task={"count": 4}, inline_outputs=True)
+            picture(task={"num_images": 4}, inline_outputs=True)
         )
     outputs = made.generation.outputs
     assert [len(output.data) for output in outputs] == [10_000, 10_000, 0, 0]
@@ -133,7 +133,7 @@ async def test_a_long_vorbis_sound_leaves_the_server_standing(stub: Stub) -> Non
 async def test_counts_number_their_seeds(stub: Stub) -> None:
     """The n-th picture uses seed + n, and is the one that this seed alone makes."""
     made = (
-        await stub.Generate(picture(task={"count": 3, "seed": 5}, inline_outputs=True))
+        await stub.Generate(picture(task={"num_images": 3, "seed": 5}, inline_outputs=True))
     ).generation
     assert [output.seed for output in made.outputs] == [5, 6, 7]
     alone = (await stub.Generate(picture(task={"seed": 6}, inline_outputs=True))).generation
@@ -167,20 +167,20 @@ async def test_the_receipt_accounts_for_every_parameter(stub: Stub) -> None:
     made = (await stub.Generate(picture(task=task))).generation
     how = dispositions(made)
     assert how["steps"] == how["width"] == how["height"] == "applied"
-    assert how["seed"] == how["count"] == "defaulted"
+    assert how["seed"] == how["num_images"] == "defaulted"
     guidance = receipt_of(made)["guidance"]
     assert (how["guidance"], guidance.value.number_value) == ("clamped", 20)
     assert guidance.requested.number_value == 99
-    assert "0 to 20" in guidance.why
+    assert "0 to 20" in guidance.explanation
     strength = receipt_of(made)["strength"]
     assert (how["strength"], strength.requested.number_value) == ("ignored", 0.5)
     assert not strength.HasField("value")
-    assert "init_image" in strength.why
+    assert "init_image" in strength.explanation
 
 
 async def test_the_receipt_says_what_was_done(stub: Stub) -> None:
     """Attempts, time in stages, and what is needed to repeat it."""
-    receipt = (await stub.Generate(picture(task={"seed": 9, "count": 2}))).generation.receipt
+    receipt = (await stub.Generate(picture(task={"seed": 9, "num_images": 2}))).generation.receipt
     (attempt,) = receipt.attempts
     assert (attempt.number, attempt.engine) == (1, "sketch")
     assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED

@@ -28,11 +28,11 @@ async def test_the_time_to_the_end_is_told_once_steps_are_done(stub: Stub) -> No
     """Unset before the first step, then there, and nothing at the last."""
     request = pb.StreamProgressRequest(generate=slow(0.2, steps=4))
     log = await events_of(stub, request)
-    told = [event.HasField("expected_remaining") for event in log if event.step]
+    told = [event.HasField("estimated_remaining") for event in log if event.step]
     assert all(told[:-1])
-    assert not any(event.HasField("expected_remaining") for event in log if not event.step)
-    assert not log[-1].HasField("expected_remaining")
-    seconds = [event.expected_remaining.ToMicroseconds() for event in log if event.step == 4]
+    assert not any(event.HasField("estimated_remaining") for event in log if not event.step)
+    assert not log[-1].HasField("estimated_remaining")
+    seconds = [event.estimated_remaining.ToMicroseconds() for event in log if event.step == 4]
     assert set(seconds) == {0}
 
 

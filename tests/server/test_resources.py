@@ -146,17 +146,17 @@ async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
 
 async def test_a_plan_says_what_would_be_done(workshop_stub: Stub) -> None:
     """The engine, every parameter and the price, as the generation then has them."""
-    request = picture(engine="dear", task={"count": 3, "seed": 1, "guidance": 99.0})
+    request = picture(engine="dear", task={"num_images": 3, "seed": 1, "guidance": 99.0})
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
-    assert (plan.engine, plan.fits) == ("dear", True)
+    assert (plan.engine, plan.accepted) == ("dear", True)
     assert (plan.cost.currency, plan.cost.amount) == ("USD", 1.5)
     made = (await workshop_stub.Generate(request)).generation
     assert plan.parameters == made.receipt.parameters
     assert plan.cost == made.receipt.cost
     assert dispositions(made)["guidance"] == "clamped"
     again = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
-    assert again.expected_duration.ToMicroseconds() > 0
-    assert again.HasField("expected_wait")
+    assert again.estimated_duration.ToMicroseconds() > 0
+    assert again.HasField("estimated_wait")
 
 
 async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
@@ -164,7 +164,7 @@ async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
     await workshop_stub.Generate(slow(0.3, engine="dear"))
     request = picture(engine="dear", timeout_seconds=0.01)
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
-    assert (plan.fits, plan.obstacle.reason) == (False, "DEADLINE_UNATTAINABLE")
+    assert (plan.accepted, plan.rejection.reason) == (False, "DEADLINE_UNATTAINABLE")
     wrong = pb.PlanGenerationRequest(generate=picture(engine="dear", task={"width": 4160}))
     assert (await refusal(workshop_stub.PlanGeneration(wrong))).reason == "INVALID_REQUEST"
     empty = workshop_stub.PlanGeneration(pb.PlanGenerationRequest())
@@ -179,7 +179,7 @@ async def test_a_plan_leaves_nothing_behind(stub: Stub, server: RunningServer) -
     request = picture(request_id="planned-1", task={"init_image": MediaSource(attachment="a")})
     request.attachments["a"] = made.generation.outputs[0].data
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
-    assert plan.fits
+    assert plan.accepted
     assert files(server) == stored
     after = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=500))
     assert len(after.generations) == min(500, len(before.generations) + 1)

@@ -96,7 +96,7 @@ async def test_what_a_failed_engine_had_made_is_thrown_away(
 ) -> None:
     """It fails after its first picture; no file of that stays."""
     before = files(workshop)
-    made = (await workshop_stub.Generate(picture(engine="lame", task={"count": 2}))).generation
+    made = (await workshop_stub.Generate(picture(engine="lame", task={"num_images": 2}))).generation
     kept = {output.artifact.id for output in made.outputs}
     assert len(kept) == 2
     assert files(workshop) - before == kept

@@ -40,8 +40,8 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         answer = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
         said = {engine.name: engine.image for engine in answer.engines}
         assert list(said["upscale"].upscalers) == ["small", "lanczos"]
-        assert said["upscale"].only_upscales
-        assert not said["sketch"].only_upscales
+        assert said["upscale"].upscale_only
+        assert not said["sketch"].upscale_only
         assert engine_pb2.IMAGE_FEATURE_UPSCALING not in said["sketch"].features
 
         words = (await stub.Generate(picture(engine=""))).generation
@@ -55,9 +55,9 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         assert Image.open(io.BytesIO(made.outputs[0].data)).size == (180, 140)
         how, receipt = dispositions(made), receipt_of(made)
         assert (how["width"], receipt["width"].value.number_value) == ("defaulted", 90)
-        assert "init_image" in receipt["height"].why
+        assert "init_image" in receipt["height"].explanation
         assert (how["seed"], how["strength"]) == ("ignored", "ignored")
-        assert "enlarges" in receipt["strength"].why
+        assert "enlarges" in receipt["strength"].explanation
         assert len(made.receipt.recipe.versions["upscaler small"]) == 64
 
         events = await events_of(stub, pb.StreamProgressRequest(generate=enlarging()))

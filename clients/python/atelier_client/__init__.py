@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from atelier_client.enums import EngineState as EngineState
     from atelier_client.enums import ImageFormat as ImageFormat
     from atelier_client.enums import LoraRole as LoraRole
-    from atelier_client.enums import Profile as Profile
-    from atelier_client.enums import Safety as Safety
+    from atelier_client.enums import ResourceProfile as ResourceProfile
+    from atelier_client.enums import SafetyMode as SafetyMode
     from atelier_client.enums import ServingStatus as ServingStatus
     from atelier_client.enums import State as State
     from atelier_client.errors import AtelierError as AtelierError
@@ -44,7 +44,7 @@ _HOMES = {
     "client": "Client",
     "engines": "Capabilities Engine",
     "enums": (
-        "AudioFormat CancelOutcome ControlType EngineState ImageFormat LoraRole Profile Safety"
+        "AudioFormat CancelOutcome ControlType EngineState ImageFormat LoraRole ResourceProfile SafetyMode"
         " ServingStatus State"
     ),
     "errors": "AtelierError",

@@ -14,9 +14,9 @@ from atelier_client.enums import (
     ImageFeature,
     ImageFormat,
     PriceUnit,
-    Profile,
     Reproducibility,
-    Safety,
+    ResourceProfile,
+    SafetyMode,
 )
 
 
@@ -70,13 +70,13 @@ class ImageCapabilities:
     max_loras: int
     styles: tuple[str, ...]
     formats: tuple[ImageFormat, ...]
-    profiles: tuple[Profile, ...] = ()
+    resource_profiles: tuple[ResourceProfile, ...] = ()
     """Ways of spending time or memory that the caller may choose."""
-    safeties: tuple[Safety, ...] = ()
+    safety_modes: tuple[SafetyMode, ...] = ()
     """What the caller may choose to be done about flagged pictures."""
     upscalers: tuple[str, ...] = ()
     """Ways of enlarging pictures, the default first."""
-    only_upscales: bool = False
+    upscale_only: bool = False
     """Whether it makes no pictures of its own, but only enlarges `init_image`."""
 
 
@@ -150,7 +150,7 @@ class Capabilities:
     engines: tuple[Engine, ...]
     default_engine: str
     version: str
-    inline_limit: int
+    max_inline_bytes: int
     """Largest output that is sent inline, in bytes."""
-    upload_limit: int
+    max_upload_bytes: int
     """Largest artifact that can be uploaded, in bytes."""

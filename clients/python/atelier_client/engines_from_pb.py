@@ -26,9 +26,9 @@ from atelier_client.enums import (
     ImageFeature,
     ImageFormat,
     PriceUnit,
-    Profile,
     Reproducibility,
-    Safety,
+    ResourceProfile,
+    SafetyMode,
 )
 
 
@@ -38,8 +38,8 @@ def capabilities(pb: service_pb2.GetCapabilitiesResponse) -> Capabilities:
         engines=tuple(_engine(engine) for engine in pb.engines),
         default_engine=pb.default_engine,
         version=pb.version,
-        inline_limit=pb.inline_limit,
-        upload_limit=pb.upload_limit,
+        max_inline_bytes=pb.max_inline_bytes,
+        max_upload_bytes=pb.max_upload_bytes,
     )
 
 
@@ -80,10 +80,10 @@ def _image(pb: engine_pb2.ImageCapabilities) -> ImageCapabilities:
         max_loras=pb.max_loras,
         styles=tuple(pb.styles),
         formats=tuple(ImageFormat.from_number(kind) for kind in pb.formats),
-        profiles=tuple(Profile.from_number(way) for way in pb.profiles),
-        safeties=tuple(Safety.from_number(way) for way in pb.safeties),
+        resource_profiles=tuple(ResourceProfile.from_number(way) for way in pb.resource_profiles),
+        safety_modes=tuple(SafetyMode.from_number(way) for way in pb.safety_modes),
         upscalers=tuple(pb.upscalers),
-        only_upscales=pb.only_upscales,
+        upscale_only=pb.upscale_only,
     )
 
 

@@ -162,7 +162,7 @@ class LoraRole(Word):
     CINEMATIC = "cinematic"
 
 
-class Profile(Word):
+class ResourceProfile(Word):
     """What to spend: time or memory."""
 
     UNSPECIFIED = "unspecified"
@@ -171,7 +171,7 @@ class Profile(Word):
     MEMORY = "memory"
 
 
-class Safety(Word):
+class SafetyMode(Word):
     """What to do about pictures that a safety check flags."""
 
     UNSPECIFIED = "unspecified"

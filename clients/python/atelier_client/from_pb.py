@@ -90,7 +90,7 @@ def progress(pb: service_pb2.StreamProgressResponse) -> Progress:
         steps=pb.steps,
         fraction=pb.progress,
         queue_position=pb.queue_position if pb.HasField("queue_position") else None,
-        expected_remaining_seconds=_seconds(pb, "expected_remaining"),
+        expected_remaining_seconds=_seconds(pb, "estimated_remaining"),
         preview=_preview(pb.preview) if pb.HasField("preview") else None,
         generation=generation(pb.generation) if pb.HasField("generation") else None,
     )
@@ -111,10 +111,10 @@ def plan(pb: service_pb2.PlanGenerationResponse) -> Plan:
         engine=pb.engine,
         parameters=tuple(_parameter(parameter) for parameter in pb.parameters),
         cost=_cost(pb.cost) if pb.HasField("cost") else None,
-        expected_wait_seconds=_seconds(pb, "expected_wait"),
-        expected_duration_seconds=_seconds(pb, "expected_duration"),
-        fits=pb.fits,
-        obstacle=_failure(pb.obstacle) if pb.HasField("obstacle") else None,
+        expected_wait_seconds=_seconds(pb, "estimated_wait"),
+        expected_duration_seconds=_seconds(pb, "estimated_duration"),
+        accepted=pb.accepted,
+        rejection=_failure(pb.rejection) if pb.HasField("rejection") else None,
     )
 
 
@@ -171,7 +171,7 @@ def _parameter(pb: generation_pb2.Parameter) -> Parameter:
         value=_json(pb.value) if pb.HasField("value") else None,
         requested=_json(pb.requested) if pb.HasField("requested") else None,
         disposition=Disposition.from_number(pb.disposition),
-        why=pb.why,
+        explanation=pb.explanation,
     )
 
 

@@ -31,7 +31,7 @@ _ATTACH_LIMIT = 2**20
 _SHARED_FIELDS = ("prompt", "negative_prompt", "model", "steps", "guidance", "seed")
 _IMAGE_FIELDS = (
     *_SHARED_FIELDS,
-    *("style", "width", "height", "scheduler", "count", "strength", "preview_interval"),
+    *("style", "width", "height", "scheduler", "num_images", "strength", "preview_interval"),
 )
 _AUDIO_FIELDS = (
     *_SHARED_FIELDS,
@@ -103,7 +103,7 @@ def generate_request(
 
 def accepted(message: pb.GenerateRequest) -> pb.GenerateRequest:
     """The same request, to be answered on acceptance."""
-    message.respond = pb.RESPOND_ON_ACCEPTANCE
+    message.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
     return message
 
 
@@ -124,7 +124,7 @@ def _fill_image(
     place = _Placement(message, uploaded)
     image = message.image
     _set_all(image, task, _IMAGE_FIELDS)
-    for name in ("profile", "safety", "format"):
+    for name in ("resource_profile", "safety_mode", "format"):
         _set(image, name, getattr(task, name).number)
     if task.init_image is not None:
         place.put(image.init_image, task.init_image, "init_image")

@@ -126,7 +126,7 @@ class Parameter:
     requested: object
     """JSON value that was asked for; None when nothing was."""
     disposition: Disposition
-    why: str
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,9 +277,9 @@ class Plan:
     cost: Cost | None
     expected_wait_seconds: float | None
     expected_duration_seconds: float | None
-    fits: bool
+    accepted: bool
     """True when it would be accepted now."""
-    obstacle: Failure | None
+    rejection: Failure | None
     """Why not."""
 
 

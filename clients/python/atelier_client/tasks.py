@@ -11,8 +11,8 @@ from atelier_client.enums import (
     ControlType,
     ImageFormat,
     LoraRole,
-    Profile,
-    Safety,
+    ResourceProfile,
+    SafetyMode,
 )
 from atelier_client.media import Media
 
@@ -70,7 +70,7 @@ class ImageTask:
     seed: int | None = None
     """Of the first picture; the n-th uses seed + n. Drawn at random when None."""
     scheduler: str = ""
-    count: int | None = None
+    num_images: int | None = None
     init_image: Media | None = None
     """Picture to start from."""
     strength: float | None = None
@@ -79,8 +79,8 @@ class ImageTask:
     """Where to repaint init_image: white is repainted."""
     controls: tuple[Control, ...] = ()
     loras: tuple[Lora, ...] = ()
-    profile: Profile = Profile.UNSPECIFIED
-    safety: Safety = Safety.UNSPECIFIED
+    resource_profile: ResourceProfile = ResourceProfile.UNSPECIFIED
+    safety_mode: SafetyMode = SafetyMode.UNSPECIFIED
     format: ImageFormat = ImageFormat.UNSPECIFIED
     preview_interval: int | None = None
     """Send a small preview every so many steps; 0 sends none."""
@@ -131,14 +131,14 @@ class ImageKeywords(TypedDict, total=False):
     guidance: float | None
     seed: int | None
     scheduler: str
-    count: int | None
+    num_images: int | None
     init_image: Media | None
     strength: float | None
     mask: Media | None
     controls: tuple[Control, ...]
     loras: tuple[Lora, ...]
-    profile: Profile
-    safety: Safety
+    resource_profile: ResourceProfile
+    safety_mode: SafetyMode
     format: ImageFormat
     preview_interval: int | None
     upscale: Upscale | None

@@ -60,7 +60,7 @@ def _of_pictures(can: ImageCapabilities) -> Iterator[str]:
     if can.upscale_only and not (
         {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.UPSCALING} <= can.features
     ):
-        yield "only_upscales needs IMAGE_TO_IMAGE and UPSCALING"
+        yield "upscale_only needs IMAGE_TO_IMAGE and UPSCALING"
     if can.default_preview_interval and ImageFeature.PREVIEW not in can.features:
         yield "preview_interval needs PREVIEW"
 

@@ -177,7 +177,7 @@ class _Sitting:
             width=task.width,
             height=task.height,
             rows=2 if is_guided(self._guidance) else 1,
-            tiled=(task.profile or painter.profile) is ResourceProfile.MEMORY,
+            tiled=(task.resource_profile or painter.profile) is ResourceProfile.MEMORY,
         )
 
     def painting(self, seed: int) -> Painting:

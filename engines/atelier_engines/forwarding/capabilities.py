@@ -76,7 +76,7 @@ def _chosen(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
 
 
 def _only_upscales(engine: client.Engine) -> bool:
-    return engine.image is not None and engine.image.only_upscales
+    return engine.image is not None and engine.image.upscale_only
 
 
 def _with_fallbacks(
@@ -125,10 +125,12 @@ def _image(can: theirs.ImageCapabilities) -> ImageCapabilities:
         models=tuple(map(_model, can.models)),
         loras=can.loras,
         max_loras=can.max_loras,
-        resource_profiles=tuple(ResourceProfile(one.value) for one in can.profiles if one.number),
-        safety_modes=tuple(SafetyMode(one.value) for one in can.safeties if one.number),
+        resource_profiles=tuple(
+            ResourceProfile(one.value) for one in can.resource_profiles if one.number
+        ),
+        safety_modes=tuple(SafetyMode(one.value) for one in can.safety_modes if one.number),
         upscalers=can.upscalers,
-        upscale_only=can.only_upscales,
+        upscale_only=can.upscale_only,
     )
 
 

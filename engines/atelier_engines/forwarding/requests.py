@@ -6,7 +6,7 @@ import io
 from typing import assert_never
 
 import atelier_client as client
-from atelier_client.enums import AudioFormat, ControlType, ImageFormat, Profile, Safety
+from atelier_client.enums import AudioFormat, ControlType, ImageFormat, ResourceProfile, SafetyMode
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.imaging import image_from_pixels
 from atelier_engines.media import Pixels
@@ -43,14 +43,18 @@ def _image(task: ImageTask, *, seeded: bool) -> client.ImageTask:
         guidance=task.guidance,
         seed=_first_of(task.seeds) if seeded else None,
         scheduler=task.scheduler,
-        count=len(task.seeds),
+        num_images=len(task.seeds),
         init_image=_png(task.init_image),
         strength=None if task.init_image is None else task.strength,
         mask=_png(task.mask),
         controls=tuple(map(_control, task.controls)),
         loras=tuple(client.Lora(name=lora.name, weight=lora.weight) for lora in task.loras),
-        profile=Profile.UNSPECIFIED if task.profile is None else Profile(task.profile.value),
-        safety=Safety.UNSPECIFIED if task.safety is None else Safety(task.safety.value),
+        resource_profile=ResourceProfile.UNSPECIFIED
+        if task.resource_profile is None
+        else ResourceProfile(task.resource_profile.value),
+        safety_mode=SafetyMode.UNSPECIFIED
+        if task.safety_mode is None
+        else SafetyMode(task.safety_mode.value),
         format=ImageFormat.PNG,
         preview_interval=task.preview_interval,
         upscale=None

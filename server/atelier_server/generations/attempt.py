@@ -47,7 +47,7 @@ class Attempt:
         event = Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
         if progress:
             seconds = self.clock.total_seconds * (1 / progress - 1)
-            event.expected_remaining.FromMicroseconds(int(seconds * 1e6))
+            event.estimated_remaining.FromMicroseconds(int(seconds * 1e6))
         return event
 
     def advance(self, step: Step) -> Event:

@@ -17,7 +17,7 @@ from atelier.v1.generation_service_pb2 import (
     ListGenerationsRequest,
     ListGenerationsResponse,
     PlanGenerationResponse,
-    Respond,
+    ResponseMode,
 )
 from atelier_engines.media import Pixels
 from atelier_server.errors import (
@@ -75,7 +75,7 @@ class Generations:
         try:
             return (await self.store.submit(submission)).generation
         except asyncio.CancelledError:  # it may be accepted all the same
-            if request.respond != Respond.RESPOND_ON_ACCEPTANCE:
+            if request.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
                 await self._hang_up(generation_id, caller)
             raise
 
@@ -83,7 +83,7 @@ class Generations:
         """What `submit` would do with the request.
 
         Raises:
-            ServiceError: it would be refused for what it is; an obstacle of the moment is part of the answer.
+            ServiceError: it would be refused for what it is; an rejection of the moment is part of the answer.
         """
         route = await self._route(request, caller, new_id(), require_ready=False)
         pool = route.pool
@@ -94,13 +94,13 @@ class Generations:
         )
         wait = pool.backlog_seconds(await self.store.queue_depth(pool.name))
         if wait is not None and pool.service_seconds is not None:
-            plan.expected_wait.FromMicroseconds(int(wait * 1e6))
-            plan.expected_duration.FromMicroseconds(int(pool.service_seconds * 1e6))
-        obstacle = await self._obstacle(route, request)
-        if obstacle is None:
-            plan.fits = True
+            plan.estimated_wait.FromMicroseconds(int(wait * 1e6))
+            plan.estimated_duration.FromMicroseconds(int(pool.service_seconds * 1e6))
+        rejection = await self._obstacle(route, request)
+        if rejection is None:
+            plan.accepted = True
         else:
-            plan.obstacle.CopyFrom(obstacle)
+            plan.rejection.CopyFrom(rejection)
         return plan
 
     async def _obstacle(self, route: Route, request: GenerateRequest) -> Failure | None:
@@ -221,7 +221,7 @@ class Generations:
         self, generation_id: str, request: GenerateRequest, caller: str
     ) -> AsyncGenerator[None]:
         """Cancel the generation if the last call that submitted it hangs up before its end."""
-        if request.respond == Respond.RESPOND_ON_ACCEPTANCE:
+        if request.response_mode == ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
             yield
             return
         self._owners[generation_id] += 1
@@ -257,7 +257,7 @@ def _digest(request: GenerateRequest) -> bytes:
     """Equal for requests that make the same: how to deliver it is left out."""
     task = GenerateRequest()
     task.CopyFrom(request)
-    for delivery in ("request_id", "respond", "inline_outputs"):
+    for delivery in ("request_id", "response_mode", "inline_outputs"):
         task.ClearField(delivery)
     return hashlib.sha256(task.SerializeToString(deterministic=True)).digest()
 

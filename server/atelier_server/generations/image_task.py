@@ -31,15 +31,15 @@ _CONTROL_TYPES = {
     pb.CONTROL_TYPE_POSE: ControlType.POSE,
     pb.CONTROL_TYPE_SEGMENTATION: ControlType.SEGMENTATION,
 }
-_PROFILES = {
-    pb.PROFILE_SPEED: ResourceProfile.SPEED,
-    pb.PROFILE_BALANCED: ResourceProfile.BALANCED,
-    pb.PROFILE_MEMORY: ResourceProfile.MEMORY,
+_RESOURCE_PROFILES = {
+    pb.RESOURCE_PROFILE_SPEED: ResourceProfile.SPEED,
+    pb.RESOURCE_PROFILE_BALANCED: ResourceProfile.BALANCED,
+    pb.RESOURCE_PROFILE_MEMORY: ResourceProfile.MEMORY,
 }
-_SAFETIES = {
-    pb.SAFETY_BLOCK: SafetyMode.BLOCK,
-    pb.SAFETY_FLAG: SafetyMode.FLAG,
-    pb.SAFETY_OFF: SafetyMode.OFF,
+_SAFETY_MODES = {
+    pb.SAFETY_MODE_BLOCK: SafetyMode.BLOCK,
+    pb.SAFETY_MODE_FLAG: SafetyMode.FLAG,
+    pb.SAFETY_MODE_OFF: SafetyMode.OFF,
 }
 
 
@@ -73,15 +73,17 @@ def image_task(
     width = asked.width if asked.HasField("width") else None
     height = asked.height if asked.HasField("height") else None
     seed = asked.seed if asked.HasField("seed") else None
-    count = ledger.given("count", asked.count if asked.HasField("count") else None, 1)
+    count = ledger.given(
+        "num_images", asked.num_images if asked.HasField("num_images") else None, 1
+    )
     first = ledger.seed(seed, drawn_seed, can=ImageFeature.SEED in can.features)
     return ImageTask(
         prompt=asked.prompt,
         negative_prompt=ledger.negative_prompt(
             asked.negative_prompt, guidance, can=ImageFeature.NEGATIVE_PROMPT in can.features
         ),
-        width=ledger.given("width", width, default.width, default.why),
-        height=ledger.given("height", height, default.height, default.why),
+        width=ledger.given("width", width, default.width, default.explanation),
+        height=ledger.given("height", height, default.height, default.explanation),
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seeds=tuple((first + index) % 2**63 for index in range(count)),
@@ -96,8 +98,14 @@ def image_task(
         ),
         loras=stack_loras(asked.loras, loras),
         upscale=_upscale(asked),
-        profile=ledger.offered("profile", _PROFILES.get(asked.profile), can.resource_profiles),
-        safety=ledger.offered("safety", _SAFETIES.get(asked.safety), can.safety_modes),
+        resource_profile=ledger.offered(
+            "resource_profile",
+            _RESOURCE_PROFILES.get(asked.resource_profile),
+            can.resource_profiles,
+        ),
+        safety_mode=ledger.offered(
+            "safety_mode", _SAFETY_MODES.get(asked.safety_mode), can.safety_modes
+        ),
         preview_interval=_preview_interval(asked, can, ledger),
         options=options,
     )
@@ -107,12 +115,12 @@ def image_task(
 class _Size:
     width: int
     height: int
-    why: str = "not given"
+    explanation: str = "not given"
 
 
 def _default_size(can: ImageCapabilities, style: StyleSettings, start: Pixels | None) -> _Size:
     if can.upscale_only and start is not None:
-        return _Size(width=start.width, height=start.height, why=_OF_START)
+        return _Size(width=start.width, height=start.height, explanation=_OF_START)
     if can.keeps_init_size and start is not None and not (style.width or style.height):
         return _fitting(start, can)
     return _Size(width=style.width or can.width.default, height=style.height or can.height.default)
@@ -129,7 +137,7 @@ def _fitting(start: Pixels, can: ImageCapabilities) -> _Size:
     return _Size(
         width=_on_grid(start.width * shrink, can.width),
         height=_on_grid(start.height * shrink, can.height),
-        why=_OF_START,
+        explanation=_OF_START,
     )
 
 

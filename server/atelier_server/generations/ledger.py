@@ -121,7 +121,8 @@ class Ledger:
         changed = {Disposition.DISPOSITION_CLAMPED, Disposition.DISPOSITION_IGNORED}
         violations = [
             Violation(
-                f"{task}.{entry.name}", f"{entry.why} (refused because the request is strict)"
+                f"{task}.{entry.name}",
+                f"{entry.explanation} (refused because the request is strict)",
             )
             for entry in self.parameters
             if entry.disposition in changed
@@ -137,7 +138,7 @@ class Ledger:
         disposition: Disposition.ValueType,
         why: str = "",
     ) -> None:
-        entry = Parameter(name=name, disposition=disposition, why=why)
+        entry = Parameter(name=name, disposition=disposition, explanation=why)
         if used is not None:
             entry.value.CopyFrom(_value(used))
         if asked is not None:

@@ -93,10 +93,15 @@ def _image(can: ImageCapabilities, styles: Mapping[str, StyleSettings]) -> pb.Im
             if all(lora.name in can.loras for lora in style.loras)
         ],
         formats=_IMAGE_FORMATS,
-        profiles=[task_pb2.Profile.Value(f"PROFILE_{way.name}") for way in can.resource_profiles],
-        safeties=[task_pb2.Safety.Value(f"SAFETY_{way.name}") for way in can.safety_modes],
+        resource_profiles=[
+            task_pb2.ResourceProfile.Value(f"RESOURCE_PROFILE_{way.name}")
+            for way in can.resource_profiles
+        ],
+        safety_modes=[
+            task_pb2.SafetyMode.Value(f"SAFETY_MODE_{way.name}") for way in can.safety_modes
+        ],
         upscalers=can.upscalers,
-        only_upscales=can.upscale_only,
+        upscale_only=can.upscale_only,
     )
 
 

@@ -38,9 +38,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Run a task to its end, or answer once it is accepted."""
-        inline, respond = request.inline_outputs, request.respond
+        inline, response_mode = request.inline_outputs, request.response_mode
         generation = await self._submit(request, context)
-        if respond != pb.RESPOND_ON_ACCEPTANCE:
+        if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
             generation = await self.generations.result(generation.id, request, _ANONYMOUS)
             _require_success(generation)
         if inline:
@@ -77,8 +77,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             ],
             default_engine=router.default,
             version=VERSION,
-            inline_limit=self.limits.inline_bytes,
-            upload_limit=self.limits.upload_bytes,
+            max_inline_bytes=self.limits.inline_bytes,
+            max_upload_bytes=self.limits.upload_bytes,
         )
 
     async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:
@@ -156,7 +156,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     async def _submit(self, request: pb.GenerateRequest, context: Context) -> Generation:
         _validate_generate(request)
         seconds_left = (
-            None if request.respond == pb.RESPOND_ON_ACCEPTANCE else context.time_remaining()
+            None
+            if request.response_mode == pb.RESPONSE_MODE_ON_ACCEPTANCE
+            else context.time_remaining()
         )
         return await self.generations.submit(request, _ANONYMOUS, seconds_left=seconds_left)
 

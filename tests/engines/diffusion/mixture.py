@@ -101,7 +101,7 @@ class _Mixture:
             mask=self._mask(width, height) if masked else None,
             controls=self._controls(width, height),
             loras=self._loras(),
-            profile=self._one_of((None, None, *ResourceProfile)),
+            resource_profile=self._one_of((None, None, *ResourceProfile)),
             preview_interval=self._one_of((0, 0, 1, 2)),
         )
 

@@ -82,7 +82,7 @@ async def all_of(client: AsyncClient) -> list[Generation]:
 async def test_pictures_come_as_they_were_made(engine: Engine, there: AsyncClient) -> None:
     """Byte for byte those of the other server, and in the order of the seeds."""
     direct = await there.generate(
-        "a lamp", engine="sketch", width=64, height=48, seed=3, count=2, steps=2, guidance=5.0
+        "a lamp", engine="sketch", width=64, height=48, seed=3, num_images=2, steps=2, guidance=5.0
     )
     outputs = [event for event in await story_of(engine, PICTURE) if isinstance(event, Output)]
     assert [output.seed for output in outputs] == [3, 4]

@@ -47,8 +47,8 @@ EVERYTHING = ImageTask(
     ),
     loras=(Lora(name="ink", weight=-0.5),),
     upscale=Upscale(factor=2.0, model="x2"),
-    profile=ResourceProfile.MEMORY,
-    safety=SafetyMode.FLAG,
+    resource_profile=ResourceProfile.MEMORY,
+    safety_mode=SafetyMode.FLAG,
     preview_interval=3,
 )
 
@@ -62,12 +62,12 @@ SAID = {
     "guidance": 3.5,
     "seed": str(2**63 - 1),
     "scheduler": "euler",
-    "count": 2,
+    "num_images": 2,
     "strength": 0.25,
     "loras": [{"name": "ink", "weight": -0.5}],
     "upscale": {"factor": 2.0, "model": "x2"},
-    "profile": "PROFILE_MEMORY",
-    "safety": "SAFETY_FLAG",
+    "resource_profile": "RESOURCE_PROFILE_MEMORY",
+    "safety_mode": "SAFETY_MODE_FLAG",
     "format": "IMAGE_FORMAT_PNG",
     "previewInterval": 3,
 }

@@ -30,7 +30,7 @@ async def test_a_killed_server_finds_its_job_again_and_pays_once(
     engine = {"type": "bfl", "api_key": KEY, "base_url": vendor.api, "poll_seconds": 0.01}
     server = start_server(engines={"flux": engine})
     request = pb.GenerateRequest(image=ImageTask(prompt="a lighthouse", width=64, height=64))
-    request.respond = pb.RESPOND_ON_ACCEPTANCE
+    request.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
         accepted = await stub.Generate(request)

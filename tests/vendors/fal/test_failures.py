@@ -106,7 +106,9 @@ async def test_a_flagged_picture_is_delivered_as_such_where_that_is_configured(
     (output,) = [event for event in events if isinstance(event, Output)]
     assert output.flagged
     with pytest.raises(ContentFilteredError):
-        await events_of(vendor, replace(TASK, prompt=NSFW, safety=SafetyMode.BLOCK), safety="flag")
+        await events_of(
+            vendor, replace(TASK, prompt=NSFW, safety_mode=SafetyMode.BLOCK), safety="flag"
+        )
 
 
 async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:

@@ -230,6 +230,26 @@ class Engine(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class VersionsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
@@ -243,6 +263,7 @@ class Engine(message.Message):
     PRICE_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
     FALLBACKS_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to ask for it by."""
     type: builtins.str
@@ -281,6 +302,10 @@ class Engine(message.Message):
     def fallbacks(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Engines that take over, in order, when it fails before any work was done."""
 
+    @builtins.property
+    def versions(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """Versions of the packages, models and services that take part in its work, by name."""
+
     def __init__(
         self,
         *,
@@ -297,10 +322,11 @@ class Engine(message.Message):
         price: Price | None = ...,
         load: Load | None = ...,
         fallbacks: abc.Iterable[builtins.str] | None = ...,
+        versions: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,10 +352,12 @@ class ImageCapabilities(message.Message):
     MAX_LORAS_FIELD_NUMBER: builtins.int
     STYLES_FIELD_NUMBER: builtins.int
     FORMATS_FIELD_NUMBER: builtins.int
-    PROFILES_FIELD_NUMBER: builtins.int
-    SAFETIES_FIELD_NUMBER: builtins.int
+    RESOURCE_PROFILES_FIELD_NUMBER: builtins.int
+    SAFETY_MODES_FIELD_NUMBER: builtins.int
     UPSCALERS_FIELD_NUMBER: builtins.int
-    ONLY_UPSCALES_FIELD_NUMBER: builtins.int
+    UPSCALE_ONLY_FIELD_NUMBER: builtins.int
+    KEEPS_INIT_SIZE_FIELD_NUMBER: builtins.int
+    DEFAULT_PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Most pixels in one picture."""
     max_images: builtins.int
@@ -340,8 +368,12 @@ class ImageCapabilities(message.Message):
     """Most control pictures in one task."""
     max_loras: builtins.int
     """Most LoRAs in one task."""
-    only_upscales: builtins.bool
+    upscale_only: builtins.bool
     """True when it makes no pictures of its own, but only enlarges init_image: prompt, seed and strength have no effect."""
+    keeps_init_size: builtins.bool
+    """True when init_image decides width and height where the task says neither."""
+    default_preview_interval: builtins.int
+    """Steps between two previews when the task does not say; 0 sends none."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Everything it can do beyond words to picture."""
@@ -387,11 +419,11 @@ class ImageCapabilities(message.Message):
         """Formats it can deliver."""
 
     @builtins.property
-    def profiles(self) -> containers.RepeatedScalarFieldContainer[task_pb2.Profile.ValueType]:
+    def resource_profiles(self) -> containers.RepeatedScalarFieldContainer[task_pb2.ResourceProfile.ValueType]:
         """Ways of spending time or memory that it lets the caller choose."""
 
     @builtins.property
-    def safeties(self) -> containers.RepeatedScalarFieldContainer[task_pb2.Safety.ValueType]:
+    def safety_modes(self) -> containers.RepeatedScalarFieldContainer[task_pb2.SafetyMode.ValueType]:
         """What it can do about pictures that a safety check flags, as the caller chooses."""
 
     @builtins.property
@@ -417,14 +449,16 @@ class ImageCapabilities(message.Message):
         max_loras: builtins.int = ...,
         styles: abc.Iterable[builtins.str] | None = ...,
         formats: abc.Iterable[task_pb2.ImageFormat.ValueType] | None = ...,
-        profiles: abc.Iterable[task_pb2.Profile.ValueType] | None = ...,
-        safeties: abc.Iterable[task_pb2.Safety.ValueType] | None = ...,
+        resource_profiles: abc.Iterable[task_pb2.ResourceProfile.ValueType] | None = ...,
+        safety_modes: abc.Iterable[task_pb2.SafetyMode.ValueType] | None = ...,
         upscalers: abc.Iterable[builtins.str] | None = ...,
-        only_upscales: builtins.bool = ...,
+        upscale_only: builtins.bool = ...,
+        keeps_init_size: builtins.bool = ...,
+        default_preview_interval: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "only_upscales", b"only_upscales", "profiles", b"profiles", "safeties", b"safeties", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "keeps_init_size", b"keeps_init_size", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,6 +544,7 @@ class IntegerRange(message.Message):
     MAX_FIELD_NUMBER: builtins.int
     DEFAULT_FIELD_NUMBER: builtins.int
     MULTIPLE_OF_FIELD_NUMBER: builtins.int
+    ALLOWED_VALUES_FIELD_NUMBER: builtins.int
     min: builtins.int
     """Least."""
     max: builtins.int
@@ -518,6 +553,10 @@ class IntegerRange(message.Message):
     """What is used when the caller says nothing."""
     multiple_of: builtins.int
     """Only multiples of this; 1 allows every number."""
+    @builtins.property
+    def allowed_values(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """When not empty, only these values are allowed, in ascending order."""
+
     def __init__(
         self,
         *,
@@ -525,10 +564,11 @@ class IntegerRange(message.Message):
         max: builtins.int = ...,
         default: builtins.int = ...,
         multiple_of: builtins.int = ...,
+        allowed_values: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["default", b"default", "max", b"max", "min", b"min", "multiple_of", b"multiple_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["allowed_values", b"allowed_values", "default", b"default", "max", b"max", "min", b"min", "multiple_of", b"multiple_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -387,12 +387,12 @@ class Parameter(message.Message):
     VALUE_FIELD_NUMBER: builtins.int
     REQUESTED_FIELD_NUMBER: builtins.int
     DISPOSITION_FIELD_NUMBER: builtins.int
-    WHY_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the task's field, such as steps."""
     disposition: Disposition.ValueType
     """How the one became the other."""
-    why: builtins.str
+    explanation: builtins.str
     """Why; empty when it was applied as asked."""
     @builtins.property
     def value(self) -> struct_pb2.Value:
@@ -409,11 +409,11 @@ class Parameter(message.Message):
         value: struct_pb2.Value | None = ...,
         requested: struct_pb2.Value | None = ...,
         disposition: Disposition.ValueType = ...,
-        why: builtins.str = ...,
+        explanation: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["requested", b"requested", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["disposition", b"disposition", "name", b"name", "requested", b"requested", "value", b"value", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["disposition", b"disposition", "explanation", b"explanation", "name", b"name", "requested", b"requested", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

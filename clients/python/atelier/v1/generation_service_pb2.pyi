@@ -26,27 +26,27 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
-class _Respond:
+class _ResponseMode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RespondEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Respond.ValueType], builtins.type):
+class _ResponseModeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ResponseMode.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
-    RESPOND_UNSPECIFIED: _Respond.ValueType  # 0
+    RESPONSE_MODE_UNSPECIFIED: _ResponseMode.ValueType  # 0
     """On completion."""
-    RESPOND_ON_COMPLETION: _Respond.ValueType  # 1
+    RESPONSE_MODE_ON_COMPLETION: _ResponseMode.ValueType  # 1
     """When the generation has ended."""
-    RESPOND_ON_ACCEPTANCE: _Respond.ValueType  # 2
+    RESPONSE_MODE_ON_ACCEPTANCE: _ResponseMode.ValueType  # 2
     """As soon as it is accepted; it then runs on its own."""
 
-class Respond(_Respond, metaclass=_RespondEnumTypeWrapper):
+class ResponseMode(_ResponseMode, metaclass=_ResponseModeEnumTypeWrapper):
     """When a call that starts a generation answers."""
 
-RESPOND_UNSPECIFIED: Respond.ValueType  # 0
+RESPONSE_MODE_UNSPECIFIED: ResponseMode.ValueType  # 0
 """On completion."""
-RESPOND_ON_COMPLETION: Respond.ValueType  # 1
+RESPONSE_MODE_ON_COMPLETION: ResponseMode.ValueType  # 1
 """When the generation has ended."""
-RESPOND_ON_ACCEPTANCE: Respond.ValueType  # 2
+RESPONSE_MODE_ON_ACCEPTANCE: ResponseMode.ValueType  # 2
 """As soon as it is accepted; it then runs on its own."""
 
 class _ServingStatus:
@@ -103,7 +103,7 @@ class GenerateRequest(message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     AUDIO_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
-    RESPOND_FIELD_NUMBER: builtins.int
+    RESPONSE_MODE_FIELD_NUMBER: builtins.int
     STRICT_FIELD_NUMBER: builtins.int
     INLINE_OUTPUTS_FIELD_NUMBER: builtins.int
     ATTACHMENTS_FIELD_NUMBER: builtins.int
@@ -112,7 +112,7 @@ class GenerateRequest(message.Message):
     """The caller's own name for this request: the same id is the same generation, never a second one. Drawn when empty."""
     engine: builtins.str
     """Name of the engine; the service chooses when empty."""
-    respond: Respond.ValueType
+    response_mode: ResponseMode.ValueType
     """When to answer."""
     strict: builtins.bool
     """Refuse what would otherwise be clamped or ignored."""
@@ -146,7 +146,7 @@ class GenerateRequest(message.Message):
         image: task_pb2.ImageTask | None = ...,
         audio: task_pb2.AudioTask | None = ...,
         options: struct_pb2.Struct | None = ...,
-        respond: Respond.ValueType = ...,
+        response_mode: ResponseMode.ValueType = ...,
         strict: builtins.bool = ...,
         inline_outputs: builtins.bool = ...,
         attachments: abc.Mapping[builtins.str, builtins.bytes] | None = ...,
@@ -154,7 +154,7 @@ class GenerateRequest(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "options", b"options", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "respond", b"respond", "strict", b"strict", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "response_mode", b"response_mode", "strict", b"strict", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
@@ -235,7 +235,7 @@ class StreamProgressResponse(message.Message):
     STEPS_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     QUEUE_POSITION_FIELD_NUMBER: builtins.int
-    EXPECTED_REMAINING_FIELD_NUMBER: builtins.int
+    ESTIMATED_REMAINING_FIELD_NUMBER: builtins.int
     PREVIEW_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     sequence: builtins.int
@@ -263,7 +263,7 @@ class StreamProgressResponse(message.Message):
         """When this happened."""
 
     @builtins.property
-    def expected_remaining(self) -> duration_pb2.Duration:
+    def estimated_remaining(self) -> duration_pb2.Duration:
         """Expected time to the end; unset rather than guessed."""
 
     @builtins.property
@@ -288,13 +288,13 @@ class StreamProgressResponse(message.Message):
         steps: builtins.int = ...,
         progress: builtins.float = ...,
         queue_position: builtins.int | None = ...,
-        expected_remaining: duration_pb2.Duration | None = ...,
+        estimated_remaining: duration_pb2.Duration | None = ...,
         preview: generation_pb2.Preview | None = ...,
         generation: generation_pb2.Generation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "expected_remaining", b"expected_remaining", "generation", b"generation", "preview", b"preview", "queue_position", b"queue_position", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "estimated_remaining", b"estimated_remaining", "generation", b"generation", "preview", b"preview", "queue_position", b"queue_position", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "engine", b"engine", "expected_remaining", b"expected_remaining", "generation", b"generation", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "queue_position", b"queue_position", "sequence", b"sequence", "stage", b"stage", "state", b"state", "step", b"step", "steps", b"steps", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "engine", b"engine", "estimated_remaining", b"estimated_remaining", "generation", b"generation", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "queue_position", b"queue_position", "sequence", b"sequence", "stage", b"stage", "state", b"state", "step", b"step", "steps", b"steps", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
@@ -329,15 +329,15 @@ class GetCapabilitiesResponse(message.Message):
     ENGINES_FIELD_NUMBER: builtins.int
     DEFAULT_ENGINE_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
-    INLINE_LIMIT_FIELD_NUMBER: builtins.int
-    UPLOAD_LIMIT_FIELD_NUMBER: builtins.int
+    MAX_INLINE_BYTES_FIELD_NUMBER: builtins.int
+    MAX_UPLOAD_BYTES_FIELD_NUMBER: builtins.int
     default_engine: builtins.str
     """Name of the engine that runs tasks which name none and which no cheaper one can do."""
     version: builtins.str
     """Version of the server."""
-    inline_limit: builtins.int
+    max_inline_bytes: builtins.int
     """Largest output that is sent inline, in bytes."""
-    upload_limit: builtins.int
+    max_upload_bytes: builtins.int
     """Largest artifact that can be uploaded, in bytes."""
     @builtins.property
     def engines(self) -> containers.RepeatedCompositeFieldContainer[engine_pb2.Engine]:
@@ -349,12 +349,12 @@ class GetCapabilitiesResponse(message.Message):
         engines: abc.Iterable[engine_pb2.Engine] | None = ...,
         default_engine: builtins.str = ...,
         version: builtins.str = ...,
-        inline_limit: builtins.int = ...,
-        upload_limit: builtins.int = ...,
+        max_inline_bytes: builtins.int = ...,
+        max_upload_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["default_engine", b"default_engine", "engines", b"engines", "inline_limit", b"inline_limit", "upload_limit", b"upload_limit", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["default_engine", b"default_engine", "engines", b"engines", "max_inline_bytes", b"max_inline_bytes", "max_upload_bytes", b"max_upload_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,13 +468,13 @@ class PlanGenerationResponse(message.Message):
     ENGINE_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     COST_FIELD_NUMBER: builtins.int
-    EXPECTED_WAIT_FIELD_NUMBER: builtins.int
-    EXPECTED_DURATION_FIELD_NUMBER: builtins.int
-    FITS_FIELD_NUMBER: builtins.int
-    OBSTACLE_FIELD_NUMBER: builtins.int
+    ESTIMATED_WAIT_FIELD_NUMBER: builtins.int
+    ESTIMATED_DURATION_FIELD_NUMBER: builtins.int
+    ACCEPTED_FIELD_NUMBER: builtins.int
+    REJECTION_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """Name of the engine that would run it."""
-    fits: builtins.bool
+    accepted: builtins.bool
     """True when it would be accepted now."""
     @builtins.property
     def parameters(self) -> containers.RepeatedCompositeFieldContainer[generation_pb2.Parameter]:
@@ -485,15 +485,15 @@ class PlanGenerationResponse(message.Message):
         """What it would cost; unset when it is free."""
 
     @builtins.property
-    def expected_wait(self) -> duration_pb2.Duration:
+    def estimated_wait(self) -> duration_pb2.Duration:
         """Expected time in the queue; unset rather than guessed."""
 
     @builtins.property
-    def expected_duration(self) -> duration_pb2.Duration:
+    def estimated_duration(self) -> duration_pb2.Duration:
         """Expected time of the work; unset rather than guessed."""
 
     @builtins.property
-    def obstacle(self) -> generation_pb2.Failure:
+    def rejection(self) -> generation_pb2.Failure:
         """Why not."""
 
     def __init__(
@@ -502,14 +502,14 @@ class PlanGenerationResponse(message.Message):
         engine: builtins.str = ...,
         parameters: abc.Iterable[generation_pb2.Parameter] | None = ...,
         cost: generation_pb2.Cost | None = ...,
-        expected_wait: duration_pb2.Duration | None = ...,
-        expected_duration: duration_pb2.Duration | None = ...,
-        fits: builtins.bool = ...,
-        obstacle: generation_pb2.Failure | None = ...,
+        estimated_wait: duration_pb2.Duration | None = ...,
+        estimated_duration: duration_pb2.Duration | None = ...,
+        accepted: builtins.bool = ...,
+        rejection: generation_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "expected_duration", b"expected_duration", "expected_wait", b"expected_wait", "obstacle", b"obstacle"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "rejection", b"rejection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "engine", b"engine", "expected_duration", b"expected_duration", "expected_wait", b"expected_wait", "fits", b"fits", "obstacle", b"obstacle", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "cost", b"cost", "engine", b"engine", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "parameters", b"parameters", "rejection", b"rejection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -98,7 +98,7 @@ class GenerationServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
+        """Runs a task to its end and returns its outputs; or returns at once with `response_mode` ON_ACCEPTANCE.
 
         A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
         """

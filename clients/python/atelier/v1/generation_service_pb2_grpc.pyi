@@ -38,7 +38,7 @@ class GenerationServiceStub:
     @typing.overload
     def __new__(cls, channel: aio.Channel) -> GenerationServiceAsyncStub: ...
     Generate: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GenerateRequest, generation_service_pb2.GenerateResponse]
-    """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
+    """Runs a task to its end and returns its outputs; or returns at once with `response_mode` ON_ACCEPTANCE.
 
     A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
     """
@@ -75,7 +75,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
 
     def __init__(self, channel: aio.Channel) -> None: ...
     Generate: aio.UnaryUnaryMultiCallable[generation_service_pb2.GenerateRequest, generation_service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
+    """Runs a task to its end and returns its outputs; or returns at once with `response_mode` ON_ACCEPTANCE.
 
     A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
     """
@@ -115,7 +115,7 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
         request: generation_service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> typing.Union[generation_service_pb2.GenerateResponse, abc.Awaitable[generation_service_pb2.GenerateResponse]]:
-        """Runs a task to its end and returns its outputs; or returns at once with `respond` ON_ACCEPTANCE.
+        """Runs a task to its end and returns its outputs; or returns at once with `response_mode` ON_ACCEPTANCE.
 
         A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
         """

@@ -78,58 +78,58 @@ LORA_ROLE_CHARACTER: LoraRole.ValueType  # 2
 LORA_ROLE_CINEMATIC: LoraRole.ValueType  # 3
 """Film look, light and lens; stacked last."""
 
-class _Profile:
+class _ResourceProfile:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ProfileEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Profile.ValueType], builtins.type):
+class _ResourceProfileEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ResourceProfile.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
-    PROFILE_UNSPECIFIED: _Profile.ValueType  # 0
+    RESOURCE_PROFILE_UNSPECIFIED: _ResourceProfile.ValueType  # 0
     """The engine's configured choice."""
-    PROFILE_SPEED: _Profile.ValueType  # 1
+    RESOURCE_PROFILE_SPEED: _ResourceProfile.ValueType  # 1
     """Fastest; may need the most memory."""
-    PROFILE_BALANCED: _Profile.ValueType  # 2
+    RESOURCE_PROFILE_BALANCED: _ResourceProfile.ValueType  # 2
     """In between."""
-    PROFILE_MEMORY: _Profile.ValueType  # 3
+    RESOURCE_PROFILE_MEMORY: _ResourceProfile.ValueType  # 3
     """Least memory; may be slow."""
 
-class Profile(_Profile, metaclass=_ProfileEnumTypeWrapper):
+class ResourceProfile(_ResourceProfile, metaclass=_ResourceProfileEnumTypeWrapper):
     """What to spend: time or memory."""
 
-PROFILE_UNSPECIFIED: Profile.ValueType  # 0
+RESOURCE_PROFILE_UNSPECIFIED: ResourceProfile.ValueType  # 0
 """The engine's configured choice."""
-PROFILE_SPEED: Profile.ValueType  # 1
+RESOURCE_PROFILE_SPEED: ResourceProfile.ValueType  # 1
 """Fastest; may need the most memory."""
-PROFILE_BALANCED: Profile.ValueType  # 2
+RESOURCE_PROFILE_BALANCED: ResourceProfile.ValueType  # 2
 """In between."""
-PROFILE_MEMORY: Profile.ValueType  # 3
+RESOURCE_PROFILE_MEMORY: ResourceProfile.ValueType  # 3
 """Least memory; may be slow."""
 
-class _Safety:
+class _SafetyMode:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SafetyEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Safety.ValueType], builtins.type):
+class _SafetyModeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SafetyMode.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
-    SAFETY_UNSPECIFIED: _Safety.ValueType  # 0
+    SAFETY_MODE_UNSPECIFIED: _SafetyMode.ValueType  # 0
     """The engine's configured choice."""
-    SAFETY_BLOCK: _Safety.ValueType  # 1
+    SAFETY_MODE_BLOCK: _SafetyMode.ValueType  # 1
     """Fail with CONTENT_FILTERED."""
-    SAFETY_FLAG: _Safety.ValueType  # 2
+    SAFETY_MODE_FLAG: _SafetyMode.ValueType  # 2
     """Return them, marked."""
-    SAFETY_OFF: _Safety.ValueType  # 3
+    SAFETY_MODE_OFF: _SafetyMode.ValueType  # 3
     """Do not check, where the engine allows that."""
 
-class Safety(_Safety, metaclass=_SafetyEnumTypeWrapper):
+class SafetyMode(_SafetyMode, metaclass=_SafetyModeEnumTypeWrapper):
     """What to do about pictures that a safety check flags."""
 
-SAFETY_UNSPECIFIED: Safety.ValueType  # 0
+SAFETY_MODE_UNSPECIFIED: SafetyMode.ValueType  # 0
 """The engine's configured choice."""
-SAFETY_BLOCK: Safety.ValueType  # 1
+SAFETY_MODE_BLOCK: SafetyMode.ValueType  # 1
 """Fail with CONTENT_FILTERED."""
-SAFETY_FLAG: Safety.ValueType  # 2
+SAFETY_MODE_FLAG: SafetyMode.ValueType  # 2
 """Return them, marked."""
-SAFETY_OFF: Safety.ValueType  # 3
+SAFETY_MODE_OFF: SafetyMode.ValueType  # 3
 """Do not check, where the engine allows that."""
 
 class _ImageFormat:
@@ -209,14 +209,14 @@ class ImageTask(message.Message):
     GUIDANCE_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     SCHEDULER_FIELD_NUMBER: builtins.int
-    COUNT_FIELD_NUMBER: builtins.int
+    NUM_IMAGES_FIELD_NUMBER: builtins.int
     INIT_IMAGE_FIELD_NUMBER: builtins.int
     STRENGTH_FIELD_NUMBER: builtins.int
     MASK_FIELD_NUMBER: builtins.int
     CONTROLS_FIELD_NUMBER: builtins.int
     LORAS_FIELD_NUMBER: builtins.int
-    PROFILE_FIELD_NUMBER: builtins.int
-    SAFETY_FIELD_NUMBER: builtins.int
+    RESOURCE_PROFILE_FIELD_NUMBER: builtins.int
+    SAFETY_MODE_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     UPSCALE_FIELD_NUMBER: builtins.int
@@ -240,13 +240,13 @@ class ImageTask(message.Message):
     """Seed of the first picture; the n-th picture uses seed + n. Drawn at random when unset."""
     scheduler: builtins.str
     """Sampler by its common name, one that the engine lists (euler, dpmpp_2m …)."""
-    count: builtins.int
+    num_images: builtins.int
     """How many pictures; 1 when unset."""
     strength: builtins.float
     """How far to depart from init_image: 0 keeps it, 1 ignores it."""
-    profile: Profile.ValueType
+    resource_profile: ResourceProfile.ValueType
     """What to spend: time or memory."""
-    safety: Safety.ValueType
+    safety_mode: SafetyMode.ValueType
     """What to do about pictures that a safety check flags."""
     format: ImageFormat.ValueType
     """How to encode the pictures; PNG when unset."""
@@ -285,28 +285,28 @@ class ImageTask(message.Message):
         guidance: builtins.float | None = ...,
         seed: builtins.int | None = ...,
         scheduler: builtins.str = ...,
-        count: builtins.int | None = ...,
+        num_images: builtins.int | None = ...,
         init_image: MediaSource | None = ...,
         strength: builtins.float | None = ...,
         mask: MediaSource | None = ...,
         controls: abc.Iterable[Control] | None = ...,
         loras: abc.Iterable[Lora] | None = ...,
-        profile: Profile.ValueType = ...,
-        safety: Safety.ValueType = ...,
+        resource_profile: ResourceProfile.ValueType = ...,
+        safety_mode: SafetyMode.ValueType = ...,
         format: ImageFormat.ValueType = ...,
         preview_interval: builtins.int | None = ...,
         upscale: Upscale | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance", b"_guidance", "_height", b"_height", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "count", b"count", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_count", b"_count", "_guidance", b"_guidance", "_height", b"_height", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "count", b"count", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "preview_interval", b"preview_interval", "profile", b"profile", "prompt", b"prompt", "safety", b"safety", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__count: _TypeAlias = typing.Literal["count"]  # noqa: Y015
-    _WhichOneofArgType__count: _TypeAlias = typing.Literal["_count", b"_count"]  # noqa: Y015
     _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__num_images: _TypeAlias = typing.Literal["num_images"]  # noqa: Y015
+    _WhichOneofArgType__num_images: _TypeAlias = typing.Literal["_num_images", b"_num_images"]  # noqa: Y015
     _WhichOneofReturnType__preview_interval: _TypeAlias = typing.Literal["preview_interval"]  # noqa: Y015
     _WhichOneofArgType__preview_interval: _TypeAlias = typing.Literal["_preview_interval", b"_preview_interval"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
@@ -318,11 +318,11 @@ class ImageTask(message.Message):
     _WhichOneofReturnType__width: _TypeAlias = typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = typing.Literal["_width", b"_width"]  # noqa: Y015
     @typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
-    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_images) -> _WhichOneofReturnType__num_images | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_interval) -> _WhichOneofReturnType__preview_interval | None: ...
     @typing.overload

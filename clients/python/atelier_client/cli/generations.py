@@ -100,7 +100,7 @@ def parameter_table(parameters: tuple[Parameter, ...]) -> Table:
         if parameter.disposition is not Disposition.APPLIED and asked is not None:
             how = f"{how} from {asked}"
         table.add_row(
-            *(Text(printable(cell)) for cell in (parameter.name, value, how, parameter.why))
+            *(Text(printable(cell)) for cell in (parameter.name, value, how, parameter.explanation))
         )
     return table
 

@@ -32,7 +32,7 @@ def plan_command(*, arguments: TaskArguments, server: str, as_json: bool) -> int
         echo_json(plan)
     else:
         _tell(plan)
-    return ExitCode.OK if plan.fits else ExitCode.FAILED
+    return ExitCode.OK if plan.accepted else ExitCode.FAILED
 
 
 def _tell(plan: Plan) -> None:
@@ -43,6 +43,6 @@ def _tell(plan: Plan) -> None:
         click.echo(f"wait       {plan.expected_wait_seconds:.1f} s")
     if plan.expected_duration_seconds is not None:
         click.echo(f"duration   {plan.expected_duration_seconds:.1f} s")
-    if plan.obstacle is not None:
-        click.echo(f"obstacle   {plan.obstacle.message} ({plan.obstacle.reason})")
+    if plan.rejection is not None:
+        click.echo(f"rejection   {plan.rejection.message} ({plan.rejection.reason})")
     Console().print(parameter_table(plan.parameters))

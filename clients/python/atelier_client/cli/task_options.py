@@ -11,7 +11,14 @@ from typing import TypeVar
 
 import click
 
-from atelier_client.enums import AudioFormat, ControlType, ImageFormat, Profile, Safety, Word
+from atelier_client.enums import (
+    AudioFormat,
+    ControlType,
+    ImageFormat,
+    ResourceProfile,
+    SafetyMode,
+    Word,
+)
 from atelier_client.tasks import (
     AudioTask,
     Control,
@@ -151,8 +158,8 @@ _OPTIONS = (
         "--lora", "loras", type=_lora, multiple=True, metavar="NAME[=WEIGHT]", help="LoRA to apply."
     ),
     click.option("--upscale", type=float, metavar="FACTOR", help="Enlarge afterwards."),
-    click.option("--profile", type=_choice(Profile), help="What to spend."),
-    click.option("--safety", type=_choice(Safety), help="What to do when a check flags it."),
+    click.option("--profile", type=_choice(ResourceProfile), help="What to spend."),
+    click.option("--safety", type=_choice(SafetyMode), help="What to do when a check flags it."),
     click.option("--format", type=_choice(ImageFormat, AudioFormat), help="[default: by --output]"),
     click.option("--preview-interval", type=click.IntRange(min=0), help="Steps between previews."),
     click.option("--audio", is_flag=True, help="Make a sound instead of pictures."),
@@ -225,7 +232,7 @@ def _image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
         guidance=arguments.guidance,
         seed=arguments.seed,
         scheduler=arguments.scheduler,
-        count=arguments.count,
+        num_images=arguments.count,
         init_image=arguments.init_image,
         strength=arguments.strength,
         mask=arguments.mask,
@@ -238,8 +245,8 @@ def _image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
         ),
         loras=tuple(Lora(name=name, weight=weight) for name, weight in arguments.loras),
         upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
-        profile=Profile(arguments.profile or Profile.UNSPECIFIED),
-        safety=Safety(arguments.safety or Safety.UNSPECIFIED),
+        resource_profile=ResourceProfile(arguments.profile or ResourceProfile.UNSPECIFIED),
+        safety_mode=SafetyMode(arguments.safety or SafetyMode.UNSPECIFIED),
         format=_format(ImageFormat, arguments, _IMAGE_SUFFIXES.get(suffix)),
         preview_interval=arguments.preview_interval,
     )

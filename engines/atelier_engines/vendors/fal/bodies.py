@@ -77,7 +77,7 @@ def _common(task: ImageTask, config: FalConfig, facts: Facts) -> dict[str, JSON]
         "num_inference_steps": str(task.steps) if facts.steps_as_text else task.steps,
         "num_images": 1,
         "format": config.output_format,
-        "enable_safety_checker": (task.safety or config.safety) is not SafetyMode.OFF,
+        "enable_safety_checker": (task.safety_mode or config.safety) is not SafetyMode.OFF,
         **options,
     }
     if task.negative_prompt:

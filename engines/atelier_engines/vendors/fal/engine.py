@@ -171,7 +171,7 @@ class FalEngine:
     async def _output(
         self, result: Result, task: ImageTask, seed: int, deadline: Deadline
     ) -> Output:
-        way = task.safety or self._config.safety
+        way = task.safety_mode or self._config.safety
         if result.flagged and way is SafetyMode.BLOCK:
             raise ContentFilteredError("fal flagged the picture made; change the prompt")
         data = await self._data(result.file.url, deadline)

@@ -117,7 +117,7 @@ def end(
         rows.add_spending(db, generation.engine, generation.receipt.cost.amount)
     rows.update(db, row, generation, attempt=row.attempt)
     event = rows.last_event(db, row) if progress is None else progress
-    for stale in ("preview", "queue_position", "expected_remaining"):
+    for stale in ("preview", "queue_position", "estimated_remaining"):
         event.ClearField(stale)
     return rows.append(db, generation, row.attempt, event)
 
