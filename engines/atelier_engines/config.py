@@ -15,16 +15,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     renamed_keys: ClassVar[Mapping[str, str]] = {}
-    """Keys that earlier versions had, to what they are called now."""
+    """Keys that earlier versions had, with their new names; those of base classes hold too."""
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_renamed_keys(cls, values: object) -> object:
         if isinstance(values, Mapping):
-            found = [
-                key for key in cls.renamed_keys if key in values and key not in cls.model_fields
-            ]
+            renamed_keys = {
+                old: new
+                for base in reversed(cls.__mro__)
+                for old, new in vars(base).get("renamed_keys", {}).items()
+            }
+            found = [key for key in renamed_keys if key in values and key not in cls.model_fields]
             if found:
-                renamed = "; ".join(f"{key} is now {cls.renamed_keys[key]}" for key in found)
+                renamed = "; ".join(f"{key} is now {renamed_keys[key]}" for key in found)
                 raise PydanticCustomError("renamed_key", "{renamed}", {"renamed": renamed})
         return values

@@ -1,39 +1,39 @@
-"""ComfyUI workflows as data: a graph in API format, and bindings that say where a task's values go.
+"""ComfyUI workflows as data: a graph in API format, and bindings that say which inputs take a task's values.
 
-    workflow = builtin("sdxl_txt2img")                      # or: from_files(path, bindings_path)
-    workflow = customised(workflow, {"3": {"inputs": {"cfg": 4.5}}})
-    graph = filled(workflow, task, seed=task.seeds[0], files=Files(model="sdxl.safetensors"))
+    workflow = load_builtin("sdxl_txt2img")                 # or: load_files(path, bindings_path)
+    workflow = apply_overrides(workflow, {"3": {"inputs": {"cfg": 4.5}}})
+    graph = fill(workflow, task, seed=task.seeds[0], files=TaskFiles(model="sdxl.safetensors"))
 
-`graph` is JSON for the `prompt` of ComfyUI's `POST /prompt`, or whatever a vendor calls it. Who sends it,
-and how pictures get to the vendor, is the caller's business.
+`graph` is JSON for the `prompt` of ComfyUI's `POST /prompt`, or for the corresponding field of another
+service. The caller sends it, and uploads the images that it loads.
 """
 
-from atelier_engines.workflows.capabilities import features, most_loras, schedulers
+from atelier_engines.workflows.capabilities import list_schedulers, max_loras, supported_features
 from atelier_engines.workflows.errors import WorkflowError
-from atelier_engines.workflows.filling import ControlFile, Files, filled
+from atelier_engines.workflows.filling import ControlFile, TaskFiles, fill
 from atelier_engines.workflows.workflow import (
     Mode,
     Workflow,
-    builtin,
-    customised,
-    from_files,
-    from_json,
-    mode_of,
+    apply_overrides,
+    load_builtin,
+    load_files,
+    parse_workflow,
+    required_mode,
 )
 
 __all__ = [
     "ControlFile",
-    "Files",
     "Mode",
+    "TaskFiles",
     "Workflow",
     "WorkflowError",
-    "builtin",
-    "customised",
-    "features",
-    "filled",
-    "from_files",
-    "from_json",
-    "mode_of",
-    "most_loras",
-    "schedulers",
+    "apply_overrides",
+    "fill",
+    "list_schedulers",
+    "load_builtin",
+    "load_files",
+    "max_loras",
+    "parse_workflow",
+    "required_mode",
+    "supported_features",
 ]

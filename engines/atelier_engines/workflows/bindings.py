@@ -1,21 +1,23 @@
-"""The file beside a workflow that says where a task's values go."""
+"""Bindings: the file beside a workflow that says which inputs of its nodes take a task's values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import Self
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from atelier_engines.config import Section
 from atelier_engines.workflows.errors import WorkflowError
 from atelier_engines.workflows.graph import Graph, Node
 
-MOST_LORAS = 10
-"""In one stack."""
+MAX_LORAS = 10
+"""Most LoRAs in one chain or one LoRA stack node, unless the bindings say otherwise."""
 
 
 class Slot(Enum):
-    """A value that a workflow may take."""
+    """A value of the task that a workflow may take."""
 
     PROMPT = "prompt"
     NEGATIVE_PROMPT = "negative_prompt"
@@ -33,12 +35,8 @@ class Slot(Enum):
     PREFIX = "prefix"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class NodeName(_Strict):
-    """One node of a graph: by its id, its title, or its class if there is but one of that class."""
+class NodeRef(Section):
+    """One node of a graph: by its id, its title, or its class if only one node has that class."""
 
     id: str = ""
     title: str = ""
@@ -51,12 +49,12 @@ class NodeName(_Strict):
         return self
 
     def find(self, graph: Graph) -> str:
-        """The node's id.
+        """Return the node's id in `graph`.
 
         Raises:
             WorkflowError: there is no such node, or more than one.
         """
-        found = [node_id for node_id, node in graph.items() if self._names(node_id, node)]
+        found = [node_id for node_id, node in graph.items() if self._matches(node_id, node)]
         if len(found) == 1:
             return found[0]
         name = self.id or self.title or self.class_type
@@ -67,7 +65,7 @@ class NodeName(_Strict):
             f"{name!r} names the nodes {', '.join(found)}; name one of them by its id"
         )
 
-    def _names(self, node_id: str, node: Node) -> bool:
+    def _matches(self, node_id: str, node: Node) -> bool:
         if self.id:
             return node_id == self.id
         if self.title:
@@ -75,79 +73,85 @@ class NodeName(_Strict):
         return node.class_type == self.class_type
 
 
-class Place(NodeName):
-    """An input of a node."""
+class InputRef(NodeRef):
+    """One input of a node."""
 
     input: str = Field(min_length=1)
 
 
-class Port(_Strict):
-    """Where a chain is put into a graph: what leaves `after` goes through the chain first."""
+class Splice(Section):
+    """Where a chain is inserted into a graph: between an output and the inputs that it is linked to."""
 
-    after: NodeName
-    """The node before the chain."""
+    renamed_keys: ClassVar[Mapping[str, str]] = {"enters": "chain_input", "leaves": "chain_output"}
+
+    after: NodeRef
+    """Node whose output is led through the chain."""
     output: int = Field(ge=0)
-    """Number of that node's output."""
-    enters: tuple[str, str]
-    """Node of the chain, and its input."""
-    leaves: tuple[str, int]
-    """Node of the chain, and the number of its output."""
+    """Number of that output."""
+    chain_input: tuple[str, str]
+    """Node of the chain, and the input that takes the output."""
+    chain_output: tuple[str, int]
+    """Node of the chain, and the number of the output that replaces it."""
 
 
-class Chain(_Strict):
-    """Nodes that are put into a graph once for each LoRA, or for each control, one behind the other."""
+class NodeChain(Section):
+    """Nodes that are inserted into a graph once for each LoRA or control, in series."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"ports": "splices", "most": "max_count"}
 
     nodes: dict[str, Node]
-    """They link to each other by their keys here, and to the graph's nodes by id."""
-    ports: tuple[Port, ...] = Field(min_length=1)
-    """Where they are put."""
+    """Nodes by key; they link to each other by these keys, and to the graph's nodes by id."""
+    splices: tuple[Splice, ...] = Field(min_length=1)
+    """Where they are inserted."""
     slots: dict[str, tuple[tuple[str, str], ...]]
-    """For a LoRA name and weight; for a control image, model, strength, start, end, width and height.
+    """Inputs that take a value: pairs of a node of the chain and its input.
 
-    Each is a list of places: node of the chain, and its input.
+    The slots of a LoRA are name and weight; of a control image, model, strength, start, end, width, height.
     """
-    most: int = Field(default=MOST_LORAS, ge=1)
-    """So many times at most."""
+    max_count: int = Field(default=MAX_LORAS, ge=1)
+    """Most LoRAs, or controls."""
 
 
-class Stack(_Strict):
-    """One node that takes many LoRAs in numbered inputs, as Easy LoRA Stack does."""
+class LoraStackNode(Section):
+    """One node that takes several LoRAs in numbered inputs, as Easy LoRA Stack does."""
 
-    node: NodeName
+    renamed_keys: ClassVar[Mapping[str, str]] = {"most": "max_count"}
+
+    node: NodeRef
     """The node."""
     name: str
     """Input for a LoRA's name; {n} stands for its number, from 1."""
     weights: tuple[str, ...] = Field(min_length=1)
-    """Inputs for its weight."""
+    """Inputs for a LoRA's weight."""
     count: str = ""
-    """Input for the number of LoRAs; empty where there is none."""
+    """Input for the number of LoRAs; empty if there is none."""
     empty: JsonValue = "None"
-    """Name that leaves a place empty."""
-    most: int = Field(default=MOST_LORAS, ge=1)
-    """Places."""
+    """Name that means no LoRA."""
+    max_count: int = Field(default=MAX_LORAS, ge=1)
+    """Most LoRAs."""
 
 
-class Bindings(_Strict):
-    """Where a task's values go."""
+class Bindings(Section):
+    """Which inputs of a workflow take a task's values."""
 
-    slots: dict[Slot, tuple[Place, ...]]
-    """Inputs that take a value, often but one."""
-    loras: Chain | Stack | None = None
-    """None where there can be no LoRA."""
-    controls: Chain | None = None
-    """None where there can be no control."""
+    slots: dict[Slot, tuple[InputRef, ...]]
+    """Inputs that take a value, usually one."""
+    loras: NodeChain | LoraStackNode | None = None
+    """None if the workflow takes no LoRAs."""
+    controls: NodeChain | None = None
+    """None if the workflow takes no controls."""
     samplers: dict[str, tuple[str, str]] = Field(default_factory=dict)
-    """ComfyUI's sampler and schedule by the names that callers know, the default first."""
-    outputs: tuple[NodeName, ...] = Field(min_length=1)
-    """Nodes whose pictures are the result."""
+    """ComfyUI's sampler and schedule by the scheduler names of the API, the default first."""
+    outputs: tuple[NodeRef, ...] = Field(min_length=1)
+    """Nodes whose images are the result."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_consistency(self) -> Self:
         for slot in (Slot.PROMPT, Slot.WIDTH, Slot.HEIGHT):
             if slot not in self.slots:
                 raise ValueError(f"slots.{slot.value} is missing: every task has one")
         if Slot.MASK in self.slots and Slot.INIT_IMAGE not in self.slots:
-            raise ValueError("slots.mask needs slots.init_image, the picture that it masks")
+            raise ValueError("slots.mask needs slots.init_image, the image that it masks")
         if self.samplers and not {Slot.SAMPLER, Slot.SCHEDULE} <= self.slots.keys():
             raise ValueError("samplers needs slots.sampler and slots.schedule")
         return self

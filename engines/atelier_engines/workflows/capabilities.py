@@ -7,11 +7,11 @@ from atelier_engines.workflows.bindings import Slot
 from atelier_engines.workflows.workflow import Workflow
 
 
-def features(workflow: Workflow) -> frozenset[ImageFeature]:
-    """Everything that the workflow has places for. PREVIEW and UPSCALING are never among it.
+def supported_features(workflow: Workflow) -> frozenset[ImageFeature]:
+    """Every feature that the workflow has inputs for; never PREVIEW or UPSCALING.
 
-    SCHEDULER is claimed where there is a choice, CONTROLNET and LORA wherever there is a place for them:
-    an engine that knows no ControlNet or no LoRA to put there takes them away again.
+    SCHEDULER is included if there is a choice; CONTROLNET and LORA if the workflow takes them at all:
+    an engine that has no ControlNet or LoRA files removes them.
     """
     bindings = workflow.bindings
     has = bindings.slots.keys()
@@ -27,11 +27,11 @@ def features(workflow: Workflow) -> frozenset[ImageFeature]:
     return frozenset(feature for feature, claimed in claims.items() if claimed)
 
 
-def schedulers(workflow: Workflow) -> tuple[str, ...]:
-    """Samplers by the names that callers know, the default first."""
+def list_schedulers(workflow: Workflow) -> tuple[str, ...]:
+    """Scheduler names of the API that the workflow knows, the default first."""
     return tuple(workflow.bindings.samplers)
 
 
-def most_loras(workflow: Workflow) -> int:
-    """LoRAs in one task."""
-    return 0 if workflow.bindings.loras is None else workflow.bindings.loras.most
+def max_loras(workflow: Workflow) -> int:
+    """Most LoRAs in one task; 0 if the workflow takes none."""
+    return 0 if workflow.bindings.loras is None else workflow.bindings.loras.max_count

@@ -1,5 +1,5 @@
-"""What can be wrong with a workflow."""
+"""The error of an unusable workflow."""
 
 
 class WorkflowError(ValueError):
-    """A workflow, its bindings or a change to it makes no sense; the text says what to correct."""
+    """A workflow, its bindings or an override is not valid; the message says what to correct."""

@@ -1,4 +1,4 @@
-"""Writes one task into a workflow."""
+"""Fills a workflow's inputs with the values of one task."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from pydantic import JsonValue
 
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask
-from atelier_engines.workflows.bindings import Chain, Slot, Stack
-from atelier_engines.workflows.chains import Values, fill_stack, put_chain
+from atelier_engines.workflows.bindings import LoraStackNode, NodeChain, Slot
+from atelier_engines.workflows.chains import SlotValues, fill_lora_stack, insert_chain
 from atelier_engines.workflows.graph import Graph, graph_to_json
 from atelier_engines.workflows.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlFile:
-    """What one control of the task is called where the workflow runs."""
+    """Names of one control's files at the ComfyUI server."""
 
     image: str
-    """As the workflow's node for pictures takes it: an uploaded file's name, a URL, base64."""
+    """Value for the workflow's image loading node: an uploaded file's name, a URL or base64."""
     model: str
-    """The ControlNet's file."""
+    """Name of the ControlNet file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """What the task's pictures and weights are called where the workflow runs."""
+class TaskFiles:
+    """Names of the task's images and weights at the ComfyUI server."""
 
     model: str = ""
-    """Weights; empty for those that the workflow names itself."""
+    """Name of the weights file; empty for the one that the workflow names itself."""
     init_image: str = ""
-    """As the workflow's node for pictures takes it: an uploaded file's name, a URL, base64."""
+    """Value for the workflow's image loading node: an uploaded file's name, a URL or base64."""
     mask: str = ""
     """As `init_image`."""
     controls: tuple[ControlFile, ...] = ()
     """One for each control of the task, in its order."""
 
 
-def filled(
+def fill(
     workflow: Workflow,
     task: ImageTask,
     *,
     seed: int,
-    files: Files | None = None,
+    files: TaskFiles | None = None,
     prefix: str = "atelier",
 ) -> dict[str, JsonValue]:
-    """The graph, as JSON, that makes one picture of the task.
+    """Return the graph, as JSON, that generates one image of the task.
 
     Args:
-        workflow: stays as it is.
-        task: its LoRAs are applied in their order with their weights, under their names; its seeds
-            are not looked at.
-        seed: of this picture.
-        files: names of everything that lies elsewhere; none by default.
-        prefix: begins the names of the result's files; makes them tell one job from another.
+        workflow: is not changed.
+        task: its LoRAs are applied in their order with their weights; their names are file names.
+            Its seeds are ignored.
+        seed: seed of this image.
+        files: names of the files that the graph loads; none by default.
+        prefix: prefix of the output files' names, unique to the job.
 
     Raises:
-        UnsupportedError: the task needs a slot that the workflow does not have.
+        UnsupportedError: the task needs a slot that the workflow lacks.
         InvalidTaskError: more LoRAs or controls than the workflow takes, or a control has no file.
     """
-    files = files or Files()
+    files = files or TaskFiles()
     graph = {key: node.model_copy(deep=True) for key, node in workflow.graph.items()}
-    for slot, value in _values(workflow, task, seed=seed, files=files):
+    for slot, value in _iter_slot_values(workflow, task, seed=seed, files=files):
         places = workflow.bindings.slots.get(slot)
         if places is None:
             raise UnsupportedError(
@@ -74,15 +74,15 @@ def filled(
             graph[place.find(graph)].inputs[place.input] = value
     for place in workflow.bindings.slots.get(Slot.PREFIX, ()):
         graph[place.find(graph)].inputs[place.input] = prefix
-    _put_loras(graph, workflow, task)
-    _put_controls(graph, workflow, task, files)
+    _insert_loras(graph, workflow, task)
+    _insert_controls(graph, workflow, task, files)
     return graph_to_json(graph)
 
 
-def _values(
-    workflow: Workflow, task: ImageTask, *, seed: int, files: Files
+def _iter_slot_values(
+    workflow: Workflow, task: ImageTask, *, seed: int, files: TaskFiles
 ) -> Iterator[tuple[Slot, JsonValue]]:
-    """What the task says, and so must find its place."""
+    """Values that the task sets, each of which needs a slot in the workflow."""
     yield Slot.PROMPT, task.prompt
     yield Slot.WIDTH, task.width
     yield Slot.HEIGHT, task.height
@@ -95,7 +95,7 @@ def _values(
     if task.guidance is not None:
         yield Slot.GUIDANCE, task.guidance
     if task.scheduler:
-        sampler, schedule = _sampler(workflow, task.scheduler)
+        sampler, schedule = _find_sampler(workflow, task.scheduler)
         yield Slot.SAMPLER, sampler
         yield Slot.SCHEDULE, schedule
     if files.model:
@@ -107,47 +107,49 @@ def _values(
         yield Slot.MASK, files.mask
 
 
-def _sampler(workflow: Workflow, name: str) -> tuple[str, str]:
+def _find_sampler(workflow: Workflow, name: str) -> tuple[str, str]:
     known = workflow.bindings.samplers
     if name not in known:
         raise UnsupportedError("scheduler", f"scheduler must be one of {', '.join(known)}")
     return known[name]
 
 
-def _put_loras(graph: Graph, workflow: Workflow, task: ImageTask) -> None:
+def _insert_loras(graph: Graph, workflow: Workflow, task: ImageTask) -> None:
     loras = workflow.bindings.loras
     if task.loras and loras is None:
-        raise UnsupportedError("LORA", f"the workflow {workflow.name} has no place for LoRAs")
-    if loras is not None and len(task.loras) > loras.most:
+        raise UnsupportedError("LORA", f"the workflow {workflow.name} does not support LoRAs")
+    if loras is not None and len(task.loras) > loras.max_count:
         raise InvalidTaskError(
-            "loras", f"loras must be at most {loras.most}, not {len(task.loras)}"
+            "loras", f"loras must be at most {loras.max_count}, not {len(task.loras)}"
         )
     match loras:
-        case Chain():
-            each: list[Values] = [{"name": lora.name, "weight": lora.weight} for lora in task.loras]
-            put_chain(graph, loras, "lora", each)
-        case Stack():
-            fill_stack(graph, loras, task.loras)
+        case NodeChain():
+            each: list[SlotValues] = [
+                {"name": lora.name, "weight": lora.weight} for lora in task.loras
+            ]
+            insert_chain(graph, loras, "lora", each)
+        case LoraStackNode():
+            fill_lora_stack(graph, loras, task.loras)
         case None:
             pass
         case _:
             assert_never(loras)
 
 
-def _put_controls(graph: Graph, workflow: Workflow, task: ImageTask, files: Files) -> None:
+def _insert_controls(graph: Graph, workflow: Workflow, task: ImageTask, files: TaskFiles) -> None:
     chain = workflow.bindings.controls
     if not task.controls:
         return
     if chain is None:
         raise UnsupportedError(
-            "CONTROLNET", f"the workflow {workflow.name} has no place for controls"
+            "CONTROLNET", f"the workflow {workflow.name} does not support controls"
         )
-    if len(task.controls) > chain.most:
-        message = f"controls must be at most {chain.most}, not {len(task.controls)}"
+    if len(task.controls) > chain.max_count:
+        message = f"controls must be at most {chain.max_count}, not {len(task.controls)}"
         raise InvalidTaskError("controls", message)
     if len(files.controls) != len(task.controls):
-        raise InvalidTaskError("controls", "each control needs its picture and its ControlNet")
-    each: list[Values] = [
+        raise InvalidTaskError("controls", "each control needs an image file and a ControlNet file")
+    each: list[SlotValues] = [
         {
             "image": file.image,
             "model": file.model,
@@ -159,4 +161,4 @@ def _put_controls(graph: Graph, workflow: Workflow, task: ImageTask, files: File
         }
         for control, file in zip(task.controls, files.controls, strict=True)
     ]
-    put_chain(graph, chain, "control", each)
+    insert_chain(graph, chain, "control", each)

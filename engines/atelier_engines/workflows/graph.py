@@ -1,4 +1,4 @@
-"""Graphs in ComfyUI's API format: read, checked, changed, written."""
+"""Graphs in ComfyUI's API format: parse, validate, merge and serialize."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Link = tuple[str, int]
 
 
 class Meta(BaseModel):
-    """What the editor says about a node."""
+    """The editor's metadata of a node."""
 
     title: str = ""
 
@@ -24,11 +24,11 @@ class Node(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
     class_type: str = Field(min_length=1)
-    """Its class in ComfyUI: KSampler, LoadImage …"""
+    """Node class in ComfyUI: KSampler, LoadImage …"""
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
-    """Values, and links as lists of a node's id and an output's number."""
+    """Values, and links as pairs of a node's id and an output's number."""
     meta: Meta = Field(default_factory=Meta, alias="_meta")
-    """Its title is what people call it by."""
+    """Metadata with the title that the editor shows."""
 
 
 Graph = dict[str, Node]
@@ -38,10 +38,10 @@ _GRAPH = TypeAdapter(Graph)
 
 
 def graph_from_json(raw: object) -> Graph:
-    """The graph that `raw`, decoded JSON, describes.
+    """Parse `raw`, decoded JSON, as a graph.
 
     Raises:
-        WorkflowError: it is no graph in API format, or links to a node that is not there.
+        WorkflowError: it is not a graph in API format, or links to a node that does not exist.
     """
     if isinstance(raw, Mapping) and isinstance(raw.get("nodes"), list):
         raise WorkflowError(
@@ -55,22 +55,22 @@ def graph_from_json(raw: object) -> Graph:
         raise WorkflowError(f"{where}: {first['msg']}") from error
     if not graph:
         raise WorkflowError("the workflow has no nodes")
-    for node, name, (source, _) in links(graph):
+    for node, name, (source, _) in iter_links(graph):
         if source not in graph:
             raise WorkflowError(
-                f"{node}.inputs.{name} links to node {source!r}, which is not there"
+                f"{node}.inputs.{name} links to node {source!r}, which does not exist"
             )
     return graph
 
 
 def graph_to_json(graph: Graph) -> dict[str, JsonValue]:
-    """What `graph_from_json` reads."""
+    """Serialize the graph as JSON that `graph_from_json` parses."""
     written: dict[str, JsonValue] = _GRAPH.dump_python(graph, mode="json", by_alias=True)
     return written
 
 
-def links(graph: Graph) -> Iterator[tuple[str, str, Link]]:
-    """Every link, as the node and the input that it enters and the output that it comes from."""
+def iter_links(graph: Graph) -> Iterator[tuple[str, str, Link]]:
+    """Iterate over all links: target node, its input, and the source (node, output number)."""
     for node_id, node in graph.items():
         for name, value in node.inputs.items():
             if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 (node, output)
@@ -79,8 +79,8 @@ def links(graph: Graph) -> Iterator[tuple[str, str, Link]]:
                     yield node_id, name, (source, output)
 
 
-def merged(base: JsonValue, patch: JsonValue) -> JsonValue:
-    """`base` changed by `patch`: objects are merged key by key, null removes a key, all else replaces.
+def merge_patch(base: JsonValue, patch: JsonValue) -> JsonValue:
+    """Apply a JSON merge patch: objects are merged key by key, null removes a key, all else replaces.
 
     Source:
         RFC 7396, section 2.
@@ -92,5 +92,5 @@ def merged(base: JsonValue, patch: JsonValue) -> JsonValue:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = merged(result.get(key), value)
+            result[key] = merge_patch(result.get(key), value)
     return result

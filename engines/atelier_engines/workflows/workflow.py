@@ -1,4 +1,4 @@
-"""Workflows: shipped ones, those from files, and changed ones."""
+"""Workflows: built-in, loaded from files, and with overrides applied."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from atelier_engines.task import ImageTask
-from atelier_engines.workflows.bindings import Bindings, Chain, NodeName, Stack
+from atelier_engines.workflows.bindings import Bindings, LoraStackNode, NodeChain, NodeRef
 from atelier_engines.workflows.errors import WorkflowError
-from atelier_engines.workflows.graph import Graph, graph_from_json, graph_to_json, merged
+from atelier_engines.workflows.graph import Graph, graph_from_json, graph_to_json, merge_patch
 
 _TEMPLATES = files("atelier_engines.workflows") / "templates"
 
 
 class Mode(Enum):
-    """What a picture is made from."""
+    """Kind of generation that a workflow is for."""
 
     TXT2IMG = "txt2img"
     IMG2IMG = "img2img"
@@ -31,65 +31,66 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """A graph, and where a task's values go. Every place that the bindings name is there."""
+    """A graph and its bindings; every node and input that the bindings name exists in the graph."""
 
     name: str
-    """For messages."""
+    """Name for error messages."""
     graph: Graph
-    """Not to be changed; `filled` and `customised` work on copies."""
+    """Read-only: `fill` and `apply_overrides` work on copies."""
     bindings: Bindings
-    """Where a task's values go."""
+    """Which inputs take a task's values."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Ids of the nodes whose pictures are the result."""
+        """Ids of the nodes whose images are the result."""
         return tuple(node.find(self.graph) for node in self.bindings.outputs)
 
 
-def mode_of(task: ImageTask) -> Mode:
-    """The mode of workflow that the task needs."""
+def required_mode(task: ImageTask) -> Mode:
+    """Return the mode of the workflow that the task needs."""
     if task.mask is not None:
         return Mode.INPAINT
     return Mode.TXT2IMG if task.init_image is None else Mode.IMG2IMG
 
 
 @cache
-def builtin(name: str) -> Workflow:
-    """A workflow that comes with the package: sdxl or flux, an underscore, and a mode's value.
+def load_builtin(name: str) -> Workflow:
+    """Load a workflow of this package; its name is `sdxl_` or `flux_` and a mode's value.
 
     Raises:
-        WorkflowError: there is none of that name; the text lists those that are there.
+        WorkflowError: there is no such workflow; the message lists those that exist.
     """
-    if name not in builtin_names():
-        raise WorkflowError(f"no workflow {name!r} is built in; there are {builtin_names()}")
-    return from_json(
+    if name not in list_builtins():
+        raise WorkflowError(f"no built-in workflow {name!r}; choose one of {list_builtins()}")
+    return parse_workflow(
         name,
-        _read(_TEMPLATES / f"{name}.json"),
-        _shipped_bindings(name),
+        _read_json(_TEMPLATES / f"{name}.json"),
+        _read_builtin_bindings(name),
     )
 
 
-def builtin_names() -> tuple[str, ...]:
-    """Names of all workflows that come with the package, sorted."""
+def list_builtins() -> tuple[str, ...]:
+    """List the names of all built-in workflows, sorted."""
     ending = ".bindings.json"
     names = (entry.name for entry in _TEMPLATES.iterdir())
     return tuple(sorted(name.removesuffix(ending) for name in names if name.endswith(ending)))
 
 
-def from_files(graph: Path, bindings: Path) -> Workflow:
-    """The workflow in a file that ComfyUI exported (API format), and the bindings beside it.
+def load_files(graph: Path, bindings: Path) -> Workflow:
+    """Load a workflow from a file that ComfyUI exported (API format) and a bindings file.
 
     Raises:
-        WorkflowError: a file can't be read, is no JSON, or makes no sense; the text names it.
+        WorkflowError: a file cannot be read, is not JSON, or is not valid; the message names it.
     """
-    return from_json(graph.stem, _read(graph), _read(bindings))
+    return parse_workflow(graph.stem, _read_json(graph), _read_json(bindings))
 
 
-def from_json(name: str, graph: object, bindings: object) -> Workflow:
-    """The workflow that both describe, as decoded JSON.
+def parse_workflow(name: str, graph: object, bindings: object) -> Workflow:
+    """Parse a workflow from decoded JSON.
 
     Raises:
-        WorkflowError: one makes no sense, or the bindings name what the graph lacks.
+        WorkflowError: the graph or the bindings are not valid, or the bindings name a node or input that
+            the graph lacks.
     """
     try:
         workflow = Workflow(
@@ -101,66 +102,67 @@ def from_json(name: str, graph: object, bindings: object) -> Workflow:
         raise WorkflowError(f"bindings of {name}: {where} {first['msg']}".rstrip()) from error
     except WorkflowError as error:
         raise WorkflowError(f"workflow {name}: {error}") from error
-    _check(workflow)
+    _check_bindings(workflow)
     return workflow
 
 
-def customised(workflow: Workflow, changes: Mapping[str, JsonValue]) -> Workflow:
-    """The same with changes merged into its graph, recursively; null removes what it stands at.
+def apply_overrides(workflow: Workflow, overrides: Mapping[str, JsonValue]) -> Workflow:
+    """Merge overrides into the workflow's graph, recursively; null removes a key.
 
-    `changes` has nodes by id or title. What it does not name stays as it is; a new id with a
-    class_type is a new node.
+    `overrides` has nodes by id or title. A new id with a class_type adds a node.
 
     Raises:
-        WorkflowError: it changes a node that is not there, or leaves a graph that makes no sense.
+        WorkflowError: an override names a node that does not exist, or the resulting graph is not valid.
     """
     raw = graph_to_json(workflow.graph)
-    by_id = {_id_of(workflow, key, change): change for key, change in changes.items()}
+    by_id = {_resolve_node_id(workflow, key, change): change for key, change in overrides.items()}
     changed = Workflow(
         name=workflow.name,
-        graph=graph_from_json(merged(raw, by_id)),
+        graph=graph_from_json(merge_patch(raw, by_id)),
         bindings=workflow.bindings,
     )
-    _check(changed)
+    _check_bindings(changed)
     return changed
 
 
-def _id_of(workflow: Workflow, key: str, change: JsonValue) -> str:
+def _resolve_node_id(workflow: Workflow, key: str, change: JsonValue) -> str:
     is_new = isinstance(change, Mapping) and "class_type" in change
     titles = {node.meta.title for node in workflow.graph.values()} - {""}
     if key in workflow.graph or (is_new and key not in titles):
         return key
-    return (NodeName(title=key) if key in titles else NodeName(id=key)).find(workflow.graph)
+    return (NodeRef(title=key) if key in titles else NodeRef(id=key)).find(workflow.graph)
 
 
-def _check(workflow: Workflow) -> None:
-    """Every place that the bindings name is there."""
+def _check_bindings(workflow: Workflow) -> None:
+    """Check that every node and input that the bindings name exists in the graph."""
     graph, bindings = workflow.graph, workflow.bindings
     for slot, places in bindings.slots.items():
         for place in places:
-            node = graph[_found(workflow, f"slots.{slot.value}", place)]
+            node = graph[_find_node(workflow, f"slots.{slot.value}", place)]
             if place.input not in node.inputs:
                 raise WorkflowError(
                     f"bindings of {workflow.name}: slots.{slot.value} names the input {place.input!r}; "
                     f"{node.class_type} has {', '.join(node.inputs) or 'none'}"
                 )
     for output in bindings.outputs:
-        _found(workflow, "outputs", output)
+        _find_node(workflow, "outputs", output)
     for part, chain in (("loras", bindings.loras), ("controls", bindings.controls)):
         match chain:
-            case Stack():
-                _found(workflow, part, chain.node)
-            case Chain():
+            case LoraStackNode():
+                _find_node(workflow, part, chain.node)
+            case NodeChain():
                 _check_chain(workflow, part, chain)
             case None:
                 pass
 
 
-def _check_chain(workflow: Workflow, part: str, chain: Chain) -> None:
-    for port in chain.ports:
-        _found(workflow, f"{part}.ports", port.after)
+def _check_chain(workflow: Workflow, part: str, chain: NodeChain) -> None:
+    for splice in chain.splices:
+        _find_node(workflow, f"{part}.splices", splice.after)
     named = [node for places in chain.slots.values() for node, _ in places]
-    named += [node for port in chain.ports for node in (port.enters[0], port.leaves[0])]
+    named += [
+        node for splice in chain.splices for node in (splice.chain_input[0], splice.chain_output[0])
+    ]
     for node in named:
         if node not in chain.nodes:
             raise WorkflowError(
@@ -168,21 +170,23 @@ def _check_chain(workflow: Workflow, part: str, chain: Chain) -> None:
             )
 
 
-def _found(workflow: Workflow, part: str, node: NodeName) -> str:
+def _find_node(workflow: Workflow, part: str, node: NodeRef) -> str:
     try:
         return node.find(workflow.graph)
     except WorkflowError as error:
         raise WorkflowError(f"bindings of {workflow.name}: {part}: {error}") from error
 
 
-def _shipped_bindings(name: str) -> JsonValue:
-    """Those of a family stand once, in the file of its txt2img; the others say what differs."""
-    own = _read(_TEMPLATES / f"{name}.bindings.json")
+def _read_builtin_bindings(name: str) -> JsonValue:
+    """Read the bindings: those of txt2img hold for the family; other modes' files are merged into them."""
+    own = _read_json(_TEMPLATES / f"{name}.bindings.json")
     base = f"{name.partition('_')[0]}_{Mode.TXT2IMG.value}"
-    return own if name == base else merged(_read(_TEMPLATES / f"{base}.bindings.json"), own)
+    return (
+        own if name == base else merge_patch(_read_json(_TEMPLATES / f"{base}.bindings.json"), own)
+    )
 
 
-def _read(file: Traversable) -> JsonValue:
+def _read_json(file: Traversable) -> JsonValue:
     try:
         decoded: JsonValue = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -25,7 +25,7 @@ def engine_for(*servers: StandIn, **settings: Json) -> ComfyuiEngine:
     config: dict[str, Any] = {
         "servers": [{"url": server.url} for server in servers],
         "poll_seconds": 0.05,
-        "request_seconds": 2,
+        "response_timeout_seconds": 2,
         **settings,
     }
     return ComfyuiEngine(ComfyuiConfig.model_validate(config), delay_scale=0.01)

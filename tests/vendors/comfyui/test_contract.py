@@ -46,7 +46,7 @@ class TestFlux(_Small):
         """One task at a time."""
         for server in running:
             server.reset()
-        return engine_for(running[0], family="flux", previews="none", concurrency=1)
+        return engine_for(running[0], family="flux", preview_method="none", concurrency=1)
 
 
 class TestOldServer(_Small):

@@ -199,7 +199,7 @@ async def test_two_servers_offer_only_what_both_have(server: StandIn, second: St
 
 async def test_the_configuration_changes_every_workflow(server: StandIn) -> None:
     """Nodes by title, merged into what is there."""
-    async with started(server, customise={"Sampler": {"inputs": {"denoise": 0.9}}}) as engine:
+    async with started(server, overrides={"Sampler": {"inputs": {"denoise": 0.9}}}) as engine:
         await events_of(engine, TASK)
     assert server.graph()["sampler"]["inputs"]["denoise"] == 0.9
     assert server.graph()["sampler"]["inputs"]["steps"] == 4
@@ -207,7 +207,7 @@ async def test_the_configuration_changes_every_workflow(server: StandIn) -> None
 
 async def test_a_change_to_no_node_is_refused_at_the_start(server: StandIn) -> None:
     """With the nodes that there are."""
-    engine = engine_for(server, customise={"Smapler": {"inputs": {"cfg": 1}}})
+    engine = engine_for(server, overrides={"Smapler": {"inputs": {"cfg": 1}}})
     with pytest.raises(EngineUnavailableError, match=r"Smapler.*sampler \(KSampler\)"):
         await engine.start()
 
@@ -254,5 +254,5 @@ async def test_a_workflow_that_saves_nothing_is_a_failure(server: StandIn) -> No
     """Pictures of type temp are previews, and no results."""
     server.does.kind = "temp"
     async with started(server) as engine:
-        with pytest.raises(EngineError, match="without a picture"):
+        with pytest.raises(EngineError, match="without an image"):
             await events_of(engine, TASK)

@@ -167,7 +167,7 @@ async def test_a_result_cut_off_is_fetched_again(server: StandIn) -> None:
 async def test_a_slow_drip_does_not_hold_the_task_for_ever(server: StandIn, how: str) -> None:
     """The work was begun, so this is no reason to begin it elsewhere."""
     getattr(server.does, how).for_ever = dripping
-    async with started(server, request_seconds=0.5) as engine:
+    async with started(server, response_timeout_seconds=0.5) as engine:
         with pytest.raises(EngineTimeoutError):
             await events_of(engine, TASK)
 
@@ -224,7 +224,7 @@ async def test_a_picture_too_large_for_the_server_is_the_callers_to_change(serve
 async def test_a_hanging_upload_ends(server: StandIn) -> None:
     """Nothing was begun yet."""
     server.does.uploads.for_ever = hanging
-    async with started(server, request_seconds=0.3) as engine:
+    async with started(server, response_timeout_seconds=0.3) as engine:
         with pytest.raises(EngineError):
             await events_of(engine, replace(TASK, init_image=PICTURE))
 
@@ -232,7 +232,7 @@ async def test_a_hanging_upload_ends(server: StandIn) -> None:
 async def test_a_task_that_takes_too_long_is_cancelled(server: StandIn) -> None:
     """The deadline counts the waiting too."""
     server.does.step_seconds = 0.02
-    async with started(server, deadline_seconds=0.5) as engine:
+    async with started(server, timeout_seconds=0.5) as engine:
         with pytest.raises(EngineTimeoutError, match=r"0\.5 s"):
             await events_of(engine, replace(TASK, steps=100))
     assert server.interrupts == [server.submitted[0]["prompt_id"]]

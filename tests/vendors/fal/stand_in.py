@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
-from tests.vendors.graphs import checking
+from tests.vendors.comfy_workflows import checking
 from tests.vendors.http.serving import Line, serving
 
 KEY = "11111111-2222-3333-4444-555555555555:0123456789abcdef"

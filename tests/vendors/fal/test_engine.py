@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
+from tests.vendors.comfy_workflows.checking import of_class
 from tests.vendors.fal.asking import COMFY, TASK, engine_for, events_of, outputs, plain, started
 from tests.vendors.fal.stand_in import APP, KEY, StandIn
-from tests.vendors.graphs.checking import of_class
 
 
 def decoded(url: str) -> np.ndarray:
@@ -211,7 +211,7 @@ async def test_a_workflow_carries_loras_control_and_their_pictures(vendor: Stand
 
 async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> None:
     """Nodes are merged by id or title."""
-    changed = {**COMFY, "customise": {"Checkpoint": {"inputs": {"ckpt_name": "own.safetensors"}}}}
+    changed = {**COMFY, "overrides": {"Checkpoint": {"inputs": {"ckpt_name": "own.safetensors"}}}}
     await events_of(vendor, COMFY_TASK, comfy=changed)
     (job,) = vendor.jobs.values()
     (loader,) = of_class(job.body["workflow"], "CheckpointLoaderSimple")
@@ -245,7 +245,7 @@ def test_the_key_shows_nowhere() -> None:
         {"model": "fal-ai/fast-sdxl", "steps": 4},
         {"base_url": "ftp://fal.run"},
         {"comfy": {"endpoint": "nameless"}},
-        {"comfy": {**COMFY, "customise": {"no such node": {"inputs": {}}}}},
+        {"comfy": {**COMFY, "overrides": {"no such node": {"inputs": {}}}}},
         {"comfy": COMFY, "steps": 4},
     ],
     ids=range(8),

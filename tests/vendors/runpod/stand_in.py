@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.vendors.graphs import checking
+from tests.vendors.comfy_workflows import checking
 from tests.vendors.http.serving import Line, serving
 
 KEY = "rpa_0123456789ABCDEF"

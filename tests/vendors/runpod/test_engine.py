@@ -15,7 +15,7 @@ from atelier_engines.errors import InvalidTaskError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.runpod.config import RunpodConfig
-from tests.vendors.graphs.checking import of_class
+from tests.vendors.comfy_workflows.checking import of_class
 from tests.vendors.http.serving import answering
 from tests.vendors.runpod.asking import FILES, TASK, events_of, noise, outputs, plain, started
 from tests.vendors.runpod.stand_in import ENDPOINT, KEY, StandIn

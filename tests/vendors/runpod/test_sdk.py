@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.vendors.graphs import checking
+from tests.vendors.comfy_workflows import checking
 from tests.vendors.runpod.stand_in import ENDPOINT, KEY, STATES, StandIn
 
 PYTHON = ROOT / ".tools" / "sdk" / "runpod" / "bin" / "python"

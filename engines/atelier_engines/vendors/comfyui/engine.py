@@ -1,4 +1,4 @@
-"""Runs tasks on ComfyUI servers. Adapter only: the queue, retries and metrics are others' business."""
+"""The comfyui engine: runs tasks on ComfyUI servers, one job per image."""
 
 from __future__ import annotations
 
@@ -10,47 +10,44 @@ from contextlib import aclosing
 from functools import partial
 
 from atelier_engines.capabilities import Capabilities
-from atelier_engines.errors import (
-    EngineFailedError,
-    EngineUnavailableError,
-    UnsupportedError,
-)
+from atelier_engines.errors import EngineFailedError, EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors, pictures
-from atelier_engines.vendors.comfyui.capabilities import abilities, unknown
+from atelier_engines.vendors.comfy_capabilities import Inventory
+from atelier_engines.vendors.comfy_config import load_workflows
+from atelier_engines.vendors.comfyui.capabilities import probed_capabilities, unprobed_capabilities
+from atelier_engines.vendors.comfyui.client import ComfyClient
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
-from atelier_engines.vendors.comfyui.following import Follower
-from atelier_engines.vendors.comfyui.inventory import Inventory, take_stock
-from atelier_engines.vendors.comfyui.job import Jobs
-from atelier_engines.vendors.comfyui.server import Server
+from atelier_engines.vendors.comfyui.handle import JobHandle
+from atelier_engines.vendors.comfyui.inventory import read_inventory
+from atelier_engines.vendors.comfyui.job_watcher import JobWatcher
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.workflows import (
     ControlFile,
-    Files,
-    Mode,
+    TaskFiles,
     Workflow,
     WorkflowError,
-    builtin,
-    customised,
-    filled,
-    from_files,
-    mode_of,
+    fill,
+    required_mode,
 )
+
+_Resize = Callable[[Pixels, int, int], Pixels]
+"""Scales and crops to a width and height in pixels."""
 
 
 class ComfyuiEngine:
     """Workflows on one or more ComfyUI servers."""
 
     def __init__(self, config: ComfyuiConfig, *, delay_scale: float = 1.0) -> None:
-        """Connect to nothing yet; pauses are multiplied by `delay_scale`."""
+        """Connect to nothing yet; `delay_scale` multiplies every pause."""
         self._config = config
         self._delay_scale = delay_scale
-        self._servers: tuple[Server, ...] = ()
+        self._clients: tuple[ComfyClient, ...] = ()
         self._inventory: Inventory | None = None
-        self._capabilities = unknown(config)
+        self._capabilities = unprobed_capabilities(config)
         self._turn = itertools.count()
 
     @property
@@ -59,39 +56,38 @@ class ComfyuiEngine:
         return self._capabilities
 
     async def start(self) -> None:
-        """See Engine.start. Servers that do not answer are left out of account, but tried for tasks later."""
-        workflows = await result_from_thread(partial(_workflows, self._config))
-        servers = tuple(
-            Server(
-                config,
-                request_seconds=self._config.request_seconds,
-                delay_scale=self._delay_scale,
-            )
-            for config in self._config.servers
-        )
-        self._servers = servers
+        """See Engine.start. Servers that do not respond are skipped now, but tried again for tasks."""
         try:
-            answering = await self._answering()
-            infos = await asyncio.gather(*(server.object_info() for server in answering))
-            self._inventory = take_stock(self._config, workflows, infos)
-            version = await answering[0].version()
+            workflows = await result_from_thread(partial(load_workflows, self._config))
+        except WorkflowError as error:
+            raise EngineUnavailableError(f"comfyui: {error}") from error
+        timeout = self._config.response_timeout_seconds
+        self._clients = tuple(
+            ComfyClient(server, response_timeout_seconds=timeout, delay_scale=self._delay_scale)
+            for server in self._config.servers
+        )
+        try:
+            responding = await self._responding()
+            infos = await asyncio.gather(*(client.object_info() for client in responding))
+            self._inventory = read_inventory(self._config, workflows, infos)
+            version = await responding[0].version()
         except BaseException:
             await self.stop()
             raise
-        self._capabilities = abilities(self._config, self._inventory, version=version)
+        self._capabilities = probed_capabilities(self._config, self._inventory, version=version)
 
     async def check(self) -> None:
         """See Engine.check."""
-        await self._answering()
+        await self._responding()
 
     async def stop(self) -> None:
         """See Engine.stop."""
-        servers, self._servers, self._inventory = self._servers, (), None
-        for server in servers:
-            await server.close()
+        clients, self._clients, self._inventory = self._clients, (), None
+        for client in clients:
+            await client.close()
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Jobs are taken out of the server's queue, or interrupted, when it is closed.
+        """See Engine.run. Closing it removes the jobs from the server's queue, or interrupts them.
 
         Raises:
             ModelMissingError: the server lacks a node or file that the workflow needs.
@@ -99,86 +95,87 @@ class ComfyuiEngine:
         """
         if isinstance(task, AudioTask) or self._inventory is None:
             raise EngineUnavailableError("the comfyui engine has not been started")
-        workflow = self._inventory.workflows.get(mode_of(task))
+        mode = required_mode(task)
+        workflow = self._inventory.workflows.get(mode)
         if workflow is None:
-            raise UnsupportedError(mode_of(task).name, f"no workflow for {mode_of(task).value}")
+            raise UnsupportedError(mode.name, f"no workflow for {mode.value}")
         async with aclosing(self._run(task, workflow)) as events:
             async for event in events:
                 yield event
 
     async def _run(self, task: ImageTask, workflow: Workflow) -> AsyncGenerator[Event]:
-        deadline = Deadline(self._config.deadline_seconds)
+        deadline = Deadline(self._config.timeout_seconds)
         if task.resume:
-            jobs = Jobs.from_handle(task.resume)
-            server, client_id = self._server_of(jobs), jobs.client_id
+            jobs = JobHandle.parse(task.resume)
+            client, client_id = self._client_of(jobs), jobs.client_id
         else:
             jobs = None
-            server, client_id = await self._least_loaded(), uuid.uuid4().hex
+            client, client_id = await self._least_loaded(), uuid.uuid4().hex
             yield Stage(name="upload")
-        listener = server.listener(client_id)
-        async with listener.listening():  # before the order: earlier messages are never told again
+        socket = client.open_socket(client_id)
+        async with socket.connected():  # before the jobs: earlier messages are not repeated
             over = False
             try:
                 if jobs is None:
-                    jobs = await self._submit(server, workflow, task, client_id)
-                    yield Dispatched(handle=jobs.handle)
-                follower = Follower(
-                    server=server,
+                    jobs = await self._submit(client, workflow, task, client_id)
+                    yield Dispatched(handle=jobs.text)
+                watcher = JobWatcher(
+                    client=client,
                     jobs=jobs,
                     task=task,
                     outputs=workflow.outputs,
-                    listener=listener,
+                    socket=socket,
                     poll_seconds=self._config.poll_seconds,
                     deadline=deadline,
                 )
                 with errors.under_way("comfyui"):
-                    async with aclosing(follower.follow()) as events:
+                    async with aclosing(watcher.watch()) as events:
                         async for event in events:
                             yield event
                 over = True
             finally:
                 if jobs is not None and not over:
-                    await server.cancel(jobs.prompts)
+                    await client.cancel(jobs.prompts)
 
     async def _submit(
-        self, server: Server, workflow: Workflow, task: ImageTask, client_id: str
-    ) -> Jobs:
-        """All of the task's jobs, or none of them."""
-        server.arriving(len(task.seeds))
+        self, client: ComfyClient, workflow: Workflow, task: ImageTask, client_id: str
+    ) -> JobHandle:
+        """Submit all of the task's jobs; if one fails, the others are cancelled."""
+        client.add_pending(len(task.seeds))
         prompts: list[str] = []
         over = False
         try:
-            files = await self._uploaded(server, task)
+            files = await self._upload(client, task)
             for seed in task.seeds:
                 prefix = f"atelier_{client_id}_{len(prompts)}"
-                graph = filled(workflow, task, seed=seed, files=files, prefix=prefix)
-                previews = self._config.previews if task.preview_interval else "none"
-                prompt = await server.submit(graph, client_id=client_id, previews=previews)
+                graph = fill(workflow, task, seed=seed, files=files, prefix=prefix)
+                previews = self._config.preview_method if task.preview_interval else "none"
+                prompt = await client.submit(graph, client_id=client_id, previews=previews)
                 prompts.append(prompt)
             over = True
         finally:
-            server.arriving(-len(task.seeds))
+            client.add_pending(-len(task.seeds))
             if prompts and not over:
-                await server.cancel(tuple(prompts))
-        return Jobs(server=server.url, client_id=client_id, prompts=tuple(prompts))
+                await client.cancel(tuple(prompts))
+        return JobHandle(server=client.url, client_id=client_id, prompts=tuple(prompts))
 
-    async def _uploaded(self, server: Server, task: ImageTask) -> Files:
-        """The task's pictures, in the size asked for, at the server."""
-        size = {"width": task.width, "height": task.height}
-        init = mask = ""
-        if task.init_image is not None:
-            fitted = partial(_png, pictures.filled, task.init_image, **size)
-            init = await server.upload(await result_from_thread(fitted), "init")
-        if task.mask is not None:
-            fitted = partial(_png, pictures.filled_mask, task.mask, **size)
-            mask = await server.upload(await result_from_thread(fitted), "mask")
+    async def _upload(self, client: ComfyClient, task: ImageTask) -> TaskFiles:
+        """Upload the task's images in the task's size."""
+
+        async def upload(resize: _Resize, pixels: Pixels | None, kind: str) -> str:
+            if pixels is None:
+                return ""
+            encode = partial(_encode, resize, pixels, task.width, task.height)
+            return await client.upload(await result_from_thread(encode), kind)
+
+        init = await upload(pictures.filled, task.init_image, "init")
+        mask = await upload(pictures.filled_mask, task.mask, "mask")
         controls = []
         for control in task.controls:
-            fitted = partial(_png, pictures.filled, control.image, **size)
-            name = await server.upload(await result_from_thread(fitted), control.type.value)
+            name = await upload(pictures.filled, control.image, control.type.value)
             weights = self._config.controlnets[control.type]
             controls.append(ControlFile(image=name, model=weights))
-        return Files(
+        return TaskFiles(
             model=self._model_of(task), init_image=init, mask=mask, controls=tuple(controls)
         )
 
@@ -186,64 +183,39 @@ class ComfyuiEngine:
         models = self._inventory.models if self._inventory else ()
         return task.model or next(iter(models), "")
 
-    def _server_of(self, jobs: Jobs) -> Server:
-        for server in self._servers:
-            if server.url == jobs.server:
-                return server
+    def _client_of(self, jobs: JobHandle) -> ComfyClient:
+        for client in self._clients:
+            if client.url == jobs.server:
+                return client
         raise EngineFailedError("comfyui: the job is lost: its server is no longer configured")
 
-    async def _least_loaded(self) -> Server:
-        """Of those that answer; those with equally much to do take turns."""
-        answering = await self._loads()
-        if not answering:
-            raise EngineUnavailableError(self._silent())
-        least = min(load for _, load in answering)
-        free = [server for server, load in answering if load == least]
+    async def _least_loaded(self) -> ComfyClient:
+        """Return a responding server with the shortest queue; equal ones take turns."""
+        lengths = await self._queue_lengths()
+        shortest = min(length for _, length in lengths)
+        free = [client for client, length in lengths if length == shortest]
         return free[next(self._turn) % len(free)]
 
-    async def _answering(self) -> list[Server]:
-        """Those that answer.
+    async def _responding(self) -> list[ComfyClient]:
+        return [client for client, _ in await self._queue_lengths()]
+
+    async def _queue_lengths(self) -> list[tuple[ComfyClient, int]]:
+        """Return the servers that respond, with their queue lengths.
 
         Raises:
-            EngineUnavailableError: none does.
+            EngineUnavailableError: no server responds.
         """
-        answering = await self._loads()
-        if not answering:
-            raise EngineUnavailableError(self._silent())
-        return [server for server, _ in answering]
-
-    async def _loads(self) -> list[tuple[Server, int]]:
-        loads = await asyncio.gather(*(server.load() for server in self._servers))
-        return [
-            (server, load)
-            for server, load in zip(self._servers, loads, strict=True)
-            if load is not None
+        lengths = await asyncio.gather(*(client.queue_length() for client in self._clients))
+        responding = [
+            (client, length)
+            for client, length in zip(self._clients, lengths, strict=True)
+            if length is not None
         ]
-
-    def _silent(self) -> str:
-        return f"no ComfyUI server answers at {', '.join(s.url for s in self._config.servers)}"
-
-
-def _png(
-    fit: Callable[[Pixels, int, int], Pixels], picture: Pixels, *, width: int, height: int
-) -> bytes:
-    return pictures.png_from_pixels(fit(picture, width, height))
+        if not responding:
+            urls = ", ".join(server.url for server in self._config.servers)
+            raise EngineUnavailableError(f"no ComfyUI server responds at {urls}")
+        return responding
 
 
-def _workflows(config: ComfyuiConfig) -> dict[Mode, Workflow]:
-    """Those of the configuration, or those that come with the package; blocks.
-
-    Raises:
-        EngineUnavailableError: one of the configuration makes no sense.
-    """
-    try:
-        if config.workflows:
-            chosen = {
-                mode: from_files(files.graph, files.bindings)
-                for mode, files in config.workflows.items()
-            }
-        else:
-            chosen = {mode: builtin(f"{config.family}_{mode.value}") for mode in Mode}
-        return {mode: customised(workflow, config.customise) for mode, workflow in chosen.items()}
-    except WorkflowError as error:
-        raise EngineUnavailableError(f"comfyui: {error}") from error
+def _encode(resize: _Resize, image: Pixels, width: int, height: int) -> bytes:
+    return pictures.png_from_pixels(resize(image, width, height))

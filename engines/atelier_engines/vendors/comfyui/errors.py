@@ -1,4 +1,4 @@
-"""What a server's refusals and failures mean to the caller. Tracebacks and inputs never go on."""
+"""Translates rejections and failures of a ComfyUI server. Tracebacks and inputs are never passed on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from atelier_engines.errors import (
     OutOfMemoryError,
 )
 from atelier_engines.vendors.answers import Answer
-from atelier_engines.vendors.comfyui.wire import Status
+from atelier_engines.vendors.comfyui.wire import JobOutcome
 
 _BAD_REQUEST = 400
-_LONGEST_TEXT = 300
-_WEIGHTS = ("ckpt_name", "control_net_name", "lora_name", "unet_name", "vae_name", "clip_name")
+_MAX_MESSAGE_LENGTH = 300
+_WEIGHTS_INPUTS = (
+    "ckpt_name",
+    "control_net_name",
+    "lora_name",
+    "unet_name",
+    "vae_name",
+    "clip_name",
+)
 
 
 class _Extra(BaseModel):
@@ -38,14 +45,14 @@ class _NodeErrors(BaseModel):
 
 
 class _Refusal(BaseModel):
-    """Answer of status 400 to POST /prompt."""
+    """Response of status 400 to POST /prompt."""
 
     error: _Problem
     node_errors: dict[str, _NodeErrors] | list[JsonValue] = Field(default_factory=dict)
 
 
 class _Failure(BaseModel):
-    """What `execution_error` tells, but for its traceback and the inputs."""
+    """Content of `execution_error`, without its traceback and inputs."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -54,68 +61,71 @@ class _Failure(BaseModel):
     exception_message: str = ""
 
 
-def of_answer(answer: Answer) -> EngineError | None:
-    """The error that a refused prompt means; None for every other answer."""
+def translate_refusal(answer: Answer) -> EngineError | None:
+    """Translate a rejected prompt; None for every other response."""
     if answer.status != _BAD_REQUEST:
         return None
     try:
         refusal = _Refusal.model_validate_json(answer.body)
     except ValidationError:
         return None
-    return _of_refusal(refusal)
+    return _error_from_refusal(refusal)
 
 
-def of_node_errors(node_errors: JsonValue) -> EngineError | None:
-    """The error that a prompt means which was accepted only in part; None when it was accepted whole."""
+def translate_node_errors(node_errors: JsonValue) -> EngineError | None:
+    """Translate the errors of a prompt that was accepted in part; None if it was accepted whole."""
     if not node_errors:
         return None
     try:
-        refusal = _Refusal(error=_Problem(message="refused in part"), node_errors=node_errors)
+        refusal = _Refusal(error=_Problem(message="rejected in part"), node_errors=node_errors)
     except ValidationError:
-        refusal = _Refusal(error=_Problem(message="refused in part"))
-    return _of_refusal(refusal)
+        refusal = _Refusal(error=_Problem(message="rejected in part"))
+    return _error_from_refusal(refusal)
 
 
-def of_status(status: Status) -> EngineError:
-    """The error of a job that has ended without success."""
+def translate_failure(status: JobOutcome) -> EngineError:
+    """Translate the outcome of a job that did not succeed."""
     for message in status.messages:
         match message:
-            case ["execution_error", dict(told)]:
+            case ["execution_error", dict(details)]:
                 failure = _Failure.model_validate(
-                    {key: value for key, value in told.items() if isinstance(value, str)}
+                    {key: value for key, value in details.items() if isinstance(value, str)}
                 )
-                if failure.exception_type != "ExecutionBlocked":  # tells that a branch was left out
-                    return _of_failure(failure)
+                if (
+                    failure.exception_type != "ExecutionBlocked"
+                ):  # only says that a branch was skipped
+                    return _error_from_failure(failure)
             case ["execution_interrupted", *_]:
                 return EngineFailedError(
-                    "comfyui: the job was stopped at the server by someone else"
+                    "comfyui: the job was interrupted at the server by someone else"
                 )
             case _:
                 pass
-    return EngineFailedError("comfyui: the job failed, and the server does not say why")
+    return EngineFailedError("comfyui: the job failed; the server gives no reason")
 
 
-def _of_refusal(refusal: _Refusal) -> EngineError:
-    says = "; ".join(_sentences(refusal))[:_LONGEST_TEXT]
-    message = f"comfyui refused the workflow: {says}"
+def _error_from_refusal(refusal: _Refusal) -> EngineError:
+    details = "; ".join(_describe_problems(refusal))[:_MAX_MESSAGE_LENGTH]
+    message = f"comfyui rejected the workflow: {details}"
     if refusal.error.type in {"missing_node_type", "invalid_prompt"}:
-        return ModelMissingError(f"{message}; install the node at the server")
+        return ModelMissingError(f"{message}; install the node on the server")
     if any(
-        problem.type == "value_not_in_list" and problem.extra_info.input_name.startswith(_WEIGHTS)
+        problem.type == "value_not_in_list"
+        and problem.extra_info.input_name.startswith(_WEIGHTS_INPUTS)
         for problem in _problems(refusal)
     ):
-        return ModelMissingError(f"{message}; install the file at the server")
+        return ModelMissingError(f"{message}; install the file on the server")
     return InvalidTaskError("options", message)
 
 
-def _sentences(refusal: _Refusal) -> Iterator[str]:
+def _describe_problems(refusal: _Refusal) -> Iterator[str]:
     nodes = refusal.node_errors if isinstance(refusal.node_errors, dict) else {}
-    said = False
+    found = False
     for node_id, node in nodes.items():
         for problem in node.errors:
-            said = True
+            found = True
             yield f"node {node_id} ({node.class_type}): {problem.message} {problem.details}".strip()
-    if not said:
+    if not found:
         yield f"{refusal.error.message} {refusal.error.details}".strip()
 
 
@@ -125,12 +135,12 @@ def _problems(refusal: _Refusal) -> Iterator[_Problem]:
         yield from node.errors
 
 
-def _of_failure(failure: _Failure) -> EngineError:
+def _error_from_failure(failure: _Failure) -> EngineError:
     if failure.exception_type.endswith("OutOfMemoryError") or (
         "Allocation on device" in failure.exception_message
     ):
         return OutOfMemoryError(
-            f"comfyui ran out of memory in {failure.node_type}; ask for a smaller picture"
+            f"comfyui ran out of memory in {failure.node_type}; request a smaller image"
         )
-    says = " ".join(failure.exception_message.split())[:_LONGEST_TEXT]
-    return EngineFailedError(f"comfyui failed in {failure.node_type or 'a node'}: {says}")
+    message = " ".join(failure.exception_message.split())[:_MAX_MESSAGE_LENGTH]
+    return EngineFailedError(f"comfyui failed in {failure.node_type or 'a node'}: {message}")

@@ -1,4 +1,4 @@
-"""Frames of a server's WebSocket, read leniently: what is unknown or broken is passed over.
+"""Parses the frames of a server's WebSocket; unknown and invalid frames are skipped.
 
 Source: ComfyUI 0.33.0, server.py (`send_*`), protocol.py, comfy_execution/progress.py.
 """
@@ -14,44 +14,44 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 _PREVIEW = 1
 _PREVIEW_WITH_METADATA = 4
 _HEAD = struct.Struct(">II")
-_ENDS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
+_END_EVENTS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """A node has done so much."""
+class NodeProgress:
+    """Progress of one node: `value` of `maximum`."""
 
     prompt: str
     node: str
     value: float
-    most: float
+    maximum: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """A picture of the work so far."""
+class PreviewImage:
+    """A preview of the image that is being generated."""
 
     prompt: str
-    """Empty where the server does not say whose."""
+    """Id of the job; empty if the server does not send it."""
     data: bytes
-    """An image file."""
+    """Bytes of an image file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """A job is being worked on."""
+class JobStarted:
+    """A job is being executed."""
 
     prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """A job may have ended; its history says whether and how."""
+class JobEnded:
+    """A job may have ended; its history entry decides whether and how."""
 
     prompt: str
 
 
-Message = Progress | Preview | Running | Ending
+Message = NodeProgress | PreviewImage | JobStarted | JobEnded
 
 
 class _NodeState(BaseModel):
@@ -78,7 +78,7 @@ class _Metadata(BaseModel):
 
 
 def messages_from_frame(frame: str | bytes) -> Iterator[Message]:
-    """What a frame tells; nothing when it is of no interest, or broken."""
+    """Parse a frame; yields nothing for an irrelevant or invalid one."""
     try:
         if isinstance(frame, bytes):
             yield from _from_bytes(frame)
@@ -91,22 +91,26 @@ def messages_from_frame(frame: str | bytes) -> Iterator[Message]:
 def _from_text(frame: _Frame) -> Iterator[Message]:
     data = frame.data
     if frame.type == "progress" and data.node is not None:
-        yield Progress(prompt=data.prompt_id, node=data.node, value=data.value, most=data.max)
+        yield NodeProgress(
+            prompt=data.prompt_id, node=data.node, value=data.value, maximum=data.max
+        )
     elif frame.type == "progress_state" and isinstance(data.nodes, dict):
         for node, state in data.nodes.items():
             if state.state in {"running", "finished"}:
-                yield Progress(prompt=data.prompt_id, node=node, value=state.value, most=state.max)
-    elif frame.type in _ENDS or (frame.type == "executing" and data.node is None):
-        yield Ending(prompt=data.prompt_id)
+                yield NodeProgress(
+                    prompt=data.prompt_id, node=node, value=state.value, maximum=state.max
+                )
+    elif frame.type in _END_EVENTS or (frame.type == "executing" and data.node is None):
+        yield JobEnded(prompt=data.prompt_id)
     elif frame.type in {"execution_start", "executing"}:
-        yield Running(prompt=data.prompt_id)
+        yield JobStarted(prompt=data.prompt_id)
 
 
 def _from_bytes(frame: bytes) -> Iterator[Message]:
     kind, number = _HEAD.unpack_from(frame)
     body = frame[_HEAD.size :]
     if kind == _PREVIEW:
-        yield Preview(prompt="", data=body)
+        yield PreviewImage(prompt="", data=body)
     elif kind == _PREVIEW_WITH_METADATA:
         metadata = _Metadata.model_validate_json(body[:number])
-        yield Preview(prompt=metadata.prompt_id, data=body[number:])
+        yield PreviewImage(prompt=metadata.prompt_id, data=body[number:])

@@ -1,4 +1,4 @@
-"""Counts the steps of a task over all its jobs, and gives previews their step."""
+"""Counts a task's steps over all its jobs, and assigns previews to steps."""
 
 from __future__ import annotations
 
@@ -7,60 +7,62 @@ from dataclasses import dataclass, field
 
 from atelier_engines.event import Step
 from atelier_engines.media import Encoded
-from atelier_engines.vendors.comfyui.messages import Progress
+from atelier_engines.vendors.comfyui.messages import NodeProgress
 
 
 @dataclass(slots=True, kw_only=True)
-class Counter:
-    """Steps only ever count up, whatever the server repeats or leaves out."""
+class StepCounter:
+    """Counts steps in ascending order, even if the server repeats or omits messages."""
 
-    each: int
-    """Steps of one job; 0 where there are none to count. Only progress over so many is sampling."""
+    steps_per_job: int
+    """Steps of one job; 0 if unknown. Only a node's progress with this maximum is sampling progress."""
     jobs: int
-    """Jobs of the task."""
+    """Number of the task's jobs."""
     interval: int
-    """A preview every so many steps; 0 for none."""
+    """Steps between two previews; 0 for no previews."""
     _done: int = 0
-    _awaiting: Step | None = field(default=None)
+    _held: Step | None = field(default=None)
 
-    def heard(self, job: int, progress: Progress) -> Iterator[Step]:
-        """The steps that job number `job`, from 0, has now done.
+    def count(self, job: int, progress: NodeProgress) -> Iterator[Step]:
+        """Yield the steps that job number `job`, from 0, has completed.
 
-        One that a preview is due for is held back until the preview comes, or the next step.
+        A step that is due for a preview is held until the preview or the next step arrives.
         """
-        if progress.most == self.each:
-            yield from self._reach(job * self.each + min(max(int(progress.value), 0), self.each))
+        if progress.maximum == self.steps_per_job:
+            yield from self._advance_to(
+                job * self.steps_per_job + min(max(int(progress.value), 0), self.steps_per_job)
+            )
 
-    def finished(self, job: int) -> Iterator[Step]:
-        """That job is done, however much of it was heard."""
-        yield from self._reach((job + 1) * self.each)
-        yield from self.waited()
+    def finish_job(self, job: int) -> Iterator[Step]:
+        """Yield all remaining steps of that job, which has ended."""
+        yield from self._advance_to((job + 1) * self.steps_per_job)
+        yield from self.release()
 
-    def seen(self, preview: Encoded) -> Iterator[Step]:
-        """The step that was waiting for a preview."""
-        step, self._awaiting = self._awaiting, None
+    def attach_preview(self, preview: Encoded) -> Iterator[Step]:
+        """Yield the held step with this preview."""
+        step, self._held = self._held, None
         if step is not None:
             yield Step(index=step.index, total=step.total, preview=preview)
 
-    def waited(self) -> Iterator[Step]:
-        """The step that waits for a preview in vain."""
-        step, self._awaiting = self._awaiting, None
+    def release(self) -> Iterator[Step]:
+        """Yield the held step without a preview."""
+        step, self._held = self._held, None
         if step is not None:
             yield step
 
     @property
     def wants_preview(self) -> bool:
-        """Whether a step is waiting for one."""
-        return self._awaiting is not None
+        """Whether a step is held for a preview."""
+        return self._held is not None
 
-    def _reach(self, index: int) -> Iterator[Step]:
+    def _advance_to(self, index: int) -> Iterator[Step]:
         if index <= self._done:
             return
-        yield from self.waited()
+        yield from self.release()
         due = self.interval and index // self.interval > self._done // self.interval
         self._done = index
-        step = Step(index=index, total=self.each * self.jobs)
+        step = Step(index=index, total=self.steps_per_job * self.jobs)
         if due:
-            self._awaiting = step
+            self._held = step
         else:
             yield step

@@ -1,12 +1,12 @@
-"""What a ComfyUI server answers: only the fields that are used."""
+"""Responses of a ComfyUI server; only the fields that are used."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field, JsonValue, RootModel, ValidationError
 
 
-class File(BaseModel):
-    """A file at the server, as uploads return it and results list it."""
+class FileRef(BaseModel):
+    """A file on the server, as uploads return it and history entries list it."""
 
     name: str = ""
     filename: str = ""
@@ -15,32 +15,32 @@ class File(BaseModel):
 
     @property
     def path(self) -> str:
-        """How a node for pictures names it."""
+        """Path of the file as an image loading node takes it."""
         name = self.name or self.filename
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
 
-class Accepted(BaseModel):
-    """Answer to POST /prompt. Some outputs may have been refused although others run."""
+class PromptAccepted(BaseModel):
+    """Response to POST /prompt. Some outputs may be rejected although others run."""
 
     prompt_id: str = Field(min_length=1)
     node_errors: JsonValue = None
 
 
 class ExecInfo(BaseModel):
-    """How much there is to do."""
+    """Length of the queue."""
 
     queue_remaining: int
 
 
-class Load(BaseModel):
-    """Answer to GET /prompt."""
+class QueueInfo(BaseModel):
+    """Response to GET /prompt."""
 
     exec_info: ExecInfo
 
 
-class Status(BaseModel):
-    """How a job ended."""
+class JobOutcome(BaseModel):
+    """Outcome of a job."""
 
     status_str: str = ""
     completed: bool = False
@@ -48,19 +48,19 @@ class Status(BaseModel):
 
 
 class NodeOutput(BaseModel):
-    """What one node made."""
+    """Output of one node."""
 
-    images: list[File] = Field(default_factory=list)
+    images: list[FileRef] = Field(default_factory=list)
 
 
-class Record(BaseModel):
-    """A job that has ended."""
+class HistoryEntry(BaseModel):
+    """History entry of a job that has ended."""
 
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
-    status: Status = Field(default_factory=Status)
+    status: JobOutcome = Field(default_factory=JobOutcome)
 
-    def files(self, node: str) -> list[File]:
-        """What a node has saved for good; previews and what is of another shape are left out."""
+    def files(self, node: str) -> list[FileRef]:
+        """Files that a node has saved; temporary files and outputs of another shape are left out."""
         try:
             output = NodeOutput.model_validate(self.outputs.get(node) or {})
         except ValidationError:
@@ -68,18 +68,18 @@ class Record(BaseModel):
         return [file for file in output.images if file.type == "output"]
 
 
-class History(RootModel[dict[str, Record]]):
-    """Answer to GET /history/{id}: empty until the job has ended."""
+class History(RootModel[dict[str, HistoryEntry]]):
+    """Response to GET /history/{id}: empty until the job has ended."""
 
 
-class Queue(BaseModel):
-    """Answer to GET /queue; a job is a list of its number, its id and more."""
+class QueueState(BaseModel):
+    """Response to GET /queue; a job is a list of its number, its id and more."""
 
     queue_running: list[list[JsonValue]] = Field(default_factory=list)
     queue_pending: list[list[JsonValue]] = Field(default_factory=list)
 
     def position(self, prompt: str) -> int | None:
-        """Jobs before that one, 0 while it runs; None when it is not there."""
+        """Number of jobs ahead, 0 while the job runs; None if it is not in the queue."""
         if any(prompt in job[1:2] for job in self.queue_running):
             return 0
         ids = [job[1] for job in sorted(self.queue_pending, key=_number) if job[1:]]
@@ -91,33 +91,33 @@ def _number(job: list[JsonValue]) -> float:
 
 
 class System(BaseModel):
-    """Part of the answer to GET /system_stats."""
+    """Part of the response to GET /system_stats."""
 
     comfyui_version: str = ""
 
 
 class SystemStats(BaseModel):
-    """Answer to GET /system_stats."""
+    """Response to GET /system_stats."""
 
     system: System
 
 
 class NodeInputs(BaseModel):
-    """Inputs that a node class takes."""
+    """Inputs of a node class, by name."""
 
     required: dict[str, JsonValue] = Field(default_factory=dict)
     optional: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class NodeClass(BaseModel):
-    """What a server says about one class of nodes."""
+    """Description of one node class."""
 
     input: NodeInputs = Field(default_factory=NodeInputs)
 
     def choices(self, name: str) -> tuple[str, ...]:
-        """What the input of that name can be chosen from; empty when it is no choice.
+        """Choices of the input of that name; empty if it is not a choice.
 
-        Older servers send the list itself, newer ones `COMBO` and the list among its settings.
+        Older servers send the list itself, newer ones `COMBO` and an object with the list.
         """
         match self.input.required.get(name, self.input.optional.get(name)):
             case [list(names), *_] | ["COMBO", {"options": list(names)}, *_]:
@@ -127,4 +127,4 @@ class NodeClass(BaseModel):
 
 
 class ObjectInfo(RootModel[dict[str, NodeClass]]):
-    """Answer to GET /object_info: every class of nodes."""
+    """Response to GET /object_info: all node classes by name."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from atelier_engines.media import Pixels
 from atelier_engines.task import JSON, ImageTask, Lora, SafetyMode
+from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, Facts
-from atelier_engines.vendors.graphs import Graphs
 from atelier_engines.vendors.options import options_of
 from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
 
@@ -32,7 +32,7 @@ class Order:
     """The body of the job for one seed."""
 
 
-def order_of(task: ImageTask, config: FalConfig, graphs: Graphs | None) -> Order:
+def order_of(task: ImageTask, config: FalConfig, graphs: WorkflowSet | None) -> Order:
     """What to send for the task; blocks while pictures are encoded.
 
     Raises:
@@ -43,14 +43,14 @@ def order_of(task: ImageTask, config: FalConfig, graphs: Graphs | None) -> Order
     return _model_order(task, config)
 
 
-def _graph_order(task: ImageTask, graphs: Graphs, endpoint: str) -> Order:
-    order = graphs.order(task, prefix=f"atelier_{uuid.uuid4().hex}")
+def _graph_order(task: ImageTask, graphs: WorkflowSet, endpoint: str) -> Order:
+    order = graphs.prepare(task, prefix=f"atelier_{uuid.uuid4().hex}")
 
     def body(seed: int, addresses: Addresses) -> dict[str, JSON]:
         images: list[JSON] = [{"name": name, "url": url} for name, url in addresses.items()]
-        return {"workflow": order.graph(seed), "images": images}
+        return {"workflow": order.build_graph(seed), "images": images}
 
-    return Order(path=f"/{endpoint}", pictures=order.pictures, body=body)
+    return Order(path=f"/{endpoint}", pictures=order.images, body=body)
 
 
 def _model_order(task: ImageTask, config: FalConfig) -> Order:

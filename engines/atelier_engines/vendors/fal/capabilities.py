@@ -12,9 +12,9 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.task import SafetyMode
+from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, Facts
-from atelier_engines.vendors.graphs import Graphs
 from atelier_engines.vendors.options import NoOptions, schema_of
 
 _LONGEST_PROMPT = 4000
@@ -38,7 +38,7 @@ def abilities(config: FalConfig) -> Capabilities:
 
 def _image(config: FalConfig) -> ImageCapabilities:
     if config.comfy is not None:
-        return Graphs.of(config.comfy).capabilities(max_images=config.max_images)
+        return WorkflowSet.load(config.comfy).capabilities(max_images=config.max_images)
     facts = MODELS[config.model]
     loras = tuple(config.loras)
     return ImageCapabilities(

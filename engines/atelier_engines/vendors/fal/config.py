@@ -8,14 +8,14 @@ from pydantic import Field, SecretStr, model_validator
 
 from atelier_engines.config import Section
 from atelier_engines.task import SafetyMode
+from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.fal.models import MODELS
-from atelier_engines.vendors.graphs import GraphConfig
 from atelier_engines.vendors.price import PriceConfig
 
 _ENDPOINT = r"^[\w.-]+(/[\w.-]+)+$"
 
 
-class FalComfyConfig(GraphConfig):
+class FalComfyConfig(WorkflowSetConfig):
     """ComfyUI workflows, run by an app of one's own at fal."""
 
     endpoint: str = Field(

@@ -25,6 +25,7 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, SafetyMode, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.fal.bodies import order_of
 from atelier_engines.vendors.fal.capabilities import abilities
@@ -41,7 +42,6 @@ from atelier_engines.vendors.fal.wire import (
     State,
     jobs_from_handle,
 )
-from atelier_engines.vendors.graphs import Graphs
 from atelier_engines.vendors.http import Vendor
 from atelier_engines.vendors.pictures import picture_from_file
 
@@ -63,7 +63,7 @@ class FalEngine:
         self._config = config
         self._delay_scale = delay_scale
         self._capabilities = abilities(config)
-        self._graphs = None if config.comfy is None else Graphs.of(config.comfy)
+        self._graphs = None if config.comfy is None else WorkflowSet.load(config.comfy)
         self._connection: Vendor | None = None
         self._store: Vendor | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.task import JSON, ImageTask
-from atelier_engines.vendors.graphs import Graphs, Order
+from atelier_engines.vendors.comfy_workflows import PreparedTask, WorkflowSet
 
 _MOST_BYTES = 10 * 10**6
 _MARGIN_SECONDS = 60.0
@@ -20,7 +20,7 @@ _SHORTEST_RUN_SECONDS = 5.0
 class Bodies:
     """What is sent for one task."""
 
-    order: Order
+    order: PreparedTask
     """The graphs."""
     images: tuple[dict[str, JSON], ...]
     """Pictures that the graphs load."""
@@ -35,7 +35,7 @@ class Bodies:
             InvalidTaskError: the pictures are too large for one request.
         """
         made: dict[str, JSON] = {
-            "input": {"workflow": self.order.graph(seed), "images": list(self.images)},
+            "input": {"workflow": self.order.build_graph(seed), "images": list(self.images)},
             "policy": {
                 "executionTimeout": int(max(self.seconds, _SHORTEST_RUN_SECONDS) * 1000),
                 "ttl": int((self.seconds + _MARGIN_SECONDS) * 1000),
@@ -51,11 +51,11 @@ class Bodies:
         return made
 
 
-def bodies_of(task: ImageTask, graphs: Graphs, *, seconds: float) -> Bodies:
+def bodies_of(task: ImageTask, graphs: WorkflowSet, *, seconds: float) -> Bodies:
     """What to send for the task; blocks while pictures are encoded."""
-    order = graphs.order(task, prefix=f"atelier_{uuid.uuid4().hex}")
+    order = graphs.prepare(task, prefix=f"atelier_{uuid.uuid4().hex}")
     images: tuple[dict[str, JSON], ...] = tuple(
         {"name": name, "image": base64.b64encode(png).decode("ascii")}
-        for name, png in order.pictures.items()
+        for name, png in order.images.items()
     )
     return Bodies(order=order, images=images, seconds=seconds)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from atelier_engines.vendors.graphs import GraphConfig
+from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.price import PriceConfig
 
 
-class RunpodConfig(GraphConfig):
+class RunpodConfig(WorkflowSetConfig):
     """A runpod engine's section in the configuration file."""
 
     api_key: SecretStr = Field(min_length=1, description="Key of the account: ${RUNPOD_API_KEY}.")

@@ -25,8 +25,8 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.graphs import Graphs
 from atelier_engines.vendors.http import Vendor
 from atelier_engines.vendors.pictures import picture_from_file
 from atelier_engines.vendors.runpod import wire
@@ -50,7 +50,7 @@ class RunpodEngine:
         """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
         self._config = config
         self._delay_scale = delay_scale
-        self._graphs = Graphs.of(config)
+        self._graphs = WorkflowSet.load(config)
         self._connection: Vendor | None = None
         self._place = f"/{config.endpoint}"
         self._capabilities = Capabilities(

@@ -13,21 +13,22 @@ from pydantic import ValidationError
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
 from atelier_engines.conformance.tasks import image_task, picture
 from atelier_engines.task import Lora
-from atelier_engines.vendors.graphs import GraphConfig, Graphs
-from atelier_engines.workflows import builtin
+from atelier_engines.vendors.comfy_config import WorkflowSetConfig
+from atelier_engines.vendors.comfy_workflows import WorkflowSet
+from atelier_engines.workflows import load_builtin
 from atelier_engines.workflows.graph import graph_to_json
-from tests.vendors.graphs.checking import of_class
+from tests.vendors.comfy_workflows.checking import of_class
 
 
 def claims(**settings: Any) -> ImageCapabilities:  # noqa: ANN401 (fields of the configuration)
     """The capabilities that workflows so configured have."""
-    return Graphs.of(GraphConfig.model_validate(settings)).capabilities(max_images=2)
+    return WorkflowSet.load(WorkflowSetConfig.model_validate(settings)).capabilities(max_images=2)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> dict[str, str]:
     """A workflow of one's own: the shipped one without LoRAs, controls, guidance and choice of sampler."""
-    shipped = builtin("sdxl_txt2img")
+    shipped = load_builtin("sdxl_txt2img")
     bindings = shipped.bindings.model_dump(mode="json", exclude_none=True)
     for part in ("loras", "controls", "samplers"):
         del bindings[part]
@@ -74,12 +75,14 @@ def test_a_workflow_of_ones_own_claims_what_it_has_places_for(own: dict[str, str
 
 def test_an_order_names_what_it_loads() -> None:
     """Its files begin with the prefix of the task, and each seed has its graph."""
-    graphs = Graphs.of(GraphConfig(loras={"rust": "r.safetensors"}, checkpoint="own.safetensors"))
+    graphs = WorkflowSet.load(
+        WorkflowSetConfig(loras={"rust": "r.safetensors"}, checkpoint="own.safetensors")
+    )
     task = image_task(graphs.capabilities(max_images=1))
     task = replace(task, init_image=picture(8, 8, 1), loras=(Lora(name="rust"),))
-    order = graphs.order(task, prefix="job_1")
-    assert list(order.pictures) == ["job_1_init.png"]
-    first, second = (order.graph(seed) for seed in (1, 2))
+    order = graphs.prepare(task, prefix="job_1")
+    assert list(order.images) == ["job_1_init.png"]
+    first, second = (order.build_graph(seed) for seed in (1, 2))
     assert first != second
     (loader,) = of_class(first, "CheckpointLoaderSimple")  # type: ignore[arg-type]
     assert loader["ckpt_name"] == "own.safetensors"
@@ -90,7 +93,7 @@ def test_an_order_names_what_it_loads() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"customise": {"no such node": {"inputs": {}}}},
+        {"overrides": {"no such node": {"inputs": {}}}},
         {"workflows": {"txt2img": {"graph": "/nowhere.json", "bindings": "/nowhere.json"}}},
         {"controlnets": {"mood": "x"}},
         {"max_pixels": 1000},
@@ -99,10 +102,10 @@ def test_an_order_names_what_it_loads() -> None:
 def test_what_makes_no_sense_is_refused_when_it_is_read(settings: dict[str, object]) -> None:
     """Not when the first task comes."""
     with pytest.raises(ValidationError):
-        GraphConfig.model_validate(settings)
+        WorkflowSetConfig.model_validate(settings)
 
 
 def test_workflows_need_one_for_words_alone(own: dict[str, str]) -> None:
     """Every task without a picture uses it."""
     with pytest.raises(ValidationError, match="txt2img"):
-        GraphConfig.model_validate({"workflows": {"img2img": own}})
+        WorkflowSetConfig.model_validate({"workflows": {"img2img": own}})
