@@ -8,8 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 
 # Which Python the environment gets: a version, a range or a path, as `uv venv --python` takes it.
 PYTHON ?= >=3.11,<3.14
-# What the contract may not break: any name git knows.
-AGAINST ?= $(shell git rev-parse --verify --quiet --abbrev-ref origin/HEAD || echo main)
+# The published contract, which later versions may add to but not break.
+BASELINE := proto/baseline.binpb
 # For instance --upgrade, or --upgrade-package NAME.
 LOCK_FLAGS ?=
 
@@ -73,18 +73,16 @@ proto: install ## Make the generated code and the server's copy of the contract
 check-proto: install ## Check the contract: style, breaking changes, generated code
 	$(BIN)/buf lint proto
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	if git cat-file -e '$(AGAINST):proto' 2>/dev/null; then \
-		mkdir "$$fresh/published"; \
-		git archive '$(AGAINST)' proto | tar -x -C "$$fresh/published"; \
-		echo 'buf breaking proto --against $(AGAINST)'; \
-		$(BIN)/buf breaking proto --against "$$fresh/published/proto"; \
-	else \
-		echo 'No contract in $(AGAINST) to compare with'; \
-	fi; \
 	$(call generate,"$$fresh"); \
+	echo 'buf breaking against $(BASELINE)'; \
+	$(BIN)/buf breaking "$$fresh/$(CONTRACT)" --against $(BASELINE); \
 	diff -rq -x __init__.py -x __pycache__ -x py.typed "$$fresh/clients/python/atelier" clients/python/atelier \
 		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
 		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
+
+.PHONY: proto-baseline
+proto-baseline: proto ## Make the contract of this commit the one that later versions may not break
+	cp $(CONTRACT) $(BASELINE)
 
 .PHONY: docs
 docs: install ## Write docs/configuration.md anew
