@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from dataclasses import replace
+from contextlib import aclosing, closing
+from inspect import isawaitable
+from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import grpc
 
-from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-from atelier_client import engines_from_pb, environment, from_pb, media, requests, transfer
-from atelier_client.channel import call_metadata, channel_options
+from atelier_client import media, operations
+from atelier_client.actions import (
+    Action,
+    Answer,
+    Deliver,
+    Done,
+    E,
+    Operation,
+    R,
+    Streaming,
+    resume,
+)
+from atelier_client.base_client import BaseClient
+from atelier_client.channel import channel_options
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
-from atelier_client.errors import AtelierError, UnavailableError
+from atelier_client.errors import AtelierError
 from atelier_client.media import LocalMedia
+from atelier_client.performer import Performer, Primitives
+from atelier_client.requests import request_from
 from atelier_client.results import Artifact, Cancellation, Generation, Health, Plan, Progress
-from atelier_client.resume import Resumption
-from atelier_client.status import check, error_from_rpc, translated
+from atelier_client.status import error_from_rpc
 from atelier_client.tasks import AudioTask, ImageTask, Keywords
 
 
-class AsyncClient:
+async def _receive(stream: Any) -> Any:  # noqa: ANN401 - a call and a message of gRPC
+    message = await stream.read()
+    return None if message is grpc.aio.EOF else message
+
+
+async def _read_file(path: Path) -> bytes:
+    return await asyncio.to_thread(media.read, path)
+
+
+_PRIMITIVES = Primitives(receive=_receive, sleep=asyncio.sleep, read_file=_read_file)
+
+
+class AsyncClient(BaseClient):
     """A connection to one server, for asyncio; make it inside a running event loop.
 
     Every method raises an AtelierError, of the kind that `atelier_client.errors` draws. The
@@ -33,35 +58,14 @@ class AsyncClient:
     `request_id` and `timeout_seconds` beside any task.
     """
 
-    def __init__(
-        self,
-        server: str = "",
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        token: str = "",
-        patience_seconds: float = 30.0,
-        call_timeout_seconds: float = 30.0,
-    ) -> None:
-        """Connect on first use.
-
-        Args:
-            server: HOST:PORT; `ATELIER_SERVER` or localhost:50051 when empty.
-            credentials: for TLS; none means plain text.
-            token: goes with every call, as the metadata `authorization: Bearer TOKEN`.
-            patience_seconds: how long a stream that broke is tried again.
-            call_timeout_seconds: deadline of the calls that do no work.
-        """
-        address = server or environment.server_address()
-        options = channel_options()
+    def _open_channel(self) -> None:
+        at = self._connection
         self._channel = (
-            grpc.aio.insecure_channel(address, options)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options)
+            grpc.aio.insecure_channel(at.address, channel_options())
+            if at.credentials is None
+            else grpc.aio.secure_channel(at.address, at.credentials, channel_options())
         )
         self._stub = GenerationServiceStub(self._channel)
-        self._metadata = call_metadata(token)
-        self._patience_seconds = patience_seconds
-        self._timeout = call_timeout_seconds
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +79,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Hang up; calls under way are cancelled."""
+        """Cancel the calls under way, and close the connection."""
         await self._channel.close()
 
     async def generate(
@@ -86,21 +90,15 @@ class AsyncClient:
         Leaving early, or losing the connection, cancels the generation; `stream` survives a
         lost connection.
         """
-        request = await self._request(task, keywords)
-        with translated():
-            answer = await self._stub.Generate(request, metadata=self._metadata)
-        return await self.fetch(check(from_pb.generation(answer.generation)))
+        request = request_from(task, keywords)
+        return await self._run(operations.generate(request, self._policy))
 
     async def submit(
         self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
     ) -> Generation:
         """Start a task and return as soon as it is accepted; it then runs on its own."""
-        request = requests.accepted(await self._request(task, keywords))
-        with translated():
-            answer = await self._stub.Generate(
-                request, timeout=self._timeout, metadata=self._metadata
-            )
-        return from_pb.generation(answer.generation)
+        request = request_from(task, keywords)
+        return await self._run(operations.submit(request, self._policy))
 
     async def stream(
         self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
@@ -113,21 +111,15 @@ class AsyncClient:
         Raises:
             AtelierError: after the last event, when the generation failed or was cancelled.
         """
-        generation = await self.submit(task, **keywords)
-        settled = False
+        started = operations.StartedStream(
+            request=request_from(task, keywords), policy=self._policy
+        )
         try:
-            events = self._follow(generation.id, self._resumption(0, begun=True), fetch=True)
-            async with aclosing(events):
+            async with aclosing(self._deliver(started.events())) as events:
                 async for event in events:
-                    settled = event.state.ended
                     yield event
-        except AtelierError:
-            settled = True
-            raise
         finally:
-            if not settled:
-                with suppress(AtelierError):
-                    await self.cancel(generation.id)
+            await self._run(started.leave())
 
     def follow(
         self, generation_id: str, *, after_sequence: int = 0, fetch: bool = False
@@ -140,158 +132,87 @@ class AsyncClient:
         Raises:
             AtelierError: after the last event, when the generation failed or was cancelled.
         """
-        resumption = self._resumption(after_sequence, begun=False)
-        return self._follow(generation_id, resumption, fetch=fetch)
+        return self._deliver(
+            operations.follow(generation_id, after_sequence, self._policy, fetch_outputs=fetch)
+        )
 
     async def plan(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Plan:
         """What a task would do and cost, without doing it."""
-        request = pb.PlanGenerationRequest(generate=await self._request(task, keywords))
-        with translated():
-            return from_pb.plan(
-                await self._stub.PlanGeneration(
-                    request, timeout=self._timeout, metadata=self._metadata
-                )
-            )
+        request = request_from(task, keywords)
+        return await self._run(operations.plan(request, self._policy))
 
     async def get(self, generation_id: str) -> Generation:
         """A generation as it stands, with its small outputs' bytes; see `fetch` for the others."""
-        request = pb.GetGenerationRequest(generation_id=generation_id, inline_outputs=True)
-        with translated():
-            answer = await self._stub.GetGeneration(
-                request, timeout=self._timeout, metadata=self._metadata
-            )
-        return from_pb.generation(answer.generation)
+        return await self._run(operations.get(generation_id))
 
-    async def list(
+    def list(
         self, *, engine: str = "", states: tuple[State, ...] = (), page_size: int = 50
     ) -> AsyncGenerator[Generation]:
         """Every generation, newest first, fetched page by page."""
-        token = ""
-        while True:
-            request = requests.list_request(
-                engine=engine, states=states, page_size=page_size, page_token=token
-            )
-            with translated():
-                page = await self._stub.ListGenerations(
-                    request, timeout=self._timeout, metadata=self._metadata
-                )
-            for generation in page.generations:
-                yield from_pb.generation(generation)
-            token = page.next_page_token
-            if not token:
-                return
+        return self._deliver(
+            operations.list_generations(engine=engine, states=states, page_size=page_size)
+        )
 
     async def cancel(self, generation_id: str) -> Cancellation:
         """Stop a generation; the answer says what was really stopped."""
-        request = pb.CancelGenerationRequest(generation_id=generation_id)
-        with translated():
-            answer = await self._stub.CancelGeneration(
-                request, timeout=self._timeout, metadata=self._metadata
-            )
-        return from_pb.cancellation(answer)
+        return await self._run(operations.cancel(generation_id))
 
     async def capabilities(self, engine: str = "") -> Capabilities:
         """What the service, or one engine of it, can do."""
-        request = pb.GetCapabilitiesRequest(engine=engine)
-        with translated():
-            answer = await self._stub.GetCapabilities(
-                request, timeout=self._timeout, metadata=self._metadata
-            )
-        return engines_from_pb.capabilities(answer)
+        return await self._run(operations.capabilities(engine))
 
     async def health(self) -> Health:
         """Whether the service and its engines can work now."""
-        with translated():
-            return from_pb.health(
-                await self._stub.Health(
-                    pb.HealthRequest(), timeout=self._timeout, metadata=self._metadata
-                )
-            )
+        return await self._run(operations.health())
 
     async def upload(self, source: LocalMedia, *, media_type: str = "") -> Artifact:
-        """Store a file, or bytes, to use in tasks; its media type is told from its first bytes."""
-        data = await asyncio.to_thread(media.read, source)
-        resumption = self._resumption(0, begun=False)
-        while True:
-            parts = transfer.upload_requests(data, media_type)
-            try:
-                with translated():
-                    return from_pb.artifact(
-                        (await self._stub.UploadArtifact(parts, metadata=self._metadata)).artifact
-                    )
-            except UnavailableError as error:
-                delay = resumption.delay_after(error)
-            await asyncio.sleep(delay)
+        """Store a file, or bytes, to use in tasks; the media type is read from the first bytes."""
+        return await self._run(operations.upload(source, media_type, self._policy))
 
     async def download(self, artifact: Artifact | str) -> bytes:
         """The bytes of an artifact, or of the id of one, checked against their sha256.
 
-        A download that breaks off goes on where it was.
+        A download that breaks off continues at the byte where it broke.
 
         Raises:
             TransferError: the bytes are not those that were stored.
         """
-        assembly = transfer.Assembly(artifact)
-        resumption = self._resumption(-1, begun=False)
-        while True:
-            call = self._stub.DownloadArtifact(assembly.request(), metadata=self._metadata)
-            try:
-                async for part in call:
-                    assembly.add(part)
-                    resumption.moved_to(assembly.offset)
-                return assembly.finish()
-            except grpc.RpcError as error:
-                delay = resumption.delay_after(error_from_rpc(error))
-            finally:
-                call.cancel()
-            await asyncio.sleep(delay)
+        return await self._run(operations.download(artifact, self._policy))
 
     async def fetch(self, generation: Generation) -> Generation:
         """The same generation with the bytes of all its outputs."""
-        outputs = [
-            output
-            if output.content is not None
-            else replace(output, content=await self.download(output.artifact))
-            for output in generation.outputs
-        ]
-        return replace(generation, outputs=tuple(outputs))
+        return await self._run(operations.fetch(generation, self._policy))
 
-    async def _request(
-        self, task: str | ImageTask | AudioTask, keywords: Keywords
-    ) -> pb.GenerateRequest:
-        request = requests.request_from(task, keywords)
-        uploaded = {item: await self.upload(item) for item in requests.media_to_upload(request)}
-        return requests.generate_request(request, uploaded)
+    async def _run(self, operation: Operation[R]) -> R:
+        """Perform what the operation asks for, and return its result."""
+        with closing(operation), self._performer() as performer:
+            step = resume(operation)
+            while not isinstance(step, Done):
+                step = resume(operation, await _perform(performer, step))
+            return step.result
 
-    async def _follow(
-        self, generation_id: str, resumption: Resumption, *, fetch: bool
-    ) -> AsyncGenerator[Progress]:
-        while True:
-            call = self._stub.StreamProgress(
-                pb.StreamProgressRequest(
-                    generation_id=generation_id,
-                    after_sequence=resumption.position,
-                    inline_outputs=fetch,
-                ),
-                metadata=self._metadata,
-            )
-            try:
-                async for message in call:
-                    if not resumption.moved_to(message.sequence):
-                        continue
-                    event = from_pb.progress(message)
-                    if event.generation is None:
-                        yield event
-                        continue
-                    finished = await self.fetch(event.generation) if fetch else event.generation
-                    yield replace(event, generation=finished)
-                    check(finished)
-                return
-            except grpc.RpcError as error:
-                delay = resumption.delay_after(error_from_rpc(error))
-            finally:
-                call.cancel()
-            await asyncio.sleep(delay)
+    async def _deliver(self, operation: Streaming[E]) -> AsyncGenerator[E]:
+        """Perform what the operation asks for, and yield what it delivers."""
+        with closing(operation), self._performer() as performer:
+            step = resume(operation)
+            while not isinstance(step, Done):
+                if isinstance(step, Deliver):
+                    yield step.item
+                    step = resume(operation)
+                else:
+                    step = resume(operation, await _perform(performer, step))
 
-    def _resumption(self, position: int, *, begun: bool) -> Resumption:
-        return Resumption(position=position, patience_seconds=self._patience_seconds, begun=begun)
+    def _performer(self) -> Performer:
+        return Performer(self._stub, self._connection, _PRIMITIVES)
+
+
+async def _perform(performer: Performer, action: Action) -> Answer | AtelierError:
+    """Perform an action; returns its answer, or the error that it failed with."""
+    try:
+        answer = performer.start(action)
+        received: Answer = await answer if isawaitable(answer) else answer
+    except grpc.RpcError as error:
+        return error_from_rpc(error)
+    except AtelierError as error:
+        return error
+    return received

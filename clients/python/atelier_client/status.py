@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -62,9 +61,11 @@ def error_from_rpc(error: grpc.RpcError) -> AtelierError:
     call = cast("grpc.Call", error)
     details = _details(call)
     message = call.details() or call.code().name
+    failure = _error(_kind(call.code(), details.reason), message, details)
     if call.code() is grpc.StatusCode.UNAVAILABLE and not details.reason:
-        return errors.ServerUnreachableError(f"cannot reach the server: {message}")
-    return _error(_kind(call.code(), details.reason), message, details)
+        failure = errors.ServerUnreachableError(f"cannot reach the server: {message}")
+    failure.__cause__ = error
+    return failure
 
 
 def error_from_failure(failure: Failure, generation_id: str) -> AtelierError:
@@ -152,16 +153,3 @@ def check(generation: Generation) -> Generation:
     if generation.failure is not None:
         raise error_from_failure(generation.failure, generation.id)
     return generation
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Within it, failed calls raise errors of the tree.
-
-    Raises:
-        AtelierError: a call failed.
-    """
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise error_from_rpc(error) from error

@@ -232,7 +232,7 @@ class ForwardingEngine:
             self._address,
             credentials=credentials,
             token=config.token.get_secret_value() if config.token else "",
-            patience_seconds=config.patience_seconds,
+            reconnect_timeout_seconds=config.patience_seconds,
             call_timeout_seconds=_CALL_SECONDS,
         )
 

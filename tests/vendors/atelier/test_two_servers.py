@@ -40,7 +40,7 @@ async def all_of(server: RunningServer) -> list[Generation]:
 
 async def finished(server: RunningServer, generation_id: str) -> Generation:
     """The generation at its end, with the bytes of its outputs."""
-    async with AsyncClient(server.address, patience_seconds=60) as client:
+    async with AsyncClient(server.address, reconnect_timeout_seconds=60) as client:
         async with aclosing(client.follow(generation_id)) as story:
             async for _ in story:
                 pass

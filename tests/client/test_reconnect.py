@@ -90,7 +90,7 @@ async def test_patience_ends(calling: MakeCaller, stand_in: Served) -> None:
     """A server that stays away is given up, and the error names the generation's trouble."""
     service, address = stand_in
     service.breaks = [2] + [0] * 50
-    async with calling(address, patience_seconds=0.5) as caller:
+    async with calling(address, reconnect_timeout_seconds=0.5) as caller:
         stream = caller.events("follow", "g1")
         async with aclosing(stream):
             with pytest.raises(errors.ServerUnreachableError):

@@ -1,0 +1,261 @@
+"""What each method of a client does, as a generator without I/O: see `actions`.
+
+Work is never started twice: each request carries an id, and the server runs an id once. So the channel
+repeats a call that was not answered (`channel`), and a task that was accepted is followed by the id of its
+generation. A stream that breaks is opened again after its last message (`reconnect`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier_client import engines_from_pb, from_pb, requests, transfer
+from atelier_client.actions import (
+    Action,
+    Answer,
+    Call,
+    Deliver,
+    OpenStream,
+    Operation,
+    ReadFile,
+    Sleep,
+    Streaming,
+    call,
+    receive,
+)
+from atelier_client.engines import Capabilities
+from atelier_client.enums import State
+from atelier_client.errors import AtelierError
+from atelier_client.media import LocalMedia
+from atelier_client.reconnect import Reconnection, ReconnectPolicy
+from atelier_client.requests import Request
+from atelier_client.results import Artifact, Cancellation, Generation, Health, Plan, Progress
+from atelier_client.status import check as raise_for_state
+
+_Y = TypeVar("_Y")
+_R = TypeVar("_R")
+
+
+def generate(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
+    """Run a task to its end, and download its outputs."""
+    message = yield from _build(request, policy)
+    answer = yield from call(
+        Call(method="Generate", request=message, has_deadline=False), pb.GenerateResponse
+    )
+    finished = raise_for_state(from_pb.generation(answer.generation))
+    return (yield from fetch(finished, policy))
+
+
+def submit(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
+    """Start a task, and return the generation as it was accepted."""
+    message = requests.accepted((yield from _build(request, policy)))
+    answer = yield from call(Call(method="Generate", request=message), pb.GenerateResponse)
+    return from_pb.generation(answer.generation)
+
+
+@dataclass(slots=True, kw_only=True)
+class StartedStream:
+    """A task that is started and followed, and cancelled if the caller leaves before its end."""
+
+    request: Request
+    policy: ReconnectPolicy
+    _generation_id: str = field(default="", init=False)
+
+    def events(self) -> Streaming[Progress]:
+        """Start the task, and deliver its events to the last one."""
+        accepted = yield from submit(self.request, self.policy)
+        self._generation_id = accepted.id
+        try:
+            reconnection = self.policy.start(0, connected=True)
+            last = yield from _events(accepted.id, reconnection, fetch_outputs=True)
+        except AtelierError:
+            self._generation_id = ""
+            raise
+        self._generation_id = ""
+        yield from _finish(last, self.policy, fetch_outputs=True)
+
+    def leave(self) -> Operation[None]:
+        """Cancel the generation, unless its events have come to their end."""
+        if self._generation_id:
+            with suppress(AtelierError):
+                yield from cancel(self._generation_id)
+
+
+def follow(
+    generation_id: str, after_sequence: int, policy: ReconnectPolicy, *, fetch_outputs: bool
+) -> Streaming[Progress]:
+    """Deliver each later event of a generation once, over as many streams as it takes.
+
+    With `fetch_outputs` the last event has the outputs' bytes.
+
+    Raises:
+        AtelierError: the generation failed or was cancelled (after its last event), or the stream
+            cannot be opened again.
+    """
+    reconnection = policy.start(after_sequence)
+    last = yield from _events(generation_id, reconnection, fetch_outputs=fetch_outputs)
+    yield from _finish(last, policy, fetch_outputs=fetch_outputs)
+
+
+def plan(request: Request, policy: ReconnectPolicy) -> Operation[Plan]:
+    """Ask what a task would do and cost."""
+    message = pb.PlanGenerationRequest(generate=(yield from _build(request, policy)))
+    return from_pb.plan(
+        (yield from call(Call(method="PlanGeneration", request=message), pb.PlanGenerationResponse))
+    )
+
+
+def get(generation_id: str) -> Operation[Generation]:
+    """Read a generation as it stands, with its small outputs."""
+    message = pb.GetGenerationRequest(generation_id=generation_id, inline_outputs=True)
+    request = Call(method="GetGeneration", request=message)
+    answer = yield from call(request, pb.GetGenerationResponse)
+    return from_pb.generation(answer.generation)
+
+
+def list_generations(
+    *, engine: str, states: tuple[State, ...], page_size: int
+) -> Streaming[Generation]:
+    """Deliver every generation, page by page."""
+    token = ""
+    while True:
+        message = requests.list_request(
+            engine=engine, states=states, page_size=page_size, page_token=token
+        )
+        request = Call(method="ListGenerations", request=message)
+        page = yield from call(request, pb.ListGenerationsResponse)
+        for generation in page.generations:
+            yield Deliver(from_pb.generation(generation))
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def cancel(generation_id: str) -> Operation[Cancellation]:
+    """Stop a generation."""
+    message = pb.CancelGenerationRequest(generation_id=generation_id)
+    request = Call(method="CancelGeneration", request=message)
+    return from_pb.cancellation((yield from call(request, pb.CancelGenerationResponse)))
+
+
+def capabilities(engine: str) -> Operation[Capabilities]:
+    """Ask what the service, or one engine of it, can do."""
+    request = Call(method="GetCapabilities", request=pb.GetCapabilitiesRequest(engine=engine))
+    answer = yield from call(request, pb.GetCapabilitiesResponse)
+    return engines_from_pb.capabilities(answer)
+
+
+def health() -> Operation[Health]:
+    """Ask whether the service and its engines can work now."""
+    request = Call(method="Health", request=pb.HealthRequest())
+    return from_pb.health((yield from call(request, pb.HealthResponse)))
+
+
+def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Operation[Artifact]:
+    """Store a file, or bytes; from the start again when the connection breaks."""
+    data = source if isinstance(source, bytes) else (yield from _read(source))
+
+    def attempt() -> Operation[Artifact]:
+        parts = transfer.upload_requests(data, media_type)
+        request = Call(method="UploadArtifact", request=parts, has_deadline=False)
+        answer = yield from call(request, pb.UploadArtifactResponse)
+        return from_pb.artifact(answer.artifact)
+
+    return (yield from _reconnect(attempt, policy.start(0)))
+
+
+def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[bytes]:
+    """Download the bytes of an artifact, and compare their sha256.
+
+    Raises:
+        TransferError: the bytes are not those that were stored.
+    """
+    arriving = transfer.Assembly(artifact)
+    reconnection = policy.start(-1)
+
+    def attempt() -> Operation[bytes]:
+        yield OpenStream(method="DownloadArtifact", request=arriving.request())
+        while (part := (yield from receive(pb.DownloadArtifactResponse))) is not None:
+            arriving.add(part)
+            reconnection.advance(arriving.offset)
+        return arriving.finish()
+
+    return (yield from _reconnect(attempt, reconnection))
+
+
+def fetch(generation: Generation, policy: ReconnectPolicy) -> Operation[Generation]:
+    """Download the outputs whose bytes are not here yet."""
+    outputs = list(generation.outputs)
+    for index, output in enumerate(outputs):
+        if output.content is None:
+            content = yield from download(output.artifact, policy)
+            outputs[index] = replace(output, content=content)
+    return replace(generation, outputs=tuple(outputs))
+
+
+def _events(
+    generation_id: str, reconnection: Reconnection, *, fetch_outputs: bool
+) -> Generator[Action | Deliver[Progress], Answer, Progress | None]:
+    """Deliver all events but the last, which is returned; None if there was none after the position."""
+
+    def attempt() -> Generator[Action | Deliver[Progress], Answer, Progress | None]:
+        request = pb.StreamProgressRequest(
+            generation_id=generation_id,
+            after_sequence=reconnection.position,
+            inline_outputs=fetch_outputs,
+        )
+        yield OpenStream(method="StreamProgress", request=request)
+        while (message := (yield from receive(pb.StreamProgressResponse))) is not None:
+            if reconnection.advance(message.sequence):
+                event = from_pb.progress(message)
+                if event.generation is not None:
+                    return event
+                yield Deliver(event)
+        return None
+
+    return (yield from _reconnect(attempt, reconnection))
+
+
+def _finish(
+    last: Progress | None, policy: ReconnectPolicy, *, fetch_outputs: bool
+) -> Streaming[Progress]:
+    """Deliver the last event, and raise what its generation failed with."""
+    if last is None or last.generation is None:
+        return
+    finished = last.generation
+    if fetch_outputs:
+        finished = yield from fetch(finished, policy)
+    yield Deliver(replace(last, generation=finished))
+    raise_for_state(finished)
+
+
+def _reconnect(
+    attempt: Callable[[], Generator[_Y, Answer, _R]], reconnection: Reconnection
+) -> Generator[_Y | Sleep, Answer, _R]:
+    """Attempt until nothing breaks, or until the policy gives up."""
+    while True:
+        try:
+            return (yield from attempt())
+        except AtelierError as error:
+            delay = reconnection.delay_after(error)
+        yield Sleep(seconds=delay)
+
+
+def _build(request: Request, policy: ReconnectPolicy) -> Operation[pb.GenerateRequest]:
+    """Make the message, once its large media are uploaded."""
+    uploaded = {}
+    for item in requests.media_to_upload(request):
+        uploaded[item] = yield from upload(item, "", policy)
+    return requests.generate_request(request, uploaded)
+
+
+def _read(path: Path) -> Operation[bytes]:
+    data = yield ReadFile(path=path)
+    if not isinstance(data, bytes):
+        raise TypeError(f"reading {path} was answered with {type(data).__name__}")
+    return data

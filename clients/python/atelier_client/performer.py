@@ -1,0 +1,83 @@
+"""Performs the actions of an operation with gRPC: the part that both clients share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, assert_never
+
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_client.actions import Action, Call, OpenStream, ReadFile, Receive, Sleep
+from atelier_client.channel import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Primitives:
+    """The three things that blocking code and asyncio do differently."""
+
+    receive: Callable[[Any], Any]
+    """Return the next message of a stream, or None at its end."""
+    sleep: Callable[[float], Any]
+    """Wait for so many seconds."""
+    read_file: Callable[[Path], Any]
+    """Return the bytes of a file."""
+
+
+class Performer:
+    """Performs the actions of one operation, and owns its open stream; used under `with`.
+
+    Answers are what the gRPC stub and the primitives return: values in blocking code, awaitables with
+    asyncio. `actions.call` and `actions.receive` check their types.
+    """
+
+    def __init__(
+        self, stub: GenerationServiceStub, connection: Connection, primitives: Primitives
+    ) -> None:
+        """Start without a stream."""
+        self._stub = stub
+        self._connection = connection
+        self._primitives = primitives
+        self._stream: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._cancel_stream()
+
+    def start(self, action: Action) -> Any:  # noqa: ANN401 - a value or an awaitable of it
+        """Start the action, and return its answer, or the awaitable that has it."""
+        metadata = self._connection.metadata
+        match action:
+            case Call(method=name, request=request):
+                timeout = self._connection.call_timeout_seconds if action.has_deadline else None
+                return self._method(name)(request, timeout=timeout, metadata=metadata)
+            case OpenStream(method=name, request=request):
+                self._cancel_stream()
+                self._stream = self._method(name)(request, metadata=metadata)
+                return None
+            case Receive():
+                return self._primitives.receive(self._stream)
+            case Sleep(seconds=seconds):
+                return self._primitives.sleep(seconds)
+            case ReadFile(path=path):
+                return self._primitives.read_file(path)
+            case _:
+                assert_never(action)
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        method: Callable[..., Any] = getattr(self._stub, name)
+        return method
+
+    def _cancel_stream(self) -> None:
+        """Cancel the open stream; without effect on one that has ended."""
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
