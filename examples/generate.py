@@ -13,9 +13,9 @@ async def main(prompt: str, path: str) -> None:
     """Show how it comes along, and save it."""
     async with AsyncClient() as client:  # ATELIER_SERVER, or localhost:50051
         async for event in client.stream(prompt, width=256, height=256):
-            print(f"{event.fraction:4.0%} {event.stage or event.state}")
+            print(f"{event.progress:4.0%} {event.stage or event.state}")
             if event.generation:
-                print("saved", event.generation.pictures[0].save(path))
+                print("saved", event.generation.images[0].save(path))
 
 
 asyncio.run(main(*sys.argv[1:]))

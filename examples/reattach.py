@@ -15,7 +15,7 @@ def watch(generation_id: str, after: int, path: str) -> None:
         for event in client.follow(generation_id, after_sequence=after, fetch=True):
             print(f"event {event.sequence}: {event.stage or event.state}", flush=True)
             if event.generation:
-                event.generation.pictures[0].save(path)
+                event.generation.images[0].save(path)
 
 
 def main(prompt: str, path: str) -> None:

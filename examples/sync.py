@@ -11,8 +11,8 @@ from atelier_client import AtelierError, Client
 def main(prompt: str) -> None:
     """Compare two pictures of one seed."""
     with Client() as client:
-        first = client.generate(prompt, seed=7).pictures[0]
-        again = client.generate(prompt, seed=7).pictures[0]
+        first = client.generate(prompt, seed=7).images[0]
+        again = client.generate(prompt, seed=7).images[0]
     print(f"{first.width}x{first.height} {first.media_type}, seed {first.seed}")
     print("equal" if first.data == again.data else "different")
 

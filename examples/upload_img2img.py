@@ -17,7 +17,7 @@ async def main(photo: str, *prompts: str) -> None:
         tasks = [ImageTask(prompt=prompt, init_image=start, strength=0.6) for prompt in prompts]
         for number, made in enumerate(await asyncio.gather(*map(client.generate, tasks)), start=1):
             path = Path(photo).with_stem(f"{Path(photo).stem}-{number}")
-            print(made.pictures[0].save(path), "from", start.id, "by", made.engine)
+            print(made.images[0].save(path), "from", start.id, "by", made.engine)
 
 
 asyncio.run(main(*sys.argv[1:]))

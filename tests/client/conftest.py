@@ -53,9 +53,13 @@ def calling(request: pytest.FixtureRequest) -> MakeCaller:
     """Opens a client of either kind under `async with`."""
 
     @asynccontextmanager
-    async def opened(address: str, reconnect_timeout_seconds: float = 30.0) -> AsyncGenerator[Caller]:
+    async def opened(
+        address: str, reconnect_timeout_seconds: float = 30.0
+    ) -> AsyncGenerator[Caller]:
         if request.param == "asyncio":
-            async with AsyncClient(address, reconnect_timeout_seconds=reconnect_timeout_seconds) as client:
+            async with AsyncClient(
+                address, reconnect_timeout_seconds=reconnect_timeout_seconds
+            ) as client:
                 yield Caller(client)
             return
         with Client(address, reconnect_timeout_seconds=reconnect_timeout_seconds) as blocking:

@@ -163,4 +163,4 @@ async def test_large_outputs_are_fetched(calling: MakeCaller, stand_in: Served) 
     async with calling(address) as caller:
         generation = await caller.call("generate", "a lamp")
     assert generation.id == FINISHED.id
-    assert generation.pictures[0].data.startswith(b"\x89PNG")
+    assert generation.images[0].data.startswith(b"\x89PNG")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from atelier_client.cli.previews import ROWS, Protocol, drawing, protocol_of
+from atelier_client.cli.previews import ROWS, TerminalImageProtocol, protocol_of, render
 from atelier_client.environment import Terminal
 from atelier_client.results import Preview
 
@@ -18,24 +18,26 @@ JPEG = Preview(media_type="image/jpeg", data=b"\xff\xd8\xff", width=64, height=6
 @pytest.mark.parametrize(
     ("terminal", "protocol"),
     [
-        (Terminal(), Protocol.NONE),
-        (Terminal(term="xterm-256color", program="Apple_Terminal"), Protocol.NONE),
-        (Terminal(program="iTerm.app"), Protocol.ITERM2),
-        (Terminal(program="WezTerm"), Protocol.ITERM2),
-        (Terminal(term="xterm-kitty", kitty_window="1"), Protocol.KITTY),
-        (Terminal(program="ghostty"), Protocol.KITTY),
-        (Terminal(program="iTerm.app", multiplexer="tmux,1,0"), Protocol.NONE),
-        (Terminal(kitty_window="1", multiplexer="tmux,1,0"), Protocol.NONE),
+        (Terminal(), TerminalImageProtocol.NONE),
+        (Terminal(term="xterm-256color", program="Apple_Terminal"), TerminalImageProtocol.NONE),
+        (Terminal(program="iTerm.app"), TerminalImageProtocol.ITERM2),
+        (Terminal(program="WezTerm"), TerminalImageProtocol.ITERM2),
+        (Terminal(term="xterm-kitty", kitty_window="1"), TerminalImageProtocol.KITTY),
+        (Terminal(program="ghostty"), TerminalImageProtocol.KITTY),
+        (Terminal(program="iTerm.app", multiplexer="tmux,1,0"), TerminalImageProtocol.NONE),
+        (Terminal(kitty_window="1", multiplexer="tmux,1,0"), TerminalImageProtocol.NONE),
     ],
 )
-def test_only_a_terminal_that_says_so_gets_pictures(terminal: Terminal, protocol: Protocol) -> None:
+def test_only_a_terminal_that_says_so_gets_pictures(
+    terminal: Terminal, protocol: TerminalImageProtocol
+) -> None:
     """Anything unknown, and anything inside a multiplexer, gets none."""
     assert protocol_of(terminal) is protocol
 
 
 def test_a_kitty_picture_is_whole_and_in_small_pieces() -> None:
     """The pieces are at most 4096 characters, and together they are the file."""
-    pieces = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", drawing(PNG, Protocol.KITTY))
+    pieces = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", render(PNG, TerminalImageProtocol.KITTY))
     assert base64.b64decode("".join(payload for _, payload in pieces)) == PNG.data
     assert max(len(payload) for _, payload in pieces) <= 4096
     assert [keys.rpartition("m=")[2] for keys, _ in pieces] == ["1"] * (len(pieces) - 1) + ["0"]
@@ -43,19 +45,19 @@ def test_a_kitty_picture_is_whole_and_in_small_pieces() -> None:
 
 def test_an_iterm_picture_is_whole() -> None:
     """One sequence with the file inside."""
-    sequence = drawing(JPEG, Protocol.ITERM2)
+    sequence = render(JPEG, TerminalImageProtocol.ITERM2)
     assert base64.b64encode(JPEG.data).decode() + "\a" in sequence
 
 
-@pytest.mark.parametrize("protocol", [Protocol.ITERM2, Protocol.KITTY])
-def test_the_cursor_comes_back(protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", [TerminalImageProtocol.ITERM2, TerminalImageProtocol.KITTY])
+def test_the_cursor_comes_back(protocol: TerminalImageProtocol) -> None:
     """A picture is drawn above the bar and leaves the bar alone."""
-    sequence = drawing(PNG, protocol)
+    sequence = render(PNG, protocol)
     assert sequence.startswith(f"\x1b7\x1b[{ROWS}A\r")
     assert sequence.endswith("\x1b8")
 
 
 def test_what_a_terminal_cannot_show_is_not_sent() -> None:
     """Kitty decodes PNG alone, and most terminals decode nothing."""
-    assert drawing(JPEG, Protocol.KITTY) == ""
-    assert drawing(PNG, Protocol.NONE) == ""
+    assert render(JPEG, TerminalImageProtocol.KITTY) == ""
+    assert render(PNG, TerminalImageProtocol.NONE) == ""

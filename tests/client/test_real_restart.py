@@ -24,4 +24,4 @@ async def test_a_stream_survives_kill_9(calling: MakeCaller, start_server: Start
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert (events[-1].state, events[-1].attempt) == (State.SUCCEEDED, 2)
     assert events[-1].generation is not None
-    assert events[-1].generation.pictures[0].data.startswith(b"\x89PNG")
+    assert events[-1].generation.images[0].data.startswith(b"\x89PNG")

@@ -33,7 +33,7 @@ async def test_a_prompt_becomes_a_picture(
     """Of the size and seed asked for, in a file that opens."""
     async with calling(server.address) as caller:
         made = await caller.call("generate", "a red heart", width=96, height=64, seed=7)
-    picture = made.pictures[0]
+    picture = made.images[0]
     assert (picture.width, picture.height, picture.seed) == (96, 64, 7)
     with Image.open(picture.save(tmp_path / "heart.png")) as image:
         assert image.size == (96, 64)
@@ -57,7 +57,7 @@ async def test_a_prompt_becomes_a_sound(calling: MakeCaller, server: RunningServ
     task = AudioTask(prompt="a tone", duration_seconds=0.5)
     async with calling(server.address) as caller:
         made = await caller.call("generate", task)
-    with wave.open(io.BytesIO(made.sounds[0].data)) as sound:
+    with wave.open(io.BytesIO(made.audio[0].data)) as sound:
         assert sound.getnframes() == pytest.approx(sound.getframerate() * 0.5, rel=0.01)
 
 
@@ -75,7 +75,7 @@ async def test_events_count_from_one_without_gaps(
     assert numbers == list(range(1, len(numbers) + 1))
     assert [event.sequence for event in attached] == numbers[2:]
     assert started[-1].generation is not None
-    assert started[-1].generation.pictures[0].data.startswith(b"\x89PNG")
+    assert started[-1].generation.images[0].data.startswith(b"\x89PNG")
 
 
 async def test_a_picture_goes_up_and_comes_down_the_same(
@@ -165,7 +165,7 @@ async def test_many_callers_share_a_client(server: RunningServer) -> None:
     """One connection carries them all."""
     async with AsyncClient(server.address) as client:
         made = await asyncio.gather(*(client.generate("a lamp", seed=n) for n in range(20)))
-    assert [one.pictures[0].seed for one in made] == list(range(20))
+    assert [one.images[0].seed for one in made] == list(range(20))
 
 
 async def test_the_command_makes_a_picture(server: RunningServer, tmp_path: Path) -> None:

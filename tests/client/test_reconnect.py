@@ -119,7 +119,7 @@ async def test_streaming_brings_the_bytes_with_the_last_event(
         events = await collect(caller, "stream", "a lamp")
     generation = events[-1].generation
     assert generation is not None
-    assert generation.pictures[0].data == PICTURE
+    assert generation.images[0].data == PICTURE
 
 
 async def test_leaving_a_stream_early_cancels(calling: MakeCaller, stand_in: Served) -> None:

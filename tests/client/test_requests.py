@@ -227,11 +227,11 @@ def test_both_clients_offer_the_same() -> None:
     [
         kind
         for kind in vars(enums).values()
-        if inspect.isclass(kind) and kind.__mro__[1] is enums.Word
+        if inspect.isclass(kind) and kind.__mro__[1] is enums.ProtoEnum
     ],
     ids=lambda kind: kind.__name__,
 )
-def test_every_word_stands_at_its_number(word: type[enums.Word]) -> None:
+def test_every_word_stands_at_its_number(word: type[enums.ProtoEnum]) -> None:
     """The words are the contract's, in the contract's order, none missing."""
     homes = (generation_pb2, engine_pb2, task_pb2, pb)
     wire = next(getattr(home, word.__name__) for home in homes if hasattr(home, word.__name__))

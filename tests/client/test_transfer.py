@@ -110,9 +110,9 @@ async def test_bytes_that_were_not_fetched_are_not_empty(
     async with calling(address) as caller:
         generation = await caller.call("get", "g1")
         with pytest.raises(errors.NotDownloadedError, match="fetch"):
-            generation.pictures[0].save(tmp_path / "a.png")
+            generation.images[0].save(tmp_path / "a.png")
         fetched = await caller.call("fetch", generation)
-    saved = fetched.pictures[0].save(tmp_path / "deep" / "a.png")
+    saved = fetched.images[0].save(tmp_path / "deep" / "a.png")
     assert saved.read_bytes() == PICTURE
 
 

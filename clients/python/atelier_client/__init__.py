@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from atelier_client.enums import State as State
     from atelier_client.errors import AtelierError as AtelierError
     from atelier_client.results import Artifact as Artifact
+    from atelier_client.results import Audio as Audio
     from atelier_client.results import Cancellation as Cancellation
     from atelier_client.results import Generation as Generation
     from atelier_client.results import Health as Health
-    from atelier_client.results import Picture as Picture
+    from atelier_client.results import Image as Image
     from atelier_client.results import Plan as Plan
     from atelier_client.results import Progress as Progress
-    from atelier_client.results import Sound as Sound
     from atelier_client.tasks import AudioTask as AudioTask
     from atelier_client.tasks import Control as Control
     from atelier_client.tasks import ImageTask as ImageTask
     from atelier_client.tasks import Lora as Lora
     from atelier_client.tasks import Upscale as Upscale
 
-_HOMES = {
+_EXPORTS = {
     "async_client": "AsyncClient",
     "client": "Client",
     "engines": "Capabilities Engine",
@@ -48,10 +48,10 @@ _HOMES = {
         " ServingStatus State"
     ),
     "errors": "AtelierError",
-    "results": "Artifact Cancellation Generation Health Picture Plan Progress Sound",
+    "results": "Artifact Audio Cancellation Generation Health Image Plan Progress",
     "tasks": "AudioTask Control ImageTask Lora Upscale",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:

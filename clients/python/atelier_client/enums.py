@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Self
 
 
-class Word(StrEnum):
+class ProtoEnum(StrEnum):
     """A value of one enumeration; its text is the contract's name without prefix, in lower case."""
 
     @classmethod
@@ -24,7 +24,7 @@ class Word(StrEnum):
         return list(type(self)).index(self)
 
 
-class State(Word):
+class State(ProtoEnum):
     """Where a generation stands."""
 
     UNSPECIFIED = "unspecified"
@@ -40,7 +40,7 @@ class State(Word):
         return self in {State.SUCCEEDED, State.FAILED, State.CANCELLED}
 
 
-class CancelOutcome(Word):
+class CancelOutcome(ProtoEnum):
     """How a cancellation went."""
 
     UNSPECIFIED = "unspecified"
@@ -50,7 +50,7 @@ class CancelOutcome(Word):
     VENDOR_MAY_BILL = "vendor_may_bill"
 
 
-class Disposition(Word):
+class Disposition(ProtoEnum):
     """How a requested value became the one that was used."""
 
     UNSPECIFIED = "unspecified"
@@ -61,7 +61,7 @@ class Disposition(Word):
     IGNORED = "ignored"
 
 
-class AttemptOutcome(Word):
+class AttemptOutcome(ProtoEnum):
     """How one attempt at a generation ended."""
 
     UNSPECIFIED = "unspecified"
@@ -71,7 +71,7 @@ class AttemptOutcome(Word):
     ABANDONED = "abandoned"
 
 
-class EngineState(Word):
+class EngineState(ProtoEnum):
     """Whether an engine can work now."""
 
     UNSPECIFIED = "unspecified"
@@ -81,7 +81,7 @@ class EngineState(Word):
     DRAINING = "draining"
 
 
-class ServingStatus(Word):
+class ServingStatus(ProtoEnum):
     """Whether the service accepts work."""
 
     UNSPECIFIED = "unspecified"
@@ -89,7 +89,7 @@ class ServingStatus(Word):
     NOT_SERVING = "not_serving"
 
 
-class ImageFeature(Word):
+class ImageFeature(ProtoEnum):
     """What an engine can do beyond words to picture."""
 
     UNSPECIFIED = "unspecified"
@@ -105,7 +105,7 @@ class ImageFeature(Word):
     PREVIEW = "preview"
 
 
-class AudioFeature(Word):
+class AudioFeature(ProtoEnum):
     """What an engine can do beyond words to sound."""
 
     UNSPECIFIED = "unspecified"
@@ -116,7 +116,7 @@ class AudioFeature(Word):
     CANDIDATES = "candidates"
 
 
-class CancelSupport(Word):
+class CancelSupport(ProtoEnum):
     """How an engine's work ends when it is cancelled."""
 
     UNSPECIFIED = "unspecified"
@@ -125,7 +125,7 @@ class CancelSupport(Word):
     NONE = "none"
 
 
-class Reproducibility(Word):
+class Reproducibility(ProtoEnum):
     """How well the same recipe repeats."""
 
     UNSPECIFIED = "unspecified"
@@ -134,7 +134,7 @@ class Reproducibility(Word):
     BEST_EFFORT = "best_effort"
 
 
-class PriceUnit(Word):
+class PriceUnit(ProtoEnum):
     """What one unit of a price is."""
 
     UNSPECIFIED = "unspecified"
@@ -143,7 +143,7 @@ class PriceUnit(Word):
     SECOND = "second"
 
 
-class ControlType(Word):
+class ControlType(ProtoEnum):
     """What a control picture means."""
 
     UNSPECIFIED = "unspecified"
@@ -153,7 +153,7 @@ class ControlType(Word):
     SEGMENTATION = "segmentation"
 
 
-class LoraRole(Word):
+class LoraRole(ProtoEnum):
     """What a LoRA is for, in the order in which they are stacked."""
 
     UNSPECIFIED = "unspecified"
@@ -162,7 +162,7 @@ class LoraRole(Word):
     CINEMATIC = "cinematic"
 
 
-class ResourceProfile(Word):
+class ResourceProfile(ProtoEnum):
     """What to spend: time or memory."""
 
     UNSPECIFIED = "unspecified"
@@ -171,7 +171,7 @@ class ResourceProfile(Word):
     MEMORY = "memory"
 
 
-class SafetyMode(Word):
+class SafetyMode(ProtoEnum):
     """What to do about pictures that a safety check flags."""
 
     UNSPECIFIED = "unspecified"
@@ -180,7 +180,7 @@ class SafetyMode(Word):
     OFF = "off"
 
 
-class ImageFormat(Word):
+class ImageFormat(ProtoEnum):
     """How a picture is encoded."""
 
     UNSPECIFIED = "unspecified"
@@ -190,7 +190,7 @@ class ImageFormat(Word):
     AVIF = "avif"
 
 
-class AudioFormat(Word):
+class AudioFormat(ProtoEnum):
     """How a sound is encoded."""
 
     UNSPECIFIED = "unspecified"

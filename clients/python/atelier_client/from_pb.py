@@ -24,20 +24,20 @@ from atelier_client.enums import (
 from atelier_client.results import (
     Artifact,
     Attempt,
+    Audio,
     Cancellation,
     Cost,
     EngineHealth,
     Failure,
     Generation,
     Health,
+    Image,
     Parameter,
-    Picture,
     Plan,
     Preview,
     Progress,
     Receipt,
     Recipe,
-    Sound,
     Timing,
 )
 
@@ -88,7 +88,7 @@ def progress(pb: service_pb2.StreamProgressResponse) -> Progress:
         stage=pb.stage,
         step=pb.step,
         steps=pb.steps,
-        fraction=pb.progress,
+        progress=pb.progress,
         queue_position=pb.queue_position if pb.HasField("queue_position") else None,
         expected_remaining_seconds=_seconds(pb, "estimated_remaining"),
         preview=_preview(pb.preview) if pb.HasField("preview") else None,
@@ -135,8 +135,8 @@ def health(pb: service_pb2.HealthResponse) -> Health:
     )
 
 
-def _output(pb: generation_pb2.Output) -> Picture | Sound:
-    kind = Sound if pb.artifact.media_type.startswith("audio/") else Picture
+def _output(pb: generation_pb2.Output) -> Image | Audio:
+    kind = Audio if pb.artifact.media_type.startswith("audio/") else Image
     return kind(
         artifact=artifact(pb.artifact),
         seed=pb.seed,

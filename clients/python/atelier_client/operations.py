@@ -35,7 +35,7 @@ from atelier_client.media import LocalMedia
 from atelier_client.reconnect import Reconnection, ReconnectPolicy
 from atelier_client.requests import Request
 from atelier_client.results import Artifact, Cancellation, Generation, Health, Plan, Progress
-from atelier_client.status import check as raise_for_state
+from atelier_client.status import raise_for_state
 
 _Y = TypeVar("_Y")
 _R = TypeVar("_R")
@@ -53,7 +53,7 @@ def generate(request: Request, policy: ReconnectPolicy) -> Operation[Generation]
 
 def submit(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
     """Start a task, and return the generation as it was accepted."""
-    message = requests.accepted((yield from _build(request, policy)))
+    message = requests.respond_on_acceptance((yield from _build(request, policy)))
     answer = yield from call(Call(method="Generate", request=message), pb.GenerateResponse)
     return from_pb.generation(answer.generation)
 
@@ -175,15 +175,15 @@ def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[byt
     Raises:
         TransferError: the bytes are not those that were stored.
     """
-    arriving = transfer.Assembly(artifact)
+    verifier = transfer.DownloadVerifier(artifact)
     reconnection = policy.start(-1)
 
     def attempt() -> Operation[bytes]:
-        yield OpenStream(method="DownloadArtifact", request=arriving.request())
+        yield OpenStream(method="DownloadArtifact", request=verifier.request())
         while (part := (yield from receive(pb.DownloadArtifactResponse))) is not None:
-            arriving.add(part)
-            reconnection.advance(arriving.offset)
-        return arriving.finish()
+            verifier.add(part)
+            reconnection.advance(verifier.offset)
+        return verifier.finish()
 
     return (yield from _reconnect(attempt, reconnection))
 

@@ -101,7 +101,7 @@ def generate_request(
     return message
 
 
-def accepted(message: pb.GenerateRequest) -> pb.GenerateRequest:
+def respond_on_acceptance(message: pb.GenerateRequest) -> pb.GenerateRequest:
     """The same request, to be answered on acceptance."""
     message.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
     return message
@@ -121,17 +121,17 @@ def list_request(
 def _fill_image(
     message: pb.GenerateRequest, task: ImageTask, uploaded: Mapping[LocalMedia, Artifact]
 ) -> None:
-    place = _Placement(message, uploaded)
+    attachments = _Attachments(message, uploaded)
     image = message.image
     _set_all(image, task, _IMAGE_FIELDS)
     for name in ("resource_profile", "safety_mode", "format"):
         _set(image, name, getattr(task, name).number)
     if task.init_image is not None:
-        place.put(image.init_image, task.init_image, "init_image")
+        attachments.add(image.init_image, task.init_image, "init_image")
     if task.mask is not None:
-        place.put(image.mask, task.mask, "mask")
+        attachments.add(image.mask, task.mask, "mask")
     for index, control in enumerate(task.controls):
-        _fill_control(image.controls.add(), control, place, f"control-{index}")
+        _fill_control(image.controls.add(), control, attachments, f"control-{index}")
     for lora in task.loras:
         added = image.loras.add(name=lora.name)
         _set(added, "role", lora.role.number)
@@ -141,11 +141,11 @@ def _fill_image(
 
 
 def _fill_control(
-    message: task_pb2.Control, control: Control, place: _Placement, name: str
+    message: task_pb2.Control, control: Control, attachments: _Attachments, name: str
 ) -> None:
     _set(message, "type", control.type.number)
     _set_all(message, control, _CONTROL_FIELDS)
-    place.put(message.image, control.image, name)
+    attachments.add(message.image, control.image, name)
 
 
 def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
@@ -156,7 +156,7 @@ def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
         _set_seconds(audio, "duration", task.duration_seconds)
 
 
-class _Placement:
+class _Attachments:
     """Puts media into one request: by id, by address, or as an attachment."""
 
     def __init__(
@@ -165,7 +165,7 @@ class _Placement:
         self._attachments = message.attachments
         self._uploaded = uploaded
 
-    def put(self, target: task_pb2.MediaSource, source: Media, name: str) -> None:
+    def add(self, target: task_pb2.MediaSource, source: Media, name: str) -> None:
         """Say in `target` where `source` is; attach it under `name` if it is nowhere yet."""
         if isinstance(source, LocalMedia) and source in self._uploaded:
             source = self._uploaded[source]

@@ -84,7 +84,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture(Output):
+class Image(Output):
     """A picture."""
 
     @property
@@ -99,7 +99,7 @@ class Picture(Output):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sound(Output):
+class Audio(Output):
     """A sound."""
 
 
@@ -193,7 +193,7 @@ class Generation:
     state: State
     engine: str
     prompt: str
-    outputs: tuple[Picture | Sound, ...]
+    outputs: tuple[Image | Audio, ...]
     receipt: Receipt | None
     failure: Failure | None
     """Set in the state FAILED."""
@@ -205,14 +205,14 @@ class Generation:
     expire_time: datetime | None
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def images(self) -> tuple[Image, ...]:
         """The pictures among the outputs, in order."""
-        return tuple(output for output in self.outputs if isinstance(output, Picture))
+        return tuple(output for output in self.outputs if isinstance(output, Image))
 
     @property
-    def sounds(self) -> tuple[Sound, ...]:
+    def audio(self) -> tuple[Audio, ...]:
         """The sounds among the outputs, in order."""
-        return tuple(output for output in self.outputs if isinstance(output, Sound))
+        return tuple(output for output in self.outputs if isinstance(output, Audio))
 
     @property
     def seconds(self) -> float | None:
@@ -248,7 +248,7 @@ class Progress:
     step: int
     steps: int
     """0 while not known."""
-    fraction: float
+    progress: float
     """Share of the whole work done, 0 to 1."""
     queue_position: int | None
     """Generations ahead in the queue; None once it runs."""

@@ -136,7 +136,7 @@ def _find(status: status_pb2.Status, kind: type[_M]) -> _M | None:
     return message if found else None
 
 
-def check(generation: Generation) -> Generation:
+def raise_for_state(generation: Generation) -> Generation:
     """The generation, if it did not end badly.
 
     Raises:

@@ -35,7 +35,7 @@ def _parts(header: artifact_pb2.UploadHeader, data: bytes) -> Iterator[pb.Upload
         yield pb.UploadArtifactRequest(chunk=data[start : start + CHUNK_BYTES])
 
 
-class Assembly:
+class DownloadVerifier:
     """An artifact while it arrives, over one call or several."""
 
     def __init__(self, artifact: Artifact | str) -> None:

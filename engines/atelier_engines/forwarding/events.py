@@ -70,15 +70,15 @@ def _preview(progress: client.Progress) -> Encoded | None:
     )
 
 
-def _output(made: client.Picture | client.Sound, seed: int) -> Output:
+def _output(made: client.Image | client.Audio, seed: int) -> Output:
     """Pictures as they came, byte for byte; sounds decoded."""
     media: Encoded | Samples
     match made:
-        case client.Picture():
+        case client.Image():
             media = Encoded(
                 media_type=made.media_type, data=made.data, width=made.width, height=made.height
             )
-        case client.Sound():
+        case client.Audio():
             media = samples_from_wav(made.data)
         case _:
             assert_never(made)

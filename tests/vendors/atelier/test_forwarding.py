@@ -87,7 +87,7 @@ async def test_pictures_come_as_they_were_made(engine: Engine, there: AsyncClien
     outputs = [event for event in await story_of(engine, PICTURE) if isinstance(event, Output)]
     assert [output.seed for output in outputs] == [3, 4]
     files = [output.media.data for output in outputs if isinstance(output.media, Encoded)]
-    assert files == [made.data for made in direct.pictures]
+    assert files == [made.data for made in direct.images]
 
 
 async def test_sounds_have_the_samples_that_were_made(engine: Engine, other: RunningServer) -> None:
@@ -97,7 +97,7 @@ async def test_sounds_have_the_samples_that_were_made(engine: Engine, other: Run
     assert isinstance(output.media, Samples)
     async with AsyncClient(other.address) as client:
         newest = (await all_of(client))[0]
-        made = (await client.get(newest.id)).sounds[0].data
+        made = (await client.get(newest.id)).audio[0].data
     file = io.BytesIO()
     soundfile.write(file, output.media.array, 16000, "PCM_16", format="WAV")
     ours, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="int16")

@@ -67,7 +67,7 @@ async def test_progress_and_previews_come_through(launching: Launch, other: Runn
     drawn, makers = set(), []
     for one in made:
         assert one is not None
-        with Image.open(io.BytesIO(one.pictures[0].data)) as picture:
+        with Image.open(io.BytesIO(one.images[0].data)) as picture:
             drawn.add(picture.tobytes())
             makers.append(json.loads(picture.info["atelier"])["engine"])
     assert len(drawn) == 1

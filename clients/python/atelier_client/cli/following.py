@@ -54,7 +54,7 @@ def follow_to_end(
     return client.fetch(finished) if fetch else finished
 
 
-def cancel_and_tell(client: Client, generation_id: str) -> None:
+def cancel_and_print(client: Client, generation_id: str) -> None:
     """Cancel a generation and say on stderr what the server answered."""
     try:
         click.echo(cancellation_text(client.cancel(generation_id)), err=True)

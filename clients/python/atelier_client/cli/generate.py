@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.following import cancel_and_tell, follow_to_end, interruptible
+from atelier_client.cli.following import cancel_and_print, follow_to_end, interruptible
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.progress import display
@@ -53,19 +53,19 @@ def generate_command(
     with connect(server) as client:
         accepted = client.submit(task, **keywords)
         if detach:
-            tell_accepted(accepted, as_json=as_json)
+            print_accepted(accepted, as_json=as_json)
             return ExitCode.OK
         try:
             shown = display(as_json=as_json, quiet=quiet)
             finished = follow_to_end(client, accepted.id, shown, fetch=True)
         except KeyboardInterrupt:
-            cancel_and_tell(client, accepted.id)
+            cancel_and_print(client, accepted.id)
             return ExitCode.INTERRUPTED
-        save_and_tell(finished, output, as_json=as_json)
+        save_and_print(finished, output, as_json=as_json)
     return ExitCode.OK
 
 
-def save_and_tell(finished: Generation, output: Path | None, *, as_json: bool) -> None:
+def save_and_print(finished: Generation, output: Path | None, *, as_json: bool) -> None:
     """Save every output and say where, with the seed, the engine and the time."""
     paths = save_outputs(finished, output)
     if as_json:
@@ -77,7 +77,7 @@ def save_and_tell(finished: Generation, output: Path | None, *, as_json: bool) -
         click.echo(f"{path}  (seed {made.seed}, engine {finished.engine}{took}{flagged})")
 
 
-def tell_accepted(accepted: Generation, *, as_json: bool) -> None:
+def print_accepted(accepted: Generation, *, as_json: bool) -> None:
     """Say the id that `watch`, `show` and `cancel` take."""
     if as_json:
         echo_json({"generation": accepted})

@@ -20,7 +20,7 @@ _KITTY_PROGRAMS = {"ghostty", "kitty"}
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
 
 
-class Protocol(Enum):
+class TerminalImageProtocol(Enum):
     """How a terminal takes pictures."""
 
     ITERM2 = "iterm2"
@@ -28,25 +28,29 @@ class Protocol(Enum):
     NONE = "none"
 
 
-def protocol_of(terminal: Terminal) -> Protocol:
+def protocol_of(terminal: Terminal) -> TerminalImageProtocol:
     """What a terminal can show; NONE unless it says plainly that it can."""
     if terminal.multiplexer:
-        return Protocol.NONE
+        return TerminalImageProtocol.NONE
     if terminal.kitty_window or terminal.program in _KITTY_PROGRAMS:
-        return Protocol.KITTY
-    return Protocol.ITERM2 if terminal.program in _ITERM_PROGRAMS else Protocol.NONE
+        return TerminalImageProtocol.KITTY
+    return (
+        TerminalImageProtocol.ITERM2
+        if terminal.program in _ITERM_PROGRAMS
+        else TerminalImageProtocol.NONE
+    )
 
 
-def drawing(preview: Preview, protocol: Protocol) -> str:
+def render(preview: Preview, protocol: TerminalImageProtocol) -> str:
     """The control sequence that draws a preview over the ROWS lines above the cursor's.
 
     The cursor ends where it was. Empty when the protocol cannot carry the preview: Kitty
     takes PNG alone.
     """
     match protocol:
-        case Protocol.ITERM2:
+        case TerminalImageProtocol.ITERM2:
             picture = _iterm(preview.data)
-        case Protocol.KITTY if preview.media_type == "image/png":
+        case TerminalImageProtocol.KITTY if preview.media_type == "image/png":
             picture = _kitty(preview.data)
         case _:
             return ""

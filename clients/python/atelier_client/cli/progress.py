@@ -40,8 +40,8 @@ def display(*, as_json: bool, quiet: bool) -> Display:
     if as_json:
         return JsonLines()
     if quiet:
-        return Silence()
-    return Bar() if sys.stderr.isatty() else Lines()
+        return NullDisplay()
+    return ProgressBar() if sys.stderr.isatty() else LineDisplay()
 
 
 def stage_text(event: results.Progress) -> str:
@@ -56,7 +56,7 @@ def stage_text(event: results.Progress) -> str:
     return f"{event.stage or event.state}{steps}{again}"
 
 
-class Silence:
+class NullDisplay:
     """Shows nothing."""
 
     def __enter__(self) -> Self:
@@ -74,7 +74,7 @@ class Silence:
         """Show nothing."""
 
 
-class JsonLines(Silence):
+class JsonLines(NullDisplay):
     """One line of JSON on stdout for each event."""
 
     def show(self, event: results.Progress) -> None:
@@ -82,7 +82,7 @@ class JsonLines(Silence):
         echo_json({"event": event})
 
 
-class Lines(Silence):
+class LineDisplay(NullDisplay):
     """One line on stderr for each change, for logs."""
 
     def __init__(self) -> None:
@@ -92,11 +92,11 @@ class Lines(Silence):
         """Print what is going on, if that changed."""
         text = stage_text(event)
         if text != self._last:
-            click.echo(f"{event.fraction:4.0%}  {text}", err=True)
+            click.echo(f"{event.progress:4.0%}  {text}", err=True)
         self._last = text
 
 
-class Bar:
+class ProgressBar:
     """A bar on stderr, and previews above it where the terminal can show them."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Bar:
         left = event.expected_remaining_seconds
         self._progress.update(
             self._task,
-            completed=event.fraction,
+            completed=event.progress,
             description=Text(stage_text(event)).plain,
             remaining="" if left is None or event.state.ended else f"{left:.0f} s left",
         )
@@ -139,7 +139,7 @@ class Bar:
             self._draw(event.preview)
 
     def _draw(self, preview: results.Preview) -> None:
-        sequence = previews.drawing(preview, self._protocol)
+        sequence = previews.render(preview, self._protocol)
         if not sequence or self._console.height <= previews.ROWS + 1:
             return
         if not self._room:

@@ -15,9 +15,9 @@ from atelier_client.enums import (
     AudioFormat,
     ControlType,
     ImageFormat,
+    ProtoEnum,
     ResourceProfile,
     SafetyMode,
-    Word,
 )
 from atelier_client.tasks import (
     AudioTask,
@@ -28,7 +28,7 @@ from atelier_client.tasks import (
     Upscale,
 )
 
-_W = TypeVar("_W", bound=Word)
+_W = TypeVar("_W", bound=ProtoEnum)
 _IMAGE_SUFFIXES = {
     ".png": ImageFormat.PNG,
     ".webp": ImageFormat.WEBP,
@@ -113,7 +113,7 @@ def _lora(text: str) -> tuple[str, float | None]:
         raise click.BadParameter(f"{weight!r} is no number") from None
 
 
-def _choice(*kinds: type[Word]) -> click.Choice[str]:
+def _choice(*kinds: type[ProtoEnum]) -> click.Choice[str]:
     """Every word of some enumerations except "unspecified"."""
     return click.Choice([word.value for kind in kinds for word in list(kind)[1:]])
 

@@ -8,7 +8,7 @@ import click
 
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.following import follow_to_end, interruptible
-from atelier_client.cli.generate import output_option, save_and_tell
+from atelier_client.cli.generate import output_option, save_and_print
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.progress import display
@@ -33,7 +33,7 @@ def watch_command(
             client, generation_id, shown, fetch=output is not None, after_sequence=after
         )
         if output is not None:
-            save_and_tell(finished, output, as_json=as_json)
+            save_and_print(finished, output, as_json=as_json)
         elif as_json:
             echo_json({"generation": finished})
         else:
