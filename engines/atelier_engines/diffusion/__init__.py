@@ -8,9 +8,9 @@ from __future__ import annotations
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.engine import DiffusionEngine
 from atelier_engines.diffusion.tuning.tune import tune
-from atelier_engines.diffusion.weights.inventory import entries
+from atelier_engines.diffusion.weights.listing import list_weights
 from atelier_engines.engine import EngineType
 
-ENGINE = EngineType(config=DiffusionConfig, create=DiffusionEngine, weights=entries, tune=tune)
+ENGINE = EngineType(config=DiffusionConfig, create=DiffusionEngine, weights=list_weights, tune=tune)
 
 __all__ = ["ENGINE", "DiffusionConfig", "DiffusionEngine"]

@@ -16,14 +16,13 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from atelier_engines.diffusion import networks
+from atelier_engines.diffusion import component_loading
 from atelier_engines.diffusion.config import DiffusionConfig, Precision
 from atelier_engines.diffusion.controls import networks as control_networks
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.loras.adapters import Adapters, of_model
 from atelier_engines.diffusion.loras.library import Library
-from atelier_engines.diffusion.memory import weights
 from atelier_engines.diffusion.memory.holdings import Holdings, Want
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
@@ -40,6 +39,7 @@ from atelier_engines.diffusion.weights.model import (
     files_of,
 )
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.weights import safetensors_header
 
 NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
 
@@ -145,7 +145,7 @@ def _controlnets(
             name=f"the ControlNet {name}",
             kind=ControlNetModel,
             files=own,
-            size=weights.estimate(own, precision),
+            size=safetensors_header.estimate_bytes(own, precision),
             dtype=precision,
             load=partial(
                 control_networks.load, path, unet, device=holdings.device, dtype=precision
@@ -167,9 +167,9 @@ def _wanted(
         kind=kind,
         files=files_of(part),
         prefix=prefix,
-        size=weights.estimate(files_of(base), dtype, prefix=prefix),
+        size=safetensors_header.estimate_bytes(files_of(base), dtype, prefix=prefix),
         dtype=dtype,
-        load=partial(networks.load, kind, part, dtype, device),
+        load=partial(component_loading.load, kind, part, dtype, device),
         denoises=name == "unet",
         adapts=name != "vae",
     )

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from atelier_engines.capabilities import Model, Reproducibility
-from atelier_engines.diffusion import assembly, capabilities, cores, errors, previews, schedulers
+from atelier_engines.diffusion import assembly, capabilities, previews, schedulers
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import networks as control_networks
@@ -26,11 +26,12 @@ from atelier_engines.diffusion.memory.holdings import Holdings
 from atelier_engines.diffusion.painting import Painter, Variant
 from atelier_engines.diffusion.presets import Wishes, wishes
 from atelier_engines.diffusion.previews import Previewer
-from atelier_engines.diffusion.weights import card
-from atelier_engines.diffusion.weights.card import ModelCard
+from atelier_engines.diffusion.weights import model_card
 from atelier_engines.diffusion.weights.model import ModelFiles, find
+from atelier_engines.diffusion.weights.model_card import ModelCard
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Event
+from atelier_engines.local import cpu, errors
 from atelier_engines.task import ImageTask
 from atelier_engines.upscaling import upscalers
 
@@ -46,18 +47,18 @@ def load(config: DiffusionConfig) -> Painter:
         OutOfMemoryError: the model is too large for the device.
     """
     device = _device(config.device)
-    torch.set_num_threads(cores.threads(config.threads))
+    torch.set_num_threads(cpu.threads(config.threads))
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     holdings = Holdings(config, device)
     with (
-        errors.of_loading(config.model, device),
+        errors.translate_loading(config.model, device),
         ThreadPoolExecutor(max_workers=1) as aside,
         holdings.until_failure(),
     ):
         model = find(config)
         digest = aside.submit(model.digest)
         beside = aside.submit(_controlnet_digests, config)
-        advice = card.read(model.source) if model.source.is_dir() else ModelCard()
+        advice = model_card.read(model.source) if model.source.is_dir() else ModelCard()
         wished = wishes(config)
         assembled = assembly.assemble(
             config, model, holdings=holdings, precision=_precision(config, device)

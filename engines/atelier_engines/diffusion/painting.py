@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion import errors, pictures, previews, schedulers
+from atelier_engines.diffusion import pictures, previews, schedulers
 from atelier_engines.diffusion.batching import Run, joined, parted
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.controls.active import ActiveControl, prepare, scale_at
@@ -32,6 +32,7 @@ from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.starting import Beginner, Start
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
+from atelier_engines.local import errors
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import ImageTask, Lora, ResourceProfile, Upscale
 from atelier_engines.threads import Emit
@@ -152,7 +153,7 @@ class Painter:
             EngineFailedError: it does not.
         """
         runtime = self.family.runtime
-        with errors.of_work("a tiny sum", runtime.device):
+        with errors.translate_inference("a tiny sum", runtime.device):
             if torch.ones(8, device=runtime.device).sum().item() != 8:  # noqa: PLR2004
                 raise EngineFailedError(f"{runtime.device} cannot add")
 
@@ -186,7 +187,7 @@ class _Sitting:
         fitting, size = self._painter.fitting, self._size
         advice = partial(fitting.advice, size, failed=True)
         with (
-            errors.of_work(str(size), runtime.device, cure=advice),
+            errors.translate_inference(str(size), runtime.device, hint=advice),
             self._painter.holdings.task(),
         ):
             try:

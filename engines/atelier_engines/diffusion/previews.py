@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.memory.shelf import LOADING
-from atelier_engines.diffusion.weights import sources
-from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.errors import first_line
+from atelier_engines.local.load_lock import LOAD_LOCK
+from atelier_engines.local.weights import sources
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.preview import PreviewFormat, preview_from_pixels
 
@@ -112,7 +112,7 @@ def choose(
     max_side, encoding = config.preview_pixels, config.preview_format
     if config.preview_model is None:
         return LinearPreviewer(factors=factors, bias=bias, max_side=max_side, encoding=encoding)
-    path = sources.locate_network(config.preview_model, "vae", config)
+    path = sources.resolve_component(config.preview_model, "vae", download=config.download)
     network = load(path, device=device, dtype=dtype)
     return DecodingPreviewer(network=network, max_side=max_side, encoding=encoding)
 
@@ -130,7 +130,7 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype) -> Autoencoder
     )
 
     try:
-        with LOADING:
+        with LOAD_LOCK:
             if path.is_dir():
                 network = AutoencoderTiny.from_pretrained(
                     path, use_safetensors=True, local_files_only=True

@@ -11,9 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from atelier_engines.capabilities import CancelSupport, ImageCapabilities, Reproducibility
-from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, cores
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import SchedulerName
 from atelier_engines.diffusion.schedulers import NAMES
+from atelier_engines.local import cpu
 
 
 async def pictures(**config: object) -> ImageCapabilities:
@@ -125,10 +126,10 @@ def test_a_containers_quota_limits_the_cores(tmp_path: Path, quota: str, most: i
     """A file that is not understood limits nothing."""
     file = tmp_path / "cpu.max"
     file.write_text(quota, "ascii")
-    assert 1 <= cores.usable(file) <= min(most, cores.usable(tmp_path / "none"))
+    assert 1 <= cpu.usable(file) <= min(most, cpu.usable(tmp_path / "none"))
 
 
 def test_half_of_the_cores_are_left_to_others() -> None:
     """Unless it is said otherwise."""
-    assert cores.threads(None) == max(1, cores.usable() // 2)
-    assert cores.threads(7) == 7
+    assert cpu.threads(None) == max(1, cpu.usable() // 2)
+    assert cpu.threads(7) == 7

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import networks, offered
-from atelier_engines.diffusion.weights import digests
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.weights import digests
 from atelier_engines.task import ControlType
 from tests.engines.diffusion import steering
 
@@ -150,9 +150,9 @@ def test_they_are_found_by_their_kind(folder: Path, tmp_path: Path) -> None:
 
 def test_the_digest_is_that_of_the_weights(folder: Path) -> None:
     """Of a file its own, of a directory that of sha256sum's lines."""
-    own = digests.of_file(folder / WEIGHTS)
+    own = digests.digest_file(folder / WEIGHTS)
     assert networks.digest(folder / WEIGHTS) == own
-    assert networks.digest(folder) == digests.of_lines({WEIGHTS: own})
+    assert networks.digest(folder) == digests.digest_lines({WEIGHTS: own})
 
 
 def test_what_is_offered_follows_from_the_settings_alone() -> None:

@@ -16,11 +16,11 @@ from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from atelier_engines.capabilities import Reproducibility
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import Precision
-from atelier_engines.diffusion.memory import devices, weights
-from atelier_engines.diffusion.memory.shelf import SHELF
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.event import Step
+from atelier_engines.local import devices, tensors
+from atelier_engines.local.model_cache import SHELF
 from tests.engines.diffusion.asking import ask, events_of, pictures_of
 from tests.engines.diffusion.test_parity import SCHEDULERS
 
@@ -168,7 +168,7 @@ async def test_what_does_not_fit_waits_in_main_memory(model: Path, tmp_path: Pat
     (wanted,) = await pictures_of(first, ask())
     assert first._painter is not None
     leases = first._painter.holdings._leases.values()
-    needed = sum(weights.size(lease.network) for lease in leases)
+    needed = sum(tensors.count_bytes(lease.network) for lease in leases)
     second = copied(model, tmp_path / "2", memory_budget=needed * 1.2)
     await second.start()
     assert places(first)["unet"] == "cpu"

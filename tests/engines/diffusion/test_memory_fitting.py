@@ -14,10 +14,10 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.memory import devices
 from atelier_engines.diffusion.memory.fitting import Fitting, Size
 from atelier_engines.diffusion.memory.footprint import Footprint, Meter
 from atelier_engines.errors import OutOfMemoryError
+from atelier_engines.local import devices
 from atelier_engines.task import ResourceProfile
 from tests.engines.diffusion.asking import ask, pictures_of
 

@@ -16,9 +16,10 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.memory import weights
-from atelier_engines.diffusion.memory.shelf import SHELF, Key, Lease, Shelf
 from atelier_engines.errors import OutOfMemoryError
+from atelier_engines.local import tensors
+from atelier_engines.local.model_cache import SHELF, Key, Lease, Shelf
+from atelier_engines.local.weights import digests, safetensors_header
 from tests.engines.diffusion.asking import ask, pictures_of
 
 CPU = torch.device("cpu")
@@ -102,9 +103,9 @@ def test_what_is_put_away_takes_no_memory() -> None:
     box = Box(SIZE)
     first = box.lease("a")
     (weight,) = first.network.parameters()
-    assert weights.size(first.network) == SIZE
+    assert tensors.count_bytes(first.network) == SIZE
     box.lease("bb")
-    assert weights.size(first.network) == 0
+    assert tensors.count_bytes(first.network) == 0
     assert first_weight(first) == 1.0
     assert next(first.network.parameters()) is weight
 
@@ -196,9 +197,9 @@ def test_work_without_memory_is_tried_again_after_idle_networks_went() -> None:
     idle = box.lease("bb")
     with idle.task(), pytest.raises(RuntimeError, match="memory"):
         one.run(refuse_once(lambda: 3))
-    assert weights.size(idle.network) == SIZE
+    assert tensors.count_bytes(idle.network) == SIZE
     assert one.run(refuse_once(lambda: 3)) == 3
-    assert weights.size(idle.network) == 0
+    assert tensors.count_bytes(idle.network) == 0
 
 
 def test_a_network_that_cannot_be_made_leaves_nothing() -> None:
@@ -219,17 +220,17 @@ def test_the_estimate_is_what_the_network_takes(model: Path) -> None:
     files = tuple((model / "unet").glob("*.safetensors"))
     for dtype in (torch.float32, torch.bfloat16):
         unet = UNet2DConditionModel.from_pretrained(model / "unet", dtype=dtype)
-        assert weights.estimate(files, dtype) == weights.size(unet)
+        assert safetensors_header.estimate_bytes(files, dtype) == tensors.count_bytes(unet)
 
 
 def test_a_file_that_was_changed_is_another(tmp_path: Path) -> None:
     """By its size or by its time."""
     path = tmp_path / "weights"
     path.write_bytes(b"1234")
-    before = weights.identity(path)
-    assert weights.identity(tmp_path / "." / "weights") == before
+    before = digests.identify(path)
+    assert digests.identify(tmp_path / "." / "weights") == before
     os.utime(path, ns=(1, 1))
-    assert weights.identity(path) != before
+    assert digests.identify(path) != before
 
 
 @pytest.fixture
@@ -255,7 +256,9 @@ def unet_of(engine: DiffusionEngine) -> torch.nn.Module:
 def bytes_of(engine: DiffusionEngine) -> int:
     """What all its networks take."""
     assert engine._painter is not None
-    return sum(weights.size(lease.network) for lease in engine._painter.holdings._leases.values())
+    return sum(
+        tensors.count_bytes(lease.network) for lease in engine._painter.holdings._leases.values()
+    )
 
 
 async def test_engines_with_the_same_files_share_their_networks(
@@ -298,8 +301,8 @@ async def test_engines_that_do_not_fit_together_take_turns(model: Path, tmp_path
     needed = bytes_of(first)
     second = made(second_folder, memory_budget=needed * 1.2)
     await second.start()
-    assert weights.size(unet_of(first)) == 0
-    assert weights.size(unet_of(second)) > 0
+    assert tensors.count_bytes(unet_of(first)) == 0
+    assert tensors.count_bytes(unet_of(second)) > 0
     (back,), (other,) = await asyncio.gather(pictures_of(first, ask()), pictures_of(second, ask()))
     assert np.array_equal(back, wanted)
     assert np.array_equal(other, wanted)

@@ -93,7 +93,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (to_pickle, r"diffusion_pytorch_model\.bin is refused"),
     "no weights": (lambda folder: (folder / UNET).unlink(), "no .safetensors weights in"),
     "no network": (lambda folder: shutil.rmtree(folder / "vae"), "vae/config.json is missing"),
-    "truncated": (truncate, "bytes and not the [0-9]+ that it says"),
+    "truncated": (truncate, "bytes; its header announces [0-9]+"),
     "a tensor is missing": (lose_a_tensor, "text_projection.weight first"),
     "a tensor of the unet is missing": (lose_a_tensor_of_the_unet, "conv_in.bias first"),
     "a tensor has another shape": (reshape_a_tensor, "cannot be loaded|are incomplete"),

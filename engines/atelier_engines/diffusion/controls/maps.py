@@ -17,9 +17,9 @@ from atelier_engines.diffusion.controls.edges import edges
 from atelier_engines.diffusion.controls.pose import Pose
 from atelier_engines.diffusion.controls.segments import Segments
 from atelier_engines.diffusion.controls.vision import FILES
-from atelier_engines.diffusion.weights import sources
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.imaging import image_from_pixels
+from atelier_engines.local.weights import sources
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType
 
@@ -38,7 +38,7 @@ class MapMaker:
         """
         self._device = device
         self._folders: dict[str, Path] = {
-            name: sources.locate_folder(source, FILES, config)
+            name: sources.resolve_folder(source, FILES, download=config.download)
             for name, source in config.preprocessors.model_dump(exclude_none=True).items()
         }
         self._ready: dict[ControlType, Preprocessor] = {ControlType.CANNY: edges}

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import offered
-from atelier_engines.diffusion.weights import digests, files, sources
-from atelier_engines.diffusion.wording import first_line
+from atelier_engines.diffusion.weights import files
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.errors import first_line
+from atelier_engines.local.weights import digests, sources
 
 _STEM = "diffusion_pytorch_model"
 _CLASS = "ControlNetModel"
@@ -42,7 +43,7 @@ def locate(config: DiffusionConfig) -> Mapping[str, Path]:
         ModelMissingError: there is none; the text says where it was looked for.
     """
     return {
-        kind.value: sources.locate_network(source, "controlnet", config)
+        kind.value: sources.resolve_component(source, "controlnet", download=config.download)
         for kind, source in offered.networks(config).items()
     }
 
@@ -63,8 +64,8 @@ def digest(path: Path) -> str:
         ModelMissingError: the directory has no weights.
     """
     if path.is_dir():
-        return digests.of_folder(path, files_of(path))
-    return digests.of_file(path)
+        return digests.digest_folder(path, files_of(path))
+    return digests.digest_file(path)
 
 
 def load(
@@ -111,7 +112,9 @@ def _of_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
 def _of_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> ControlNetModel:
     """A file tells no settings, so they are taken to be those of the denoiser's first half."""
     try:
-        tensors = convert_controlnet_checkpoint(load_file(sources.safe(path)), settings)
+        tensors = convert_controlnet_checkpoint(
+            load_file(sources.require_safetensors(path)), settings
+        )
     except (OSError, SafetensorError, KeyError) as error:
         raise _unloadable(path, error) from error
     known = inspect.signature(ControlNetModel.__init__).parameters

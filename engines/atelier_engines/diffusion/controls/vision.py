@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor
 
-from atelier_engines.diffusion.memory.shelf import LOADING
-from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.errors import first_line
+from atelier_engines.local.load_lock import LOAD_LOCK
 
 FILES = ("*.json", "*.safetensors")
 """What such a model is made of, on the hub."""
@@ -41,7 +41,7 @@ def load(kind: type[Any], folder: Path, device: torch.device) -> Vision:
         ModelMissingError: it is absent, broken, incomplete, or of another kind.
     """
     try:
-        with LOADING:
+        with LOAD_LOCK:
             model, report = kind.from_pretrained(
                 folder,
                 use_safetensors=True,

@@ -10,9 +10,9 @@ import torch
 from atelier_engines.diffusion.loras.library import Library
 from atelier_engines.diffusion.loras.network import AdaptedNetwork
 from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights, check, read
-from atelier_engines.diffusion.weights import digests
-from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
+from atelier_engines.local.errors import first_line
+from atelier_engines.local.weights import digests
 from atelier_engines.task import Lora
 
 Key = tuple[Lora, ...]
@@ -116,7 +116,7 @@ class Adapters:
         except Exception as error:  # PEFT and diffusers raise many kinds
             self._delete(adapter)
             raise _unusable(lora, error) from error
-        self._digests[name] = digests.of_file(file)
+        self._digests[name] = digests.digest_file(file)
         return adapter
 
     def _forget(self, *, keep: int) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras import offered
-from atelier_engines.diffusion.weights import sources
 from atelier_engines.errors import ModelMissingError, UnsupportedError
+from atelier_engines.local.weights import sources
 
 
 class Library:
@@ -23,7 +23,8 @@ class Library:
         if directory is not None and not Path(directory).expanduser().is_dir():
             raise ModelMissingError(f"lora_directory: there is no directory {directory}")
         self._files = {
-            name: _locate(name, source, config) for name, source in offered.sources(config).items()
+            name: resolve_lora(name, source, download=config.download)
+            for name, source in offered.sources(config).items()
         }
 
     @property
@@ -43,12 +44,22 @@ class Library:
         return self._files[name]
 
 
-def _locate(name: str, source: str, config: DiffusionConfig) -> Path:
-    hub = sources.hub_name(source)
+def resolve_lora(name: str, source: str, *, download: bool) -> Path:
+    """The file of a LoRA.
+
+    Args:
+        name: its name, for messages.
+        source: a path or a hub id, as configured.
+        download: whether what is not in the local cache may be downloaded.
+
+    Raises:
+        ModelMissingError: there is none, or it is not a safetensors file.
+    """
+    hub = sources.parse_hub_reference(source)
     if hub is not None and hub.file is None:
         source = f"{source}/{offered.FILE}"
     try:
-        path = sources.locate_network(source, "", config)
+        path = sources.resolve_component(source, "", download=download)
     except ModelMissingError as error:
         raise ModelMissingError(f"the LoRA {name}: {error}") from error
     if path.is_file():

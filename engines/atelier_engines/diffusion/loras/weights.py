@@ -15,8 +15,8 @@ from diffusers.utils.state_dict_utils import (
     convert_unet_state_dict_to_peft,
 )
 
-from atelier_engines.diffusion.wording import first_line
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.errors import first_line
 
 DENOISER = "unet"
 """How the names of the denoiser's tensors begin; those of text encoders are numbered."""

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from atelier_engines.diffusion.capabilities import GRID, MIN_SIDE
-from atelier_engines.diffusion.memory import devices
 from atelier_engines.diffusion.memory.footprint import Footprint
 from atelier_engines.errors import OutOfMemoryError
+from atelier_engines.local import devices
 
 _LARGEST_STEP = 0.75
 """Of the pixels of what has just failed: an estimate above that is not to be believed."""

@@ -13,9 +13,10 @@ import torch
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras import offered
-from atelier_engines.diffusion.memory import devices, weights
-from atelier_engines.diffusion.memory.shelf import SHELF, Key, Lease, Shelf
 from atelier_engines.errors import OutOfMemoryError
+from atelier_engines.local import devices
+from atelier_engines.local.model_cache import SHELF, Key, Lease, Shelf
+from atelier_engines.local.weights import digests
 from atelier_engines.task import ResourceProfile
 
 NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
@@ -145,7 +146,7 @@ class Holdings:
         if want.adapts and offered.names(self._config):
             form.append(f"engine {self._engine}")
         return Key(
-            files=tuple(weights.identity(path) for path in want.files),
+            files=tuple(digests.identify(path) for path in want.files),
             kind=want.kind.__name__,
             dtype=want.dtype,
             device=self._device,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from atelier_engines.diffusion.weights.sources import PICKLES
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.weights.sources import PICKLE_SUFFIXES, refuse_pickle
 
 INDEX = "model_index.json"
 
@@ -71,7 +71,7 @@ def component(folder: Path, stem: str, variant: str | None) -> ComponentFiles:
     for path in sorted(folder.glob(f"{stem}[.-]*safetensors")):
         by_variant.setdefault(_variant(path), []).append(path)
     if not by_variant:
-        raise ModelMissingError(_why_none(folder))
+        raise _explain_no_weights(folder)
     chosen = variant if variant in by_variant else None
     if chosen is None and None not in by_variant:
         chosen = next(iter(by_variant))
@@ -84,11 +84,8 @@ def _variant(path: Path) -> str | None:
     return rest.partition("-")[0] or None
 
 
-def _why_none(folder: Path) -> str:
-    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+def _explain_no_weights(folder: Path) -> ModelMissingError:
+    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
     if pickles:
-        return (
-            f"{pickles[0]} is refused: loading such a file may run code that it contains; "
-            "convert the model to safetensors"
-        )
-    return f"there are no .safetensors weights in {folder}"
+        return refuse_pickle(pickles[0])
+    return ModelMissingError(f"there are no .safetensors weights in {folder}")

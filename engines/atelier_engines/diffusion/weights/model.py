@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.weights import digests, files, headers, single_file, sources
+from atelier_engines.diffusion.weights import files, single_file
 from atelier_engines.diffusion.weights.files import ComponentFiles
+from atelier_engines.diffusion.weights.model_source import resolve_model
 from atelier_engines.diffusion.weights.single_file import FamilyName
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.weights import digests, safetensors_header, sources
 
 CONFIGURATIONS = Path(__file__).parent / "configurations"
 """Those of the families' networks, for models that are one file and have none."""
@@ -122,13 +124,13 @@ class ModelFiles:
         for name, part in added.items():
             others = [path for path in files_of(part) if not _lies_in(path, self.source)]
             if others:
-                found[name] = digests.of_folder(others[0].parent, others)
-        return found["model"] if len(found) == 1 else digests.of_lines(found)
+                found[name] = digests.digest_folder(others[0].parent, others)
+        return found["model"] if len(found) == 1 else digests.digest_lines(found)
 
     def _digest_of(self, own: list[Path]) -> str:
         if self.source.is_file():
-            return digests.of_file(self.source)
-        return digests.of_folder(self.source, own)
+            return digests.digest_file(self.source)
+        return digests.digest_folder(self.source, own)
 
 
 def files_of(part: Part) -> tuple[Path, ...]:
@@ -149,7 +151,7 @@ def find(config: DiffusionConfig) -> ModelFiles:
         ModelMissingError: something is absent, of another kind, or a pickle; the text names it.
         EngineUnavailableError: the package of the small model is not installed.
     """
-    source = sources.locate(config)
+    source = resolve_model(config)
     found = _of_file(source, config) if source.is_file() else _of_folder(source, config)
     networks = dict(found.networks)
     if config.vae is not None:
@@ -207,7 +209,7 @@ def _older(unet: ComponentFiles) -> FamilyName:
 
 
 def _of_file(path: Path, config: DiffusionConfig) -> ModelFiles:
-    known = single_file.recognise(path, headers.read(path))
+    known = single_file.recognise(path, safetensors_header.read(path))
     base = _base(path, config)
     shipped = CONFIGURATIONS / known.family
     prefixes = {
@@ -236,13 +238,14 @@ def _of_file(path: Path, config: DiffusionConfig) -> ModelFiles:
 
 
 def _base(path: Path, config: DiffusionConfig) -> Path:
+    patterns = ("*.json", "*/*.json", "*/*.txt")
     try:
-        return sources.locate_base(config.base or BASE, config)
+        return sources.resolve_folder(config.base or BASE, patterns, download=config.download)
     except ModelMissingError as error:
         raise ModelMissingError(
             f"{path} holds no tokenizer, as single files do not, and none is at hand: set `base` "
             f"to a directory in diffusers' layout that has one, or run `atelier models pull` once "
-            f"where there is a network: {error}"
+            f"where there is a network; base: {error}"
         ) from error
 
 
@@ -258,18 +261,18 @@ def _tokenizers(base: Path, family: FamilyName) -> tuple[Path, ...]:
 
 
 def _other_vae(name: str, own: Part, config: DiffusionConfig) -> Part:
-    path = sources.locate_network(name, "vae", config)
+    path = sources.resolve_component(name, "vae", download=config.download)
     if path.is_dir():
         return files.component(path, _STEMS["sd"]["vae"], None)
-    headers.read(path)
+    safetensors_header.read(path)
     return FilePart(path=path, config=config_of(own))
 
 
 def _variant(name: str, own: Part, config: DiffusionConfig) -> Part:
-    path = sources.locate_network(name, "unet", config)
+    path = sources.resolve_component(name, "unet", download=config.download)
     if path.is_dir():
         return files.component(path, _STEMS["sd"]["unet"], config.variant)
-    if not single_file.is_lora(headers.read(path)):
+    if not single_file.is_lora(safetensors_header.read(path)):
         return FilePart(path=path, config=config_of(own))
     if isinstance(own, MergedPart):
         raise TypeError("a model's own denoiser has no LoRA merged into it")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from atelier_engines.diffusion.weights.headers import Tensor
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.weights.safetensors_header import TensorHeader
 
 FamilyName = Literal["sd15", "sd21", "sdxl"]
 
@@ -45,7 +45,7 @@ class Recognised:
     """What it says of its noise schedule, in diffusers' words."""
 
 
-def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Recognised:
+def recognise(path: Path, tensors: Mapping[str, TensorHeader]) -> Recognised:
     """What the whole model in a file is.
 
     Raises:
@@ -63,7 +63,7 @@ def recognise(path: Path, tensors: Mapping[str, Tensor]) -> Recognised:
     raise ModelMissingError(f"{path} holds no text encoder of a family that is known here")
 
 
-def _why_no_model(tensors: Mapping[str, Tensor]) -> str:
+def _why_no_model(tensors: Mapping[str, TensorHeader]) -> str:
     if is_lora(tensors):
         return "is a LoRA and no model"
     if any(_any(tensors, prefix) for prefix in ("down_blocks.", "encoder.", "text_model.")):
@@ -73,12 +73,12 @@ def _why_no_model(tensors: Mapping[str, Tensor]) -> str:
     return "is no model in the original layout of Stable Diffusion"
 
 
-def is_lora(tensors: Mapping[str, Tensor]) -> bool:
+def is_lora(tensors: Mapping[str, TensorHeader]) -> bool:
     """Whether a file holds a low-rank adaptation and not a network's own weights."""
     return any(".lora_" in name or "lora." in name for name in tensors)
 
 
-def _schedule(tensors: Mapping[str, Tensor]) -> Mapping[str, object]:
+def _schedule(tensors: Mapping[str, TensorHeader]) -> Mapping[str, object]:
     """Makers of models for velocity say so by empty tensors.
 
     Source: ComfyUI, comfy/supported_models.py, class SDXL.
@@ -91,5 +91,5 @@ def _schedule(tensors: Mapping[str, Tensor]) -> Mapping[str, object]:
     return found
 
 
-def _any(tensors: Mapping[str, Tensor], prefix: str) -> bool:
+def _any(tensors: Mapping[str, TensorHeader], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in tensors)

@@ -14,24 +14,16 @@ from typing import TypeVar
 
 import torch
 
-from atelier_engines.diffusion import errors
-from atelier_engines.diffusion.memory import devices, weights
-from atelier_engines.diffusion.memory.weights import FileIdentity
 from atelier_engines.errors import OutOfMemoryError
+from atelier_engines.local import devices, errors, tensors
+from atelier_engines.local.load_lock import LOAD_LOCK
+from atelier_engines.local.weights.digests import FileIdentity
 
 _log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
 _RAM = torch.device("cpu")
-
-LOADING = threading.RLock()
-"""Held while networks are made from files, by whichever thread of the process.
-
-accelerate's init_empty_weights (1.15), which diffusers makes them with, replaces a method of all
-modules meanwhile. Two threads at once would take each other's replacement for the original, and all
-modules made later would stay without memory. Nothing that waits for others may happen under it.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +225,7 @@ class Shelf:
         """Move a network to RAM; its lock is held."""
         if entry.network is None:
             return
-        weights.move(entry.network, _RAM)
+        tensors.move(entry.network, _RAM)
         entry.place = _Place.RAM
         _give_back(entry.key.device)
 
@@ -243,18 +235,18 @@ class Shelf:
         try:
             if entry.network is None:
                 entry.network = self._load(entry)
-                entry.tensors = dict(weights.tensors_of(entry.network))
-                entry.size = weights.size(entry.network)
+                entry.tensors = dict(tensors.named_tensors(entry.network))
+                entry.size = tensors.count_bytes(entry.network)
             elif before is _Place.RAM:
-                weights.move(entry.network, entry.key.device)
+                tensors.move(entry.network, entry.key.device)
             else:
-                weights.fill(entry.tensors, self._load(entry))
+                tensors.refill(entry.tensors, self._load(entry))
         except BaseException:
             entry.place = before
             raise
 
     def _load(self, entry: _Entry) -> torch.nn.Module:
-        with LOADING:
+        with LOAD_LOCK:
             return entry.load()
 
     def _make_room(self, entry: _Entry) -> _Place:
@@ -329,7 +321,7 @@ class Shelf:
         if entry.key.device.type == "cuda" and devices.available(_RAM) > entry.size:
             self.put_away(entry)
         else:
-            weights.drop(entry.tensors)
+            tensors.release(entry.tensors)
             entry.place = _Place.NOWHERE
 
 

@@ -1,0 +1,120 @@
+"""Lists all weights that a diffusion engine's configuration names, for `atelier models`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.loras.library import resolve_lora
+from atelier_engines.diffusion.weights import model
+from atelier_engines.errors import EngineUnavailableError, ModelMissingError
+from atelier_engines.local.weights import digests, safetensors_header, sources
+from atelier_engines.weights import Weights, WeightsEntry
+
+_PREPROCESSOR_FILES = ("*.json", "*.safetensors")
+"""What a preprocessor consists of, on the hub."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+ResultT = TypeVar("ResultT")
+
+
+class _Resolve(Protocol):
+    """Finds one file or directory."""
+
+    def __call__(self, *, download: bool) -> Path:
+        """Where it is, downloaded if need be and allowed."""
+
+
+def list_weights(config: DiffusionConfig) -> Sequence[WeightsEntry]:
+    """The model first, then ControlNets, preprocessors, LoRAs and the autoencoder of previews."""
+    return [
+        WeightsEntry(key="model", source=config.model, find=partial(_find_model, config)),
+        *_list_extras(config),
+    ]
+
+
+def _list_extras(config: DiffusionConfig) -> Sequence[WeightsEntry]:
+    named: list[tuple[str, str, _Resolve]] = [
+        (f"controlnets.{kind.value}", name, partial(sources.resolve_component, name, "controlnet"))
+        for kind, name in config.controlnets.items()
+    ]
+    named += [
+        (f"preprocessors.{kind}", name, partial(sources.resolve_folder, name, _PREPROCESSOR_FILES))
+        for kind, name in config.preprocessors.model_dump(exclude_none=True).items()
+    ]
+    named += [
+        (f"loras.{lora}", name, partial(resolve_lora, lora, name))
+        for lora, name in config.loras.items()
+    ]
+    if config.preview_model is not None:
+        resolve = partial(sources.resolve_component, config.preview_model, "vae")
+        named.append(("preview_model", config.preview_model, resolve))
+    return [
+        WeightsEntry(key=key, source=name, find=partial(_find_extra, resolve))
+        for key, name, resolve in named
+    ]
+
+
+def _find_model(config: DiffusionConfig, download: bool) -> Weights:  # noqa: FBT001 (see WeightsEntry)
+    allowed = config.model_copy(update={"download": download})
+    found = _with_packages(lambda: model.find(allowed))
+    return Weights(
+        files=found.weights,
+        family=found.family,
+        digest=found.digest,
+        verify=partial(_verify_model, found, config.digest),
+    )
+
+
+def _find_extra(resolve: _Resolve, download: bool) -> Weights:  # noqa: FBT001 (see WeightsEntry)
+    path = _with_packages(lambda: resolve(download=download))
+    files = (
+        tuple(sorted(path.rglob(f"*{sources.SAFETENSORS_SUFFIX}"))) if path.is_dir() else (path,)
+    )
+    if not files:
+        raise ModelMissingError(f"there are no {sources.SAFETENSORS_SUFFIX} weights in {path}")
+    digest = (
+        partial(digests.digest_folder, path, files)
+        if path.is_dir()
+        else partial(digests.digest_file, path)
+    )
+    return Weights(files=files, digest=digest, verify=partial(_verify_files, files))
+
+
+def _verify_model(found: model.ModelFiles, configured: str | None) -> None:
+    _verify_files(found.weights)
+    digest = found.digest()
+    if configured not in (None, digest):
+        raise ModelMissingError(f"the digest is {digest} and not {configured}, which is configured")
+
+
+def _verify_files(files: Sequence[Path]) -> None:
+    """Headers and lengths of all files, and the digests of those whose name is their digest.
+
+    Source: huggingface_hub, "Understand caching": a large file lies under its SHA-256 in `blobs`,
+    and its own name is a link there.
+    """
+    for path in files:
+        safetensors_header.read(path)
+        blob = path.resolve()
+        if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+            digest = digests.digest_file(blob)
+            if digest != blob.name:
+                raise ModelMissingError(
+                    f"{path} has the digest {digest} and not the {blob.name} that the hub has; "
+                    f"delete {blob} and download it again"
+                )
+
+
+def _with_packages(find: Callable[[], ResultT]) -> ResultT:
+    try:
+        return find()
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"a package is missing: {error}; install atelier-engines[local]"
+        ) from error

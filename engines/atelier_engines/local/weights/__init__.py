@@ -1,0 +1,1 @@
+"""Weight files: where they come from, what their headers say, and their digests. Imports no torch."""
