@@ -1,1 +1,1 @@
-"""Engines whose work is done by a remote service; one module or package a vendor, independent of each other."""
+"""Engines of remote services; one module or package a vendor, independent of each other."""

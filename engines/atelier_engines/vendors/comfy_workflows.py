@@ -11,7 +11,7 @@ from atelier_engines.capabilities import ImageCapabilities
 from atelier_engines.task import ImageTask, Lora
 from atelier_engines.vendors.comfy_capabilities import Inventory, build_capabilities, names_in_all
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig, load_workflows
-from atelier_engines.vendors.pictures import png_from_pixels
+from atelier_engines.vendors.images import encode_png
 from atelier_engines.workflows import (
     ControlFile,
     Mode,
@@ -82,7 +82,7 @@ class WorkflowSet:
         sources = {"init": task.init_image, "mask": task.mask}
         sources |= {f"control_{number}": one.image for number, one in enumerate(task.controls)}
         images = {
-            f"{prefix}_{name}.png": png_from_pixels(pixels)
+            f"{prefix}_{name}.png": encode_png(pixels)
             for name, pixels in sources.items()
             if pixels is not None
         }

@@ -1,4 +1,4 @@
-"""How long a task may take at a remote service."""
+"""Time limit of a task at a remote service."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from atelier_engines.errors import EngineTimeoutError
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in time, so many seconds after it was made."""
+    """A time limit that starts when the object is made."""
 
     seconds: float
-    """From the making."""
-    _begun: float = field(default_factory=time.monotonic)
+    """Seconds from the start to the deadline."""
+    _started: float = field(default_factory=time.monotonic)
 
     @property
-    def passed(self) -> float:
-        """Seconds since the making."""
-        return time.monotonic() - self._begun
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
 
     @property
-    def left(self) -> float:
-        """Seconds until it comes; 0 when it has come."""
-        return max(0.0, self.seconds - self.passed)
+    def remaining(self) -> float:
+        """Seconds until the deadline; 0 once it has passed."""
+        return max(0.0, self.seconds - self.elapsed)
 
     def require(self, vendor: str, *, because: Exception | None = None) -> None:
-        """Return if it has not come; `because` is what has gone wrong at last.
+        """Return if the deadline has not passed; `because` is the last error before it.
 
         Raises:
-            EngineTimeoutError: it has.
+            EngineTimeoutError: the deadline has passed.
         """
-        if not self.left:
-            raise self._missed(vendor) from because
+        if not self.remaining:
+            raise self._timeout_error(vendor) from because
 
     @asynccontextmanager
-    async def around(self, vendor: str) -> AsyncIterator[None]:
-        """For a question that must not outlast the deadline; never for an order, which would be lost.
+    async def timeout(self, vendor: str) -> AsyncIterator[None]:
+        """Context that ends at the deadline; never for a paid request, whose outcome would be unknown.
 
         Raises:
-            EngineTimeoutError: the deadline came first.
+            EngineTimeoutError: the deadline passed first.
         """
         try:
-            async with asyncio.timeout(self.left):
+            async with asyncio.timeout(self.remaining):
                 yield
         except TimeoutError as error:
-            raise self._missed(vendor) from error
+            raise self._timeout_error(vendor) from error
 
-    def _missed(self, vendor: str) -> EngineTimeoutError:
+    def _timeout_error(self, vendor: str) -> EngineTimeoutError:
         return EngineTimeoutError(
-            f"{vendor} did not finish within {self.seconds:g} s; it may still be at work on the task"
+            f"{vendor} did not finish within {self.seconds:g} s; it may still be working on the task"
         )

@@ -1,4 +1,4 @@
-"""What the faults of HTTP mean: one table for answers, one for broken connections, one for nonsense."""
+"""Translates failed HTTP requests to errors of engines: by status, by transport error, by invalid response."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from atelier_engines.errors import (
     InvalidTaskError,
 )
 
-_LONGEST_TEXT = 300
+_MAX_MESSAGE_LENGTH = 300
 _SERVER_ERROR = 500
 _REQUEST_TIMEOUT = 408
-_REFUSED_TASK = frozenset({400, 413, 415, 422})
-UNTOUCHED = frozenset({409, 425, 429, 503})
-"""Statuses by which a service says that it took nothing on, so that even orders may be repeated."""
-_OTHERS: Mapping[int, tuple[type[EngineError], str]] = {
+_INVALID_TASK = frozenset({400, 413, 415, 422})
+NOT_STARTED = frozenset({409, 425, 429, 503})
+"""Statuses that say the service started nothing, so that even paid requests may be sent again."""
+_BY_STATUS: Mapping[int, tuple[type[EngineError], str]] = {
     401: (EngineUnavailableError, "; check the configured key"),
     402: (EngineQuotaError, "; the account has no credit left"),
-    403: (EngineUnavailableError, "; check what the configured key may do"),
-    404: (EngineFailedError, "; it does not know this, or not any more"),
+    403: (EngineUnavailableError, "; check the permissions of the configured key"),
+    404: (EngineFailedError, "; it does not exist there, or no longer"),
     408: (EngineTimeoutError, ""),
-    410: (EngineFailedError, "; it does not have this any more"),
+    410: (EngineFailedError, "; it no longer exists there"),
     451: (ContentFilteredError, ""),
     504: (EngineTimeoutError, ""),
 }
@@ -41,73 +41,75 @@ _NEVER_SENT = (
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
-_NO_ADDRESS = (httpx2.UnsupportedProtocol, httpx2.InvalidURL)
+_INVALID_URL = (httpx2.UnsupportedProtocol, httpx2.InvalidURL)
 
 
-def of_status(
+def translate_status(
     vendor: str, status: int, text: str, *, retry_after: float | None, paid: bool = False
 ) -> EngineError:
-    """The error that an answer with that status (400 to 599) means.
+    """The error for a response with that status (400 to 599).
 
-    `text` is the vendor's own explanation. After a `paid` request most faults of the service leave
-    open whether it was accepted.
+    `text` is the service's own error message. After a `paid` request most server errors do not say
+    whether it was accepted.
     """
-    says = f"{vendor} answered {status}{': ' if text else ''}{text[:_LONGEST_TEXT]}"
-    if status in _REFUSED_TASK:
-        return InvalidTaskError("options", f"{says}; change the task accordingly")
-    if paid and status >= _SERVER_ERROR and status not in UNTOUCHED:
-        return EngineUncertainError(f"{says}; {_MAYBE_ACCEPTED}")
-    if status in UNTOUCHED or (status >= _SERVER_ERROR and status not in _OTHERS):
+    message = f"{vendor} answered {status}{': ' if text else ''}{text[:_MAX_MESSAGE_LENGTH]}"
+    if status in _INVALID_TASK:
+        return InvalidTaskError("options", f"{message}; change the task accordingly")
+    if paid and status >= _SERVER_ERROR and status not in NOT_STARTED:
+        return EngineUncertainError(f"{message}; {_MAYBE_ACCEPTED}")
+    if status in NOT_STARTED or (status >= _SERVER_ERROR and status not in _BY_STATUS):
         return EngineUnavailableError(
-            says, retry_after_seconds=1.0 if retry_after is None else retry_after
+            message, retry_after_seconds=1.0 if retry_after is None else retry_after
         )
-    kind, hint = _OTHERS.get(status, (EngineFailedError, ""))
-    return kind(f"{says}{hint}")
+    error_type, hint = _BY_STATUS.get(status, (EngineFailedError, ""))
+    return error_type(f"{message}{hint}")
 
 
-def passing(status: int) -> bool:
-    """Whether the same question may be answered if it is asked again soon."""
-    return status >= _SERVER_ERROR or status in UNTOUCHED or status == _REQUEST_TIMEOUT
+def is_transient(status: int) -> bool:
+    """Whether the same free request may succeed when it is sent again soon."""
+    return status >= _SERVER_ERROR or status in NOT_STARTED or status == _REQUEST_TIMEOUT
 
 
-def of_transport(
+def translate_transport(
     vendor: str, error: httpx2.HTTPError | httpx2.InvalidURL | TimeoutError, *, paid: bool
 ) -> EngineError:
-    """The error that a broken connection, or an answer that never ended, means.
+    """The error for a broken connection, or for a response that did not end in time.
 
-    After a `paid` request was sent nobody knows whether it arrived: that must not be repeated. If the
-    connection was never made, it did not arrive.
+    A `paid` request that was sent may have arrived, so it must not be sent again; without a
+    connection it did not arrive.
     """
-    if isinstance(error, _NO_ADDRESS):
-        return EngineFailedError(f"{vendor} gave an address that is none for HTTP")
+    if isinstance(error, _INVALID_URL):
+        return EngineFailedError(f"{vendor} sent a URL that is not http(s)")
     if paid and not isinstance(error, _NEVER_SENT):
         return EngineUncertainError(
             f"the connection to {vendor} broke after the request was sent; {_MAYBE_ACCEPTED}"
         )
     if isinstance(error, TimeoutError):
-        return EngineTimeoutError(f"{vendor} answered too slowly")
+        return EngineTimeoutError(f"{vendor} took too long to respond")
     if isinstance(error, httpx2.TransportError):
         return EngineUnavailableError(f"{vendor} cannot be reached ({type(error).__name__})")
-    return EngineFailedError(f"{vendor} sent what is no HTTP ({type(error).__name__})")
+    return EngineFailedError(f"{vendor} sent an invalid HTTP response ({type(error).__name__})")
 
 
 @contextmanager
-def under_way(vendor: str) -> Iterator[None]:
-    """For questions about work that the vendor has accepted: no fault there means that nothing was begun.
+def after_acceptance(vendor: str) -> Iterator[None]:
+    """Context for requests about a job that the service has accepted.
 
     Raises:
-        EngineTimeoutError: instead of EngineUnavailableError, after which another engine would be paid too.
+        EngineTimeoutError: in place of EngineUnavailableError, which would let another engine be paid too.
     """
     try:
         yield
     except EngineUnavailableError as error:
-        raise EngineTimeoutError(f"{error}; {vendor} may still be at work on the task") from error
+        raise EngineTimeoutError(f"{error}; {vendor} may still be working on the task") from error
 
 
-def of_nonsense(vendor: str, what: str, *, paid: bool) -> EngineError:
-    """The error that an answer means which says success but cannot be used; `what` is wrong with it."""
-    says = f"{vendor} sent an answer {what}"
-    return EngineUncertainError(f"{says}; {_MAYBE_ACCEPTED}") if paid else EngineFailedError(says)
+def invalid_response(vendor: str, what: str, *, paid: bool) -> EngineError:
+    """The error for a successful response that cannot be used; `what` says what is wrong with it."""
+    message = f"{vendor} sent a response {what}"
+    if paid:
+        return EngineUncertainError(f"{message}; {_MAYBE_ACCEPTED}")
+    return EngineFailedError(message)
 
 
 _MAYBE_ACCEPTED = "the task may have been accepted, so it is not sent again"

@@ -1,4 +1,4 @@
-"""Reads a task's options into the model that an engine's options schema comes from."""
+"""Parses a task's options into the pydantic model that an engine's options schema is made from."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 class NoOptions(BaseModel, frozen=True, extra="forbid"):
-    """For what has no options of its own."""
+    """Options of an engine or model that has none."""
 
 
-def options_of(task: Task, model: type[OptionsT]) -> OptionsT:
-    """The task's options.
+def parse_options(task: Task, model: type[OptionsT]) -> OptionsT:
+    """The task's options, validated.
 
     Raises:
-        InvalidTaskError: one is unknown, or has a value that it cannot have.
+        InvalidTaskError: an option is unknown or has an invalid value.
     """
     try:
         return model.model_validate(task.options)
@@ -30,7 +30,7 @@ def options_of(task: Task, model: type[OptionsT]) -> OptionsT:
         raise InvalidTaskError(field, f"{field}: {first['msg']}") from error
 
 
-def schema_of(model: type[BaseModel]) -> dict[str, JSON]:
-    """Its JSON Schema."""
+def build_options_schema(model: type[BaseModel]) -> dict[str, JSON]:
+    """The JSON Schema of the options, for the engine's capabilities."""
     schema: dict[str, JSON] = model.model_json_schema()
     return schema

@@ -1,4 +1,4 @@
-"""What a remote service charges, as its configuration says: no service tells by its interface."""
+"""Price of a remote service as configured: no service reports it through its API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atelier_engines.config import Section
 
 
 class PriceConfig(Section):
-    """A price in the configuration file."""
+    """Price section of a remote engine."""
 
     amount: float = Field(ge=0, allow_inf_nan=False, description="Price of one unit.")
     unit: Literal["image", "megapixel", "second"] = Field(
@@ -22,5 +22,5 @@ class PriceConfig(Section):
     )
 
     def price(self) -> Price:
-        """As capabilities show it."""
+        """The price for the engine's capabilities."""
         return Price(amount=self.amount, unit=PriceUnit(self.unit), currency=self.currency)

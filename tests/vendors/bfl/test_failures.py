@@ -139,7 +139,7 @@ async def test_a_job_that_never_ends_meets_the_deadline(vendor: StandIn, for_eve
     """The error allows no other engine to be paid too."""
     vendor.polls.for_ever = for_ever
     with pytest.raises(EngineTimeoutError) as error:
-        await events_of(vendor, deadline_seconds=0.1)
+        await events_of(vendor, timeout_seconds=0.1)
     assert not error.value.repeatable
 
 
@@ -147,7 +147,7 @@ async def test_an_answer_that_drips_for_ever_is_cut_off(vendor: StandIn) -> None
     """Every byte comes in time, but there is no end to them."""
     vendor.polls.for_ever = dripping
     with pytest.raises(EngineTimeoutError):
-        await events_of(vendor, deadline_seconds=0.1)
+        await events_of(vendor, timeout_seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def test_a_download_that_never_ends_meets_the_deadline(vendor: StandIn) ->
     """Although the picture is ready."""
     vendor.samples.add(dripping)
     with pytest.raises(EngineTimeoutError):
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
 
 
 async def test_a_broken_file_is_not_given_out(vendor: StandIn) -> None:
@@ -192,7 +192,7 @@ async def test_a_storage_that_stays_down_allows_no_other_engine_to_be_paid(
 ) -> None:
     """The job is done and billed."""
     vendor.samples.for_ever = answering(503)
-    with pytest.raises(EngineTimeoutError, match="still be at work") as error:
+    with pytest.raises(EngineTimeoutError, match="still be working") as error:
         await events_of(vendor)
     assert not error.value.repeatable
 
@@ -201,7 +201,7 @@ async def test_a_polling_address_on_a_foreign_host_never_sees_the_key(vendor: St
     """The service names it, so it is not believed."""
     foreign = vendor.region.replace("127.0.0.1", "localhost")
     vendor.accepted = {"polling_url": f"{foreign}/v1/get_result?id=job-0"}
-    with pytest.raises(EngineFailedError, match="must not see the key"):
+    with pytest.raises(EngineFailedError, match="must not receive the API key"):
         await events_of(vendor)
     assert vendor.jobs["job-0"].polls == 0
 

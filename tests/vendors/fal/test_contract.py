@@ -48,7 +48,7 @@ class TestFull(_Small):
             model="fal-ai/fast-sdxl",
             loras={"rust": "https://example.org/rust.safetensors"},
             price={"amount": 0.003},
-            pictures="hosted",
+            image_transfer="hosted",
             safety="flag",
         )
 

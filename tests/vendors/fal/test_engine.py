@@ -79,7 +79,7 @@ async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
 
 async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
     """A job that nobody waits for any more is not begun, and pictures are not kept for long."""
-    await events_of(vendor, deadline_seconds=90, expire_seconds=600)
+    await events_of(vendor, timeout_seconds=90, expire_seconds=600)
     (job,) = vendor.jobs.values()
     assert job.headers["x-fal-request-timeout"] == "90"
     preference = job.headers["x-fal-object-lifecycle-preference"]
@@ -111,7 +111,7 @@ async def test_a_picture_to_start_from_is_sent_inline_in_the_size_of_the_result(
 async def test_a_hosted_picture_is_stored_once_for_all_jobs(vendor: StandIn) -> None:
     """The store sees the leave that the key bought, never the key."""
     task = replace(TASK, seeds=(1, 2), init_image=plain(64, 64, 77))
-    assert len(outputs(await events_of(vendor, task, pictures="hosted"))) == 2
+    assert len(outputs(await events_of(vendor, task, image_transfer="hosted"))) == 2
     ((name, data),) = vendor.files.items()
     assert [job.body["image_url"] for job in vendor.jobs.values()] == (
         [f"{vendor.media}/files/{name}"] * 2

@@ -215,7 +215,7 @@ async def test_a_job_that_never_ends_meets_the_deadline_and_is_cancelled(
     """The error allows no other engine to be paid too."""
     vendor.polls.for_ever = for_ever
     with pytest.raises(EngineTimeoutError) as error:
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
     assert not error.value.repeatable
     assert [job.cancelled for job in vendor.jobs.values()] == [True]
 
@@ -290,7 +290,7 @@ async def test_addresses_on_a_foreign_host_never_see_the_key(vendor: StandIn) ->
     foreign = vendor.queue.replace("127.0.0.1", "localhost")
     urls = dict.fromkeys(("status_url", "response_url", "cancel_url"), f"{foreign}/a/b/requests/x")
     vendor.submits.add(answering(200, {"request_id": "x", **urls}))
-    with pytest.raises(EngineFailedError, match="must not see the key"):
+    with pytest.raises(EngineFailedError, match="must not receive the API key"):
         await events_of(vendor)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from atelier_engines.vendors.answers import Answer, seconds_from_retry_after, secrets_of
+from atelier_engines.vendors.responses import Response, find_secrets, parse_retry_after
 
 NOW = 1_700_000_000.0
 
 
 def explained(body: bytes, *secrets: str) -> str:
     """What the answer says."""
-    return Answer(status=400, headers=httpx2.Headers(), body=body).explanation(secrets)
+    return Response(status=400, headers=httpx2.Headers(), body=body).error_message(secrets)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_keys_are_struck_from_a_vendors_words() -> None:
     headers = httpx2.Headers(
         {"Authorization": "Bearer sk-12345678", "x-key": "abcdefgh", "accept": "application/json"}
     )
-    secrets = secrets_of(headers)
+    secrets = find_secrets(headers)
     text = explained(b'{"error": "sk-12345678 and abcdefgh: application/json only"}', *secrets)
     assert text == "… and …: application/json only"
 
@@ -63,4 +63,4 @@ def test_keys_are_struck_from_a_vendors_words() -> None:
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
     """Never negative, at most a day; nonsense says nothing."""
-    assert seconds_from_retry_after(value, now=NOW) == seconds
+    assert parse_retry_after(value, now=NOW) == seconds

@@ -23,8 +23,8 @@ from atelier_engines.errors import (
     EngineUncertainError,
     InvalidTaskError,
 )
-from atelier_engines.vendors.answers import Answer
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.client import VendorClient
+from atelier_engines.vendors.responses import Response
 from tests.vendors.http.serving import (
     Handler,
     Line,
@@ -74,19 +74,19 @@ def service() -> Iterator[Service]:
 
 
 @pytest_asyncio.fixture
-async def vendor(service: Service) -> AsyncIterator[Vendor]:
+async def vendor(service: Service) -> AsyncIterator[VendorClient]:
     """Connected to it, with hardly a pause."""
     timeout = httpx2.Timeout(0.3)
     headers = {"Authorization": f"Bearer {KEY}"}
     async with httpx2.AsyncClient(base_url=service.url, headers=headers, timeout=timeout) as client:
-        yield Vendor(name="acme", client=client, delay_scale=0.001)
+        yield VendorClient(name="acme", client=client, delay_scale=0.001)
 
 
-async def ask(vendor: Vendor, *, paid: bool = False, url: str = "/x") -> Fine:
+async def ask(vendor: VendorClient, *, paid: bool = False, url: str = "/x") -> Fine:
     """A question, or an order."""
     if paid:
-        return await vendor.order("POST", url, answer=Fine, json={"a": 1})
-    return await vendor.read("GET", url, answer=Fine)
+        return await vendor.submit_once("POST", url, model=Fine, json={"a": 1})
+    return await vendor.request("GET", url, model=Fine)
 
 
 BUSY = answering(429, {"error": "busy"})
@@ -96,7 +96,7 @@ PASSING += [answering(599), dropping]
 
 @pytest.mark.parametrize("trouble", PASSING, ids=range(len(PASSING)))
 async def test_a_free_question_is_asked_again_while_that_may_help(
-    service: Service, vendor: Vendor, trouble: Handler
+    service: Service, vendor: VendorClient, trouble: Handler
 ) -> None:
     """Up to four times."""
     service.line.add(*[trouble] * 4)
@@ -104,7 +104,7 @@ async def test_a_free_question_is_asked_again_while_that_may_help(
     assert len(service.asked) == 5
 
 
-async def test_it_gives_up_after_five(service: Service, vendor: Vendor) -> None:
+async def test_it_gives_up_after_five(service: Service, vendor: VendorClient) -> None:
     """With the last error."""
     service.line.for_ever = answering(503, {"error": "down"})
     with pytest.raises(EngineUnavailableError, match="acme answered 503: down"):
@@ -115,7 +115,7 @@ async def test_it_gives_up_after_five(service: Service, vendor: Vendor) -> None:
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 410, 413, 415, 422, 451])
 @pytest.mark.parametrize("paid", [False, True])
 async def test_a_refusal_is_not_asked_again(
-    service: Service, vendor: Vendor, status: int, *, paid: bool
+    service: Service, vendor: VendorClient, status: int, *, paid: bool
 ) -> None:
     """Nothing would be different."""
     service.line.add(answering(status))
@@ -124,31 +124,33 @@ async def test_a_refusal_is_not_asked_again(
     assert len(service.asked) == 1
 
 
-async def test_a_service_may_word_its_own_refusals(service: Service, vendor: Vendor) -> None:
+async def test_a_service_may_word_its_own_refusals(service: Service, vendor: VendorClient) -> None:
     """What it leaves open, and every fault of the server, is left to the table."""
 
-    def refusal(answer: Answer) -> EngineError | None:
+    def refusal(answer: Response) -> EngineError | None:
         return ContentFilteredError("unsafe") if answer.status in {422, 500} else None
 
-    vendor = replace(vendor, refusal=refusal)
+    vendor = replace(vendor, translate_error=refusal)
     service.line.add(answering(422), answering(400), answering(500))
     for error in (ContentFilteredError, InvalidTaskError, EngineUncertainError):
         with pytest.raises(error):
             await ask(vendor, paid=True)
 
 
-async def test_a_result_behind_the_key_is_fetched_with_it(service: Service, vendor: Vendor) -> None:
+async def test_a_result_behind_the_key_is_fetched_with_it(
+    service: Service, vendor: VendorClient
+) -> None:
     """From the service's own host alone."""
     service.line.add(sending(b"png", "image/png"))
     assert (await vendor.fetch("/view/1")).data == b"png"
     assert service.asked[0].headers["Authorization"] == f"Bearer {KEY}"
-    with pytest.raises(EngineFailedError, match="must not see the key"):
+    with pytest.raises(EngineFailedError, match="must not receive the API key"):
         await vendor.fetch("https://evil.test/view/1")
 
 
 @pytest.mark.parametrize("status", [409, 425, 429, 503])
 async def test_an_order_is_repeated_when_the_service_took_nothing_on(
-    service: Service, vendor: Vendor, status: int
+    service: Service, vendor: VendorClient, status: int
 ) -> None:
     """It said so itself."""
     service.line.add(answering(status))
@@ -163,11 +165,11 @@ AMBIGUOUS += [answering(200, "<html>"), answering(200, {"other": 1}), answering(
 
 @pytest.mark.parametrize("trouble", AMBIGUOUS, ids=range(len(AMBIGUOUS)))
 async def test_an_order_that_may_have_been_accepted_is_never_sent_twice(
-    service: Service, vendor: Vendor, trouble: Handler
+    service: Service, vendor: VendorClient, trouble: Handler
 ) -> None:
     """Nor may another engine be tried."""
     service.line.for_ever = trouble
-    vendor = replace(vendor, patience_seconds=0.4, max_bytes=2048)
+    vendor = replace(vendor, response_timeout_seconds=0.4, max_response_bytes=2048)
     with pytest.raises(EngineUncertainError) as error:
         await ask(vendor, paid=True)
     assert not error.value.repeatable
@@ -177,13 +179,13 @@ async def test_an_order_that_may_have_been_accepted_is_never_sent_twice(
 async def test_an_order_to_nobody_is_repeated_and_then_unavailable() -> None:
     """No connection was made, so nothing was ordered."""
     async with httpx2.AsyncClient(base_url="http://127.0.0.1:1") as client:
-        vendor = Vendor(name="acme", client=client, delay_scale=0.001)
+        vendor = VendorClient(name="acme", client=client, delay_scale=0.001)
         with pytest.raises(EngineUnavailableError, match="acme cannot be reached"):
             await ask(vendor, paid=True)
 
 
 async def test_a_service_that_wants_long_rest_is_left_alone(
-    service: Service, vendor: Vendor
+    service: Service, vendor: VendorClient
 ) -> None:
     """The caller learns for how long."""
     service.line.add(answering(429, {}, Retry_After="600"))
@@ -194,7 +196,7 @@ async def test_a_service_that_wants_long_rest_is_left_alone(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Impatient(Vendor):
+class Impatient(VendorClient):
     """Keeps account of the pauses instead of waiting."""
 
     pauses: list[float] = field(default_factory=list)
@@ -205,7 +207,7 @@ class Impatient(Vendor):
 
 
 async def test_pauses_grow_and_are_never_shorter_than_the_service_wants(
-    service: Service, vendor: Vendor
+    service: Service, vendor: VendorClient
 ) -> None:
     """Half to one and a half of 0.5, 1, 2, 4 seconds; never less than Retry-After says."""
     service.line.add(BUSY, BUSY, BUSY, answering(429, {}, Retry_After="7"))
@@ -217,7 +219,7 @@ async def test_pauses_grow_and_are_never_shorter_than_the_service_wants(
 
 
 async def test_an_answer_of_another_shape_says_where_it_is_wrong_but_not_what_it_holds(
-    service: Service, vendor: Vendor
+    service: Service, vendor: VendorClient
 ) -> None:
     """It may hold anything."""
     service.line.add(answering(200, {"fine": "secret stuff"}))
@@ -226,14 +228,14 @@ async def test_an_answer_of_another_shape_says_where_it_is_wrong_but_not_what_it
     assert "secret" not in f"{error.value!r} {error.value.__cause__!r}"
 
 
-async def test_a_slow_drip_ends_with_patience(service: Service, vendor: Vendor) -> None:
+async def test_a_slow_drip_ends_with_patience(service: Service, vendor: VendorClient) -> None:
     """Each byte comes in time, the whole never."""
     service.line.for_ever = dripping
     with pytest.raises(EngineTimeoutError):
-        await ask(replace(vendor, patience_seconds=0.1))
+        await ask(replace(vendor, response_timeout_seconds=0.1))
 
 
-async def test_a_cancelled_question_stays_cancelled(service: Service, vendor: Vendor) -> None:
+async def test_a_cancelled_question_stays_cancelled(service: Service, vendor: VendorClient) -> None:
     """It is not taken for a fault of the vendor."""
     service.line.for_ever = hanging
     asking = asyncio.create_task(ask(vendor, paid=True))
@@ -247,22 +249,24 @@ async def test_a_cancelled_question_stays_cancelled(service: Service, vendor: Ve
 @pytest.mark.parametrize("where", ["http://localhost:{port}/x", "https://evil.test/x"])
 @pytest.mark.parametrize("paid", [False, True])
 async def test_the_key_goes_to_no_other_host(
-    service: Service, vendor: Vendor, where: str, *, paid: bool
+    service: Service, vendor: VendorClient, where: str, *, paid: bool
 ) -> None:
     """Even when the service itself names the address."""
     url = where.format(port=service.url.rpartition(":")[2])
-    with pytest.raises(EngineFailedError, match="must not see the key"):
+    with pytest.raises(EngineFailedError, match="must not receive the API key"):
         await ask(vendor, paid=paid, url=url)
     assert not service.asked
 
 
-async def test_the_key_goes_to_hosts_that_were_named(service: Service, vendor: Vendor) -> None:
+async def test_the_key_goes_to_hosts_that_were_named(
+    service: Service, vendor: VendorClient
+) -> None:
     """By the end of their names."""
     url = service.url.replace("127.0.0.1", "localhost") + "/x"
-    assert (await ask(replace(vendor, hosts=("ocalhost",)), url=url)).fine
+    assert (await ask(replace(vendor, trusted_hosts=("ocalhost",)), url=url)).fine
 
 
-async def test_an_address_that_is_none_is_refused(vendor: Vendor) -> None:
+async def test_an_address_that_is_none_is_refused(vendor: VendorClient) -> None:
     """As a fault of the vendor, not as one of ours."""
     with pytest.raises(EngineFailedError):
         await ask(vendor, url="http://[nonsense/")
@@ -272,7 +276,7 @@ async def test_an_address_that_is_none_is_refused(vendor: Vendor) -> None:
 
 
 async def test_a_key_that_is_repeated_by_the_vendor_stays_out_of_the_message(
-    service: Service, vendor: Vendor
+    service: Service, vendor: VendorClient
 ) -> None:
     """As in 'Incorrect API key provided: …'."""
     service.line.add(answering(401, {"error": {"message": f"Incorrect key: {KEY}"}}))
@@ -282,7 +286,7 @@ async def test_a_key_that_is_repeated_by_the_vendor_stays_out_of_the_message(
 
 
 async def test_addresses_are_not_logged(
-    service: Service, vendor: Vendor, caplog: pytest.LogCaptureFixture
+    service: Service, vendor: VendorClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Links to results are signed: whoever has them has the result."""
     caplog.set_level(logging.INFO)
@@ -291,7 +295,7 @@ async def test_addresses_are_not_logged(
     assert "secret" not in caplog.text
 
 
-async def test_a_result_is_fetched_without_the_key(service: Service, vendor: Vendor) -> None:
+async def test_a_result_is_fetched_without_the_key(service: Service, vendor: VendorClient) -> None:
     """With its type, byte for byte, over a redirect."""
     moved = answering(302, None, Location="/there")
     service.line.add(moved, sending(b"\x89PNG...", "image/png"))
@@ -303,7 +307,7 @@ async def test_a_result_is_fetched_without_the_key(service: Service, vendor: Ven
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 async def test_a_result_whose_link_has_expired_is_gone(
-    service: Service, vendor: Vendor, status: int
+    service: Service, vendor: VendorClient, status: int
 ) -> None:
     """The key is not to blame."""
     service.line.add(answering(status, "<Error>"))
@@ -312,7 +316,9 @@ async def test_a_result_whose_link_has_expired_is_gone(
     assert len(service.asked) == 1
 
 
-async def test_a_result_that_breaks_off_is_fetched_again(service: Service, vendor: Vendor) -> None:
+async def test_a_result_that_breaks_off_is_fetched_again(
+    service: Service, vendor: VendorClient
+) -> None:
     """From the beginning."""
     service.line.add(cutting(b"png" * 999, "image/png"), sending(b"png" * 999, "image/png"))
     assert (await vendor.download(service.url + "/x.png")).data == b"png" * 999
@@ -339,18 +345,18 @@ async def bomb(_: web.Request) -> web.StreamResponse:
     "large", [sending(b"x" * 2**21, "image/png"), without_length, bomb], ids=range(3)
 )
 async def test_a_result_beyond_the_limit_is_not_read_to_its_end(
-    service: Service, vendor: Vendor, large: Handler
+    service: Service, vendor: VendorClient, large: Handler
 ) -> None:
     """Whether its size is announced, unknown or packed; it is not fetched again."""
     service.line.for_ever = large
     with pytest.raises(EngineFailedError, match="more than 1048576 bytes"):
-        await replace(vendor, max_bytes=2**20).download(service.url + "/x.png")
+        await replace(vendor, max_response_bytes=2**20).download(service.url + "/x.png")
     assert len(service.asked) == 1
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json"])
 async def test_a_result_of_another_kind_is_none(
-    service: Service, vendor: Vendor, kind: str
+    service: Service, vendor: VendorClient, kind: str
 ) -> None:
     """A page that explains an error is no picture."""
     service.line.add(sending(b"...", kind))
@@ -361,7 +367,7 @@ async def test_a_result_of_another_kind_is_none(
 async def test_results_come_by_https_unless_the_service_itself_does_not(service: Service) -> None:
     """Also after a redirect."""
     async with httpx2.AsyncClient(base_url="https://acme.test") as client:
-        vendor = Vendor(name="acme", client=client, delay_scale=0.001)
+        vendor = VendorClient(name="acme", client=client, delay_scale=0.001)
         with pytest.raises(EngineFailedError, match="not https"):
             await vendor.download(service.url + "/x.png")
     assert not service.asked

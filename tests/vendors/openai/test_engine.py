@@ -225,7 +225,7 @@ async def test_a_stream_that_ends_badly_is_told_apart(
 async def test_a_picture_that_is_none_has_failed(vendor: StandIn, text: str, interval: int) -> None:
     """No base64, or not of a picture; previews alike are left out."""
     vendor.changed = {"b64_json": text, "data": [{"b64_json": text}]}
-    with pytest.raises(EngineFailedError, match="picture that"):
+    with pytest.raises(EngineFailedError, match=r"(image|picture) that"):
         await events_of(vendor, replace(TASK, preview_interval=interval))
 
 

@@ -25,7 +25,7 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
     """The graph is filled, and the service told when to give the job up itself."""
-    events = await events_of(vendor, deadline_seconds=120)
+    events = await events_of(vendor, timeout_seconds=120)
     (job,) = vendor.jobs.values()
     assert job.body.keys() == {"input", "policy"}
     assert job.body["policy"] == {"executionTimeout": 120_000, "ttl": 180_000}

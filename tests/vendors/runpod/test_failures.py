@@ -188,7 +188,7 @@ async def test_a_job_that_never_ends_meets_the_deadline_and_is_cancelled(
     """The error allows no other engine to be paid too."""
     vendor.polls.for_ever = for_ever
     with pytest.raises(EngineTimeoutError) as error:
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
     assert not error.value.repeatable
     assert [job.cancels for job in vendor.jobs.values()] == [1]
 
@@ -198,7 +198,7 @@ async def test_a_job_that_no_worker_takes_says_how_the_workers_are(vendor: Stand
     vendor.polls.for_ever = state("IN_QUEUE")
     vendor.workers = {"idle": 0, "running": 0, "throttled": 3}
     with pytest.raises(EngineTimeoutError, match="3 throttled"):
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
     assert [job.cancels for job in vendor.jobs.values()] == [1]
 
 

@@ -9,8 +9,8 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.models import FILL, MODELS, RATIOS, Facts
-from atelier_engines.vendors.options import options_of
-from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
+from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
+from atelier_engines.vendors.options import parse_options
 
 _SEEDS = 2**31
 
@@ -36,7 +36,7 @@ def order_of(task: ImageTask, config: BflConfig) -> Order:
         InvalidTaskError: an option is unknown or has a value that it cannot have.
     """
     facts = MODELS[config.model]
-    options = options_of(task, facts.options).model_dump(exclude_none=True)
+    options = parse_options(task, facts.options).model_dump(exclude_none=True)
     body: dict[str, JSON] = {"prompt": task.prompt, "output_format": config.output_format}
     if config.safety_tolerance is not None:
         body["safety_tolerance"] = config.safety_tolerance
@@ -72,7 +72,7 @@ def _start(task: ImageTask, facts: Facts) -> dict[str, JSON]:
     if task.init_image is None:
         return {}
     fields: dict[str, JSON] = {
-        facts.start: _base64(filled(task.init_image, task.width, task.height))
+        facts.start: _base64(resize_to_cover(task.init_image, task.width, task.height))
     }
     if facts.start_weight:
         fields[facts.start_weight] = round(1.0 - task.strength, 4)
@@ -81,10 +81,10 @@ def _start(task: ImageTask, facts: Facts) -> dict[str, JSON]:
 
 def _repainting(task: ImageTask, image: Pixels, mask: Pixels) -> dict[str, JSON]:
     return {
-        "image": _base64(filled(image, task.width, task.height)),
-        "mask": _base64(filled_mask(mask, task.width, task.height)),
+        "image": _base64(resize_to_cover(image, task.width, task.height)),
+        "mask": _base64(resize_mask_to_cover(mask, task.width, task.height)),
     }
 
 
 def _base64(pixels: Pixels) -> str:
-    return base64.b64encode(png_from_pixels(pixels)).decode("ascii")
+    return base64.b64encode(encode_png(pixels)).decode("ascii")

@@ -12,7 +12,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.models import MODELS, Facts
-from atelier_engines.vendors.options import schema_of
+from atelier_engines.vendors.options import build_options_schema
 
 _LONGEST_PROMPT = 8000
 
@@ -37,7 +37,7 @@ def abilities(config: BflConfig) -> Capabilities:
         cancel=CancelSupport.NONE,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=None if config.price is None else config.price.price(),
-        options_schema=schema_of(facts.options),
+        options_schema=build_options_schema(facts.options),
     )
 
 

@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
-import httpx2
-
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
@@ -20,9 +18,9 @@ from atelier_engines.vendors.bfl.capabilities import abilities
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.following import follow
 from atelier_engines.vendors.bfl.wire import Accepted, Credits, Jobs, Sample, jobs_from_handle
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.http import Vendor, trust
-from atelier_engines.vendors.pictures import picture_from_file
+from atelier_engines.vendors.images import load_result_image
 
 _NAME = "bfl"
 _HOSTS = (".bfl.ai",)
@@ -39,7 +37,7 @@ class BflEngine:
         self._config = config
         self._delay_scale = delay_scale
         self._capabilities = abilities(config)
-        self._connection: Vendor | None = None
+        self._connection: VendorClient | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -48,23 +46,21 @@ class BflEngine:
 
     async def start(self) -> None:
         """See Engine.start. Connects with the first request."""
-        client = httpx2.AsyncClient(
-            base_url=self._config.base_url,
+        client = connect(
+            self._config.base_url,
             headers={"x-key": self._config.api_key.get_secret_value()},
-            timeout=httpx2.Timeout(30.0, connect=10.0),
-            verify=trust(),
         )
-        self._connection = Vendor(
+        self._connection = VendorClient(
             name=_NAME,
             client=client,
-            hosts=_HOSTS,
+            trusted_hosts=_HOSTS,
             delay_scale=self._delay_scale,
-            patience_seconds=_PATIENCE_SECONDS,
+            response_timeout_seconds=_PATIENCE_SECONDS,
         )
 
     async def check(self) -> None:
         """See Engine.check. Asks for the account's balance, which is free."""
-        await self._vendor.read("GET", "/v1/credits", answer=Credits)
+        await self._vendor.request("GET", "/v1/credits", model=Credits)
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -79,11 +75,11 @@ class BflEngine:
             ContentFilteredError: the service moderated the prompt, a picture sent or a picture made.
             EngineFailedError: a job failed or is lost, or its picture is gone or broken.
             EngineTimeoutError: the deadline came first.
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        deadline = Deadline(self._config.deadline_seconds)
+        deadline = Deadline(self._config.timeout_seconds)
         jobs = jobs_from_handle(task.resume)
         yield Stage(name="submit")
         async with aclosing(self._submitted(task, jobs)) as grown:
@@ -102,7 +98,7 @@ class BflEngine:
         order = await result_from_thread(partial(order_of, task, self._config))
         for seed in missing:
             body = order.body_for(seed)
-            accepted = await self._vendor.order("POST", order.path, json=body, answer=Accepted)
+            accepted = await self._vendor.submit_once("POST", order.path, json=body, model=Accepted)
             jobs = Jobs(jobs=(*jobs.jobs, accepted))
             yield jobs
 
@@ -129,14 +125,14 @@ class BflEngine:
     async def _picture(
         self, sample: Sample, task: ImageTask, deadline: Deadline
     ) -> Encoded | Pixels:
-        with errors.under_way(_NAME):
-            async with deadline.around(_NAME):
+        with errors.after_acceptance(_NAME):
+            async with deadline.timeout(_NAME):
                 file = await self._vendor.download(sample.sample, kinds=_KINDS)
-        picture = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)
+        picture = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
         return await result_from_thread(picture)
 
     @property
-    def _vendor(self) -> Vendor:
+    def _vendor(self) -> VendorClient:
         if self._connection is None:
             raise EngineUnavailableError("the bfl engine has not been started")
         return self._connection

@@ -13,8 +13,8 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.vendors.bfl.wire import Accepted, Found, Sample
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.http import Vendor
 
 _GRACE_SECONDS = 5.0  # until every region knows a new job
 _SLOWER = 1.5
@@ -23,7 +23,7 @@ _LONGEST_REASON = 200
 
 
 async def follow(
-    vendor: Vendor, job: Accepted, *, poll_seconds: float, deadline: Deadline
+    vendor: VendorClient, job: Accepted, *, poll_seconds: float, deadline: Deadline
 ) -> AsyncGenerator[float | Sample]:
     """Progress of the job, 0 to 1 and only where the service tells it; at last its picture.
 
@@ -41,8 +41,8 @@ async def follow(
         rest = pause
         trouble: EngineError | None = None
         try:
-            async with deadline.around(vendor.name):
-                found = await vendor.read("GET", job.place, answer=Found)
+            async with deadline.timeout(vendor.name):
+                found = await vendor.request("GET", job.place, model=Found)
             _require_known(vendor.name, found)
         except EngineUnavailableError as error:
             trouble, rest = error, max(pause, error.retry_after_seconds * vendor.delay_scale)
@@ -57,7 +57,7 @@ async def follow(
             if isinstance(outcome, Sample):
                 return
         deadline.require(vendor.name, because=trouble)
-        await asyncio.sleep(min(rest, deadline.left))
+        await asyncio.sleep(min(rest, deadline.remaining))
         pause = min(pause * _SLOWER, poll_seconds * _SLOWEST)
 
 

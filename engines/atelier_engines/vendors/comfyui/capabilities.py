@@ -14,7 +14,7 @@ from atelier_engines.vendors.comfy_capabilities import (
     minimal_capabilities,
 )
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
-from atelier_engines.vendors.options import NoOptions, schema_of
+from atelier_engines.vendors.options import NoOptions, build_options_schema
 
 
 def unprobed_capabilities(config: ComfyuiConfig) -> Capabilities:
@@ -44,6 +44,6 @@ def _capabilities(config: ComfyuiConfig, image: ImageCapabilities, *, version: s
         cancel=CancelSupport.REMOTE,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=None if config.price is None else config.price.price(),
-        options_schema=schema_of(NoOptions),
+        options_schema=build_options_schema(NoOptions),
         versions={"comfyui": version} if version else {},
     )

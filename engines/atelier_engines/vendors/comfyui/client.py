@@ -13,6 +13,7 @@ from pydantic import JsonValue, ValidationError
 from atelier_engines.errors import EngineUnavailableError, EngineUncertainError
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.config import ServerConfig
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
@@ -26,7 +27,6 @@ from atelier_engines.vendors.comfyui.wire import (
     QueueState,
     SystemStats,
 )
-from atelier_engines.vendors.http import Vendor
 
 _PROBE_SECONDS = 3.0
 _CANCEL_SECONDS = 5.0
@@ -45,12 +45,12 @@ class ComfyClient:
         client = httpx2.AsyncClient(
             base_url=self.url, headers=self._headers, timeout=min(response_timeout_seconds, 30.0)
         )
-        self.vendor = Vendor(
+        self.vendor = VendorClient(
             name="comfyui",
             client=client,
             delay_scale=delay_scale,
-            patience_seconds=response_timeout_seconds,
-            refusal=errors.translate_refusal,
+            response_timeout_seconds=response_timeout_seconds,
+            translate_error=errors.translate_refusal,
         )
         self._pending = 0
 
@@ -75,11 +75,11 @@ class ComfyClient:
 
     async def object_info(self) -> ObjectInfo:
         """Fetch the server's node classes."""
-        return await self.vendor.read("GET", "/object_info", answer=ObjectInfo)
+        return await self.vendor.request("GET", "/object_info", model=ObjectInfo)
 
     async def version(self) -> str:
         """Fetch the version of ComfyUI; empty if the server does not report it."""
-        stats = await self.vendor.read("GET", "/system_stats", answer=SystemStats)
+        stats = await self.vendor.request("GET", "/system_stats", model=SystemStats)
         return stats.system.comfyui_version
 
     def open_socket(self, client_id: str) -> EventSocket:
@@ -94,10 +94,10 @@ class ComfyClient:
             EngineError: see Vendor.read.
         """
         name = f"atelier_{uuid.uuid4().hex}_{kind}.png"
-        stored = await self.vendor.read(
+        stored = await self.vendor.request(
             "POST",
             "/upload/image",
-            answer=FileRef,
+            model=FileRef,
             files=[("image", (name, data, "image/png"))],
             data={"type": "input", "subfolder": "atelier"},
         )
@@ -119,7 +119,9 @@ class ComfyClient:
         if previews != "none":
             body["extra_data"] = {"preview_method": previews}
         try:
-            accepted = await self.vendor.order("POST", "/prompt", answer=PromptAccepted, json=body)
+            accepted = await self.vendor.submit_once(
+                "POST", "/prompt", model=PromptAccepted, json=body
+            )
         except EngineUncertainError as lost:
             await self.vendor.pause(_LOOKUP_DELAY_SECONDS)
             if await self._was_accepted(prompt, lost):
@@ -143,12 +145,12 @@ class ComfyClient:
 
     async def history_entry(self, prompt: str) -> HistoryEntry | None:
         """Fetch the history entry of a job; None if it has not ended, or is unknown."""
-        found = await self.vendor.read("GET", f"/history/{prompt}", answer=History)
+        found = await self.vendor.request("GET", f"/history/{prompt}", model=History)
         return found.root.get(prompt)
 
     async def queue_position(self, prompt: str) -> int | None:
         """Fetch the number of jobs ahead, 0 while the job runs; None if it is not in the queue."""
-        queue = await self.vendor.read("GET", "/queue", answer=QueueState)
+        queue = await self.vendor.request("GET", "/queue", model=QueueState)
         return queue.position(prompt)
 
     async def fetch_image(self, file: FileRef) -> Encoded:

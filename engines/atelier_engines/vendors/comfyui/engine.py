@@ -15,7 +15,7 @@ from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import errors, pictures
+from atelier_engines.vendors import errors, images
 from atelier_engines.vendors.comfy_capabilities import Inventory
 from atelier_engines.vendors.comfy_config import load_workflows
 from atelier_engines.vendors.comfyui.capabilities import probed_capabilities, unprobed_capabilities
@@ -128,7 +128,7 @@ class ComfyuiEngine:
                     poll_seconds=self._config.poll_seconds,
                     deadline=deadline,
                 )
-                with errors.under_way("comfyui"):
+                with errors.after_acceptance("comfyui"):
                     async with aclosing(watcher.watch()) as events:
                         async for event in events:
                             yield event
@@ -168,11 +168,11 @@ class ComfyuiEngine:
             encode = partial(_encode, resize, pixels, task.width, task.height)
             return await client.upload(await result_from_thread(encode), kind)
 
-        init = await upload(pictures.filled, task.init_image, "init")
-        mask = await upload(pictures.filled_mask, task.mask, "mask")
+        init = await upload(images.resize_to_cover, task.init_image, "init")
+        mask = await upload(images.resize_mask_to_cover, task.mask, "mask")
         controls = []
         for control in task.controls:
-            name = await upload(pictures.filled, control.image, control.type.value)
+            name = await upload(images.resize_to_cover, control.image, control.type.value)
             weights = self._config.controlnets[control.type]
             controls.append(ControlFile(image=name, model=weights))
         return TaskFiles(
@@ -218,4 +218,4 @@ class ComfyuiEngine:
 
 
 def _encode(resize: _Resize, image: Pixels, width: int, height: int) -> bytes:
-    return pictures.png_from_pixels(resize(image, width, height))
+    return images.encode_png(resize(image, width, height))

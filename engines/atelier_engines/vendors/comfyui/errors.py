@@ -13,8 +13,8 @@ from atelier_engines.errors import (
     ModelMissingError,
     OutOfMemoryError,
 )
-from atelier_engines.vendors.answers import Answer
 from atelier_engines.vendors.comfyui.wire import JobOutcome
+from atelier_engines.vendors.responses import Response
 
 _BAD_REQUEST = 400
 _MAX_MESSAGE_LENGTH = 300
@@ -61,7 +61,7 @@ class _Failure(BaseModel):
     exception_message: str = ""
 
 
-def translate_refusal(answer: Answer) -> EngineError | None:
+def translate_refusal(answer: Response) -> EngineError | None:
     """Translate a rejected prompt; None for every other response."""
     if answer.status != _BAD_REQUEST:
         return None

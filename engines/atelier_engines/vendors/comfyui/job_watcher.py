@@ -16,7 +16,7 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.preview import preview_from_image
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import pictures
+from atelier_engines.vendors import images
 from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.client import ComfyClient
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
@@ -90,7 +90,7 @@ class JobWatcher:
                 stage = now
                 yield now
             self.deadline.require("comfyui")
-            message = await self.socket.receive(min(self.poll_seconds, self.deadline.left))
+            message = await self.socket.receive(min(self.poll_seconds, self.deadline.remaining))
             for step in await self._steps(message, counter):
                 yield step
         for message in self.socket.drain():
@@ -142,7 +142,7 @@ class JobWatcher:
         file = await self.client.fetch_image(self._find_file(entry))
         size = {"width": self.task.width, "height": self.task.height}
         return await result_from_thread(
-            partial(pictures.picture_from_file, "comfyui", file.data, **size)
+            partial(images.load_result_image, "comfyui", file.data, **size)
         )
 
     def _find_file(self, entry: HistoryEntry) -> FileRef:

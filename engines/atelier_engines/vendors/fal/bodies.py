@@ -11,8 +11,8 @@ from atelier_engines.task import JSON, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, Facts
-from atelier_engines.vendors.options import options_of
-from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
+from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
+from atelier_engines.vendors.options import parse_options
 
 _SEEDS = 2**32
 
@@ -70,7 +70,7 @@ def _path(task: ImageTask, model: str) -> str:
 
 
 def _common(task: ImageTask, config: FalConfig, facts: Facts) -> dict[str, JSON]:
-    options = options_of(task, facts.options).model_dump(exclude_none=True)
+    options = parse_options(task, facts.options).model_dump(exclude_none=True)
     body: dict[str, JSON] = {
         "prompt": task.prompt,
         "image_size": {"width": task.width, "height": task.height},
@@ -98,7 +98,7 @@ def _lora(lora: Lora, config: FalConfig) -> JSON:
 def _pictures(task: ImageTask) -> dict[str, bytes]:
     sent: dict[str, Pixels] = {}
     if task.init_image is not None:
-        sent["image_url"] = filled(task.init_image, task.width, task.height)
+        sent["image_url"] = resize_to_cover(task.init_image, task.width, task.height)
     if task.mask is not None:
-        sent["mask_url"] = filled_mask(task.mask, task.width, task.height)
-    return {name: png_from_pixels(pixels) for name, pixels in sent.items()}
+        sent["mask_url"] = resize_mask_to_cover(task.mask, task.width, task.height)
+    return {name: encode_png(pixels) for name, pixels in sent.items()}

@@ -15,7 +15,7 @@ from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, Facts
-from atelier_engines.vendors.options import NoOptions, schema_of
+from atelier_engines.vendors.options import NoOptions, build_options_schema
 
 _LONGEST_PROMPT = 4000
 _SIDE = IntegerRange(min=256, max=2048, default=1024, multiple_of=8)
@@ -32,7 +32,9 @@ def abilities(config: FalConfig) -> Capabilities:
         cancel=CancelSupport.REMOTE,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=None if config.price is None else config.price.price(),
-        options_schema=schema_of(NoOptions if config.comfy else MODELS[config.model].options),
+        options_schema=build_options_schema(
+            NoOptions if config.comfy else MODELS[config.model].options
+        ),
     )
 
 

@@ -1,22 +1,29 @@
-"""What can be set about a fal engine."""
+"""Settings of a fal engine."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from atelier_engines.config import Section
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
+from atelier_engines.vendors.config import (
+    AccountConfig,
+    ApiKey,
+    BaseUrl,
+    MaxImages,
+    PollSeconds,
+    RemoteConfig,
+)
 from atelier_engines.vendors.fal.models import MODELS
-from atelier_engines.vendors.price import PriceConfig
 
 _ENDPOINT = r"^[\w.-]+(/[\w.-]+)+$"
 
 
 class FalComfyConfig(WorkflowSetConfig):
-    """ComfyUI workflows, run by an app of one's own at fal."""
+    """ComfyUI workflows, run by your own app at fal."""
 
     endpoint: str = Field(
         pattern=_ENDPOINT,
@@ -24,16 +31,16 @@ class FalComfyConfig(WorkflowSetConfig):
     )
 
 
-class FalConfig(Section):
+class FalConfig(AccountConfig, RemoteConfig):
     """A fal engine's section in the configuration file."""
 
-    api_key: SecretStr = Field(min_length=1, description="Key of the account: ${FAL_KEY}.")
-    base_url: str = Field(
-        default="https://queue.fal.run", pattern="^https?://", description="Where the queue is."
-    )
+    renamed_keys: ClassVar[Mapping[str, str]] = {"pictures": "image_transfer"}
+
+    api_key: ApiKey = Field(description="API key of the account: ${FAL_KEY}.")
+    base_url: BaseUrl = "https://queue.fal.run"
     model: str = Field(
         default="fal-ai/fast-lightning-sdxl",
-        description="Model that draws: " + ", ".join(MODELS) + ". Unused with `comfy`.",
+        description="Model: " + ", ".join(MODELS) + ". Unused with `comfy`.",
     )
     steps: int | None = Field(
         default=None,
@@ -41,68 +48,51 @@ class FalConfig(Section):
     )
     loras: dict[str, str] = Field(
         default_factory=dict,
-        description="Addresses of LoRA files by the names to ask for them by; for fal-ai/fast-sdxl.",
+        description="URLs of LoRA files by the names that requests use; for fal-ai/fast-sdxl.",
     )
     comfy: FalComfyConfig | None = Field(
         default=None, description="ComfyUI workflows instead of a model."
     )
     safety: SafetyMode = Field(
         default=SafetyMode.BLOCK,
-        description="What to do about pictures that the service flags: block; flag, which delivers "
-        "the black picture that it makes of them; off, which has nothing checked. Callers may be stricter.",
+        description="What to do with images that the service flags: block; flag, which returns the "
+        "black image that it makes of them; off, which disables the check. Callers may be stricter.",
     )
-    pictures: Literal["inline", "hosted"] = Field(
+    image_transfer: Literal["inline", "hosted"] = Field(
         default="inline",
-        description="How pictures are sent: inside the request, or put onto fal's storage first, "
-        "where whoever knows the address can see them.",
+        description="How images are sent: inside the request, or uploaded to fal's storage first, "
+        "where anybody who knows the URL can see them.",
     )
-    rest_url: str = Field(
-        default="https://rest.fal.ai",
-        pattern="^https?://",
-        description="Where leave to store pictures is given.",
+    rest_url: BaseUrl = Field(
+        default="https://rest.fal.ai", description="URL of the API that issues upload tokens."
     )
-    storage_url: str = Field(
+    storage_url: BaseUrl = Field(
         default="https://v3.fal.media",
-        pattern="^https?://",
-        description="Where pictures are stored.",
+        description="URL of the storage that images are uploaded to.",
     )
     output_format: Literal["png", "jpeg"] = Field(
-        default="png", description="File format of the pictures; not for `comfy`."
+        default="png", description="File format of the images; not for `comfy`."
     )
     expire_seconds: int | None = Field(
         default=3600,
         ge=60,
-        description="After how long the service may delete the pictures made, each fetched at once; "
-        "its own choice when null.",
+        description="Time after which the service may delete generated images, which are downloaded "
+        "at once; the service's default when null.",
     )
-    price: PriceConfig | None = Field(
-        default=None, description="Price to show and to count; free when null."
-    )
-    max_images: int = Field(
-        default=4, ge=1, le=16, description="Most pictures in one task; each is one paid job."
-    )
+    max_images: MaxImages = Field(default=4, le=16)
     concurrency: int = Field(
         default=2,
         ge=1,
         le=256,
-        description="Tasks handed to the service at once; an account begins with 2, and more wait there.",
+        description="Maximum tasks at the service at once; it runs 2 for a new account and queues the rest.",
     )
-    poll_seconds: float = Field(
-        default=0.5, gt=0, description="First pause between two polls; it grows to four times that."
-    )
-    deadline_seconds: float = Field(
-        default=300.0,
-        gt=0,
-        description="Longest that a task may take from its acceptance, waiting at the service included.",
-    )
+    poll_seconds: PollSeconds = 0.5
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.comfy is not None:
             if self.loras or self.steps is not None:
-                raise ValueError(
-                    "with comfy, LoRAs belong into comfy.loras, and steps into the task"
-                )
+                raise ValueError("with comfy, set LoRAs in comfy.loras, and steps in the request")
             return self
         facts = MODELS.get(self.model)
         if facts is None:

@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 
-import httpx2
-
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import (
     ContentFilteredError,
@@ -25,6 +23,7 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, SafetyMode, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.fal.bodies import order_of
@@ -42,8 +41,7 @@ from atelier_engines.vendors.fal.wire import (
     State,
     jobs_from_handle,
 )
-from atelier_engines.vendors.http import Vendor
-from atelier_engines.vendors.pictures import picture_from_file
+from atelier_engines.vendors.images import load_result_image
 
 _NAME = "fal"
 _HOSTS = (".fal.run", ".fal.ai")
@@ -64,8 +62,8 @@ class FalEngine:
         self._delay_scale = delay_scale
         self._capabilities = abilities(config)
         self._graphs = None if config.comfy is None else WorkflowSet.load(config.comfy)
-        self._connection: Vendor | None = None
-        self._store: Vendor | None = None
+        self._connection: VendorClient | None = None
+        self._store: VendorClient | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -75,19 +73,19 @@ class FalEngine:
     async def start(self) -> None:
         """See Engine.start. Connects with the first request."""
         key = self._config.api_key.get_secret_value()
-        self._connection = Vendor(
+        self._connection = VendorClient(
             name=_NAME,
-            client=_client(self._config.base_url, {"authorization": f"Key {key}"}),
-            hosts=_HOSTS,
+            client=connect(self._config.base_url, headers={"authorization": f"Key {key}"}),
+            trusted_hosts=_HOSTS,
             delay_scale=self._delay_scale,
-            patience_seconds=_PATIENCE_SECONDS,
-            refusal=partial(refusal_of, key=key),
+            response_timeout_seconds=_PATIENCE_SECONDS,
+            translate_error=partial(refusal_of, key=key),
         )
-        self._store = Vendor(
+        self._store = VendorClient(
             name="fal's storage",
-            client=_client(self._config.storage_url, {}),
+            client=connect(self._config.storage_url),
             delay_scale=self._delay_scale,
-            patience_seconds=_PATIENCE_SECONDS,
+            response_timeout_seconds=_PATIENCE_SECONDS,
         )
 
     async def check(self) -> None:
@@ -96,8 +94,8 @@ class FalEngine:
         parts = endpoint.split("/")
         app = "/".join(parts[: 3 if parts[0] in _NAMESPACES else 2])
         with suppress(EngineFailedError, InvalidTaskError):
-            await self._vendor.read(
-                "GET", f"/{app}/requests/{_NOBODYS_JOB}/status", answer=Anything
+            await self._vendor.request(
+                "GET", f"/{app}/requests/{_NOBODYS_JOB}/status", model=Anything
             )
 
     async def stop(self) -> None:
@@ -114,11 +112,11 @@ class FalEngine:
             ContentFilteredError: the service refused the prompt or a picture, or flagged the picture made.
             EngineFailedError: a job failed, was cancelled or is lost, or its picture is gone or broken.
             EngineTimeoutError: the deadline came first.
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        deadline = Deadline(self._config.deadline_seconds)
+        deadline = Deadline(self._config.timeout_seconds)
         jobs, done = jobs_from_handle(task.resume), 0
         progress = Progress(steps=self._steps_of(task), jobs=len(task.seeds))
         try:
@@ -148,19 +146,19 @@ class FalEngine:
             return
         order = await result_from_thread(partial(order_of, task, self._config, self._graphs))
         addresses = {name: data_uri(png) for name, png in order.pictures.items()}
-        if order.pictures and self._config.pictures == "hosted":
+        if order.pictures and self._config.image_transfer == "hosted":
             addresses = await self._storage.addresses(order.pictures)
         for seed in missing:
             body = order.body(seed, addresses)
-            accepted = await self._vendor.order(
-                "POST", order.path, json=body, headers=self._wishes(), answer=Accepted
+            accepted = await self._vendor.submit_once(
+                "POST", order.path, json=body, headers=self._wishes(), model=Accepted
             )
             jobs = Jobs(jobs=(*jobs.jobs, accepted))
             yield jobs
 
     def _wishes(self) -> dict[str, str]:
         """Limits after which the service itself forgets about a job and about its pictures."""
-        wait = max(self._config.deadline_seconds, _SHORTEST_WAIT_SECONDS)
+        wait = max(self._config.timeout_seconds, _SHORTEST_WAIT_SECONDS)
         wishes = {"x-fal-request-timeout": f"{wait:g}"}
         if self._config.expire_seconds is not None:
             wishes["x-fal-object-lifecycle-preference"] = (
@@ -175,26 +173,26 @@ class FalEngine:
         if result.flagged and way is SafetyMode.BLOCK:
             raise ContentFilteredError("fal flagged the picture made; change the prompt")
         data = await self._data(result.file.url, deadline)
-        picture = partial(picture_from_file, _NAME, data, width=task.width, height=task.height)
+        picture = partial(load_result_image, _NAME, data, width=task.width, height=task.height)
         media: Encoded | Pixels = await result_from_thread(picture)
         return Output(media=media, seed=seed, flagged=result.flagged)
 
     async def _data(self, url: str, deadline: Deadline) -> bytes:
         if not url.startswith("data:"):
-            with errors.under_way(_NAME):
-                async with deadline.around(_NAME):
+            with errors.after_acceptance(_NAME):
+                async with deadline.timeout(_NAME):
                     return (await self._vendor.download(url, kinds=_KINDS)).data
         try:
             return base64.b64decode(url.partition(",")[2], validate=True)
         except binascii.Error as error:
-            raise EngineFailedError("fal delivered a picture that cannot be decoded") from error
+            raise EngineFailedError("fal sent an image that cannot be decoded") from error
 
     async def _cancel(self, jobs: Sequence[Accepted]) -> None:
         """Ask the service to give the jobs up; it may not, and that is all that can be done."""
         with suppress(EngineError, TimeoutError):
             async with asyncio.timeout(_CANCEL_SECONDS):
                 await asyncio.gather(
-                    *(self._vendor.read("PUT", job.cancel_url, answer=Anything) for job in jobs),
+                    *(self._vendor.request("PUT", job.cancel_url, model=Anything) for job in jobs),
                     return_exceptions=True,
                 )
 
@@ -212,13 +210,7 @@ class FalEngine:
         return Storage(vendor=self._vendor, store=self._store, rest_url=self._config.rest_url)
 
     @property
-    def _vendor(self) -> Vendor:
+    def _vendor(self) -> VendorClient:
         if self._connection is None:
             raise EngineUnavailableError("the fal engine has not been started")
         return self._connection
-
-
-def _client(base_url: str, headers: dict[str, str]) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        base_url=base_url, headers=headers, timeout=httpx2.Timeout(30.0, connect=10.0)
-    )

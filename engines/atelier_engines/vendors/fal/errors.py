@@ -14,7 +14,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
     InvalidTaskError,
 )
-from atelier_engines.vendors.answers import Answer
+from atelier_engines.vendors.responses import Response
 
 _LONGEST_TEXT = 300
 _BAD_REQUEST = 400
@@ -63,7 +63,7 @@ class _Refusal(BaseModel):
     status: str = ""
 
 
-def refusal_of(found: Answer, *, key: str) -> EngineError | None:
+def refusal_of(found: Response, *, key: str) -> EngineError | None:
     """The error that an answer of status 400 to 499 means; None where the table of statuses is right."""
     try:
         refusal = _Refusal.model_validate_json(found.body)
@@ -72,7 +72,7 @@ def refusal_of(found: Answer, *, key: str) -> EngineError | None:
     details = refusal.detail if isinstance(refusal.detail, tuple) else ()
     types = {refusal.error_type, found.headers.get("x-fal-error-type", "")}
     types |= {detail.type for detail in details}
-    says = found.explanation((key, *key.split(":")))[:_LONGEST_TEXT]
+    says = found.error_message((key, *key.split(":")))[:_LONGEST_TEXT]
     return (
         _by_type(types, says) or _by_status(found.status, refusal, says) or _misfit(details, says)
     )

@@ -11,10 +11,10 @@ from atelier_engines.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
 )
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.fal.errors import failure_of
 from atelier_engines.vendors.fal.wire import Accepted, Result, State
-from atelier_engines.vendors.http import Vendor
 
 _SLOWER = 1.5
 _SLOWEST = 4.0
@@ -23,7 +23,7 @@ _LONGEST_TEXT = 300
 
 
 async def follow(
-    vendor: Vendor, job: Accepted, *, poll_seconds: float, deadline: Deadline
+    vendor: VendorClient, job: Accepted, *, poll_seconds: float, deadline: Deadline
 ) -> AsyncGenerator[State]:
     """How the job stands, again and again, the last time when it is completed.
 
@@ -39,8 +39,8 @@ async def follow(
         rest = pause
         trouble: EngineError | None = None
         try:
-            async with deadline.around(vendor.name):
-                state = await vendor.read("GET", job.status_url, params={"logs": 1}, answer=State)
+            async with deadline.timeout(vendor.name):
+                state = await vendor.request("GET", job.status_url, params={"logs": 1}, model=State)
         except EngineUnavailableError as error:
             trouble, rest = error, max(pause, error.retry_after_seconds * vendor.delay_scale)
         except EngineTimeoutError as error:
@@ -55,11 +55,13 @@ async def follow(
             if state.completed:
                 return
         deadline.require(vendor.name, because=trouble)
-        await asyncio.sleep(min(rest, deadline.left))
+        await asyncio.sleep(min(rest, deadline.remaining))
         pause = min(pause * _SLOWER, poll_seconds * _SLOWEST)
 
 
-async def result_of(vendor: Vendor, job: Accepted, state: State, *, deadline: Deadline) -> Result:
+async def result_of(
+    vendor: VendorClient, job: Accepted, state: State, *, deadline: Deadline
+) -> Result:
     """What the completed job made.
 
     Raises:
@@ -67,15 +69,15 @@ async def result_of(vendor: Vendor, job: Accepted, state: State, *, deadline: De
         InvalidTaskError: the model cannot do the task as it stands.
         EngineFailedError: it failed, was cancelled, or its result has expired.
         EngineTimeoutError: the deadline came first.
-        EngineError: see `faults`.
+        EngineError: see `vendors.errors`.
     """
     error, error_type = state.error or "", state.error_type or ""
     failure = failure_of(error, error_type)
     if failure is not None:
         raise failure
     try:
-        async with deadline.around(vendor.name):
-            result = await vendor.read("GET", job.response_url, answer=Result)
+        async with deadline.timeout(vendor.name):
+            result = await vendor.request("GET", job.response_url, model=Result)
     except (EngineTimeoutError, EngineUnavailableError) as trouble:
         if not error:
             raise EngineTimeoutError(f"the result can't be fetched: {trouble}") from trouble

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.fal.wire import Leave, Stored
-from atelier_engines.vendors.http import Vendor
 
 
 def data_uri(png: bytes) -> str:
@@ -19,9 +19,9 @@ def data_uri(png: bytes) -> str:
 class Storage:
     """fal's own place for files; each has an address that nobody guesses but everybody may fetch."""
 
-    vendor: Vendor
+    vendor: VendorClient
     """Has the key, which buys leave to store."""
-    store: Vendor
+    store: VendorClient
     """Where files go; never sees the key."""
     rest_url: str
     """Where leave is given."""
@@ -30,18 +30,18 @@ class Storage:
         """Where each of the pictures, PNG files by name, is from now on.
 
         Raises:
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
-        leave = await self.vendor.read(
+        leave = await self.vendor.request(
             "POST",
             f"{self.rest_url}/storage/auth/token?storage_type=fal-cdn-v3",
             json={},
-            answer=Leave,
+            model=Leave,
         )
         return {name: await self._put(name, png, leave) for name, png in pictures.items()}
 
     async def _put(self, name: str, png: bytes, leave: Leave) -> str:
-        stored = await self.store.read(
+        stored = await self.store.request(
             "POST",
             "/files/upload",
             content=png,
@@ -50,6 +50,6 @@ class Storage:
                 "content-type": "image/png",
                 "x-fal-file-name": f"{name.removesuffix('.png')}.png",
             },
-            answer=Stored,
+            model=Stored,
         )
         return stored.access_url

@@ -13,7 +13,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
 from atelier_engines.vendors.ideogram.sizes import MAX_PIXELS
-from atelier_engines.vendors.options import schema_of
+from atelier_engines.vendors.options import build_options_schema
 
 _SIDE = IntegerRange(min=512, max=1536, default=1024, multiple_of=8)
 _LONGEST_PROMPT = 8000
@@ -44,5 +44,5 @@ def abilities(config: IdeogramConfig) -> Capabilities:
         cancel=CancelSupport.NONE,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=None if config.price is None else config.price.price(),
-        options_schema=schema_of(IdeogramOptions),
+        options_schema=build_options_schema(IdeogramOptions),
     )

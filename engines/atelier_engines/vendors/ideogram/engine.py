@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
 
-import httpx2
 from pydantic import BaseModel
 
 from atelier_engines.capabilities import Capabilities
@@ -22,13 +21,13 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
-from atelier_engines.vendors.answers import Answer
-from atelier_engines.vendors.http import Vendor, trust
+from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.ideogram.capabilities import abilities
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
 from atelier_engines.vendors.ideogram.requests import Order, order_of
-from atelier_engines.vendors.pictures import picture_from_file
-from atelier_engines.vendors.unrecoverable import SENDING, require_unsent
+from atelier_engines.vendors.images import load_result_image
+from atelier_engines.vendors.responses import Response
 
 _NAME = "ideogram"
 _CONTENT_REFUSED = 422
@@ -60,7 +59,7 @@ class IdeogramEngine:
         self._config = config
         self._delay_scale = delay_scale
         self._capabilities = abilities(config)
-        self._connection: Vendor | None = None
+        self._connection: VendorClient | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,18 +69,15 @@ class IdeogramEngine:
     async def start(self) -> None:
         """See Engine.start. Connects with the first request."""
         deadline, key = self._config.deadline_seconds, self._config.api_key.get_secret_value()
-        client = httpx2.AsyncClient(
-            base_url=self._config.base_url,
-            headers={"Api-Key": key},
-            timeout=httpx2.Timeout(deadline, connect=10.0),
-            verify=trust(),
+        client = connect(
+            self._config.base_url, headers={"Api-Key": key}, read_timeout_seconds=deadline
         )
-        self._connection = Vendor(
+        self._connection = VendorClient(
             name=_NAME,
             client=client,
-            refusal=partial(_refusal, key),
+            translate_error=partial(_refusal, key),
             delay_scale=self._delay_scale,
-            patience_seconds=deadline,
+            response_timeout_seconds=deadline,
         )
 
     async def check(self) -> None:
@@ -103,14 +99,14 @@ class IdeogramEngine:
             ContentFilteredError: the service refused the prompt, a picture sent or a picture made.
             EngineUncertainError: a connection broke, the deadline came, or the process died
                 meanwhile; the service may have been paid, so nothing is sent again.
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        require_unsent(_NAME, task)
+        require_not_submitted(_NAME, task)
         order = await result_from_thread(partial(order_of, task, self._config))
         yield Stage(name="generate")
-        yield SENDING
+        yield SUBMITTING
         pictures = [asyncio.create_task(self._picture(order, seed, task)) for seed in task.seeds]
         try:
             for number, (picture, seed) in enumerate(zip(pictures, task.seeds, strict=True), 1):
@@ -124,7 +120,7 @@ class IdeogramEngine:
 
     async def _picture(self, order: Order, seed: int, task: ImageTask) -> Encoded | Pixels:
         content = order.content_for(seed)
-        made = await self._vendor.order("POST", order.path, answer=_Made, **content)
+        made = await self._vendor.submit_once("POST", order.path, model=_Made, **content)
         if not made.data:
             raise EngineFailedError("ideogram answered without a picture")
         picture = made.data[0]
@@ -132,20 +128,20 @@ class IdeogramEngine:
             raise ContentFilteredError("ideogram held back the picture made; change the prompt")
         if not picture.url:
             raise EngineFailedError("ideogram does not say where the picture is")
-        with errors.under_way(_NAME):
+        with errors.after_acceptance(_NAME):
             file = await self._vendor.download(picture.url, kinds=_KINDS)
-        decode = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)
+        decode = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
         return await result_from_thread(decode)
 
     @property
-    def _vendor(self) -> Vendor:
+    def _vendor(self) -> VendorClient:
         if self._connection is None:
             raise EngineUnavailableError("the ideogram engine has not been started")
         return self._connection
 
 
-def _refusal(key: str, answer: Answer) -> EngineError | None:
+def _refusal(key: str, answer: Response) -> EngineError | None:
     if answer.status != _CONTENT_REFUSED:
         return None
-    why = answer.explanation((key,))[:_LONGEST_REASON]
+    why = answer.error_message((key,))[:_LONGEST_REASON]
     return ContentFilteredError(f"ideogram refused the prompt or a picture sent: {why or 'unsafe'}")

@@ -10,11 +10,11 @@ import numpy as np
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
 from atelier_engines.task import JSON, ImageTask
-from atelier_engines.vendors.http import Content, Part
+from atelier_engines.vendors.client import FormPart, RequestContent
 from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
 from atelier_engines.vendors.ideogram.sizes import nearest
-from atelier_engines.vendors.options import options_of
-from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
+from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
+from atelier_engines.vendors.options import parse_options
 
 _SEEDS = 2**31
 _HEAVIEST = 100
@@ -28,10 +28,10 @@ class Order:
     """Below the base URL."""
     fields: Mapping[str, str | int]
     """Of the form, or of the JSON object when there are no files."""
-    files: tuple[Part, ...] = ()
+    files: tuple[FormPart, ...] = ()
     """Pictures."""
 
-    def content_for(self, seed: int) -> Content:
+    def content_for(self, seed: int) -> RequestContent:
         """One request. The service knows 31 bits of the seed."""
         fields = {**self.fields, "seed": seed % _SEEDS}
         if not self.files:
@@ -50,7 +50,7 @@ def order_of(task: ImageTask, config: IdeogramConfig) -> Order:
         InvalidTaskError: an option has a value that it cannot have, or there is a negative prompt
             beside a mask, which the service takes only without.
     """
-    fields = _style(options_of(task, IdeogramOptions), config) | {"prompt": task.prompt}
+    fields = _style(parse_options(task, IdeogramOptions), config) | {"prompt": task.prompt}
     if task.mask is not None and task.init_image is not None:
         return _inpaint(task, task.init_image, task.mask, fields)
     width, height = nearest(task.width, task.height)
@@ -63,7 +63,7 @@ def order_of(task: ImageTask, config: IdeogramConfig) -> Order:
     return Order(
         path="/v1/ideogram-v3/remix",
         fields=fields | {"image_weight": weight},
-        files=(_file("image", filled(task.init_image, width, height)),),
+        files=(_file("image", resize_to_cover(task.init_image, width, height)),),
     )
 
 
@@ -74,12 +74,12 @@ def _inpaint(
         msg = "leave negative_prompt out: ideogram takes none together with a mask"
         raise InvalidTaskError("negative_prompt", msg)
     width, height = nearest(task.width, task.height)
-    repainted = filled_mask(mask, width, height).array
+    repainted = resize_mask_to_cover(mask, width, height).array
     return Order(
         path="/v1/ideogram-v3/inpaint",
         fields=fields,
         files=(
-            _file("image", filled(image, width, height)),
+            _file("image", resize_to_cover(image, width, height)),
             _file("mask", Pixels(array=np.subtract(255, repainted))),  # theirs is black there
         ),
     )
@@ -98,5 +98,5 @@ def _style(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | 
     return style
 
 
-def _file(name: str, pixels: Pixels) -> Part:
-    return name, (f"{name}.png", png_from_pixels(pixels), "image/png")
+def _file(name: str, pixels: Pixels) -> FormPart:
+    return name, (f"{name}.png", encode_png(pixels), "image/png")

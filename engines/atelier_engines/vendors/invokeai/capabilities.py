@@ -13,7 +13,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.vendors.invokeai.catalogue import Catalogue
 from atelier_engines.vendors.invokeai.config import SCHEDULERS, InvokeAiConfig
-from atelier_engines.vendors.options import NoOptions, schema_of
+from atelier_engines.vendors.options import NoOptions, build_options_schema
 
 _LONGEST_PROMPT = 8000
 _LARGEST_SIDE = 2048
@@ -29,7 +29,7 @@ def abilities(config: InvokeAiConfig, catalogue: Catalogue) -> Capabilities:
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
         price=None if config.price is None else config.price.price(),
-        options_schema=schema_of(NoOptions),
+        options_schema=build_options_schema(NoOptions),
     )
 
 

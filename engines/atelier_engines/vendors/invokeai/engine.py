@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 
-import httpx2
-
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import EngineError, EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Dispatched, Event, Output, Stage
@@ -17,8 +15,9 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.images import load_result_image
 from atelier_engines.vendors.invokeai.capabilities import abilities
 from atelier_engines.vendors.invokeai.catalogue import Catalogue, catalogue_of
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
@@ -29,7 +28,6 @@ from atelier_engines.vendors.invokeai.progress import Progress
 from atelier_engines.vendors.invokeai.sending import pictures_of
 from atelier_engines.vendors.invokeai.server import Server, refusal
 from atelier_engines.vendors.invokeai.wire import Heard, Item, Job, job_from_handle
-from atelier_engines.vendors.pictures import picture_from_file
 
 _NAME = "invokeai"
 _PATIENCE_SECONDS = 60.0
@@ -64,15 +62,13 @@ class InvokeAiEngine:
             EngineUnavailableError: it can't be reached, or nobody can sign in.
         """
         config = self._config
-        client = httpx2.AsyncClient(
-            base_url=config.base_url, timeout=httpx2.Timeout(30.0, connect=10.0)
-        )
-        vendor = Vendor(
+        client = connect(config.base_url)
+        vendor = VendorClient(
             name=_NAME,
             client=client,
             delay_scale=self._delay_scale,
-            patience_seconds=_PATIENCE_SECONDS,
-            refusal=refusal,
+            response_timeout_seconds=_PATIENCE_SECONDS,
+            translate_error=refusal,
         )
         server = Server(vendor=vendor, email=config.email, password=config.password)
         try:
@@ -107,7 +103,7 @@ class InvokeAiEngine:
             ModelMissingError: the server lacks a model by now.
             OutOfMemoryError: the picture is too large for the server's GPU.
             EngineTimeoutError: the deadline came first.
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
@@ -145,8 +141,8 @@ class InvokeAiEngine:
             return None
         job = job_from_handle(handle)
         server, _ = self._connected
-        with errors.under_way(_NAME):
-            async with deadline.around(_NAME):
+        with errors.after_acceptance(_NAME):
+            async with deadline.timeout(_NAME):
                 items = [await server.item(item_id) for item_id in job.item_ids]
         if any(item.status == "canceled" for item in items):
             await self._tidied(job, [], cancel=True)
@@ -200,10 +196,10 @@ class InvokeAiEngine:
 
     async def _picture(self, name: str, task: ImageTask, deadline: Deadline) -> Encoded | Pixels:
         server, _ = self._connected
-        with errors.under_way(_NAME):
-            async with deadline.around(_NAME):
+        with errors.after_acceptance(_NAME):
+            async with deadline.timeout(_NAME):
                 file = await server.image(name)
-        picture = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)
+        picture = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
         return await result_from_thread(picture)
 
     async def _tidied(self, job: Job, made: list[str], *, cancel: bool) -> None:

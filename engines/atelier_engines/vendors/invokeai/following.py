@@ -44,7 +44,7 @@ async def follow(
     while True:
         trouble: EngineError | None = None
         try:
-            async with deadline.around(server.vendor.name):
+            async with deadline.timeout(server.vendor.name):
                 item = await server.item(item_id)
         except EngineUnavailableError as error:
             trouble = error
@@ -58,7 +58,7 @@ async def follow(
             _require_alive(item)
         deadline.require(server.vendor.name, because=trouble)
         silence = poll_seconds * (_SILENCE if feed.connected and not trouble else 1.0)
-        while heard := await listener.next(item_id, min(silence, deadline.left)):
+        while heard := await listener.next(item_id, min(silence, deadline.remaining)):
             yield heard
             deadline.require(server.vendor.name)
 

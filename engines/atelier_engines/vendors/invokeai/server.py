@@ -11,8 +11,7 @@ from pydantic import SecretStr
 from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
-from atelier_engines.vendors.answers import Answer
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.invokeai.wire import (
     Board,
     Boards,
@@ -25,6 +24,7 @@ from atelier_engines.vendors.invokeai.wire import (
     QueueStatus,
     Token,
 )
+from atelier_engines.vendors.responses import Response
 
 ResultT = TypeVar("ResultT")
 QUEUE = "default"
@@ -37,7 +37,7 @@ class _SignedOutError(EngineUnavailableError):
     """The token is missing or has expired."""
 
 
-def refusal(answer: Answer) -> EngineError | None:
+def refusal(answer: Response) -> EngineError | None:
     """What this server means by some statuses."""
     if answer.status == _SIGNED_OUT:
         return _SignedOutError("invokeai wants somebody to sign in; check email and password")
@@ -48,9 +48,9 @@ def refusal(answer: Answer) -> EngineError | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One server. Everything raises EngineError; see `faults`."""
+    """One server. Everything raises EngineError; see `vendors.errors`."""
 
-    vendor: Vendor
+    vendor: VendorClient
     """The connection, with `refusal`."""
     email: str | None = None
     """Whom to sign in as; None on a server without users."""
@@ -72,13 +72,13 @@ class Server:
             "password": self.password.get_secret_value(),
             "remember_me": False,
         }
-        found = await self.vendor.read("POST", "/api/v1/auth/login", json=body, answer=Token)
+        found = await self.vendor.request("POST", "/api/v1/auth/login", json=body, model=Token)
         self.vendor.client.headers["authorization"] = f"Bearer {found.token}"
 
     async def models(self) -> tuple[ModelRecord, ...]:
         """All models."""
         found = await self._signed_in(
-            lambda: self.vendor.read("GET", "/api/v2/models/", answer=Models)
+            lambda: self.vendor.request("GET", "/api/v2/models/", model=Models)
         )
         return found.models
 
@@ -89,7 +89,7 @@ class Server:
             EngineUnavailableError: somebody has paused it, or the server can't be reached.
         """
         found = await self._signed_in(
-            lambda: self.vendor.read("GET", f"{_QUEUE}/status", answer=QueueStatus)
+            lambda: self.vendor.request("GET", f"{_QUEUE}/status", model=QueueStatus)
         )
         if not found.processor.is_started:
             raise EngineUnavailableError("invokeai's queue is paused; resume its processor")
@@ -97,16 +97,16 @@ class Server:
     async def board_named(self, name: str) -> Board:
         """The board of that name, made if there is none."""
         boards = await self._signed_in(
-            lambda: self.vendor.read(
-                "GET", "/api/v1/boards/", params={"all": "true"}, answer=Boards
+            lambda: self.vendor.request(
+                "GET", "/api/v1/boards/", params={"all": "true"}, model=Boards
             )
         )
         for board in boards.root:
             if board.board_name == name:
                 return board
         return await self._signed_in(
-            lambda: self.vendor.order(
-                "POST", "/api/v1/boards/", params={"board_name": name}, answer=Board
+            lambda: self.vendor.submit_once(
+                "POST", "/api/v1/boards/", params={"board_name": name}, model=Board
             )
         )
 
@@ -115,8 +115,8 @@ class Server:
         params = {"image_category": "user", "is_intermediate": "true"}
         files = [("file", ("atelier.png", png, "image/png"))]
         found = await self._signed_in(
-            lambda: self.vendor.read(
-                "POST", "/api/v1/images/upload", params=params, files=files, answer=Image
+            lambda: self.vendor.request(
+                "POST", "/api/v1/images/upload", params=params, files=files, model=Image
             )
         )
         return found.image_name
@@ -130,7 +130,9 @@ class Server:
         """
         body: JSON = {"batch": batch, "prepend": False}
         found = await self._signed_in(
-            lambda: self.vendor.order("POST", f"{_QUEUE}/enqueue_batch", json=body, answer=Enqueued)
+            lambda: self.vendor.submit_once(
+                "POST", f"{_QUEUE}/enqueue_batch", json=body, model=Enqueued
+            )
         )
         if len(found.item_ids) != count or found.enqueued != count:
             raise EngineUnavailableError(
@@ -142,14 +144,14 @@ class Server:
     async def item(self, item_id: int) -> Item:
         """A picture's state."""
         return await self._signed_in(
-            lambda: self.vendor.read("GET", f"{_QUEUE}/i/{item_id}", answer=Item)
+            lambda: self.vendor.request("GET", f"{_QUEUE}/i/{item_id}", model=Item)
         )
 
     async def cancel(self, batch_id: str) -> None:
         """End whatever of the batch has not ended; nobody else's."""
         await self._signed_in(
-            lambda: self.vendor.read(
-                "PUT", f"{_QUEUE}/cancel_by_batch_ids", json={"batch_ids": [batch_id]}, answer=Done
+            lambda: self.vendor.request(
+                "PUT", f"{_QUEUE}/cancel_by_batch_ids", json={"batch_ids": [batch_id]}, model=Done
             )
         )
 
@@ -162,7 +164,7 @@ class Server:
     async def delete_image(self, name: str) -> None:
         """Remove a picture."""
         await self._signed_in(
-            lambda: self.vendor.read("DELETE", f"/api/v1/images/i/{name}", answer=Done)
+            lambda: self.vendor.request("DELETE", f"/api/v1/images/i/{name}", model=Done)
         )
 
     async def _signed_in(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:

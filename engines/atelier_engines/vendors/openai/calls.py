@@ -6,7 +6,6 @@ import base64
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-import httpx2
 from openai import AsyncOpenAI, AsyncStream, omit
 from openai.types import (
     ImageEditStreamEvent,
@@ -16,11 +15,11 @@ from openai.types import (
 
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.client import connect
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.errors import NAME, translated
 from atelier_engines.vendors.openai.orders import Order
 
-_CONNECT_SECONDS = 10.0
 Answer = ImagesResponse | AsyncStream[ImageGenStreamEvent] | AsyncStream[ImageEditStreamEvent]
 
 
@@ -58,7 +57,7 @@ class Calls:
             project=config.project,
             base_url=config.base_url,
             max_retries=0,
-            timeout=httpx2.Timeout(config.deadline_seconds, connect=_CONNECT_SECONDS),
+            http_client=connect(config.base_url, read_timeout_seconds=config.deadline_seconds),
         )
 
     async def check(self) -> None:
@@ -99,7 +98,7 @@ class Calls:
                         yield File(text=event.b64_json, final=final)
                     if final:
                         return
-        raise errors.of_nonsense(NAME, "that ended without the picture", paid=True)
+        raise errors.invalid_response(NAME, "that ended without the picture", paid=True)
 
     async def _generate(self, order: Order) -> Answer:
         return await self._client.images.generate(
@@ -133,7 +132,7 @@ class Calls:
 
 def _only(answer: ImagesResponse) -> File:
     if not isinstance(answer, ImagesResponse):  # a page, which the SDK passes on as text
-        raise errors.of_nonsense(NAME, "of an unknown shape", paid=True)
+        raise errors.invalid_response(NAME, "of an unknown shape", paid=True)
     pictures = answer.data or []
     if not pictures or not pictures[0].b64_json:
         raise EngineFailedError(f"{NAME} answered without a picture")

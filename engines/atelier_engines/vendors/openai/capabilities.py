@@ -12,7 +12,7 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.vendors.openai.config import OpenaiConfig, OpenaiOptions
-from atelier_engines.vendors.options import schema_of
+from atelier_engines.vendors.options import build_options_schema
 
 _LONGEST_PROMPT = 32000
 _ANY_SIDE = IntegerRange(min=512, max=3840, default=1024, multiple_of=16)
@@ -42,5 +42,5 @@ def abilities(config: OpenaiConfig) -> Capabilities:
         cancel=CancelSupport.NONE,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=None if config.price is None else config.price.price(),
-        options_schema=schema_of(OpenaiOptions),
+        options_schema=build_options_schema(OpenaiOptions),
     )

@@ -19,12 +19,12 @@ from atelier_engines.preview import preview_from_image
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
+from atelier_engines.vendors.images import load_result_image
 from atelier_engines.vendors.openai.capabilities import abilities
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.orders import Order, order_of
-from atelier_engines.vendors.pictures import picture_from_file
-from atelier_engines.vendors.repeating import repeated
-from atelier_engines.vendors.unrecoverable import SENDING, require_unsent
+from atelier_engines.vendors.retry import retry
 
 if TYPE_CHECKING:
     from atelier_engines.vendors.openai.calls import Calls, File
@@ -56,7 +56,7 @@ class OpenaiEngine:
 
     async def check(self) -> None:
         """See Engine.check. Asks for the model, which is free."""
-        await repeated(self._calls.check, self._pause)
+        await retry(self._calls.check, self._pause)
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -73,14 +73,14 @@ class OpenaiEngine:
             ContentFilteredError: the service refused the prompt, a picture sent or a picture made.
             EngineUncertainError: a connection broke, the deadline came, or the process died
                 meanwhile; the service may have been paid, so nothing is sent again.
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        require_unsent(_NAME, task)
+        require_not_submitted(_NAME, task)
         order = await result_from_thread(partial(order_of, task, self._config))
         yield Stage(name="generate")
-        yield SENDING
+        yield SUBMITTING
         previews: Previews = asyncio.Queue()
         pictures = [asyncio.create_task(self._picture(order, task, previews)) for _ in task.seeds]
         try:
@@ -97,14 +97,14 @@ class OpenaiEngine:
             async with asyncio.timeout(self._config.deadline_seconds):
                 result = await self._result(order, previews)
         except TimeoutError as error:
-            raise errors.of_transport(_NAME, error, paid=True) from error
+            raise errors.translate_transport(_NAME, error, paid=True) from error
         else:
             return await result_from_thread(partial(_decoded, result, task))
         finally:
             previews.put_nowait(None)
 
     async def _result(self, order: Order, previews: Previews) -> File:
-        answer = await repeated(partial(self._calls.answer, order), self._pause)
+        answer = await retry(partial(self._calls.answer, order), self._pause)
         async with aclosing(self._calls.files(answer)) as files:
             async for file in files:
                 if file.final:
@@ -152,7 +152,7 @@ def _sdk() -> Callable[[OpenaiConfig], Calls]:
 
 
 def _decoded(file: File, task: ImageTask) -> Encoded | Pixels:
-    return picture_from_file(_NAME, file.data(), width=task.width, height=task.height)
+    return load_result_image(_NAME, file.data(), width=task.width, height=task.height)
 
 
 def _preview(file: File) -> Encoded | None:

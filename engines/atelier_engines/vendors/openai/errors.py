@@ -16,8 +16,8 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.vendors import errors
-from atelier_engines.vendors.answers import seconds_from_retry_after
-from atelier_engines.vendors.repeating import AgainError
+from atelier_engines.vendors.responses import parse_retry_after
+from atelier_engines.vendors.retry import RetryableError
 
 NAME = "openai"
 _LONGEST_REASON = 200
@@ -39,34 +39,34 @@ def translated(key: str, *, paid: bool) -> Iterator[None]:
     except openai.APIConnectionError as error:
         cause = error.__cause__
         known = cause if isinstance(cause, httpx2.HTTPError) else TimeoutError()
-        raise _again(errors.of_transport(NAME, known, paid=paid), 0.0) from error
+        raise _again(errors.translate_transport(NAME, known, paid=paid), 0.0) from error
     except openai.APIStatusError as error:
         raise _of_status(error, key, paid=paid) from None  # its text repeats the whole answer
     except openai.APIResponseValidationError:
-        raise errors.of_nonsense(NAME, "of an unknown shape", paid=paid) from None
+        raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from None
     except openai.APIError as error:  # in the middle of a stream
         raise _known(error, key) or EngineFailedError(
             f"{NAME} failed half way: {_says(error, key)}"
         ) from None
     except (httpx2.HTTPError, TimeoutError) as error:
-        raise errors.of_transport(NAME, error, paid=paid) from error
+        raise errors.translate_transport(NAME, error, paid=paid) from error
     except ValueError as error:  # no JSON
-        raise errors.of_nonsense(NAME, "of an unknown shape", paid=paid) from error
+        raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from error
 
 
 def _of_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Exception:
     known = _known(error, key)
     if known is not None:
         return known
-    after = seconds_from_retry_after(error.response.headers.get("retry-after", ""), now=0)
-    fault = errors.of_status(
+    after = parse_retry_after(error.response.headers.get("retry-after", ""), now=0)
+    fault = errors.translate_status(
         NAME, error.status_code, _says(error, key), retry_after=after, paid=paid
     )
-    return _again(fault, after or 0.0) if error.status_code in errors.UNTOUCHED else fault
+    return _again(fault, after or 0.0) if error.status_code in errors.NOT_STARTED else fault
 
 
 def _again(fault: EngineError, after: float) -> Exception:
-    return AgainError(fault, after) if isinstance(fault, EngineUnavailableError) else fault
+    return RetryableError(fault, after) if isinstance(fault, EngineUnavailableError) else fault
 
 
 def _known(error: openai.APIError, key: str) -> EngineError | None:

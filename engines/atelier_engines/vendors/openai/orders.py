@@ -12,14 +12,14 @@ from PIL import Image
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
+from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
 from atelier_engines.vendors.openai.config import (
     Background,
     OpenaiConfig,
     OpenaiOptions,
     Quality,
 )
-from atelier_engines.vendors.options import options_of
-from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
+from atelier_engines.vendors.options import parse_options
 
 _FIXED = ((1536, 1024), (1024, 1024), (1024, 1536))
 _LONGEST_RATIO = 3
@@ -52,14 +52,14 @@ def order_of(task: ImageTask, config: OpenaiConfig) -> Order:
     Raises:
         InvalidTaskError: an option has a value that it cannot have, or the shape is too long.
     """
-    options = options_of(task, OpenaiOptions)
+    options = parse_options(task, OpenaiOptions)
     width, height = _size(task, any_size=config.any_size)
     image = mask = None
     if task.init_image is not None:
-        start = filled(task.init_image, width, height)
-        image = png_from_pixels(start)
+        start = resize_to_cover(task.init_image, width, height)
+        image = encode_png(start)
         if task.mask is not None:
-            mask = _transparent(start, filled_mask(task.mask, width, height))
+            mask = _transparent(start, resize_mask_to_cover(task.mask, width, height))
     return Order(
         prompt=task.prompt,
         size=f"{width}x{height}",

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 
-import httpx2
 from pydantic import ValidationError
 
 from atelier_engines.capabilities import CancelSupport, Capabilities, Reproducibility
@@ -25,10 +24,10 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.http import Vendor
-from atelier_engines.vendors.pictures import picture_from_file
+from atelier_engines.vendors.images import load_result_image
 from atelier_engines.vendors.runpod import wire
 from atelier_engines.vendors.runpod.bodies import bodies_of
 from atelier_engines.vendors.runpod.config import RunpodConfig
@@ -51,7 +50,7 @@ class RunpodEngine:
         self._config = config
         self._delay_scale = delay_scale
         self._graphs = WorkflowSet.load(config)
-        self._connection: Vendor | None = None
+        self._connection: VendorClient | None = None
         self._place = f"/{config.endpoint}"
         self._capabilities = Capabilities(
             description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
@@ -69,22 +68,21 @@ class RunpodEngine:
 
     async def start(self) -> None:
         """See Engine.start. Connects with the first request."""
-        client = httpx2.AsyncClient(
-            base_url=self._config.base_url,
+        client = connect(
+            self._config.base_url,
             headers={"authorization": f"Bearer {self._config.api_key.get_secret_value()}"},
-            timeout=httpx2.Timeout(30.0, connect=10.0),
         )
-        self._connection = Vendor(
+        self._connection = VendorClient(
             name=_NAME,
             client=client,
             delay_scale=self._delay_scale,
-            patience_seconds=_PATIENCE_SECONDS,
-            refusal=refusal_of,
+            response_timeout_seconds=_PATIENCE_SECONDS,
+            translate_error=refusal_of,
         )
 
     async def check(self) -> None:
         """See Engine.check. Asks how the endpoint is; one that has scaled to zero is well."""
-        await self._vendor.read("GET", f"{self._place}/health", answer=wire.Health)
+        await self._vendor.request("GET", f"{self._place}/health", model=wire.Health)
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -101,11 +99,11 @@ class RunpodEngine:
             OutOfMemoryError: the picture is too large for the worker.
             EngineFailedError: a job failed, was cancelled or is lost, or its picture is gone or broken.
             EngineTimeoutError: the deadline came first, ours or the service's.
-            EngineError: see `faults`.
+            EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        deadline = Deadline(self._config.deadline_seconds)
+        deadline = Deadline(self._config.timeout_seconds)
         jobs, done = wire.jobs_from_handle(task.resume), 0
         progress = Progression(steps=task.steps or 0, jobs=len(task.seeds))
         try:
@@ -130,12 +128,12 @@ class RunpodEngine:
         missing = task.seeds[len(jobs.jobs) :]
         if not missing:
             return
-        seconds = self._config.deadline_seconds
+        seconds = self._config.timeout_seconds
         bodies = await result_from_thread(partial(bodies_of, task, self._graphs, seconds=seconds))
         for seed in missing:
             body = await result_from_thread(partial(bodies.body, seed))
-            accepted = await self._vendor.order(
-                "POST", f"{self._place}/run", json=body, answer=wire.Accepted
+            accepted = await self._vendor.submit_once(
+                "POST", f"{self._place}/run", json=body, model=wire.Accepted
             )
             jobs = wire.Jobs(jobs=(*jobs.jobs, accepted))
             yield jobs
@@ -155,19 +153,19 @@ class RunpodEngine:
         self, final: wire.State, task: ImageTask, seed: int, deadline: Deadline
     ) -> Output:
         data = await self._data(_picture_in(final), deadline)
-        picture = partial(picture_from_file, _NAME, data, width=task.width, height=task.height)
+        picture = partial(load_result_image, _NAME, data, width=task.width, height=task.height)
         media: Encoded | Pixels = await result_from_thread(picture)
         return Output(media=media, seed=seed)
 
     async def _data(self, text: str, deadline: Deadline) -> bytes:
         if text.startswith(("http://", "https://")):
-            with errors.under_way(_NAME):
-                async with deadline.around(_NAME):
+            with errors.after_acceptance(_NAME):
+                async with deadline.timeout(_NAME):
                     return (await self._vendor.download(text, kinds=_KINDS)).data
         try:
             return base64.b64decode(text.rpartition(",")[2], validate=True)
         except binascii.Error as error:
-            raise EngineFailedError("runpod delivered a picture that cannot be decoded") from error
+            raise EngineFailedError("runpod sent an image that cannot be decoded") from error
 
     async def _cancel(self, jobs: Sequence[wire.Accepted]) -> None:
         """Ask the service to give the jobs up; a worker may not, and that is all that can be done."""
@@ -175,12 +173,12 @@ class RunpodEngine:
             async with asyncio.timeout(_CANCEL_SECONDS):
                 places = (f"{self._place}/cancel/{job.id}" for job in jobs)
                 await asyncio.gather(
-                    *(self._vendor.read("POST", one, answer=wire.Anything) for one in places),
+                    *(self._vendor.request("POST", one, model=wire.Anything) for one in places),
                     return_exceptions=True,
                 )
 
     @property
-    def _vendor(self) -> Vendor:
+    def _vendor(self) -> VendorClient:
         if self._connection is None:
             raise EngineUnavailableError("the runpod engine has not been started")
         return self._connection

@@ -16,7 +16,7 @@ from atelier_engines.errors import (
     ModelMissingError,
     OutOfMemoryError,
 )
-from atelier_engines.vendors.answers import Answer
+from atelier_engines.vendors.responses import Response
 from atelier_engines.vendors.runpod.wire import State
 
 _LONGEST_TEXT = 300
@@ -73,7 +73,7 @@ def text_of(state: State) -> str:
     return "; ".join(part for part in (*_texts(state.error), *_details(state.output)) if part)
 
 
-def refusal_of(found: Answer) -> EngineError | None:
+def refusal_of(found: Response) -> EngineError | None:
     """The error that an answer of status 400 to 499 means; None where the table of statuses is right."""
     if found.status == _NOT_FOUND:
         return EngineFailedError(

@@ -13,8 +13,8 @@ from atelier_engines.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
 )
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.http import Vendor
 from atelier_engines.vendors.runpod.wire import ENDED, WAITING, Accepted, Health, State, Workers
 
 _SLOWER = 1.5
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 async def follow(
-    vendor: Vendor, place: str, job: Accepted, *, poll_seconds: float, deadline: Deadline
+    vendor: VendorClient, place: str, job: Accepted, *, poll_seconds: float, deadline: Deadline
 ) -> AsyncGenerator[State | Workers]:
     """How the job stands, the last time when it has ended; while it waits also how the workers are.
 
@@ -49,8 +49,8 @@ async def follow(
         rest = pause
         trouble: EngineError | None = None
         try:
-            async with deadline.around(vendor.name):
-                state = await vendor.read("GET", f"{place}/status/{job.id}", answer=State)
+            async with deadline.timeout(vendor.name):
+                state = await vendor.request("GET", f"{place}/status/{job.id}", model=State)
         except EngineUnavailableError as error:
             trouble, rest = error, max(pause, error.retry_after_seconds * vendor.delay_scale)
         except EngineTimeoutError as error:
@@ -70,17 +70,17 @@ async def follow(
                 return
         if waits:
             with suppress(EngineError):  # it only explains
-                async with deadline.around(vendor.name):
-                    workers = (await vendor.read("GET", f"{place}/health", answer=Health)).workers
+                async with deadline.timeout(vendor.name):
+                    workers = (await vendor.request("GET", f"{place}/health", model=Health)).workers
                 yield workers
             _require_worker(deadline, workers)
         deadline.require(vendor.name, because=trouble)
-        await asyncio.sleep(min(rest, deadline.left))
+        await asyncio.sleep(min(rest, deadline.remaining))
         pause = min(pause * _SLOWER, poll_seconds * _SLOWEST)
 
 
 def _require_worker(deadline: Deadline, workers: Workers) -> None:
-    if not deadline.left:
+    if not deadline.remaining:
         raise EngineTimeoutError(
             f"no worker at runpod took the job within {deadline.seconds:g} s; the endpoint has {workers}"
         )

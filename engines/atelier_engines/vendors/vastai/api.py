@@ -14,8 +14,8 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.task import JSON
-from atelier_engines.vendors.answers import Answer
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.client import VendorClient
+from atelier_engines.vendors.responses import Response
 from atelier_engines.vendors.vastai.config import VastaiConfig
 from atelier_engines.vendors.vastai.wire import (
     Created,
@@ -40,7 +40,7 @@ class GoneError(EngineFailedError):
     """The offer or instance is not there any more."""
 
 
-def refusal(found: Answer) -> EngineError | None:
+def refusal(found: Response) -> EngineError | None:
     """What the service words in its own way; status and wording disagree at times.
 
     What is gone is told by 404, 410 or `no_such_ask`; an empty account by the text of a 400 or 403; a
@@ -60,13 +60,13 @@ def refusal(found: Answer) -> EngineError | None:
 class VastApi:
     """The service, as one account sees it."""
 
-    vendor: Vendor
+    vendor: VendorClient
     config: VastaiConfig
 
     async def search(self) -> list[Offer]:
         """Offers that satisfy the configuration, the cheapest first."""
-        found = await self.vendor.read(
-            "POST", "/api/v0/bundles/", json=query_from(self.config), answer=Offers
+        found = await self.vendor.request(
+            "POST", "/api/v0/bundles/", json=query_from(self.config), model=Offers
         )
         cap = self.config.max_price_per_hour
         return [offer for offer in found.offers if offer.dph_total <= cap]
@@ -81,7 +81,7 @@ class VastApi:
         """
         path = f"/api/v0/asks/{offer.id}/"
         body = order_from(self.config, label)
-        made = await self.vendor.order("PUT", path, json=body, answer=Created)
+        made = await self.vendor.submit_once("PUT", path, json=body, model=Created)
         if made.success and made.new_contract is not None:
             return made.new_contract
         says = f"{made.error or ''} {made.msg or ''}".strip()
@@ -93,7 +93,7 @@ class VastApi:
         """The instance as it stands; None when it is gone."""
         path = f"/api/v0/instances/{instance_id}/"
         try:
-            shown = await self.vendor.read("GET", path, params={"owner": "me"}, answer=Shown)
+            shown = await self.vendor.request("GET", path, params={"owner": "me"}, model=Shown)
         except GoneError:
             return None
         return shown.instances
@@ -103,7 +103,9 @@ class VastApi:
         mine: list[Instance] = []
         params: dict[str, str | int] = {"limit": _PAGE}
         while True:
-            page = await self.vendor.read("GET", "/api/v1/instances/", params=params, answer=Listed)
+            page = await self.vendor.request(
+                "GET", "/api/v1/instances/", params=params, model=Listed
+            )
             start = f"{self.config.label}/"
             mine += [one for one in page.instances if (one.label or "").startswith(start)]
             if not page.next_token:
@@ -113,7 +115,7 @@ class VastApi:
     async def destroy(self, instance_id: int) -> None:
         """End the instance and its bill; one that is gone already is no error."""
         try:
-            await self.vendor.read("DELETE", f"/api/v0/instances/{instance_id}/", answer=Done)
+            await self.vendor.request("DELETE", f"/api/v0/instances/{instance_id}/", model=Done)
         except GoneError:
             return
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-import httpx2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atelier_engines.capabilities import CancelSupport, Capabilities, Price, PriceUnit
@@ -20,7 +19,7 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.task import Task
-from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.vastai.api import NAME, VastApi, refusal
 from atelier_engines.vendors.vastai.config import VastaiConfig
 from atelier_engines.vendors.vastai.keeper import Keeper
@@ -58,7 +57,7 @@ class VastaiEngine:
             concurrency=config.concurrency,
             cancel=CancelSupport.REMOTE,
         )
-        self._vendor: Vendor | None = None
+        self._vendor: VendorClient | None = None
         self._keeper: Keeper | None = None
 
     @property
@@ -110,19 +109,15 @@ class VastaiEngine:
                     raise _lost() from error
                 raise
 
-    def _connection(self) -> Vendor:
+    def _connection(self) -> VendorClient:
         key = self._config.api_key.get_secret_value()
-        client = httpx2.AsyncClient(
-            base_url=self._config.base_url,
-            headers={"authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(30.0, connect=10.0),
-        )
-        return Vendor(
+        client = connect(self._config.base_url, headers={"authorization": f"Bearer {key}"})
+        return VendorClient(
             name=NAME,
             client=client,
             delay_scale=self._delay_scale,
-            patience_seconds=_PATIENCE_SECONDS,
-            refusal=refusal,
+            response_timeout_seconds=_PATIENCE_SECONDS,
+            translate_error=refusal,
         )
 
     def _priced(self, can: Capabilities) -> Capabilities:

@@ -1,0 +1,57 @@
+"""Settings that engines of remote services share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field, SecretStr
+
+from atelier_engines.config import Section
+from atelier_engines.vendors.price import PriceConfig
+
+ApiKey = Annotated[SecretStr, Field(min_length=1)]
+"""An API key; the field that uses it names the usual environment variable."""
+BaseUrl = Annotated[str, Field(pattern="^https?://", description="URL of the service.")]
+"""URL that the paths of a service's API are relative to."""
+MaxImages = Annotated[
+    int, Field(ge=1, le=64, description="Maximum images in one task; each is one paid job.")
+]
+"""Limit of images in a task, each of them a job or a request of its own."""
+TimeoutSeconds = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Maximum time of a task from its acceptance, its wait at the service included.",
+    ),
+]
+"""Time limit of a task."""
+PollSeconds = Annotated[
+    float,
+    Field(gt=0, description="Initial interval between two polls; it grows to five times that."),
+]
+"""Interval of engines that poll their jobs."""
+
+
+class RemoteConfig(Section):
+    """Settings of every engine that sends tasks to a remote service."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"deadline_seconds": "timeout_seconds"}
+
+    price: PriceConfig | None = Field(
+        default=None,
+        description="Price to show and to count: amount, unit (image, megapixel, second), "
+        "currency; free when null.",
+    )
+    max_images: MaxImages = 4
+    concurrency: int = Field(
+        default=2, ge=1, le=256, description="Maximum tasks at the service at once."
+    )
+    timeout_seconds: TimeoutSeconds = 300.0
+
+
+class AccountConfig(Section):
+    """Settings of every engine whose service has an account with an API key."""
+
+    api_key: ApiKey
+    base_url: BaseUrl

@@ -1,0 +1,63 @@
+"""Images sent to and received from remote services: encoding, resizing, and validation of result files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from atelier_engines.errors import EngineFailedError
+from atelier_engines.imaging import image_from_pixels, pixels_from_image
+from atelier_engines.media import Encoded, Pixels
+
+_MAX_PIXELS = 64 * 2**20
+_MASK_THRESHOLD = 128
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """The image as a PNG file; blocks."""
+    file = io.BytesIO()
+    image_from_pixels(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def resize_to_cover(pixels: Pixels, width: int, height: int) -> Pixels:
+    """The image scaled to cover that size in pixels and cropped to it at the centre; blocks."""
+    if (pixels.width, pixels.height) == (width, height):
+        return pixels
+    image = image_from_pixels(pixels).convert("RGB")
+    return pixels_from_image(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
+
+
+def resize_mask_to_cover(mask: Pixels, width: int, height: int) -> Pixels:
+    """The mask resized likewise: one channel, 255 where to inpaint, 0 elsewhere; blocks."""
+    grey = image_from_pixels(mask).convert("L")
+    fitted = np.asarray(ImageOps.fit(grey, (width, height), Image.Resampling.NEAREST))
+    return Pixels(
+        array=np.where(fitted >= _MASK_THRESHOLD, 255, 0).astype(np.uint8)[:, :, np.newaxis]
+    )
+
+
+def load_result_image(vendor: str, data: bytes, *, width: int, height: int) -> Encoded | Pixels:
+    """The file with its actual media type if it has that size in pixels, else its image resized to it; blocks.
+
+    The file is decoded whole, so that a broken one is found here.
+
+    Raises:
+        EngineFailedError: it is not a valid PNG, JPEG or WebP file, or has too many pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise EngineFailedError(
+                    f"{vendor} sent an image of {image.width} x {image.height} pixels; the limit is {_MAX_PIXELS}"
+                )
+            image.load()
+            if image.size != (width, height):
+                return resize_to_cover(pixels_from_image(image), width, height)
+            media_type = Image.MIME[image.format or ""]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise EngineFailedError(f"{vendor} sent an image that cannot be decoded") from error
+    return Encoded(media_type=media_type, data=data, width=width, height=height)

@@ -1,0 +1,76 @@
+"""Every client of a remote service is made in one place, with the same trusted certificates."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import atelier_engines
+from atelier_engines.vendors.bfl.config import BflConfig
+from atelier_engines.vendors.client import connect, ssl_context
+from atelier_engines.vendors.fal.config import FalConfig
+from atelier_engines.vendors.runpod.config import RunpodConfig
+
+_PACKAGE = Path(atelier_engines.__file__).parent
+_HTTP_CLIENTS = {"AsyncClient", "Client"}
+_OTHERS_IN_NEED = {"AsyncOpenAI": "http_client"}
+
+
+def _calls() -> Iterator[tuple[str, ast.Call, str]]:
+    """Every call in the package: file, call, name of what is called."""
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                yield str(path.relative_to(_PACKAGE)), node, called
+
+
+def test_only_one_module_makes_http_clients() -> None:
+    """An engine that made its own could leave out the trusted certificates."""
+    makers = {
+        file
+        for file, _, called in _calls()
+        if called.partition(".")[0] == "httpx2" and called.rpartition(".")[2] in _HTTP_CLIENTS
+    }
+    assert makers == {"vendors/client.py"}
+
+
+def test_an_sdk_gets_its_http_client_from_there() -> None:
+    """A vendor's own SDK would make one with other certificates."""
+    found = [
+        (called, {keyword.arg for keyword in call.keywords})
+        for _, call, called in _calls()
+        if called in _OTHERS_IN_NEED
+    ]
+    assert found
+    for called, keywords in found:
+        assert _OTHERS_IN_NEED[called] in keywords
+
+
+async def test_the_certificates_are_loaded_once() -> None:
+    """Loading them takes tens of milliseconds, and a gateway may have many engines."""
+    assert ssl_context() is ssl_context()
+    async with connect("https://example.invalid", headers={"x-key": "k"}) as client:
+        assert client.headers["x-key"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("config", "own"),
+    [(BflConfig, {}), (FalConfig, {}), (RunpodConfig, {"endpoint": "e"})],
+)
+def test_the_old_name_of_the_time_limit_is_refused(
+    config: type[BflConfig | FalConfig | RunpodConfig], own: dict[str, str]
+) -> None:
+    """The message says what it is called now, wherever in the bases the key was renamed."""
+    with pytest.raises(ValidationError, match="deadline_seconds is now timeout_seconds"):
+        config.model_validate({"api_key": "k", "deadline_seconds": 3, **own})
+
+
+def test_a_renamed_key_of_the_subclass_is_refused_too() -> None:
+    """Both kinds in one message."""
+    with pytest.raises(ValidationError, match="pictures is now image_transfer"):
+        FalConfig.model_validate({"api_key": "k", "pictures": "hosted", "deadline_seconds": 3})
