@@ -60,10 +60,10 @@ async def service(**sketch: object) -> AsyncGenerator[Running]:
             "engines": {"sketch": {"type": "sketch", **sketch}},
             "listen": address,
             "metrics": "127.0.0.1:0",
-            "data": str(Path(directory) / "data"),
+            "data_dir": str(Path(directory) / "data"),
             "drain_seconds": 0,
             # A disk that neither fills nor empties, as in a server that has run for a day.
-            "store": {"time_to_live_seconds": _KEPT_SECONDS},
+            "store": {"retention_seconds": _KEPT_SECONDS},
         }
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         atelier = Path(sys.executable).with_name("atelier")

@@ -52,7 +52,7 @@ def start_server(address: str) -> subprocess.Popen[bytes]:
     serve = (ATELIER, "serve", "--listen", address, "--metrics", free_address())
     with LOG.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - our own program
-            (*serve, "--data", OUT / "demo-data"), stdout=log, stderr=subprocess.STDOUT
+            (*serve, "--data-dir", OUT / "demo-data"), stdout=log, stderr=subprocess.STDOUT
         )
 
 

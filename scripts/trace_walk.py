@@ -106,7 +106,7 @@ def _settings(engine_type: str, directory: Path) -> Mapping[str, object]:
     return {
         "listen": "127.0.0.1:0",
         "metrics": None,
-        "data": str(directory),
+        "data_dir": str(directory),
         "health_interval_seconds": 3600,
         "engines": {"engine": {"type": engine_type}},
     }

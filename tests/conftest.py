@@ -83,7 +83,7 @@ def launch(
         "engines": SKETCH,
         "listen": address,
         "metrics": metrics,
-        "data": str(directory / "data"),
+        "data_dir": str(directory / "data"),
         **config,
     }
     path.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -62,7 +62,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    with _exclusive(settings.data):
+    with _exclusive(settings.data_dir):
         async with running(settings):
             await stop.wait()
 
@@ -110,16 +110,16 @@ class _Service:
 async def _assemble(settings: Settings) -> _Service:
     """Make every part and hand it the parts that it needs; nothing runs yet."""
     store = await SqliteStore.open(
-        settings.data / "atelier.db",
-        retention_seconds=settings.store.time_to_live_seconds,
+        settings.data_dir / "atelier.db",
+        retention_seconds=settings.store.retention_seconds,
         max_attempts=settings.store.max_attempts,
         synchronous=settings.store.synchronous,
     )
     artifacts = ArtifactStore(
         store,
-        FileBlobStore(settings.data / "artifacts"),
-        time_to_live_seconds=settings.store.time_to_live_seconds,
-        upload_limit=settings.limits.upload_bytes,
+        FileBlobStore(settings.data_dir / "artifacts"),
+        retention_seconds=settings.store.retention_seconds,
+        max_upload_bytes=settings.limits.max_upload_bytes,
     )
     await artifacts.delete_orphans()
     encoder = Encoder(metadata=settings.outputs.metadata)
@@ -128,11 +128,11 @@ async def _assemble(settings: Settings) -> _Service:
     for pool in pools.values():
         pool.recall_spending(await store.spent_today(pool.name))
     router = Router(pools, settings.default_engine or next(iter(pools)))
-    inputs = InputLoader(artifacts, max_pixels=settings.limits.input_pixels)
+    inputs = InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels)
     resolver = Resolver(styles=settings.styles, loras=settings.loras)
     exporter = (
-        OutputExporter(settings=settings.filing, styles=settings.styles)
-        if settings.filing
+        OutputExporter(settings=settings.export, styles=settings.styles)
+        if settings.export
         else None
     )
     generations = Generations(store, inputs, router, resolver)
@@ -173,9 +173,15 @@ async def _assemble(settings: Settings) -> _Service:
 def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
     engine = registry.load(settings.type).create(settings.config)
     breaker = BreakerEngine(
-        inner=engine, faults=settings.breaker.faults, rest_seconds=settings.breaker.rest_seconds
+        inner=engine,
+        faults=settings.breaker.failure_threshold,
+        rest_seconds=settings.breaker.reset_timeout_seconds,
     )
-    cached = _cached(name, breaker, settings.cache_bytes) if settings.cache_bytes else breaker
+    cached = (
+        _cached(name, breaker, settings.result_cache_bytes)
+        if settings.result_cache_bytes
+        else breaker
+    )
     pool = Pool(name, settings, ValidatingEngine(cached), health.follow)
     health.follow(pool)
     return pool

@@ -31,7 +31,9 @@ class _UnusableError(click.ClickException):
     help="Where to serve /metrics, /healthz and /readyz over HTTP.",
 )
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="Directory of generations and artifacts."
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Directory of the database and the artifacts.",
 )
 @click.option(
     "--allow-insecure",
@@ -43,7 +45,7 @@ def serve(
     path: Path | None,
     listen: str | None,
     metrics: str | None,
-    data: Path | None,
+    data_dir: Path | None,
     *,
     allow_insecure: bool | None,
 ) -> None:
@@ -53,7 +55,7 @@ def serve(
 
     try:
         settings = load(
-            path, listen=listen, metrics=metrics, data=data, allow_insecure=allow_insecure
+            path, listen=listen, metrics=metrics, data_dir=data_dir, allow_insecure=allow_insecure
         )
         logs.configure(level=settings.log.level, form=settings.log.format)
         asyncio.run(app.serve(settings))

@@ -125,7 +125,7 @@ async def test_a_second_server_on_the_same_data_is_refused(
     """It says so in one line and ends; the first is not disturbed."""
     server = start_server()
     (tmp_path / "second").mkdir()
-    second = launch(tmp_path / "second", data=str(server.data), wait=False)
+    second = launch(tmp_path / "second", data_dir=str(server.data), wait=False)
     assert second.process.wait(30) == 1
     said = second.log.read_text()
     assert "another server" in said

@@ -117,7 +117,7 @@ async def test_an_upload_is_a_header_and_chunks(stub: Stub, server: RunningServe
 
 async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer) -> None:
     """As soon as it is; the limit is said, and can be asked for before."""
-    server = start_server(limits={"upload_bytes": 1000})
+    server = start_server(limits={"max_upload_bytes": 1000})
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
         capabilities = await stub.GetCapabilities(pb.GetCapabilitiesRequest())

@@ -12,7 +12,12 @@ from tests.conftest import StartServer
 from tests.server.calls import picture, slow
 from tests.server.test_metrics import key, samples
 
-KEEPING = {"type": "sketch", "cache_bytes": 10_000_000, "price_per_image": 0.4, "daily_budget": 1.0}
+KEEPING = {
+    "type": "sketch",
+    "result_cache_bytes": 10_000_000,
+    "price_per_image": 0.4,
+    "daily_budget": 1.0,
+}
 
 
 async def test_an_equal_request_is_free_and_its_receipt_says_why(start_server: StartServer) -> None:

@@ -62,7 +62,7 @@ def test_a_good_file_is_fine(tmp_path: Path) -> None:
             ["engines.a.fallbacks: no engine 'b'", "there are a"],
         ),
         ("default_engine: b\nengines: {a: {type: sketch}}", ["default_engine: no engine 'b'"]),
-        ("data: ${NOWHERE}", ["data: the environment variable NOWHERE is not set"]),
+        ("data_dir: ${NOWHERE}", ["data_dir: the environment variable NOWHERE is not set"]),
         ("- a", ["must be a mapping"]),
         ("a: [", ["is not YAML"]),
         ("a: !!python/object:os.system {}", ["is not YAML"]),
@@ -75,6 +75,41 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, lines: list[str]) -> 
     for line in lines:
         assert line in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("data: /var/lib/atelier", "data is now data_dir"),
+        ("filing: {directory: /out}", "filing is now export"),
+        ("store: {time_to_live_seconds: 60}", "store: time_to_live_seconds is now retention_sec"),
+        ("limits: {message_bytes: 65536}", "limits: message_bytes is now max_message_bytes"),
+        ("limits: {inline_bytes: 1}", "limits: inline_bytes is now max_inline_bytes"),
+        ("limits: {upload_bytes: 1}", "limits: upload_bytes is now max_upload_bytes"),
+        ("limits: {input_pixels: 1}", "limits: input_pixels is now max_input_pixels"),
+        ("limits: {concurrent_streams: 1}", "concurrent_streams is now max_concurrent_streams"),
+        (
+            "engines: {a: {type: sketch, cache_bytes: 1}}",
+            "engines.a: cache_bytes is now result_cache_bytes",
+        ),
+        (
+            "engines: {a: {type: sketch, breaker: {faults: 1, rest_seconds: 2}}}",
+            "engines.a.breaker: faults is now failure_threshold; rest_seconds is now reset_timeout_seconds",
+        ),
+    ],
+)
+def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, text: str, line: str) -> None:
+    """At the top, in a section, in an engine, and in a section of an engine."""
+    done = checked(tmp_path, text)
+    assert done.returncode == 2
+    assert line in done.stderr
+
+
+def test_a_renamed_flag_is_refused(tmp_path: Path) -> None:
+    """The error names the new flag."""
+    done = run("serve", "--data", tmp_path)
+    assert done.returncode == 2
+    assert "--data-dir" in done.stderr
 
 
 def test_what_may_be_a_key_is_never_printed(tmp_path: Path) -> None:
@@ -114,8 +149,8 @@ async def test_the_environment_fills_in(tmp_path: Path) -> None:
         wait=["brush"],
         default_engine="${ENGINE}",
         engines={"brush": {"type": "${KIND:-sketch}", "queue_limit": "${LIMIT:-9}"}},
-        limits={"upload_bytes": "${UPLOAD:-1234}"},
-        data=f"{tmp_path}/${{EMPTY:-}}$$",
+        limits={"max_upload_bytes": "${UPLOAD:-1234}"},
+        data_dir=f"{tmp_path}/${{EMPTY:-}}$$",
     )
     try:
         async with aio.insecure_channel(server.address) as channel:
@@ -130,7 +165,7 @@ async def test_the_environment_fills_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "example.com:0"])
 def test_nobody_is_served_insecurely_by_mistake(tmp_path: Path, listen: str) -> None:
     """An address that other machines reach needs a word of consent."""
-    done = run("serve", "--listen", listen, "--data", tmp_path)
+    done = run("serve", "--listen", listen, "--data-dir", tmp_path)
     assert done.returncode == 2
     assert "--allow-insecure" in done.stderr
 
@@ -150,7 +185,7 @@ def test_a_data_directory_has_one_server(start_server: StartServer) -> None:
     """A second one says whose fault it is, and leaves the first alone."""
     server = start_server()
     done = run(
-        "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data", server.data
+        "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir", server.data
     )
     assert done.returncode == 1
     assert f"another server has {server.data} open" in done.stderr
@@ -165,7 +200,7 @@ def test_a_port_that_is_taken_is_named(start_server: StartServer, tmp_path: Path
         (server.address, "127.0.0.1:0", server.address),
         ("127.0.0.1:0", server.metrics_address, server.metrics_address),
     ):
-        settings = {"engines": {"a": SKETCH}, "data": str(tmp_path / "b"), "metrics": metrics}
+        settings = {"engines": {"a": SKETCH}, "data_dir": str(tmp_path / "b"), "metrics": metrics}
         path.write_text(yaml.safe_dump({**settings, "listen": listen}))
         done = run("serve", "--config", path)
         assert done.returncode == 1
@@ -176,7 +211,9 @@ def test_a_port_that_is_taken_is_named(start_server: StartServer, tmp_path: Path
 def test_a_broken_database_is_named(tmp_path: Path) -> None:
     """It is left as it is."""
     (tmp_path / "atelier.db").write_bytes(b"no database at all" * 100)
-    done = run("serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data", tmp_path)
+    done = run(
+        "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir", tmp_path
+    )
     assert done.returncode == 1
     assert "atelier.db" in done.stderr
     assert "Traceback" not in done.stderr
@@ -188,7 +225,7 @@ def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> 
     address = f"127.0.0.1:{free_port()}"
     command: list[str | Path] = [
         *(ATELIER, "serve", "--listen", address),
-        *("--metrics", "127.0.0.1:0", "--data", str(tmp_path)),
+        *("--metrics", "127.0.0.1:0", "--data-dir", str(tmp_path)),
     ]
     with (
         (tmp_path / "log").open("wb") as log,

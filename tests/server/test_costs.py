@@ -84,7 +84,7 @@ async def test_an_engine_that_keeps_failing_rests(start_server: StartServer) -> 
     failing = {
         "type": "sketch",
         "fail_rate": 1,
-        "breaker": {"faults": 2, "rest_seconds": 600},
+        "breaker": {"failure_threshold": 2, "reset_timeout_seconds": 600},
     }
     server = start_server(engines={"bad": failing, "good": {"type": "sketch"}})
     async with aio.insecure_channel(server.address) as channel:

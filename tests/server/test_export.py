@@ -20,7 +20,7 @@ from tests.conftest import StartServer
 def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_path: Path) -> None:
     """Each output lies a second time under the template's path, and the record says where."""
     server = start_server(
-        filing={"directory": str(tmp_path / "filed")},
+        export={"directory": str(tmp_path / "filed")},
         styles={"noir": {"title": "Film Noir!", "prompt_suffix": ", black and white"}},
     )
     task = ImageTask(
@@ -45,9 +45,9 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
     ("template", "complaint"),
     [
         ("{id}_{index}/{secret}", "secret"),
-        ("{style_id}.png", "replace each other"),
-        ("../{id}_{index}", "below the directory"),
-        ("/{id}_{index}", "below the directory"),
+        ("{style_id}.png", "overwrite each other"),
+        ("../{id}_{index}", "relative path"),
+        ("/{id}_{index}", "relative path"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(template: str, complaint: str) -> None:

@@ -65,7 +65,7 @@ async def test_outputs_come_inline_when_asked_for(stub: Stub) -> None:
 async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: StartServer) -> None:
     """As many outputs come inline as fit into it together; the others are to be downloaded."""
     engines = {"sketch": {"type": "sketch", "output_bytes": 10_000}}
-    server = start_server(engines=engines, limits={"inline_bytes": 25_000})
+    server = start_server(engines=engines, limits={"max_inline_bytes": 25_000})
     async with aio.insecure_channel(server.address) as channel:
         made = await GenerationServiceStub(channel).Generate(
             picture(task={"num_images": 4}, inline_outputs=True)

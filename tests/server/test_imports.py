@@ -63,7 +63,7 @@ def test_serving_without_local_models_imports_no_model_library(tmp_path: Path) -
     config = tmp_path / "atelier.yaml"
     config.write_text(
         "listen: 127.0.0.1:0\nmetrics: null\n"
-        f"data: {tmp_path / 'data'}\nengines: {{sketch: {{type: sketch}}}}\n"
+        f"data_dir: {tmp_path / 'data'}\nengines: {{sketch: {{type: sketch}}}}\n"
     )
     loaded = modules_after(SERVE, str(config))
     assert "atelier_server" in loaded

@@ -40,6 +40,6 @@ def test_the_log_says_where_it_listens_and_how_it_ends(start_server: StartServer
     events = [line["event"] for line in server.log_lines()]
     assert any(server.address in event and server.metrics_address in event for event in events)
     assert events[-1] == "stopped"
-    quiet = start_server(log={"level": "warning"}, data=str(server.data.parent / "quiet"))
+    quiet = start_server(log={"level": "warning"}, data_dir=str(server.data.parent / "quiet"))
     assert quiet.terminate() == 0
     assert server.log_lines()[len(events) :] == []

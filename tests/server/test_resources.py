@@ -115,7 +115,7 @@ async def test_a_token_belongs_to_its_list(stub: Stub) -> None:
 
 async def test_what_outlives_its_time_is_gone(start_server: StartServer) -> None:
     """The record, its log, its outputs, its inputs, and their files."""
-    server = start_server(store={"time_to_live_seconds": 1})
+    server = start_server(store={"retention_seconds": 1})
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
         first = (await stub.Generate(picture(inline_outputs=True))).generation

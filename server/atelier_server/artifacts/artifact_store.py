@@ -21,13 +21,13 @@ class ArtifactStore:
     """Adds, reads and deletes artifacts."""
 
     def __init__(
-        self, store: Store, blobs: FileBlobStore, *, time_to_live_seconds: float, upload_limit: int
+        self, store: Store, blobs: FileBlobStore, *, retention_seconds: float, max_upload_bytes: int
     ) -> None:
         """Keep bytes in `blobs` and what is known of them in `store`."""
         self._store = store
         self._blobs = blobs
-        self._time_to_live = time_to_live_seconds
-        self._upload_limit = upload_limit
+        self._retention_seconds = retention_seconds
+        self._max_upload_bytes = max_upload_bytes
         self._fresh = RecentBlobs()
 
     async def write_output(self, artifact_id: str, media: Encoded) -> Artifact:
@@ -56,7 +56,7 @@ class ArtifactStore:
             TooLargeError: more bytes than may be uploaded.
         """
         artifact_id = new_id()
-        written = await self._blobs.write_stream(artifact_id, chunks, limit=self._upload_limit)
+        written = await self._blobs.write_stream(artifact_id, chunks, limit=self._max_upload_bytes)
         try:
             _require_as_said(header, written)
             return await self._publish(_artifact(artifact_id, header.media_type, written), caller)
@@ -126,7 +126,7 @@ class ArtifactStore:
         if size is not None:
             artifact.image_size.CopyFrom(ImageSize(width=size[0], height=size[1]))
         artifact.expire_time.FromMicroseconds(
-            artifact.create_time.ToMicroseconds() + int(self._time_to_live * 1e6)
+            artifact.create_time.ToMicroseconds() + int(self._retention_seconds * 1e6)
         )
         ARTIFACT_BYTES.labels("input").observe(artifact.size)
         await self._store.add_artifact(caller, artifact)

@@ -1,4 +1,4 @@
-"""Turns a YAML file and the environment into Settings; the only reader of either."""
+"""Reads the configuration file and the environment into Settings. Nothing else reads them."""
 
 from __future__ import annotations
 
@@ -15,49 +15,53 @@ from atelier_engines import registry
 from atelier_engines.errors import EngineError
 from atelier_server.config.settings import EngineSettings, Settings
 
-EMBEDDED: Mapping[str, Mapping[str, str]] = {
+DEFAULT_ENGINES: Mapping[str, Mapping[str, str]] = {
     "tiny": {"type": "diffusion"},
     "sketch": {"type": "sketch"},
 }
-"""The engines of a server whose configuration names none."""
+"""Engines of a server whose configuration has no `engines`."""
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
-_SECRET = re.compile("key|token|secret|password")  # values under such names are never printed
-_OWN_KEYS = frozenset(EngineSettings.model_fields) - {"config"}
+_SECRET = re.compile("key|token|secret|password")  # values of such keys are never printed
+_COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
+    EngineSettings.renamed_keys
+)
+"""Keys of an engine's section that do not belong to its type."""
 
 
-class _Faulty(BaseModel):
-    """Stands for settings of an engine that are known to be wrong, so that the rest can be checked."""
+class _InvalidConfig(BaseModel):
+    """Placeholder for an engine's invalid settings, so that the rest can be validated."""
 
 
 class ConfigurationError(Exception):
-    """The configuration can't be used; the text names each key and what was expected there."""
+    """The configuration is invalid; the message names each key and what is expected there."""
 
 
 def load(path: Path | None, **overrides: object) -> Settings:
-    """Read the file (None: no file, all defaults) and put the overrides that are not None on top.
+    """Read the file (None: all defaults), and replace values by those overrides that are not None.
 
     `${NAME}` and `${NAME:-default}` in any string are replaced from the environment; `$$` is a dollar.
 
     Raises:
-        ConfigurationError: the file is missing or no YAML, a variable is not set, a key is unknown, a value wrong.
+        ConfigurationError: the file is missing or not YAML, a variable is not set, a key is unknown, a value is
+            invalid.
     """
     raw = {} if path is None else _read(path)
     problems: list[str] = []
-    raw = _substitute(raw, "", problems)
+    raw = _substitute_variables(raw, "", problems)
     raw.update({key: value for key, value in overrides.items() if value is not None})
-    engines = raw.get("engines", EMBEDDED)
+    engines = raw.get("engines", DEFAULT_ENGINES)
     if isinstance(engines, Mapping):
         raw["engines"] = {
-            name: _engine(str(name), given, problems) for name, given in engines.items()
+            name: _validate_engine(str(name), given, problems) for name, given in engines.items()
         }
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        problems += describe(error)
+        problems += describe_errors(error)
         settings = None
     if settings is not None:
-        problems += _dangling(settings)
+        problems += _unknown_references(settings)
     if settings is None or problems:
         source = f"{path}: " if path else ""
         raise ConfigurationError(
@@ -66,8 +70,8 @@ def load(path: Path | None, **overrides: object) -> Settings:
     return settings
 
 
-def describe(error: ValidationError, prefix: str = "") -> list[str]:
-    """One line a problem: where it is, what was expected, what is there."""
+def describe_errors(error: ValidationError, prefix: str = "") -> list[str]:
+    """One line for each error: its key, what is expected, and the value."""
     return [_line(prefix, problem) for problem in error.errors(include_url=False)]
 
 
@@ -103,18 +107,19 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _substitute(value: Any, path: str, problems: list[str]) -> Any:  # noqa: ANN401 (whatever YAML holds)
+def _substitute_variables(value: Any, path: str, problems: list[str]) -> Any:  # noqa: ANN401 (whatever YAML holds)
     match value:
         case str():
             return _VARIABLE.sub(lambda found: _variable(found, path, problems), value)
         case dict():
             return {
-                key: _substitute(item, f"{path}.{key}".lstrip("."), problems)
+                key: _substitute_variables(item, f"{path}.{key}".lstrip("."), problems)
                 for key, item in value.items()
             }
         case list():
             return [
-                _substitute(item, f"{path}[{index}]", problems) for index, item in enumerate(value)
+                _substitute_variables(item, f"{path}[{index}]", problems)
+                for index, item in enumerate(value)
             ]
         case _:
             return value
@@ -130,26 +135,29 @@ def _variable(found: re.Match[str], path: str, problems: list[str]) -> str:
     return value
 
 
-def _engine(name: str, given: object, problems: list[str]) -> object:
-    """The engine's section with the keys of its type gathered and checked under `config`."""
+def _validate_engine(name: str, given: object, problems: list[str]) -> object:
+    """The engine's section, with the keys of its type validated and put under `config`."""
     if not isinstance(given, Mapping) or "type" not in given:
-        return given  # pydantic says what is wrong
+        return given  # refused by pydantic
     path = f"engines.{name}"
     try:
         kind = registry.load(str(given["type"]))
     except (registry.UnknownEngineTypeError, EngineError, TypeError) as error:
         problems.append(f"{path}.type: {error}")
-        return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": _Faulty()}
-    own = {key: value for key, value in given.items() if key not in _OWN_KEYS}
+        return {
+            **{key: given[key] for key in _COMMON_KEYS & given.keys()},
+            "config": _InvalidConfig(),
+        }
+    own = {key: value for key, value in given.items() if key not in _COMMON_KEYS}
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:
-        problems += describe(error, path)
-        config = _Faulty()
-    return {**{key: given[key] for key in _OWN_KEYS & given.keys()}, "config": config}
+        problems += describe_errors(error, path)
+        config = _InvalidConfig()
+    return {**{key: given[key] for key in _COMMON_KEYS & given.keys()}, "config": config}
 
 
-def _dangling(settings: Settings) -> list[str]:
+def _unknown_references(settings: Settings) -> list[str]:
     known = ", ".join(settings.engines)
     problems = [
         f"engines.{name}.fallbacks: no engine {fallback!r}; there are {known}"

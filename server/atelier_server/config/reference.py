@@ -25,8 +25,8 @@ One YAML file, given to `atelier serve --config FILE`; every key may be left out
 
 ```yaml
 listen: 0.0.0.0:50051
-allow_insecure: true            # until there is TLS, say so aloud
-data: ${ATELIER_DATA:-/var/lib/atelier}
+allow_insecure: true            # until there is TLS, required without TLS
+data_dir: ${ATELIER_DATA:-/var/lib/atelier}
 engines:
   tiny:                         # the name that requests use
     type: diffusion             # the type's own keys stand beside `type`

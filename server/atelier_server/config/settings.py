@@ -1,11 +1,12 @@
-"""The shape of the configuration, with every default."""
+"""The configuration as typed sections: every key with its default, its bounds and its description."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator
 
@@ -16,40 +17,57 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
 class BreakerSettings(Section):
-    """When to stop asking an engine that keeps failing."""
+    """Circuit breaker: after repeated failures an engine gets no tasks for a while."""
 
-    faults: int = Field(5, ge=1, description="So many faults in a row make it rest.")
-    rest_seconds: float = Field(30, ge=0, description="How long it rests before it is tried again.")
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "faults": "failure_threshold",
+        "rest_seconds": "reset_timeout_seconds",
+    }
+
+    failure_threshold: int = Field(
+        5, ge=1, description="Consecutive failures that open the circuit breaker."
+    )
+    reset_timeout_seconds: float = Field(
+        30,
+        ge=0,
+        description="Seconds until an open circuit breaker lets one task through to test the engine.",
+    )
 
 
 class EngineSettings(Section):
-    """One engine. Keys beside these belong to the engine's type."""
+    """One engine. All other keys of its section belong to the engine's type."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"cache_bytes": "result_cache_bytes"}
 
     type: str = Field(description="Type of the engine, as an installed package registers it.")
     fallbacks: tuple[Name, ...] = Field(
         (),
-        description="Engines that take over, in order, when this one fails and trying again can do no harm.",
+        description="Engines to use instead, in order, when this one fails and a retry cannot cause a second charge.",
     )
-    queue_limit: int = Field(1000, ge=1, description="Most generations that may wait for it.")
+    queue_limit: int = Field(
+        1000, ge=1, description="Maximum number of generations waiting for this engine."
+    )
     daily_budget: float | None = Field(
         None,
         ge=0,
-        description="Most money to spend on it between two midnights UTC, in the currency of its price.",
+        description="Maximum to spend on this engine per day (from 00:00 UTC), in the currency of its price.",
     )
-    cache_bytes: int = Field(
+    result_cache_bytes: int = Field(
         0,
         ge=0,
-        description="Most bytes of results to keep in memory, to give again for equal tasks; 0 keeps none. "
-        "Only for engines whose results repeat: of others none are kept, and the log warns.",
+        description="Bytes of results to keep in memory and return for equal tasks; 0 disables the cache. "
+        "Ignored, with a warning in the log, for engines whose results are not reproducible.",
     )
     breaker: BreakerSettings = Field(
-        default_factory=BreakerSettings, description="When to stop asking it; see below."
+        default_factory=BreakerSettings, description="Circuit breaker; see below."
     )
-    config: SerializeAsAny[BaseModel] = Field(description="The type's own settings.", exclude=True)
+    config: SerializeAsAny[BaseModel] = Field(
+        description="Settings of the engine's type.", exclude=True
+    )
 
 
 class LoraRole(Enum):
-    """What a LoRA is for."""
+    """The role of a LoRA in an image."""
 
     STYLE = "style"
     CHARACTER = "character"
@@ -59,58 +77,60 @@ class LoraRole(Enum):
 class StyleLoraSettings(Section):
     """One LoRA of a style."""
 
-    name: str = Field(description="A name that the engine lists.")
+    name: str = Field(description="A LoRA that the engine lists.")
     weight: float | None = Field(
         None,
         ge=-4,
         le=4,
-        description="Its weight; computed from its role and the others when null.",
+        description="Weight; null computes it from the roles of all LoRAs of the task.",
     )
-    role: LoraRole = Field(LoraRole.STYLE, description="What it is for.")
+    role: LoraRole = Field(LoraRole.STYLE, description="Role, from which its weight is computed.")
 
 
 class StyleSettings(Section):
-    """One style, chosen by `style` in an image task. What the caller says wins over its defaults."""
+    """One style, selected by `style` in an image task. Values of the request override its defaults."""
 
-    title: str = Field("", description="Name for people.")
-    prompt_prefix: str = Field("", description="Put before the prompt, as it is.")
-    prompt_suffix: str = Field("", description="Put after the prompt, as it is.")
-    negative_prompt: str = Field("", description="Added to the negative prompt.")
-    loras: tuple[StyleLoraSettings, ...] = Field((), description="LoRAs to apply.")
-    width: int | None = Field(None, ge=16, description="Width when the caller says nothing.")
-    height: int | None = Field(None, ge=16, description="Height when the caller says nothing.")
-    steps: int | None = Field(None, ge=1, description="Steps when the caller says nothing.")
-    guidance: float | None = Field(None, ge=0, description="Guidance when the caller says nothing.")
+    title: str = Field("", description="Display name.")
+    prompt_prefix: str = Field("", description="Text put before the prompt, unchanged.")
+    prompt_suffix: str = Field("", description="Text put after the prompt, unchanged.")
+    negative_prompt: str = Field("", description="Text added to the negative prompt.")
+    loras: tuple[StyleLoraSettings, ...] = Field(
+        (), description="LoRAs to apply, beside those of the request."
+    )
+    width: int | None = Field(None, ge=16, description="Width if the request sets none.")
+    height: int | None = Field(None, ge=16, description="Height if the request sets none.")
+    steps: int | None = Field(None, ge=1, description="Steps if the request sets none.")
+    guidance: float | None = Field(None, ge=0, description="Guidance if the request sets none.")
 
 
 class LoraSettings(Section):
-    """Weights of LoRAs whose weight the caller leaves open."""
+    """Weights of LoRAs for which the request sets none."""
 
     character_weights: tuple[float, ...] = Field(
         (0.85, 0.75, 0.65),
         min_length=1,
-        description="Of each character, for one, two, three or more characters.",
+        description="Weight of each character LoRA, for one, two, three or more of them.",
     )
     cinematic_weights: tuple[float, ...] = Field(
         (1.0, 0.95, 0.85, 0.75),
         min_length=1,
-        description="Of the cinematic one, for no, one, two, three or more characters.",
+        description="Weight of a cinematic LoRA, for zero, one, two, three or more character LoRAs.",
     )
 
 
 class ExportSettings(Section):
-    """Outputs filed a second time, under names that people read; these copies are never cleaned up."""
+    """Copies of outputs under readable names. The server never deletes them."""
 
-    directory: Path = Field(description="Where.")
+    directory: Path = Field(description="Directory of the copies.")
     template: str = Field(
         "{style_id}_{style_title}/generated_{utc}_{short_id}_{index}.{ext}",
-        description="Path below it, made of {style_id}, {style_title}, {engine}, {utc}, {id}, {short_id}, "
-        "{index}, {seed} and {ext}.",
+        description="Path of a copy in the directory, with the fields {style_id}, {style_title}, {engine}, {utc}, "
+        "{id}, {short_id}, {index}, {seed} and {ext}.",
     )
 
     @field_validator("template")
     @classmethod
-    def _known_fields(cls, template: str) -> str:
+    def _validate_template(cls, template: str) -> str:
         known = {
             "style_id",
             "style_title",
@@ -125,111 +145,130 @@ class ExportSettings(Section):
         used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
         if used - known:
             raise ValueError(
-                f"knows no {', '.join(sorted(used - known))}; only {', '.join(sorted(known))}"
+                f"unknown fields {', '.join(sorted(used - known))}; known are {', '.join(sorted(known))}"
             )
         if not used & {"id", "short_id"} or "index" not in used:
             raise ValueError(
-                "needs {id} or {short_id}, and {index}, or outputs would replace each other"
+                "must contain {id} or {short_id}, and {index}; otherwise outputs would overwrite each other"
             )
         if Path(template).is_absolute() or ".." in Path(template).parts:
-            raise ValueError("must stay below the directory")
+            raise ValueError("must be a relative path without `..`")
         return template
 
 
 class OutputSettings(Section):
-    """What is made of outputs."""
+    """How outputs are written."""
 
     metadata: bool = Field(
         default=True,
-        description="Write into each picture's file how it was made: prompts, seed, settings, model, versions. "
-        "Files that a vendor made are passed on as they are.",
+        description="Write prompts, seed, settings, model and versions into each image file. "
+        "Files that a remote service made are stored unchanged.",
     )
 
 
 class StoreSettings(Section):
-    """Where generations are kept, and how long."""
+    """How generations are stored, and for how long."""
 
-    time_to_live_seconds: float = Field(
-        86400, gt=0, description="How long ended generations, their outputs and uploads are kept."
+    renamed_keys: ClassVar[Mapping[str, str]] = {"time_to_live_seconds": "retention_seconds"}
+
+    retention_seconds: float = Field(
+        86400,
+        gt=0,
+        description="Seconds until ended generations, their outputs, and uploads are deleted.",
     )
     max_attempts: int = Field(
-        3, ge=1, description="How often a generation is taken up again after the server died."
+        3,
+        ge=1,
+        description="Attempts of a generation that are lost to a crash of the server before it fails as POISONED.",
     )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
-        description="NORMAL survives the death of the server; FULL also that of the machine, at a disk flush a write.",
+        description="NORMAL survives a crash of the server; FULL also a power failure, "
+        "at the cost of one disk flush per write.",
     )
 
 
 class LimitSettings(Section):
-    """What a caller may send, and get at once."""
+    """Limits of requests and responses."""
 
-    message_bytes: int = Field(
-        16 * 2**20, ge=2**16, description="Largest message a caller may send."
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "message_bytes": "max_message_bytes",
+        "inline_bytes": "max_inline_bytes",
+        "upload_bytes": "max_upload_bytes",
+        "input_pixels": "max_input_pixels",
+        "concurrent_streams": "max_concurrent_streams",
+    }
+
+    max_message_bytes: int = Field(
+        16 * 2**20, ge=2**16, description="Maximum size of one request message."
     )
-    inline_bytes: int = Field(
+    max_inline_bytes: int = Field(
         2 * 2**20,
         ge=0,
-        description="Most bytes of outputs in one answer when they are asked for inline.",
+        description="Maximum size of all inline outputs in one response.",
     )
-    upload_bytes: int = Field(
-        256 * 2**20, ge=1, description="Largest artifact that may be uploaded."
+    max_upload_bytes: int = Field(
+        256 * 2**20, ge=1, description="Maximum size of an uploaded artifact."
     )
-    input_pixels: int = Field(
-        64 * 10**6, ge=1, description="Most pixels a picture that is sent in may have."
+    max_input_pixels: int = Field(
+        64 * 10**6, ge=1, description="Maximum number of pixels of an input image."
     )
-    concurrent_streams: int = Field(1024, ge=1, description="Most calls at once on one connection.")
+    max_concurrent_streams: int = Field(
+        1024, ge=1, description="Maximum number of concurrent calls on one connection."
+    )
 
 
 class LogSettings(Section):
-    """How the server logs."""
+    """Logging, to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity that is logged."
+        "info", description="Minimum level that is logged."
     )
     format: Literal["json", "console"] = Field(
-        "json", description="json for machines, console for people."
+        "json", description="json: one JSON object a line; console: readable lines."
     )
 
 
 class Settings(Section):
-    """The whole configuration."""
+    """Top level of the configuration."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"data": "data_dir", "filing": "export"}
 
     listen: Address = Field(
-        "127.0.0.1:50051", description="Where gRPC is served; port 0 takes a free one."
+        "127.0.0.1:50051", description="Address of the gRPC server; port 0 selects a free one."
     )
     metrics: Address | None = Field(
         "127.0.0.1:9464",
-        description="Where /metrics, /healthz and /readyz are served over HTTP; null for nowhere.",
+        description="HTTP address of /metrics, /healthz and /readyz; null disables it.",
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Serve without TLS and without keys on addresses that other machines can reach.",
+        description="Allow an address that other machines can reach, without TLS and without authentication.",
     )
-    data: Path = Field(
+    data_dir: Path = Field(
         Path("~/.local/share/atelier"),
-        description="Directory of generations and artifacts; one server at a time.",
+        description="Directory of the database and the artifacts. Only one server may use it at a time.",
     )
     default_engine: Name | None = Field(
         None,
-        description="Engine of tasks that name none and that no other engine can do; the first one when null.",
+        description="Engine for tasks that name none and that no other engine supports; null selects the first one.",
     )
     engines: dict[Name, EngineSettings] = Field(
-        description="The engines by name. tiny (diffusion) and sketch when the key is absent."
+        description="Engines by name. Without this key: tiny (type diffusion) and sketch."
     )
     drain_seconds: float = Field(
         30,
         ge=0,
-        description="How long running work may go on after SIGTERM before it is given back to the queue.",
+        description="Seconds that running generations have to finish after SIGTERM before they are requeued.",
     )
     health_interval_seconds: float = Field(
-        10, gt=0, description="Time between checks of each engine."
+        10, gt=0, description="Seconds between health checks of each engine."
     )
     styles: dict[Name, StyleSettings] = Field(
-        default_factory=dict, description="The styles by id; see below."
+        default_factory=dict, description="Styles by id; see below."
     )
-    filing: ExportSettings | None = Field(
-        None, description="File outputs a second time under readable names; see below."
+    export: ExportSettings | None = Field(
+        None, description="Write copies of outputs under readable names; see below."
     )
     loras: LoraSettings = Field(default_factory=LoraSettings, description="See below.")
     outputs: OutputSettings = Field(default_factory=OutputSettings, description="See below.")
@@ -237,7 +276,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")
 
-    @field_validator("data")
+    @field_validator("data_dir")
     @classmethod
-    def _expand_home(cls, data: Path) -> Path:
-        return data.expanduser()
+    def _expand_home(cls, data_dir: Path) -> Path:
+        return data_dir.expanduser()

@@ -44,10 +44,10 @@ def _options(limits: LimitSettings) -> list[tuple[str, int]]:
     return [
         # A second server on the same port would silently take half of the calls.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),  # what is sent inline is limited by `inline_bytes`
         ("grpc.max_metadata_size", 16 * 2**10),
-        ("grpc.max_concurrent_streams", limits.concurrent_streams),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
         # Dead peers are noticed, and clients such as grpcurl's may ping idle connections every 20 s.
         ("grpc.keepalive_time_ms", _MINUTE_MS),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -77,8 +77,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             ],
             default_engine=router.default,
             version=VERSION,
-            max_inline_bytes=self.limits.inline_bytes,
-            max_upload_bytes=self.limits.upload_bytes,
+            max_inline_bytes=self.limits.max_inline_bytes,
+            max_upload_bytes=self.limits.max_upload_bytes,
         )
 
     async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:
@@ -176,7 +176,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def _inline(self, generation: Generation) -> None:
         """Put the bytes of outputs into the answer, as many as may come inline altogether."""
-        left = self.limits.inline_bytes
+        left = self.limits.max_inline_bytes
         for output in generation.outputs:
             if output.artifact.size <= left:
                 left -= output.artifact.size

@@ -163,7 +163,7 @@ async def test_a_machine_that_dies_is_replaced_in_the_background(
 
 async def test_a_sick_worker_is_replaced_in_the_background(vendor: StandIn, make: Make) -> None:
     """Its machine runs, but its engine rests after too many faults; nobody had to ask."""
-    rest = {"faults": 1, "rest_seconds": 3600}
+    rest = {"failure_threshold": 1, "reset_timeout_seconds": 3600}
     vendor.engines = {"sketch": {"type": "sketch", "breaker": rest}}
     engine = make()
     await engine.start()
