@@ -16,7 +16,7 @@ from PIL import Image
 
 from atelier_engines.imaging import image_from_pixels, pixels_from_image
 from atelier_engines.media import Pixels
-from atelier_engines.sketch.sources import Drawn
+from atelier_engines.sketch.sources import DrawnSource
 from atelier_engines.task import ImageTask
 from atelier_server.artifacts.lossy import lossy_from_pixels
 from atelier_server.artifacts.png import png_from_pixels
@@ -137,7 +137,7 @@ def _tiny(size: int) -> Pixels:
 
 def _sketch(size: int) -> Pixels:
     task = ImageTask(prompt="a lighthouse at night", width=size, height=size, seeds=(3,))
-    return pixels_from_image(Drawn().picture(task, 3, None).image)
+    return pixels_from_image(DrawnSource().make_image(task, 3, None).image)
 
 
 def _photo(size: int) -> Pixels:

@@ -12,11 +12,11 @@ from functools import partial
 import torch
 
 from atelier_engines.diffusion import DiffusionConfig, loading
-from atelier_engines.diffusion.batching import Run, Turns
-from atelier_engines.diffusion.limiting import FixedRows
-from atelier_engines.diffusion.loop import Loop
-from atelier_engines.diffusion.painting import Painter
+from atelier_engines.diffusion.batch_limits import FixedLimit
+from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler
+from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.event import Step
+from atelier_engines.local.step_scheduler import FairBatcher
 from bench.engines import SIDES, task
 from bench.figures import Figure, median, quantile
 
@@ -27,14 +27,14 @@ _ROUNDS = 40
 class _Noted:
     """Notes when the denoiser runs."""
 
-    painter: Painter
+    painter: Pipeline
     begun: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
-    def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+    def denoise(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
         """See Painter.denoise."""
         self.begun.append(time.perf_counter())
-        made = self.painter.denoise(runs)
+        made = self.painter.predict(runs)
         self.ended.append(time.perf_counter())
         return made
 
@@ -56,10 +56,10 @@ class _Left:
 async def measure() -> list[Figure]:
     """Callers leave at another moment in each round."""
     figures: list[Figure] = []
-    loop = Loop("bench")
+    loop = DenoiseScheduler("bench")
     painter = await loop.call(partial(loading.load, DiffusionConfig(device="cpu", threads=1)))
     noted = _Noted(painter)
-    await loop.call(partial(loop.serve, noted.denoise, Turns(FixedRows(rows=1))))
+    await loop.call(partial(loop.configure, noted.denoise, FairBatcher(FixedLimit(rows=1))))
     for side in SIDES:
         figures += _figures(side, [await _leave(loop, noted, side, at) for at in range(_ROUNDS)])
     await loop.call(painter.holdings.end)
@@ -67,10 +67,10 @@ async def measure() -> list[Figure]:
     return figures
 
 
-async def _leave(loop: Loop, noted: _Noted, side: int, at: int) -> _Left:
+async def _leave(loop: DenoiseScheduler, noted: _Noted, side: int, at: int) -> _Left:
     noted.begun.clear()
     noted.ended.clear()
-    begin = partial(noted.painter.begin, task("a green tree", side, at))
+    begin = partial(noted.painter.start, task("a green tree", side, at))
     async with aclosing(loop.stream(begin)) as events:
         async for event in events:
             if isinstance(event, Step) and event.index == at % 6 + 1:

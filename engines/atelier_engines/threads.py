@@ -50,7 +50,7 @@ async def stream_from_thread(
         finally:
             loop.call_soon_threadsafe(events.put_nowait, None)
 
-    thread = _begin(body, executor)
+    thread = _submit(body, executor)
     try:
         while (event := await events.get()) is not None:
             yield event
@@ -70,12 +70,12 @@ async def result_from_thread(
     Raises:
         Exception: whatever `work` raises; StopIteration arrives as RuntimeError.
     """
-    thread = _begin(work, executor)
+    thread = _submit(work, executor)
     await wait_shielded(thread)
     return thread.result()
 
 
-def _begin(work: Callable[[], ResultT], executor: Executor | None) -> asyncio.Future[ResultT]:
+def _submit(work: Callable[[], ResultT], executor: Executor | None) -> asyncio.Future[ResultT]:
     context = contextvars.copy_context()
 
     def body() -> ResultT:

@@ -19,9 +19,9 @@ from atelier_engines.task import AudioTask, ImageTask, Task, Upscale
 
 _STRENGTH = NumberRange(min=0.0, max=1.0, default=0.75)
 _SEED = IntegerRange(min=0, max=2**63 - 1, default=0)
-_LARGEST_FACTOR = 8.0
-_MOST_UPSCALED_PIXELS = 64 * 10**6
-_LONGEST_UPSCALED_SIDE = 16383
+_MAX_UPSCALE_FACTOR = 8.0
+_MAX_UPSCALED_PIXELS = 64 * 10**6
+_MAX_UPSCALED_SIDE = 16383
 """Pixels; WebP holds no more."""
 
 
@@ -56,46 +56,55 @@ def violations(capabilities: Capabilities, task: Task) -> Iterator[EngineError]:
     yield from _unknown_options(capabilities, task)
 
 
-def _missing_image_features(can: ImageCapabilities, task: ImageTask) -> Iterator[UnsupportedError]:
+def _missing_image_features(
+    capabilities: ImageCapabilities, task: ImageTask
+) -> Iterator[UnsupportedError]:
     needs = {
         ImageFeature.IMAGE_TO_IMAGE: task.init_image is not None and task.mask is None,
         ImageFeature.INPAINTING: task.mask is not None,
         ImageFeature.CONTROLNET: bool(task.controls),
         ImageFeature.CONTROL_PREPROCESSING: any(control.preprocess for control in task.controls),
         ImageFeature.NEGATIVE_PROMPT: bool(task.negative_prompt),
-        ImageFeature.SCHEDULER: task.scheduler in can.schedulers[1:],
+        ImageFeature.SCHEDULER: task.scheduler in capabilities.schedulers[1:],
         ImageFeature.LORA: bool(task.loras),
         ImageFeature.UPSCALING: task.upscale is not None,
         ImageFeature.PREVIEW: task.preview_interval > 0,
     }
     for feature, needed in needs.items():
-        if needed and feature not in can.features:
-            yield _lacking(feature)
-    yield from _without_choice("steps", task.steps, can.steps)
-    yield from _without_choice("guidance", task.guidance, can.guidance)
-    yield from _unlisted("model", task.model, tuple(model.name for model in can.models))
-    yield from _unlisted("scheduler", task.scheduler, can.schedulers)
+        if needed and feature not in capabilities.features:
+            yield _unsupported_feature(feature)
+    yield from _unsupported_setting("steps", task.steps, capabilities.steps)
+    yield from _unsupported_setting("guidance", task.guidance, capabilities.guidance)
+    yield from _unlisted("model", task.model, tuple(model.name for model in capabilities.models))
+    yield from _unlisted("scheduler", task.scheduler, capabilities.schedulers)
     for lora in task.loras:
-        if ImageFeature.LORA in can.features:
-            yield from _unlisted("loras", lora.name, can.loras)
+        if ImageFeature.LORA in capabilities.features:
+            yield from _unlisted("loras", lora.name, capabilities.loras)
     for control in task.controls:
-        if ImageFeature.CONTROLNET in can.features and control.type not in can.control_types:
-            known = ", ".join(kind.value for kind in can.control_types)
+        if (
+            ImageFeature.CONTROLNET in capabilities.features
+            and control.type not in capabilities.control_types
+        ):
+            known = ", ".join(kind.value for kind in capabilities.control_types)
             message = f"this engine has no {control.type.value} control; it has {known}"
             yield UnsupportedError("controls", message)
-    yield from _missing_upscaling(can, task)
+    yield from _missing_upscaling(capabilities, task)
 
 
-def _missing_upscaling(can: ImageCapabilities, task: ImageTask) -> Iterator[UnsupportedError]:
-    if task.upscale is not None and ImageFeature.UPSCALING in can.features:
-        yield from _unlisted("upscale.model", task.upscale.model, can.upscalers)
-    if can.upscale_only:
+def _missing_upscaling(
+    capabilities: ImageCapabilities, task: ImageTask
+) -> Iterator[UnsupportedError]:
+    if task.upscale is not None and ImageFeature.UPSCALING in capabilities.features:
+        yield from _unlisted("upscale.model", task.upscale.model, capabilities.upscalers)
+    if capabilities.upscale_only:
         for field, value in (("init_image", task.init_image), ("upscale", task.upscale)):
             if value is None:
                 yield UnsupportedError(field, f"this engine only enlarges pictures: give {field}")
 
 
-def _missing_audio_features(can: AudioCapabilities, task: AudioTask) -> Iterator[UnsupportedError]:
+def _missing_audio_features(
+    capabilities: AudioCapabilities, task: AudioTask
+) -> Iterator[UnsupportedError]:
     needs = {
         AudioFeature.NEGATIVE_PROMPT: bool(task.negative_prompt),
         AudioFeature.SEAMLESS_LOOP: task.seamless_loop,
@@ -103,75 +112,79 @@ def _missing_audio_features(can: AudioCapabilities, task: AudioTask) -> Iterator
         AudioFeature.CANDIDATES: task.candidates > 1,
     }
     for feature, needed in needs.items():
-        if needed and feature not in can.features:
-            yield _lacking(feature)
-    yield from _without_choice("steps", task.steps, can.steps)
-    yield from _without_choice("guidance", task.guidance, can.guidance)
-    yield from _unlisted("model", task.model, tuple(model.name for model in can.models))
+        if needed and feature not in capabilities.features:
+            yield _unsupported_feature(feature)
+    yield from _unsupported_setting("steps", task.steps, capabilities.steps)
+    yield from _unsupported_setting("guidance", task.guidance, capabilities.guidance)
+    yield from _unlisted("model", task.model, tuple(model.name for model in capabilities.models))
     for field, value, known in (
-        ("sample_rate", task.sample_rate, can.sample_rates),
-        ("channels", task.channels, can.channels),
+        ("sample_rate", task.sample_rate, capabilities.sample_rates),
+        ("channels", task.channels, capabilities.channels),
     ):
         if value not in known:
             yield UnsupportedError(field, f"{field} must be {_one_of(known)}, not {value}")
 
 
-def _image_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[InvalidTaskError]:
-    yield from _outside("width", task.width, can.width)
-    yield from _outside("height", task.height, can.height)
+def _image_out_of_limits(
+    capabilities: ImageCapabilities, task: ImageTask
+) -> Iterator[InvalidTaskError]:
+    yield from _out_of_range("width", task.width, capabilities.width)
+    yield from _out_of_range("height", task.height, capabilities.height)
     pixels = task.width * task.height
-    if pixels > can.max_pixels:
-        message = f"width x height must be at most {can.max_pixels} pixels, not {pixels}"
+    if pixels > capabilities.max_pixels:
+        message = f"width x height must be at most {capabilities.max_pixels} pixels, not {pixels}"
         yield InvalidTaskError("width", message)
-    yield from _outside("steps", task.steps, can.steps)
-    yield from _outside("guidance", task.guidance, can.guidance)
+    yield from _out_of_range("steps", task.steps, capabilities.steps)
+    yield from _out_of_range("guidance", task.guidance, capabilities.guidance)
     if not task.seeds:
         yield InvalidTaskError("num_images", "num_images must be at least 1, not 0")
     for seed in task.seeds:
-        yield from _outside("seed", seed, _SEED)
-    yield from _too_many("num_images", len(task.seeds), can.max_images)
-    if ImageFeature.CONTROLNET in can.features:
-        yield from _too_many("controls", len(task.controls), can.max_controls)
-    if ImageFeature.LORA in can.features:
-        yield from _too_many("loras", len(task.loras), can.max_loras)
+        yield from _out_of_range("seed", seed, _SEED)
+    yield from _too_many("num_images", len(task.seeds), capabilities.max_images)
+    if ImageFeature.CONTROLNET in capabilities.features:
+        yield from _too_many("controls", len(task.controls), capabilities.max_controls)
+    if ImageFeature.LORA in capabilities.features:
+        yield from _too_many("loras", len(task.loras), capabilities.max_loras)
     if task.mask is not None and task.init_image is None:
         yield InvalidTaskError("mask", "mask needs init_image, the picture that it masks")
     if task.init_image is not None:
-        yield from _outside("strength", task.strength, _STRENGTH)
+        yield from _out_of_range("strength", task.strength, _STRENGTH)
     if task.upscale is not None:
-        yield from _too_much_enlarged(task.upscale, task.width, task.height)
-    yield from _too_long(can.max_prompt_length, task)
+        yield from _upscaled_too_large(task.upscale, task.width, task.height)
+    yield from _too_long(capabilities.max_prompt_length, task)
 
 
-def _too_much_enlarged(upscale: Upscale, width: int, height: int) -> Iterator[InvalidTaskError]:
+def _upscaled_too_large(upscale: Upscale, width: int, height: int) -> Iterator[InvalidTaskError]:
     field = "upscale.factor"
-    if not 1.0 < upscale.factor <= _LARGEST_FACTOR:
+    if not 1.0 < upscale.factor <= _MAX_UPSCALE_FACTOR:
         message = (
-            f"{field} must be more than 1 and at most {_LARGEST_FACTOR:g}, not {upscale.factor}"
+            f"{field} must be more than 1 and at most {_MAX_UPSCALE_FACTOR:g}, not {upscale.factor}"
         )
         yield InvalidTaskError(field, message)
         return
     size = upscale.size_of(width, height)
-    if size[0] * size[1] > _MOST_UPSCALED_PIXELS or max(size) > _LONGEST_UPSCALED_SIDE:
+    if size[0] * size[1] > _MAX_UPSCALED_PIXELS or max(size) > _MAX_UPSCALED_SIDE:
         message = (
-            f"{field}: the enlarged picture may have at most {_MOST_UPSCALED_PIXELS} pixels "
-            f"and {_LONGEST_UPSCALED_SIDE} along a side, not {size[0]} x {size[1]}"
+            f"{field}: the enlarged picture may have at most {_MAX_UPSCALED_PIXELS} pixels "
+            f"and {_MAX_UPSCALED_SIDE} along a side, not {size[0]} x {size[1]}"
         )
         yield InvalidTaskError(field, message)
 
 
-def _audio_out_of_limits(can: AudioCapabilities, task: AudioTask) -> Iterator[InvalidTaskError]:
-    yield from _outside("duration", task.duration_seconds, can.duration_seconds)
-    yield from _outside("steps", task.steps, can.steps)
-    yield from _outside("guidance", task.guidance, can.guidance)
-    yield from _outside("seed", task.seed, _SEED)
+def _audio_out_of_limits(
+    capabilities: AudioCapabilities, task: AudioTask
+) -> Iterator[InvalidTaskError]:
+    yield from _out_of_range("duration", task.duration_seconds, capabilities.duration_seconds)
+    yield from _out_of_range("steps", task.steps, capabilities.steps)
+    yield from _out_of_range("guidance", task.guidance, capabilities.guidance)
+    yield from _out_of_range("seed", task.seed, _SEED)
     if task.candidates < 1:
         yield InvalidTaskError(
             "candidates", f"candidates must be at least 1, not {task.candidates}"
         )
-    if AudioFeature.CANDIDATES in can.features:
-        yield from _too_many("candidates", task.candidates, can.max_candidates)
-    yield from _too_long(can.max_prompt_length, task)
+    if AudioFeature.CANDIDATES in capabilities.features:
+        yield from _too_many("candidates", task.candidates, capabilities.max_candidates)
+    yield from _too_long(capabilities.max_prompt_length, task)
 
 
 def _unknown_options(capabilities: Capabilities, task: Task) -> Iterator[InvalidTaskError]:
@@ -188,18 +201,18 @@ def _unknown_options(capabilities: Capabilities, task: Task) -> Iterator[Invalid
             yield InvalidTaskError(f"options.{name}", message)
 
 
-def _lacking(feature: ImageFeature | AudioFeature) -> UnsupportedError:
+def _unsupported_feature(feature: ImageFeature | AudioFeature) -> UnsupportedError:
     return UnsupportedError(feature.name, f"this engine cannot do {feature.value}")
 
 
-def _without_choice(
+def _unsupported_setting(
     field: str, value: float | None, allowed: IntegerRange | NumberRange | None
 ) -> Iterator[UnsupportedError]:
     if value is not None and allowed is None:
         yield UnsupportedError(field, f"leave {field} out: this engine offers no choice")
 
 
-def _outside(
+def _out_of_range(
     field: str, value: float | None, allowed: IntegerRange | NumberRange | None
 ) -> Iterator[InvalidTaskError]:
     if allowed is None:

@@ -174,8 +174,8 @@ def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
     engine = registry.load(settings.type).create(settings.config)
     breaker = BreakerEngine(
         inner=engine,
-        faults=settings.breaker.failure_threshold,
-        rest_seconds=settings.breaker.reset_timeout_seconds,
+        failure_threshold=settings.breaker.failure_threshold,
+        reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
     )
     cached = (
         _cached(name, breaker, settings.result_cache_bytes)

@@ -85,7 +85,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         self.breaker = BreakerEngine(
-            inner=self.inner, faults=3, rest_seconds=10.0, clock=self.clock
+            inner=self.inner, failure_threshold=3, reset_timeout_seconds=10.0, clock=self.clock
         )
 
     async def work(self) -> list[Event]:

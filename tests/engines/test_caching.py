@@ -15,7 +15,12 @@ from PIL import Image
 
 from atelier_engines.capabilities import ImageCapabilities, Reproducibility
 from atelier_engines.conformance import EngineConformance
-from atelier_engines.conformance.fixtures import Counted, EngineUnderTest, collected, raw
+from atelier_engines.conformance.fixtures import (
+    EngineUnderTest,
+    RunCounter,
+    collect_events,
+    media_bytes,
+)
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
@@ -24,7 +29,7 @@ from atelier_engines.sketch import ENGINE
 from atelier_engines.sketch.config import SketchConfig
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_engines.wrappers.output_cache import OutputCache, owned, size_of
+from atelier_engines.wrappers.output_cache import OutputCache, copy_views, size_of
 
 PICTURE = ImageTask(prompt="a boat", width=64, height=48, seeds=(7,), steps=4, guidance=5.0)
 SOUND = AudioTask(
@@ -57,18 +62,20 @@ class Cached:
     """A cache around a sketch engine, and what was seen of them."""
 
     engine: CachingEngine
-    counted: Counted
+    counted: RunCounter
     lookups: list[bool]
 
     async def outputs(self, task: Task) -> list[Output]:
         """What the task makes."""
-        return [event for event in await collected(self.engine, task) if isinstance(event, Output)]
+        return [
+            event for event in await collect_events(self.engine, task) if isinstance(event, Output)
+        ]
 
 
 @asynccontextmanager
 async def cached(max_bytes: int = ROOM, **settings: object) -> AsyncGenerator[Cached]:
     """A started one."""
-    counted = Counted(ENGINE.create(SketchConfig.model_validate(settings)))
+    counted = RunCounter(ENGINE.create(SketchConfig.model_validate(settings)))
     lookups: list[bool] = []
     engine = CachingEngine(
         inner=counted, name="sketch", max_bytes=max_bytes, on_lookup=lookups.append
@@ -85,14 +92,14 @@ async def test_an_equal_task_is_given_what_was_made(task: Task) -> None:
     """The same media and seeds, marked, after a stage of its own, without any work."""
     async with cached() as it:
         made = await it.outputs(task)
-        again = await collected(it.engine, task)
+        again = await collect_events(it.engine, task)
         assert again[0] == Stage(name="cache")
         outputs = [event for event in again if isinstance(event, Output)]
         assert len(outputs) == len(again) - 1
         assert [replace(output, cached=False) for output in outputs] == made
         assert all(output.cached for output in outputs)
         assert not any(output.cached for output in made)
-        assert it.counted.begun == 1
+        assert it.counted.runs == 1
         assert it.lookups == [False, True]
 
 
@@ -101,14 +108,14 @@ async def test_previews_change_nothing_and_all_else_does() -> None:
     async with cached() as it:
         await it.outputs(replace(PICTURE, preview_interval=1))
         await it.outputs(PICTURE)
-        assert it.counted.begun == 1
+        assert it.counted.runs == 1
         for other in (
             replace(PICTURE, seeds=(8,)),
             replace(PICTURE, seeds=(7, 8)),
             replace(PICTURE, prompt="a ship"),
         ):
             await it.outputs(other)
-        assert it.counted.begun == 4
+        assert it.counted.runs == 4
 
 
 async def test_seeds_without_effect_find_what_was_made(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ async def test_seeds_without_effect_find_what_was_made(tmp_path: Path) -> None:
     async with cached(pictures=tmp_path) as it:
         await it.outputs(replace(PICTURE, guidance=None))
         (again,) = await it.outputs(replace(PICTURE, guidance=None, seeds=(99,)))
-        assert (again.cached, again.seed, it.counted.begun) == (True, 99, 1)
+        assert (again.cached, again.seed, it.counted.runs) == (True, 99, 1)
 
 
 async def test_large_pictures_are_told_apart_off_the_loop() -> None:
@@ -141,7 +148,7 @@ async def test_what_failed_or_was_stopped_is_not_kept() -> None:
         for _ in range(2):
             with pytest.raises(EngineFailedError):
                 await it.outputs(failing)
-        assert it.counted.begun == 2
+        assert it.counted.runs == 2
         async with aclosing(it.engine.run(PICTURE)) as events:
             async for event in events:
                 if isinstance(event, Output):
@@ -154,22 +161,22 @@ async def test_what_failed_or_was_stopped_is_not_kept() -> None:
 async def test_equal_tasks_at_once_are_made_once() -> None:
     """The others wait, say so, and are given what the first one made."""
     async with cached(delay_seconds=0.2) as it:
-        runs = await asyncio.gather(*(collected(it.engine, PICTURE) for _ in range(5)))
-        assert it.counted.begun == 1
+        runs = await asyncio.gather(*(collect_events(it.engine, PICTURE) for _ in range(5)))
+        assert it.counted.runs == 1
         waiting = [run for run in runs if run[0] == Stage(name="wait")]
         assert len(waiting) == 4
         assert all(run[1] == Stage(name="cache") for run in waiting)
-        assert len({raw(run[-1]) for run in runs if isinstance(run[-1], Output)}) == 1
+        assert len({media_bytes(run[-1]) for run in runs if isinstance(run[-1], Output)}) == 1
         assert sorted(it.lookups) == [False, True, True, True, True]
 
 
 async def test_when_the_first_fails_the_next_makes_it() -> None:
     """Each in its turn, for what fails one may not fail another; nobody waits for ever."""
     async with cached(delay_seconds=0.1, fail_rate=1) as it:
-        runs = (collected(it.engine, PICTURE) for _ in range(3))
+        runs = (collect_events(it.engine, PICTURE) for _ in range(3))
         ends = await asyncio.gather(*runs, return_exceptions=True)
         assert [type(end) for end in ends] == [EngineFailedError] * 3
-        assert it.counted.begun == 3
+        assert it.counted.runs == 3
 
 
 async def test_when_the_first_is_stopped_the_next_makes_it() -> None:
@@ -181,7 +188,7 @@ async def test_when_the_first_is_stopped_the_next_makes_it() -> None:
         await asyncio.sleep(0)
         await first.aclose()
         made = await asyncio.gather(*others)
-        assert it.counted.begun == 2
+        assert it.counted.runs == 2
         assert sorted(output.cached for (output,) in made) == [False, True, True]
 
 
@@ -199,7 +206,7 @@ async def test_a_waiting_task_can_be_stopped() -> None:
             await stopped
         await second.aclose()
         assert len(await first) == 1
-        assert it.counted.begun == 1
+        assert it.counted.runs == 1
 
 
 async def test_results_too_large_to_keep_keep_nobody_waiting() -> None:
@@ -210,14 +217,14 @@ async def test_results_too_large_to_keep_keep_nobody_waiting() -> None:
             assert isinstance(await anext(first), Stage)
             second = asyncio.create_task(it.outputs(many))
             await asyncio.sleep(0)
-            assert it.counted.begun == 1
+            assert it.counted.runs == 1
             async for event in first:
                 if isinstance(event, Output):
                     break
             third = asyncio.create_task(it.outputs(many))
             assert [len(await other) for other in (second, third)] == [3, 3]
             assert len([event async for event in first if isinstance(event, Output)]) == 2
-        assert it.counted.begun == 3
+        assert it.counted.runs == 3
         assert it.engine.held_bytes == 0
 
 
@@ -249,14 +256,14 @@ async def test_views_of_larger_arrays_are_copied_before_they_are_kept() -> None:
     """Or they would hold a whole batch; arrays of their own stay as they are."""
     batch = np.zeros((4, 8, 8, 3), np.uint8)
     own = np.zeros((8, 8, 3), np.uint8)
-    kept = owned([Output(media=Pixels(array=array), seed=1) for array in (batch[0], own)])
+    kept = copy_views([Output(media=Pixels(array=array), seed=1) for array in (batch[0], own)])
     arrays = [output.media.array for output in kept if isinstance(output.media, Pixels)]
     assert not np.shares_memory(arrays[0], batch)
     assert arrays[1] is own
 
 
 @dataclass
-class Batched(Counted):
+class Batched(RunCounter):
     """A sketch engine whose pictures are views of one array, as many of them as `limit` says."""
 
     limit: int = 9
@@ -281,8 +288,8 @@ async def test_a_batch_is_not_held_for_one_of_its_pictures() -> None:
     await engine.start()
     for side in (64, 512):
         task = replace(PICTURE, width=side, height=side, seeds=(1, 2))
-        before = await collected(engine, task)
-        after = await collected(engine, task)
+        before = await collect_events(engine, task)
+        after = await collect_events(engine, task)
         arrays = [
             event.media.array
             for event in (*before, *after)
@@ -298,9 +305,9 @@ async def test_results_with_pictures_missing_are_not_kept() -> None:
     engine = CachingEngine(inner=inner, name="it", max_bytes=ROOM)
     await engine.start()
     for _ in range(2):
-        events = await collected(engine, replace(PICTURE, seeds=(1, 2)))
+        events = await collect_events(engine, replace(PICTURE, seeds=(1, 2)))
         assert len([event for event in events if isinstance(event, Output)]) == 1
-    assert inner.begun == 2
+    assert inner.runs == 2
 
 
 async def test_a_new_start_forgets_everything() -> None:
@@ -316,7 +323,7 @@ async def test_a_new_start_forgets_everything() -> None:
 
 
 @dataclass
-class Remote(Counted):
+class Remote(RunCounter):
     """A sketch engine as a remote service: it tells a handle, and does not promise to repeat."""
 
     kind: Reproducibility = Reproducibility.BEST_EFFORT
@@ -348,9 +355,9 @@ async def test_results_that_do_not_repeat_are_not_kept(caplog: pytest.LogCapture
         await engine.start()
     assert "far" in caplog.text
     for _ in range(2):
-        events = await collected(engine, PICTURE)
+        events = await collect_events(engine, PICTURE)
         assert isinstance(events[0], Dispatched)
-    assert remote.begun == 2
+    assert remote.runs == 2
 
 
 async def test_work_that_is_to_be_resumed_is_never_looked_up() -> None:
@@ -358,8 +365,8 @@ async def test_work_that_is_to_be_resumed_is_never_looked_up() -> None:
     remote = Remote(kind=Reproducibility.SAME_ENGINE)
     engine = CachingEngine(inner=remote, name="far", max_bytes=ROOM)
     await engine.start()
-    await collected(engine, PICTURE)
-    await collected(engine, replace(PICTURE, resume="it"))
+    await collect_events(engine, PICTURE)
+    await collect_events(engine, replace(PICTURE, resume="it"))
     assert remote.resumed == ["", "it"]
-    events = await collected(engine, PICTURE)
+    events = await collect_events(engine, PICTURE)
     assert not any(isinstance(event, Dispatched | Step) for event in events)

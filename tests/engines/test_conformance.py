@@ -209,7 +209,7 @@ def subject_of() -> Iterator[MakeSubject]:
 
         def make(work: Broken, patience_seconds: float = 0.5) -> EngineUnderTest:
             liar = Liar(work, ENGINE.create(ENGINE.config()))
-            subject = EngineUnderTest(liar, runner, patience_seconds=patience_seconds)
+            subject = EngineUnderTest(liar, runner, timeout_seconds=patience_seconds)
             subject.wait(subject.engine.start())
             return subject
 

@@ -27,8 +27,8 @@ from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.preview import preview_from_pixels
 from atelier_engines.sketch import ENGINE
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
-from atelier_engines.sketch.drawing import draw, seeded
-from atelier_engines.sketch.lettering import letter
+from atelier_engines.sketch.drawing import draw_image, random_generator
+from atelier_engines.sketch.text_overlay import draw_text
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
 
 PICTURE = ImageTask(prompt="a lighthouse", width=256, height=192, seeds=(7,), steps=4, guidance=5.0)
@@ -115,15 +115,15 @@ async def test_strength_goes_from_the_start_picture_to_the_drawing() -> None:
 )
 def test_any_words_can_be_written_on_any_size(size: tuple[int, int], prompt: str) -> None:
     """Too long is shortened, too small stays bare, what cannot be shown is left out."""
-    image = draw(size, seeded(7, prompt), 5.0)
-    letter(image, prompt, prompt, None)
+    image = draw_image(size, random_generator(7, prompt), 5.0)
+    draw_text(image, prompt, prompt, None)
     assert image.size == size
 
 
 def test_lettering_is_bright_on_dark_at_the_foot_of_the_picture() -> None:
     """The prompt can be read on white ground too."""
     image = Image.new("RGB", (256, 256), "white")
-    letter(image, "a lighthouse", "", None)
+    draw_text(image, "a lighthouse", "", None)
     pixels = np.asarray(image).astype(int)
     assert np.all(pixels[:128] == 255)
     foot = pixels[-24:]
@@ -297,7 +297,7 @@ async def test_one_picture_alone_is_no_matter_of_seeds(tmp_path: Path) -> None:
 async def test_a_folder_without_pictures_cannot_start(tmp_path: Path, folder: str) -> None:
     """The error says where it looked."""
     (tmp_path / "empty").mkdir()
-    engine = ENGINE.create(SketchConfig(pictures=tmp_path / folder))
+    engine = ENGINE.create(SketchConfig(image_directory=tmp_path / folder))
     with pytest.raises(ModelMissingError, match=folder):
         await engine.start()
 
@@ -362,7 +362,7 @@ def test_a_price_is_shown_and_two_sources_are_refused(tmp_path: Path) -> None:
     priced = ENGINE.create(SketchConfig(price_per_image=0.02))
     assert priced.capabilities.price == Price(amount=0.02, unit=PriceUnit.IMAGE)
     with pytest.raises(ValidationError, match="not both"):
-        SketchConfig(pictures=tmp_path, output_bytes=8192)
+        SketchConfig(image_directory=tmp_path, output_bytes=8192)
     with pytest.raises(ValidationError, match="colour"):
         SketchConfig.model_validate({"colour": "red"})
 

@@ -33,7 +33,7 @@ class TestPicking(EngineConformance):
         folder: Path = tmp_path_factory.mktemp("pictures")
         Image.new("RGB", (80, 60), "teal").save(folder / "a.png")
         Image.new("L", (30, 90), 200).save(folder / "b.webp")
-        return ENGINE.create(SketchConfig(pictures=folder))
+        return ENGINE.create(SketchConfig(image_directory=folder))
 
 
 class TestFixedSize(EngineConformance):

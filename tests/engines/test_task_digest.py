@@ -32,7 +32,7 @@ from atelier_engines.task import (
     Task,
     Upscale,
 )
-from atelier_engines.wrappers.task_digest import digest, picture_bytes
+from atelier_engines.wrappers.task_digest import digest, image_bytes
 
 
 def pixels(value: int = 1, shape: tuple[int, int, int] = (4, 6, 3)) -> Pixels:
@@ -206,6 +206,6 @@ def test_neighbours_do_not_run_into_each_other() -> None:
 
 def test_the_pictures_to_read_are_measured() -> None:
     """All that come along: start, mask, controls."""
-    assert picture_bytes(PICTURE) == 3 * 4 * 6 * 3
-    assert picture_bytes(replace(PICTURE, init_image=None, mask=None, controls=())) == 0
-    assert picture_bytes(SOUND) == 0
+    assert image_bytes(PICTURE) == 3 * 4 * 6 * 3
+    assert image_bytes(replace(PICTURE, init_image=None, mask=None, controls=())) == 0
+    assert image_bytes(SOUND) == 0

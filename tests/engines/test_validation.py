@@ -21,7 +21,7 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
-from atelier_engines.conformance.tasks import images_needing, sounds_needing
+from atelier_engines.conformance.tasks import audio_needing, images_needing
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
@@ -203,7 +203,7 @@ def test_every_feature_of_pictures_is_refused_where_it_is_not_declared(
 @pytest.mark.parametrize("feature", [f for f in AudioFeature if f is not AudioFeature.SEED])
 def test_every_feature_of_sound_is_refused_where_it_is_not_declared(feature: AudioFeature) -> None:
     """The refusal names the feature."""
-    task = sounds_needing(SOUND)[feature]
+    task = audio_needing(SOUND)[feature]
     lacking = replace(CAN, audio=replace(AUDIO, features=AUDIO.features - {feature}))
     assert not refusals(task)
     with pytest.raises(UnsupportedError) as refused:

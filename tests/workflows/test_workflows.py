@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from atelier_engines.capabilities import ImageFeature
-from atelier_engines.conformance.tasks import picture
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
 from atelier_engines.workflows import (
@@ -35,7 +35,7 @@ Json = Any
 """What JSON decodes to."""
 
 TASK = ImageTask(prompt="a lighthouse", width=640, height=512, seeds=(7,), steps=4, guidance=2.5)
-IMAGE = picture(16, 16, 1)
+IMAGE = random_image(16, 16, 1)
 GRAPH: dict[str, Any] = {
     "1": {"class_type": "Text", "inputs": {"text": ""}, "_meta": {"title": "Prompt"}},
     "2": {"class_type": "Size", "inputs": {"width": 1, "height": 1}},

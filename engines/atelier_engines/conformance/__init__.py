@@ -26,17 +26,22 @@ pytest.register_assert_rewrite(
     "atelier_engines.conformance.output",
 )
 
-from atelier_engines.conformance.audio import SoundContract  # noqa: E402
-from atelier_engines.conformance.cancellation import ClosingContract  # noqa: E402 (after the register)
-from atelier_engines.conformance.images import PictureContract  # noqa: E402
-from atelier_engines.conformance.lifecycle import LifeContract  # noqa: E402
-from atelier_engines.conformance.output import WorkContract  # noqa: E402
-from atelier_engines.conformance.rejection import RefusalContract  # noqa: E402
+from atelier_engines.conformance.audio import AudioConformance  # noqa: E402
+from atelier_engines.conformance.cancellation import CancellationConformance  # noqa: E402 (after the register)
+from atelier_engines.conformance.images import ImageConformance  # noqa: E402
+from atelier_engines.conformance.lifecycle import LifecycleConformance  # noqa: E402
+from atelier_engines.conformance.output import OutputConformance  # noqa: E402
+from atelier_engines.conformance.rejection import RejectionConformance  # noqa: E402
 
 __all__ = ["EngineConformance"]
 
 
 class EngineConformance(
-    LifeContract, RefusalContract, WorkContract, PictureContract, SoundContract, ClosingContract
+    LifecycleConformance,
+    RejectionConformance,
+    OutputConformance,
+    ImageConformance,
+    AudioConformance,
+    CancellationConformance,
 ):
     """Everything that is asked of an engine; override `engine`, at will `image_task` and others."""

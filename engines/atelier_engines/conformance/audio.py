@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from atelier_engines.capabilities import AudioCapabilities, AudioFeature
-from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures
+from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest
 from atelier_engines.media import Encoded, Samples
 
 if TYPE_CHECKING:
     from atelier_engines.task import AudioTask
 
 
-class SoundContract(Fixtures):
+class AudioConformance(ConformanceFixtures):
     """What is asked of engines that make sounds."""
 
     def test_a_sound_has_exactly_the_length_asked_for(
@@ -28,7 +28,7 @@ class SoundContract(Fixtures):
         for rate in audio.sample_rates:
             for channels in audio.channels:
                 task = replace(audio_task, sample_rate=rate, channels=channels)
-                _is_honest(subject, task)
+                _assert_valid_audio(subject, task)
 
     def test_an_odd_length_is_exact_too(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
@@ -37,7 +37,7 @@ class SoundContract(Fixtures):
         odd = audio_task.duration_seconds + 0.01237
         if odd > audio.duration_seconds.max:
             pytest.skip("it has but one length")
-        _is_honest(subject, replace(audio_task, duration_seconds=odd))
+        _assert_valid_audio(subject, replace(audio_task, duration_seconds=odd))
 
     def test_a_seamless_loop_ends_where_it_begins(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
@@ -52,7 +52,7 @@ class SoundContract(Fixtures):
         assert np.all(np.abs(media.array[0] - media.array[-1]) <= within)
 
 
-def _is_honest(subject: EngineUnderTest, task: AudioTask) -> None:
+def _assert_valid_audio(subject: EngineUnderTest, task: AudioTask) -> None:
     media = subject.outputs(task)[0].media
     if isinstance(media, Encoded):
         assert media.media_type.startswith("audio/")

@@ -13,22 +13,22 @@ import pytest
 
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.conformance import tasks
-from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures, raw
+from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest, media_bytes
 from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.task import ImageTask, Task
 
-_MOST_AT_ONCE = 8
+_MAX_CONCURRENT_RUNS = 8
 
 
-class ClosingContract(Fixtures):
+class CancellationConformance(ConformanceFixtures):
     """Cancellation and concurrency."""
 
     def test_closing_a_run_returns_and_the_next_one_works(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
         """Whether nothing, the first event or the first step has come when it is closed."""
-        long = _longest(subject, task)
+        long = _with_max_steps(subject, task)
         for events_taken in (0, 1, 2, 3):
             subject.wait(_close_after(subject.engine, long, events_taken))
         assert subject.outputs(task)
@@ -37,7 +37,9 @@ class ClosingContract(Fixtures):
         self, subject: EngineUnderTest, task: Task
     ) -> None:
         """Cancellation comes through as such, leaves no task behind, and the next run works."""
-        leftovers = subject.wait(_cancel_in_the_middle(subject.engine, _longest(subject, task)))
+        leftovers = subject.wait(
+            _cancel_in_the_middle(subject.engine, _with_max_steps(subject, task))
+        )
         assert leftovers == set()
         assert subject.outputs(task)
 
@@ -45,19 +47,19 @@ class ClosingContract(Fixtures):
         self, subject: EngineUnderTest, task: Task
     ) -> None:
         """All are under way before any is done, and each gives what it gives alone."""
-        at_once = min(subject.capabilities.concurrency, _MOST_AT_ONCE)
+        at_once = min(subject.capabilities.concurrency, _MAX_CONCURRENT_RUNS)
         if at_once == 1:
             pytest.skip("it works on one task at a time")
         alone = subject.outputs(task)
-        together = subject.wait(_interleaved(subject.engine, task, at_once))
+        together = subject.wait(_run_interleaved(subject.engine, task, at_once))
         assert all(len(outputs) == len(alone) for outputs in together)
         if subject.bit_exact:
-            assert [list(map(raw, outputs)) for outputs in together] == (
-                [list(map(raw, alone))] * at_once
+            assert [list(map(media_bytes, outputs)) for outputs in together] == (
+                [list(map(media_bytes, alone))] * at_once
             )
 
 
-def _longest(subject: EngineUnderTest, task: Task) -> Task:
+def _with_max_steps(subject: EngineUnderTest, task: Task) -> Task:
     """As many steps as there can be, if they can be cut short: a run that goes on would hang."""
     can = subject.capabilities
     if can.cancel is not CancelSupport.STEP:
@@ -91,7 +93,7 @@ async def _cancel_in_the_middle(engine: Engine, task: Task) -> set[asyncio.Task[
     return asyncio.all_tasks() - before
 
 
-async def _interleaved(engine: Engine, task: Task, at_once: int) -> list[list[Output]]:
+async def _run_interleaved(engine: Engine, task: Task, at_once: int) -> list[list[Output]]:
     async with AsyncExitStack() as stack:
         runs = [await stack.enter_async_context(aclosing(engine.run(task))) for _ in range(at_once)]
         early = await asyncio.gather(*(_until_a_step(run) for run in runs))

@@ -26,13 +26,13 @@ ResultT = TypeVar("ResultT")
 Run = Callable[[Awaitable[ResultT]], ResultT]
 
 
-class Counted:
+class RunCounter:
     """The engine under test, counting how often its work was begun."""
 
     def __init__(self, inner: Engine) -> None:
         """Count the runs of `inner`."""
         self._inner = inner
-        self.begun = 0
+        self.runs = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -53,19 +53,19 @@ class Counted:
 
     def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run."""
-        self.begun += 1
+        self.runs += 1
         return self._inner.run(task)
 
 
 class EngineUnderTest:
     """The engine under test as a server runs it, in the one event loop of its class of tests."""
 
-    def __init__(self, engine: Engine, runner: asyncio.Runner, patience_seconds: float) -> None:
+    def __init__(self, engine: Engine, runner: asyncio.Runner, timeout_seconds: float) -> None:
         """Guard `engine`; what takes longer than `patience_seconds` counts as hanging."""
-        self._counted = Counted(engine)
-        self.engine = ValidatingEngine(self._counted)
+        self._counter = RunCounter(engine)
+        self.engine = ValidatingEngine(self._counter)
         self._runner = runner
-        self._patience_seconds = patience_seconds
+        self._timeout_seconds = timeout_seconds
 
     @property
     def capabilities(self) -> Capabilities:
@@ -73,9 +73,9 @@ class EngineUnderTest:
         return self.engine.capabilities
 
     @property
-    def begun(self) -> int:
+    def runs(self) -> int:
         """How often the engine began work."""
-        return self._counted.begun
+        return self._counter.runs
 
     @property
     def bit_exact(self) -> bool:
@@ -90,14 +90,14 @@ class EngineUnderTest:
         """
 
         async def patiently() -> ResultT:
-            async with asyncio.timeout(self._patience_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 return await work
 
         return self._runner.run(patiently())
 
     def events(self, task: Task) -> list[Event]:
         """Everything that the task yields."""
-        return self.wait(collected(self.engine, task))
+        return self.wait(collect_events(self.engine, task))
 
     def outputs(self, task: Task) -> list[Output]:
         """What the task makes."""
@@ -105,20 +105,20 @@ class EngineUnderTest:
 
     def bytes_of(self, task: Task) -> list[bytes]:
         """What the task makes, as bytes to compare."""
-        return [raw(output) for output in self.outputs(task)]
+        return [media_bytes(output) for output in self.outputs(task)]
 
     def steps(self, task: Task) -> list[Step]:
         """How the task proceeds."""
         return [event for event in self.events(task) if isinstance(event, Step)]
 
 
-async def collected(engine: Engine, task: Task) -> list[Event]:
+async def collect_events(engine: Engine, task: Task) -> list[Event]:
     """Everything that the task yields."""
     async with aclosing(engine.run(task)) as events:
         return [event async for event in events]
 
 
-def raw(output: Output) -> bytes:
+def media_bytes(output: Output) -> bytes:
     """The bytes of a picture or sound."""
     match output.media:
         case Encoded(data=data):
@@ -129,10 +129,10 @@ def raw(output: Output) -> bytes:
             return samples.tobytes()
 
 
-class Fixtures:
+class ConformanceFixtures:
     """The fixtures; `engine` is the one to override."""
 
-    patience_seconds = 120.0
+    timeout_seconds = 120.0
     """What takes longer hangs; longer than any honest task of the suite."""
 
     @pytest.fixture(scope="class")
@@ -146,7 +146,7 @@ class Fixtures:
     def subject(cls, engine: Engine) -> Iterator[EngineUnderTest]:
         """The engine, started."""
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            subject = EngineUnderTest(engine, runner, cls.patience_seconds)
+            subject = EngineUnderTest(engine, runner, cls.timeout_seconds)
             subject.wait(subject.engine.start())
             yield subject
             subject.wait(subject.engine.stop())

@@ -13,7 +13,7 @@ from PIL import Image
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
 from atelier_engines.conformance import tasks
-from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures, raw
+from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest, media_bytes
 from atelier_engines.event import Output
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.task import Upscale
@@ -21,11 +21,11 @@ from atelier_engines.task import Upscale
 if TYPE_CHECKING:
     from atelier_engines.task import ImageTask
 
-_LONGEST_PREVIEW = 512
-_LARGEST_PREVIEW = 128 * 1024
+_MAX_PREVIEW_SIDE = 512
+_MAX_PREVIEW_BYTES = 128 * 1024
 
 
-class PictureContract(Fixtures):
+class ImageConformance(ConformanceFixtures):
     """What is asked of engines that make pictures."""
 
     def test_a_picture_has_exactly_the_size_asked_for(
@@ -63,8 +63,8 @@ class PictureContract(Fixtures):
         assert previews
         for preview in previews:
             assert preview.media_type.startswith("image/")
-            assert max(_file_size(preview)) <= _LONGEST_PREVIEW
-            assert len(preview.data) <= _LARGEST_PREVIEW
+            assert max(_file_size(preview)) <= _MAX_PREVIEW_SIDE
+            assert len(preview.data) <= _MAX_PREVIEW_BYTES
 
     def test_no_preview_comes_unasked(
         self, subject: EngineUnderTest, image_task: ImageTask
@@ -77,23 +77,23 @@ class PictureContract(Fixtures):
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """It may have any size and one channel or three; another start gives another result."""
-        _need(image, ImageFeature.IMAGE_TO_IMAGE)
+        _require_feature(image, ImageFeature.IMAGE_TO_IMAGE)
         results = []
         for seed, width, height in ((1, image_task.width, image_task.height), (2, 40, 24)):
-            start = tasks.picture(width, height, seed)
+            start = tasks.random_image(width, height, seed)
             grey = Pixels(array=start.array[:, :, :1])
             for init in (start, grey):
                 output = subject.outputs(replace(image_task, init_image=init, strength=0.5))[0]
                 assert _size(output) == image_task.output_size
                 results.append(output)
         if subject.bit_exact:
-            assert len({raw(output) for output in results}) == len(results)
+            assert len({media_bytes(output) for output in results}) == len(results)
 
     def test_a_negative_prompt_has_its_effect(
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """An engine that takes a negative prompt does not drop it in silence."""
-        _need(image, ImageFeature.NEGATIVE_PROMPT)
+        _require_feature(image, ImageFeature.NEGATIVE_PROMPT)
         if not subject.bit_exact:
             pytest.skip("only of a bit-exact engine can an effect be told from chance")
         strong = image_task
@@ -106,7 +106,7 @@ class PictureContract(Fixtures):
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Every listed sampler works, and they do not all give the same."""
-        _need(image, ImageFeature.SCHEDULER)
+        _require_feature(image, ImageFeature.SCHEDULER)
         results = [
             subject.bytes_of(replace(image_task, scheduler=name))[0] for name in image.schedulers
         ]
@@ -117,7 +117,7 @@ class PictureContract(Fixtures):
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """By any factor, to the nearest pixel."""
-        _need(image, ImageFeature.UPSCALING)
+        _require_feature(image, ImageFeature.UPSCALING)
         for name in ("", *image.upscalers):
             task = replace(image_task, upscale=Upscale(factor=1.55, model=name))
             sides = (round(task.width * 1.55), round(task.height * 1.55))
@@ -131,7 +131,7 @@ class PictureContract(Fixtures):
             assert subject.outputs(replace(image_task, model=model.name))
 
 
-def _need(image: ImageCapabilities, feature: ImageFeature) -> None:
+def _require_feature(image: ImageCapabilities, feature: ImageFeature) -> None:
     if feature not in image.features:
         pytest.skip(f"it does not claim {feature.name}")
 

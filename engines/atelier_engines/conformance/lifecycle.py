@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from atelier_engines.conformance.consistency import contradictions
-from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures
+from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest
 from atelier_engines.task import Task
 
 
-class LifeContract(Fixtures):
+class LifecycleConformance(ConformanceFixtures):
     """Starting, checking, stopping."""
 
     def test_its_check_passes_after_the_start(self, subject: EngineUnderTest) -> None:

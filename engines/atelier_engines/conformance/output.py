@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 
 from atelier_engines.capabilities import AudioFeature, ImageFeature
-from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures
+from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest
 from atelier_engines.event import Output, Stage
 from atelier_engines.task import ImageTask, Task
 
 
-class WorkContract(Fixtures):
+class OutputConformance(ConformanceFixtures):
     """Stages, steps and outputs, of pictures and sounds alike."""
 
     def test_every_seed_has_its_output_in_order(self, subject: EngineUnderTest, task: Task) -> None:
@@ -52,13 +52,13 @@ class WorkContract(Fixtures):
 
     def test_the_same_seed_gives_equal_bytes(self, subject: EngineUnderTest, task: Task) -> None:
         """An engine that claims bit-exact seeds repeats itself exactly."""
-        if not (_seeded(subject, task) and subject.bit_exact):
+        if not (_uses_seed(subject, task) and subject.bit_exact):
             pytest.skip("it does not claim bit-exact seeds")
         assert subject.bytes_of(task) == subject.bytes_of(task)
 
     def test_another_seed_gives_another_result(self, subject: EngineUnderTest, task: Task) -> None:
         """An engine that claims seeds obeys them."""
-        if not _seeded(subject, task):
+        if not _uses_seed(subject, task):
             pytest.skip("it does not claim seeds")
         assert subject.bytes_of(task) != subject.bytes_of(_with_seed(task, 8))
 
@@ -73,7 +73,7 @@ def _with_seed(task: Task, seed: int) -> Task:
     return replace(task, seed=seed)
 
 
-def _seeded(subject: EngineUnderTest, task: Task) -> bool:
+def _uses_seed(subject: EngineUnderTest, task: Task) -> bool:
     can = subject.capabilities
     if isinstance(task, ImageTask):
         return can.image is not None and ImageFeature.SEED in can.image.features

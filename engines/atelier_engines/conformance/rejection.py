@@ -11,37 +11,37 @@ import pytest
 
 from atelier_engines.capabilities import AudioCapabilities, ImageCapabilities
 from atelier_engines.conformance import tasks
-from atelier_engines.conformance.fixtures import EngineUnderTest, Fixtures
+from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import AudioTask, ImageTask, Task
 
 
-class RefusalContract(Fixtures):
+class RejectionConformance(ConformanceFixtures):
     """Tasks that must not be begun."""
 
     def test_a_picture_outside_its_limits_is_refused_before_any_work(
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Sizes, steps, guidance, count, seeds, prompt and option names are held to the limits."""
-        _refuses(subject, tasks.images_out_of_limits(image, image_task), InvalidTaskError)
+        _assert_rejected(subject, tasks.images_out_of_limits(image, image_task), InvalidTaskError)
 
     def test_a_sound_outside_its_limits_is_refused_before_any_work(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """Length, steps, guidance, candidates, seed and prompt are held to the limits."""
-        _refuses(subject, tasks.sounds_out_of_limits(audio, audio_task), InvalidTaskError)
+        _assert_rejected(subject, tasks.audio_out_of_limits(audio, audio_task), InvalidTaskError)
 
     def test_a_picture_that_needs_what_it_does_not_claim_is_refused(
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Every feature that is not declared, and every name that is not listed."""
-        _refuses(subject, tasks.unsupported_images(image, image_task), UnsupportedError)
+        _assert_rejected(subject, tasks.unsupported_images(image, image_task), UnsupportedError)
 
     def test_a_sound_that_needs_what_it_does_not_claim_is_refused(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
         """Every feature that is not declared, and every rate and channel that is not listed."""
-        _refuses(subject, tasks.unsupported_sounds(audio, audio_task), UnsupportedError)
+        _assert_rejected(subject, tasks.unsupported_audio(audio, audio_task), UnsupportedError)
 
     def test_an_engine_for_one_kind_refuses_the_other(self, subject: EngineUnderTest) -> None:
         """An engine that makes no sound says so, and likewise for pictures."""
@@ -54,7 +54,7 @@ class RefusalContract(Fixtures):
                 prompt="a cat", duration_seconds=1, seed=1, sample_rate=44100, channels=1
             )
             others.append(sound)
-        _refuses(subject, others, UnsupportedError)
+        _assert_rejected(subject, others, UnsupportedError)
 
     def test_an_option_of_the_wrong_type_is_refused_as_the_callers_fault(
         self, subject: EngineUnderTest, task: Task
@@ -69,10 +69,12 @@ class RefusalContract(Fixtures):
             assert name in refused.value.field
 
 
-def _refuses(subject: EngineUnderTest, refused: Iterable[Task], wanted: type[EngineError]) -> None:
-    before = subject.begun
+def _assert_rejected(
+    subject: EngineUnderTest, refused: Iterable[Task], wanted: type[EngineError]
+) -> None:
+    before = subject.runs
     for task in refused:
         with pytest.raises(wanted) as error:
             subject.events(task)
         assert str(error.value), "a refusal says what to change"
-        assert subject.begun == before, f"work was begun although {error.value}"
+        assert subject.runs == before, f"work was begun although {error.value}"

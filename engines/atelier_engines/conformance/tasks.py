@@ -31,33 +31,33 @@ _FEW_STEPS = 3
 _ABSENT = "no-such-name"
 
 
-def image_task(can: ImageCapabilities) -> ImageTask:
+def image_task(capabilities: ImageCapabilities) -> ImageTask:
     """One picture of the default size in few steps; where there is no other way, one enlarged."""
     task = ImageTask(
         prompt="a lighthouse",
-        width=can.width.default,
-        height=can.height.default,
+        width=capabilities.width.default,
+        height=capabilities.height.default,
         seeds=(7,),
-        steps=few_steps(can.steps),
-        guidance=None if can.guidance is None else can.guidance.default,
+        steps=few_steps(capabilities.steps),
+        guidance=None if capabilities.guidance is None else capabilities.guidance.default,
     )
-    if can.upscale_only:
-        start = picture(task.width, task.height, 1)
+    if capabilities.upscale_only:
+        start = random_image(task.width, task.height, 1)
         return replace(task, init_image=start, upscale=Upscale(factor=2.0))
     return task
 
 
-def audio_task(can: AudioCapabilities) -> AudioTask:
+def audio_task(capabilities: AudioCapabilities) -> AudioTask:
     """One sound of the shortest length, but no less than half a second, in few steps."""
-    duration = max(can.duration_seconds.min, min(0.5, can.duration_seconds.max))
+    duration = max(capabilities.duration_seconds.min, min(0.5, capabilities.duration_seconds.max))
     return AudioTask(
         prompt="rain on a roof",
         duration_seconds=duration,
         seed=7,
-        sample_rate=can.sample_rates[0],
-        channels=can.channels[0],
-        steps=few_steps(can.steps),
-        guidance=None if can.guidance is None else can.guidance.default,
+        sample_rate=capabilities.sample_rates[0],
+        channels=capabilities.channels[0],
+        steps=few_steps(capabilities.steps),
+        guidance=None if capabilities.guidance is None else capabilities.guidance.default,
     )
 
 
@@ -77,53 +77,53 @@ def many_steps(task: TaskT, steps: IntegerRange | None) -> TaskT:
     return task if steps is None else replace(task, steps=steps.max)
 
 
-def picture(width: int, height: int, seed: int) -> Pixels:
+def random_image(width: int, height: int, seed: int) -> Pixels:
     """A colourful picture of that size."""
     random = np.random.default_rng(seed)
     return Pixels(array=random.integers(0, 256, (height, width, 3), np.uint8))
 
 
-def images_out_of_limits(can: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
+def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
     """Tasks with one number each that the engine says it cannot take."""
-    for width in outside(can.width):
+    for width in outside(capabilities.width):
         yield replace(task, width=width)
-    for height in outside(can.height):
+    for height in outside(capabilities.height):
         yield replace(task, height=height)
-    if can.width.max * can.height.max > can.max_pixels:
-        yield replace(task, width=can.width.max, height=can.height.max)
+    if capabilities.width.max * capabilities.height.max > capabilities.max_pixels:
+        yield replace(task, width=capabilities.width.max, height=capabilities.height.max)
     yield replace(task, seeds=())
-    yield replace(task, seeds=tuple(range(can.max_images + 1)))
+    yield replace(task, seeds=tuple(range(capabilities.max_images + 1)))
     yield replace(task, seeds=(-1,))
     yield replace(task, seeds=(2**63,))
-    if ImageFeature.UPSCALING in can.features:
+    if ImageFeature.UPSCALING in capabilities.features:
         for factor in (1.0, np.nextafter(8.0, 9.0).item(), float("nan")):
             yield replace(task, upscale=Upscale(factor=factor))
-    yield from _numbers_out_of_limits(can, task)
+    yield from _numbers_out_of_limits(capabilities, task)
 
 
-def sounds_out_of_limits(can: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
+def audio_out_of_limits(capabilities: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
     """Tasks with one number each that the engine says it cannot take."""
-    for duration in beyond(can.duration_seconds):
+    for duration in beyond(capabilities.duration_seconds):
         yield replace(task, duration_seconds=duration)
-    if AudioFeature.CANDIDATES in can.features:
-        yield replace(task, candidates=can.max_candidates + 1)
+    if AudioFeature.CANDIDATES in capabilities.features:
+        yield replace(task, candidates=capabilities.max_candidates + 1)
     yield replace(task, candidates=0)
     yield replace(task, seed=-1)
-    yield from _numbers_out_of_limits(can, task)
+    yield from _numbers_out_of_limits(capabilities, task)
 
 
 def _numbers_out_of_limits(
-    can: ImageCapabilities | AudioCapabilities, task: TaskT
+    capabilities: ImageCapabilities | AudioCapabilities, task: TaskT
 ) -> Iterator[TaskT]:
-    if can.steps is not None:
+    if capabilities.steps is not None:
         yield replace(task, steps=None)
-        for steps in outside(can.steps):
+        for steps in outside(capabilities.steps):
             yield replace(task, steps=steps)
-    if can.guidance is not None:
+    if capabilities.guidance is not None:
         yield replace(task, guidance=None)
-        for guidance in beyond(can.guidance):
+        for guidance in beyond(capabilities.guidance):
             yield replace(task, guidance=guidance)
-    yield replace(task, prompt="x" * (can.max_prompt_length + 1))
+    yield replace(task, prompt="x" * (capabilities.max_prompt_length + 1))
     yield replace(task, options={_ABSENT: 1})
 
 
@@ -144,28 +144,33 @@ def beyond(allowed: NumberRange) -> Iterator[float]:
     yield float("nan")
 
 
-def unsupported_images(can: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
+def unsupported_images(capabilities: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
     """Tasks that need what the engine does not claim."""
-    for feature, needy in images_needing(can, task).items():
-        if feature not in can.features:
+    for feature, needy in images_needing(capabilities, task).items():
+        if feature not in capabilities.features:
             yield needy
     for kind in ControlType:
-        if ImageFeature.CONTROLNET in can.features and kind not in can.control_types:
+        if (
+            ImageFeature.CONTROLNET in capabilities.features
+            and kind not in capabilities.control_types
+        ):
             yield replace(task, controls=(_control(task, kind),))
-    if ImageFeature.LORA in can.features:
+    if ImageFeature.LORA in capabilities.features:
         yield replace(task, loras=(Lora(name=_ABSENT),))
-    if ImageFeature.UPSCALING in can.features:
+    if ImageFeature.UPSCALING in capabilities.features:
         yield replace(task, upscale=Upscale(factor=2.0, model=_ABSENT))
-    if can.upscale_only:
+    if capabilities.upscale_only:
         yield replace(task, init_image=None)
         yield replace(task, upscale=None)
     yield replace(task, scheduler=_ABSENT)
-    yield from _without_choice(can, task)
+    yield from _unsupported_settings(capabilities, task)
 
 
-def images_needing(can: ImageCapabilities, task: ImageTask) -> dict[ImageFeature, ImageTask]:
+def images_needing(
+    capabilities: ImageCapabilities, task: ImageTask
+) -> dict[ImageFeature, ImageTask]:
     """For each feature a task that needs it; none for SEED, which every task has."""
-    start = picture(task.width, task.height, 1)
+    start = random_image(task.width, task.height, 1)
     control = _control(task, ControlType.CANNY)
     needy = {
         ImageFeature.IMAGE_TO_IMAGE: replace(task, init_image=start),
@@ -179,26 +184,26 @@ def images_needing(can: ImageCapabilities, task: ImageTask) -> dict[ImageFeature
         ImageFeature.UPSCALING: replace(task, upscale=Upscale(factor=2.0)),
         ImageFeature.PREVIEW: replace(task, preview_interval=1),
     }
-    for another in can.schedulers[1:]:
+    for another in capabilities.schedulers[1:]:
         needy[ImageFeature.SCHEDULER] = replace(task, scheduler=another)
     return needy
 
 
 def _control(task: ImageTask, kind: ControlType) -> Control:
-    return Control(type=kind, image=picture(task.width, task.height, 2))
+    return Control(type=kind, image=random_image(task.width, task.height, 2))
 
 
-def unsupported_sounds(can: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
+def unsupported_audio(capabilities: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
     """Tasks that need what the engine does not claim."""
-    for feature, needy in sounds_needing(task).items():
-        if feature not in can.features:
+    for feature, needy in audio_needing(task).items():
+        if feature not in capabilities.features:
             yield needy
-    yield replace(task, sample_rate=max(can.sample_rates) + 1)
-    yield replace(task, channels=max(can.channels) + 1)
-    yield from _without_choice(can, task)
+    yield replace(task, sample_rate=max(capabilities.sample_rates) + 1)
+    yield replace(task, channels=max(capabilities.channels) + 1)
+    yield from _unsupported_settings(capabilities, task)
 
 
-def sounds_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
+def audio_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
     """For each feature a task that needs it; none for SEED, which every task has."""
     return {
         AudioFeature.NEGATIVE_PROMPT: replace(task, negative_prompt="voices"),
@@ -208,9 +213,11 @@ def sounds_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
     }
 
 
-def _without_choice(can: ImageCapabilities | AudioCapabilities, task: TaskT) -> Iterator[TaskT]:
+def _unsupported_settings(
+    capabilities: ImageCapabilities | AudioCapabilities, task: TaskT
+) -> Iterator[TaskT]:
     yield replace(task, model=_ABSENT)
-    if can.steps is None:
+    if capabilities.steps is None:
         yield replace(task, steps=1)
-    if can.guidance is None:
+    if capabilities.guidance is None:
         yield replace(task, guidance=1.0)

@@ -18,11 +18,11 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from atelier_engines.diffusion import component_loading
 from atelier_engines.diffusion.config import DiffusionConfig, Precision
-from atelier_engines.diffusion.controls import networks as control_networks
+from atelier_engines.diffusion.controls import controlnet_loading as control_networks
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
-from atelier_engines.diffusion.loras.adapters import Adapters, of_model
-from atelier_engines.diffusion.loras.library import Library
+from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
+from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.memory.holdings import Holdings, Want
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
@@ -61,7 +61,7 @@ class Assembled:
 
     families: Mapping[int | None, Family]
     """By numbers of steps where it has variants, else under None."""
-    adapters: Adapters | None
+    adapters: LoraSwitch | None
     """Switches its LoRAs; None where there are none."""
 
 
@@ -122,11 +122,11 @@ def _adapters(
     config: DiffusionConfig,
     unets: Sequence[torch.nn.Module],
     encoders: Sequence[torch.nn.Module],
-) -> Adapters | None:
-    library = Library(config)
+) -> LoraSwitch | None:
+    library = LoraCatalog(config)
     if not library.names:
         return None
-    return of_model(
+    return build_switch(
         library, denoisers=unets, text_encoders=encoders, max_loaded=config.max_loaded_loras
     )
 
@@ -139,8 +139,8 @@ def _controlnets(
 ) -> Mapping[str, ControlNetModel]:
     """All that are configured, by name; they have to fit the denoiser."""
     wanted: dict[str, Want[ControlNetModel]] = {}
-    for name, path in control_networks.locate(config).items():
-        own = control_networks.files_of(path)
+    for name, path in control_networks.resolve_paths(config).items():
+        own = control_networks.list_files(path)
         wanted[name] = Want(
             name=f"the ControlNet {name}",
             kind=ControlNetModel,

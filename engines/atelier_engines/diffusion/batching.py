@@ -1,118 +1,78 @@
-"""Which pictures share a run of the denoiser, and how a shared run is made of their rows."""
+"""A request for the denoiser, and how the rows of several requests become one run of it."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import torch
 
-from atelier_engines.diffusion.controls.residuals import Hint
-from atelier_engines.diffusion.denoising import Rows
-from atelier_engines.diffusion.limiting import RowLimit
+from atelier_engines.diffusion.controls.residuals import ControlInput
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
+from atelier_engines.diffusion.sampler import ModelInput
+from atelier_engines.local.step_scheduler import StepScheduler
 from atelier_engines.task import Lora
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What one picture asks of the denoiser next."""
+class DenoiseRequest:
+    """One image's request for the next run of the denoiser; see BatchableRequest."""
 
     runtime: Runtime
-    """Runs it."""
-    rows: Rows
-    """Latents and time steps."""
+    """Runs the denoiser."""
+    inputs: ModelInput
+    """Latents and time steps, scaled by the image's scheduler."""
     conditioning: Conditioning
     """A row for each row of latents."""
     loras: tuple[Lora, ...] = ()
     """Active in the denoiser while it runs."""
-    hints: tuple[Hint, ...] = ()
-    """What all its rows are to follow."""
+    controls: tuple[ControlInput, ...] = ()
+    """ControlNet inputs of all its rows."""
 
     @property
     def key(self) -> Hashable:
-        """Runs of the same key may share one: same shapes, same weights."""
-        shapes = (self.rows.latents.shape[1:], self.conditioning.hidden.shape[1:])
+        """Requests of one key may share a run: same shapes, same weights."""
+        shapes = (self.inputs.latents.shape[1:], self.conditioning.hidden.shape[1:])
         return (id(self.runtime), *shapes, self.loras)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in latent cells."""
-        height, width = self.rows.latents.shape[-2:]
+        """Height and width in latent pixels."""
+        height, width = self.inputs.latents.shape[-2:]
         return height, width
 
     def __len__(self) -> int:
-        """Rows: two with guidance, else one."""
-        return len(self.rows.latents)
+        """Number of rows: two with guidance, else one."""
+        return len(self.inputs.latents)
 
 
-class Waiting(Protocol):
-    """A picture that waits for its run."""
-
-    @property
-    def run(self) -> Run:
-        """What it asks for."""
+DenoiseScheduler = StepScheduler[DenoiseRequest, torch.Tensor]
+"""Runs the denoiser for the images of all tasks."""
 
 
-WaitingT = TypeVar("WaitingT", bound=Waiting)
-
-
-class Turns:
-    """Takes turns between the pictures that cannot share a run, so that none waits for ever.
-
-    The group whose last turn is the longest ago is next; in a group, whoever came first.
-    """
-
-    def __init__(self, limit: RowLimit) -> None:
-        self._limit = limit
-        self._last: dict[Hashable, int] = {}
-        self._turn = 0
-
-    def next(self, waiting: Sequence[WaitingT]) -> list[WaitingT]:
-        """Those of `waiting`, in order of arrival, that share the next run; at least one of them."""
-        groups: dict[Hashable, list[WaitingT]] = {}
-        for picture in waiting:
-            groups.setdefault(picture.run.key, []).append(picture)
-        self._last = {key: turn for key, turn in self._last.items() if key in groups}
-        key = min(groups, key=lambda group: self._last.get(group, -1))
-        self._turn += 1
-        self._last[key] = self._turn
-        return self._fitting(groups[key])
-
-    def _fitting(self, group: Sequence[WaitingT]) -> list[WaitingT]:
-        limit = self._limit(*group[0].run.size)
-        chosen, rows = [group[0]], len(group[0].run)
-        for picture in group[1:]:
-            if rows + len(picture.run) > limit:
-                break
-            chosen.append(picture)
-            rows += len(picture.run)
-        return chosen
-
-
-def joined(runs: Sequence[Run]) -> tuple[Rows, Conditioning]:
-    """The rows of all runs, one after the other; those of a single run as they are."""
-    if len(runs) == 1:
-        return runs[0].rows, runs[0].conditioning
-    rows = Rows(
-        latents=torch.cat([run.rows.latents for run in runs]),
-        timesteps=torch.cat([run.rows.timesteps for run in runs]),
+def collate(requests: Sequence[DenoiseRequest]) -> tuple[ModelInput, Conditioning]:
+    """Concatenate the rows of all requests; those of a single request stay as they are."""
+    if len(requests) == 1:
+        return requests[0].inputs, requests[0].conditioning
+    inputs = ModelInput(
+        latents=torch.cat([request.inputs.latents for request in requests]),
+        timesteps=torch.cat([request.inputs.timesteps for request in requests]),
     )
     conditioning = Conditioning(
-        hidden=torch.cat([run.conditioning.hidden for run in runs]),
-        pooled=_joined([run.conditioning.pooled for run in runs]),
-        time_ids=_joined([run.conditioning.time_ids for run in runs]),
+        hidden=torch.cat([request.conditioning.hidden for request in requests]),
+        pooled=_concatenate([request.conditioning.pooled for request in requests]),
+        time_ids=_concatenate([request.conditioning.time_ids for request in requests]),
     )
-    return rows, conditioning
+    return inputs, conditioning
 
 
-def _joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
+def _concatenate(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
-def parted(prediction: torch.Tensor, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
-    """What the denoiser made of `joined(runs)`, a piece for each run."""
-    parts: tuple[torch.Tensor, ...] = torch.split(prediction, [len(run) for run in runs])
+def split(prediction: torch.Tensor, requests: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
+    """Split the prediction for `collate(requests)` into one part for each request."""
+    rows = [len(request) for request in requests]
+    parts: tuple[torch.Tensor, ...] = torch.split(prediction, rows)
     return parts

@@ -19,11 +19,11 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
-from atelier_engines.diffusion.controls import offered as controls
-from atelier_engines.diffusion.loras import offered as loras
+from atelier_engines.diffusion.controls import config_controls as controls
+from atelier_engines.diffusion.loras import config_loras as loras
 from atelier_engines.diffusion.presets import wishes
 from atelier_engines.task import ResourceProfile
-from atelier_engines.upscaling import upscalers
+from atelier_engines.upscaling import registry
 
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
@@ -122,7 +122,7 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
             loras=loras.names(config),
             max_loras=loras.max_loras(config),
             keeps_init_size=True,
-            upscalers=upscalers.names(config),
+            upscalers=registry.names(config),
             resource_profiles=tuple(ResourceProfile),
             default_preview_interval=config.preview_interval,
         ),

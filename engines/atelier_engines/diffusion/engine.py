@@ -10,17 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from atelier_engines.capabilities import Capabilities, Reproducibility
-from atelier_engines.diffusion import capabilities, limiting
+from atelier_engines.diffusion import batch_limits, capabilities
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loop import Loop
 from atelier_engines.diffusion.tuning import records, tune
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event
+from atelier_engines.local.step_scheduler import FairBatcher, StepScheduler
 from atelier_engines.task import AudioTask, ImageTask, Task
 
 if TYPE_CHECKING:
-    from atelier_engines.diffusion.painting import Painter
+    from atelier_engines.diffusion.batching import DenoiseScheduler
+    from atelier_engines.diffusion.pipeline import Pipeline
 
 
 class DiffusionEngine:
@@ -29,8 +30,8 @@ class DiffusionEngine:
     def __init__(self, config: DiffusionConfig) -> None:
         self._config = config
         self._capabilities = capabilities.describe(config, capabilities.expected(config))
-        self._painter: Painter | None = None
-        self._loop: Loop | None = None
+        self._pipeline: Pipeline | None = None
+        self._scheduler: DenoiseScheduler | None = None
         self._tasks = 0
 
     @property
@@ -46,15 +47,17 @@ class DiffusionEngine:
             EngineUnavailableError: the device or a package is absent.
             OutOfMemoryError: the model is too large for the device.
         """
-        if self._loop is not None:
+        if self._scheduler is not None:
             return
-        self._loop = Loop("atelier-diffusion")
+        self._scheduler = StepScheduler("atelier-diffusion")
         try:
-            self._painter = await self._loop.call(partial(_load, self._config, self._loop))
+            self._pipeline = await self._scheduler.call(
+                partial(_load, self._config, self._scheduler)
+            )
         except BaseException:
             await self.stop()
             raise
-        self._capabilities = capabilities.describe(self._config, self._painter.facts)
+        self._capabilities = capabilities.describe(self._config, self._pipeline.facts)
 
     async def check(self) -> None:
         """See Engine.check. While a task is at work, the device is taken to be well.
@@ -63,9 +66,9 @@ class DiffusionEngine:
             EngineUnavailableError: it is not started.
             EngineFailedError: the device computes no more.
         """
-        loop, painter = self._started()
+        scheduler, pipeline = self._require_started()
         if not self._tasks:
-            await loop.call(painter.probe)
+            await scheduler.call(pipeline.self_test)
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run.
@@ -77,17 +80,17 @@ class DiffusionEngine:
             OutOfMemoryError: the picture is too large for the device.
             EngineFailedError: the device or the model failed.
         """
-        loop, painter = self._started()
+        scheduler, pipeline = self._require_started()
         match task:
             case ImageTask():
-                begin = partial(painter.begin, task)
+                start = partial(pipeline.start, task)
             case AudioTask():
-                raise UnsupportedError("audio", "this engine makes no sound")
+                raise UnsupportedError("audio", "this engine does not support audio tasks")
             case _:
                 assert_never(task)
         self._tasks += 1
         try:
-            async with aclosing(loop.stream(begin)) as events:
+            async with aclosing(scheduler.stream(start)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -95,47 +98,49 @@ class DiffusionEngine:
 
     async def stop(self) -> None:
         """See Engine.stop. It can be started again."""
-        if self._loop is not None:
-            if self._painter is not None:
-                await self._loop.call(self._painter.holdings.end)
-            self._painter = None
-            await self._loop.call(self._loop.forget)
-            await self._loop.call(_release)
-            await self._loop.stop()
-            self._loop = None
+        if self._scheduler is not None:
+            if self._pipeline is not None:
+                await self._scheduler.call(self._pipeline.holdings.end)
+            self._pipeline = None
+            await self._scheduler.call(self._scheduler.reset)
+            await self._scheduler.call(_free_memory)
+            await self._scheduler.stop()
+            self._scheduler = None
 
-    def _started(self) -> tuple[Loop, Painter]:
-        if self._loop is None or self._painter is None:
+    def _require_started(self) -> tuple[DenoiseScheduler, Pipeline]:
+        if self._scheduler is None or self._pipeline is None:
             raise EngineUnavailableError("the engine is not started, or still loading its model")
-        return self._loop, self._painter
+        return self._scheduler, self._pipeline
 
 
-def _load(config: DiffusionConfig, loop: Loop) -> Painter:
-    """Import torch here, on the loop's thread, so that the service answers meanwhile."""
+def _load(config: DiffusionConfig, scheduler: DenoiseScheduler) -> Pipeline:
+    """Import torch here, on the scheduler's thread, so that the service answers meanwhile."""
     try:
-        from atelier_engines.diffusion import batching, loading  # noqa: PLC0415  (takes seconds)
+        from atelier_engines.diffusion import loading  # noqa: PLC0415  (takes seconds)
     except ImportError as error:
         raise EngineUnavailableError(
             f"a package is missing: {error}; install atelier-engines[local]"
         ) from error
-    painter = loading.load(config)
-    rows = limiting.limit(
+    pipeline = loading.load(config)
+    limit = batch_limits.choose_limit(
         config.max_batch,
-        painter.family.runtime.device.type,
-        records.read(tune.path_of(config), tune.subject_of(painter)),
+        pipeline.family.runtime.device.type,
+        records.read(tune.path_of(config), tune.subject_of(pipeline)),
     )
-    loop.serve(painter.denoise, batching.Turns(rows))
-    return painter if rows.alone else replace(painter, facts=_shared(painter.facts))
+    scheduler.configure(pipeline.predict, FairBatcher(limit))
+    if limit.always_one:
+        return pipeline
+    return replace(pipeline, facts=_lower_reproducibility(pipeline.facts))
 
 
-def _shared(facts: Facts) -> Facts:
-    """What can be promised where pictures share runs: sums in another order have other last bits."""
+def _lower_reproducibility(facts: Facts) -> Facts:
+    """The reproducibility of an engine whose images share runs: the batch changes the last bits."""
     if facts.reproducibility is not Reproducibility.BIT_EXACT:
         return facts
     return replace(facts, reproducibility=Reproducibility.SAME_ENGINE)
 
 
-def _release() -> None:
+def _free_memory() -> None:
     """Give the memory of dropped networks back, to the system or to other users of the GPU."""
     gc.collect()
     try:

@@ -15,15 +15,15 @@ from atelier_engines.capabilities import Model, Reproducibility
 from atelier_engines.diffusion import assembly, capabilities, previews, schedulers
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.controls import networks as control_networks
-from atelier_engines.diffusion.controls import offered as controls
-from atelier_engines.diffusion.controls.maps import MapMaker
+from atelier_engines.diffusion.controls import config_controls as controls
+from atelier_engines.diffusion.controls import controlnet_loading as control_networks
+from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.memory import measuring
 from atelier_engines.diffusion.memory.fitting import Fitting
 from atelier_engines.diffusion.memory.holdings import Holdings
-from atelier_engines.diffusion.painting import Painter, Variant
+from atelier_engines.diffusion.pipeline import Pipeline, Variant
 from atelier_engines.diffusion.presets import Wishes, wishes
 from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.weights import model_card
@@ -33,12 +33,12 @@ from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.local import cpu, errors
 from atelier_engines.task import ImageTask
-from atelier_engines.upscaling import upscalers
+from atelier_engines.upscaling import registry
 
 ValueT = TypeVar("ValueT")
 
 
-def load(config: DiffusionConfig) -> Painter:
+def load(config: DiffusionConfig) -> Pipeline:
     """A painter whose model is on its device and has made a first picture.
 
     Raises:
@@ -66,8 +66,8 @@ def load(config: DiffusionConfig) -> Painter:
         variants = _variants(model, assembled.families, wished)
         chosen = variants.get(wished.steps) or next(iter(variants.values()))
         facts = _facts(config, advice, chosen, _expected(digest.result(), config))
-        enlarging = upscalers.load(config, device=str(device), precision=config.precision)
-        painter = Painter(
+        enlarging = registry.load(config, device=str(device), precision=config.precision)
+        painter = Pipeline(
             family=chosen.family,
             scheduler=chosen.scheduler,
             variants={steps: made for steps, made in variants.items() if steps is not None},
@@ -78,9 +78,11 @@ def load(config: DiffusionConfig) -> Painter:
             fitting=_fitting(config, chosen.family),
             holdings=holdings,
             profile=config.profile,
-            adapters=assembled.adapters,
+            loras=assembled.adapters,
             upscalers=enlarging,
-            maps=MapMaker(config, device) if controls.networks(config) else None,
+            control_preprocessor=ControlPreprocessor(config, device)
+            if controls.networks(config)
+            else None,
         )
         _warm_up(painter)
     return painter
@@ -136,13 +138,13 @@ def _variants(
 
 def _controlnet_digests(config: DiffusionConfig) -> Mapping[str, str]:
     """For receipts, which name everything that a picture can be repeated with."""
-    found = control_networks.locate(config)
+    found = control_networks.resolve_paths(config)
     return {f"controlnet {name}": control_networks.digest(path) for name, path in found.items()}
 
 
 def _previewer(config: DiffusionConfig, advice: ModelCard, family: Family) -> Previewer:
     known = sdxl if family.name == sdxl.NAME else sd
-    return previews.choose(
+    return previews.build_previewer(
         config,
         factors=advice.preview_factors or known.PREVIEW_FACTORS,
         bias=advice.preview_bias or known.PREVIEW_BIAS,
@@ -176,7 +178,7 @@ def _facts(config: DiffusionConfig, advice: ModelCard, chosen: Variant, digest: 
         max_guidance=ceiling,
         width=_first(config.width, width),
         height=_first(config.height, height),
-        scheduler=_first(wished.scheduler, schedulers.name_of(chosen.scheduler), "euler"),
+        scheduler=_first(wished.scheduler, schedulers.find_name(chosen.scheduler), "euler"),
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
         versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
     )
@@ -187,7 +189,7 @@ def _first(*values: ValueT | None) -> ValueT:
     return next(value for value in values if value is not None)
 
 
-def _warm_up(painter: Painter) -> None:
+def _warm_up(painter: Pipeline) -> None:
     """Paint the smallest picture: shows that the parts fit, and pays for what the first one costs.
 
     Raises:
@@ -201,7 +203,7 @@ def _warm_up(painter: Painter) -> None:
         steps=min(painter.variants, default=1),
         guidance=2.0,
     )
-    painter.paint(smallest, _unheard)
+    painter.generate(smallest, _unheard)
 
 
 def _unheard(event: Event) -> None:

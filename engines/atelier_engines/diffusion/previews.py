@@ -54,11 +54,11 @@ class LinearPreviewer:
         """See Previewer.preview."""
         cells = latents[0].float().permute(1, 2, 0).cpu()
         colours = cells @ torch.tensor(self.factors) + torch.tensor(self.bias)
-        return _encoded(colours, self.max_side, self.encoding)
+        return _encode(colours, self.max_side, self.encoding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodingPreviewer:
+class TinyVaePreviewer:
     """Runs a tiny autoencoder: eight pixels along the side of a cell, before they are shrunk."""
 
     network: AutoencoderTiny
@@ -74,10 +74,10 @@ class DecodingPreviewer:
         seen = latents.to(device=network.device, dtype=network.dtype)
         made = network.decode(seen / network.config["scaling_factor"], return_dict=False)[0]
         colours = made[0].float().permute(1, 2, 0).cpu() / 2 + 0.5
-        return _encoded(colours, self.max_side, self.encoding)
+        return _encode(colours, self.max_side, self.encoding)
 
 
-def attempt(previewer: Previewer, latents: torch.Tensor) -> Encoded | None:
+def preview_or_none(previewer: Previewer, latents: torch.Tensor) -> Encoded | None:
     """A preview of latents, (1, channels, height, width); None, and a line in the log, if it fails.
 
     The picture itself does not depend on it.
@@ -89,7 +89,7 @@ def attempt(previewer: Previewer, latents: torch.Tensor) -> Encoded | None:
         return None
 
 
-def choose(
+def build_previewer(
     config: DiffusionConfig,
     *,
     factors: Sequence[Sequence[float]],
@@ -113,11 +113,11 @@ def choose(
     if config.preview_model is None:
         return LinearPreviewer(factors=factors, bias=bias, max_side=max_side, encoding=encoding)
     path = sources.resolve_component(config.preview_model, "vae", download=config.download)
-    network = load(path, device=device, dtype=dtype)
-    return DecodingPreviewer(network=network, max_side=max_side, encoding=encoding)
+    network = load_tiny_vae(path, device=device, dtype=dtype)
+    return TinyVaePreviewer(network=network, max_side=max_side, encoding=encoding)
 
 
-def load(path: Path, *, device: torch.device, dtype: torch.dtype) -> AutoencoderTiny:
+def load_tiny_vae(path: Path, *, device: torch.device, dtype: torch.dtype) -> AutoencoderTiny:
     """The tiny autoencoder in a directory with its config.json, or in one `.safetensors` file.
 
     A file alone has TAESD's own shape; its names are diffusers', or those of the original decoder.
@@ -137,7 +137,7 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype) -> Autoencoder
                 )
             else:
                 network = AutoencoderTiny()
-                network.decoder.load_state_dict(_decoder(load_file(path)))
+                network.decoder.load_state_dict(_decoder_weights(load_file(path)))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelMissingError(
             f"preview_model: {path} cannot be loaded as a tiny autoencoder (TAESD): "
@@ -147,7 +147,7 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype) -> Autoencoder
     return made.requires_grad_(requires_grad=False)
 
 
-def _decoder(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _decoder_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The decoder's weights under diffusers' names.
 
     In the original, layer 0 clamps the latents, which diffusers does outside of the layers.
@@ -165,7 +165,7 @@ def _decoder(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
-def _encoded(colours: torch.Tensor, max_side: int, encoding: PreviewFormat) -> Encoded:
+def _encode(colours: torch.Tensor, max_side: int, encoding: PreviewFormat) -> Encoded:
     """The picture of colours, (height, width, 3), about 0 to 1."""
     pixels = colours.nan_to_num().clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
     return preview_from_pixels(Pixels(array=pixels), max_side=max_side, encoding=encoding)

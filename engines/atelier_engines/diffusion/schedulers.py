@@ -114,13 +114,13 @@ _KINDS: Final[Mapping[SchedulerName, _Kind]] = {
     "tcd": _Kind(scheduler=TCDScheduler),
 }
 
-NOISE_ONLY: Final[frozenset[SchedulerName]] = frozenset(
+EPSILON_ONLY: Final[frozenset[SchedulerName]] = frozenset(
     {"euler_a", "heun", "pndm", "dpm2", "dpm2_a"}
 )
 """Those that diffusers wrote for denoisers which predict noise or velocity, not clean latents."""
 
 
-def make(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Scheduler:
+def build(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Scheduler:
     """A new scheduler for one picture, set to `steps`, with the noise schedule of the `model`'s.
 
     Raises:
@@ -130,8 +130,8 @@ def make(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Sc
     kind = next((kind for known, kind in _KINDS.items() if known == name), None)
     if kind is None:
         raise UnsupportedError("scheduler", f"scheduler must be one of {', '.join(NAMES)}")
-    if name in NOISE_ONLY and model.config["prediction_type"] == "sample":
-        known = ", ".join(other for other in NAMES if other not in NOISE_ONLY)
+    if name in EPSILON_ONLY and model.config["prediction_type"] == "sample":
+        known = ", ".join(other for other in NAMES if other not in EPSILON_ONLY)
         message = f"this model predicts clean latents; scheduler must be one of {known}"
         raise UnsupportedError("scheduler", message)
     made = cast("Scheduler", kind.scheduler.from_config(model.config, **kind.settings))
@@ -142,7 +142,7 @@ def make(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Sc
     return made
 
 
-def name_of(model: Scheduler) -> SchedulerName | None:
+def find_name(model: Scheduler) -> SchedulerName | None:
     """What the `model`'s own scheduler is called here; None where it has no name."""
     for name, kind in _KINDS.items():
         same = all(model.config.get(key) == value for key, value in kind.settings.items())

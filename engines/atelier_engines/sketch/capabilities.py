@@ -22,12 +22,12 @@ from atelier_engines.capabilities import (
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
 from atelier_engines.task import JSON
 
-_LONGEST_PROMPT = 8192
+_MAX_PROMPT_LENGTH = 8192
 _SIDE = IntegerRange(min=16, max=4096, default=512)
 _STEPS = IntegerRange(min=1, max=1000, default=4)
 
 
-def abilities(config: SketchConfig, features: frozenset[ImageFeature]) -> Capabilities:
+def build_capabilities(config: SketchConfig, features: frozenset[ImageFeature]) -> Capabilities:
     """The capabilities of an engine so configured; `features` is what its pictures offer."""
     price = config.price_per_image
     return Capabilities(
@@ -52,7 +52,7 @@ def _image(features: frozenset[ImageFeature]) -> ImageCapabilities:
         steps=_STEPS,
         guidance=NumberRange(min=0.0, max=20.0, default=5.0),
         max_images=16,
-        max_prompt_length=_LONGEST_PROMPT,
+        max_prompt_length=_MAX_PROMPT_LENGTH,
     )
 
 
@@ -63,7 +63,7 @@ def _audio() -> AudioCapabilities:
         channels=(1, 2),
         features=frozenset({AudioFeature.SEED, AudioFeature.SEAMLESS_LOOP}),
         steps=_STEPS,
-        max_prompt_length=_LONGEST_PROMPT,
+        max_prompt_length=_MAX_PROMPT_LENGTH,
     )
 
 

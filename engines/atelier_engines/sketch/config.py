@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from atelier_engines.config import Section
 
-_LONGEST_DELAY = 3600.0
-_SMALLEST_OUTPUT = 8192
+_MAX_DELAY_SECONDS = 3600.0
+_MIN_OUTPUT_BYTES = 8192
 """Bytes; the plainest PNG of the largest size fits."""
-_LARGEST_OUTPUT = 64 * 2**20
+_MAX_OUTPUT_BYTES = 64 * 2**20
 
 
 class SketchConfig(Section):
@@ -21,7 +21,7 @@ class SketchConfig(Section):
     delay_seconds: float = Field(
         default=0.0,
         ge=0,
-        le=_LONGEST_DELAY,
+        le=_MAX_DELAY_SECONDS,
         description="Seconds that a task takes beyond the work itself, spread over its steps.",
     )
     fail_rate: float = Field(
@@ -34,15 +34,15 @@ class SketchConfig(Section):
     hang: bool = Field(
         default=False, description="Never finish a step; tasks wait until they are cancelled."
     )
-    pictures: Path | None = Field(
+    image_directory: Path | None = Field(
         default=None,
         description="Folder of PNG, JPEG and WebP pictures to pick from by seed instead of "
         "drawing; they are cropped to the size asked for.",
     )
     output_bytes: int | None = Field(
         default=None,
-        ge=_SMALLEST_OUTPUT,
-        le=_LARGEST_OUTPUT,
+        ge=_MIN_OUTPUT_BYTES,
+        le=_MAX_OUTPUT_BYTES,
         description="Give one plain PNG of exactly so many bytes instead of drawing, at next to "
         "no cost: for measuring the service around the engine.",
     )
@@ -58,7 +58,7 @@ class SketchConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.pictures is not None and self.output_bytes is not None:
+        if self.image_directory is not None and self.output_bytes is not None:
             raise ValueError("set pictures or output_bytes, not both")
         return self
 
@@ -69,7 +69,7 @@ class SketchOptions(Section):
     delay_seconds: float | None = Field(
         default=None,
         ge=0,
-        le=_LONGEST_DELAY,
+        le=_MAX_DELAY_SECONDS,
         description="Seconds that the task takes beyond the work itself, spread over its steps.",
     )
     fail: bool | None = Field(

@@ -16,13 +16,13 @@ _VIVID_GUIDANCE = 10.0
 _RGB = tuple[int, int, int]
 
 
-def seeded(seed: int, *words: str) -> np.random.Generator:
+def random_generator(seed: int, *words: str) -> np.random.Generator:
     """Random numbers that the seed and all words decide, the same on every machine."""
     marks = [zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in words]
     return np.random.default_rng([seed, *marks])
 
 
-def draw(size: tuple[int, int], random: np.random.Generator, guidance: float) -> Image.Image:
+def draw_image(size: tuple[int, int], random: np.random.Generator, guidance: float) -> Image.Image:
     """An RGB picture of `size` (width, height); more `guidance` gives stronger colours."""
     hue = random.random()
     vividness = 0.25 + 0.6 * min(guidance / _VIVID_GUIDANCE, 1.0)

@@ -19,10 +19,16 @@ from atelier_engines.errors import EngineFailedError, EngineUnavailableError, In
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.preview import preview_from_image
-from atelier_engines.sketch.capabilities import abilities
+from atelier_engines.sketch.capabilities import build_capabilities
+from atelier_engines.sketch.chord import Chord
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
-from atelier_engines.sketch.sound import Chord
-from atelier_engines.sketch.sources import Drawn, Fixed, Picture, Source, pictures_in
+from atelier_engines.sketch.sources import (
+    DrawnSource,
+    FixedSizeSource,
+    ImageSource,
+    SourceImage,
+    open_directory,
+)
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 
@@ -33,9 +39,9 @@ class SketchEngine:
     def __init__(self, config: SketchConfig) -> None:
         """Touch nothing yet: a folder of pictures is read by `start`."""
         self._config = config
-        self._source: Source = Drawn()
+        self._source: ImageSource = DrawnSource()
         self._started = False
-        self._capabilities = abilities(config, self._source.features)
+        self._capabilities = build_capabilities(config, self._source.features)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -45,23 +51,23 @@ class SketchEngine:
     async def start(self) -> None:
         """See Engine.start."""
         config = self._config
-        if config.pictures is not None:
-            self._source = await result_from_thread(partial(pictures_in, config.pictures))
+        if config.image_directory is not None:
+            self._source = await result_from_thread(partial(open_directory, config.image_directory))
         elif config.output_bytes is not None:
-            self._source = Fixed(config.output_bytes)
-        self._capabilities = abilities(config, self._source.features)
+            self._source = FixedSizeSource(config.output_bytes)
+        self._capabilities = build_capabilities(config, self._source.features)
         self._started = True
 
     async def check(self) -> None:
         """See Engine.check."""
         if not self._started:
             raise EngineUnavailableError("the sketch engine has not been started")
-        if self._config.pictures is not None:
-            await result_from_thread(partial(pictures_in, self._config.pictures))
+        if self._config.image_directory is not None:
+            await result_from_thread(partial(open_directory, self._config.image_directory))
 
     async def stop(self) -> None:
         """See Engine.stop."""
-        self._source = Drawn()
+        self._source = DrawnSource()
         self._started = False
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
@@ -91,7 +97,7 @@ class SketchEngine:
         pace = self._pace(options, steps=each * len(task.seeds), seed=task.seeds[0])
         yield Stage(name="draw")
         for number, seed in enumerate(task.seeds):
-            picture = await self._picture(task, seed, options.font_size)
+            picture = await self._image(task, seed, options.font_size)
             for step in range(1, each + 1):
                 index = number * each + step
                 await pace.step(index)
@@ -115,19 +121,19 @@ class SketchEngine:
             yield Step(index=index, total=pace.steps)
         yield Output(media=Samples(array=sound, sample_rate=task.sample_rate), seed=task.seed)
 
-    async def _picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:
+    async def _image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
         if self._source.instant:
-            return self._source.picture(task, seed, font_size)
-        return await result_from_thread(partial(self._source.picture, task, seed, font_size))
+            return self._source.make_image(task, seed, font_size)
+        return await result_from_thread(partial(self._source.make_image, task, seed, font_size))
 
     async def _preview(self, image: Image.Image, done: float) -> Encoded:
         longest = self._config.preview_pixels
-        return await result_from_thread(partial(_emerging, image, done, longest))
+        return await result_from_thread(partial(_blend_preview, image, done, longest))
 
     def _pace(self, options: SketchOptions, *, steps: int, seed: int) -> _Pace:
         config = self._config
         delay = config.delay_seconds if options.delay_seconds is None else options.delay_seconds
-        fails = _unlucky(seed, config.fail_rate) if options.fail is None else options.fail
+        fails = _should_fail(seed, config.fail_rate) if options.fail is None else options.fail
         hangs = config.hang if options.hang is None else options.hang
         fails_at = steps // 2 + 1 if fails else None
         return _Pace(steps=steps, delay_seconds=delay / steps, fails_at=fails_at, hangs=hangs)
@@ -160,11 +166,11 @@ def _options(task: Task) -> SketchOptions:
         raise InvalidTaskError(field, f"{field}: {first['msg']}") from error
 
 
-def _unlucky(seed: int, rate: float) -> bool:
+def _should_fail(seed: int, rate: float) -> bool:
     return zlib.crc32(b"fail %d" % seed) < rate * 2**32
 
 
-def _emerging(image: Image.Image, done: float, longest: int) -> Encoded:
+def _blend_preview(image: Image.Image, done: float, longest: int) -> Encoded:
     """A preview in blocks that grow finer as the work proceeds; `done` is 0 to 1."""
     small = image.copy()
     small.thumbnail((longest, longest), Image.Resampling.BILINEAR)

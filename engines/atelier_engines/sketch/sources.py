@@ -17,15 +17,15 @@ from atelier_engines.capabilities import ImageFeature
 from atelier_engines.errors import EngineFailedError, ModelMissingError
 from atelier_engines.imaging import image_from_pixels, pixels_from_image
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.sketch.drawing import draw, seeded
-from atelier_engines.sketch.lettering import letter
+from atelier_engines.sketch.drawing import draw_image, random_generator
+from atelier_engines.sketch.text_overlay import draw_text
 from atelier_engines.task import ImageTask
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class SourceImage:
     """A finished picture."""
 
     media: Pixels | Encoded
@@ -34,7 +34,7 @@ class Picture:
     """The same to make previews from."""
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Makes pictures."""
 
     @property
@@ -45,7 +45,7 @@ class Source(Protocol):
     def instant(self) -> bool:
         """Whether a picture takes so little time that no thread is worth its while."""
 
-    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:
+    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
         """The picture for that seed; blocks.
 
         Raises:
@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnSource:
     """Draws every picture anew."""
 
     instant: ClassVar[bool] = False
@@ -67,20 +67,22 @@ class Drawn:
         }
     )
 
-    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:
+    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
         """See Source.picture."""
         size = (task.width, task.height)
-        image = draw(size, seeded(seed, task.prompt, task.negative_prompt), task.guidance or 0.0)
+        image = draw_image(
+            size, random_generator(seed, task.prompt, task.negative_prompt), task.guidance or 0.0
+        )
         avoided = f"without {task.negative_prompt}" if task.negative_prompt else ""
-        letter(image, task.prompt, avoided, font_size)
+        draw_text(image, task.prompt, avoided, font_size)
         if task.init_image is not None:
             start = image_from_pixels(task.init_image).convert("RGB")
             image = Image.blend(start.resize(size), image, task.strength)
-        return Picture(media=pixels_from_image(image), image=image)
+        return SourceImage(media=pixels_from_image(image), image=image)
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class DirectorySource:
     """Picks from existing pictures: the seed decides which."""
 
     files: tuple[Path, ...]
@@ -93,7 +95,7 @@ class Picked:
         seed = {ImageFeature.SEED} if len(self.files) > 1 else set()
         return frozenset({ImageFeature.PREVIEW, *seed})
 
-    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:  # noqa: ARG002
+    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002
         """See Source.picture."""
         file = self.files[seed % len(self.files)]
         try:
@@ -102,10 +104,10 @@ class Picked:
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
             raise EngineFailedError(f"the picture {file.name} cannot be read: {error}") from error
         image = ImageOps.fit(upright, (task.width, task.height))
-        return Picture(media=pixels_from_image(image), image=image)
+        return SourceImage(media=pixels_from_image(image), image=image)
 
 
-def pictures_in(folder: Path) -> Picked:
+def open_directory(folder: Path) -> DirectorySource:
     """The pictures of a folder, in the order of their names.
 
     Raises:
@@ -117,11 +119,11 @@ def pictures_in(folder: Path) -> Picked:
         raise ModelMissingError(f"the folder of pictures {folder} cannot be read") from error
     if not found:
         raise ModelMissingError(f"the folder {folder} holds no PNG, JPEG or WebP picture")
-    return Picked(tuple(found))
+    return DirectorySource(tuple(found))
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class FixedSizeSource:
     """Gives a plain PNG of an exact number of bytes, made once for each size.
 
     A private chunk fills it up with noise, which compresses as badly as a real picture; the seed
@@ -132,28 +134,28 @@ class Fixed:
 
     output_bytes: int
     """Length of each PNG."""
-    _made: OrderedDict[tuple[int, int], _Padded] = field(default_factory=OrderedDict)
+    _templates: OrderedDict[tuple[int, int], _PaddedPng] = field(default_factory=OrderedDict)
     instant: ClassVar[bool] = True
     features: ClassVar[frozenset[ImageFeature]] = frozenset(
         {ImageFeature.SEED, ImageFeature.PREVIEW}
     )
-    _KEPT: ClassVar[int] = 4
+    _MAX_SIZES: ClassVar[int] = 4
 
-    def picture(self, task: ImageTask, seed: int, font_size: int | None) -> Picture:  # noqa: ARG002
+    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002
         """See Source.picture."""
         size = (task.width, task.height)
-        padded = self._made.get(size)
+        padded = self._templates.get(size)
         if padded is None:
-            padded = self._made[size] = _padded(size, self.output_bytes)
-            if len(self._made) > self._KEPT:
-                self._made.popitem(last=False)
+            padded = self._templates[size] = _pad(size, self.output_bytes)
+            if len(self._templates) > self._MAX_SIZES:
+                self._templates.popitem(last=False)
         data = b"".join((padded.head, _seed_chunk(seed), padded.tail))
         media = Encoded(media_type="image/png", data=data, width=task.width, height=task.height)
-        return Picture(media=media, image=padded.image)
+        return SourceImage(media=media, image=padded.image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Padded:
+class _PaddedPng:
     """A PNG in two parts, between which the seed's chunk goes."""
 
     head: bytes
@@ -161,22 +163,24 @@ class _Padded:
     image: Image.Image
 
 
-_SHOWN = 512
+_MAX_PREVIEW_SIDE = 512
 """Longest side, in pixels, of what previews are made from."""
-_END = 12
+_CHUNK_OVERHEAD = 12
 """Length of the last chunk, IEND; of any chunk without its data, too."""
 
 
-def _padded(size: tuple[int, int], total: int) -> _Padded:
+def _pad(size: tuple[int, int], total: int) -> _PaddedPng:
     plain = Image.new("1", size, 1)
     plain.paste(0, (0, size[1] * 2 // 3, *size))
     file = io.BytesIO()
     plain.save(file, "PNG", optimize=True)
-    head, end = file.getvalue()[:-_END], file.getvalue()[-_END:]
-    noise = np.random.default_rng(0).bytes(total - len(head) - len(_seed_chunk(0)) - 2 * _END)
+    head, end = file.getvalue()[:-_CHUNK_OVERHEAD], file.getvalue()[-_CHUNK_OVERHEAD:]
+    noise = np.random.default_rng(0).bytes(
+        total - len(head) - len(_seed_chunk(0)) - 2 * _CHUNK_OVERHEAD
+    )
     shown = plain.convert("L")
-    shown.thumbnail((_SHOWN, _SHOWN))
-    return _Padded(head=head, tail=_chunk(b"paDd", noise) + end, image=shown)
+    shown.thumbnail((_MAX_PREVIEW_SIDE, _MAX_PREVIEW_SIDE))
+    return _PaddedPng(head=head, tail=_chunk(b"paDd", noise) + end, image=shown)
 
 
 def _seed_chunk(seed: int) -> bytes:

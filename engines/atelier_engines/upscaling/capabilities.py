@@ -13,10 +13,10 @@ from atelier_engines.capabilities import (
 )
 
 _SIDE = IntegerRange(min=16, max=8192, default=512)
-_LONGEST_PROMPT = 8192
+_MAX_PROMPT_LENGTH = 8192
 
 
-def abilities(
+def build_capabilities(
     upscalers: tuple[str, ...], versions: Mapping[str, str], *, on_cpu: bool
 ) -> Capabilities:
     """The capabilities of an engine with these upscalers; `on_cpu` when all of them work there."""
@@ -27,7 +27,7 @@ def abilities(
             height=_SIDE,
             max_pixels=_SIDE.max**2,
             features=frozenset({ImageFeature.IMAGE_TO_IMAGE, ImageFeature.UPSCALING}),
-            max_prompt_length=_LONGEST_PROMPT,
+            max_prompt_length=_MAX_PROMPT_LENGTH,
             upscalers=upscalers,
             upscale_only=True,
         ),

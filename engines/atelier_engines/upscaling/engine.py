@@ -13,12 +13,12 @@ from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
-from atelier_engines.upscaling import upscalers
-from atelier_engines.upscaling.capabilities import abilities
+from atelier_engines.upscaling import registry
+from atelier_engines.upscaling.capabilities import build_capabilities
 from atelier_engines.upscaling.config import UpscaleConfig
-from atelier_engines.upscaling.lanczos import resized
+from atelier_engines.upscaling.lanczos import resize
+from atelier_engines.upscaling.registry import Upscalers
 from atelier_engines.upscaling.upscaler import TileDone
-from atelier_engines.upscaling.upscalers import Upscalers
 
 
 class UpscaleEngine:
@@ -27,7 +27,7 @@ class UpscaleEngine:
     def __init__(self, config: UpscaleConfig) -> None:
         """Read nothing yet: `start` loads the networks."""
         self._config = config
-        self._capabilities = abilities(upscalers.names(config), {}, on_cpu=False)
+        self._capabilities = build_capabilities(registry.names(config), {}, on_cpu=False)
         self._upscalers: Upscalers | None = None
         self._thread: ThreadPoolExecutor | None = None
 
@@ -47,13 +47,13 @@ class UpscaleEngine:
             return
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atelier-upscale")
         config = self._config
-        work = partial(upscalers.load, config, device=config.device, precision=config.precision)
+        work = partial(registry.load, config, device=config.device, precision=config.precision)
         try:
             found = await result_from_thread(work, executor=self._thread)
         except BaseException:
             await self.stop()
             raise
-        self._capabilities = abilities(found.names, found.versions, on_cpu=found.on_cpu)
+        self._capabilities = build_capabilities(found.names, found.versions, on_cpu=found.on_cpu)
         self._upscalers = found
 
     async def check(self) -> None:
@@ -62,7 +62,7 @@ class UpscaleEngine:
         Raises:
             EngineUnavailableError: it is not started.
         """
-        self._started()
+        self._require_started()
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run.
@@ -73,10 +73,10 @@ class UpscaleEngine:
             OutOfMemoryError: a tile is too large for the device.
             EngineFailedError: the device or the network failed.
         """
-        found = self._started()
+        found = self._require_started()
         if not isinstance(task, ImageTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        work = partial(_enlarge, found, task)
+        work = partial(_upscale, found, task)
         async with aclosing(stream_from_thread(work, executor=self._thread)) as events:
             async for event in events:
                 yield event
@@ -88,30 +88,30 @@ class UpscaleEngine:
             self._thread.shutdown(wait=False)
             self._thread = None
 
-    def _started(self) -> Upscalers:
+    def _require_started(self) -> Upscalers:
         if self._upscalers is None:
             raise EngineUnavailableError("the engine is not started, or still loading its networks")
         return self._upscalers
 
 
-def _enlarge(upscalers: Upscalers, task: ImageTask, emit: Emit) -> None:
+def _upscale(upscalers: Upscalers, task: ImageTask, emit: Emit) -> None:
     """Bring the picture to the task's size, as engines do that go on painting, and enlarge it."""
     if task.init_image is None or task.upscale is None:
         raise UnsupportedError(
             "upscale", "this engine only enlarges pictures: give init_image and upscale"
         )
     emit(Stage(name="upscale"))
-    start = resized(task.init_image, (task.width, task.height))
-    enlarging = upscalers.chosen(task.upscale).enlarge(start, task.upscale.factor)
-    emit(Output(media=_told(enlarging, emit), seed=task.seeds[0]))
+    start = resize(task.init_image, (task.width, task.height))
+    enlarging = upscalers.get(task.upscale).upscale(start, task.upscale.factor)
+    emit(Output(media=_run_with_progress(enlarging, emit), seed=task.seeds[0]))
 
 
-def _told(enlarging: Generator[TileDone, None, Pixels], emit: Emit) -> Pixels:
+def _run_with_progress(upscaling: Generator[TileDone, None, Pixels], emit: Emit) -> Pixels:
     """What the upscaler makes, after telling of each of its tiles as a step."""
-    with closing(enlarging):
+    with closing(upscaling):
         while True:
             try:
-                done = next(enlarging)
+                done = next(upscaling)
             except StopIteration as end:
                 made: Pixels = end.value
                 return made

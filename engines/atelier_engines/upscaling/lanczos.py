@@ -16,18 +16,18 @@ from atelier_engines.upscaling.upscaler import TileDone
 class LanczosUpscaler:
     """See Upscaler. A picture is one part; grey ones stay grey."""
 
-    def tiles(self, width: int, height: int) -> int:  # noqa: ARG002
+    def tile_count(self, width: int, height: int) -> int:  # noqa: ARG002
         """See Upscaler.tiles."""
         return 1
 
-    def enlarge(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
+    def upscale(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
         """See Upscaler.enlarge."""
-        enlarged = resized(pixels, Upscale(factor=factor).size_of(pixels.width, pixels.height))
+        enlarged = resize(pixels, Upscale(factor=factor).size_of(pixels.width, pixels.height))
         yield TileDone(index=1, total=1)
         return enlarged
 
 
-def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """The picture in another size (width, height), by Lanczos' filter; itself where that is its size."""
     if size == (pixels.width, pixels.height):
         return pixels

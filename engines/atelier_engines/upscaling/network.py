@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Upscale
-from atelier_engines.upscaling.mosaic import Mosaic
 from atelier_engines.upscaling.resizing import RowResizer
-from atelier_engines.upscaling.tiles import Span, spans
+from atelier_engines.upscaling.tile_stitching import TileStitcher
+from atelier_engines.upscaling.tiles import Span, split_into_tiles
 from atelier_engines.upscaling.upscaler import TileDone
 
 _CPU_ALLOCATOR = "can't allocate memory"
@@ -64,15 +64,15 @@ class NetworkUpscaler:
         """Whether it computes on the CPU."""
         return self.network.device.type == "cpu"
 
-    def tiles(self, width: int, height: int) -> int:
+    def tile_count(self, width: int, height: int) -> int:
         """See Upscaler.tiles."""
         return len(self._spans(width)) * len(self._spans(height))
 
-    def enlarge(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
+    def upscale(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
         """See Upscaler.enlarge."""
         scale, size = self.network.scale, (pixels.width, pixels.height)
         columns, rows = self._spans(size[0]), self._spans(size[1])
-        mosaic = Mosaic(columns, rows, overlap=self.overlap, scale=scale)
+        mosaic = TileStitcher(columns, rows, overlap=self.overlap, scale=scale)
         enlarged = (size[0] * scale, size[1] * scale)
         resizer = RowResizer(enlarged, Upscale(factor=factor).size_of(*size))
         total = len(columns) * len(rows)
@@ -80,12 +80,12 @@ class NetworkUpscaler:
         for index, (row, column) in enumerate(places, start=1):
             mosaic.add(row, column, self._run(pixels, rows[row], columns[column]))
             if column == len(columns) - 1:
-                resizer.add(mosaic.finished(row))
+                resizer.add(mosaic.take_finished(row))
             yield TileDone(index=index, total=total)
         return Pixels(array=resizer.result())
 
     def _spans(self, length: int) -> tuple[Span, ...]:
-        return spans(length, size=self.tile, overlap=self.overlap)
+        return split_into_tiles(length, size=self.tile, overlap=self.overlap)
 
     def _run(self, pixels: Pixels, rows: Span, columns: Span) -> NDArray[np.float32]:
         """The enlarged tile, (height, width, 3) of 0 to 1."""
@@ -94,7 +94,7 @@ class NetworkUpscaler:
             cut = np.repeat(cut, 3, axis=2)
         channels_first = np.ascontiguousarray(cut.transpose(2, 0, 1))[None]
         device, dtype = self.network.device, self.network.dtype
-        with _faults(device, self.tile), torch.inference_mode():
+        with _translate_errors(device, self.tile), torch.inference_mode():
             seen = torch.from_numpy(channels_first).to(device).float() / 255.0
             made = self.network(seen.to(dtype))[0].float().permute(1, 2, 0).cpu()
         result: NDArray[np.float32] = made.numpy()
@@ -102,7 +102,7 @@ class NetworkUpscaler:
 
 
 @contextmanager
-def _faults(device: torch.device, tile: int) -> Iterator[None]:
+def _translate_errors(device: torch.device, tile: int) -> Iterator[None]:
     """Translate what torch raises."""
     try:
         yield

@@ -35,7 +35,9 @@ class RowResizer:
 
     def add(self, rows: NDArray[np.uint8]) -> None:
         """Take the next rows of the source, (height, width, 3)."""
-        across = _resized(rows, (self._target[0], len(rows)), (0, 0, self._source[0], len(rows)))
+        across = _resize_rows(
+            rows, (self._target[0], len(rows)), (0, 0, self._source[0], len(rows))
+        )
         self._held = np.concatenate((self._held, across))
         known = self._first + len(self._held)
         whole = known == self._source[1]
@@ -51,7 +53,7 @@ class RowResizer:
         """Make the rows up to `until`, and forget what no later row looks at."""
         low, high = self._done * self._ratio - self._first, until * self._ratio - self._first
         box = (0, low, self._target[0], min(high, len(self._held)))
-        band = _resized(self._held, (self._target[0], until - self._done), box)
+        band = _resize_rows(self._held, (self._target[0], until - self._done), box)
         self._result[self._done : until] = band
         self._done = until
         needed = max(0, math.floor(until * self._ratio) - self._reach)
@@ -60,7 +62,7 @@ class RowResizer:
             self._first = needed
 
 
-def _resized(
+def _resize_rows(
     rows: NDArray[np.uint8], size: tuple[int, int], box: tuple[float, float, float, float]
 ) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(rows).resize(size, Image.Resampling.LANCZOS, box))

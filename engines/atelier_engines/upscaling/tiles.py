@@ -19,7 +19,7 @@ class Span:
     stop: int
 
 
-def spans(length: int, *, size: int, overlap: int) -> tuple[Span, ...]:
+def split_into_tiles(length: int, *, size: int, overlap: int) -> tuple[Span, ...]:
     """Parts of `size` pixels that cover `length` and overlap by at least `overlap`, in order.
 
     They are spread evenly. A length of at most `size` is one part.
@@ -31,14 +31,16 @@ def spans(length: int, *, size: int, overlap: int) -> tuple[Span, ...]:
     return tuple(Span(start=start, stop=start + size) for start in starts)
 
 
-def shares(parts: tuple[Span, ...], *, overlap: int, scale: int) -> tuple[NDArray[np.float32], ...]:
+def blend_weights(
+    parts: tuple[Span, ...], *, overlap: int, scale: int
+) -> tuple[NDArray[np.float32], ...]:
     """For each part, how much of it shows at each of its pixels after enlarging by `scale`, 0 to 1.
 
     Where parts overlap one fades into the other, and the shares sum to 1 everywhere. The outermost
     quarter of an overlap does not show at all: there a network saw the cut instead of the picture.
     """
     length = parts[-1].stop * scale
-    raw = [_fading(part, parts, overlap=overlap, scale=scale) for part in parts]
+    raw = [_ramp(part, parts, overlap=overlap, scale=scale) for part in parts]
     total = np.zeros(length, np.float64)
     for part, values in zip(parts, raw, strict=True):
         total[part.start * scale : part.stop * scale] += values
@@ -48,9 +50,7 @@ def shares(parts: tuple[Span, ...], *, overlap: int, scale: int) -> tuple[NDArra
     )
 
 
-def _fading(
-    part: Span, parts: tuple[Span, ...], *, overlap: int, scale: int
-) -> NDArray[np.float64]:
+def _ramp(part: Span, parts: tuple[Span, ...], *, overlap: int, scale: int) -> NDArray[np.float64]:
     """1 within, falling to 0 towards the ends that are not ends of the whole."""
     places = (np.arange((part.stop - part.start) * scale) + 0.5) / scale
     margin, ramp = overlap / 4, overlap / 2

@@ -22,10 +22,10 @@ class TileDone:
 class Upscaler(Protocol):
     """Enlarges pictures; used by one thread at a time."""
 
-    def tiles(self, width: int, height: int) -> int:
+    def tile_count(self, width: int, height: int) -> int:
         """How many parts `enlarge` will tell of, for a picture of that size before enlarging."""
 
-    def enlarge(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
+    def upscale(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
         """Enlarge the picture, yielding after each of its parts; the generator returns the result.
 
         The result's sides are those that `Upscale.size_of` says, for any `factor` above 1. Blocks

@@ -74,7 +74,7 @@ def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     except _BROKEN as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelMissingError(f"upscaler {name}: {path} cannot be used: {first}") from error
-    _require_enlarging(name, path, found)
+    _require_super_resolution(name, path, found)
     found.eval().model.requires_grad_(requires_grad=False)
     try:
         network: Network = found.to(device, dtype)
@@ -83,7 +83,7 @@ def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     return network
 
 
-def _require_enlarging(name: str, path: Path, found: spandrel.ModelDescriptor) -> None:
+def _require_super_resolution(name: str, path: Path, found: spandrel.ModelDescriptor) -> None:
     kind = found.architecture.name
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.purpose != "SR":
         raise ModelMissingError(

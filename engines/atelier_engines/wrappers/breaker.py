@@ -18,9 +18,14 @@ from atelier_engines.errors import (
 from atelier_engines.event import Event
 from atelier_engines.task import Task
 
-_FAULTS = (EngineFailedError, EngineTimeoutError, EngineUnavailableError, EngineUncertainError)
+_COUNTED_ERRORS = (
+    EngineFailedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    EngineUncertainError,
+)
 
-_LEAST_WAIT_SECONDS = 1.0
+_MIN_RETRY_AFTER_SECONDS = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,15 +39,15 @@ class BreakerEngine:
 
     inner: Engine
     """The engine that does the work."""
-    faults: int = 5
+    failure_threshold: int = 5
     """So many in a row open it."""
-    rest_seconds: float = 30.0
+    reset_timeout_seconds: float = 30.0
     """How long it stays open."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; tests bring their own."""
-    _in_a_row: int = field(default=0, init=False)
-    _opened: float = field(default=0.0, init=False)
-    _trying: bool = field(default=False, init=False)
+    _consecutive_failures: int = field(default=0, init=False)
+    _opened_at: float = field(default=0.0, init=False)
+    _probing: bool = field(default=False, init=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -73,32 +78,32 @@ class BreakerEngine:
             EngineUnavailableError: the breaker is open; nothing was begun.
         """
         self._require_closed()
-        trying = self._trying = self._is_open
+        trying = self._probing = self._is_open
         try:
             async with aclosing(self.inner.run(task)) as events:
                 async for event in events:
                     yield event
-        except _FAULTS:
-            self._in_a_row += 1
-            self._opened = self.clock()
+        except _COUNTED_ERRORS:
+            self._consecutive_failures += 1
+            self._opened_at = self.clock()
             raise
         else:
-            self._in_a_row = 0
+            self._consecutive_failures = 0
         finally:
             if trying:
-                self._trying = False
+                self._probing = False
 
     @property
     def _is_open(self) -> bool:
-        return self._in_a_row >= self.faults
+        return self._consecutive_failures >= self.failure_threshold
 
     def _require_closed(self) -> None:
         """Return if a task may begin now: the breaker is closed, or has rested and none is trying."""
         if not self._is_open:
             return
-        left = self._opened + self.rest_seconds - self.clock()
-        if left <= 0 and not self._trying:
+        left = self._opened_at + self.reset_timeout_seconds - self.clock()
+        if left <= 0 and not self._probing:
             return
-        wait = max(left, _LEAST_WAIT_SECONDS)
-        msg = f"it failed {self._in_a_row} times in a row and rests; try again in {wait:.0f} s"
+        wait = max(left, _MIN_RETRY_AFTER_SECONDS)
+        msg = f"it failed {self._consecutive_failures} times in a row and rests; try again in {wait:.0f} s"
         raise EngineUnavailableError(msg, retry_after_seconds=wait)

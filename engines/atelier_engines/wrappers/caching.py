@@ -14,11 +14,11 @@ from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Stage
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.wrappers.output_cache import OutputCache, owned, size_of
-from atelier_engines.wrappers.task_digest import digest, picture_bytes
+from atelier_engines.wrappers.output_cache import OutputCache, copy_views, size_of
+from atelier_engines.wrappers.task_digest import digest, image_bytes
 
 _log = logging.getLogger(__name__)
-_QUICK_BYTES = 2**18
+_MAX_INLINE_BYTES = 2**18
 """What is hashed or copied faster than a thread would begin."""
 
 
@@ -26,7 +26,7 @@ _QUICK_BYTES = 2**18
 class _InFlight:
     """A task under way that equal ones wait for."""
 
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when waiting for it makes no more sense."""
     too_large: bool = False
     """Whether what it makes will not be kept."""
@@ -54,12 +54,12 @@ class CachingEngine:
     """Most bytes of pixels, samples and files to keep."""
     on_lookup: Callable[[bool], None] = lambda _: None
     """Told for every task that could have been kept whether it was."""
-    _shelf: OutputCache = field(init=False)
-    _making: dict[bytes, _InFlight] = field(default_factory=dict, init=False)
+    _cache: OutputCache = field(init=False)
+    _in_flight: dict[bytes, _InFlight] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Start empty."""
-        self._shelf = OutputCache(self.max_bytes)
+        self._cache = OutputCache(self.max_bytes)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -69,13 +69,13 @@ class CachingEngine:
     @property
     def held_bytes(self) -> int:
         """Bytes that are kept now."""
-        return self._shelf.held_bytes
+        return self._cache.held_bytes
 
     async def start(self) -> None:
         """See Engine.start."""
-        self._shelf.clear()
+        self._cache.clear()
         await self.inner.start()
-        if not self._repeats:
+        if not self._is_reproducible:
             _log.warning("results of engine %s do not repeat: none are kept", self.name)
 
     async def check(self) -> None:
@@ -84,7 +84,7 @@ class CachingEngine:
 
     async def stop(self) -> None:
         """See Engine.stop."""
-        self._shelf.clear()
+        self._cache.clear()
         await self.inner.stop()
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
@@ -97,21 +97,21 @@ class CachingEngine:
                 yield event
 
     def _run(self, task: Task) -> AsyncGenerator[Event]:
-        if task.resume or not self._repeats:
+        if task.resume or not self._is_reproducible:
             return self.inner.run(task)
         return self._look_up(task)
 
     async def _look_up(self, task: Task) -> AsyncGenerator[Event]:
         key = await self._key(task)
         before: _InFlight | None = None
-        while (making := self._making.get(key)) is not None:
+        while (making := self._in_flight.get(key)) is not None:
             if before is None:
                 yield Stage(name="wait")
             before = making
-            await making.over.wait()
+            await making.done.wait()
             if making.too_large:
                 break
-        kept = self._shelf.get(key)
+        kept = self._cache.get(key)
         self.on_lookup(kept is not None)
         if kept is not None:
             yield Stage(name="cache")
@@ -124,7 +124,7 @@ class CachingEngine:
 
     async def _make(self, key: bytes, task: Task) -> AsyncGenerator[Event]:
         """Have the engine do the task, and keep what it makes, if it comes to its end."""
-        making = self._making.setdefault(key, _InFlight())
+        making = self._in_flight.setdefault(key, _InFlight())
         outputs: list[Output] = []
         try:
             async with aclosing(self.inner.run(task)) as events:
@@ -134,30 +134,30 @@ class CachingEngine:
                         if size_of(outputs) > self.max_bytes:
                             outputs.clear()
                             making.too_large = True
-                            making.over.set()
+                            making.done.set()
                     yield event
             if len(outputs) == len(_seeds(task)):
-                self._shelf.put(key, await _own(outputs))
+                self._cache.put(key, await _copy_views(outputs))
         finally:
-            if self._making.get(key) is making:
-                del self._making[key]
-            making.over.set()
+            if self._in_flight.get(key) is making:
+                del self._in_flight[key]
+            making.done.set()
 
     @property
-    def _repeats(self) -> bool:
+    def _is_reproducible(self) -> bool:
         return self.capabilities.reproducibility is not Reproducibility.BEST_EFFORT
 
     async def _key(self, task: Task) -> bytes:
         work = partial(digest, task, self.capabilities, self.name)
-        if picture_bytes(task) <= _QUICK_BYTES:
+        if image_bytes(task) <= _MAX_INLINE_BYTES:
             return work()
         return await result_from_thread(work)
 
 
-async def _own(outputs: list[Output]) -> tuple[Output, ...]:
-    if size_of(outputs) <= _QUICK_BYTES:
-        return owned(outputs)
-    return await result_from_thread(partial(owned, outputs))
+async def _copy_views(outputs: list[Output]) -> tuple[Output, ...]:
+    if size_of(outputs) <= _MAX_INLINE_BYTES:
+        return copy_views(outputs)
+    return await result_from_thread(partial(copy_views, outputs))
 
 
 def _for_seeds(kept: tuple[Output, ...], task: Task) -> Iterator[Output]:

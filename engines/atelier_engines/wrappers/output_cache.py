@@ -15,7 +15,7 @@ _OVERHEAD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
+class _Entry:
     outputs: tuple[Output, ...]
     size: int
 
@@ -28,14 +28,14 @@ class OutputCache:
     """It never holds more."""
     held_bytes: int = field(default=0, init=False)
     """It holds so much now."""
-    _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict, init=False)
+    _entries: OrderedDict[bytes, _Entry] = field(default_factory=OrderedDict, init=False)
 
     def get(self, key: bytes) -> tuple[Output, ...] | None:
         """What was put under the key, if it is still there; it counts as used now."""
-        kept = self._kept.get(key)
+        kept = self._entries.get(key)
         if kept is None:
             return None
-        self._kept.move_to_end(key)
+        self._entries.move_to_end(key)
         return kept.outputs
 
     def put(self, key: bytes, outputs: Sequence[Output]) -> None:
@@ -47,18 +47,18 @@ class OutputCache:
         if size > self.max_bytes:
             return
         self._drop(key)
-        self._kept[key] = _Kept(outputs=tuple(outputs), size=size)
+        self._entries[key] = _Entry(outputs=tuple(outputs), size=size)
         self.held_bytes += size
         while self.held_bytes > self.max_bytes:
-            self._drop(next(iter(self._kept)))
+            self._drop(next(iter(self._entries)))
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._kept.clear()
+        self._entries.clear()
         self.held_bytes = 0
 
     def _drop(self, key: bytes) -> None:
-        kept = self._kept.pop(key, None)
+        kept = self._entries.pop(key, None)
         if kept is not None:
             self.held_bytes -= kept.size
 
@@ -68,9 +68,9 @@ def size_of(outputs: Sequence[Output]) -> int:
     return sum(_OVERHEAD_BYTES + _bytes_of(output.media) for output in outputs)
 
 
-def owned(outputs: Sequence[Output]) -> tuple[Output, ...]:
+def copy_views(outputs: Sequence[Output]) -> tuple[Output, ...]:
     """The same, with copies of arrays that are views of larger ones, such as of a whole batch."""
-    return tuple(replace(output, media=_owned(output.media)) for output in outputs)
+    return tuple(replace(output, media=_copy_view(output.media)) for output in outputs)
 
 
 def _bytes_of(media: Media) -> int:
@@ -85,7 +85,7 @@ def _bytes_of(media: Media) -> int:
             assert_never(media)
 
 
-def _owned(media: Media) -> Media:
+def _copy_view(media: Media) -> Media:
     match media:
         case Pixels() if media.array.base is not None:
             return Pixels(array=media.array.copy())

@@ -15,26 +15,29 @@ from atelier_engines.capabilities import AudioFeature, Capabilities, ImageFeatur
 from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 
-_CHANGE_NOTHING = frozenset({"preview_interval", "resume"})
+_IGNORED_FIELDS = frozenset({"preview_interval", "resume"})
 """Fields of a task that change no pixel and no sample; every other one counts, those to come too."""
 
 
-def digest(task: Task, can: Capabilities, engine: str) -> bytes:
+def digest(task: Task, capabilities: Capabilities, engine: str) -> bytes:
     """SHA-256 over the task, its pictures included, and over what would work on it.
 
     Seeds count where they have an effect; elsewhere only how many there are. Takes about a
     millisecond for each million pixels of the task's pictures.
     """
     sink = hashlib.sha256()
-    _feed(sink, (engine, can.reproducibility, can.versions, _models(task, can)))
+    _feed(
+        sink,
+        (engine, capabilities.reproducibility, capabilities.versions, _models(task, capabilities)),
+    )
     _feed(sink, type(task).__name__)
-    for name, value in _counted(task, seeded=_seeded(task, can)):
+    for name, value in _digested_fields(task, seeded=_uses_seed(task, capabilities)):
         _feed(sink, name)
         _feed(sink, value)
     return sink.digest()
 
 
-def picture_bytes(task: Task) -> int:
+def image_bytes(task: Task) -> int:
     """Size of the pictures that `digest` has to read."""
     if isinstance(task, AudioTask):
         return 0
@@ -42,24 +45,24 @@ def picture_bytes(task: Task) -> int:
     return sum(picture.array.nbytes for picture in pictures if picture is not None)
 
 
-def _counted(task: Task, *, seeded: bool) -> Iterator[tuple[str, object]]:
+def _digested_fields(task: Task, *, seeded: bool) -> Iterator[tuple[str, object]]:
     for field in fields(task):
         value: object = getattr(task, field.name)
-        if field.name in _CHANGE_NOTHING:
+        if field.name in _IGNORED_FIELDS:
             continue
         if field.name in {"seed", "seeds"} and not seeded:
             value = len(value) if isinstance(value, tuple) else 1
         yield field.name, value
 
 
-def _seeded(task: Task, can: Capabilities) -> bool:
+def _uses_seed(task: Task, capabilities: Capabilities) -> bool:
     if isinstance(task, ImageTask):
-        return can.image is None or ImageFeature.SEED in can.image.features
-    return can.audio is None or AudioFeature.SEED in can.audio.features
+        return capabilities.image is None or ImageFeature.SEED in capabilities.image.features
+    return capabilities.audio is None or AudioFeature.SEED in capabilities.audio.features
 
 
-def _models(task: Task, can: Capabilities) -> tuple[Model, ...]:
-    side = can.image if isinstance(task, ImageTask) else can.audio
+def _models(task: Task, capabilities: Capabilities) -> tuple[Model, ...]:
+    side = capabilities.image if isinstance(task, ImageTask) else capabilities.audio
     return () if side is None else side.models
 
 
@@ -72,7 +75,7 @@ def _feed(sink: _Sink, value: object) -> None:
     """Put the value in so that no other one looks the same: with its type, and its length in front."""
     match value:
         case None | bool() | int() | float() | str() | Enum():
-            sink.update(_written(value))
+            sink.update(_encode(value))
         case Pixels(array=array):
             sink.update(f"pixels {array.shape} {array.dtype};".encode())
             sink.update(np.ascontiguousarray(array).data.cast("B"))
@@ -86,16 +89,16 @@ def _feed(sink: _Sink, value: object) -> None:
             for item in value:
                 _feed(sink, item)
         case _ if is_dataclass(value):
-            sink.update(_written(type(value).__name__))
+            sink.update(_encode(type(value).__name__))
             for field in fields(value):
-                sink.update(_written(field.name))
+                sink.update(_encode(field.name))
                 _feed(sink, getattr(value, field.name))
         case _:
             msg = f"a task holds a {type(value).__name__}, which has no digest. This is a bug."
             raise TypeError(msg)
 
 
-def _written(value: float | str | Enum | None) -> bytes:
+def _encode(value: float | str | Enum | None) -> bytes:
     match value:
         case float():
             return b"float " + struct.pack(">d", value)

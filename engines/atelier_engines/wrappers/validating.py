@@ -32,12 +32,12 @@ class ValidatingEngine:
 
     async def start(self) -> None:
         """See Engine.start. An exception of the engine's own is EngineUnavailableError."""
-        with _own_faults("start"):
+        with _translate_errors("start"):
             await self.inner.start()
 
     async def check(self) -> None:
         """See Engine.check. An exception of the engine's own is EngineUnavailableError."""
-        with _own_faults("check"):
+        with _translate_errors("check"):
             await self.inner.check()
 
     async def stop(self) -> None:
@@ -60,7 +60,7 @@ class ValidatingEngine:
                 async for event in events:
                     match event:
                         case Step():
-                            step = _forward(step, event.index)
+                            step = _require_forward(step, event.index)
                         case Output():
                             outputs += 1
                         case Stage() | Dispatched():
@@ -78,14 +78,14 @@ class ValidatingEngine:
             raise EngineFailedError("the engine ended without an output")
 
 
-def _forward(before: int, now: int) -> int:
+def _require_forward(before: int, now: int) -> int:
     if now <= before:
         raise EngineFailedError(f"the engine's progress went from step {before} to {now}")
     return now
 
 
 @contextmanager
-def _own_faults(doing: str) -> Iterator[None]:
+def _translate_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except EngineError:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from atelier_engines import validation
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.batching import Run, Turns
-from atelier_engines.diffusion.limiting import FixedRows
-from atelier_engines.diffusion.loop import Loop
-from atelier_engines.diffusion.painting import Painter
+from atelier_engines.diffusion.batch_limits import FixedLimit
+from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler
+from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Event, Output
+from atelier_engines.local.step_scheduler import FairBatcher
 from atelier_engines.media import Pixels
 from atelier_engines.task import ControlType, ImageTask
 from tests.engines.diffusion import steering, tiny_sdxl
@@ -80,11 +80,11 @@ class Tally:
 class Device:
     """A device with too little memory at times, and a note of what was run on it."""
 
-    painter: Painter
+    painter: Pipeline
     tally: Tally
     random: np.random.Generator
 
-    def denoise(self, runs: Sequence[Run]) -> Sequence[torch.Tensor]:
+    def denoise(self, runs: Sequence[DenoiseRequest]) -> Sequence[torch.Tensor]:
         """See Painter.denoise."""
         if runs[0].size == (_REFUSED_CELLS, _REFUSED_CELLS):
             raise torch.OutOfMemoryError("no room for a picture of this size")
@@ -92,7 +92,7 @@ class Device:
             self.tally.pressed += 1
             raise torch.OutOfMemoryError("no room for so many")
         self.tally.runs[len(runs)] += 1
-        return self.painter.denoise(runs)
+        return self.painter.predict(runs)
 
 
 def configuration(folder: Path) -> DiffusionConfig:
@@ -139,23 +139,23 @@ async def soak(
     tally = Tally()
     loop, painter = parts(engine)
     device = Device(painter=painter, tally=tally, random=np.random.default_rng(0))
-    await loop.call(partial(loop.serve, device.denoise, Turns(FixedRows(rows=ROWS))))
+    await loop.call(partial(loop.configure, device.denoise, FairBatcher(FixedLimit(rows=ROWS))))
     waiting = iter(enumerate(requests))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(callers):
                 group.create_task(_keep_asking(engine, judge, waiting, tally))
     finally:
-        await loop.call(partial(loop.serve, painter.denoise, Turns(FixedRows(rows=1))))
+        await loop.call(partial(loop.configure, painter.predict, FairBatcher(FixedLimit(rows=1))))
     tally.left_over = len(loop._tasks)
     return tally
 
 
-def parts(engine: DiffusionEngine) -> tuple[Loop, Painter]:
+def parts(engine: DiffusionEngine) -> tuple[DenoiseScheduler, Pipeline]:
     """Of an engine that is started."""
-    assert engine._loop is not None
-    assert engine._painter is not None
-    return engine._loop, engine._painter
+    assert engine._scheduler is not None
+    assert engine._pipeline is not None
+    return engine._scheduler, engine._pipeline
 
 
 async def _keep_asking(
@@ -230,7 +230,7 @@ async def _compare(
 async def _alone(judge: DiffusionEngine, task: ImageTask) -> Pictures:
     events: list[Event] = []
     loop, painter = parts(judge)
-    await loop.call(partial(painter.paint, task, events.append))
+    await loop.call(partial(painter.generate, task, events.append))
     return {
         event.seed: event.media.array
         for event in events

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from atelier_engines.diffusion import DiffusionEngine
-from atelier_engines.diffusion.batching import Run, Turns
-from atelier_engines.diffusion.limiting import FixedRows
-from atelier_engines.diffusion.loop import Loop
-from atelier_engines.diffusion.painting import Painter
+from atelier_engines.diffusion.batch_limits import FixedLimit
+from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler
+from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
 from atelier_engines.event import Event, Step
+from atelier_engines.local.step_scheduler import FairBatcher
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion.asking import ask
 from tests.engines.diffusion.test_parity_pictures import mask, photo
@@ -44,18 +44,18 @@ MIXED = (
 class Bench:
     """A loop with a model, and what went through it."""
 
-    loop: Loop
-    painter: Painter
+    loop: DenoiseScheduler
+    painter: Pipeline
     runs: list[int] = field(default_factory=list)
     """Pictures in each run."""
-    refuse: Callable[[Sequence[Run]], None] = lambda _: None
+    refuse: Callable[[Sequence[DenoiseRequest]], None] = lambda _: None
     """Raises where a run is to fail."""
 
-    def denoise(self, runs: Sequence[Run]) -> Sequence[torch.Tensor]:
+    def denoise(self, runs: Sequence[DenoiseRequest]) -> Sequence[torch.Tensor]:
         """Run the denoiser, and note for how many."""
         self.refuse(runs)
         self.runs.append(len(runs))
-        return self.painter.denoise(runs)
+        return self.painter.predict(runs)
 
     async def paint(self, task: ImageTask) -> list[torch.Tensor]:
         """The pictures of a task, as floats."""
@@ -63,9 +63,9 @@ class Bench:
         await self.follow(replace(self.painter, family=family), task)
         return family.decoded
 
-    async def follow(self, painter: Painter, task: ImageTask) -> list[Event]:
+    async def follow(self, painter: Pipeline, task: ImageTask) -> list[Event]:
         """The events of a task."""
-        async with aclosing(self.loop.stream(partial(painter.begin, task))) as events:
+        async with aclosing(self.loop.stream(partial(painter.start, task))) as events:
             return [event async for event in events]
 
     async def under_way(self, working: asyncio.Task[Any]) -> None:
@@ -76,7 +76,7 @@ class Bench:
     async def alone(self, task: ImageTask) -> list[torch.Tensor]:
         """The pictures of a task, painted without a loop."""
         family = Watched(self.painter.family)
-        work = partial(replace(self.painter, family=family).paint, task, lambda _: None)
+        work = partial(replace(self.painter, family=family).generate, task, lambda _: None)
         await self.loop.call(work)
         return family.decoded
 
@@ -84,11 +84,13 @@ class Bench:
 @pytest.fixture
 async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
     """Up to eight rows in a run, on one thread."""
-    painter = engine._painter
+    painter = engine._pipeline
     assert painter is not None
-    made = Bench(loop=Loop("test"), painter=painter)
+    made = Bench(loop=DenoiseScheduler("test"), painter=painter)
     await made.loop.call(lambda: torch.set_num_threads(1))
-    await made.loop.call(partial(made.loop.serve, made.denoise, Turns(FixedRows(rows=8))))
+    await made.loop.call(
+        partial(made.loop.configure, made.denoise, FairBatcher(FixedLimit(rows=8)))
+    )
     yield made
     await made.loop.stop()
 
@@ -116,7 +118,7 @@ async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) 
 
     async def long() -> None:
         task = ask(steps=40, guidance=1.0)
-        async with aclosing(bench.loop.stream(partial(bench.painter.begin, task))) as events:
+        async with aclosing(bench.loop.stream(partial(bench.painter.start, task))) as events:
             async for event in events:
                 if isinstance(event, Step):
                     early.append("long")
@@ -137,7 +139,7 @@ async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
     good, bad = ask(prompt="a red apple", steps=6), ask(prompt="blue", steps=6, seeds=(3,))
     family = Watched(bench.painter.family)
 
-    class Poisoned(Watched):
+    class NanFamily(Watched):
         def condition(self, *words: str, **settings: Any) -> Any:  # noqa: ANN401 (as above)
             """See Family.condition."""
             made = self.family.condition(*words, **settings)
@@ -145,7 +147,7 @@ async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
 
     results = await asyncio.gather(
         bench.follow(replace(bench.painter, family=family), good),
-        bench.follow(replace(bench.painter, family=Poisoned(bench.painter.family)), bad),
+        bench.follow(replace(bench.painter, family=NanFamily(bench.painter.family)), bad),
         return_exceptions=True,
     )
     assert isinstance(results[1], EngineFailedError)
@@ -156,7 +158,7 @@ async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
 async def test_runs_that_do_not_fit_are_made_smaller(bench: Bench) -> None:
     """Out of memory for four is not out of memory for one; nobody notices but the log."""
 
-    def refuse(runs: Sequence[Run]) -> None:
+    def refuse(runs: Sequence[DenoiseRequest]) -> None:
         if len(runs) > 1:
             raise torch.OutOfMemoryError("no room for so many")
 
@@ -171,16 +173,16 @@ async def test_runs_that_do_not_fit_are_made_smaller(bench: Bench) -> None:
 async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -> None:
     """The others in its run go on."""
 
-    def refuse(runs: Sequence[Run]) -> None:
-        if any(float(run.rows.latents[0, 0, 0, 0]) == marked for run in runs):
+    def refuse(runs: Sequence[DenoiseRequest]) -> None:
+        if any(float(run.inputs.latents[0, 0, 0, 0]) == marked for run in runs):
             raise torch.OutOfMemoryError("no room for this one")
 
     task = ask(seeds=(1,), steps=3)
     marked = float("nan")
-    seen: list[Run] = []
+    seen: list[DenoiseRequest] = []
     bench.refuse = seen.extend
     await bench.paint(task)
-    marked = float(seen[1].rows.latents[0, 0, 0, 0])
+    marked = float(seen[1].inputs.latents[0, 0, 0, 0])
     bench.refuse = refuse
     results = await asyncio.gather(
         bench.paint(task), bench.paint(ask(seeds=(2,), steps=3)), return_exceptions=True
@@ -192,8 +194,8 @@ async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -
 async def test_when_all_pictures_of_a_task_fail_the_others_go_on(bench: Bench) -> None:
     """The first failure ends the task; what its other pictures asked for is dropped."""
 
-    def refuse(runs: Sequence[Run]) -> None:
-        if any(run.rows.latents.shape[-1] == 8 for run in runs):
+    def refuse(runs: Sequence[DenoiseRequest]) -> None:
+        if any(run.inputs.latents.shape[-1] == 8 for run in runs):
             raise torch.OutOfMemoryError("no room for these")
 
     bench.refuse = refuse
@@ -209,16 +211,18 @@ async def test_when_all_pictures_of_a_task_fail_the_others_go_on(bench: Bench) -
 async def test_a_mistake_in_the_loop_itself_leaves_nobody_waiting(bench: Bench) -> None:
     """Whoever is in it is told, and the next one is served."""
 
-    class Broken(Turns):
+    class Broken(FairBatcher):
         def next(self, waiting: Sequence[Any]) -> list[Any]:
             """See Turns.next."""
             del waiting
             raise LookupError("nobody thought of this")
 
-    await bench.loop.call(lambda: bench.loop.serve(bench.denoise, Broken(FixedRows(rows=1))))
+    await bench.loop.call(lambda: bench.loop.configure(bench.denoise, Broken(FixedLimit(rows=1))))
     with pytest.raises(LookupError):
         await bench.paint(ask())
-    await bench.loop.call(lambda: bench.loop.serve(bench.denoise, Turns(FixedRows(rows=1))))
+    await bench.loop.call(
+        lambda: bench.loop.configure(bench.denoise, FairBatcher(FixedLimit(rows=1)))
+    )
     assert len(await bench.paint(ask())) == 1
 
 
@@ -226,7 +230,7 @@ async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
     """When the close returns, no run for it is begun any more; the others are not disturbed."""
     long, other = ask(steps=150, guidance=1.0), ask(steps=30, guidance=1.0, seeds=(2,))
     working = asyncio.create_task(bench.paint(other))
-    stream = bench.loop.stream(partial(bench.painter.begin, long))
+    stream = bench.loop.stream(partial(bench.painter.start, long))
     async for event in stream:
         if isinstance(event, Step) and event.index == 5:
             break
@@ -263,30 +267,30 @@ async def test_stopping_the_loop_ends_what_is_left(bench: Bench) -> None:
     await bench.under_way(working)
     await bench.loop.stop()
     assert await working == []
-    bench.loop = Loop("another, for the fixture to stop")
+    bench.loop = DenoiseScheduler("another, for the fixture to stop")
 
 
 @dataclass(frozen=True, eq=False)
-class Someone:
+class WaitingRequest:
     """Waits for a run of some size."""
 
-    run: Run
+    request: DenoiseRequest
 
 
-def _someone(bench: Bench, width: int) -> Someone:
-    painting = bench.painter.begin(ask(width=width, steps=1), lambda _: None)[0]
+def _waiting_request(bench: Bench, width: int) -> WaitingRequest:
+    painting = bench.painter.start(ask(width=width, steps=1), lambda _: None)[0]
     with torch.inference_mode():
         asked = next(painting)
     painting.close()
     assert asked is not None
-    return Someone(asked)
+    return WaitingRequest(asked)
 
 
 async def test_turns_go_round_and_within_a_group_by_arrival(bench: Bench) -> None:
     """The group that has waited longest is next; a run takes whom it has room for, in order."""
-    small = [_someone(bench, 64) for _ in range(3)]
-    large = [_someone(bench, 96) for _ in range(2)]
-    turns = Turns(FixedRows(rows=4))
+    small = [_waiting_request(bench, 64) for _ in range(3)]
+    large = [_waiting_request(bench, 96) for _ in range(2)]
+    turns = FairBatcher(FixedLimit(rows=4))
     waiting = [small[0], large[0], small[1], large[1], small[2]]
     assert turns.next(waiting) == [small[0], small[1]]
     assert turns.next(waiting) == [large[0], large[1]]
@@ -297,5 +301,5 @@ async def test_turns_go_round_and_within_a_group_by_arrival(bench: Bench) -> Non
 
 async def test_a_picture_larger_than_the_limit_is_run_alone(bench: Bench) -> None:
     """Else it would wait for ever."""
-    waiting = [_someone(bench, 64), _someone(bench, 64)]
-    assert Turns(FixedRows(rows=1)).next(waiting) == waiting[:1]
+    waiting = [_waiting_request(bench, 64), _waiting_request(bench, 64)]
+    assert FairBatcher(FixedLimit(rows=1)).next(waiting) == waiting[:1]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from atelier_engines.diffusion import pictures
+from atelier_engines.diffusion import image_tensors
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.controls import framing, skeleton
-from atelier_engines.diffusion.controls.maps import MapMaker
-from atelier_engines.diffusion.controls.palette import ADE20K
+from atelier_engines.diffusion.controls import openpose_drawing, pose_crop
+from atelier_engines.diffusion.controls.ade20k_palette import ADE20K
+from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType
@@ -30,10 +30,12 @@ WRITERS: dict[ControlType, Callable[[Path], Path]] = {
 }
 
 
-def maker(**preprocessors: Path) -> MapMaker:
+def maker(**preprocessors: Path) -> ControlPreprocessor:
     """Makes maps with these models."""
     named = {name: str(folder) for name, folder in preprocessors.items()}
-    return MapMaker(DiffusionConfig.model_validate({"preprocessors": named}), torch.device("cpu"))
+    return ControlPreprocessor(
+        DiffusionConfig.model_validate({"preprocessors": named}), torch.device("cpu")
+    )
 
 
 def photo(width: int = 70, height: int = 50) -> Pixels:
@@ -47,9 +49,9 @@ def of_photo(kind: ControlType, image: Pixels | None = None) -> Control:
     return Control(type=kind, image=image or photo(), preprocess=True)
 
 
-def made(maps: MapMaker, control: Control) -> NDArray[np.uint8]:
+def made(maps: ControlPreprocessor, control: Control) -> NDArray[np.uint8]:
     """The map for a picture of 96 x 64."""
-    return maps.map_of(control, width=96, height=64).array
+    return maps.control_map(control, width=96, height=64).array
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -58,8 +60,8 @@ def test_a_ready_map_is_read_as_diffusers_reads_it(size: tuple[int, int], channe
     """Bit by bit, whatever its size, in colours or grey."""
     array = np.random.default_rng(1).integers(0, 256, (*size[::-1], channels), np.uint8)
     control = Control(type=ControlType.DEPTH, image=Pixels(array=array))
-    given = maker().map_of(control, width=64, height=96)
-    found = pictures.tensor_of(given, width=64, height=96)
+    given = maker().control_map(control, width=64, height=96)
+    found = image_tensors.to_tensor(given, width=64, height=96)
     reference = VaeImageProcessor(do_convert_rgb=True, do_normalize=False)
     image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
     assert torch.equal(found, reference.preprocess(image, height=96, width=64))
@@ -178,7 +180,7 @@ def test_a_model_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
 
 def test_openpose_colours_go_round_the_wheel() -> None:
     """As in the list of the original."""
-    assert [skeleton.colour(index) for index in (0, 1, 2, 3, 4, 6, 9, 13, 16, 17)] == [
+    assert [openpose_drawing.colour(index) for index in (0, 1, 2, 3, 4, 6, 9, 13, 16, 17)] == [
         (255, 0, 0),
         (255, 85, 0),
         (255, 170, 0),
@@ -194,28 +196,28 @@ def test_openpose_colours_go_round_the_wheel() -> None:
 
 def test_a_person_is_drawn_joint_by_joint() -> None:
     """Each in its colour, with a neck between the shoulders; what is not seen is left out."""
-    coco: list[skeleton.Joint | None] = [None] * 17
+    coco: list[openpose_drawing.Joint | None] = [None] * 17
     coco[0], coco[5], coco[6] = (256, 100), (320, 200), (192, 200)
-    person = skeleton.person_of(coco)
-    assert person.joints[skeleton.NECK] == (256, 200)
-    found = skeleton.drawn([person], width=512, height=512)
-    assert found[100, 256].tolist() == list(skeleton.colour(0))
-    assert found[200, 256].tolist() == list(skeleton.colour(1))
-    assert found[200, 192].tolist() == list(skeleton.colour(2))
-    assert found[200, 320].tolist() == list(skeleton.colour(5))
+    person = openpose_drawing.person_from_coco(coco)
+    assert person.joints[openpose_drawing.NECK] == (256, 200)
+    found = openpose_drawing.draw_poses([person], width=512, height=512)
+    assert found[100, 256].tolist() == list(openpose_drawing.colour(0))
+    assert found[200, 256].tolist() == list(openpose_drawing.colour(1))
+    assert found[200, 192].tolist() == list(openpose_drawing.colour(2))
+    assert found[200, 320].tolist() == list(openpose_drawing.colour(5))
     assert found[200, 224].tolist() == [153, 0, 0]  # from neck to right shoulder
     assert found[150, 256].tolist() == [0, 0, 153]  # from neck to nose
     assert not found[300:].any()
 
 
 @pytest.mark.parametrize("box", [(30.0, 10.0, 40.0, 60.0), (0.0, 0.0, 100.0, 30.0)])
-def test_what_is_found_in_a_frame_is_found_in_the_photo(box: framing.Box) -> None:
+def test_what_is_found_in_a_frame_is_found_in_the_photo(box: pose_crop.Box) -> None:
     """A dot that is cut out with its frame is put back where it was."""
     seen = np.zeros((80, 120, 3), np.uint8)
     seen[19:22, 44:47] = 120
     seen[20, 45] = 255
-    frame = framing.frame_of(box, 0.75)
-    heat = framing.cut(seen, frame, (192, 256))[:, :, 0].astype(np.float32) / np.float32(255)
-    joint = framing.joint_in(heat, frame)
+    frame = pose_crop.expand_box(box, 0.75)
+    heat = pose_crop.crop(seen, frame, (192, 256))[:, :, 0].astype(np.float32) / np.float32(255)
+    joint = pose_crop.locate_joint(heat, frame)
     assert joint == pytest.approx((45, 20), abs=0.5)
-    assert framing.joint_in(heat * np.float32(framing.SEEN), frame) is None
+    assert pose_crop.locate_joint(heat * np.float32(pose_crop.MIN_CONFIDENCE), frame) is None

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.controls import networks, offered
+from atelier_engines.diffusion.controls import config_controls, controlnet_loading
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import digests
 from atelier_engines.task import ControlType
@@ -37,7 +37,7 @@ def denoiser(model: Path) -> UNet2DConditionModel:
 
 def load(path: Path, denoiser: UNet2DConditionModel) -> ControlNetModel:
     """On the CPU, in float32."""
-    return networks.load(path, denoiser, device=torch.device("cpu"), dtype=torch.float32)
+    return controlnet_loading.load(path, denoiser, device=torch.device("cpu"), dtype=torch.float32)
 
 
 def config(**settings: object) -> DiffusionConfig:
@@ -66,7 +66,9 @@ def test_a_directory_and_its_file_alone_are_the_same_network(
 def test_it_computes_in_what_is_asked_for(folder: Path, denoiser: UNet2DConditionModel) -> None:
     """From a directory and from a file."""
     for path in (folder, folder / WEIGHTS):
-        made = networks.load(path, denoiser, device=torch.device("cpu"), dtype=torch.bfloat16)
+        made = controlnet_loading.load(
+            path, denoiser, device=torch.device("cpu"), dtype=torch.bfloat16
+        )
         assert {weight.dtype for weight in made.parameters()} == {torch.bfloat16}
 
 
@@ -143,33 +145,37 @@ def test_a_file_of_another_kind_is_refused(model: Path, denoiser: UNet2DConditio
 def test_they_are_found_by_their_kind(folder: Path, tmp_path: Path) -> None:
     """And one that is not there is told."""
     both = config(controlnets={"canny": str(folder), "depth": str(folder / WEIGHTS)})
-    assert networks.locate(both) == {"canny": folder, "depth": folder / WEIGHTS}
+    assert controlnet_loading.resolve_paths(both) == {"canny": folder, "depth": folder / WEIGHTS}
     with pytest.raises(ModelMissingError, match="there is no directory"):
-        networks.locate(config(controlnets={"pose": str(tmp_path / "gone")}))
+        controlnet_loading.resolve_paths(config(controlnets={"pose": str(tmp_path / "gone")}))
 
 
 def test_the_digest_is_that_of_the_weights(folder: Path) -> None:
     """Of a file its own, of a directory that of sha256sum's lines."""
     own = digests.digest_file(folder / WEIGHTS)
-    assert networks.digest(folder / WEIGHTS) == own
-    assert networks.digest(folder) == digests.digest_lines({WEIGHTS: own})
+    assert controlnet_loading.digest(folder / WEIGHTS) == own
+    assert controlnet_loading.digest(folder) == digests.digest_lines({WEIGHTS: own})
 
 
 def test_what_is_offered_follows_from_the_settings_alone() -> None:
     """Kinds in the order in which they are defined; maps of photos where a model is configured."""
     none = config(model="somewhere")
-    assert offered.control_types(none) == ()
-    assert offered.max_controls(none) == 0
-    assert offered.features(none) == frozenset()
+    assert config_controls.control_types(none) == ()
+    assert config_controls.max_controls(none) == 0
+    assert config_controls.features(none) == frozenset()
     depth = config(model="somewhere", controlnets={"depth": "d"}, max_controls=2)
-    assert offered.control_types(depth) == (ControlType.DEPTH,)
-    assert offered.max_controls(depth) == 2
-    assert offered.features(depth) == {ImageFeature.CONTROLNET}
+    assert config_controls.control_types(depth) == (ControlType.DEPTH,)
+    assert config_controls.max_controls(depth) == 2
+    assert config_controls.features(depth) == {ImageFeature.CONTROLNET}
     both = config(
         model="somewhere",
         controlnets={"pose": "p", "canny": "c", "depth": "d"},
         preprocessors={"depth": "e", "segmentation": "s"},
     )
-    assert offered.control_types(both) == (ControlType.CANNY, ControlType.DEPTH, ControlType.POSE)
-    assert offered.preprocessed(both) == {ControlType.CANNY, ControlType.DEPTH}
-    assert ImageFeature.CONTROL_PREPROCESSING in offered.features(both)
+    assert config_controls.control_types(both) == (
+        ControlType.CANNY,
+        ControlType.DEPTH,
+        ControlType.POSE,
+    )
+    assert config_controls.preprocessed_types(both) == {ControlType.CANNY, ControlType.DEPTH}
+    assert ImageFeature.CONTROL_PREPROCESSING in config_controls.features(both)

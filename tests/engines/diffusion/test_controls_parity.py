@@ -24,7 +24,7 @@ from PIL import Image
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.controls.edges import edges
+from atelier_engines.diffusion.controls.edges import canny_edges
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
@@ -188,7 +188,7 @@ async def test_edges_of_a_photo_are_those_that_could_have_been_given(
     steered: DiffusionEngine,
 ) -> None:
     """The map is computed of the photo in the picture's size."""
-    given = control(image=Pixels(array=edges(photo().array)))
+    given = control(image=Pixels(array=canny_edges(photo().array)))
     (wanted,) = await pictures_of(steered, ask(controls=(given,)))
     (made,) = await pictures_of(steered, ask(controls=(control(preprocess=True),)))
     assert np.array_equal(made, wanted)

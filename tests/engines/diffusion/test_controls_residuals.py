@@ -9,11 +9,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, MultiControlNetModel, UNet2DConditionModel
 
-from atelier_engines.diffusion.controls.active import ActiveControl, scale_at
-from atelier_engines.diffusion.controls.residuals import Hint, residuals_of
-from atelier_engines.diffusion.denoising import Rows
+from atelier_engines.diffusion.controls.prepared_control import PreparedControl, scale_at
+from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
 from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
+from atelier_engines.diffusion.sampler import ModelInput
 from tests.engines.diffusion import steering
 
 ROWS = 4
@@ -39,10 +39,10 @@ def runtime(model: Path, tmp_path_factory: pytest.TempPathFactory) -> TorchRunti
     )
 
 
-def rows() -> Rows:
+def rows() -> ModelInput:
     """Rows at different steps."""
     drawn = torch.Generator().manual_seed(1)
-    return Rows(
+    return ModelInput(
         latents=torch.randn(ROWS, 4, 8, 8, generator=drawn),
         timesteps=torch.tensor([900.0, 500.0, 300.0, 10.0]),
     )
@@ -58,13 +58,13 @@ def conditioning() -> Conditioning:
     )
 
 
-def hint(network: str, seed: int, scale: float = 1.0) -> Hint:
+def hint(network: str, seed: int, scale: float = 1.0) -> ControlInput:
     """Something to follow."""
     drawn = torch.Generator().manual_seed(seed)
-    return Hint(network=network, map=torch.rand(1, 3, 64, 64, generator=drawn), scale=scale)
+    return ControlInput(network=network, map=torch.rand(1, 3, 64, 64, generator=drawn), scale=scale)
 
 
-def of_row(runtime: TorchRuntime, row: int, hints: list[Hint]) -> Residuals:
+def of_row(runtime: TorchRuntime, row: int, hints: list[ControlInput]) -> Residuals:
     """What diffusers' own sum over several ControlNets is for one row alone."""
     own, all_rows, words = [one.network for one in hints], rows(), conditioning()
     assert words.pooled is not None
@@ -93,7 +93,7 @@ def test_each_row_follows_its_own(runtime: TorchRuntime) -> None:
         [hint("depth", 2), hint("canny", 3, 2.0)],
         [hint("canny", 4, 0.3), hint("canny", 5), hint("depth", 6)],
     ]
-    made = residuals_of(runtime, rows(), conditioning(), hints)
+    made = compute_residuals(runtime, rows(), conditioning(), hints)
     assert made is not None
     for row, own in enumerate(hints):
         parts = [*made.down, made.mid]
@@ -110,7 +110,7 @@ def test_each_row_follows_its_own(runtime: TorchRuntime) -> None:
 def test_rows_without_a_control_are_denoised_as_ever(runtime: TorchRuntime) -> None:
     """The zeros that they get change nothing."""
     hints = [[hint("canny", 1)], [], [hint("canny", 1, 0.0)], [hint("depth", 1)]]
-    made = residuals_of(runtime, rows(), conditioning(), hints)
+    made = compute_residuals(runtime, rows(), conditioning(), hints)
     plain = runtime.denoise(rows().latents, rows().timesteps, conditioning())
     steered = runtime.denoise(rows().latents, rows().timesteps, conditioning(), made)
     same = [torch.equal(steered[row], plain[row]) for row in range(ROWS)]
@@ -120,9 +120,9 @@ def test_rows_without_a_control_are_denoised_as_ever(runtime: TorchRuntime) -> N
 @torch.inference_mode()
 def test_a_run_in_which_nobody_follows_anything_runs_no_network(runtime: TorchRuntime) -> None:
     """Nor do hints without weight count."""
-    assert residuals_of(runtime, rows(), conditioning(), [[]] * ROWS) is None
+    assert compute_residuals(runtime, rows(), conditioning(), [[]] * ROWS) is None
     idle = [[hint("canny", 1, 0.0)]] * ROWS
-    assert residuals_of(runtime, rows(), conditioning(), idle) is None
+    assert compute_residuals(runtime, rows(), conditioning(), idle) is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_run_in_which_nobody_follows_anything_runs_no_network(runtime: TorchRu
 )
 def test_a_control_is_followed_in_its_span(start: float, end: float, wanted: list[float]) -> None:
     """A step counts when all of it lies in the span."""
-    active = ActiveControl(
+    active = PreparedControl(
         network="canny", map=torch.zeros(1, 3, 8, 8), strength=2.0, start=start, end=end
     )
     assert [scale_at(active, run, 5) for run in range(5)] == wanted

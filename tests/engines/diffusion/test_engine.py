@@ -31,9 +31,9 @@ HUGE = 2**25
 @pytest.fixture
 def runs(engine: DiffusionEngine) -> Iterator[list[int]]:
     """Grows by the number of rows at every run of the denoiser."""
-    assert engine._painter is not None
+    assert engine._pipeline is not None
     rows: list[int] = []
-    unet = engine._painter.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    unet = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
     hook = unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     yield rows
     hook.remove()
@@ -176,8 +176,8 @@ async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
     engine: DiffusionEngine,
 ) -> None:
     """An infinite prediction stands for what float16 does to some models."""
-    assert engine._painter is not None
-    unet = engine._painter.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    assert engine._pipeline is not None
+    unet = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
     hook = unet.register_forward_hook(lambda *call: (call[-1][0] * float("inf"),))
     try:
         with pytest.raises(EngineFailedError, match="another precision"):
@@ -218,4 +218,4 @@ async def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Exception, match="no model directory"):
             await engine.start()
-    assert engine._loop is None
+    assert engine._scheduler is None

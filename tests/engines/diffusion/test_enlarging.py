@@ -50,7 +50,7 @@ async def test_a_configured_network_enlarges_what_was_painted(enlarger: Diffusio
     (plain,) = await pictures_of(enlarger, ask())
     (large,) = await pictures_of(enlarger, ask(upscale=Upscale(factor=2.0)))
     (named,) = await pictures_of(enlarger, ask(upscale=Upscale(factor=2.0, model="sharp")))
-    upscaler = enlarger._painter.upscalers.by_name["sharp"]  # type: ignore[union-attr]
+    upscaler = enlarger._pipeline.upscalers.by_name["sharp"]  # type: ignore[union-attr]
     _, wanted = networks.result_of(upscaler, Pixels(array=plain), 2.0)
     assert np.array_equal(large, wanted.array)
     assert np.array_equal(large, named)
@@ -62,7 +62,7 @@ async def test_every_part_that_is_enlarged_is_a_step_of_the_task(
     """Steps count up over denoising and enlarging of all pictures, to the number said at first."""
     task = ask(width=128, height=64, seeds=(1, 2), steps=2, upscale=Upscale(factor=2.0))
     events = await events_of(enlarger, task)
-    tiles = enlarger._painter.upscalers.by_name["sharp"].tiles(128, 64)  # type: ignore[union-attr]
+    tiles = enlarger._pipeline.upscalers.by_name["sharp"].tile_count(128, 64)  # type: ignore[union-attr]
     assert tiles > 1
     steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
     total = 2 * (2 + tiles)

@@ -46,9 +46,9 @@ async def cuda(model: Path) -> AsyncIterator[DiffusionEngine]:
 
 def test_it_finds_the_gpu_and_claims_no_equal_bits(cuda: DiffusionEngine) -> None:
     """float16 on CUDA is the same on one engine, not on all machines."""
-    assert cuda._painter is not None
-    assert cuda._painter.family.runtime.device.type == "cuda"
-    assert cuda._painter.family.runtime.dtype == torch.float16
+    assert cuda._pipeline is not None
+    assert cuda._pipeline.family.runtime.device.type == "cuda"
+    assert cuda._pipeline.family.runtime.dtype == torch.float16
     assert cuda.capabilities.reproducibility is Reproducibility.SAME_ENGINE
 
 
@@ -60,9 +60,9 @@ async def test_it_is_close_to_the_pipeline(
     """Noise comes from the CPU's generator in both, so that the pictures are comparable."""
     engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cuda", precision=precision))
     await engine.start()
-    assert engine._painter is not None
+    assert engine._pipeline is not None
     pipeline = StableDiffusionXLPipeline.from_pretrained(
-        model, dtype=engine._painter.family.runtime.dtype, add_watermarker=False
+        model, dtype=engine._pipeline.family.runtime.dtype, add_watermarker=False
     ).to("cuda")
     pipeline.set_progress_bar_config(disable=True)
     kind, settings = SCHEDULERS[scheduler]
@@ -128,8 +128,8 @@ def copied(model: Path, folder: Path, **settings: object) -> DiffusionEngine:
 
 def networks_of(engine: DiffusionEngine) -> dict[str, torch.nn.Module]:
     """Denoiser, autoencoder and first text encoder."""
-    assert engine._painter is not None
-    runtime = engine._painter.family.runtime
+    assert engine._pipeline is not None
+    runtime = engine._pipeline.family.runtime
     assert isinstance(runtime, TorchRuntime)
     return {"unet": runtime.unet, "vae": runtime.vae, "text": runtime.text_encoders[0]}
 
@@ -166,8 +166,8 @@ async def test_what_does_not_fit_waits_in_main_memory(model: Path, tmp_path: Pat
     first = copied(model, tmp_path / "1")
     await first.start()
     (wanted,) = await pictures_of(first, ask())
-    assert first._painter is not None
-    leases = first._painter.holdings._leases.values()
+    assert first._pipeline is not None
+    leases = first._pipeline.holdings._leases.values()
     needed = sum(tensors.count_bytes(lease.network) for lease in leases)
     second = copied(model, tmp_path / "2", memory_budget=needed * 1.2)
     await second.start()

@@ -12,8 +12,8 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loras.adapters import Adapters, of_model
-from atelier_engines.diffusion.loras.library import Library
+from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
+from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.errors import InvalidTaskError, ModelMissingError, UnsupportedError
 from atelier_engines.task import Lora
 from tests.engines.diffusion import steering, tiny_sd
@@ -42,7 +42,7 @@ def networks(model: Path) -> StableDiffusionXLPipeline:
 
 
 @pytest.fixture
-def adapters(folder: Path, networks: StableDiffusionXLPipeline) -> Adapters:
+def adapters(folder: Path, networks: StableDiffusionXLPipeline) -> LoraSwitch:
     """Their LoRAs."""
     return made_for(networks, lora_directory=str(folder))
 
@@ -72,11 +72,11 @@ def loaded(model: Path) -> StableDiffusionXLPipeline:
 
 def made_for(
     pipeline: StableDiffusionXLPipeline, *, max_loaded: int = 8, **settings: object
-) -> Adapters:
+) -> LoraSwitch:
     """The LoRAs of a configuration, for these networks."""
     config = DiffusionConfig(**settings)
-    return of_model(
-        Library(config),
+    return build_switch(
+        LoraCatalog(config),
         denoisers=[pipeline.unet],
         text_encoders=[pipeline.text_encoder, pipeline.text_encoder_2],
         max_loaded=max_loaded,
@@ -118,7 +118,7 @@ def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) 
     ids=lambda loras: "+".join(lora.name for lora in loras),
 )
 def test_every_set_gives_what_diffusers_gives(
-    adapters: Adapters,
+    adapters: LoraSwitch,
     networks: StableDiffusionXLPipeline,
     plain: StableDiffusionXLPipeline,
     folder: Path,
@@ -140,7 +140,7 @@ def test_every_set_gives_what_diffusers_gives(
 
 
 def test_without_loras_the_networks_are_what_they_were(
-    adapters: Adapters, networks: StableDiffusionXLPipeline
+    adapters: LoraSwitch, networks: StableDiffusionXLPipeline
 ) -> None:
     """The same tensors under the same names, the same modules, the same picture."""
     before, modules, wanted = weights(networks), list(networks.unet.modules()), picture(networks)
@@ -152,7 +152,9 @@ def test_without_loras_the_networks_are_what_they_were(
     assert torch.equal(picture(networks), wanted)
 
 
-def test_a_set_comes_back_exactly(adapters: Adapters, networks: StableDiffusionXLPipeline) -> None:
+def test_a_set_comes_back_exactly(
+    adapters: LoraSwitch, networks: StableDiffusionXLPipeline
+) -> None:
     """However many others were active in between."""
     pictures = []
     for loras in ((STYLE,), (FIGURE,), (STYLE,), (), (KOHYA, STYLE), (STYLE,)):
@@ -165,7 +167,7 @@ def test_a_set_comes_back_exactly(adapters: Adapters, networks: StableDiffusionX
 
 
 def test_a_lora_of_weight_0_is_as_good_as_none(
-    adapters: Adapters, networks: StableDiffusionXLPipeline
+    adapters: LoraSwitch, networks: StableDiffusionXLPipeline
 ) -> None:
     """It is not even loaded, and makes no set of its own."""
     wanted = picture(networks)
@@ -177,13 +179,15 @@ def test_a_lora_of_weight_0_is_as_good_as_none(
     assert adapters.key((*nothing, FIGURE)) == (FIGURE,)
 
 
-def test_the_key_tells_weights_and_orders_apart(adapters: Adapters) -> None:
+def test_the_key_tells_weights_and_orders_apart(adapters: LoraSwitch) -> None:
     """What makes other pictures has another key."""
     sets = [(), (STYLE,), (Lora(name="style", weight=0.8),), (STYLE, FIGURE), (FIGURE, STYLE)]
     assert len({adapters.key(loras) for loras in sets}) == len(sets)
 
 
-def test_a_weight_can_change_alone(adapters: Adapters, networks: StableDiffusionXLPipeline) -> None:
+def test_a_weight_can_change_alone(
+    adapters: LoraSwitch, networks: StableDiffusionXLPipeline
+) -> None:
     """The LoRA stays loaded, and the picture follows."""
     adapters.activate((STYLE,))
     first = picture(networks)
@@ -288,8 +292,8 @@ def test_a_lora_that_does_not_fit_is_named_and_changes_nothing(
 def test_a_lora_of_sdxl_does_not_fit_stable_diffusion_1(folder: Path, tmp_path: Path) -> None:
     """The families differ in their text encoders at least."""
     networks = StableDiffusionPipeline.from_pretrained(tiny_sd.write(tmp_path, "sd15"))
-    adapters = of_model(
-        Library(DiffusionConfig(lora_directory=str(folder))),
+    adapters = build_switch(
+        LoraCatalog(DiffusionConfig(lora_directory=str(folder))),
         denoisers=[networks.unet],
         text_encoders=[networks.text_encoder],
         max_loaded=2,
@@ -298,14 +302,14 @@ def test_a_lora_of_sdxl_does_not_fit_stable_diffusion_1(folder: Path, tmp_path: 
         adapters.activate((STYLE,))
 
 
-def test_a_lora_named_twice_is_refused(adapters: Adapters) -> None:
+def test_a_lora_named_twice_is_refused(adapters: LoraSwitch) -> None:
     """Its weights would contradict each other."""
     with pytest.raises(InvalidTaskError, match="name the LoRA style once"):
         adapters.activate((STYLE, Lora(name="style", weight=0.1)))
 
 
 @pytest.mark.parametrize("name", ["nobody", "../style", "style/../style", "/etc/passwd", ""])
-def test_a_name_is_looked_up_and_never_a_path(adapters: Adapters, name: str) -> None:
+def test_a_name_is_looked_up_and_never_a_path(adapters: LoraSwitch, name: str) -> None:
     """Whatever lies at that path."""
     with pytest.raises(UnsupportedError, match=r"there is fig\.ure, kohya, sketch, style"):
         adapters.activate((Lora(name=name),))

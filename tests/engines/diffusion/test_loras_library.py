@@ -8,8 +8,8 @@ import pytest
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loras import offered
-from atelier_engines.diffusion.loras.library import Library
+from atelier_engines.diffusion.loras import config_loras
+from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 
 
@@ -38,9 +38,9 @@ def config(**settings: object) -> DiffusionConfig:
 def test_files_and_directories_are_known_by_their_names(directory: Path) -> None:
     """Directories that hold several, or none, are no LoRAs."""
     settings = config(lora_directory=str(directory))
-    assert offered.names(settings) == ("glass", "ink", "paper.v2", "wool")
-    library = Library(settings)
-    assert library.names == offered.names(settings)
+    assert config_loras.names(settings) == ("glass", "ink", "paper.v2", "wool")
+    library = LoraCatalog(settings)
+    assert library.names == config_loras.names(settings)
     assert library.file("glass") == directory / "glass" / "pytorch_lora_weights.safetensors"
     assert library.file("paper.v2") == directory / "paper.v2" / "paper.safetensors"
     assert library.file("ink") == directory / "ink.safetensors"
@@ -55,24 +55,24 @@ def test_what_is_configured_by_name_wins(directory: Path) -> None:
             "another name": str(directory / "wool.safetensors"),
         },
     )
-    library = Library(settings)
+    library = LoraCatalog(settings)
     assert library.names == ("another name", "glass", "ink", "paper.v2", "wool")
     assert library.file("ink").parent.name == "glass"
 
 
 def test_nothing_is_offered_where_nothing_is_configured(directory: Path) -> None:
     """And what is, is counted."""
-    assert offered.features(config()) == frozenset()
-    assert offered.max_loras(config()) == 0
+    assert config_loras.features(config()) == frozenset()
+    assert config_loras.max_loras(config()) == 0
     some = config(lora_directory=str(directory), max_loras=3)
-    assert offered.features(some) == {ImageFeature.LORA}
-    assert offered.max_loras(some) == 3
+    assert config_loras.features(some) == {ImageFeature.LORA}
+    assert config_loras.max_loras(some) == 3
 
 
 @pytest.mark.parametrize("name", ["nobody", "../ink", "glass/other", ""])
 def test_an_unknown_name_is_refused_with_those_there_are(directory: Path, name: str) -> None:
     """Whatever lies at that path."""
-    library = Library(config(lora_directory=str(directory)))
+    library = LoraCatalog(config(lora_directory=str(directory)))
     with pytest.raises(UnsupportedError, match=r"there is glass, ink, paper\.v2, wool"):
         library.file(name)
 
@@ -92,10 +92,10 @@ def test_what_is_not_there_is_told_at_the_start(directory: Path, source: str, me
     """With the LoRA's name; a pickle is refused."""
     found = source if "/" in source else str(directory / source)
     with pytest.raises(ModelMissingError, match=message):
-        Library(config(loras={"bad": found}))
+        LoraCatalog(config(loras={"bad": found}))
 
 
 def test_a_directory_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
     """An empty list would hide a misspelt path."""
     with pytest.raises(ModelMissingError, match="lora_directory: there is no directory"):
-        Library(config(lora_directory=str(tmp_path / "gone")))
+        LoraCatalog(config(lora_directory=str(tmp_path / "gone")))

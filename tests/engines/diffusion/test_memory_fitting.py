@@ -50,8 +50,8 @@ def test_what_was_there_before_is_not_counted() -> None:
 
 def fitting_of(engine: DiffusionEngine) -> Fitting:
     """Its estimates."""
-    assert engine._painter is not None
-    return engine._painter.fitting
+    assert engine._pipeline is not None
+    return engine._pipeline.fitting
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (512, 192)])
@@ -59,8 +59,8 @@ def test_the_estimate_from_small_pictures_holds_for_large_ones(
     engine: DiffusionEngine, width: int, height: int
 ) -> None:
     """Within a tenth of what the work then takes."""
-    assert engine._painter is not None
-    family, fitting = engine._painter.family, fitting_of(engine)
+    assert engine._pipeline is not None
+    family, fitting = engine._pipeline.family, fitting_of(engine)
     latents = torch.zeros(family.latent_shape(width, height))
     conditioning = family.condition("", "", guidance=2.0, width=width, height=height)
     with torch.inference_mode():
@@ -135,8 +135,8 @@ async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
     engine: DiffusionEngine,
 ) -> None:
     """Torch refuses to make a tensor in the middle of a run; the others of the batch go on."""
-    assert engine._painter is not None
-    unet = engine._painter.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    assert engine._pipeline is not None
+    unet = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
     hook = unet.register_forward_pre_hook(
         lambda _, inputs: torch.empty(2**50) if inputs[0].shape[-1] == 16 else None
     )

@@ -248,16 +248,16 @@ def made(folder: Path, **settings: object) -> DiffusionEngine:
 
 def unet_of(engine: DiffusionEngine) -> torch.nn.Module:
     """Its denoiser."""
-    assert engine._painter is not None
-    unet: torch.nn.Module = engine._painter.family.runtime.unet  # type: ignore[attr-defined]
+    assert engine._pipeline is not None
+    unet: torch.nn.Module = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]
     return unet
 
 
 def bytes_of(engine: DiffusionEngine) -> int:
     """What all its networks take."""
-    assert engine._painter is not None
+    assert engine._pipeline is not None
     return sum(
-        tensors.count_bytes(lease.network) for lease in engine._painter.holdings._leases.values()
+        tensors.count_bytes(lease.network) for lease in engine._pipeline.holdings._leases.values()
     )
 
 

@@ -155,11 +155,11 @@ def test_not_a_bit_is_lost_before_rounding(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, scheduler: str
 ) -> None:
     """The pictures are equal as floats too, where bytes could hide a small difference."""
-    painter = engine._painter
+    painter = engine._pipeline
     assert painter is not None
     task = ask(scheduler=scheduler, negative_prompt="blue")
     family = Watched(painter.family)
-    replace(painter, family=family).paint(task, lambda _: None)
+    replace(painter, family=family).generate(task, lambda _: None)
     (made,) = family.decoded
     floats = (made * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(floats, reference(pipeline, task, 7, "np"))

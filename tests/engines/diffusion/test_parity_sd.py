@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.schedulers import NAMES, make
+from atelier_engines.diffusion.schedulers import NAMES, build
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sd
@@ -58,7 +58,7 @@ def reference(
     pipeline: StableDiffusionPipeline, task: ImageTask, **more: object
 ) -> NDArray[np.uint8]:
     """What diffusers makes of the task's first seed."""
-    pipeline.scheduler = make(
+    pipeline.scheduler = build(
         task.scheduler, pipeline.scheduler, steps=task.steps or 1, device=torch.device("cpu")
     )
     made = pipeline(

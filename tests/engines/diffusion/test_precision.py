@@ -20,8 +20,8 @@ async def autoencoder_computes_in(**config: object) -> torch.dtype:
         )
     )
     await engine.start()
-    assert engine._painter is not None
-    runtime = engine._painter.family.runtime
+    assert engine._pipeline is not None
+    runtime = engine._pipeline.family.runtime
     assert runtime.dtype == torch.float16
     assert await pictures_of(engine, ask(steps=1))
     dtype: torch.dtype = runtime.vae.dtype  # type: ignore[attr-defined]  # torch's runtime

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, previews, schedulers
 from atelier_engines.diffusion.config import SchedulerName
-from atelier_engines.diffusion.denoising import Denoising
-from atelier_engines.diffusion.previews import DecodingPreviewer, LinearPreviewer
-from atelier_engines.diffusion.starting import Start
+from atelier_engines.diffusion.initial_latents import InitialLatents
+from atelier_engines.diffusion.previews import LinearPreviewer, TinyVaePreviewer
+from atelier_engines.diffusion.sampler import Sampler
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded
@@ -54,7 +54,7 @@ async def test_previews_come_at_the_interval_that_was_asked_for(engine: Diffusio
 @pytest.mark.parametrize("name", schedulers.NAMES)
 def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, prediction: str) -> None:
     """Of a denoiser that is always right, the first preview already shows the end."""
-    if name in schedulers.NOISE_ONLY and prediction == "sample":
+    if name in schedulers.EPSILON_ONLY and prediction == "sample":
         pytest.skip("diffusers' cannot")
     model = EulerDiscreteScheduler(
         beta_start=0.00085,
@@ -63,15 +63,15 @@ def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, predict
         prediction_type=prediction,
         timestep_spacing="trailing",
     )
-    scheduler = schedulers.make(name, model, steps=6, device=CPU)
+    scheduler = schedulers.build(name, model, steps=6, device=CPU)
     generator = torch.Generator("cpu").manual_seed(1)
     noise = torch.randn((1, 4, 8, 8), generator=generator) * scheduler.init_noise_sigma
-    denoising = Denoising(
-        scheduler=scheduler, start=Start(latents=noise), guidance=1.0, generator=generator
+    denoising = Sampler(
+        scheduler=scheduler, start=InitialLatents(latents=noise), guidance=1.0, generator=generator
     )
     wanted = torch.linspace(-1, 1, 256).view(1, 4, 8, 8)
-    while not denoising.finished:
-        rows = denoising.rows()
+    while not denoising.is_finished:
+        rows = denoising.model_input()
         signal = float(scheduler.alphas_cumprod[round(float(rows.timesteps[0]))])
         noise = (rows.latents - math.sqrt(signal) * wanted) / math.sqrt(max(1 - signal, 1e-6))
         right = {
@@ -79,8 +79,8 @@ def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, predict
             "sample": wanted,
             "v_prediction": math.sqrt(signal) * noise - math.sqrt(1 - signal) * wanted,
         }[prediction]
-        denoising.advance(right)
-        assert torch.allclose(denoising.clean(rows, right), wanted, atol=1e-3)
+        denoising.step(right)
+        assert torch.allclose(denoising.predict_x0(rows, right), wanted, atol=1e-3)
     assert torch.allclose(denoising.latents, wanted, atol=0.2)
 
 
@@ -149,8 +149,8 @@ def as_original(folder: Path) -> dict[str, torch.Tensor]:
 def decoded(source: Path) -> NDArray[np.uint8]:
     """What a tiny autoencoder shows of certain latents."""
     latents = torch.linspace(-2, 2, 4 * 8 * 12).view(1, 4, 8, 12)
-    network = previews.load(source, device=CPU, dtype=torch.float32)
-    previewer = DecodingPreviewer(network=network, max_side=512, encoding="webp")
+    network = previews.load_tiny_vae(source, device=CPU, dtype=torch.float32)
+    previewer = TinyVaePreviewer(network=network, max_side=512, encoding="webp")
     made = previewer.preview(latents)
     assert made.media_type == "image/webp"
     assert (made.width, made.height) == (96, 64)
@@ -185,7 +185,7 @@ def test_what_is_no_tiny_autoencoder_is_refused(damage: str, tmp_path: Path) -> 
     if damage == "torn":
         path.write_bytes(b"12")
     with pytest.raises(ModelMissingError, match=r"broken\.safetensors"):
-        previews.load(path, device=CPU, dtype=torch.float32)
+        previews.load_tiny_vae(path, device=CPU, dtype=torch.float32)
 
 
 async def test_an_engine_previews_with_the_configured_autoencoder(model: Path, taesd: Path) -> None:
@@ -226,9 +226,9 @@ def test_a_preview_is_made_only_when_it_is_due(
     engine: DiffusionEngine, interval: int, asked: int
 ) -> None:
     """Off costs nothing; and a picture whose previews fail comes all the same."""
-    assert engine._painter is not None
+    assert engine._pipeline is not None
     counting, events = Counting(), list[Event]()
-    painter = dataclasses.replace(engine._painter, previewer=counting)
-    painter.paint(ask(steps=4, preview_interval=interval), events.append)
+    painter = dataclasses.replace(engine._pipeline, previewer=counting)
+    painter.generate(ask(steps=4, preview_interval=interval), events.append)
     assert counting.asked == asked
     assert isinstance(events[-1], Output)

@@ -6,8 +6,8 @@ import pytest
 from diffusers import StableDiffusionXLPipeline
 from transformers import CLIPTokenizer
 
-from atelier_engines.diffusion.prompts.chunks import Chunk, chunks, empty
-from atelier_engines.diffusion.prompts.syntax import weighted
+from atelier_engines.diffusion.prompts.chunks import Chunk, empty_chunk, split_into_chunks
+from atelier_engines.diffusion.prompts.syntax import parse_weighted
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def tokenizer(pipeline: StableDiffusionXLPipeline) -> CLIPTokenizer:
 
 def read(tokenizer: CLIPTokenizer, prompt: str) -> list[Chunk]:
     """The chunks of a prompt, each of the length that the encoder reads."""
-    found = chunks(tokenizer, weighted(prompt))
+    found = split_into_chunks(tokenizer, parse_weighted(prompt))
     for chunk in found:
         assert len(chunk.ids) == len(chunk.weights) == 77
         assert chunk.ids[0] == tokenizer.bos_token_id
@@ -44,7 +44,7 @@ def test_a_short_prompt_is_what_the_tokenizer_makes_of_it(
     (chunk,) = read(tokenizer, prompt)
     assert list(chunk.ids) == wanted
     assert not chunk.is_weighted
-    assert empty(tokenizer) == read(tokenizer, "")[0]
+    assert empty_chunk(tokenizer) == read(tokenizer, "")[0]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(75, [75]), (76, [75, 1]), (151, [75, 75, 1])])

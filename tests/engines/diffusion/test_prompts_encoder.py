@@ -18,7 +18,7 @@ from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.families.sd import Sd
 from atelier_engines.diffusion.families.sdxl import Sdxl
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
-from atelier_engines.diffusion.prompts.embedding import Embedding, aligned, zeros_like
+from atelier_engines.diffusion.prompts.embedding import Embedding, align, zeros_like
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
 from atelier_engines.event import Event, Output
@@ -50,8 +50,8 @@ class Counting:
 @pytest.fixture
 def runtime(engine: DiffusionEngine) -> Counting:
     """The engine's own."""
-    assert engine._painter is not None
-    return Counting(engine._painter.family.runtime)
+    assert engine._pipeline is not None
+    return Counting(engine._pipeline.family.runtime)
 
 
 def encoder_of(
@@ -161,13 +161,13 @@ def test_the_shorter_text_is_filled_up_with_empty_ones(encoder: PromptEncoder) -
     long, short, blank = (encoder.encode(text) for text in ("a BREAK b BREAK c", "a", ""))
     wanted = torch.cat([short.hidden, blank.hidden, blank.hidden], dim=1)
     for filled, other in (
-        aligned(short, long, lambda: blank),
-        aligned(long, short, lambda: blank)[::-1],
+        align(short, long, lambda: blank),
+        align(long, short, lambda: blank)[::-1],
     ):
         assert torch.equal(filled.hidden, wanted)
         assert filled.pooled is short.pooled
         assert other is long
-    assert aligned(short, blank, pytest.fail) == (short, blank)
+    assert align(short, blank, pytest.fail) == (short, blank)
 
 
 def test_zeros_are_as_long_as_what_they_stand_against(encoder: PromptEncoder) -> None:
@@ -214,13 +214,13 @@ def painted(
     engine: DiffusionEngine, prompts: PromptEncoder, texts: Sequence[str]
 ) -> NDArray[np.uint8]:
     """The picture of a prompt and a negative prompt, by the engine's model."""
-    painter = engine._painter
+    painter = engine._pipeline
     assert painter is not None
     events: list[Event] = []
     family = replace(painter.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
     prompt, negative = texts
     task = ask(prompt=prompt, negative_prompt=negative)
-    replace(painter, family=family).paint(task, events.append)
+    replace(painter, family=family).generate(task, events.append)
     (media,) = (event.media for event in events if isinstance(event, Output))
     assert isinstance(media, Pixels)
     return media.array
@@ -249,7 +249,7 @@ def test_every_family_tells_the_loras_of_text_encoders_apart(
     engine: DiffusionEngine, runtime: Counting, pipeline: StableDiffusionXLPipeline
 ) -> None:
     """Both of its texts are others with other LoRAs, the empty ones that fill up too."""
-    painter = engine._painter
+    painter = engine._pipeline
     assert painter is not None
     cache = EmbeddingCache(2**20)
     prompts = encoder_of(runtime, pipeline, cache=cache)
@@ -271,8 +271,8 @@ async def test_the_engine_keeps_as_many_prompts_as_are_configured(model: Path) -
         config = DiffusionConfig(model=str(model), device="cpu", threads=1, prompt_cache=size)
         engine = DiffusionEngine(config)
         await engine.start()
-        assert engine._painter is not None
-        family = engine._painter.family
+        assert engine._pipeline is not None
+        family = engine._pipeline.family
         assert isinstance(family, Sdxl)
         cache = family.prompts.cache
         before = cache.hits

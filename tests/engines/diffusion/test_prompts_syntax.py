@@ -7,13 +7,14 @@ import random
 import pytest
 
 from atelier_engines.diffusion.prompts import syntax
-from atelier_engines.diffusion.prompts.syntax import MAX_WEIGHT, plain, weighted
+from atelier_engines.diffusion.prompts.syntax import MAX_WEIGHT, parse_plain, parse_weighted
 
 
 def read(prompt: str) -> list[list[tuple[str, float]]]:
     """Text and weight of the spans, section by section; weights to nine places."""
     return [
-        [(span.text, round(span.weight, 9)) for span in section] for section in weighted(prompt)
+        [(span.text, round(span.weight, 9)) for span in section]
+        for section in parse_weighted(prompt)
     ]
 
 
@@ -85,13 +86,13 @@ def test_a_number_that_is_no_weight_is_a_word(number: str) -> None:
 
 def test_weights_are_bounded_in_nests_too() -> None:
     """However many brackets there are, and in whichever order."""
-    (((span,),)) = weighted("(((red:5):5):5)")
+    (((span,),)) = parse_weighted("(((red:5):5):5)")
     assert span.weight == MAX_WEIGHT
-    (((span,),)) = weighted("(" * 900 + "red" + ":5)" * 900)
+    (((span,),)) = parse_weighted("(" * 900 + "red" + ":5)" * 900)
     assert span.weight == MAX_WEIGHT
-    (((span,),)) = weighted("[" * 900 + "red")
+    (((span,),)) = parse_weighted("[" * 900 + "red")
     assert 0 <= span.weight < 1e-6
-    (((span,),)) = weighted("(" * 900 + "red" + ":5)" * 450 + ":0)")
+    (((span,),)) = parse_weighted("(" * 900 + "red" + ":5)" * 450 + ":0)")
     assert span.weight == 0
 
 
@@ -117,7 +118,7 @@ def test_break_begins_a_section(prompt: str, sections: list[list[tuple[str, floa
 )
 def test_a_prompt_without_brackets_stays_as_it_is(prompt: str) -> None:
     """To the last blank, in one piece."""
-    assert weighted(prompt) == plain(prompt)
+    assert parse_weighted(prompt) == parse_plain(prompt)
 
 
 def test_words_are_cut_only_where_the_weight_changes() -> None:
@@ -128,7 +129,7 @@ def test_words_are_cut_only_where_the_weight_changes() -> None:
 def test_in_plain_syntax_everything_is_words() -> None:
     """Brackets, backslashes and BREAK too."""
     prompt = r"(red:1.3) [blue] \( BREAK"
-    assert plain(prompt) == ((syntax.Span(text=prompt),),)
+    assert parse_plain(prompt) == ((syntax.WeightedSpan(text=prompt),),)
 
 
 def test_any_text_is_a_prompt_and_keeps_its_words() -> None:
@@ -137,7 +138,7 @@ def test_any_text_is_a_prompt_and_keeps_its_words() -> None:
     signs = ["(", ")", "[", "]", "\\", ":", "1.2", "BREAK", "B", " ", "\n", ".", "-", "word"]
     for _ in range(3000):
         prompt = "".join(dice.choices(signs, k=dice.randrange(40)))
-        sections = weighted(prompt)
+        sections = parse_weighted(prompt)
         text = "".join(span.text for section in sections for span in section)
         assert text.count("word") == prompt.count("word"), prompt
         assert all(0 <= span.weight <= MAX_WEIGHT for section in sections for span in section)

@@ -28,7 +28,7 @@ def model(prediction: str = "epsilon") -> EulerDiscreteScheduler:
 @pytest.mark.parametrize("name", schedulers.NAMES)
 def test_a_scheduler_is_known_by_the_name_it_was_made_by(name: SchedulerName) -> None:
     """So that a model's own one is offered as the default."""
-    assert schedulers.name_of(schedulers.make(name, model(), steps=4, device=CPU)) == name
+    assert schedulers.find_name(schedulers.build(name, model(), steps=4, device=CPU)) == name
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_a_scheduler_is_known_by_the_name_it_was_made_by(name: SchedulerName) ->
 )
 def test_only_what_is_the_same_has_the_name(own: SchedulerMixin, name: str | None) -> None:
     """What published models bring: Stable Diffusion 1.5 has PNDM without its slow first steps."""
-    assert schedulers.name_of(own) == name
+    assert schedulers.find_name(own) == name
 
 
 @pytest.mark.parametrize("name", schedulers.NAMES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 50])
 def test_every_scheduler_comes_to_an_end(name: SchedulerName, steps: int) -> None:
     """In whatever number of steps, with finite numbers."""
-    scheduler = schedulers.make(name, model("v_prediction"), steps=steps, device=CPU)
+    scheduler = schedulers.build(name, model("v_prediction"), steps=steps, device=CPU)
     latents = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(1))
     latents = latents * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
@@ -62,7 +62,7 @@ def test_every_scheduler_comes_to_an_end(name: SchedulerName, steps: int) -> Non
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
 def test_latents_are_not_cut_off_at_one(name: str) -> None:
     """Whatever the model's configuration leaves unsaid."""
-    scheduler = schedulers.make(name, model("sample"), steps=1, device=CPU)
+    scheduler = schedulers.build(name, model("sample"), steps=1, device=CPU)
     wanted = torch.full((1, 4, 8, 8), 3.0)
     made = scheduler.step(wanted, scheduler.timesteps[0], wanted * 0, return_dict=False)[0]
     assert made.max() > 2
@@ -71,18 +71,18 @@ def test_latents_are_not_cut_off_at_one(name: str) -> None:
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     """Lightning's users know another spelling."""
     with pytest.raises(UnsupportedError, match="scheduler must be one of euler, euler_a"):
-        schedulers.make("Euler a", model(), steps=4, device=CPU)
+        schedulers.build("Euler a", model(), steps=4, device=CPU)
 
 
 @pytest.mark.parametrize("name", ["lcm", "tcd"])
 def test_more_steps_than_a_scheduler_can_are_refused(name: str) -> None:
     """Those of distilled models have fifty to choose from."""
     with pytest.raises(InvalidTaskError, match=f"{name} cannot work in 51 steps"):
-        schedulers.make(name, model(), steps=51, device=CPU)
+        schedulers.build(name, model(), steps=51, device=CPU)
 
 
-@pytest.mark.parametrize("name", sorted(schedulers.NOISE_ONLY))
+@pytest.mark.parametrize("name", sorted(schedulers.EPSILON_ONLY))
 def test_what_diffusers_left_out_is_refused_before_any_step(name: str) -> None:
     """Models that predict clean latents are rare."""
     with pytest.raises(UnsupportedError, match="predicts clean latents; scheduler must be one of"):
-        schedulers.make(name, model("sample"), steps=4, device=CPU)
+        schedulers.build(name, model("sample"), steps=4, device=CPU)

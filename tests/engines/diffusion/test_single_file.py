@@ -96,8 +96,8 @@ async def test_a_file_that_inpaints_is_known_by_its_shape(
     inpainting = tiny_sd.write(tmp_path, "sd15", channels=9)
     file = original_layout.write(inpainting, tmp_path / "one.safetensors")
     engine = await started(model=str(file), base=str(folders["sd15"]))
-    assert engine._painter is not None
-    assert engine._painter.family.mask_channels
+    assert engine._pipeline is not None
+    assert engine._pipeline.family.mask_channels
     await engine.stop()
 
 

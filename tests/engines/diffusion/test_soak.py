@@ -11,8 +11,8 @@ import torch
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.batching import Run
-from atelier_engines.diffusion.painting import Painter
+from atelier_engines.diffusion.batching import DenoiseRequest
+from atelier_engines.diffusion.pipeline import Pipeline
 from tests.engines.diffusion import mixture, soaking
 from tests.engines.diffusion.asking import ask
 from tests.engines.diffusion.mixture import Request
@@ -84,12 +84,12 @@ def test_the_crowd_asks_for_everything_that_the_engine_can_do(crowded: Diffusion
     assert [request.task.prompt for request in again] == [r.task.prompt for r in requests]
 
 
-class Mixed(Painter):
+class Mixed(Pipeline):
     """Hands neighbours each other's predictions."""
 
-    def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+    def denoise(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
         """See Painter.denoise."""
-        return super().denoise(runs)[::-1]
+        return super().predict(runs)[::-1]
 
 
 async def test_pictures_that_are_mixed_up_do_not_pass(
@@ -97,7 +97,7 @@ async def test_pictures_that_are_mixed_up_do_not_pass(
 ) -> None:
     """Else the soak would prove nothing."""
     loop, painter = soaking.parts(crowded)
-    crowded._painter = Mixed(**{name: getattr(painter, name) for name in painter.__slots__})
+    crowded._pipeline = Mixed(**{name: getattr(painter, name) for name in painter.__slots__})
     tasks = [ask(seeds=(seed,), steps=2, guidance=1.0) for seed in range(4)]
     tally = await soaking.soak(
         crowded, judge, [Request(task=task) for task in tasks], callers=len(tasks)

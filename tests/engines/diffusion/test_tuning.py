@@ -9,7 +9,12 @@ import pytest
 
 from atelier_engines.capabilities import Reproducibility
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.limiting import FixedCells, FixedRows, MeasuredRows, limit
+from atelier_engines.diffusion.batch_limits import (
+    FixedLimit,
+    LatentBudget,
+    MeasuredLimit,
+    choose_limit,
+)
 from atelier_engines.diffusion.tuning import records
 from atelier_engines.diffusion.tuning.measuring import best
 from atelier_engines.diffusion.tuning.records import SizeRecord, Subject
@@ -45,18 +50,18 @@ def test_the_fewest_rows_that_are_about_as_fast_are_best(
 
 def test_a_size_that_was_not_measured_is_limited_like_the_next_larger_one() -> None:
     """And one larger than all by its cells."""
-    measured = MeasuredRows(records=[record(128, 8), record(64, 16)])
+    measured = MeasuredLimit(records=[record(128, 8), record(64, 16)])
     assert [measured(8, 8), measured(9, 9), measured(16, 16)] == [16, 8, 8]
     assert [measured(32, 32), measured(128, 128)] == [2, 1]
 
 
 def test_the_configuration_has_the_last_word() -> None:
     """Then come measurements, then what is sane."""
-    assert limit(3, "cpu", [record(64, 8)]) == FixedRows(rows=3)
-    assert limit(None, "cpu", [record(64, 8)]) == MeasuredRows(records=[record(64, 8)])
-    assert limit(None, "cpu", []) == FixedRows(rows=1)
-    cuda = limit(None, "cuda", [])
-    assert isinstance(cuda, FixedCells)
+    assert choose_limit(3, "cpu", [record(64, 8)]) == FixedLimit(rows=3)
+    assert choose_limit(None, "cpu", [record(64, 8)]) == MeasuredLimit(records=[record(64, 8)])
+    assert choose_limit(None, "cpu", []) == FixedLimit(rows=1)
+    cuda = choose_limit(None, "cuda", [])
+    assert isinstance(cuda, LatentBudget)
     assert [cuda(128, 128), cuda(64, 64), cuda(1024, 1024)] == [8, 32, 1]
 
 
@@ -95,7 +100,7 @@ async def test_an_engine_follows_what_was_measured_of_it(model: Path, tmp_path: 
 
     engine = DiffusionEngine(config)
     await engine.start()
-    painter = engine._painter
+    painter = engine._pipeline
     assert painter is not None
     subject = subject_of(painter)
     assert told[0] == subject.key

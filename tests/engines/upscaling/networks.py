@@ -60,7 +60,7 @@ def picture(width: int, height: int, channels: int = 3) -> Pixels:
 
 def result_of(upscaler: Upscaler, pixels: Pixels, factor: float) -> tuple[list[TileDone], Pixels]:
     """What the generator yields, and what it returns."""
-    work = upscaler.enlarge(pixels, factor)
+    work = upscaler.upscale(pixels, factor)
     told = []
     while True:
         try:

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError, OutOfMemoryError
 from atelier_engines.imaging import image_from_pixels
 from atelier_engines.task import Upscale
-from atelier_engines.upscaling import upscalers, weights
+from atelier_engines.upscaling import registry, weights
 from atelier_engines.upscaling.config import UpscalerSettings
-from atelier_engines.upscaling.lanczos import LanczosUpscaler, resized
+from atelier_engines.upscaling.lanczos import LanczosUpscaler, resize
 from atelier_engines.upscaling.upscaler import TileDone
 from tests.engines.upscaling.networks import apart, compact, loaded, picture, result_of, rrdb
 
@@ -67,14 +67,14 @@ def test_any_factor_is_reached_by_lanczos_after_the_network(deep: Path, factor: 
     _, made = result_of(loaded(deep), pixels, factor)
     assert (made.width, made.height) == (round(90 * factor), round(70 * factor))
     _, own = result_of(loaded(deep), pixels, 4.0)
-    assert apart(made, resized(own, (made.width, made.height))) <= 1
+    assert apart(made, resize(own, (made.width, made.height))) <= 1
 
 
 def test_every_tile_is_told_of(small: Path) -> None:
     """Counting up to the total that was promised for the size."""
     upscaler = loaded(small)
     told, _ = result_of(upscaler, picture(150, 100), 2.0)
-    total = upscaler.tiles(150, 100)
+    total = upscaler.tile_count(150, 100)
     assert total == 12
     assert told == [TileDone(index=index, total=total) for index in range(1, total + 1)]
 
@@ -85,7 +85,7 @@ def test_closing_between_tiles_ends_the_work(small: Path) -> None:
     seen: list[object] = []
     network = upscaler.network
     network.model.register_forward_hook(lambda *_: seen.append(1))  # type: ignore[attr-defined]
-    work = upscaler.enlarge(picture(150, 100), 2.0)
+    work = upscaler.upscale(picture(150, 100), 2.0)
     next(work)
     next(work)
     work.close()
@@ -134,7 +134,7 @@ def test_lanczos_enlarges_without_weights() -> None:
     """As Pillow does, in one part; grey stays grey."""
     upscaler = LanczosUpscaler()
     told, made = result_of(upscaler, picture(30, 20), 2.5)
-    assert told == [TileDone(index=1, total=upscaler.tiles(30, 20))]
+    assert told == [TileDone(index=1, total=upscaler.tile_count(30, 20))]
     wanted = image_from_pixels(picture(30, 20)).resize((75, 50), 1)
     assert np.array_equal(made.array, np.asarray(wanted))
     _, grey = result_of(upscaler, picture(30, 20, channels=1), 2.0)
@@ -144,15 +144,15 @@ def test_lanczos_enlarges_without_weights() -> None:
 def test_the_first_network_is_the_default_and_lanczos_always_there(small: Path, deep: Path) -> None:
     """Names in the order of the configuration; digests and packages for receipts."""
     settings = UpscalerSettings(upscalers={"deep": deep, "small": small})
-    found = upscalers.load(settings, device="cpu", precision="auto")
-    assert found.names == upscalers.names(settings) == ("deep", "small", "lanczos")
-    assert found.chosen(Upscale(factor=2.0)) is found.by_name["deep"]
-    assert found.chosen(Upscale(factor=2.0, model="small")) is found.by_name["small"]
+    found = registry.load(settings, device="cpu", precision="auto")
+    assert found.names == registry.names(settings) == ("deep", "small", "lanczos")
+    assert found.get(Upscale(factor=2.0)) is found.by_name["deep"]
+    assert found.get(Upscale(factor=2.0, model="small")) is found.by_name["small"]
     assert len(found.versions["upscaler deep"]) == 64
     assert {"pillow", "torch", "spandrel"} <= found.versions.keys()
-    plain = upscalers.load(UpscalerSettings(), device="cpu", precision="auto")
+    plain = registry.load(UpscalerSettings(), device="cpu", precision="auto")
     assert plain.names == ("lanczos",)
-    assert isinstance(plain.chosen(Upscale(factor=2.0)), LanczosUpscaler)
+    assert isinstance(plain.get(Upscale(factor=2.0)), LanczosUpscaler)
 
 
 def refused(path: Path) -> str:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from atelier_engines.upscaling.mosaic import Mosaic
 from atelier_engines.upscaling.resizing import RowResizer
-from atelier_engines.upscaling.tiles import shares, spans
+from atelier_engines.upscaling.tile_stitching import TileStitcher
+from atelier_engines.upscaling.tiles import blend_weights, split_into_tiles
 
 lengths = st.integers(1, 700)
 sizes = st.integers(64, 256)
@@ -22,7 +22,7 @@ overlaps = st.integers(8, 32)
 @given(length=lengths, size=sizes, overlap=overlaps)
 def test_parts_cover_the_whole_and_overlap(length: int, size: int, overlap: int) -> None:
     """Each has the full size, but for a whole that is smaller."""
-    parts = spans(length, size=size, overlap=overlap)
+    parts = split_into_tiles(length, size=size, overlap=overlap)
     assert (parts[0].start, parts[-1].stop) == (0, length)
     assert {part.stop - part.start for part in parts} == {min(size, length)}
     for before, after in pairwise(parts):
@@ -35,10 +35,10 @@ def test_shares_sum_to_one_and_hide_the_cuts(
     length: int, size: int, overlap: int, scale: int
 ) -> None:
     """At each pixel; the outermost quarter of an overlap shows nothing of its part."""
-    parts = spans(length, size=size, overlap=overlap)
+    parts = split_into_tiles(length, size=size, overlap=overlap)
     total = np.zeros(length * scale)
     hidden = overlap * scale // 4
-    for part, share in zip(parts, shares(parts, overlap=overlap, scale=scale), strict=True):
+    for part, share in zip(parts, blend_weights(parts, overlap=overlap, scale=scale), strict=True):
         assert share.min() >= 0.0
         assert share.max() <= 1.0
         total[part.start * scale : part.stop * scale] += share
@@ -54,14 +54,17 @@ def test_a_picture_cut_into_tiles_is_joined_again(size: tuple[int, int]) -> None
     """To the level, every row once, and as early as no later tile touches it."""
     width, height = size
     whole = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
-    columns, rows = spans(width, size=64, overlap=16), spans(height, size=64, overlap=16)
-    mosaic = Mosaic(columns, rows, overlap=16, scale=1)
+    columns, rows = (
+        split_into_tiles(width, size=64, overlap=16),
+        split_into_tiles(height, size=64, overlap=16),
+    )
+    mosaic = TileStitcher(columns, rows, overlap=16, scale=1)
     bands = []
     for row, down in enumerate(rows):
         for column, across in enumerate(columns):
             cut = whole[down.start : down.stop, across.start : across.stop]
             mosaic.add(row, column, (cut / 255.0).astype(np.float32))
-        bands.append(mosaic.finished(row))
+        bands.append(mosaic.take_finished(row))
     assert np.array_equal(np.concatenate(bands), whole)
     assert len(bands[0]) == (rows[1].start if len(rows) > 1 else height)
 

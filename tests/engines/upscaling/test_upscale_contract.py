@@ -6,7 +6,7 @@ import pytest
 
 from atelier_engines.capabilities import ImageCapabilities
 from atelier_engines.conformance import EngineConformance
-from atelier_engines.conformance.tasks import picture
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask, Upscale
 from atelier_engines.upscaling import ENGINE
@@ -44,6 +44,6 @@ class TestNetwork(EngineConformance):
             width=150,
             height=100,
             seeds=(7,),
-            init_image=picture(150, 100, 1),
+            init_image=random_image(150, 100, 1),
             upscale=Upscale(factor=2.0),
         )

@@ -17,7 +17,7 @@ from atelier.v1 import engine_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import AsyncClient, Generation, State
 from atelier_engines.capabilities import CancelSupport, Reproducibility
-from atelier_engines.conformance.tasks import picture
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
     EngineFailedError,
@@ -157,7 +157,7 @@ async def test_work_with_uploaded_pictures_is_found_again_too(
     engine: Engine, there: AsyncClient
 ) -> None:
     """Sent again they have other names, so that the request is not the same to the other server."""
-    task = replace(PICTURE, init_image=picture(1000, 800, 1))
+    task = replace(PICTURE, init_image=random_image(1000, 800, 1))
     first = await story_of(engine, task)
     count = len(await all_of(there))
     again = await story_of(engine, replace(task, resume=handles(first)[0]))

@@ -7,7 +7,7 @@ from google.protobuf.json_format import MessageToDict
 
 from atelier_client import errors as theirs
 from atelier_client import requests
-from atelier_engines.conformance.tasks import picture
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.errors import EngineError, InvalidTaskError
 from atelier_engines.forwarding import errors
 from atelier_engines.forwarding.requests import request_from_task
@@ -32,13 +32,13 @@ EVERYTHING = ImageTask(
     guidance=3.5,
     model="m",
     scheduler="euler",
-    init_image=picture(40, 24, 1),
+    init_image=random_image(40, 24, 1),
     strength=0.25,
-    mask=picture(40, 24, 3),
+    mask=random_image(40, 24, 3),
     controls=(
         Control(
             type=ControlType.DEPTH,
-            image=picture(32, 32, 2),
+            image=random_image(32, 32, 2),
             preprocess=True,
             strength=0.5,
             start=0.125,

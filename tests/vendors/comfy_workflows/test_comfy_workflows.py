@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
-from atelier_engines.conformance.tasks import image_task, picture
+from atelier_engines.conformance.tasks import image_task, random_image
 from atelier_engines.task import Lora
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
@@ -79,7 +79,7 @@ def test_an_order_names_what_it_loads() -> None:
         WorkflowSetConfig(loras={"rust": "r.safetensors"}, checkpoint="own.safetensors")
     )
     task = image_task(graphs.capabilities(max_images=1))
-    task = replace(task, init_image=picture(8, 8, 1), loras=(Lora(name="rust"),))
+    task = replace(task, init_image=random_image(8, 8, 1), loras=(Lora(name="rust"),))
     order = graphs.prepare(task, prefix="job_1")
     assert list(order.images) == ["job_1_init.png"]
     first, second = (order.build_graph(seed) for seed in (1, 2))

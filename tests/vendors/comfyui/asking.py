@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from atelier_engines.conformance.tasks import picture
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
@@ -17,7 +17,7 @@ Json = Any
 """What JSON decodes to."""
 
 TASK = ImageTask(prompt="a lighthouse", width=128, height=64, seeds=(7,), steps=4, guidance=3.0)
-PICTURE = picture(128, 64, 1)
+PICTURE = random_image(128, 64, 1)
 
 
 def engine_for(*servers: StandIn, **settings: Json) -> ComfyuiEngine:

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForDepthEstimation
 
-from atelier_engines.diffusion.controls import vision
+from atelier_engines.diffusion.controls import vision_model
 from atelier_engines.errors import EngineFailedError
 
 _IN_METRES = ("glpn", "zoedepth")
 """Models whose numbers grow with the distance; those of others with nearness."""
 
 
-class Depth:
+class DepthPreprocessor:
     """Estimates depth."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -25,7 +25,7 @@ class Depth:
         Raises:
             ModelMissingError: it is none that estimates depth.
         """
-        self._vision = vision.load(AutoModelForDepthEstimation, folder, device)
+        self._vision = vision_model.load(AutoModelForDepthEstimation, folder, device)
         settings = self._vision.model.config
         self._in_metres = (
             settings.model_type in _IN_METRES

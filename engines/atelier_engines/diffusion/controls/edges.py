@@ -13,7 +13,7 @@ Source: lllyasviel/ControlNet, gradio_canny2image.py, the defaults of its slider
 """
 
 
-def edges(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def canny_edges(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(height, width, 3): white edges, one pixel wide, on black, of a photo (height, width, 3)."""
     found = cv2.Canny(np.ascontiguousarray(photo), LOW, HIGH)
     return np.repeat(np.asarray(found, np.uint8)[:, :, None], 3, axis=2)

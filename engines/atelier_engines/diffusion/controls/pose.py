@@ -9,17 +9,17 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForObjectDetection, VitPoseForPoseEstimation
 
-from atelier_engines.diffusion.controls import framing, skeleton, vision
-from atelier_engines.diffusion.controls.framing import Box
-from atelier_engines.diffusion.controls.skeleton import Person
+from atelier_engines.diffusion.controls import openpose_drawing, pose_crop, vision_model
+from atelier_engines.diffusion.controls.openpose_drawing import Person
+from atelier_engines.diffusion.controls.pose_crop import Box
 from atelier_engines.errors import ModelMissingError
 
 _COCO_JOINTS = 17
-_FOUND = 0.5
+_MIN_SCORE = 0.5
 """People that are less certain are left out."""
 
 
-class Pose:
+class PosePreprocessor:
     """Finds people and their joints, and draws them as OpenPose does."""
 
     def __init__(self, folder: Path, people: Path | None, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Pose:
         Raises:
             ModelMissingError: one of them is of another kind.
         """
-        self._joints = vision.load(VitPoseForPoseEstimation, folder, device)
+        self._joints = vision_model.load(VitPoseForPoseEstimation, folder, device)
         count = self._joints.model.config.num_labels
         if count != _COCO_JOINTS:
             raise ModelMissingError(
@@ -42,14 +42,14 @@ class Pose:
             )
         self._people = None
         if people is not None:
-            self._people = vision.load(AutoModelForObjectDetection, people, device)
+            self._people = vision_model.load(AutoModelForObjectDetection, people, device)
 
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(height, width, 3): skeletons on black; nothing but black where nobody is."""
         height, width = photo.shape[:2]
         boxes = self._boxes(photo)
         people = self._people_in(photo, boxes) if boxes else []
-        return skeleton.drawn(people, width=width, height=height)
+        return openpose_drawing.draw_poses(people, width=width, height=height)
 
     def _boxes(self, photo: NDArray[np.uint8]) -> list[Box]:
         height, width = photo.shape[:2]
@@ -59,7 +59,7 @@ class Pose:
         inputs = processor(images=photo, return_tensors="pt").to(self._people.device)
         (found,) = processor.post_process_object_detection(
             model(**inputs),
-            threshold=_FOUND,
+            threshold=_MIN_SCORE,
             target_sizes=[(height, width)],
         )
         names = model.config.id2label
@@ -74,9 +74,10 @@ class Pose:
     def _people_in(self, photo: NDArray[np.uint8], boxes: list[Box]) -> list[Person]:
         model, processor = self._joints.model, self._joints.processor
         size = (processor.size["width"], processor.size["height"])
-        frames = [framing.frame_of(box, size[0] / size[1]) for box in boxes]
+        frames = [pose_crop.expand_box(box, size[0] / size[1]) for box in boxes]
         cuts = (
-            np.stack([framing.cut(photo, frame, size) for frame in frames]).astype(np.float32) / 255
+            np.stack([pose_crop.crop(photo, frame, size) for frame in frames]).astype(np.float32)
+            / 255
         )
         normal = (cuts - np.array(processor.image_mean)) / np.array(processor.image_std)
         inputs = {"pixel_values": torch.from_numpy(normal.transpose(0, 3, 1, 2)).float()}
@@ -86,6 +87,6 @@ class Pose:
         heat = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).heatmaps
         found = zip(heat.float().cpu().numpy(), frames, strict=True)
         return [
-            skeleton.person_of([framing.joint_in(one, frame) for one in maps])
+            openpose_drawing.person_from_coco([pose_crop.locate_joint(one, frame) for one in maps])
             for maps, frame in found
         ]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from atelier_engines.diffusion.denoising import Rows
 from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, Runtime
+from atelier_engines.diffusion.sampler import ModelInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hint:
+class ControlInput:
     """What one row is to follow in this run."""
 
     network: str
@@ -23,8 +23,11 @@ class Hint:
     """What the residuals are multiplied by; 0 is the same as no hint."""
 
 
-def residuals_of(
-    runtime: Runtime, rows: Rows, conditioning: Conditioning, hints: Sequence[Sequence[Hint]]
+def compute_residuals(
+    runtime: Runtime,
+    rows: ModelInput,
+    conditioning: Conditioning,
+    hints: Sequence[Sequence[ControlInput]],
 ) -> Residuals | None:
     """The residuals of all rows, or None where no row follows anything.
 
@@ -45,23 +48,23 @@ def residuals_of(
         for network in dict.fromkeys(hint.network for hint in due.values()):
             chosen = {row: hint for row, hint in due.items() if hint.network == network}
             made = _run(runtime, network, rows, conditioning, chosen)
-            total = _added(total, made, tuple(chosen), len(hints))
+            total = _add(total, made, tuple(chosen), len(hints))
     return total
 
 
 def _run(
     runtime: Runtime,
     network: str,
-    rows: Rows,
+    rows: ModelInput,
     conditioning: Conditioning,
-    chosen: dict[int, Hint],
+    chosen: dict[int, ControlInput],
 ) -> Residuals:
     """The network's residuals for the chosen rows alone."""
     maps = [hint.map for hint in chosen.values()]
     scales = [hint.scale for hint in chosen.values()]
     if len(chosen) < len(rows.latents):
         index = torch.tensor(tuple(chosen), device=rows.latents.device)
-        rows = Rows(latents=rows.latents[index], timesteps=rows.timesteps[index])
+        rows = ModelInput(latents=rows.latents[index], timesteps=rows.timesteps[index])
         conditioning = Conditioning(
             hidden=conditioning.hidden[index],
             pooled=None if conditioning.pooled is None else conditioning.pooled[index],
@@ -77,7 +80,7 @@ def _run(
     )
 
 
-def _added(
+def _add(
     total: Residuals | None, made: Residuals, chosen: tuple[int, ...], count: int
 ) -> Residuals:
     """`total` and what was made for the chosen ones of `count` rows."""
@@ -92,13 +95,13 @@ def _added(
     before = (None,) * len(made.down) if total is None else total.down
     return Residuals(
         down=tuple(
-            _spread(old, new, index, count) for old, new in zip(before, made.down, strict=True)
+            _scatter(old, new, index, count) for old, new in zip(before, made.down, strict=True)
         ),
-        mid=_spread(None if total is None else total.mid, made.mid, index, count),
+        mid=_scatter(None if total is None else total.mid, made.mid, index, count),
     )
 
 
-def _spread(
+def _scatter(
     total: torch.Tensor | None, part: torch.Tensor, index: torch.Tensor, count: int
 ) -> torch.Tensor:
     if total is None:

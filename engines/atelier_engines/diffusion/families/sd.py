@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.denoising import is_guided
 from atelier_engines.diffusion.families.layout import Layout, of_networks
-from atelier_engines.diffusion.prompts.embedding import aligned
+from atelier_engines.diffusion.prompts.embedding import align
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
+from atelier_engines.diffusion.sampler import is_guided
 from atelier_engines.errors import ModelMissingError
 
 PIPELINE = "StableDiffusionPipeline"
@@ -73,7 +73,7 @@ class Sd:
         positive = encode(prompt)
         if not is_guided(guidance):
             return Conditioning(hidden=positive.hidden)
-        negative, positive = aligned(encode(negative_prompt), positive, partial(encode, ""))
+        negative, positive = align(encode(negative_prompt), positive, partial(encode, ""))
         return Conditioning(hidden=torch.cat([negative.hidden, positive.hidden]))
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:

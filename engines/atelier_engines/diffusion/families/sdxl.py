@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.denoising import is_guided
 from atelier_engines.diffusion.families.layout import Layout, of_networks
-from atelier_engines.diffusion.prompts.embedding import Embedding, aligned, zeros_like
+from atelier_engines.diffusion.prompts.embedding import Embedding, align, zeros_like
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
+from atelier_engines.diffusion.sampler import is_guided
 from atelier_engines.errors import ModelMissingError
 
 NAME = "sdxl"
@@ -80,7 +80,7 @@ class Sdxl:
         if not is_guided(guidance):
             return _conditioning([positive], time_ids)
         if negative_prompt or not self.layout.zeros_for_empty:
-            negative, positive = aligned(encode(negative_prompt), positive, partial(encode, ""))
+            negative, positive = align(encode(negative_prompt), positive, partial(encode, ""))
         else:
             negative = zeros_like(positive)
         return _conditioning([negative, positive], time_ids)

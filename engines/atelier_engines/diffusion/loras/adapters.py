@@ -7,23 +7,23 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.loras.library import Library
+from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.loras.network import AdaptedNetwork
-from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights, check, read
+from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights, read, require_match
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.local.errors import first_line
 from atelier_engines.local.weights import digests
 from atelier_engines.task import Lora
 
-Key = tuple[Lora, ...]
+LoraKey = tuple[Lora, ...]
 """What tells sets of LoRAs apart: those that have a weight, in their order."""
 
 
-class Adapters:
+class LoraSwitch:
     """Switches the LoRAs of a denoiser and its text encoders. Used by one thread at a time."""
 
     def __init__(
-        self, library: Library, networks: Sequence[AdaptedNetwork], *, max_loaded: int
+        self, library: LoraCatalog, networks: Sequence[AdaptedNetwork], *, max_loaded: int
     ) -> None:
         """Begin with none active.
 
@@ -33,26 +33,26 @@ class Adapters:
                 each is changed by this one alone.
             max_loaded: most LoRAs in memory, but never fewer than a task asks for.
         """
-        self._library = library
+        self._catalog = library
         self._networks = tuple(networks)
         self._max_loaded = max_loaded
         self._loaded: dict[str, str] = {}
         """PEFT's names of the loaded ones, those used longest ago first."""
         self._digests: dict[str, str] = {}
         self._count = 0
-        self._active: Key = ()
+        self._active: LoraKey = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The LoRAs that can be asked for."""
-        return self._library.names
+        return self._catalog.names
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """The LoRAs in memory, those used longest ago first."""
         return tuple(self._loaded)
 
-    def key(self, loras: Sequence[Lora]) -> Key:
+    def key(self, loras: Sequence[Lora]) -> LoraKey:
         """What tells this set from others that make other pictures; () is the plain model.
 
         Raises:
@@ -83,21 +83,21 @@ class Adapters:
         with torch.inference_mode(mode=False), torch.no_grad():
             try:
                 for lora in key:
-                    self._ensure(lora.name)
+                    self._ensure_loaded(lora.name)
             except BaseException:
-                self._wear(self._active)
+                self._set_adapters(self._active)
                 raise
-            self._forget(keep=len(key))
-            self._wear(key)
+            self._unload_oldest(keep=len(key))
+            self._set_adapters(key)
         self._active = key
 
-    def _wear(self, key: Key) -> None:
+    def _set_adapters(self, key: LoraKey) -> None:
         adapters = [self._loaded[lora.name] for lora in key]
         weights = [lora.weight for lora in key]
         for network in self._networks:
-            network.wear(adapters, weights)
+            network.set_adapters(adapters, weights)
 
-    def _ensure(self, name: str) -> None:
+    def _ensure_loaded(self, name: str) -> None:
         """Load a LoRA if it is not, and note that it was used last."""
         adapter = self._loaded.pop(name, None)
         if adapter is None:
@@ -105,9 +105,9 @@ class Adapters:
         self._loaded[name] = adapter
 
     def _load(self, name: str) -> str:
-        file = self._library.file(name)
+        file = self._catalog.file(name)
         lora = read(name, file, _sdxl_settings(self._networks))
-        check(lora, [(network.prefix, network.module) for network in self._networks])
+        require_match(lora, [(network.prefix, network.module) for network in self._networks])
         self._count += 1
         adapter = f"atelier_{self._count}"  # PEFT allows no dots, callers do
         try:
@@ -115,11 +115,11 @@ class Adapters:
                 network.load(adapter, lora)
         except Exception as error:  # PEFT and diffusers raise many kinds
             self._delete(adapter)
-            raise _unusable(lora, error) from error
+            raise _unusable_error(lora, error) from error
         self._digests[name] = digests.digest_file(file)
         return adapter
 
-    def _forget(self, *, keep: int) -> None:
+    def _unload_oldest(self, *, keep: int) -> None:
         """Give back the memory of those that were used longest ago, where there are too many."""
         while len(self._loaded) > max(self._max_loaded, keep):
             name = next(iter(self._loaded))
@@ -130,16 +130,16 @@ class Adapters:
             network.delete(adapter)
 
 
-def of_model(
-    library: Library,
+def build_switch(
+    library: LoraCatalog,
     *,
     denoisers: Sequence[torch.nn.Module],
     text_encoders: Sequence[torch.nn.Module],
     max_loaded: int,
-) -> Adapters:
+) -> LoraSwitch:
     """The LoRAs of a model whose text encoders are in the family's order."""
     names = ("text_encoder", "text_encoder_2")
-    return Adapters(
+    return LoraSwitch(
         library,
         [
             *(AdaptedNetwork(DENOISER, denoiser) for denoiser in denoisers),
@@ -158,5 +158,5 @@ def _sdxl_settings(networks: Sequence[AdaptedNetwork]) -> Mapping[str, Any] | No
     return found
 
 
-def _unusable(lora: LoraWeights, error: Exception) -> ModelMissingError:
+def _unusable_error(lora: LoraWeights, error: Exception) -> ModelMissingError:
     return ModelMissingError(f"the LoRA {lora.name} cannot be used: {first_line(error)}")

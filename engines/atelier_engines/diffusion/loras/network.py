@@ -44,7 +44,7 @@ class AdaptedNetwork:
         Raises:
             Exception: whatever they raise; nothing of it is left then.
         """
-        if not lora.touches(self.prefix):
+        if not lora.targets(self.prefix):
             return
         self._attach()
         self._adapters.add(adapter)
@@ -57,18 +57,18 @@ class AdaptedNetwork:
             self.delete(adapter)
             raise
 
-    def wear(self, adapters: Sequence[str], weights: Sequence[float]) -> None:
+    def set_adapters(self, adapters: Sequence[str], weights: Sequence[float]) -> None:
         """Change what the network computes; nothing is changed without adapters of its own."""
         pairs = zip(adapters, weights, strict=True)
-        worn = [(name, weight) for name, weight in pairs if name in self._adapters]
-        if not worn:
+        active = [(name, weight) for name, weight in pairs if name in self._adapters]
+        if not active:
             self._detach()
             return
         self._attach()
         # They are left to require gradients, though nobody computes any: torch multiplies in another
         # order without that, and the last bits would not be diffusers'.
         set_weights_and_activate_adapters(
-            self.module, [name for name, _ in worn], [weight for _, weight in worn]
+            self.module, [name for name, _ in active], [weight for _, weight in active]
         )
 
     def delete(self, adapter: str) -> None:

@@ -37,7 +37,7 @@ class LoraWeights:
     metadata: Mapping[str, Any] | None
     """What diffusers wrote into the file about how it was trained."""
 
-    def touches(self, network: str) -> bool:
+    def targets(self, network: str) -> bool:
         """Whether it changes a network: unet, text_encoder or text_encoder_2."""
         return any(name.startswith(f"{network}.") for name in self.tensors)
 
@@ -71,7 +71,7 @@ def read(name: str, path: Path, denoiser: Mapping[str, Any] | None) -> LoraWeigh
     return LoraWeights(name=name, tensors=tensors, alphas=alphas, metadata=metadata)
 
 
-def check(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Module]]) -> None:
+def require_match(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Module]]) -> None:
     """Return if all of the LoRA finds its place in the model.
 
     Args:
@@ -84,13 +84,15 @@ def check(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Module]]) ->
     known = {prefix for prefix, _ in networks}
     strangers = {key.partition(".")[0] for key in lora.tensors} - known
     if strangers:
-        raise _misfit(lora, f"it is for a model with {', '.join(sorted(strangers))}")
+        raise _mismatch_error(lora, f"it is for a model with {', '.join(sorted(strangers))}")
     for prefix, network in networks:
-        for problem in _problems(_own(lora, prefix, network), network):
-            raise _misfit(lora, problem)
+        for problem in _mismatches(_tensors_for(lora, prefix, network), network):
+            raise _mismatch_error(lora, problem)
 
 
-def _own(lora: LoraWeights, prefix: str, network: torch.nn.Module) -> Mapping[str, torch.Tensor]:
+def _tensors_for(
+    lora: LoraWeights, prefix: str, network: torch.nn.Module
+) -> Mapping[str, torch.Tensor]:
     """What concerns one network, in PEFT's names, just as diffusers' loaders translate them."""
     own = {
         key.removeprefix(f"{prefix}."): tensor
@@ -108,7 +110,7 @@ def _own(lora: LoraWeights, prefix: str, network: torch.nn.Module) -> Mapping[st
     return dict(translated)
 
 
-def _problems(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> Iterator[str]:
+def _mismatches(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> Iterator[str]:
     for key, tensor in own.items():
         if not key.endswith((_DOWN, _UP)):
             yield f"{key} is of a kind that cannot be used here"
@@ -126,5 +128,5 @@ def _problems(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> Iter
             yield f"{key} is of shape {tuple(tensor.shape)}, and the model wants {wanted}"
 
 
-def _misfit(lora: LoraWeights, why: str) -> ModelMissingError:
+def _mismatch_error(lora: LoraWeights, why: str) -> ModelMissingError:
     return ModelMissingError(f"the LoRA {lora.name} does not fit this model: {why}")

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loras import offered
+from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local import devices
 from atelier_engines.local.model_cache import SHELF, Key, Lease, Shelf
@@ -143,7 +143,7 @@ class Holdings:
             form.append("channels last")
         if self._is_compiled(want):
             form.append("compiled")
-        if want.adapts and offered.names(self._config):
+        if want.adapts and config_loras.names(self._config):
             form.append(f"engine {self._engine}")
         return Key(
             files=tuple(digests.identify(path) for path in want.files),

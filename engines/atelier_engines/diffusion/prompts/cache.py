@@ -44,7 +44,7 @@ class EmbeddingCache:
         self._kept.move_to_end(key)
         return found
 
-    def keep(self, key: Hashable, embedding: Embedding) -> None:
+    def put(self, key: Hashable, embedding: Embedding) -> None:
         """Keep it, and let go of others for it; what is larger than the cache is not kept."""
         if embedding.nbytes > self._max_bytes:
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from atelier_engines.diffusion.prompts.syntax import Sections, Span
+from atelier_engines.diffusion.prompts.syntax import Sections, WeightedSpan
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -40,7 +40,7 @@ _Token = tuple[int, float]
 """Its id and its weight."""
 
 
-def chunks(tokenizer: CLIPTokenizer, sections: Sections) -> list[Chunk]:
+def split_into_chunks(tokenizer: CLIPTokenizer, sections: Sections) -> list[Chunk]:
     """The sections in chunks, all words and at least one chunk. No chunk spans two sections.
 
     A chunk is cut behind the last comma near its end, else behind the last whole word, else where
@@ -53,12 +53,12 @@ def chunks(tokenizer: CLIPTokenizer, sections: Sections) -> list[Chunk]:
     ]
 
 
-def empty(tokenizer: CLIPTokenizer) -> Chunk:
+def empty_chunk(tokenizer: CLIPTokenizer) -> Chunk:
     """The chunk of a text without words."""
     return _chunk(tokenizer, ())
 
 
-def _tokens(tokenizer: CLIPTokenizer, section: Sequence[Span]) -> list[_Token]:
+def _tokens(tokenizer: CLIPTokenizer, section: Sequence[WeightedSpan]) -> list[_Token]:
     return [
         (index, span.weight)
         for span in section

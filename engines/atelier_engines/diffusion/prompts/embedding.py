@@ -29,7 +29,7 @@ def zeros_like(embedding: Embedding) -> Embedding:
     return Embedding(hidden=torch.zeros_like(embedding.hidden), pooled=pooled)
 
 
-def aligned(
+def align(
     first: Embedding, second: Embedding, empty: Callable[[], Embedding]
 ) -> tuple[Embedding, Embedding]:
     """Both with the same number of tokens, so that they can be rows of one tensor.
@@ -41,10 +41,10 @@ def aligned(
             a shorter one.
     """
     tokens = max(first.hidden.shape[1], second.hidden.shape[1])
-    return _filled(first, tokens, empty), _filled(second, tokens, empty)
+    return _pad(first, tokens, empty), _pad(second, tokens, empty)
 
 
-def _filled(embedding: Embedding, tokens: int, empty: Callable[[], Embedding]) -> Embedding:
+def _pad(embedding: Embedding, tokens: int, empty: Callable[[], Embedding]) -> Embedding:
     missing = tokens - embedding.hidden.shape[1]
     if not missing:
         return embedding

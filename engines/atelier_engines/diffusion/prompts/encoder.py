@@ -10,7 +10,7 @@ import torch
 from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.prompts import syntax
 from atelier_engines.diffusion.prompts.cache import EmbeddingCache
-from atelier_engines.diffusion.prompts.chunks import Chunk, chunks, empty
+from atelier_engines.diffusion.prompts.chunks import Chunk, empty_chunk, split_into_chunks
 from atelier_engines.diffusion.prompts.embedding import Embedding
 from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
 
@@ -64,7 +64,7 @@ class PromptEncoder:
         found = self._cache.get(key)
         if found is None:
             found = self._encode(text, adapters)
-            self._cache.keep(key, found)
+            self._cache.put(key, found)
         return found
 
     def _encode(self, text: str, adapters: Hashable) -> Embedding:
@@ -76,7 +76,7 @@ class PromptEncoder:
             blanks = torch.split(self.encode("", adapters=adapters).hidden, widths, dim=-1)
             hidden = [
                 [
-                    _weighted(tensor, chunk.weights, blank)
+                    _apply_weights(tensor, chunk.weights, blank)
                     for tensor, chunk in zip(tensors, row, strict=True)
                 ]
                 for tensors, row, blank in zip(hidden, rows, blanks, strict=True)
@@ -89,19 +89,19 @@ class PromptEncoder:
     def _chunks(self, text: str) -> list[list[Chunk]]:
         """The same number of chunks for each encoder."""
         sections = self._sections(text)
-        rows = [chunks(tokenizer, sections) for tokenizer in self._tokenizers]
+        rows = [split_into_chunks(tokenizer, sections) for tokenizer in self._tokenizers]
         most = max(len(row) for row in rows)
         return [
-            row + [empty(tokenizer)] * (most - len(row))
+            row + [empty_chunk(tokenizer)] * (most - len(row))
             for row, tokenizer in zip(rows, self._tokenizers, strict=True)
         ]
 
     def _sections(self, text: str) -> syntax.Sections:
         match self._syntax:
             case "weighted":
-                return syntax.weighted(text)
+                return syntax.parse_weighted(text)
             case "plain":
-                return syntax.plain(text)
+                return syntax.parse_plain(text)
             case _:
                 assert_never(self._syntax)
 
@@ -109,7 +109,9 @@ class PromptEncoder:
         return self._runtime.encode_text(encoder, torch.tensor([chunk.ids]), layer=self._layer)
 
 
-def _weighted(hidden: torch.Tensor, weights: Sequence[float], blank: torch.Tensor) -> torch.Tensor:
+def _apply_weights(
+    hidden: torch.Tensor, weights: Sequence[float], blank: torch.Tensor
+) -> torch.Tensor:
     """Each token as far from its place in the empty text as its weight says.
 
     Tokens of weight 1 are untouched, and 0 gives what the empty text has there. Nothing is divided

@@ -35,7 +35,7 @@ _SIGNS = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class WeightedSpan:
     """A part of a prompt whose words weigh the same."""
 
     text: str
@@ -44,30 +44,30 @@ class Span:
     """0 to MAX_WEIGHT."""
 
 
-Sections = tuple[tuple[Span, ...], ...]
+Sections = tuple[tuple[WeightedSpan, ...], ...]
 """What stands between `BREAK`s; at least one, and empty ones only where there is no other."""
 
 
-def plain(prompt: str) -> Sections:
+def parse_plain(prompt: str) -> Sections:
     """The prompt as it stands, brackets and all."""
-    return ((Span(text=prompt),),)
+    return ((WeightedSpan(text=prompt),),)
 
 
-def weighted(prompt: str) -> Sections:
+def parse_weighted(prompt: str) -> Sections:
     """The prompt by its weights. Every text is a prompt; one without brackets stays as it is."""
-    reading = _Reading()
+    reading = _Parser()
     for found in _SIGNS.finditer(prompt):
         reading.take(found)
     return reading.end()
 
 
-class _Reading:
+class _Parser:
     """How far a prompt has been read."""
 
     def __init__(self) -> None:
-        self._sections: list[list[Span]] = [[]]
-        self._round: list[_Place] = []
-        self._square: list[_Place] = []
+        self._sections: list[list[WeightedSpan]] = [[]]
+        self._round: list[_Position] = []
+        self._square: list[_Position] = []
 
     def take(self, found: re.Match[str]) -> None:
         """Go on by one match of _SIGNS."""
@@ -96,9 +96,9 @@ class _Reading:
         while self._square:
             self._close("]")
         written = [section for section in self._sections if any(map(_is_written, section))]
-        return tuple(map(_merged, written or self._sections[:1]))
+        return tuple(map(_merge, written or self._sections[:1]))
 
-    def _open(self, brackets: list[_Place]) -> None:
+    def _open(self, brackets: list[_Position]) -> None:
         brackets.append((len(self._sections) - 1, len(self._sections[-1])))
 
     def _close(self, sign: str) -> None:
@@ -109,9 +109,9 @@ class _Reading:
             self._write(sign)
 
     def _write(self, text: str) -> None:
-        self._sections[-1].append(Span(text=text))
+        self._sections[-1].append(WeightedSpan(text=text))
 
-    def _multiply(self, start: _Place, factor: float) -> None:
+    def _multiply(self, start: _Position, factor: float) -> None:
         """Give everything since `start` that weight on top of its own."""
         first, offset = start
         for section in self._sections[first:]:
@@ -122,17 +122,18 @@ class _Reading:
             offset = 0
 
 
-_Place = tuple[int, int]
+_Position = tuple[int, int]
 """A section, and a span in it."""
 
 
-def _is_written(span: Span) -> bool:
+def _is_written(span: WeightedSpan) -> bool:
     return not span.text.isspace()
 
 
-def _merged(spans: list[Span]) -> tuple[Span, ...]:
+def _merge(spans: list[WeightedSpan]) -> tuple[WeightedSpan, ...]:
     """Neighbours of one weight as one span, so that words are never cut by an escape."""
     groups = groupby(spans, key=attrgetter("weight"))
     return tuple(
-        Span(text="".join(span.text for span in group), weight=weight) for weight, group in groups
+        WeightedSpan(text="".join(span.text for span in group), weight=weight)
+        for weight, group in groups
     )

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from atelier_engines.diffusion.batching import Run
-from atelier_engines.diffusion.painting import Painter
+from atelier_engines.diffusion.batching import DenoiseRequest
+from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.diffusion.tuning.records import SizeRecord
 from atelier_engines.event import Event
 from atelier_engines.task import ImageTask
@@ -22,7 +22,7 @@ _GAIN = 1.05
 """Sharing runs is worth it if a row alone takes at least so much longer than with the best."""
 
 
-def measure(painter: Painter, sizes: Sequence[tuple[int, int]]) -> Iterator[SizeRecord]:
+def measure(painter: Pipeline, sizes: Sequence[tuple[int, int]]) -> Iterator[SizeRecord]:
     """What is best for each of these widths and heights in pixels."""
     for width, height in sizes:
         run = _run(painter, width, height)
@@ -48,7 +48,7 @@ def best(times: dict[int, float]) -> int:
     return min(rows for rows, value in times.items() if value <= fastest * _ENOUGH)
 
 
-def _run(painter: Painter, width: int, height: int) -> Run:
+def _run(painter: Pipeline, width: int, height: int) -> DenoiseRequest:
     """What a picture of that size asks for first: one row."""
     task = ImageTask(
         prompt="a red apple",
@@ -58,7 +58,7 @@ def _run(painter: Painter, width: int, height: int) -> Run:
         guidance=1.0,
         steps=min(painter.variants, default=None),
     )
-    (painting,) = painter.begin(task, _unheard)
+    (painting,) = painter.start(task, _unheard)
     with torch.inference_mode():
         asked = next(painting)
         painting.close()
@@ -67,7 +67,7 @@ def _run(painter: Painter, width: int, height: int) -> Run:
     return asked
 
 
-def _milliseconds_a_row(painter: Painter, run: Run) -> dict[int, float]:
+def _milliseconds_a_row(painter: Pipeline, run: DenoiseRequest) -> dict[int, float]:
     """Medians by the number of rows; the numbers take turns, so that none has the quiet moments."""
     taken: dict[int, list[float]] = {rows: [] for rows in ROWS}
     for turn in range(_ROUNDS + 1):
@@ -84,12 +84,12 @@ def _milliseconds_a_row(painter: Painter, run: Run) -> dict[int, float]:
     return {rows: statistics.median(times) for rows, times in taken.items()}
 
 
-def _timed(painter: Painter, runs: Sequence[Run]) -> float:
+def _timed(painter: Pipeline, runs: Sequence[DenoiseRequest]) -> float:
     """Seconds."""
     runtime = runs[0].runtime
     with torch.inference_mode():
         begun = time.perf_counter()
-        painter.denoise(runs)
+        painter.predict(runs)
         runtime.synchronize()
         return time.perf_counter() - begun
 

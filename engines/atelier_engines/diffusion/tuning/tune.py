@@ -13,7 +13,7 @@ from atelier_engines.diffusion.tuning.records import SizeRecord, Subject
 from atelier_engines.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
-    from atelier_engines.diffusion.painting import Painter
+    from atelier_engines.diffusion.pipeline import Pipeline
 
 _SHARES = (1.0, 0.5)
 """Sizes that are measured: the default one, and half its width and height."""
@@ -28,7 +28,7 @@ def path_of(config: DiffusionConfig) -> Path:
         return path
 
 
-def subject_of(painter: Painter) -> Subject:
+def subject_of(painter: Pipeline) -> Subject:
     """What an engine with this model, on its device, is measured as."""
     import torch  # noqa: PLC0415  (the model has loaded it by now)
 
@@ -70,7 +70,7 @@ def tune(config: DiffusionConfig) -> Iterator[str]:
     yield f"written to {path_of(config)}"
 
 
-def _sizes(painter: Painter) -> list[tuple[int, int]]:
+def _sizes(painter: Pipeline) -> list[tuple[int, int]]:
     width, height = painter.facts.width, painter.facts.height
     grid = 8
     return [

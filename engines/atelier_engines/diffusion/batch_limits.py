@@ -8,18 +8,18 @@ from typing import Protocol
 
 from atelier_engines.diffusion.tuning.records import SizeRecord
 
-_CUDA_CELLS = 8 * 1024 * 1024 // 64
+_CUDA_LATENT_PIXELS = 8 * 1024 * 1024 // 64
 """Latent cells in one run: eight pictures of 1024 x 1024, without guidance. A larger run gains
 little, since one such picture keeps a large GPU busy; smaller pictures gain up to threefold.
 """
 _CUDA_ROWS = 32
 
 
-class RowLimit(Protocol):
+class BatchLimit(Protocol):
     """How many rows a run may have."""
 
     @property
-    def alone(self) -> bool:
+    def always_one(self) -> bool:
         """Whether no two pictures ever share a run, so that the same bits come out every time."""
 
     def __call__(self, height: int, width: int) -> int:
@@ -27,13 +27,13 @@ class RowLimit(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FixedRows:
+class FixedLimit:
     """The same limit for all sizes."""
 
     rows: int
 
     @property
-    def alone(self) -> bool:
+    def always_one(self) -> bool:
         """See RowLimit.alone."""
         return self.rows == 1
 
@@ -44,30 +44,30 @@ class FixedRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FixedCells:
+class LatentBudget:
     """As many rows as have so many latent cells together."""
 
-    cells: int
+    latent_pixels: int
 
     @property
-    def alone(self) -> bool:
+    def always_one(self) -> bool:
         """See RowLimit.alone."""
         return False
 
     def __call__(self, height: int, width: int) -> int:
         """See RowLimit."""
-        return max(1, min(_CUDA_ROWS, self.cells // (height * width)))
+        return max(1, min(_CUDA_ROWS, self.latent_pixels // (height * width)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredRows:
+class MeasuredLimit:
     """What was best for the measured size that is nearest, smaller ones aside."""
 
     records: Sequence[SizeRecord]
     """At least one."""
 
     @property
-    def alone(self) -> bool:
+    def always_one(self) -> bool:
         """See RowLimit.alone."""
         return all(record.rows == 1 for record in self.records)
 
@@ -81,7 +81,7 @@ class MeasuredRows:
         return max(1, largest.rows * largest.cells // cells)
 
 
-def limit(max_batch: int | None, device: str, measured: Sequence[SizeRecord]) -> RowLimit:
+def choose_limit(max_batch: int | None, device: str, measured: Sequence[SizeRecord]) -> BatchLimit:
     """What the configuration says, else what was measured, else what is sane on the device.
 
     Untold, a CPU runs one picture at a time: it keeps the threads busy, and runs that are shared
@@ -93,7 +93,9 @@ def limit(max_batch: int | None, device: str, measured: Sequence[SizeRecord]) ->
         measured: what `atelier tune` has found out.
     """
     if max_batch is not None:
-        return FixedRows(rows=max_batch)
+        return FixedLimit(rows=max_batch)
     if measured:
-        return MeasuredRows(records=measured)
-    return FixedRows(rows=1) if device == "cpu" else FixedCells(cells=_CUDA_CELLS)
+        return MeasuredLimit(records=measured)
+    return (
+        FixedLimit(rows=1) if device == "cpu" else LatentBudget(latent_pixels=_CUDA_LATENT_PIXELS)
+    )

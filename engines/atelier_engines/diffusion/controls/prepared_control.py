@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-from atelier_engines.diffusion import pictures
-from atelier_engines.diffusion.controls.maps import MapMaker
+from atelier_engines.diffusion import image_tensors
+from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.runtimes.base import Runtime
 from atelier_engines.task import Control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveControl:
+class PreparedControl:
     """A control whose map lies on the device."""
 
     network: str
@@ -29,17 +29,17 @@ class ActiveControl:
 
 
 def prepare(
-    control: Control, *, maps: MapMaker, runtime: Runtime, width: int, height: int
-) -> ActiveControl:
+    control: Control, *, maps: ControlPreprocessor, runtime: Runtime, width: int, height: int
+) -> PreparedControl:
     """The control of a picture of that size in pixels; a map is computed if it is asked for.
 
     Raises:
         UnsupportedError: no model is configured that makes maps of this kind.
         ModelMissingError: that model's weights are broken.
     """
-    found = maps.map_of(control, width=width, height=height)
-    tensor = pictures.tensor_of(found, width=width, height=height)
-    return ActiveControl(
+    found = maps.control_map(control, width=width, height=height)
+    tensor = image_tensors.to_tensor(found, width=width, height=height)
+    return PreparedControl(
         network=control.type.value,
         map=tensor.to(device=runtime.device, dtype=runtime.dtype),
         strength=control.strength,
@@ -48,7 +48,7 @@ def prepare(
     )
 
 
-def scale_at(control: ActiveControl, run: int, runs: int) -> float:
+def scale_at(control: PreparedControl, run: int, runs: int) -> float:
     """What its residuals are multiplied by in a run of the denoiser; 0 where it is not followed.
 
     Args:

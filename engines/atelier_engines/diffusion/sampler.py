@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from atelier_engines.diffusion.initial_latents import InitialLatents, InpaintBlend
 from atelier_engines.diffusion.schedulers import Scheduler
-from atelier_engines.diffusion.starting import Kept, Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class ModelInput:
     """What the denoiser is to be run on next."""
 
     latents: torch.Tensor
@@ -27,7 +27,7 @@ class Rows:
     """(rows,)."""
 
 
-class Denoising:
+class Sampler:
     """The state of one picture: its latents, its scheduler and its random numbers.
 
     The order of the operations is that of the loops in diffusers' pipelines (0.42.1), so that the
@@ -35,15 +35,20 @@ class Denoising:
     """
 
     def __init__(
-        self, *, scheduler: Scheduler, start: Start, guidance: float, generator: torch.Generator
+        self,
+        *,
+        scheduler: Scheduler,
+        start: InitialLatents,
+        guidance: float,
+        generator: torch.Generator,
     ) -> None:
         """Go on from `start`, with the scheduler and the random numbers that it was made with."""
         self._scheduler = scheduler
         self._guidance = guidance
         self._start = start
         self._latents = start.latents
-        self._timesteps = scheduler.timesteps[start.skipped * scheduler.order :]
-        self._done = 0
+        self._timesteps = scheduler.timesteps[start.skipped_steps * scheduler.order :]
+        self._calls_done = 0
         self._extra = _step_arguments(scheduler, generator)
 
     @property
@@ -54,40 +59,40 @@ class Denoising:
     @property
     def steps_done(self) -> int:
         """Whole steps behind us."""
-        if self.finished:
+        if self.is_finished:
             return self.steps
-        return self._done // self._scheduler.order
+        return self._calls_done // self._scheduler.order
 
     @property
-    def runs(self) -> int:
+    def calls(self) -> int:
         """Runs of the denoiser from start to end."""
         return len(self._timesteps)
 
     @property
-    def runs_done(self) -> int:
+    def calls_done(self) -> int:
         """Runs of the denoiser behind us."""
-        return self._done
+        return self._calls_done
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether no run is left."""
-        return self._done == len(self._timesteps)
+        return self._calls_done == len(self._timesteps)
 
     @property
     def latents(self) -> torch.Tensor:
         """(1, channels, height, width): where the picture stands, noise and all."""
         return self._latents
 
-    def rows(self) -> Rows:
+    def model_input(self) -> ModelInput:
         """What the denoiser is to be run on next; two rows with guidance above 1, else one."""
-        timestep = self._timesteps[self._done]
+        timestep = self._timesteps[self._calls_done]
         count = 2 if is_guided(self._guidance) else 1
-        scaled = self._scheduler.scale_model_input(_repeated(self._latents, count), timestep)
-        if self._start.channels is not None:
-            scaled = torch.cat([scaled, _repeated(self._start.channels, count)], dim=1)
-        return Rows(latents=scaled, timesteps=timestep.expand(count))
+        scaled = self._scheduler.scale_model_input(_repeat(self._latents, count), timestep)
+        if self._start.mask_channels is not None:
+            scaled = torch.cat([scaled, _repeat(self._start.mask_channels, count)], dim=1)
+        return ModelInput(latents=scaled, timesteps=timestep.expand(count))
 
-    def advance(self, prediction: torch.Tensor) -> torch.Tensor:
+    def step(self, prediction: torch.Tensor) -> torch.Tensor:
         """Go on by one run, and return the prediction after guidance, (1, channels, …).
 
         `prediction` is what the denoiser made of `rows()`.
@@ -97,25 +102,25 @@ class Denoising:
             prediction = without + self._guidance * (with_text - without)
         self._latents = self._scheduler.step(
             prediction,
-            self._timesteps[self._done],
+            self._timesteps[self._calls_done],
             self._latents,
             **self._extra,
             return_dict=False,
         )[0]
-        self._done += 1
-        if self._start.kept is not None:
-            self._put_back(self._start.kept)
+        self._calls_done += 1
+        if self._start.blend is not None:
+            self._blend(self._start.blend)
         return prediction
 
-    def _put_back(self, kept: Kept) -> None:
+    def _blend(self, kept: InpaintBlend) -> None:
         """Lay the part to keep over the latents, with the noise that is due."""
         latents = kept.latents
-        if not self.finished:
-            due = self._timesteps[self._done].reshape(1)
+        if not self.is_finished:
+            due = self._timesteps[self._calls_done].reshape(1)
             latents = self._scheduler.add_noise(latents, kept.noise, due)
         self._latents = (1 - kept.mask) * latents + kept.mask * self._latents
 
-    def clean(self, rows: Rows, prediction: torch.Tensor) -> torch.Tensor:
+    def predict_x0(self, rows: ModelInput, prediction: torch.Tensor) -> torch.Tensor:
         """What the finished latents look like from here, (1, channels, height, width), float32.
 
         `rows` and `prediction` are those of the last `advance`. Whatever the scheduler keeps, its
@@ -126,7 +131,7 @@ class Denoising:
         """
         noisy = rows.latents[-1:, : prediction.shape[1]].float()
         guess = prediction.float()
-        signal = self._signal_share(rows.timesteps[-1])
+        signal = self._alpha_cumprod(rows.timesteps[-1])
         match self._scheduler.config["prediction_type"]:
             case "v_prediction":
                 return math.sqrt(signal) * noisy - math.sqrt(1 - signal) * guess
@@ -135,7 +140,7 @@ class Denoising:
             case _:
                 return (noisy - math.sqrt(1 - signal) * guess) / math.sqrt(signal)
 
-    def _signal_share(self, timestep: torch.Tensor) -> float:
+    def _alpha_cumprod(self, timestep: torch.Tensor) -> float:
         shares = self._scheduler.alphas_cumprod
         nearest = min(max(round(float(timestep)), 0), len(shares) - 1)
         return max(float(shares[nearest]), 1e-6)
@@ -146,7 +151,7 @@ def is_guided(guidance: float) -> bool:
     return guidance > 1
 
 
-def _repeated(tensor: torch.Tensor, count: int) -> torch.Tensor:
+def _repeat(tensor: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([tensor] * count) if count > 1 else tensor
 
 

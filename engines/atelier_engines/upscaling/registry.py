@@ -30,7 +30,7 @@ class Upscalers:
         """For `ImageCapabilities.upscalers`."""
         return tuple(self.by_name)
 
-    def chosen(self, upscale: Upscale) -> Upscaler:
+    def get(self, upscale: Upscale) -> Upscaler:
         """The upscaler that the task names, else the default."""
         return self.by_name[upscale.model or self.names[0]]
 

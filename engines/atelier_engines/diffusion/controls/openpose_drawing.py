@@ -65,7 +65,7 @@ def colour(index: int) -> tuple[int, int, int]:
     )[sixth]
 
 
-def person_of(coco: Sequence[Joint | None]) -> Person:
+def person_from_coco(coco: Sequence[Joint | None]) -> Person:
     """Somebody of whom COCO's 17 joints are known."""
     joints = [None if index is None else coco[index] for index in FROM_COCO]
     right, left = (joints[shoulder] for shoulder in SHOULDERS)
@@ -74,7 +74,7 @@ def person_of(coco: Sequence[Joint | None]) -> Person:
     return Person(joints=tuple(joints))
 
 
-def drawn(people: Sequence[Person], *, width: int, height: int) -> NDArray[np.uint8]:
+def draw_poses(people: Sequence[Person], *, width: int, height: int) -> NDArray[np.uint8]:
     """(height, width, 3): the people on black, limbs first and joints over them."""
     canvas = np.zeros((height, width, 3), np.uint8)
     half = max(1, round(_HALF_WIDTH * min(width, height) / _REFERENCE_PIXELS))
@@ -88,7 +88,7 @@ def drawn(people: Sequence[Person], *, width: int, height: int) -> NDArray[np.ui
         for person in people:
             joint = person.joints[index]
             if joint is not None:
-                cv2.circle(canvas, _whole(joint), half, colour(index), thickness=-1)
+                cv2.circle(canvas, _to_pixel(joint), half, colour(index), thickness=-1)
     return canvas
 
 
@@ -98,8 +98,8 @@ def _limb(first: Joint, second: Joint, half: int) -> NDArray[np.int32]:
     across, down = second[0] - first[0], second[1] - first[1]
     axes = (int(math.hypot(across, down) / 2), half)
     angle = int(math.degrees(math.atan2(down, across)))
-    return np.asarray(cv2.ellipse2Poly(_whole(middle), axes, angle, 0, 360, 1), np.int32)
+    return np.asarray(cv2.ellipse2Poly(_to_pixel(middle), axes, angle, 0, 360, 1), np.int32)
 
 
-def _whole(point: Joint) -> tuple[int, int]:
+def _to_pixel(point: Joint) -> tuple[int, int]:
     return int(point[0]), int(point[1])

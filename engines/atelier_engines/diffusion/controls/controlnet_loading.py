@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.controls import offered
+from atelier_engines.diffusion.controls import config_controls
 from atelier_engines.diffusion.weights import files
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
@@ -36,7 +36,7 @@ _SHARED = (
 """Settings in which a ControlNet and its denoiser must agree."""
 
 
-def locate(config: DiffusionConfig) -> Mapping[str, Path]:
+def resolve_paths(config: DiffusionConfig) -> Mapping[str, Path]:
     """A directory or file for each ControlNet by name, downloaded if need be and allowed.
 
     Raises:
@@ -44,11 +44,11 @@ def locate(config: DiffusionConfig) -> Mapping[str, Path]:
     """
     return {
         kind.value: sources.resolve_component(source, "controlnet", download=config.download)
-        for kind, source in offered.networks(config).items()
+        for kind, source in config_controls.networks(config).items()
     }
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
+def list_files(path: Path) -> tuple[Path, ...]:
     """The weights of a ControlNet's directory or file.
 
     Raises:
@@ -64,7 +64,7 @@ def digest(path: Path) -> str:
         ModelMissingError: the directory has no weights.
     """
     if path.is_dir():
-        return digests.digest_folder(path, files_of(path))
+        return digests.digest_folder(path, list_files(path))
     return digests.digest_file(path)
 
 
@@ -77,13 +77,13 @@ def load(
         ModelMissingError: it is no ControlNet, incomplete, or made for another family of models.
     """
     settings = denoiser.config
-    found = _of_folder(path, dtype) if path.is_dir() else _of_file(path, settings, dtype)
-    _check(path, found, settings)
+    found = _load_folder(path, dtype) if path.is_dir() else _load_file(path, settings, dtype)
+    _require_match(path, found, settings)
     made: ControlNetModel = found.to(device).eval()
     return made.requires_grad_(requires_grad=False)
 
 
-def _of_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
+def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
     part = files.component(folder, _STEM, None)
     kind = files.read_object(folder / "config.json").get("_class_name")
     if kind != _CLASS:
@@ -98,7 +98,7 @@ def _of_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
             output_loading_info=True,
         )
     except Exception as error:  # files of strangers fail in many ways
-        raise _unloadable(folder, error) from error
+        raise _load_error(folder, error) from error
     lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if lost:
         raise ModelMissingError(
@@ -109,14 +109,14 @@ def _of_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
     return made
 
 
-def _of_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> ControlNetModel:
+def _load_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> ControlNetModel:
     """A file tells no settings, so they are taken to be those of the denoiser's first half."""
     try:
         tensors = convert_controlnet_checkpoint(
             load_file(sources.require_safetensors(path)), settings
         )
     except (OSError, SafetensorError, KeyError) as error:
-        raise _unloadable(path, error) from error
+        raise _load_error(path, error) from error
     known = inspect.signature(ControlNetModel.__init__).parameters
     taken = {name: value for name, value in settings.items() if name in known}
     taken |= {"in_channels": _CHANNELS, "conditioning_embedding_out_channels": _embedding(tensors)}
@@ -140,7 +140,7 @@ def _embedding(tensors: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
     return tuple(weight.shape[0] for weight in weights if weight is not None)
 
 
-def _check(path: Path, network: ControlNetModel, settings: Mapping[str, Any]) -> None:
+def _require_match(path: Path, network: ControlNetModel, settings: Mapping[str, Any]) -> None:
     """Return if the network can steer a denoiser of these settings.
 
     Raises:
@@ -148,7 +148,7 @@ def _check(path: Path, network: ControlNetModel, settings: Mapping[str, Any]) ->
     """
     for name in _SHARED:
         own, wanted = network.config[name], settings[name]
-        if _plain(own) != _plain(wanted):
+        if _as_tuple(own) != _as_tuple(wanted):
             raise ModelMissingError(
                 f"the ControlNet {path} was made for another family of models: its {name} is "
                 f"{own}, the denoiser's {wanted}"
@@ -166,10 +166,10 @@ def _check(path: Path, network: ControlNetModel, settings: Mapping[str, Any]) ->
             )
 
 
-def _plain(value: object) -> object:
+def _as_tuple(value: object) -> object:
     """Lists of files and tuples of defaults mean the same."""
     return tuple(value) if isinstance(value, list) else value
 
 
-def _unloadable(path: Path, error: Exception) -> ModelMissingError:
+def _load_error(path: Path, error: Exception) -> ModelMissingError:
     return ModelMissingError(f"the ControlNet {path} cannot be loaded: {first_line(error)}")

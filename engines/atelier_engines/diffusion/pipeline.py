@@ -15,30 +15,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion import pictures, previews, schedulers
-from atelier_engines.diffusion.batching import Run, joined, parted
+from atelier_engines.diffusion import image_tensors, previews, schedulers
+from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
 from atelier_engines.diffusion.capabilities import Facts
-from atelier_engines.diffusion.controls.active import ActiveControl, prepare, scale_at
-from atelier_engines.diffusion.controls.maps import MapMaker
-from atelier_engines.diffusion.controls.residuals import Hint, residuals_of
-from atelier_engines.diffusion.denoising import Denoising, Rows, is_guided
+from atelier_engines.diffusion.controls.prepared_control import PreparedControl, prepare, scale_at
+from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
+from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
 from atelier_engines.diffusion.families.base import Family
-from atelier_engines.diffusion.loras.adapters import Adapters
+from atelier_engines.diffusion.initial_latents import InitialLatents, LatentInitializer
+from atelier_engines.diffusion.loras.adapters import LoraSwitch
 from atelier_engines.diffusion.memory.fitting import Fitting, Size
 from atelier_engines.diffusion.memory.holdings import Holdings
 from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.runtimes.base import Conditioning
+from atelier_engines.diffusion.sampler import ModelInput, Sampler, is_guided
 from atelier_engines.diffusion.schedulers import Scheduler
-from atelier_engines.diffusion.starting import Beginner, Start
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.local import errors
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import ImageTask, Lora, ResourceProfile, Upscale
 from atelier_engines.threads import Emit
-from atelier_engines.upscaling.upscalers import Upscalers
+from atelier_engines.upscaling.registry import Upscalers
 
-Painting = Generator[Run | None, torch.Tensor, None]
+ImageCoroutine = Generator[DenoiseRequest | None, torch.Tensor, None]
 """One picture in the making: yields what it asks of the denoiser and is sent the prediction.
 
 None asks for nothing: it lets the others go on, and is sent anything.
@@ -56,7 +56,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Painter:
+class Pipeline:
     """A loaded model and everything it takes to paint with it. Used by one thread at a time."""
 
     family: Family
@@ -75,9 +75,9 @@ class Painter:
     """The networks' place in memory."""
     profile: ResourceProfile = ResourceProfile.BALANCED
     """What is spent when the task says nothing."""
-    adapters: Adapters | None = None
+    loras: LoraSwitch | None = None
     """Switches the LoRAs; None where there are none."""
-    maps: MapMaker | None = None
+    control_preprocessor: ControlPreprocessor | None = None
     """Makes the maps of controls; None where there are no ControlNets."""
     variants: Mapping[int, Variant] = field(default_factory=dict)
     """By numbers of steps; empty where one model does for any number."""
@@ -97,7 +97,7 @@ class Painter:
             )
         return self.variants[steps]
 
-    def begin(self, task: ImageTask, emit: Emit) -> list[Painting]:
+    def start(self, task: ImageTask, emit: Emit) -> list[ImageCoroutine]:
         """One painting a seed; none depends on the others. Nothing is done before their first step.
 
         However a painting ends, the device is done with it. It raises, or what it is thrown becomes:
@@ -107,46 +107,46 @@ class Painter:
             OutOfMemoryError: the picture is too large for the device.
             EngineFailedError: the device failed, or the networks made numbers that are none.
         """
-        sitting = _Sitting(self, task, emit)
-        return [sitting.painting(seed) for seed in task.seeds]
+        sitting = _TaskRun(self, task, emit)
+        return [sitting.coroutine(seed) for seed in task.seeds]
 
-    def denoise(self, runs: Sequence[Run]) -> tuple[torch.Tensor, ...]:
+    def predict(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
         """The predictions for runs of one key, made at once."""
         runtime = runs[0].runtime
-        self.activate(runs[0].loras)
-        rows, conditioning = joined(runs)
-        hints = [run.hints for run in runs for _ in range(len(run))]
-        residuals = residuals_of(runtime, rows, conditioning, hints)
+        self.set_loras(runs[0].loras)
+        rows, conditioning = collate(runs)
+        hints = [run.controls for run in runs for _ in range(len(run))]
+        residuals = compute_residuals(runtime, rows, conditioning, hints)
         height, width = rows.latents.shape[-2:]
         with self.fitting.footprint.watch("denoise", len(rows.latents) * height * width):
             prediction = runtime.denoise(rows.latents, rows.timesteps, conditioning, residuals)
-        return parted(prediction, runs)
+        return split(prediction, runs)
 
-    def activate(self, loras: tuple[Lora, ...]) -> None:
+    def set_loras(self, loras: tuple[Lora, ...]) -> None:
         """From now on compute with these LoRAs, and no others.
 
         Raises:
             UnsupportedError: there is no LoRA of that name.
             ModelMissingError: a LoRA is broken, or does not fit the model.
         """
-        if self.adapters is not None:
-            self.adapters.activate(loras)
+        if self.loras is not None:
+            self.loras.activate(loras)
 
-    def paint(self, task: ImageTask, emit: Emit) -> None:
+    def generate(self, task: ImageTask, emit: Emit) -> None:
         """Paint the pictures of a task alone, one after the other.
 
         Raises:
             EngineError: see `begin`.
         """
         with torch.inference_mode():
-            for painting in self.begin(task, emit):
+            for painting in self.start(task, emit):
                 asked = next(painting, None)
                 with suppress(StopIteration):
                     while True:
-                        made = self.denoise([asked])[0] if asked is not None else None
+                        made = self.predict([asked])[0] if asked is not None else None
                         asked = painting.send(made)  # type: ignore[arg-type]  # see Painting
 
-    def probe(self) -> None:
+    def self_test(self) -> None:
         """Return if the device computes.
 
         Raises:
@@ -158,11 +158,11 @@ class Painter:
                 raise EngineFailedError(f"{runtime.device} cannot add")
 
 
-class _Sitting:
+class _TaskRun:
     """One task: what its pictures share, and how far they have come together."""
 
-    def __init__(self, painter: Painter, task: ImageTask, emit: Emit) -> None:
-        self._painter = painter
+    def __init__(self, painter: Pipeline, task: ImageTask, emit: Emit) -> None:
+        self._pipeline = painter
         self._task = task
         self._emit = emit
         self._stage = ""
@@ -173,7 +173,7 @@ class _Sitting:
         self._guidance = painter.facts.guidance if task.guidance is None else task.guidance
         variant = painter.variant(self._steps)
         self._family, self._scheduler = variant.family, variant.scheduler
-        self._loras = () if painter.adapters is None else painter.adapters.key(task.loras)
+        self._loras = () if painter.loras is None else painter.loras.key(task.loras)
         self._size = Size(
             width=task.width,
             height=task.height,
@@ -181,50 +181,50 @@ class _Sitting:
             tiled=(task.resource_profile or painter.profile) is ResourceProfile.MEMORY,
         )
 
-    def painting(self, seed: int) -> Painting:
+    def coroutine(self, seed: int) -> ImageCoroutine:
         """The picture of that seed."""
         task, runtime = self._task, self._family.runtime
-        fitting, size = self._painter.fitting, self._size
+        fitting, size = self._pipeline.fitting, self._size
         advice = partial(fitting.advice, size, failed=True)
         with (
             errors.translate_inference(str(size), runtime.device, hint=advice),
-            self._painter.holdings.task(),
+            self._pipeline.holdings.task(),
         ):
             try:
                 fitting.check(size)
-                denoising = self._begin(seed)
+                denoising = self._sampler(seed)
                 yield from self._denoise(denoising)
-                self._enter("decode")
+                self._enter_stage("decode")
                 picture = Pixels(array=self._decode(denoising.latents))
                 if task.upscale is not None:
-                    picture = yield from self._enlarge(picture, task.upscale)
-                self._emit(Output(media=picture, seed=seed, weights=self._weights()))
+                    picture = yield from self._upscale(picture, task.upscale)
+                self._emit(Output(media=picture, seed=seed, weights=self._lora_digests()))
                 self._unfinished -= 1
                 if self._unfinished:
-                    self._enter("denoise")
+                    self._enter_stage("denoise")
             finally:
                 runtime.synchronize()
 
     def _decode(self, latents: torch.Tensor) -> NDArray[np.uint8]:
         """(height, width, 3) of clean latents."""
-        footprint, cells = self._painter.fitting.footprint, latents.shape[-1] * latents.shape[-2]
+        footprint, cells = self._pipeline.fitting.footprint, latents.shape[-1] * latents.shape[-2]
         tiled = self._size.tiled
         with nullcontext() if tiled else footprint.watch("decode", cells):
-            return _pixels(self._family.decode(latents, tiled=tiled))
+            return _to_pixels(self._family.decode(latents, tiled=tiled))
 
-    def _begin(self, seed: int) -> Denoising:
+    def _sampler(self, seed: int) -> Sampler:
         _ = self._conditioning, self._controls
         generator = torch.Generator("cpu").manual_seed(seed)
-        scheduler = schedulers.make(
-            self._task.scheduler or self._painter.facts.scheduler,
+        scheduler = schedulers.build(
+            self._task.scheduler or self._pipeline.facts.scheduler,
             self._scheduler,
             steps=self._steps,
             device=self._family.runtime.device,
         )
-        return Denoising(
+        return Sampler(
             scheduler=scheduler,
-            start=self._start(
-                Beginner(
+            start=self._initial_latents(
+                LatentInitializer(
                     family=self._family,
                     scheduler=scheduler,
                     generator=generator,
@@ -236,19 +236,19 @@ class _Sitting:
             generator=generator,
         )
 
-    def _start(self, beginner: Beginner) -> Start:
+    def _initial_latents(self, beginner: LatentInitializer) -> InitialLatents:
         task = self._task
         if self._init_image is None:
             return beginner.from_noise(task.width, task.height)
-        self._enter("encode_image")
+        self._enter_stage("encode_image")
         if self._mask is None:
-            return beginner.from_picture(self._init_image, task.strength)
+            return beginner.from_image(self._init_image, task.strength)
         return beginner.from_masked(self._init_image, self._mask, task.strength)
 
-    def _enlarge(self, picture: Pixels, upscale: Upscale) -> Generator[None, torch.Tensor, Pixels]:
+    def _upscale(self, picture: Pixels, upscale: Upscale) -> Generator[None, torch.Tensor, Pixels]:
         """The picture, enlarged; every part of it is a step, and others go on in between."""
-        self._enter("upscale")
-        enlarging = self._painter.upscalers.chosen(upscale).enlarge(picture, upscale.factor)
+        self._enter_stage("upscale")
+        enlarging = self._pipeline.upscalers.get(upscale).upscale(picture, upscale.factor)
         with closing(enlarging):
             while True:
                 try:
@@ -256,66 +256,70 @@ class _Sitting:
                 except StopIteration as end:
                     made: Pixels = end.value
                     return made
-                self._step(None)
+                self._emit_step(None)
                 yield
 
-    def _weights(self) -> dict[str, str]:
+    def _lora_digests(self) -> dict[str, str]:
         """The digests of the LoRAs that are worn."""
-        adapters = self._painter.adapters
+        adapters = self._pipeline.loras
         found = {} if adapters is None else adapters.digests(self._loras)
         return {f"lora {name}": digest for name, digest in found.items()}
 
-    def _step(self, preview: Encoded | None) -> None:
+    def _emit_step(self, preview: Encoded | None) -> None:
         """Say that one more step of the task is done."""
         self._steps_done += 1
         total = self._steps_each * len(self._task.seeds)
         self._emit(Step(index=self._steps_done, total=total, preview=preview))
 
-    def _tiles(self) -> int:
+    def _tile_count(self) -> int:
         """Parts in which each picture is enlarged."""
         task = self._task
         if task.upscale is None:
             return 0
-        upscaler = self._painter.upscalers.chosen(task.upscale)
-        return upscaler.tiles(task.width, task.height)
+        upscaler = self._pipeline.upscalers.get(task.upscale)
+        return upscaler.tile_count(task.width, task.height)
 
-    def _denoise(self, denoising: Denoising) -> Painting:
+    def _denoise(self, denoising: Sampler) -> ImageCoroutine:
         """From the start to clean latents."""
-        self._enter("denoise")
-        self._steps_each = denoising.steps + self._tiles()
-        while not denoising.finished:
+        self._enter_stage("denoise")
+        self._steps_each = denoising.steps + self._tile_count()
+        while not denoising.is_finished:
             done = denoising.steps_done
-            rows = denoising.rows()
-            prediction = yield Run(
+            rows = denoising.model_input()
+            prediction = yield DenoiseRequest(
                 runtime=self._family.runtime,
-                rows=rows,
+                inputs=rows,
                 conditioning=self._conditioning,
                 loras=self._loras,
-                hints=tuple(
-                    Hint(
+                controls=tuple(
+                    ControlInput(
                         network=control.network,
                         map=control.map,
-                        scale=scale_at(control, denoising.runs_done, denoising.runs),
+                        scale=scale_at(control, denoising.calls_done, denoising.calls),
                     )
                     for control in self._controls
                 ),
             )
-            guided = denoising.advance(prediction)
+            guided = denoising.step(prediction)
             if denoising.steps_done == done:
                 continue  # half a step of a second-order scheduler
             preview = self._preview(denoising, rows, guided)
             # A GPU takes orders for many steps ahead; waiting here keeps the progress true and
             # leaves at most one step to do when the caller goes.
             self._family.runtime.synchronize()
-            self._step(preview)
+            self._emit_step(preview)
 
-    def _preview(self, denoising: Denoising, rows: Rows, guided: torch.Tensor) -> Encoded | None:
+    def _preview(
+        self, denoising: Sampler, rows: ModelInput, guided: torch.Tensor
+    ) -> Encoded | None:
         interval = self._task.preview_interval
         if not interval or denoising.steps_done % interval:
             return None
-        return previews.attempt(self._painter.previewer, denoising.clean(rows, guided))
+        return previews.preview_or_none(
+            self._pipeline.previewer, denoising.predict_x0(rows, guided)
+        )
 
-    def _enter(self, stage: str) -> None:
+    def _enter_stage(self, stage: str) -> None:
         """Say that the task has come to a stage, once for all pictures that do so together."""
         if stage != self._stage:
             self._stage = stage
@@ -323,8 +327,8 @@ class _Sitting:
 
     @cached_property
     def _conditioning(self) -> Conditioning:
-        self._enter("encode_text")
-        self._painter.activate(self._loras)
+        self._enter_stage("encode_text")
+        self._pipeline.set_loras(self._loras)
         return self._family.condition(
             self._task.prompt,
             self._task.negative_prompt,
@@ -335,14 +339,14 @@ class _Sitting:
         )
 
     @cached_property
-    def _controls(self) -> tuple[ActiveControl, ...]:
-        if self._painter.maps is None or not self._task.controls:
+    def _controls(self) -> tuple[PreparedControl, ...]:
+        if self._pipeline.control_preprocessor is None or not self._task.controls:
             return ()
-        self._enter("control")
+        self._enter_stage("control")
         return tuple(
             prepare(
                 control,
-                maps=self._painter.maps,
+                maps=self._pipeline.control_preprocessor,
                 runtime=self._family.runtime,
                 width=self._task.width,
                 height=self._task.height,
@@ -356,7 +360,9 @@ class _Sitting:
         found = self._task.init_image
         if found is None:
             return None
-        return pictures.tensor_of(found, width=self._task.width, height=self._task.height) * 2 - 1
+        return (
+            image_tensors.to_tensor(found, width=self._task.width, height=self._task.height) * 2 - 1
+        )
 
     @cached_property
     def _mask(self) -> torch.Tensor | None:
@@ -364,10 +370,10 @@ class _Sitting:
         found = self._task.mask
         if found is None:
             return None
-        return pictures.mask_of(found, width=self._task.width, height=self._task.height)
+        return image_tensors.to_mask(found, width=self._task.width, height=self._task.height)
 
 
-def _pixels(picture: torch.Tensor) -> NDArray[np.uint8]:
+def _to_pixels(picture: torch.Tensor) -> NDArray[np.uint8]:
     """(height, width, 3) of a picture, (1, 3, height, width), about -1 to 1.
 
     Raises:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.controls.depth import Depth
-from atelier_engines.diffusion.controls.edges import edges
-from atelier_engines.diffusion.controls.pose import Pose
-from atelier_engines.diffusion.controls.segments import Segments
-from atelier_engines.diffusion.controls.vision import FILES
+from atelier_engines.diffusion.controls.depth import DepthPreprocessor
+from atelier_engines.diffusion.controls.edges import canny_edges
+from atelier_engines.diffusion.controls.pose import PosePreprocessor
+from atelier_engines.diffusion.controls.segmentation import SegmentationPreprocessor
+from atelier_engines.diffusion.controls.vision_model import FILES
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.imaging import image_from_pixels
 from atelier_engines.local.weights import sources
@@ -27,7 +27,7 @@ Preprocessor = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """A map of a photo, both (height, width, 3)."""
 
 
-class MapMaker:
+class ControlPreprocessor:
     """Makes maps; its models are loaded when they are first needed. For one thread at a time."""
 
     def __init__(self, config: DiffusionConfig, device: torch.device) -> None:
@@ -41,9 +41,9 @@ class MapMaker:
             name: sources.resolve_folder(source, FILES, download=config.download)
             for name, source in config.preprocessors.model_dump(exclude_none=True).items()
         }
-        self._ready: dict[ControlType, Preprocessor] = {ControlType.CANNY: edges}
+        self._loaded: dict[ControlType, Preprocessor] = {ControlType.CANNY: canny_edges}
 
-    def map_of(self, control: Control, *, width: int, height: int) -> Pixels:
+    def control_map(self, control: Control, *, width: int, height: int) -> Pixels:
         """What the control is to follow, for a picture of that size in pixels.
 
         A map that is ready is given back as it is, in its own size. A photo is brought to the
@@ -63,20 +63,22 @@ class MapMaker:
             return Pixels(array=preprocessor(np.array(photo)))
 
     def _preprocessor(self, kind: ControlType) -> Preprocessor:
-        if kind not in self._ready:
-            self._ready[kind] = self._load(kind)
-        return self._ready[kind]
+        if kind not in self._loaded:
+            self._loaded[kind] = self._load(kind)
+        return self._loaded[kind]
 
     def _load(self, kind: ControlType) -> Preprocessor:
         match kind:
             case ControlType.CANNY:
-                return edges
+                return canny_edges
             case ControlType.DEPTH:
-                return Depth(self._folder(kind), self._device)
+                return DepthPreprocessor(self._folder(kind), self._device)
             case ControlType.POSE:
-                return Pose(self._folder(kind), self._folders.get("people"), self._device)
+                return PosePreprocessor(
+                    self._folder(kind), self._folders.get("people"), self._device
+                )
             case ControlType.SEGMENTATION:
-                return Segments(self._folder(kind), self._device)
+                return SegmentationPreprocessor(self._folder(kind), self._device)
             case _:
                 assert_never(kind)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loras import offered
+from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 from atelier_engines.local.weights import sources
 
 
-class Library:
+class LoraCatalog:
     """Finds LoRAs by name. Callers' words are looked up and never become part of a path."""
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -24,7 +24,7 @@ class Library:
             raise ModelMissingError(f"lora_directory: there is no directory {directory}")
         self._files = {
             name: resolve_lora(name, source, download=config.download)
-            for name, source in offered.sources(config).items()
+            for name, source in config_loras.sources(config).items()
         }
 
     @property
@@ -57,17 +57,17 @@ def resolve_lora(name: str, source: str, *, download: bool) -> Path:
     """
     hub = sources.parse_hub_reference(source)
     if hub is not None and hub.file is None:
-        source = f"{source}/{offered.FILE}"
+        source = f"{source}/{config_loras.FILE}"
     try:
         path = sources.resolve_component(source, "", download=download)
     except ModelMissingError as error:
         raise ModelMissingError(f"the LoRA {name}: {error}") from error
     if path.is_file():
         return path
-    found = offered.file_in(path)
+    found = config_loras.find_file(path)
     if found is None:
         raise ModelMissingError(
-            f"the LoRA {name}: {path} holds neither {offered.FILE} nor exactly one "
-            f"{offered.SUFFIX} file; name the file"
+            f"the LoRA {name}: {path} holds neither {config_loras.FILE} nor exactly one "
+            f"{config_loras.SUFFIX} file; name the file"
         )
     return found

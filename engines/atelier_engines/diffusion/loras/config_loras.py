@@ -22,7 +22,7 @@ def sources(config: DiffusionConfig) -> Mapping[str, str]:
     """
     found = {name: str(path) for name, path in _tiny(config).items()}
     if config.lora_directory is not None:
-        found |= _in_directory(Path(config.lora_directory).expanduser())
+        found |= _list_directory(Path(config.lora_directory).expanduser())
     found |= config.loras
     return dict(sorted(found.items()))
 
@@ -42,7 +42,7 @@ def features(config: DiffusionConfig) -> frozenset[ImageFeature]:
     return frozenset({ImageFeature.LORA}) if sources(config) else frozenset()
 
 
-def file_in(folder: Path) -> Path | None:
+def find_file(folder: Path) -> Path | None:
     """The one LoRA in a directory: the file of diffusers' name, else the only one."""
     if (folder / FILE).is_file():
         return folder / FILE
@@ -50,13 +50,13 @@ def file_in(folder: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _in_directory(directory: Path) -> Mapping[str, str]:
+def _list_directory(directory: Path) -> Mapping[str, str]:
     """Files by their names without the ending, and directories that hold one."""
     if not directory.is_dir():  # said at the start
         return {}
     found: dict[str, str] = {}
     for path in sorted(directory.iterdir()):
-        if path.is_dir() and file_in(path) is not None:
+        if path.is_dir() and find_file(path) is not None:
             found[path.name] = str(path)
         elif path.suffix == SUFFIX and path.is_file():
             found[path.stem] = str(path)

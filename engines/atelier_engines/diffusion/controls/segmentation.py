@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSemanticSegmentation
 
-from atelier_engines.diffusion.controls import vision
-from atelier_engines.diffusion.controls.palette import ADE20K
+from atelier_engines.diffusion.controls import vision_model
+from atelier_engines.diffusion.controls.ade20k_palette import ADE20K
 from atelier_engines.errors import ModelMissingError
 
 
-class Segments:
+class SegmentationPreprocessor:
     """Tells the classes of ADE20K apart."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -23,7 +23,7 @@ class Segments:
         Raises:
             ModelMissingError: it is none that tells the 150 classes of ADE20K apart.
         """
-        self._vision = vision.load(AutoModelForSemanticSegmentation, folder, device)
+        self._vision = vision_model.load(AutoModelForSemanticSegmentation, folder, device)
         count = self._vision.model.config.num_labels
         if count != len(ADE20K):
             raise ModelMissingError(

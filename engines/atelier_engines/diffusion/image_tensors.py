@@ -14,7 +14,7 @@ from atelier_engines.imaging import image_from_pixels
 from atelier_engines.media import Pixels
 
 
-def tensor_of(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
+def to_tensor(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
     """(1, 3, height, width), 0 to 1, float32: the picture brought to that size in pixels."""
     image = image_from_pixels(pixels)
     if image.size != (width, height):
@@ -24,7 +24,7 @@ def tensor_of(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
     return torch.from_numpy(array[None].transpose(0, 3, 1, 2))
 
 
-def mask_of(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
+def to_mask(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
     """(1, 1, height, width), float32: 1 where the picture is brighter than half, else 0."""
     image = image_from_pixels(pixels)
     if image.size != (width, height):

@@ -6,18 +6,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion.controls.skeleton import Joint
+from atelier_engines.diffusion.controls.openpose_drawing import Joint
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels."""
 
-SEEN = 0.3
+MIN_CONFIDENCE = 0.3
 """Joints that are not more certain are left out."""
 MARGIN = 1.25
 """Frames are that much larger than the boxes around people."""
 
 
-def frame_of(box: Box, aspect: float) -> Box:
+def expand_box(box: Box, aspect: float) -> Box:
     """The box, a quarter larger and of that width for its height, as the model is trained on.
 
     Source: "ViTPose" (arXiv 2204.12484) and the top-down data of MMPose that it uses.
@@ -28,7 +28,7 @@ def frame_of(box: Box, aspect: float) -> Box:
     return middle[0] - wide / 2, middle[1] - high / 2, wide, high
 
 
-def cut(photo: NDArray[np.uint8], frame: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+def crop(photo: NDArray[np.uint8], frame: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
     """What is in the frame, brought to a size in pixels; black where it leaves the photo."""
     left, top, wide, high = frame
     across, down = (size[0] - 1) / wide, (size[1] - 1) / high
@@ -36,7 +36,7 @@ def cut(photo: NDArray[np.uint8], frame: Box, size: tuple[int, int]) -> NDArray[
     return np.asarray(cv2.warpAffine(photo, matrix, size), np.uint8)
 
 
-def joint_in(heat: NDArray[np.float32], frame: Box) -> Joint | None:
+def locate_joint(heat: NDArray[np.float32], frame: Box) -> Joint | None:
     """Where in the photo a joint is most likely; None where that is not likely enough.
 
     Args:
@@ -44,17 +44,17 @@ def joint_in(heat: NDArray[np.float32], frame: Box) -> Joint | None:
         frame: where it is in the photo.
     """
     y, x = np.unravel_index(int(heat.argmax()), heat.shape)
-    if heat[y, x] <= SEEN:
+    if heat[y, x] <= MIN_CONFIDENCE:
         return None
     rows, columns = heat.shape
     left, top, wide, high = frame
     return (
-        left + (x + _lean(heat[y], int(x))) * wide / (columns - 1),
-        top + (y + _lean(heat[:, x], int(y))) * high / (rows - 1),
+        left + (x + _refine(heat[y], int(x))) * wide / (columns - 1),
+        top + (y + _refine(heat[:, x], int(y))) * high / (rows - 1),
     )
 
 
-def _lean(line: NDArray[np.float32], peak: int) -> float:
+def _refine(line: NDArray[np.float32], peak: int) -> float:
     """A quarter towards the higher neighbour, since peaks lie between the parts.
 
     Source: "Stacked Hourglass Networks" (arXiv 1603.06937), section 3.2.

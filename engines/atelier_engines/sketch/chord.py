@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from atelier_engines.sketch.drawing import seeded
+from atelier_engines.sketch.drawing import random_generator
 from atelier_engines.task import AudioTask
 
 _CHORDS = ((0, 7, 12, 16), (0, 7, 12, 15), (0, 5, 12, 17), (0, 7, 14, 16))
@@ -69,7 +69,7 @@ class Chord:
 
 def _compose(task: AudioTask, seconds: float) -> tuple[_Partial, ...]:
     """A loop's sines and swells all fit into it a whole number of times."""
-    random = seeded(task.seed, task.prompt)
+    random = random_generator(task.seed, task.prompt)
     lowest = 110.0 * 2 ** (int(random.integers(0, 12)) / 12)
     chord = _CHORDS[int(random.integers(len(_CHORDS)))]
     whole = sum(level for _, level in _HARMONICS) * len(chord)

@@ -18,7 +18,7 @@ FILES = ("*.json", "*.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vision:
+class VisionModel:
     """A model that looks at photos."""
 
     model: Any
@@ -29,7 +29,7 @@ class Vision:
     """Where it computes, in float32."""
 
 
-def load(kind: type[Any], folder: Path, device: torch.device) -> Vision:
+def load(kind: type[Any], folder: Path, device: torch.device) -> VisionModel:
     """The model in a directory.
 
     Args:
@@ -61,4 +61,4 @@ def load(kind: type[Any], folder: Path, device: torch.device) -> Vision:
             f"missing, {lost[0]} first"
         )
     model = model.to(device).eval().requires_grad_(requires_grad=False)
-    return Vision(model=model, processor=processor, device=device)
+    return VisionModel(model=model, processor=processor, device=device)

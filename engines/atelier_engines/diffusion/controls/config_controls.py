@@ -16,7 +16,7 @@ def networks(config: DiffusionConfig) -> Mapping[ControlType, str]:
     return {**found, **config.controlnets}
 
 
-def preprocessed(config: DiffusionConfig) -> frozenset[ControlType]:
+def preprocessed_types(config: DiffusionConfig) -> frozenset[ControlType]:
     """Kinds of controls whose map can be computed from a photo."""
     named = {
         ControlType.CANNY: True,
@@ -43,7 +43,7 @@ def features(config: DiffusionConfig) -> frozenset[ImageFeature]:
     found = set()
     if networks(config):
         found.add(ImageFeature.CONTROLNET)
-    if preprocessed(config):
+    if preprocessed_types(config):
         found.add(ImageFeature.CONTROL_PREPROCESSING)
     return frozenset(found)
 

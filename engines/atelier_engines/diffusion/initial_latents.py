@@ -15,7 +15,7 @@ from atelier_engines.diffusion.schedulers import Scheduler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class InpaintBlend:
     """What is put back after each run, so that only the masked part is painted anew."""
 
     latents: torch.Tensor
@@ -27,21 +27,21 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class InitialLatents:
     """Latents to denoise, and what else the picture to start from asks for."""
 
     latents: torch.Tensor
     """(1, channels, height, width) in latent cells, noise and all."""
-    skipped: int = 0
+    skipped_steps: int = 0
     """Steps of the scheduler that are left out, because there is a picture already."""
-    kept: Kept | None = None
+    blend: InpaintBlend | None = None
     """None where all of the picture is painted, or where the denoiser sees to the mask itself."""
-    channels: torch.Tensor | None = None
+    mask_channels: torch.Tensor | None = None
     """(1, 5, height, width): mask and masked picture, for denoisers that take them as channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beginner:
+class LatentInitializer:
     """Begins one picture of a model, for a scheduler that is set to its steps."""
 
     family: Family
@@ -55,31 +55,33 @@ class Beginner:
     tiled: bool = False
     """Whether pictures are encoded in tiles."""
 
-    def from_noise(self, width: int, height: int) -> Start:
+    def from_noise(self, width: int, height: int) -> InitialLatents:
         """The start of a picture made from words alone, of a size in pixels."""
-        noise = self._noise(self.family.latent_shape(width, height))
-        self._begin_at(0)
-        return Start(
+        noise = self._sample_noise(self.family.latent_shape(width, height))
+        self._set_begin_index(0)
+        return InitialLatents(
             latents=noise * self.scheduler.init_noise_sigma,
-            channels=self._all_masked(width, height),
+            mask_channels=self._full_mask_channels(width, height),
         )
 
-    def from_picture(self, picture: torch.Tensor, strength: float) -> Start:
+    def from_image(self, picture: torch.Tensor, strength: float) -> InitialLatents:
         """The start of a variation of `picture`, (1, 3, height, width) of -1 to 1.
 
         A `strength` of 0 leaves no step to do, one of 1 does all of them.
         """
-        skipped = self._skip(strength)
+        skipped = self._skip_steps(strength)
         clean = self._encode(picture)
-        noise = self._noise(clean.shape)
+        noise = self._sample_noise(clean.shape)
         height, width = picture.shape[-2:]
-        return Start(
-            latents=self._noisy(clean, noise, skipped),
-            skipped=skipped,
-            channels=self._all_masked(width, height),
+        return InitialLatents(
+            latents=self._add_noise(clean, noise, skipped),
+            skipped_steps=skipped,
+            mask_channels=self._full_mask_channels(width, height),
         )
 
-    def from_masked(self, picture: torch.Tensor, mask: torch.Tensor, strength: float) -> Start:
+    def from_masked(
+        self, picture: torch.Tensor, mask: torch.Tensor, strength: float
+    ) -> InitialLatents:
         """The start of painting a part of `picture` anew.
 
         Args:
@@ -87,36 +89,38 @@ class Beginner:
             mask: (1, 1, height, width) in pixels, 1 where it is painted anew, 0 elsewhere.
             strength: 0 to 1; at 1 nothing of the masked part is left.
         """
-        skipped = self._skip(strength)
+        skipped = self._skip_steps(strength)
         channels = self.family.mask_channels
         clean = None
         if not channels or strength < 1:
             clean = self._encode(picture).contiguous()
-        noise = self._noise(self.family.latent_shape(picture.shape[-1], picture.shape[-2]))
+        noise = self._sample_noise(self.family.latent_shape(picture.shape[-1], picture.shape[-2]))
         if clean is None or strength == 1:
             latents = noise * self.scheduler.init_noise_sigma
         else:
-            latents = self._noisy(clean, noise, skipped)
+            latents = self._add_noise(clean, noise, skipped)
         cells = torch.nn.functional.interpolate(mask, size=noise.shape[-2:])
         cells = cells.to(device=noise.device, dtype=noise.dtype)
         if channels:
             hidden = self._encode(picture * (mask < 0.5))  # noqa: PLR2004
-            return Start(
-                latents=latents, skipped=skipped, channels=torch.cat([cells, hidden], dim=1)
+            return InitialLatents(
+                latents=latents,
+                skipped_steps=skipped,
+                mask_channels=torch.cat([cells, hidden], dim=1),
             )
-        self._noise(noise.shape)  # diffusers encodes the masked picture here, and drops it
+        self._sample_noise(noise.shape)  # diffusers encodes the masked picture here, and drops it
         if clean is None:
             raise TypeError("without channels for the mask, the picture is encoded")
-        return Start(
+        return InitialLatents(
             latents=latents,
-            skipped=skipped,
-            kept=Kept(latents=clean, noise=noise, mask=cells),
+            skipped_steps=skipped,
+            blend=InpaintBlend(latents=clean, noise=noise, mask=cells),
         )
 
     def _encode(self, picture: torch.Tensor) -> torch.Tensor:
         return self.family.encode(picture, self.generator, tiled=self.tiled)
 
-    def _all_masked(self, width: int, height: int) -> torch.Tensor | None:
+    def _full_mask_channels(self, width: int, height: int) -> torch.Tensor | None:
         """The channels of a denoiser that was made to inpaint, where there is nothing to keep."""
         if not self.family.mask_channels:
             return None
@@ -124,24 +128,24 @@ class Beginner:
         hidden = self.family.encode(grey, torch.Generator("cpu").manual_seed(0), tiled=self.tiled)
         return torch.cat([torch.ones_like(hidden[:, :1]), hidden], dim=1)
 
-    def _skip(self, strength: float) -> int:
+    def _skip_steps(self, strength: float) -> int:
         """Steps to leave out; the scheduler is told."""
         skipped = self.steps - min(int(self.steps * strength), self.steps)
-        self._begin_at(skipped * self.scheduler.order)
+        self._set_begin_index(skipped * self.scheduler.order)
         return skipped
 
-    def _begin_at(self, index: int) -> None:
+    def _set_begin_index(self, index: int) -> None:
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(index)
 
-    def _noisy(self, clean: torch.Tensor, noise: torch.Tensor, skipped: int) -> torch.Tensor:
+    def _add_noise(self, clean: torch.Tensor, noise: torch.Tensor, skipped: int) -> torch.Tensor:
         first = self.scheduler.timesteps[skipped * self.scheduler.order :][:1]
         if not len(first):  # nothing is left to do
             return clean
         noisy: torch.Tensor = self.scheduler.add_noise(clean, noise, first)
         return noisy
 
-    def _noise(self, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
+    def _sample_noise(self, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
         runtime = self.family.runtime
         drawn = torch.randn(shape, generator=self.generator, dtype=runtime.dtype)
         return drawn.to(runtime.device)
