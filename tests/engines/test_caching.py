@@ -121,7 +121,7 @@ async def test_previews_change_nothing_and_all_else_does() -> None:
 async def test_seeds_without_effect_find_what_was_made(tmp_path: Path) -> None:
     """A folder of one picture gives that one; the seed said is the one asked for."""
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
-    async with cached(pictures=tmp_path) as it:
+    async with cached(image_directory=tmp_path) as it:
         await it.outputs(replace(PICTURE, guidance=None))
         (again,) = await it.outputs(replace(PICTURE, guidance=None, seeds=(99,)))
         assert (again.cached, again.seed, it.counted.runs) == (True, 99, 1)

@@ -275,7 +275,7 @@ async def test_pictures_are_picked_by_seed_and_cropped_to_size(tmp_path: Path) -
     Image.new("RGB", (300, 100), "red").save(tmp_path / "1.png")
     Image.new("RGBA", (10, 20), "blue").save(tmp_path / "2.WEBP")
     (tmp_path / "readme.txt").write_text("not a picture")
-    async with sketch(pictures=tmp_path) as engine:
+    async with sketch(image_directory=tmp_path) as engine:
         red, blue, again = [
             await pixels_of(engine, replace(PICTURE, seeds=(seed,))) for seed in (0, 1, 2)
         ]
@@ -288,7 +288,7 @@ async def test_pictures_are_picked_by_seed_and_cropped_to_size(tmp_path: Path) -
 async def test_one_picture_alone_is_no_matter_of_seeds(tmp_path: Path) -> None:
     """The engine claims nothing that it cannot hold."""
     Image.new("RGB", (64, 64)).save(tmp_path / "only.jpeg")
-    async with sketch(pictures=tmp_path) as engine:
+    async with sketch(image_directory=tmp_path) as engine:
         assert engine.capabilities.image is not None
         assert engine.capabilities.image.features == {ImageFeature.PREVIEW}
 
@@ -308,7 +308,7 @@ async def test_a_folder_that_goes_away_fails_the_check_and_a_broken_picture_its_
     """Both name what is wrong."""
     file = tmp_path / "1.png"
     file.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    async with sketch(pictures=tmp_path) as engine:
+    async with sketch(image_directory=tmp_path) as engine:
         with pytest.raises(EngineFailedError, match=r"1\.png"):
             await events_of(engine, PICTURE)
         file.unlink()

@@ -46,7 +46,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
         "dear": {"type": "sketch", "price_per_image": 0.5, "concurrency": 1},
         "sketch": {"type": "sketch"},
         "twin": {"type": "sketch"},
-        "album": {"type": "sketch", "pictures": str(folder / "album")},
+        "album": {"type": "sketch", "image_directory": str(folder / "album")},
         "narrow": {"type": "sketch", "concurrency": 1, "queue_limit": 2},
         "stuck": {"type": "sketch", "concurrency": 1, "hang": True},
         "lame": {"type": "sketch", "fail_rate": 1, "fallbacks": ["lamer", "odd", "twin"]},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +17,9 @@ _MAX_OUTPUT_BYTES = 64 * 2**20
 
 
 class SketchConfig(Section):
-    """A sketch engine's section in the configuration file."""
+    """The section of a sketch engine in the configuration file."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"pictures": "image_directory"}
 
     delay_seconds: float = Field(
         default=0.0,
@@ -36,15 +39,15 @@ class SketchConfig(Section):
     )
     image_directory: Path | None = Field(
         default=None,
-        description="Folder of PNG, JPEG and WebP pictures to pick from by seed instead of "
-        "drawing; they are cropped to the size asked for.",
+        description="Folder of PNG, JPEG and WebP images to choose from by seed instead of "
+        "drawing; they are cropped to the requested size.",
     )
     output_bytes: int | None = Field(
         default=None,
         ge=_MIN_OUTPUT_BYTES,
         le=_MAX_OUTPUT_BYTES,
-        description="Give one plain PNG of exactly so many bytes instead of drawing, at next to "
-        "no cost: for measuring the service around the engine.",
+        description="Return one plain PNG of exactly so many bytes instead of drawing, at almost no "
+        "cost: for measuring the service around the engine.",
     )
     preview_pixels: int = Field(
         default=256, ge=16, le=512, description="Longest side of a preview, in pixels."
@@ -53,13 +56,13 @@ class SketchConfig(Section):
     price_per_image: float | None = Field(
         default=None,
         ge=0,
-        description="Price in US dollars to show for a picture; free when unset.",
+        description="Price in US dollars to show for an image; free when unset.",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.image_directory is not None and self.output_bytes is not None:
-            raise ValueError("set pictures or output_bytes, not both")
+            raise ValueError("set image_directory or output_bytes, not both")
         return self
 
 
@@ -80,5 +83,5 @@ class SketchOptions(Section):
         default=None,
         ge=6,
         le=256,
-        description="Height of the lettering in pixels; follows the picture's size when unset.",
+        description="Height of the text in pixels; follows the size of the image when unset.",
     )
