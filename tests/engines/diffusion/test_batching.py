@@ -174,7 +174,8 @@ async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -
     """The others in its run go on."""
 
     def refuse(runs: Sequence[DenoiseRequest]) -> None:
-        if any(float(run.inputs.latents[0, 0, 0, 0]) == marked for run in runs):
+        # A batch changes the last bits, so the latents are compared with a tolerance.
+        if any(abs(float(run.inputs.latents[0, 0, 0, 0]) - marked) < 1e-4 for run in runs):
             raise torch.OutOfMemoryError("no room for this one")
 
     task = ask(seeds=(1,), steps=3)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loras.library import resolve_lora
+from atelier_engines.diffusion.loras.catalog import resolve_lora
 from atelier_engines.diffusion.weights import model
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.local.weights import digests, safetensors_header, sources
