@@ -21,20 +21,20 @@ from atelier_engines.engine import Engine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
 from atelier_engines.wrappers.validating import ValidatingEngine
+from atelier_server.admission.inputs import InputLoader
+from atelier_server.admission.resolve import Resolver
+from atelier_server.admission.router import Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import DataDirectoryInUseError
-from atelier_server.generations.endings import Endings
-from atelier_server.generations.generations import Generations
-from atelier_server.generations.inputs import InputLoader
-from atelier_server.generations.pool import Pool
-from atelier_server.generations.resolve import Resolver
-from atelier_server.generations.router import Router
-from atelier_server.generations.worker import Worker
+from atelier_server.execution.finalize import AttemptFinalizer
+from atelier_server.execution.worker import Worker
+from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics import BACKLOG_SECONDS, CACHE_BYTES, CACHE_LOOKUPS, QUEUE_DEPTH
 from atelier_server.metrics_http import MetricsServer
@@ -76,9 +76,11 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         stack.callback(service.encoder.close)
         address = rpc_server.listen(service.server, settings.listen)
         metrics = stack.enter_context(_serve_metrics(settings, service.generations))
-        upkeep = _begin([pool.keep_up(settings.health_interval_seconds) for pool in service.pools])
+        upkeep = _begin(
+            [pool.supervise(settings.health_interval_seconds) for pool in service.pools]
+        )
         sweeping = _begin([_sweep(service)])
-        workers = _begin([worker.work() for worker in service.workers])
+        workers = _begin([worker.run() for worker in service.workers])
         await service.server.start()
         await service.health.serve()
         _log.info("listening on %s%s", address, metrics)
@@ -100,8 +102,8 @@ class _Service:
     store: Store
     artifacts: ArtifactStore
     encoder: Encoder
-    pools: Sequence[Pool]
-    generations: Generations
+    pools: Sequence[EngineSupervisor]
+    generations: GenerationLifecycle
     workers: Sequence[Worker]
     health: Health
     server: aio.Server
@@ -126,7 +128,7 @@ async def _assemble(settings: Settings) -> _Service:
     health = Health()
     pools = {name: _pool(name, engine, health) for name, engine in settings.engines.items()}
     for pool in pools.values():
-        pool.recall_spending(await store.spent_today(pool.name))
+        pool.restore_spending(await store.spent_today(pool.name))
     router = Router(pools, settings.default_engine or next(iter(pools)))
     inputs = InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels)
     resolver = Resolver(styles=settings.styles, loras=settings.loras)
@@ -135,18 +137,18 @@ async def _assemble(settings: Settings) -> _Service:
         if settings.export
         else None
     )
-    generations = Generations(store, inputs, router, resolver)
+    generations = GenerationLifecycle(store, inputs, router, resolver)
     service = GenerationService(generations, artifacts, settings.limits)
     workers = [
         Worker(
-            pool=pool,
+            supervisor=pool,
             store=store,
             artifacts=artifacts,
             encoder=encoder,
             inputs=inputs,
             resolver=resolver,
-            endings=Endings(
-                pool=pool,
+            finalizer=AttemptFinalizer(
+                supervisor=pool,
                 store=store,
                 artifacts=artifacts,
                 inputs=inputs,
@@ -170,7 +172,7 @@ async def _assemble(settings: Settings) -> _Service:
     )
 
 
-def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
+def _pool(name: str, settings: EngineSettings, health: Health) -> EngineSupervisor:
     engine = registry.load(settings.type).create(settings.config)
     breaker = BreakerEngine(
         inner=engine,
@@ -182,7 +184,7 @@ def _pool(name: str, settings: EngineSettings, health: Health) -> Pool:
         if settings.result_cache_bytes
         else breaker
     )
-    pool = Pool(name, settings, ValidatingEngine(cached), health.follow)
+    pool = EngineSupervisor(name, settings, ValidatingEngine(cached), health.follow)
     health.follow(pool)
     return pool
 
@@ -199,7 +201,7 @@ def _cached(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
 
 
 @contextmanager
-def _serve_metrics(settings: Settings, generations: Generations) -> Generator[str]:
+def _serve_metrics(settings: Settings, generations: GenerationLifecycle) -> Generator[str]:
     """Metrics and probes over HTTP, if they are wanted; yields what the log says of it."""
     if settings.metrics is None:
         yield ""
@@ -223,7 +225,7 @@ def _begin(works: Sequence[Coroutine[None, None, None]]) -> list[asyncio.Task[No
     return [asyncio.create_task(work) for work in works]
 
 
-async def _idle(pools: Sequence[Pool], seconds: float) -> None:
+async def _idle(pools: Sequence[EngineSupervisor], seconds: float) -> None:
     """Wait until nothing runs, at most so long."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -41,7 +41,7 @@ def new_id() -> str:
     return "".join(_ALPHABET[value >> 5 * place & 31] for place in reversed(range(_LENGTH)))
 
 
-def seed_of(generation_id: str) -> int:
+def random_seed(generation_id: str) -> int:
     """The seed drawn for a generation that names none: 0 to 2**32 - 1, short enough to be typed again.
 
     It follows from the id, so that every attempt, on whichever engine, draws the same.

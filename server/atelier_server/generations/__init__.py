@@ -1,1 +1,1 @@
-"""What happens to a task: it is resolved, routed, queued, worked on, and recorded."""
+"""The life of a generation as callers see it: submitted, followed, listed, cancelled."""

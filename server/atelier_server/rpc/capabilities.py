@@ -20,8 +20,8 @@ from atelier_engines.capabilities import (
     PriceUnit,
 )
 from atelier_server.config.settings import StyleSettings
-from atelier_server.generations.pool import Pool
-from atelier_server.generations.receipt import REPRODUCIBILITIES
+from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.execution.receipt import REPRODUCIBILITIES
 
 _IMAGE_FORMATS = (
     task_pb2.IMAGE_FORMAT_PNG,
@@ -42,7 +42,9 @@ _PRICE_UNITS = {
 }
 
 
-def engine_message(pool: Pool, queued: int, styles: Mapping[str, StyleSettings]) -> pb.Engine:
+def engine_message(
+    pool: EngineSupervisor, queued: int, styles: Mapping[str, StyleSettings]
+) -> pb.Engine:
     """Everything about one engine; `queued` generations wait for it."""
     can = pool.capabilities
     message = pb.Engine(
@@ -120,7 +122,7 @@ def _audio(can: AudioCapabilities) -> pb.AudioCapabilities:
     )
 
 
-def _load(pool: Pool, queued: int) -> pb.Load:
+def _load(pool: EngineSupervisor, queued: int) -> pb.Load:
     load = pb.Load(queued=queued, running=pool.running, concurrency=pool.capabilities.concurrency)
     backlog = pool.backlog_seconds(queued)
     if backlog is not None and pool.service_seconds is not None:

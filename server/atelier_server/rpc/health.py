@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from atelier.v1.engine_pb2 import EngineState
-from atelier_server.generations.pool import Pool
+from atelier_server.engines.supervisor import EngineSupervisor
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -32,7 +32,7 @@ class Health:
         """The server takes nothing new; this can't be undone."""
         await self.servicer.enter_graceful_shutdown()
 
-    def follow(self, pool: Pool) -> None:
+    def follow(self, pool: EngineSupervisor) -> None:
         """Note the engine's new state; to be given to `Pool.on_change`."""
         status = _SERVING if pool.state == EngineState.ENGINE_STATE_READY else _NOT_SERVING
         task = asyncio.ensure_future(self.servicer.set(pool.name, status))

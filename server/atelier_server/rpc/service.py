@@ -14,7 +14,7 @@ from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
-from atelier_server.generations.generations import Generations
+from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.rpc import uploads
 from atelier_server.rpc.capabilities import engine_message
 from atelier_server.rpc.validation import validate
@@ -31,7 +31,7 @@ _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
 class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     """See proto/atelier/v1/generation_service.proto for what each call promises."""
 
-    generations: Generations
+    generations: GenerationLifecycle
     artifacts: ArtifactStore
     limits: LimitSettings
     started: float = field(default_factory=time.monotonic)
@@ -41,7 +41,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         inline, response_mode = request.inline_outputs, request.response_mode
         generation = await self._submit(request, context)
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
-            generation = await self.generations.result(generation.id, request, _ANONYMOUS)
+            generation = await self.generations.wait_result(generation.id, request, _ANONYMOUS)
             _require_success(generation)
         if inline:
             await self._inline(generation)
@@ -68,7 +68,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """List the engines."""
         validate(request)
         router = self.generations.router
-        pools = [router.named(request.engine)] if request.engine else list(router.pools.values())
+        pools = [router.get(request.engine)] if request.engine else list(router.engines.values())
         queued = [await self.generations.store.queue_depth(pool.name) for pool in pools]
         return pb.GetCapabilitiesResponse(
             engines=[
@@ -88,7 +88,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             status=pb.SERVING_STATUS_SERVING if serving else pb.SERVING_STATUS_NOT_SERVING,
             engines=[
                 pb.EngineHealth(engine=pool.name, state=pool.state, message=pool.message)
-                for pool in self.generations.router.pools.values()
+                for pool in self.generations.router.engines.values()
             ],
             version=VERSION,
         )
@@ -168,7 +168,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         if request.WhichOneof("target") == "generate":
             with _inside("generate"):
                 generation = await self._submit(request.generate, context)
-            return self.generations.progress(
+            return self.generations.follow_submitted(
                 generation.id, request.generate, _ANONYMOUS, request.after_sequence
             )
         validate(request)

@@ -23,22 +23,22 @@ def stack_loras(asked: Sequence[pb.Lora], settings: LoraSettings) -> tuple[Lora,
     """
     characters = sum(lora.role == pb.LORA_ROLE_CHARACTER for lora in asked)
     return tuple(
-        Lora(name=lora.name, weight=_weight(lora, characters, settings))
+        Lora(name=lora.name, weight=_choose_weight(lora, characters, settings))
         for lora in sorted(asked, key=lambda lora: _ORDER.index(lora.role))
     )
 
 
-def _weight(lora: pb.Lora, characters: int, settings: LoraSettings) -> float:
+def _choose_weight(lora: pb.Lora, characters: int, settings: LoraSettings) -> float:
     if lora.HasField("weight"):
         return lora.weight
     match lora.role:
         case pb.LORA_ROLE_CHARACTER:
-            return _at(settings.character_weights, characters - 1)
+            return _weight_at(settings.character_weights, characters - 1)
         case pb.LORA_ROLE_CINEMATIC:
-            return _at(settings.cinematic_weights, characters)
+            return _weight_at(settings.cinematic_weights, characters)
         case _:
             return 1.0
 
 
-def _at(weights: Sequence[float], count: int) -> float:
+def _weight_at(weights: Sequence[float], count: int) -> float:
     return weights[min(count, len(weights) - 1)]

@@ -13,68 +13,68 @@ from atelier.v1.generation_pb2 import Output
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.task import Task
+from atelier_server.admission.inputs import InputLoader
+from atelier_server.admission.resolve import Resolved, Resolver
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
-from atelier_server.generations import receipt
-from atelier_server.generations.attempt import Attempt
-from atelier_server.generations.endings import Endings
-from atelier_server.generations.inputs import InputLoader
-from atelier_server.generations.journal import Journal
-from atelier_server.generations.pool import Pool
-from atelier_server.generations.resolve import Resolved, Resolver
-from atelier_server.ids import seed_of
+from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.execution import receipt
+from atelier_server.execution.attempt import Attempt
+from atelier_server.execution.event_writer import EventWriter
+from atelier_server.execution.finalize import AttemptFinalizer
+from atelier_server.ids import random_seed
 from atelier_server.logs import bound
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
-_PAUSE_SECONDS = 1.0  # between attempts to read a store that can't be read
+_RETRY_SECONDS = 1.0  # between attempts to read a store that can't be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Worker:
     """Takes one generation after the other from an engine's queue."""
 
-    pool: Pool
+    supervisor: EngineSupervisor
     store: Store
     artifacts: ArtifactStore
     encoder: Encoder
     inputs: InputLoader
     resolver: Resolver
-    endings: Endings
+    finalizer: AttemptFinalizer
 
-    async def work(self) -> None:
+    async def run(self) -> None:
         """Work until cancelled; what is in hand then is given back to the queue."""
         while True:
-            await self.pool.ready.wait()
+            await self.supervisor.ready.wait()
             try:
-                claim = await self.store.claim(self.pool.name)
+                claim = await self.store.claim(self.supervisor.name)
             except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
-                _log.exception("nothing can be taken from the queue of %s", self.pool.name)
-                await asyncio.sleep(_PAUSE_SECONDS)
+                _log.exception("nothing can be taken from the queue of %s", self.supervisor.name)
+                await asyncio.sleep(_RETRY_SECONDS)
                 continue
             with bound(generation=claim.generation.id, attempt=claim.attempt):
-                await self._take_on(claim)
+                await self._process(claim)
 
-    async def _take_on(self, claim: Claim) -> None:
+    async def _process(self, claim: Claim) -> None:
         try:
-            with self.pool.busy():
-                await self._supervise(Attempt.begin(claim))
+            with self.supervisor.count_running():
+                await self._supervise(Attempt.start(claim))
         except ClaimLostError:
             _log.warning("the claim was lost; what was made is thrown away")
         except asyncio.CancelledError:
-            goes_on = self.pool.capabilities.cancel is CancelSupport.NONE
+            goes_on = self.supervisor.capabilities.cancel is CancelSupport.NONE
             await self.store.release(claim, keep_remote_handle=goes_on)
             raise
         except Exception as error:  # noqa: BLE001 (one bad end must not be the worker's)
             _log.exception("its end could not be recorded")
-            await self.endings.given_up(Attempt.begin(claim), error)
+            await self.finalizer.fail_until_recorded(Attempt.start(claim), error)
 
     async def _supervise(self, attempt: Attempt) -> None:
         """Perform, until done, told to cancel, or out of time; then record the end."""
         claim = attempt.claim
         _log.info("taken up")
-        performing = asyncio.create_task(self._perform(attempt))
+        performing = asyncio.create_task(self._execute(attempt))
         cancelling = asyncio.create_task(self.store.wait_cancelled(claim))
         left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
         try:
@@ -87,42 +87,44 @@ class Worker:
             await asyncio.wait([performing, cancelling])
         if performing.cancelled():
             if cancelling.cancelled():
-                await self.endings.failed(attempt, TimeoutError())
+                await self.finalizer.fail(attempt, TimeoutError())
             else:
-                await self.endings.cancelled(attempt)
+                await self.finalizer.cancel(attempt)
         elif (error := performing.exception()) is not None:
-            await self.endings.failed(attempt, error)
+            await self.finalizer.fail(attempt, error)
         else:
-            await self.endings.succeeded(attempt)
+            await self.finalizer.succeed(attempt)
 
-    async def _perform(self, attempt: Attempt) -> None:
+    async def _execute(self, attempt: Attempt) -> None:
         """Have the engine do the task, and keep what it makes."""
         claim = attempt.claim
-        attempt.clock.enter("prepare")
+        attempt.timer.enter("prepare")
         resolved = await self._resolved(claim)
-        attempt.generation.receipt.recipe.CopyFrom(receipt.recipe_of(self.pool, resolved.task))
+        attempt.generation.receipt.recipe.CopyFrom(
+            receipt.build_recipe(self.supervisor, resolved.task)
+        )
         task = replace(resolved.task, resume=claim.remote_handle)
         cached = False
         async with (
-            Journal(self.store, claim) as journal,
-            aclosing(self.pool.engine.run(task)) as events,
+            EventWriter(self.store, claim) as journal,
+            aclosing(self.supervisor.engine.run(task)) as events,
         ):
             async for event in events:
                 match event:
                     case engine_event.Stage():
-                        attempt.clock.enter(event.name)
+                        attempt.timer.enter(event.name)
                         await journal.write(attempt.snapshot())
                     case engine_event.Dispatched():
                         await self.store.save_remote_handle(claim, event.handle)
                     case engine_event.Step():
-                        await journal.write(attempt.advance(event))
+                        await journal.write(attempt.record_step(event))
                     case engine_event.Output():
                         cached = event.cached
-                        await self._keep(attempt, event, task)
+                        await self._store_output(attempt, event, task)
                     case _:
                         assert_never(event)
         attempt.generation.receipt.cached = cached
-        cost = None if cached else receipt.cost_of(self.pool, resolved.task)
+        cost = None if cached else receipt.estimate_cost(self.supervisor, resolved.task)
         if cost is not None:
             attempt.generation.receipt.cost.CopyFrom(cost)
 
@@ -130,20 +132,22 @@ class Worker:
         pictures = await self.inputs.load(claim.request, claim.caller)
         return self.resolver.resolve(
             claim.request,
-            self.pool.capabilities,
+            self.supervisor.capabilities,
             pictures,
-            drawn_seed=seed_of(claim.generation.id),
+            drawn_seed=random_seed(claim.generation.id),
         )
 
-    async def _keep(self, attempt: Attempt, output: engine_event.Output, task: Task) -> None:
-        before = attempt.clock.stage
-        attempt.clock.enter("encode")
+    async def _store_output(
+        self, attempt: Attempt, output: engine_event.Output, task: Task
+    ) -> None:
+        before = attempt.timer.stage
+        attempt.timer.enter("encode")
         recipe = attempt.generation.receipt.recipe
         recipe.versions.update(output.weights)
-        provenance = build_provenance(self.pool.name, recipe, task, output.seed)
+        provenance = build_provenance(self.supervisor.name, recipe, task, output.seed)
         encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
         artifact = await self.artifacts.write_output(artifact_id, encoded)
         outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
-        attempt.clock.enter(before)
+        attempt.timer.enter(before)

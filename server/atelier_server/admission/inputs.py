@@ -12,8 +12,12 @@ from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.decode import UndecodableError, decode
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
-_SNIFFED = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
-_AVIF = b"ftypavif"  # after the four bytes of a length
+_MEDIA_TYPE_BY_SIGNATURE = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"RIFF": "image/webp",
+}
+_AVIF_SIGNATURE = b"ftypavif"  # after the four bytes of a length
 
 
 class InputLoader:
@@ -32,8 +36,8 @@ class InputLoader:
             NotFoundError: an artifact is unknown.
         """
         pictures = {}
-        for path, source in _sources(request):
-            data = await self._bytes(request, path, source, caller)
+        for path, source in _iterate_sources(request):
+            data = await self._read_source(request, path, source, caller)
             try:
                 pictures[path] = await asyncio.to_thread(
                     decode, data, max_pixels=self._max_pixels, grey=path == "mask"
@@ -42,19 +46,21 @@ class InputLoader:
                 raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
         return pictures
 
-    async def keep_attachments(self, request: GenerateRequest, caller: str) -> None:
+    async def store_attachments(self, request: GenerateRequest, caller: str) -> None:
         """Turn the attachments into artifacts, in place, so that the request can be kept."""
         ids: dict[str, str] = {}
-        for _, source in _sources(request):
+        for _, source in _iterate_sources(request):
             if source.WhichOneof("source") == "attachment":
                 name = source.attachment
                 if name not in ids:
                     data = request.attachments[name]
-                    ids[name] = (await self._artifacts.add(data, _media_type(data), caller)).id
+                    ids[name] = (
+                        await self._artifacts.add(data, _detect_media_type(data), caller)
+                    ).id
                 source.artifact_id = ids[name]
         request.ClearField("attachments")
 
-    async def _bytes(
+    async def _read_source(
         self, request: GenerateRequest, path: str, source: MediaSource, caller: str
     ) -> bytes:
         match source.WhichOneof("source"):
@@ -78,12 +84,14 @@ class InputLoader:
                 )
 
 
-def artifact_ids(request: GenerateRequest) -> tuple[str, ...]:
+def list_artifact_ids(request: GenerateRequest) -> tuple[str, ...]:
     """The artifacts that the task names."""
-    return tuple(source.artifact_id for _, source in _sources(request) if source.artifact_id)
+    return tuple(
+        source.artifact_id for _, source in _iterate_sources(request) if source.artifact_id
+    )
 
 
-def _sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
+def _iterate_sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
     if request.WhichOneof("task") != "image":
         return
     task = request.image
@@ -95,10 +103,10 @@ def _sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
         yield f"controls[{index}]", control.image
 
 
-def _media_type(data: bytes) -> str:
-    if data[4:12] == _AVIF:
+def _detect_media_type(data: bytes) -> str:
+    if data[4:12] == _AVIF_SIGNATURE:
         return "image/avif"
     return next(
-        (name for start, name in _SNIFFED.items() if data.startswith(start)),
+        (name for start, name in _MEDIA_TYPE_BY_SIGNATURE.items() if data.startswith(start)),
         "application/octet-stream",
     )

@@ -12,12 +12,12 @@ from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Task
+from atelier_server.admission.audio_task import resolve_audio_task
+from atelier_server.admission.image_task import resolve_image_task
+from atelier_server.admission.options import parse_options
+from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.config.settings import LoraSettings, StyleSettings
 from atelier_server.errors import InvalidRequestError, Violation
-from atelier_server.generations.audio_task import audio_task
-from atelier_server.generations.image_task import image_task
-from atelier_server.generations.ledger import Ledger
-from atelier_server.generations.options import options_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +57,15 @@ class Resolver:
             InvalidRequestError: no such style; or `strict` is set and something would be clamped or ignored.
             UnsupportedError: the engine makes no such things at all.
         """
-        ledger = Ledger()
-        options = options_of(request)
+        ledger = ParameterRecorder()
+        options = parse_options(request)
         kind = request.WhichOneof("task")
         task: Task
         match kind:
             case "image":
                 if can.image is None:
                     raise UnsupportedError("image", "this engine makes no pictures")
-                task = image_task(
+                task = resolve_image_task(
                     request.image,
                     can.image,
                     ledger,
@@ -78,7 +78,7 @@ class Resolver:
             case "audio":
                 if can.audio is None:
                     raise UnsupportedError("audio", "this engine makes no sound")
-                task = audio_task(
+                task = resolve_audio_task(
                     request.audio, can.audio, ledger, options=options, drawn_seed=drawn_seed
                 )
             case None:
@@ -86,5 +86,5 @@ class Resolver:
             case _:
                 assert_never(kind)
         if request.strict:
-            ledger.refuse_changes(kind)
+            ledger.reject_changes(kind)
         return Resolved(task=task, parameters=tuple(ledger.parameters))

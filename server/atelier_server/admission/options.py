@@ -13,7 +13,7 @@ from atelier_engines.task import JSON
 from atelier_server.errors import InvalidRequestError, Violation
 
 
-def options_of(request: GenerateRequest) -> Mapping[str, JSON]:
+def parse_options(request: GenerateRequest) -> Mapping[str, JSON]:
     """The options as JSON values.
 
     Raises:
@@ -27,17 +27,19 @@ def options_of(request: GenerateRequest) -> Mapping[str, JSON]:
     return options
 
 
-def option_violations(schema: Mapping[str, JSON], options: Mapping[str, JSON]) -> list[Violation]:
+def find_option_violations(
+    schema: Mapping[str, JSON], options: Mapping[str, JSON]
+) -> list[Violation]:
     """What is wrong with the options; empty when nothing is."""
     if not options and "required" not in schema:
         return []
     errors = Draft202012Validator(dict(schema)).iter_errors(dict(options))
     return [
         Violation(".".join(["options", *map(str, error.absolute_path)]), error.message)
-        for error in map(_closest, errors)
+        for error in map(_select_best_match, errors)
     ]
 
 
-def _closest(error: ValidationError) -> ValidationError:
+def _select_best_match(error: ValidationError) -> ValidationError:
     """Of the alternatives that all failed, the one the value came closest to: `or null` says nothing."""
     return best_match([error]) or error

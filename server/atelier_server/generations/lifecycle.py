@@ -20,6 +20,9 @@ from atelier.v1.generation_service_pb2 import (
     ResponseMode,
 )
 from atelier_engines.media import Pixels
+from atelier_server.admission.inputs import InputLoader, list_artifact_ids
+from atelier_server.admission.resolve import Resolver
+from atelier_server.admission.router import Route, Router
 from atelier_server.errors import (
     DeadlineUnattainableError,
     DrainingError,
@@ -28,17 +31,15 @@ from atelier_server.errors import (
     ServiceError,
     failure_from_error,
 )
-from atelier_server.generations import pages, receipt
-from atelier_server.generations.inputs import InputLoader, artifact_ids
-from atelier_server.generations.resolve import Resolver
-from atelier_server.generations.router import Route, Router
-from atelier_server.ids import new_id, seed_of
+from atelier_server.execution import receipt
+from atelier_server.generations import page_tokens
+from atelier_server.ids import new_id, random_seed
 from atelier_server.metrics import GENERATIONS
 from atelier_server.store.protocol import CancelResult, Event, Query, Store, Submission
 
 
 @dataclass(slots=True, eq=False)
-class Generations:
+class GenerationLifecycle:
     """Accepts tasks and tells what becomes of them."""
 
     store: Store
@@ -47,8 +48,8 @@ class Generations:
     resolver: Resolver
     draining: bool = False
     """While set, nothing new is accepted."""
-    _owners: Counter[str] = field(default_factory=Counter)
-    _hangups: set[asyncio.Task[CancelResult]] = field(default_factory=set)
+    _waiting_calls: Counter[str] = field(default_factory=Counter)
+    _cancellations: set[asyncio.Task[CancelResult]] = field(default_factory=set)
 
     async def submit(
         self, request: GenerateRequest, caller: str, *, seconds_left: float | None
@@ -60,7 +61,7 @@ class Generations:
         Raises:
             ServiceError: it is refused, nothing was kept, and the error says why.
         """
-        digest = _digest(request)
+        digest = _compute_digest(request)
         if request.request_id:
             before = await self.store.find_by_request_id(caller, request.request_id, digest)
             if before is not None:
@@ -68,15 +69,15 @@ class Generations:
         self._refuse_when_draining()
         generation_id = new_id()
         route = await self._route(request, caller, generation_id, require_ready=True)
-        seconds_left = _sooner(seconds_left, request)
+        seconds_left = _tighten(seconds_left, request)
         await self._require_feasible(route, seconds_left)
-        await self.inputs.keep_attachments(request, caller)
-        submission = _submission(generation_id, request, caller, route, digest)
+        await self.inputs.store_attachments(request, caller)
+        submission = _build_submission(generation_id, request, caller, route, digest)
         try:
             return (await self.store.submit(submission)).generation
         except asyncio.CancelledError:  # it may be accepted all the same
             if request.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
-                await self._hang_up(generation_id, caller)
+                await self._cancel_for_caller(generation_id, caller)
             raise
 
     async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
@@ -86,50 +87,52 @@ class Generations:
             ServiceError: it would be refused for what it is; an rejection of the moment is part of the answer.
         """
         route = await self._route(request, caller, new_id(), require_ready=False)
-        pool = route.pool
+        pool = route.engine
         plan = PlanGenerationResponse(
             engine=pool.name,
             parameters=route.resolved.parameters,
-            cost=receipt.cost_of(pool, route.resolved.task),
+            cost=receipt.estimate_cost(pool, route.resolved.task),
         )
         wait = pool.backlog_seconds(await self.store.queue_depth(pool.name))
         if wait is not None and pool.service_seconds is not None:
             plan.estimated_wait.FromMicroseconds(int(wait * 1e6))
             plan.estimated_duration.FromMicroseconds(int(pool.service_seconds * 1e6))
-        rejection = await self._obstacle(route, request)
+        rejection = await self._find_rejection(route, request)
         if rejection is None:
             plan.accepted = True
         else:
             plan.rejection.CopyFrom(rejection)
         return plan
 
-    async def _obstacle(self, route: Route, request: GenerateRequest) -> Failure | None:
+    async def _find_rejection(self, route: Route, request: GenerateRequest) -> Failure | None:
         try:
             self._refuse_when_draining()
-            self.router.require_ready(route.pool)
-            await self._require_feasible(route, _sooner(None, request))
-            queued = await self.store.queue_depth(route.pool.name)
-            if queued >= route.pool.settings.queue_limit:
-                msg = f"{queued} generations wait for engine {route.pool.name!r} already"
+            self.router.require_ready(route.engine)
+            await self._require_feasible(route, _tighten(None, request))
+            queued = await self.store.queue_depth(route.engine.name)
+            if queued >= route.engine.settings.queue_limit:
+                msg = f"{queued} generations wait for engine {route.engine.name!r} already"
                 raise QueueFullError(msg)
         except ServiceError as error:
             return failure_from_error(error)
         return None
 
-    async def result(self, generation_id: str, request: GenerateRequest, caller: str) -> Generation:
+    async def wait_result(
+        self, generation_id: str, request: GenerateRequest, caller: str
+    ) -> Generation:
         """Wait for the end of a generation that this call submitted.
 
         When the last such call hangs up, the generation is cancelled, unless it was to run on its own.
         """
-        async with self._owned(generation_id, request, caller):
+        async with self._cancel_if_abandoned(generation_id, request, caller):
             return await self.store.wait_ended(caller, generation_id)
 
-    async def progress(
+    async def follow_submitted(
         self, generation_id: str, request: GenerateRequest, caller: str, after: int
     ) -> AsyncGenerator[Event]:
         """Follow a generation that this call submitted; hanging up is as for `result`."""
         async with (
-            self._owned(generation_id, request, caller),
+            self._cancel_if_abandoned(generation_id, request, caller),
             aclosing(self.follow(generation_id, caller, after)) as events,
         ):
             async for event in events:
@@ -160,16 +163,16 @@ class Generations:
         Raises:
             InvalidRequestError: the page token is not one of ours, or belongs to another query.
         """
-        size = pages.size(request)
+        size = page_tokens.page_size(request)
         query = Query(
             caller=caller,
             limit=size + 1,
-            before=pages.before(request),
+            before=page_tokens.decode(request),
             engine=request.engine,
             states=tuple(request.states),
         )
         found = await self.store.list(query)
-        token = pages.token(request, found[size - 1].id) if len(found) > size else ""
+        token = page_tokens.encode(request, found[size - 1].id) if len(found) > size else ""
         return ListGenerationsResponse(generations=found[:size], next_page_token=token)
 
     async def cancel(self, generation_id: str, caller: str) -> CancelGenerationResponse:
@@ -178,7 +181,7 @@ class Generations:
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
-        found = await self._stop(generation_id, caller)
+        found = await self._cancel(generation_id, caller)
         generation = await self.store.wait_ended(caller, generation_id)
         outcome = generation.cancel_outcome
         if found is CancelResult.TOO_LATE or generation.state != State.STATE_CANCELLED:
@@ -191,7 +194,7 @@ class Generations:
         self, request: GenerateRequest, caller: str, generation_id: str, *, require_ready: bool
     ) -> Route:
         pictures: Mapping[str, Pixels] = await self.inputs.load(request, caller)
-        seed = seed_of(generation_id)
+        seed = random_seed(generation_id)
         return self.router.choose(
             request.engine,
             lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed),
@@ -199,7 +202,7 @@ class Generations:
         )
 
     async def _require_feasible(self, route: Route, seconds_left: float | None) -> None:
-        pool = route.pool
+        pool = route.engine
         if seconds_left is None or pool.service_seconds is None:
             return
         wait = pool.backlog_seconds(await self.store.queue_depth(pool.name)) or 0.0
@@ -217,34 +220,34 @@ class Generations:
             raise DrainingError(msg)
 
     @asynccontextmanager
-    async def _owned(
+    async def _cancel_if_abandoned(
         self, generation_id: str, request: GenerateRequest, caller: str
     ) -> AsyncGenerator[None]:
         """Cancel the generation if the last call that submitted it hangs up before its end."""
         if request.response_mode == ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
             yield
             return
-        self._owners[generation_id] += 1
+        self._waiting_calls[generation_id] += 1
         left = True
         try:
             yield
             left = False
         finally:
-            self._owners[generation_id] -= 1
-            if not self._owners[generation_id]:
-                del self._owners[generation_id]
+            self._waiting_calls[generation_id] -= 1
+            if not self._waiting_calls[generation_id]:
+                del self._waiting_calls[generation_id]
                 if left and not self.draining:
-                    await self._hang_up(generation_id, caller)
+                    await self._cancel_for_caller(generation_id, caller)
 
-    async def _hang_up(self, generation_id: str, caller: str) -> None:
+    async def _cancel_for_caller(self, generation_id: str, caller: str) -> None:
         """Cancel on behalf of a caller who is gone, even if this very task is cancelled again meanwhile."""
-        task = asyncio.create_task(self._stop(generation_id, caller))
-        self._hangups.add(task)
-        task.add_done_callback(self._hangups.discard)
+        task = asyncio.create_task(self._cancel(generation_id, caller))
+        self._cancellations.add(task)
+        task.add_done_callback(self._cancellations.discard)
         with suppress(NotFoundError):  # never accepted, or forgotten by now
             await asyncio.shield(task)
 
-    async def _stop(self, generation_id: str, caller: str) -> CancelResult:
+    async def _cancel(self, generation_id: str, caller: str) -> CancelResult:
         """Cancel, and count what no worker will ever see; other ends are counted by their workers."""
         found = await self.store.cancel(caller, generation_id)
         if found is CancelResult.NEVER_STARTED:
@@ -253,7 +256,7 @@ class Generations:
         return found
 
 
-def _digest(request: GenerateRequest) -> bytes:
+def _compute_digest(request: GenerateRequest) -> bytes:
     """Equal for requests that make the same: how to deliver it is left out."""
     task = GenerateRequest()
     task.CopyFrom(request)
@@ -262,22 +265,22 @@ def _digest(request: GenerateRequest) -> bytes:
     return hashlib.sha256(task.SerializeToString(deterministic=True)).digest()
 
 
-def _sooner(seconds_left: float | None, request: GenerateRequest) -> float | None:
+def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | None:
     if not request.HasField("timeout"):
         return seconds_left
     timeout = request.timeout.ToMicroseconds() / 1e6
     return timeout if seconds_left is None else min(timeout, seconds_left)
 
 
-def _submission(
+def _build_submission(
     generation_id: str, request: GenerateRequest, caller: str, route: Route, digest: bytes
 ) -> Submission:
-    generation = Generation(id=generation_id, state=State.STATE_QUEUED, engine=route.pool.name)
+    generation = Generation(id=generation_id, state=State.STATE_QUEUED, engine=route.engine.name)
     generation.request_id = request.request_id or generation.id
     generation.create_time.GetCurrentTime()
     generation.receipt.parameters.extend(route.resolved.parameters)
     generation.receipt.reproducibility = receipt.REPRODUCIBILITIES[
-        route.pool.capabilities.reproducibility
+        route.engine.capabilities.reproducibility
     ]
     if request.WhichOneof("task") == "image":
         generation.image.CopyFrom(request.image)
@@ -289,9 +292,9 @@ def _submission(
         task=b"",
         caller=caller,
         digest=digest,
-        queue_limit=route.pool.settings.queue_limit,
+        queue_limit=route.engine.settings.queue_limit,
         deadline=time.time() + request.timeout.ToMicroseconds() / 1e6
         if request.HasField("timeout")
         else None,
-        inputs=artifact_ids(request),
+        inputs=list_artifact_ids(request),
     )

@@ -22,13 +22,13 @@ _RETRY_SECONDS = (1, 2, 5, 15, 60)  # between attempts to start an engine that w
 
 
 @dataclass(slots=True, eq=False)
-class Pool:
+class EngineSupervisor:
     """An engine with its name, its settings and its standing."""
 
     name: str
     settings: EngineSettings
     engine: Engine
-    on_change: Callable[[Pool], None] = lambda _: None
+    on_change: Callable[[EngineSupervisor], None] = lambda _: None
     """Told whenever `state` changes."""
     state: EngineState.ValueType = EngineState.ENGINE_STATE_LOADING
     message: str = "starting"
@@ -40,7 +40,7 @@ class Pool:
     """Set while the engine can work."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while no generation is in hand."""
-    suspect: asyncio.Event = field(default_factory=asyncio.Event)
+    check_requested: asyncio.Event = field(default_factory=asyncio.Event)
     """Set to have the engine checked now, and not only when it is due."""
     _spent: tuple[date, float] = (date.min, 0.0)
 
@@ -53,13 +53,13 @@ class Pool:
         """What the engine can do."""
         return self.engine.capabilities
 
-    async def keep_up(self, interval_seconds: float) -> None:
+    async def supervise(self, interval_seconds: float) -> None:
         """Start the engine, again and again if need be, then check it now and then; runs until cancelled."""
-        await self._start()
+        await self._start_with_retries()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.suspect.wait(), interval_seconds)
-            self.suspect.clear()
+                await asyncio.wait_for(self.check_requested.wait(), interval_seconds)
+            self.check_requested.clear()
             await self._check()
 
     async def stop(self) -> None:
@@ -70,7 +70,7 @@ class Pool:
             _log.exception("engine %s failed to stop", self.name)
 
     @contextmanager
-    def busy(self) -> Generator[None]:
+    def count_running(self) -> Generator[None]:
         """Count a generation as in hand."""
         self.running += 1
         self.idle.clear()
@@ -85,9 +85,9 @@ class Pool:
 
     def drain(self) -> None:
         """Take nothing new."""
-        self._become(EngineState.ENGINE_STATE_DRAINING, "the server is about to stop")
+        self._set_state(EngineState.ENGINE_STATE_DRAINING, "the server is about to stop")
 
-    def record(self, seconds: float) -> None:
+    def record_service_time(self, seconds: float) -> None:
         """Learn from the time of one generation."""
         before = seconds if self.service_seconds is None else self.service_seconds
         self.service_seconds = before + _SMOOTHING * (seconds - before)
@@ -98,11 +98,11 @@ class Pool:
         budget = self.settings.daily_budget
         return budget is not None and self.spent_today >= budget
 
-    def recall_spending(self, amount: float) -> None:
+    def restore_spending(self, amount: float) -> None:
         """Note what was spent today before this process began."""
         self._spent = (_today(), amount)
 
-    def spend(self, amount: float, currency: str) -> None:
+    def add_spending(self, amount: float, currency: str) -> None:
         """Count money that a generation has cost."""
         COST.labels(self.name, currency).inc(amount)
         self._spent = (_today(), self.spent_today + amount)
@@ -121,22 +121,22 @@ class Pool:
         free = self.capabilities.concurrency
         return max(0, ahead - free + 1) * self.service_seconds / free
 
-    async def _start(self) -> None:
+    async def _start_with_retries(self) -> None:
         delays = iter(_RETRY_SECONDS)
         delay = 0.0
         while True:
             try:
                 await self.engine.start()
             except EngineError as error:
-                self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
+                self._set_state(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
             except Exception:  # noqa: BLE001 (an engine may be anybody's)
                 _log.exception("engine %s failed to start", self.name)
-                self._become(
+                self._set_state(
                     EngineState.ENGINE_STATE_UNAVAILABLE,
                     "it failed to start; the server's log has the reason",
                 )
             else:
-                self._become(EngineState.ENGINE_STATE_READY, "")
+                self._set_state(EngineState.ENGINE_STATE_READY, "")
                 return
             delay = next(delays, delay)
             await asyncio.sleep(delay)
@@ -145,17 +145,17 @@ class Pool:
         try:
             await self.engine.check()
         except EngineError as error:
-            self._become(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
+            self._set_state(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
         except Exception:  # noqa: BLE001 (an engine may be anybody's)
             _log.exception("engine %s failed its check", self.name)
-            self._become(
+            self._set_state(
                 EngineState.ENGINE_STATE_UNAVAILABLE,
                 "its check failed; the server's log has the reason",
             )
         else:
-            self._become(EngineState.ENGINE_STATE_READY, "")
+            self._set_state(EngineState.ENGINE_STATE_READY, "")
 
-    def _become(self, state: EngineState.ValueType, message: str) -> None:
+    def _set_state(self, state: EngineState.ValueType, message: str) -> None:
         if self.state == EngineState.ENGINE_STATE_DRAINING or (self.state, self.message) == (
             state,
             message,

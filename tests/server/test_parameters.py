@@ -6,7 +6,7 @@ import pytest
 
 from atelier.v1.generation_pb2 import Disposition
 from atelier_engines.capabilities import IntegerRange
-from atelier_server.generations.ledger import Ledger
+from atelier_server.admission.parameters import ParameterRecorder
 
 VARIANTS = IntegerRange(min=2, max=8, default=4, allowed_values=(2, 4, 8))
 
@@ -16,8 +16,8 @@ VARIANTS = IntegerRange(min=2, max=8, default=4, allowed_values=(2, 4, 8))
 )
 def test_steps_come_to_the_nearest_that_there_are(asked: int, used: int) -> None:
     """Of two as near the larger; the receipt names them all."""
-    ledger = Ledger()
-    assert ledger.clamped("steps", asked, VARIANTS) == used
+    ledger = ParameterRecorder()
+    assert ledger.clamp("steps", asked, VARIANTS) == used
     (entry,) = ledger.parameters
     assert (entry.disposition == Disposition.DISPOSITION_APPLIED) == (asked == used)
     assert entry.explanation == ("" if asked == used else "this engine takes only 2, 4, 8")
@@ -25,5 +25,5 @@ def test_steps_come_to_the_nearest_that_there_are(asked: int, used: int) -> None
 
 def test_the_steps_of_a_style_come_to_the_nearest_too() -> None:
     """A style may serve several engines."""
-    assert Ledger().clamped("steps", None, VARIANTS, 30) == 8
-    assert Ledger().clamped("steps", None, VARIANTS) == 4
+    assert ParameterRecorder().clamp("steps", None, VARIANTS, 30) == 8
+    assert ParameterRecorder().clamp("steps", None, VARIANTS) == 4

@@ -15,17 +15,17 @@ _ROLES = {
 }
 
 
-_PLAIN = StyleSettings()
+_NO_STYLE = StyleSettings()
 
 
-def style_of(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> StyleSettings:
+def get_style(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> StyleSettings:
     """The style that the task names; one that changes nothing when it names none.
 
     Raises:
         InvalidRequestError: there is no such style; names those there are.
     """
     if not asked.style:
-        return _PLAIN
+        return _NO_STYLE
     style = styles.get(asked.style)
     if style is None:
         known = f"there are {', '.join(styles)}" if styles else "none is configured"
@@ -39,7 +39,7 @@ def apply_style(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> pb.
     Raises:
         InvalidRequestError: there is no such style.
     """
-    style = style_of(asked, styles)
+    style = get_style(asked, styles)
     task = pb.ImageTask()
     task.CopyFrom(asked)
     task.prompt = f"{style.prompt_prefix}{asked.prompt}{style.prompt_suffix}"

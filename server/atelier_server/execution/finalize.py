@@ -11,27 +11,27 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Failure, Generation, State
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
+from atelier_server.admission.inputs import InputLoader
+from atelier_server.admission.resolve import Resolver
+from atelier_server.admission.router import Route, Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
+from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import CODES, ServiceError, failure_from_error
-from atelier_server.generations.attempt import Attempt
-from atelier_server.generations.inputs import InputLoader
-from atelier_server.generations.pool import Pool
-from atelier_server.generations.resolve import Resolver
-from atelier_server.generations.router import Route, Router
-from atelier_server.ids import seed_of
+from atelier_server.execution.attempt import Attempt
+from atelier_server.ids import random_seed
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.protocol import ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
-_PAUSE_SECONDS = 1.0  # between attempts to write to a store that can't
+_RETRY_SECONDS = 1.0  # between attempts to write to a store that can't
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Endings:
+class AttemptFinalizer:
     """Writes the last page of an attempt. Every method may raise ClaimLostError: then it counts for nothing."""
 
-    pool: Pool
+    supervisor: EngineSupervisor
     store: Store
     artifacts: ArtifactStore
     inputs: InputLoader
@@ -39,40 +39,44 @@ class Endings:
     resolver: Resolver
     exporter: OutputExporter | None
 
-    async def succeeded(self, attempt: Attempt) -> None:
+    async def succeed(self, attempt: Attempt) -> None:
         """It made everything that was asked for."""
         generation = attempt.generation
         generation.state = State.STATE_SUCCEEDED
-        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
-        await self._file(generation)
+        attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
+        await self._export(generation)
         _log.info("succeeded")
         await self.store.finish(attempt.claim, generation, attempt.last_snapshot)
-        self._measure(generation)
-        GENERATION_SECONDS.labels(self.pool.name).observe(
-            _between(generation.create_time, generation.end_time)
+        self._observe_metrics(generation)
+        GENERATION_SECONDS.labels(self.supervisor.name).observe(
+            _seconds_between(generation.create_time, generation.end_time)
         )
         if not generation.receipt.cached:  # which says nothing about the time of work
-            self.pool.record(_between(attempt.started, generation.end_time))
+            self.supervisor.record_service_time(
+                _seconds_between(attempt.started, generation.end_time)
+            )
         if generation.receipt.HasField("cost"):
-            self.pool.spend(generation.receipt.cost.amount, generation.receipt.cost.currency)
+            self.supervisor.add_spending(
+                generation.receipt.cost.amount, generation.receipt.cost.currency
+            )
 
-    async def failed(self, attempt: Attempt, error: BaseException) -> None:
+    async def fail(self, attempt: Attempt, error: BaseException) -> None:
         """It raised; another engine takes over, if that can do no harm and there is one."""
-        self.pool.suspect.set()
-        failure = _failure(error)
-        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
-        route = await self._next_route(attempt, error)
+        self.supervisor.check_requested.set()
+        failure = _to_failure(error)
+        attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
+        route = await self._find_fallback(attempt, error)
         if route is None:
             _log.warning("failed: %s (%s)", failure.message, failure.reason)
-            await self._fail(attempt, failure)
+            await self._finish_failed(attempt, failure)
         else:
-            _log.warning("failed: %s; %s takes over", failure.message, route.pool.name)
-            await self._hand_over(attempt, route)
+            _log.warning("failed: %s; %s takes over", failure.message, route.engine.name)
+            await self._requeue_on_engine(attempt, route)
 
-    async def cancelled(self, attempt: Attempt) -> None:
+    async def cancel(self, attempt: Attempt) -> None:
         """It was stopped on somebody's wish."""
         generation = attempt.generation
-        here = self.pool.capabilities.cancel is CancelSupport.STEP
+        here = self.supervisor.capabilities.cancel is CancelSupport.STEP
         generation.state = State.STATE_CANCELLED
         generation.cancel_outcome = (
             CancelOutcome.CANCEL_OUTCOME_STOPPED
@@ -80,40 +84,40 @@ class Endings:
             else CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
         )
         generation.stopped_at_step = attempt.step
-        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
+        attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
         _log.info("cancelled at step %d", attempt.step)
-        await self._finish_empty(attempt)
+        await self._finish_without_outputs(attempt)
 
-    async def given_up(self, attempt: Attempt, error: Exception) -> None:
+    async def fail_until_recorded(self, attempt: Attempt, error: Exception) -> None:
         """Its end could not be recorded; record that much, however long the store takes to let us."""
-        failure = _failure(error)
-        attempt.end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
+        failure = _to_failure(error)
+        attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         while True:
             try:
-                await self._fail(attempt, failure)
+                await self._finish_failed(attempt, failure)
             except ClaimLostError:
                 return
             except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
                 _log.exception("its failure could not be recorded either; trying again")
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
 
-    async def _fail(self, attempt: Attempt, failure: Failure) -> None:
+    async def _finish_failed(self, attempt: Attempt, failure: Failure) -> None:
         attempt.generation.state = State.STATE_FAILED
         attempt.generation.failure.CopyFrom(failure)
-        await self._finish_empty(attempt)
+        await self._finish_without_outputs(attempt)
 
-    async def _finish_empty(self, attempt: Attempt) -> None:
+    async def _finish_without_outputs(self, attempt: Attempt) -> None:
         """Finish without outputs; blobs that were written already are deleted."""
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
         await self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
-        self._measure(attempt.generation)
+        self._observe_metrics(attempt.generation)
 
-    async def _next_route(self, attempt: Attempt, error: BaseException) -> Route | None:
+    async def _find_fallback(self, attempt: Attempt, error: BaseException) -> Route | None:
         if not isinstance(error, EngineError) or not error.repeatable:
             return None
         request = attempt.claim.request
@@ -122,16 +126,16 @@ class Endings:
         except ServiceError:
             return None  # its pictures are gone
         tried = [before.engine for before in attempt.generation.receipt.attempts]
-        seed = seed_of(attempt.generation.id)
-        routes = self.router.fallbacks(
+        seed = random_seed(attempt.generation.id)
+        routes = self.router.find_fallbacks(
             tried, lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed)
         )
         return next(routes, None)
 
-    async def _hand_over(self, attempt: Attempt, route: Route) -> None:
+    async def _requeue_on_engine(self, attempt: Attempt, route: Route) -> None:
         generation = attempt.generation
         written = [output.artifact.id for output in generation.outputs]
-        generation.engine = route.pool.name
+        generation.engine = route.engine.name
         del generation.outputs[:]
         del generation.receipt.timings[:]
         del generation.receipt.parameters[:]
@@ -140,7 +144,7 @@ class Endings:
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
 
-    async def _file(self, generation: Generation) -> None:
+    async def _export(self, generation: Generation) -> None:
         """File the outputs under readable names, if that is wanted. They are safe without."""
         if self.exporter is None:
             return
@@ -153,15 +157,15 @@ class Endings:
             else:
                 output.uri = path.absolute().as_uri()
 
-    def _measure(self, generation: Generation) -> None:
+    def _observe_metrics(self, generation: Generation) -> None:
         outcome = State.Name(generation.state).removeprefix("STATE_").lower()
-        GENERATIONS.labels(self.pool.name, outcome).inc()
-        QUEUE_SECONDS.labels(self.pool.name).observe(
-            _between(generation.create_time, generation.start_time)
+        GENERATIONS.labels(self.supervisor.name, outcome).inc()
+        QUEUE_SECONDS.labels(self.supervisor.name).observe(
+            _seconds_between(generation.create_time, generation.start_time)
         )
 
 
-def _failure(error: BaseException) -> Failure:
+def _to_failure(error: BaseException) -> Failure:
     if isinstance(error, TimeoutError):
         return Failure(
             reason="DEADLINE_EXCEEDED",
@@ -177,5 +181,5 @@ def _failure(error: BaseException) -> Failure:
     return failure
 
 
-def _between(start: Timestamp, end: Timestamp) -> float:
+def _seconds_between(start: Timestamp, end: Timestamp) -> float:
     return max(0.0, (end.ToMicroseconds() - start.ToMicroseconds()) / 1e6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atelier.v1 import task_pb2 as pb
+from atelier_server.admission.loras import stack_loras
 from atelier_server.config.settings import LoraSettings
-from atelier_server.generations.lora_stack import stack_loras
 
 
 @pytest.mark.parametrize(

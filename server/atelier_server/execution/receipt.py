@@ -8,8 +8,8 @@ from atelier.v1 import engine_pb2
 from atelier.v1.generation_pb2 import Attempt, AttemptOutcome, Cost, Failure, Generation, Recipe
 from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.task import ImageTask, Task
-from atelier_server.generations.pool import Pool
-from atelier_server.generations.router import price_of
+from atelier_server.admission.router import estimate_price
+from atelier_server.engines.supervisor import EngineSupervisor
 
 REPRODUCIBILITIES = {
     Reproducibility.BIT_EXACT: engine_pb2.REPRODUCIBILITY_BIT_EXACT,
@@ -18,21 +18,23 @@ REPRODUCIBILITIES = {
 }
 
 
-def cost_of(pool: Pool, task: Task) -> Cost | None:
+def estimate_cost(pool: EngineSupervisor, task: Task) -> Cost | None:
     """What the task costs on that engine; None when it is free."""
     price = pool.capabilities.price
     return (
-        None if price is None else Cost(currency=price.currency, amount=price_of(price, task, pool))
+        None
+        if price is None
+        else Cost(currency=price.currency, amount=estimate_price(price, task, pool))
     )
 
 
-def recipe_of(pool: Pool, task: Task) -> Recipe:
+def build_recipe(pool: EngineSupervisor, task: Task) -> Recipe:
     """What is needed to repeat the task on that engine."""
     can = pool.capabilities
     return Recipe(
         engine_type=pool.settings.type,
         model=task.model,
-        weights_digest=_digest(can, task),
+        weights_digest=_find_digest(can, task),
         seeds=task.seeds if isinstance(task, ImageTask) else [task.seed],
         versions=can.versions,
     )
@@ -53,7 +55,7 @@ def add_attempt(
     generation.receipt.attempts.append(attempt)
 
 
-def _digest(can: Capabilities, task: Task) -> str:
+def _find_digest(can: Capabilities, task: Task) -> str:
     side = can.image if isinstance(task, ImageTask) else can.audio
     models = side.models if side is not None else ()
     return next((model.digest for model in models if model.name == task.model), "")

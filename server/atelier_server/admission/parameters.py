@@ -22,22 +22,22 @@ _NO_EFFECT_GUIDANCE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class ParameterRecorder:
     """Decides values one by one; `parameters` is the account of it."""
 
     parameters: list[Parameter] = field(default_factory=list)
 
-    def given(
+    def apply_default(
         self, name: str, asked: ValueT | None, default: ValueT, why: str = "not given"
     ) -> ValueT:
         """The value asked for, else the default; whether it is allowed is for others to say."""
         if asked is None:
-            self._write(name, default, None, Disposition.DISPOSITION_DEFAULTED, why)
+            self._record(name, default, None, Disposition.DISPOSITION_DEFAULTED, why)
             return default
-        self._write(name, asked, asked, Disposition.DISPOSITION_APPLIED)
+        self._record(name, asked, asked, Disposition.DISPOSITION_APPLIED)
         return asked
 
-    def clamped(
+    def clamp(
         self,
         name: str,
         asked: float | None,
@@ -54,25 +54,25 @@ class Ledger:
             return None
         if asked is None:
             default = allowed.default if default is None else default
-            return self.given(name, None, _nearest(default, allowed))
-        used = _nearest(asked, allowed)
+            return self.apply_default(name, None, _find_nearest(default, allowed))
+        used = _find_nearest(asked, allowed)
         if used == asked:
-            return self.given(name, asked, used)
-        why = f"this engine takes {_offer(allowed)}"
-        self._write(name, used, asked, Disposition.DISPOSITION_CLAMPED, why)
+            return self.apply_default(name, asked, used)
+        why = f"this engine takes {_describe_range(allowed)}"
+        self._record(name, used, asked, Disposition.DISPOSITION_CLAMPED, why)
         return used
 
-    def choice(self, name: str, asked: str, known: Sequence[str]) -> str:
+    def choose(self, name: str, asked: str, known: Sequence[str]) -> str:
         """The name asked for, else the first known one; whether it is known is for others to say."""
         if asked:
-            self._write(name, asked, asked, Disposition.DISPOSITION_APPLIED)
+            self._record(name, asked, asked, Disposition.DISPOSITION_APPLIED)
             return asked
         if not known:
             return ""
-        self._write(name, known[0], None, Disposition.DISPOSITION_DEFAULTED, "not given")
+        self._record(name, known[0], None, Disposition.DISPOSITION_DEFAULTED, "not given")
         return known[0]
 
-    def offered(
+    def choose_optional(
         self, name: str, asked: ChoiceT | None, offers: Sequence[ChoiceT]
     ) -> ChoiceT | None:
         """What was asked for, if the engine offers it; None for the engine's own way."""
@@ -83,20 +83,20 @@ class Ledger:
                 name, str(asked.value), f"this engine does not let the caller choose its {name}"
             )
             return None
-        self._write(name, str(asked.value), str(asked.value), Disposition.DISPOSITION_APPLIED)
+        self._record(name, str(asked.value), str(asked.value), Disposition.DISPOSITION_APPLIED)
         return asked
 
-    def seed(self, asked: int | None, drawn: int, *, can: bool) -> int:
+    def choose_seed(self, asked: int | None, drawn: int, *, can: bool) -> int:
         """The seed asked for, else the drawn one."""
         if asked is not None and not can:
             self.ignore("seed", asked, "seeds have no effect on this engine")
             return drawn
         if asked is None:
-            self._write("seed", drawn, None, Disposition.DISPOSITION_DEFAULTED, "drawn at random")
+            self._record("seed", drawn, None, Disposition.DISPOSITION_DEFAULTED, "drawn at random")
             return drawn
-        return self.given("seed", asked, drawn)
+        return self.apply_default("seed", asked, drawn)
 
-    def negative_prompt(self, asked: str, guidance: float | None, *, can: bool) -> str:
+    def choose_negative_prompt(self, asked: str, guidance: float | None, *, can: bool) -> str:
         """The negative prompt, if it has any effect."""
         if asked and not can:
             self.ignore("negative_prompt", asked, "this engine takes no negative prompt")
@@ -105,14 +105,14 @@ class Ledger:
             self.ignore("negative_prompt", asked, "it has no effect when guidance is 1 or less")
             return ""
         if asked:
-            self._write("negative_prompt", asked, asked, Disposition.DISPOSITION_APPLIED)
+            self._record("negative_prompt", asked, asked, Disposition.DISPOSITION_APPLIED)
         return asked
 
     def ignore(self, name: str, asked: str | float, why: str) -> None:
         """Account for something that is not used."""
-        self._write(name, None, asked, Disposition.DISPOSITION_IGNORED, why)
+        self._record(name, None, asked, Disposition.DISPOSITION_IGNORED, why)
 
-    def refuse_changes(self, task: str) -> None:
+    def reject_changes(self, task: str) -> None:
         """Raise if anything was clamped or ignored.
 
         Raises:
@@ -130,7 +130,7 @@ class Ledger:
         if violations:
             raise InvalidRequestError(violations)
 
-    def _write(
+    def _record(
         self,
         name: str,
         used: str | float | None,
@@ -140,26 +140,26 @@ class Ledger:
     ) -> None:
         entry = Parameter(name=name, disposition=disposition, explanation=why)
         if used is not None:
-            entry.value.CopyFrom(_value(used))
+            entry.value.CopyFrom(_to_value(used))
         if asked is not None:
-            entry.requested.CopyFrom(_value(asked))
+            entry.requested.CopyFrom(_to_value(asked))
         self.parameters.append(entry)
 
 
-def _nearest(value: float, allowed: IntegerRange | NumberRange) -> float:
+def _find_nearest(value: float, allowed: IntegerRange | NumberRange) -> float:
     """What is allowed and nearest to the value; of two choices as near, the larger one."""
     if isinstance(allowed, IntegerRange) and allowed.allowed_values:
         return min(reversed(allowed.allowed_values), key=lambda choice: abs(choice - value))
     return min(max(value, allowed.min), allowed.max)
 
 
-def _offer(allowed: IntegerRange | NumberRange) -> str:
+def _describe_range(allowed: IntegerRange | NumberRange) -> str:
     if isinstance(allowed, IntegerRange) and allowed.allowed_values:
         return "only " + ", ".join(map(str, allowed.allowed_values))
     return f"{allowed.min:g} to {allowed.max:g}"
 
 
-def _value(value: str | float) -> Value:
+def _to_value(value: str | float) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
     if isinstance(value, int):

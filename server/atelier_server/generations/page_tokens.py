@@ -10,20 +10,20 @@ from atelier.v1.generation_service_pb2 import ListGenerationsRequest
 from atelier_server.errors import InvalidRequestError, Violation
 
 _DEFAULT_SIZE = 50
-_LARGEST_SIZE = 500
+_MAX_SIZE = 500
 
 
-def size(request: ListGenerationsRequest) -> int:
+def page_size(request: ListGenerationsRequest) -> int:
     """Generations in one page; sizes above the largest are brought down, as AIP-158 asks."""
-    return min(request.page_size or _DEFAULT_SIZE, _LARGEST_SIZE)
+    return min(request.page_size or _DEFAULT_SIZE, _MAX_SIZE)
 
 
-def token(request: ListGenerationsRequest, last_id: str) -> str:
+def encode(request: ListGenerationsRequest, last_id: str) -> str:
     """The token of the page that follows the one which ends with `last_id`."""
     return base64.urlsafe_b64encode(f"{_fingerprint(request)}:{last_id}".encode()).decode()
 
 
-def before(request: ListGenerationsRequest) -> str:
+def decode(request: ListGenerationsRequest) -> str:
     """The id that the page ends before; empty for the first page.
 
     Raises:

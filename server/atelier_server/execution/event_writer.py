@@ -9,17 +9,19 @@ from typing import Self
 
 from atelier_server.store.protocol import Claim, Event, Store
 
-_AHEAD = 16  # events on their way to the disk; an engine that is further ahead does wait
+_MAX_PENDING_WRITES = (
+    16  # events on their way to the disk; an engine that is further ahead does wait
+)
 
 
-class Journal:
+class EventWriter:
     """The log of one attempt, open inside the context; leaving it waits until all is written."""
 
     def __init__(self, store: Store, claim: Claim) -> None:
         """Write under this claim."""
         self._store = store
         self._claim = claim
-        self._writing: deque[asyncio.Task[None]] = deque()
+        self._pending: deque[asyncio.Task[None]] = deque()
 
     async def __aenter__(self) -> Self:
         return self
@@ -30,9 +32,11 @@ class Journal:
         Raises:
             ClaimLostError: the claim is void; this may be noticed an event or more later.
         """
-        self._writing.append(asyncio.create_task(self._store.log(self._claim, event)))
-        while self._writing and (self._writing[0].done() or len(self._writing) > _AHEAD):
-            await self._writing.popleft()
+        self._pending.append(asyncio.create_task(self._store.log(self._claim, event)))
+        while self._pending and (
+            self._pending[0].done() or len(self._pending) > _MAX_PENDING_WRITES
+        ):
+            await self._pending.popleft()
 
     async def __aexit__(
         self,
@@ -40,7 +44,7 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        outcomes = await asyncio.gather(*self._writing, return_exceptions=True)
+        outcomes = await asyncio.gather(*self._pending, return_exceptions=True)
         if error is None:
             for outcome in outcomes:
                 if outcome is not None:

@@ -10,14 +10,14 @@ from atelier.v1.generation_pb2 import Timing
 from atelier_server.metrics import STAGE_SECONDS
 
 
-class Stopwatch:
+class StageTimer:
     """Times stages that follow one another; a stage that comes again is added to."""
 
     def __init__(self) -> None:
         """Start outside any stage."""
         self._seconds: dict[str, float] = {}
         self._stage = ""
-        self._began = self._since = time.perf_counter()
+        self._started_at = self._stage_started_at = time.perf_counter()
 
     @property
     def stage(self) -> str:
@@ -27,16 +27,18 @@ class Stopwatch:
     @property
     def total_seconds(self) -> float:
         """Time since the first stage began."""
-        return time.perf_counter() - self._began
+        return time.perf_counter() - self._started_at
 
     def enter(self, stage: str) -> None:
         """End the stage at hand and begin another."""
         now = time.perf_counter()
         if self._stage:
-            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = stage, now
+            self._seconds[self._stage] = (
+                self._seconds.get(self._stage, 0.0) + now - self._stage_started_at
+            )
+        self._stage, self._stage_started_at = stage, now
 
-    def timings(self, engine: str) -> list[Timing]:
+    def record_timings(self, engine: str) -> list[Timing]:
         """The stages in the order in which they were first entered; also goes into the metrics."""
         self.enter("")
         for stage, seconds in self._seconds.items():

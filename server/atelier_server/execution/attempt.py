@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.artifact_pb2 import ImageSize
 from atelier.v1.generation_pb2 import AttemptOutcome, Failure, Generation, Preview
 from atelier_engines.event import Step
-from atelier_server.generations import receipt
-from atelier_server.generations.stopwatch import Stopwatch
+from atelier_server.execution import receipt
+from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.store.protocol import Claim, Event
 
 
@@ -24,7 +24,7 @@ class Attempt:
     """A copy of the record, to be filled in."""
     started: Timestamp
     """When this attempt began."""
-    clock: Stopwatch = field(default_factory=Stopwatch)
+    timer: StageTimer = field(default_factory=StageTimer)
     """Times the stages."""
     step: int = 0
     """Steps done."""
@@ -34,7 +34,7 @@ class Attempt:
     """How far it came; set when it has ended."""
 
     @classmethod
-    def begin(cls, claim: Claim) -> Attempt:
+    def start(cls, claim: Claim) -> Attempt:
         """An attempt that begins now."""
         generation, started = Generation(), Timestamp()
         generation.CopyFrom(claim.generation)
@@ -44,13 +44,13 @@ class Attempt:
     def snapshot(self) -> Event:
         """An event that says where the work stands."""
         progress = self.step / self.steps if self.steps else 0.0
-        event = Event(stage=self.clock.stage, step=self.step, steps=self.steps, progress=progress)
+        event = Event(stage=self.timer.stage, step=self.step, steps=self.steps, progress=progress)
         if progress:
-            seconds = self.clock.total_seconds * (1 / progress - 1)
+            seconds = self.timer.total_seconds * (1 / progress - 1)
             event.estimated_remaining.FromMicroseconds(int(seconds * 1e6))
         return event
 
-    def advance(self, step: Step) -> Event:
+    def record_step(self, step: Step) -> Event:
         """Note a step that is done; returns the event that tells of it."""
         self.step, self.steps = step.index, step.total
         event = self.snapshot()
@@ -60,9 +60,9 @@ class Attempt:
             event.preview.CopyFrom(preview)
         return event
 
-    def end(self, outcome: AttemptOutcome.ValueType, failure: Failure | None = None) -> None:
+    def record_end(self, outcome: AttemptOutcome.ValueType, failure: Failure | None = None) -> None:
         """Write down in the receipt how it ended, and the time that each stage took."""
         engine = self.generation.engine
         self.last_snapshot = self.snapshot()
-        self.generation.receipt.timings.extend(self.clock.timings(engine))
+        self.generation.receipt.timings.extend(self.timer.record_timings(engine))
         receipt.add_attempt(self.generation, self.claim.attempt, self.started, outcome, failure)

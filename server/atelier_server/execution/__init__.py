@@ -1,0 +1,1 @@
+"""What a worker does with a claimed generation: run the engine, store the outputs, record the result."""
