@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
-from tests.vendors.http.serving import Line, serving
+from atelier_engines.conformance.fake_server import ResponseQueue, serve
 
 KEY = "bfl-key-of-the-tests"
 _FLUX_2 = {"prompt", "seed", "width", "height", "safety_tolerance", "output_format", "input_image"}
@@ -51,9 +51,9 @@ class StandIn:
     jobs: dict[str, Job] = field(default_factory=dict)
     leaks: int = 0
     """How often the key was sent to the storage."""
-    submits: Line = field(default_factory=Line)
-    polls: Line = field(default_factory=Line)
-    samples: Line = field(default_factory=Line)
+    submits: ResponseQueue = field(default_factory=ResponseQueue)
+    polls: ResponseQueue = field(default_factory=ResponseQueue)
+    downloads: ResponseQueue = field(default_factory=ResponseQueue)
     accepted: dict[str, Any] = field(default_factory=dict)
     """Replaces fields of the answer to a submit; None removes them."""
 
@@ -62,14 +62,14 @@ class StandIn:
         self.jobs.clear()
         self.accepted.clear()
         self.leaks = 0
-        for line in (self.submits, self.polls, self.samples):
+        for line in (self.submits, self.polls, self.downloads):
             line.clear()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/{model}."""
         if request.headers.get("x-key") != KEY:
             return web.json_response({"detail": f"bad key {request.headers['x-key']}"}, status=403)
-        trouble = self.submits.next()
+        trouble = self.submits.next_handler()
         if trouble is not None:
             return await trouble(request)
         model, body = request.match_info["model"], await request.json()
@@ -86,7 +86,7 @@ class StandIn:
         """GET /v1/get_result."""
         if request.headers.get("x-key") != KEY:
             return web.json_response({"detail": "Not authenticated"}, status=403)
-        trouble = self.polls.next()
+        trouble = self.polls.next_handler()
         if trouble is not None:
             return await trouble(request)
         name = request.query["id"]
@@ -105,7 +105,7 @@ class StandIn:
     async def sample(self, request: web.Request) -> web.StreamResponse:
         """GET of a picture."""
         self.leaks += "x-key" in request.headers
-        trouble = self.samples.next()
+        trouble = self.downloads.next_handler()
         if trouble is not None:
             return await trouble(request)
         job = self.jobs[request.match_info["name"]]
@@ -173,5 +173,5 @@ def stand_in() -> Iterator[StandIn]:
         app.router.add_get("/v1/get_result", made.poll)
     api.router.add_post("/v1/{model}", made.submit)
     storage.router.add_get("/{name}", made.sample)
-    with serving(api, region, storage) as (made.api, made.region, made.storage):
+    with serve(api, region, storage) as (made.api, made.region, made.storage):
         yield made

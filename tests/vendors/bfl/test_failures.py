@@ -8,6 +8,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+    respond_bytes,
+)
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -21,20 +30,11 @@ from atelier_engines.errors import (
 from atelier_engines.event import Output
 from tests.vendors.bfl.asking import TASK, events_of, handle_of_dead, outputs, started
 from tests.vendors.bfl.stand_in import KEY, StandIn
-from tests.vendors.http.serving import (
-    Handler,
-    answering,
-    cutting,
-    dripping,
-    dropping,
-    hanging,
-    sending,
-)
 
 
 def state(status: str, **fields: object) -> Handler:
     """A poll's answer."""
-    return answering(200, {"id": "job-0", "status": status, "result": None, **fields})
+    return respond(200, {"id": "job-0", "status": status, "result": None, **fields})
 
 
 def png(side: int = 64) -> bytes:
@@ -49,7 +49,7 @@ async def test_a_full_service_is_asked_again_and_paid_once(
     vendor: StandIn, headers: dict[str, str]
 ) -> None:
     """Too many jobs at once is no failure."""
-    busy = answering(429, {"detail": "too many active tasks"}, **headers)
+    busy = respond(429, {"detail": "too many active tasks"}, **headers)
     vendor.submits.add(busy, busy)
     assert outputs(await events_of(vendor))
     assert len(vendor.jobs) == 1
@@ -58,16 +58,16 @@ async def test_a_full_service_is_asked_again_and_paid_once(
 @pytest.mark.parametrize(
     ("trouble", "error", "says"),
     [
-        (answering(402, {"detail": "Insufficient credits"}), EngineQuotaError, "credit"),
-        (answering(403, {"detail": "Not authenticated"}), EngineUnavailableError, "key"),
-        (answering(422, {"detail": [{"msg": "bad width"}]}), InvalidTaskError, "bad width"),
-        (answering(400, {"error": "too small"}), InvalidTaskError, "too small"),
-        (answering(404, {"message": "no such model"}), EngineFailedError, "no such model"),
-        (answering(429, {}, Retry_After="600"), EngineUnavailableError, "429"),
-        (answering(500, "<html>oops"), EngineUncertainError, "not sent again"),
-        (dropping, EngineUncertainError, "not sent again"),
-        (answering(200, "<html>fine"), EngineUncertainError, "not sent again"),
-        (answering(200, {"name": "?"}), EngineUncertainError, "not sent again"),
+        (respond(402, {"detail": "Insufficient credits"}), EngineQuotaError, "credit"),
+        (respond(403, {"detail": "Not authenticated"}), EngineUnavailableError, "key"),
+        (respond(422, {"detail": [{"msg": "bad width"}]}), InvalidTaskError, "bad width"),
+        (respond(400, {"error": "too small"}), InvalidTaskError, "too small"),
+        (respond(404, {"message": "no such model"}), EngineFailedError, "no such model"),
+        (respond(429, {}, Retry_After="600"), EngineUnavailableError, "429"),
+        (respond(500, "<html>oops"), EngineUncertainError, "not sent again"),
+        (drop_connection, EngineUncertainError, "not sent again"),
+        (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
+        (respond(200, {"name": "?"}), EngineUncertainError, "not sent again"),
     ],
     ids=range(10),
 )
@@ -109,13 +109,13 @@ async def test_a_job_that_dies_half_way_has_failed(vendor: StandIn, last: Handle
 
 async def test_a_job_that_is_not_yet_known_everywhere_is_waited_for(vendor: StandIn) -> None:
     """The first polls may ask a region that has not heard of it."""
-    vendor.polls.add(state("Task not found"), answering(404, {"detail": "Task not found"}))
+    vendor.polls.add(state("Task not found"), respond(404, {"detail": "Task not found"}))
     assert outputs(await events_of(vendor))
 
 
 async def test_a_job_that_stays_unknown_is_lost(vendor: StandIn) -> None:
     """After a few seconds."""
-    vendor.polls.for_ever = state("Task not found")
+    vendor.polls.always = state("Task not found")
     with pytest.raises(EngineFailedError, match="lost"):
         await events_of(vendor)
 
@@ -128,16 +128,16 @@ async def test_an_unknown_status_means_that_the_job_goes_on(vendor: StandIn) -> 
 
 async def test_faults_between_polls_do_not_lose_a_paid_job(vendor: StandIn) -> None:
     """Not even more of them than one question is repeated."""
-    bad = [answering(500, "<html>"), answering(502, "<html>"), answering(504), dropping]
-    vendor.polls.add(*bad, *bad, answering(429, {}), answering(200, "<html>"))
+    bad = [respond(500, "<html>"), respond(502, "<html>"), respond(504), drop_connection]
+    vendor.polls.add(*bad, *bad, respond(429, {}), respond(200, "<html>"))
     assert outputs(await events_of(vendor))
     assert len(vendor.jobs) == 1
 
 
-@pytest.mark.parametrize("for_ever", [state("Pending"), answering(503), hanging])
+@pytest.mark.parametrize("for_ever", [state("Pending"), respond(503), hang])
 async def test_a_job_that_never_ends_meets_the_deadline(vendor: StandIn, for_ever: Handler) -> None:
     """The error allows no other engine to be paid too."""
-    vendor.polls.for_ever = for_ever
+    vendor.polls.always = for_ever
     with pytest.raises(EngineTimeoutError) as error:
         await events_of(vendor, timeout_seconds=0.1)
     assert not error.value.repeatable
@@ -145,7 +145,7 @@ async def test_a_job_that_never_ends_meets_the_deadline(vendor: StandIn, for_eve
 
 async def test_an_answer_that_drips_for_ever_is_cut_off(vendor: StandIn) -> None:
     """Every byte comes in time, but there is no end to them."""
-    vendor.polls.for_ever = dripping
+    vendor.polls.always = drip
     with pytest.raises(EngineTimeoutError):
         await events_of(vendor, timeout_seconds=0.1)
 
@@ -153,36 +153,36 @@ async def test_an_answer_that_drips_for_ever_is_cut_off(vendor: StandIn) -> None
 @pytest.mark.parametrize(
     "trouble",
     [
-        answering(403, "<Error>AuthenticationFailed</Error>"),
-        answering(200, {"no": "picture"}),
-        answering(200, "<html>"),
+        respond(403, "<Error>AuthenticationFailed</Error>"),
+        respond(200, {"no": "picture"}),
+        respond(200, "<html>"),
     ],
     ids=["expired", "json", "page"],
 )
 async def test_a_picture_that_is_gone_or_none_has_failed(vendor: StandIn, trouble: Handler) -> None:
     """It cannot be had by waiting."""
-    vendor.samples.add(trouble)
+    vendor.downloads.add(trouble)
     with pytest.raises(EngineFailedError):
         await events_of(vendor)
 
 
 async def test_a_download_that_never_ends_meets_the_deadline(vendor: StandIn) -> None:
     """Although the picture is ready."""
-    vendor.samples.add(dripping)
+    vendor.downloads.add(drip)
     with pytest.raises(EngineTimeoutError):
         await events_of(vendor, timeout_seconds=0.2)
 
 
 async def test_a_broken_file_is_not_given_out(vendor: StandIn) -> None:
     """A picture is decoded before it counts as one."""
-    vendor.samples.add(sending(png()[:2000], "image/png"))
+    vendor.downloads.add(respond_bytes(png()[:2000], "image/png"))
     with pytest.raises(EngineFailedError, match="cannot be decoded"):
         await events_of(vendor)
 
 
 async def test_a_download_that_breaks_is_taken_up_again(vendor: StandIn) -> None:
     """The picture is there for ten minutes."""
-    vendor.samples.add(cutting(png(), "image/png"), answering(503))
+    vendor.downloads.add(cut_short(png(), "image/png"), respond(503))
     assert outputs(await events_of(vendor))
     assert vendor.leaks == 0
 
@@ -191,7 +191,7 @@ async def test_a_storage_that_stays_down_allows_no_other_engine_to_be_paid(
     vendor: StandIn,
 ) -> None:
     """The job is done and billed."""
-    vendor.samples.for_ever = answering(503)
+    vendor.downloads.always = respond(503)
     with pytest.raises(EngineTimeoutError, match="still be working") as error:
         await events_of(vendor)
     assert not error.value.repeatable

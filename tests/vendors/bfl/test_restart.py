@@ -26,7 +26,7 @@ async def test_a_killed_server_finds_its_job_again_and_pays_once(
         polled.append(request)
         return web.json_response({"id": "job-0", "status": "Pending"})
 
-    vendor.polls.for_ever = pending
+    vendor.polls.always = pending
     engine = {"type": "bfl", "api_key": KEY, "base_url": vendor.api, "poll_seconds": 0.01}
     server = start_server(engines={"flux": engine})
     request = pb.GenerateRequest(image=ImageTask(prompt="a lighthouse", width=64, height=64))

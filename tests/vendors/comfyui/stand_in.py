@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from atelier_engines.conformance.fake_server import serve
 from tests.vendors.comfyui import nodes
 from tests.vendors.comfyui.state import OTHERS, StandIn
 from tests.vendors.comfyui.worker import Worker
-from tests.vendors.http.serving import serving
 
 Json = Any
 """What JSON decodes to."""
@@ -25,7 +25,7 @@ Json = Any
 def stand_ins(count: int) -> Iterator[list[StandIn]]:
     """So many servers on free ports."""
     servers = [StandIn() for _ in range(count)]
-    with serving(*map(_app, servers)) as urls:
+    with serve(*map(_app, servers)) as urls:
         for server, url in zip(servers, urls, strict=True):
             server.url = url
         yield servers
@@ -102,7 +102,7 @@ class _Routes:
 
     async def prompt(self, request: web.Request) -> web.StreamResponse:
         server, does = self.server, self.server.does
-        if special := does.prompts.next():
+        if special := does.prompts.next_handler():
             return await special(request)
         body = await request.json()
         prompt_id = body.get("prompt_id", str(uuid.uuid4()))
@@ -161,14 +161,14 @@ class _Routes:
         return web.Response()
 
     async def history(self, request: web.Request) -> web.StreamResponse:
-        if special := self.server.does.histories.next():
+        if special := self.server.does.histories.next_handler():
             return await special(request)
         prompt = request.match_info["id"]
         known = self.server.history
         return web.json_response({prompt: known[prompt]} if prompt in known else {})
 
     async def view(self, request: web.Request) -> web.StreamResponse:
-        if special := self.server.does.views.next():
+        if special := self.server.does.views.next_handler():
             return await special(request)
         data = self.server.files.get(request.query["filename"])
         if data is None or request.query["type"] != "output":
@@ -176,7 +176,7 @@ class _Routes:
         return web.Response(body=data, content_type="image/png")
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
-        if special := self.server.does.uploads.next():
+        if special := self.server.does.uploads.next_handler():
             return await special(request)
         form = await request.post()
         image = form["image"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.vendors.http.serving import Line
+from atelier_engines.conformance.fake_server import ResponseQueue
 
 OTHERS = "somebody-else"
 """Begins the ids of jobs that are not ours."""
@@ -54,10 +54,10 @@ class Behaviour:
     """Accepts a prompt although an output was refused."""
     kind: str = "output"
     """Of the pictures: temp ones are no results."""
-    prompts: Line = field(default_factory=Line)
-    views: Line = field(default_factory=Line)
-    histories: Line = field(default_factory=Line)
-    uploads: Line = field(default_factory=Line)
+    prompts: ResponseQueue = field(default_factory=ResponseQueue)
+    views: ResponseQueue = field(default_factory=ResponseQueue)
+    histories: ResponseQueue = field(default_factory=ResponseQueue)
+    uploads: ResponseQueue = field(default_factory=ResponseQueue)
 
 
 @dataclass(slots=True)

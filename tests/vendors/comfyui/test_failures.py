@@ -7,6 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from atelier_engines.conformance.fake_server import (
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+    respond_bytes,
+)
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -20,7 +28,6 @@ from atelier_engines.event import Dispatched
 from tests.vendors.comfyui import nodes
 from tests.vendors.comfyui.asking import PICTURE, TASK, events_of, outputs, started, steps
 from tests.vendors.comfyui.state import StandIn
-from tests.vendors.http.serving import answering, cutting, dripping, dropping, hanging, sending
 
 HTML = "<html>Bad gateway</html>"
 REFUSALS = {
@@ -38,7 +45,7 @@ REFUSALS = {
 async def test_every_refusal_of_a_workflow_has_its_error(server: StandIn, kind: str) -> None:
     """Some are the caller's fault, some lack an installation."""
     refused = {"error": nodes.problem(kind, "Told so", "in detail"), "node_errors": []}
-    server.does.prompts.add(answering(400, refused))
+    server.does.prompts.add(respond(400, refused))
     async with started(server) as engine:
         with pytest.raises(REFUSALS[kind], match="Told so in detail"):
             await events_of(engine, TASK)
@@ -145,12 +152,12 @@ async def test_an_interruption_by_others_is_a_failure(server: StandIn) -> None:
 
 @pytest.mark.parametrize(
     "view",
-    [answering(404), sending(b"\x89PNG half", "image/png"), answering(200, HTML)],
+    [respond(404), respond_bytes(b"\x89PNG half", "image/png"), respond(200, HTML)],
     ids=["expired", "truncated", "html"],
 )
 async def test_a_result_that_is_gone_or_broken_is_a_failure(server: StandIn, view: object) -> None:
     """It never reaches the caller as a picture."""
-    server.does.views.for_ever = view  # type: ignore[assignment]
+    server.does.views.always = view  # type: ignore[assignment]
     async with started(server) as engine:
         with pytest.raises(EngineFailedError):
             await events_of(engine, TASK)
@@ -158,7 +165,7 @@ async def test_a_result_that_is_gone_or_broken_is_a_failure(server: StandIn, vie
 
 async def test_a_result_cut_off_is_fetched_again(server: StandIn) -> None:
     """A broken connection is no broken picture."""
-    server.does.views.add(cutting(bytes(5000), "image/png"))
+    server.does.views.add(cut_short(bytes(5000), "image/png"))
     async with started(server) as engine:
         assert outputs(await events_of(engine, TASK))
 
@@ -166,7 +173,7 @@ async def test_a_result_cut_off_is_fetched_again(server: StandIn) -> None:
 @pytest.mark.parametrize("how", ["views", "histories"])
 async def test_a_slow_drip_does_not_hold_the_task_for_ever(server: StandIn, how: str) -> None:
     """The work was begun, so this is no reason to begin it elsewhere."""
-    getattr(server.does, how).for_ever = dripping
+    getattr(server.does, how).for_ever = drip
     async with started(server, response_timeout_seconds=0.5) as engine:
         with pytest.raises(EngineTimeoutError):
             await events_of(engine, TASK)
@@ -174,10 +181,8 @@ async def test_a_slow_drip_does_not_hold_the_task_for_ever(server: StandIn, how:
 
 async def test_a_busy_server_is_asked_again(server: StandIn) -> None:
     """Too many requests and a passing fault of the proxy cost but a moment."""
-    server.does.prompts.add(
-        answering(429, {"error": {"type": "QUEUE_LIMIT"}}), answering(503, HTML)
-    )
-    server.does.histories.add(answering(502, HTML))
+    server.does.prompts.add(respond(429, {"error": {"type": "QUEUE_LIMIT"}}), respond(503, HTML))
+    server.does.histories.add(respond(502, HTML))
     async with started(server) as engine:
         assert outputs(await events_of(engine, TASK))
     assert len(server.submitted) == 1
@@ -191,7 +196,7 @@ async def test_an_order_whose_answer_is_lost_is_found_by_its_id(server: StandIn)
     assert len(server.submitted) == 1
 
 
-@pytest.mark.parametrize("how", [dropping, answering(502, HTML), answering(200, {"odd": 1})])
+@pytest.mark.parametrize("how", [drop_connection, respond(502, HTML), respond(200, {"odd": 1})])
 async def test_an_order_that_never_arrived_may_be_given_elsewhere(
     server: StandIn, how: object
 ) -> None:
@@ -206,7 +211,7 @@ async def test_an_order_that_never_arrived_may_be_given_elsewhere(
 
 async def test_a_refused_key_says_so(server: StandIn) -> None:
     """An upload is the first that needs it."""
-    server.does.uploads.for_ever = answering(403)
+    server.does.uploads.always = respond(403)
     async with started(server) as engine:
         with pytest.raises(EngineUnavailableError, match="403"):
             await events_of(engine, replace(TASK, init_image=PICTURE))
@@ -214,7 +219,7 @@ async def test_a_refused_key_says_so(server: StandIn) -> None:
 
 async def test_a_picture_too_large_for_the_server_is_the_callers_to_change(server: StandIn) -> None:
     """413 comes before any work."""
-    server.does.uploads.for_ever = answering(413)
+    server.does.uploads.always = respond(413)
     async with started(server) as engine:
         with pytest.raises(InvalidTaskError):
             await events_of(engine, replace(TASK, init_image=PICTURE))
@@ -223,7 +228,7 @@ async def test_a_picture_too_large_for_the_server_is_the_callers_to_change(serve
 
 async def test_a_hanging_upload_ends(server: StandIn) -> None:
     """Nothing was begun yet."""
-    server.does.uploads.for_ever = hanging
+    server.does.uploads.always = hang
     async with started(server, response_timeout_seconds=0.3) as engine:
         with pytest.raises(EngineError):
             await events_of(engine, replace(TASK, init_image=PICTURE))

@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
+from atelier_engines.conformance.fake_server import ResponseQueue, serve
 from tests.vendors.comfy_workflows import checking
-from tests.vendors.http.serving import Line, serving
 
 KEY = "11111111-2222-3333-4444-555555555555:0123456789abcdef"
 APP = "me/comfy/generate"
@@ -80,11 +80,11 @@ class StandIn:
     """How often the key was sent to the store."""
     shape: str = "images"
     """Of results: images, image, outputs, or inline for a data URI."""
-    submits: Line = field(default_factory=Line)
-    polls: Line = field(default_factory=Line)
-    results: Line = field(default_factory=Line)
-    cancels: Line = field(default_factory=Line)
-    downloads: Line = field(default_factory=Line)
+    submits: ResponseQueue = field(default_factory=ResponseQueue)
+    polls: ResponseQueue = field(default_factory=ResponseQueue)
+    results: ResponseQueue = field(default_factory=ResponseQueue)
+    cancels: ResponseQueue = field(default_factory=ResponseQueue)
+    downloads: ResponseQueue = field(default_factory=ResponseQueue)
 
     def reset(self) -> None:
         """Be honest again, and forget everything."""
@@ -98,7 +98,7 @@ class StandIn:
         """POST /{owner}/{app}[/{subpath}]."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.submits.next()
+        trouble = self.submits.next_handler()
         if trouble is not None:
             return await trouble(request)
         endpoint, body = request.path[1:], await request.json()
@@ -118,7 +118,7 @@ class StandIn:
         if job is None:
             return web.json_response({"status": "NOT_FOUND"}, status=404)
         job.asked += 1
-        trouble = self.polls.next()
+        trouble = self.polls.next_handler()
         if trouble is not None:
             return await trouble(request)
         state = dict(STATES[min(job.polls, len(STATES) - 1)])
@@ -135,7 +135,7 @@ class StandIn:
         """GET of a job's result."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.results.next()
+        trouble = self.results.next_handler()
         if trouble is not None:
             return await trouble(request)
         return self._result(request.match_info["id"])
@@ -160,7 +160,7 @@ class StandIn:
         job = self.jobs.get(request.match_info["id"])
         if job is not None:
             job.cancels += 1
-        trouble = self.cancels.next()
+        trouble = self.cancels.next_handler()
         if trouble is not None:
             return await trouble(request)
         if job is None:
@@ -190,7 +190,7 @@ class StandIn:
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET of a picture made."""
         self.leaks += "authorization" in request.headers
-        trouble = self.downloads.next()
+        trouble = self.downloads.next_handler()
         if trouble is not None:
             return await trouble(request)
         data = self.drawn(self.jobs[request.match_info["id"]])
@@ -301,5 +301,5 @@ def stand_in() -> Iterator[StandIn]:
     rest.router.add_post("/storage/auth/token", made.leave)
     media.router.add_post("/files/upload", made.upload)
     media.router.add_get("/made/{id}", made.download)
-    with serving(queue, rest, media) as (made.queue, made.rest, made.media):
+    with serve(queue, rest, media) as (made.queue, made.rest, made.media):
         yield made

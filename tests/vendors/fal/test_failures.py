@@ -10,6 +10,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+    respond_bytes,
+)
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -24,15 +33,6 @@ from atelier_engines.event import Event, Output, Stage
 from atelier_engines.task import SafetyMode
 from tests.vendors.fal.asking import TASK, events_of, handle_of_dead, outputs, plain, started
 from tests.vendors.fal.stand_in import KEY, NSFW, StandIn
-from tests.vendors.http.serving import (
-    Handler,
-    answering,
-    cutting,
-    dripping,
-    dropping,
-    hanging,
-    sending,
-)
 
 REFUSED = {"detail": [{"loc": ["body"], "msg": "no", "type": "content_policy_violation"}]}
 NO_WAY = {"detail": [{"loc": ["body", "image_url"], "msg": "too small", "type": "image_too_small"}]}
@@ -40,7 +40,7 @@ NO_WAY = {"detail": [{"loc": ["body", "image_url"], "msg": "too small", "type": 
 
 def state(status: str, code: int = 202, **fields: object) -> Handler:
     """A poll's answer."""
-    return answering(code, {"status": status, **fields})
+    return respond(code, {"status": status, **fields})
 
 
 def png() -> bytes:
@@ -51,7 +51,7 @@ def png() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "busy", [answering(429, {"detail": "concurrent"}), answering(503, "<html>nginx")]
+    "busy", [respond(429, {"detail": "concurrent"}), respond(503, "<html>nginx")]
 )
 async def test_a_full_service_is_asked_again_and_paid_once(vendor: StandIn, busy: Handler) -> None:
     """Too many at once, or a gateway that has nobody behind it, is no failure."""
@@ -63,22 +63,22 @@ async def test_a_full_service_is_asked_again_and_paid_once(vendor: StandIn, busy
 @pytest.mark.parametrize(
     ("trouble", "error", "says"),
     [
-        (answering(401, {"detail": "Invalid key"}), EngineUnavailableError, "key"),
+        (respond(401, {"detail": "Invalid key"}), EngineUnavailableError, "key"),
         (
-            answering(403, {"detail": "User is locked. Reason: Exhausted balance."}),
+            respond(403, {"detail": "User is locked. Reason: Exhausted balance."}),
             EngineQuotaError,
             "credit",
         ),
-        (answering(402, {"detail": "pay"}), EngineQuotaError, "credit"),
-        (answering(422, REFUSED), ContentFilteredError, "change the prompt"),
-        (answering(422, NO_WAY), InvalidTaskError, "too small"),
-        (answering(404, {"detail": "no such app"}), EngineFailedError, "no such app"),
-        (answering(429, {}, Retry_After="600"), EngineUnavailableError, "429"),
-        (answering(500, "<html>oops"), EngineUncertainError, "not sent again"),
-        (answering(504, "<html>oops"), EngineUncertainError, "not sent again"),
-        (dropping, EngineUncertainError, "not sent again"),
-        (answering(200, "<html>fine"), EngineUncertainError, "not sent again"),
-        (answering(200, {"request_id": "x"}), EngineUncertainError, "not sent again"),
+        (respond(402, {"detail": "pay"}), EngineQuotaError, "credit"),
+        (respond(422, REFUSED), ContentFilteredError, "change the prompt"),
+        (respond(422, NO_WAY), InvalidTaskError, "too small"),
+        (respond(404, {"detail": "no such app"}), EngineFailedError, "no such app"),
+        (respond(429, {}, Retry_After="600"), EngineUnavailableError, "429"),
+        (respond(500, "<html>oops"), EngineUncertainError, "not sent again"),
+        (respond(504, "<html>oops"), EngineUncertainError, "not sent again"),
+        (drop_connection, EngineUncertainError, "not sent again"),
+        (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
+        (respond(200, {"request_id": "x"}), EngineUncertainError, "not sent again"),
     ],
     ids=range(12),
 )
@@ -122,18 +122,18 @@ async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:
 @pytest.mark.parametrize(
     ("result", "error", "says"),
     [
-        (answering(422, REFUSED), ContentFilteredError, "change the prompt"),
-        (answering(422, NO_WAY), InvalidTaskError, "too small"),
+        (respond(422, REFUSED), ContentFilteredError, "change the prompt"),
+        (respond(422, NO_WAY), InvalidTaskError, "too small"),
         (
-            answering(422, {"detail": [{"msg": "none", "type": "no_media_generated"}]}),
+            respond(422, {"detail": [{"msg": "none", "type": "no_media_generated"}]}),
             EngineFailedError,
             "no picture",
         ),
-        (answering(499, {"detail": "cancelled"}), EngineFailedError, "cancelled"),
-        (answering(404, {"detail": "expired"}), EngineFailedError, "expired"),
-        (answering(200, {"images": []}), EngineFailedError, "without a picture"),
-        (answering(200, {"images": 3}), EngineFailedError, "unknown shape"),
-        (answering(200, "<html>"), EngineFailedError, "unknown shape"),
+        (respond(499, {"detail": "cancelled"}), EngineFailedError, "cancelled"),
+        (respond(404, {"detail": "expired"}), EngineFailedError, "expired"),
+        (respond(200, {"images": []}), EngineFailedError, "without a picture"),
+        (respond(200, {"images": 3}), EngineFailedError, "unknown shape"),
+        (respond(200, "<html>"), EngineFailedError, "unknown shape"),
     ],
     ids=range(8),
 )
@@ -149,7 +149,7 @@ async def test_a_completed_job_may_have_failed(
 
 async def test_a_misfit_is_blamed_on_the_field_of_the_task(vendor: StandIn) -> None:
     """Under its name in our contract."""
-    vendor.results.add(answering(422, NO_WAY))
+    vendor.results.add(respond(422, NO_WAY))
     with pytest.raises(InvalidTaskError) as error:
         await events_of(vendor, replace(TASK, init_image=plain(8, 8, 0)))
     assert error.value.field == "init_image"
@@ -167,7 +167,7 @@ async def test_a_job_that_dies_half_way_has_failed(vendor: StandIn, kind: str) -
 async def test_a_failed_job_whose_result_is_a_server_error_has_failed(vendor: StandIn) -> None:
     """The status of the model's own answer comes through as that of the result."""
     vendor.polls.add(state("COMPLETED", 200, error="CUDA error"))
-    vendor.results.for_ever = answering(500, {"detail": "CUDA error"})
+    vendor.results.always = respond(500, {"detail": "CUDA error"})
     with pytest.raises(EngineFailedError, match="CUDA error"):
         await events_of(vendor)
 
@@ -175,7 +175,7 @@ async def test_a_failed_job_whose_result_is_a_server_error_has_failed(vendor: St
 async def test_a_failed_job_gives_no_picture(vendor: StandIn) -> None:
     """Whatever its result seems to be."""
     vendor.polls.add(state("COMPLETED", 200, error="half done"))
-    vendor.results.add(answering(200, {"images": [{"url": "data:image/png;base64,AA=="}]}))
+    vendor.results.add(respond(200, {"images": [{"url": "data:image/png;base64,AA=="}]}))
     with pytest.raises(EngineFailedError, match="half done"):
         await events_of(vendor)
 
@@ -193,27 +193,27 @@ async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> N
 
 async def test_faults_between_polls_do_not_lose_a_paid_job(vendor: StandIn) -> None:
     """Not even more of them than one question is repeated, nor a word that nobody knows."""
-    bad = [answering(500, "<html>"), answering(502, "<html>"), answering(504), dropping]
-    garbage = [answering(200, "<html>"), answering(404, {"status": "NOT_FOUND"})]
-    vendor.polls.add(*bad, *bad, answering(429, {}), *garbage, state("THINKING"), *garbage)
+    bad = [respond(500, "<html>"), respond(502, "<html>"), respond(504), drop_connection]
+    garbage = [respond(200, "<html>"), respond(404, {"status": "NOT_FOUND"})]
+    vendor.polls.add(*bad, *bad, respond(429, {}), *garbage, state("THINKING"), *garbage)
     assert outputs(await events_of(vendor))
     assert len(vendor.jobs) == 1
 
 
 async def test_a_job_that_stays_unknown_is_lost(vendor: StandIn) -> None:
     """It isn't ordered again in silence."""
-    vendor.polls.for_ever = answering(404, {"status": "NOT_FOUND"})
+    vendor.polls.always = respond(404, {"status": "NOT_FOUND"})
     with pytest.raises(EngineFailedError, match="lost"):
         await events_of(vendor)
     assert len(vendor.jobs) == 1
 
 
-@pytest.mark.parametrize("for_ever", [state("IN_PROGRESS"), answering(503), hanging, dripping])
+@pytest.mark.parametrize("for_ever", [state("IN_PROGRESS"), respond(503), hang, drip])
 async def test_a_job_that_never_ends_meets_the_deadline_and_is_cancelled(
     vendor: StandIn, for_ever: Handler
 ) -> None:
     """The error allows no other engine to be paid too."""
-    vendor.polls.for_ever = for_ever
+    vendor.polls.always = for_ever
     with pytest.raises(EngineTimeoutError) as error:
         await events_of(vendor, timeout_seconds=0.2)
     assert not error.value.repeatable
@@ -223,16 +223,16 @@ async def test_a_job_that_never_ends_meets_the_deadline_and_is_cancelled(
 @pytest.mark.parametrize(
     "answer",
     [
-        answering(400, {"status": "ALREADY_COMPLETED"}),
-        answering(404, {"status": "NOT_FOUND"}),
-        answering(200, {"status": "OK"}),
-        dropping,
+        respond(400, {"status": "ALREADY_COMPLETED"}),
+        respond(404, {"status": "NOT_FOUND"}),
+        respond(200, {"status": "OK"}),
+        drop_connection,
     ],
     ids=["completed", "gone", "ok", "dropped"],
 )
 async def test_a_cancel_that_fails_troubles_nobody(vendor: StandIn, answer: Handler) -> None:
     """Closing is closing."""
-    vendor.cancels.for_ever = answer
+    vendor.cancels.always = answer
     async with started(vendor) as engine:
         run = engine.run(TASK)
         for _ in range(3):
@@ -242,7 +242,7 @@ async def test_a_cancel_that_fails_troubles_nobody(vendor: StandIn, answer: Hand
 
 async def test_cancelling_the_caller_cancels_the_job(vendor: StandIn) -> None:
     """Cancellation comes through as such, after the service was told."""
-    vendor.polls.for_ever = state("IN_PROGRESS")
+    vendor.polls.always = state("IN_PROGRESS")
     running = asyncio.Event()
 
     async def consume() -> list[Event]:
@@ -263,10 +263,10 @@ async def test_cancelling_the_caller_cancels_the_job(vendor: StandIn) -> None:
 @pytest.mark.parametrize(
     "trouble",
     [
-        answering(404, "<Error>NoSuchKey</Error>"),
-        answering(200, {"no": "picture"}),
-        answering(200, "<html>"),
-        sending(b"\x89PNG no", "image/png"),
+        respond(404, "<Error>NoSuchKey</Error>"),
+        respond(200, {"no": "picture"}),
+        respond(200, "<html>"),
+        respond_bytes(b"\x89PNG no", "image/png"),
     ],
     ids=["expired", "json", "page", "broken"],
 )
@@ -280,7 +280,7 @@ async def test_a_picture_that_is_gone_or_none_has_failed(vendor: StandIn, troubl
 
 async def test_a_download_that_breaks_is_taken_up_again(vendor: StandIn) -> None:
     """The picture is there for a while."""
-    vendor.downloads.add(cutting(png(), "image/png"), answering(503))
+    vendor.downloads.add(cut_short(png(), "image/png"), respond(503))
     assert outputs(await events_of(vendor))
     assert vendor.leaks == 0
 
@@ -289,7 +289,7 @@ async def test_addresses_on_a_foreign_host_never_see_the_key(vendor: StandIn) ->
     """The service names them, so they are not believed."""
     foreign = vendor.queue.replace("127.0.0.1", "localhost")
     urls = dict.fromkeys(("status_url", "response_url", "cancel_url"), f"{foreign}/a/b/requests/x")
-    vendor.submits.add(answering(200, {"request_id": "x", **urls}))
+    vendor.submits.add(respond(200, {"request_id": "x", **urls}))
     with pytest.raises(EngineFailedError, match="must not receive the API key"):
         await events_of(vendor)
 
@@ -306,7 +306,7 @@ async def test_a_key_that_the_service_repeats_is_not_passed_on(vendor: StandIn) 
 async def test_a_key_in_a_refusal_of_its_own_kind_is_not_passed_on(vendor: StandIn) -> None:
     """Whole or in half."""
     told = f"User of {KEY} is locked, secret {KEY.partition(':')[2]}"
-    vendor.submits.add(answering(403, {"detail": told}))
+    vendor.submits.add(respond(403, {"detail": told}))
     with pytest.raises(EngineQuotaError, match="locked") as error:
         await events_of(vendor)
     assert KEY.partition(":")[2] not in str(error.value)

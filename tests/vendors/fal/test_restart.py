@@ -6,11 +6,11 @@ from grpc import aio
 
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_engines.conformance.fake_server import respond
 from tests.conftest import StartServer
 from tests.resilience.following import Follower, until
 from tests.server.calls import later, picture
 from tests.vendors.fal.stand_in import KEY, StandIn
-from tests.vendors.http.serving import answering
 
 
 async def test_a_killed_server_attaches_to_its_job_again(
@@ -18,7 +18,7 @@ async def test_a_killed_server_attaches_to_its_job_again(
 ) -> None:
     """The handle was stored before the first poll."""
     engine = {"type": "fal", "api_key": KEY, "base_url": vendor.queue, "poll_seconds": 0.02}
-    vendor.polls.for_ever = answering(202, {"status": "IN_PROGRESS", "logs": None})
+    vendor.polls.always = respond(202, {"status": "IN_PROGRESS", "logs": None})
     server = start_server(engines={"fal": engine})
     request = later(picture(engine="fal", task={"width": 256, "height": 256}))
     async with aio.insecure_channel(server.address) as channel:

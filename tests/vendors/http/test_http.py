@@ -14,6 +14,17 @@ import pytest_asyncio
 from aiohttp import web
 from pydantic import BaseModel
 
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    ResponseQueue,
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+    respond_bytes,
+    serve,
+)
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -25,17 +36,6 @@ from atelier_engines.errors import (
 )
 from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.responses import Response
-from tests.vendors.http.serving import (
-    Handler,
-    Line,
-    answering,
-    cutting,
-    dripping,
-    dropping,
-    hanging,
-    sending,
-    serving,
-)
 
 KEY = "key-12345678"
 
@@ -51,7 +51,7 @@ class Service:
     """Answers {"fine": true} unless told otherwise, and keeps what it was sent."""
 
     url: str = ""
-    line: Line = field(default_factory=Line)
+    line: ResponseQueue = field(default_factory=ResponseQueue)
     asked: list[web.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class Service:
         """Whatever is asked."""
         self.asked.append(request)
         self.bodies.append(await request.read())
-        trouble = self.line.next()
+        trouble = self.line.next_handler()
         return await trouble(request) if trouble else web.json_response({"fine": True})
 
 
@@ -69,7 +69,7 @@ def service() -> Iterator[Service]:
     made = Service()
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", made.answer)
-    with serving(app) as (made.url,):
+    with serve(app) as (made.url,):
         yield made
 
 
@@ -89,9 +89,9 @@ async def ask(vendor: VendorClient, *, paid: bool = False, url: str = "/x") -> F
     return await vendor.request("GET", url, model=Fine)
 
 
-BUSY = answering(429, {"error": "busy"})
-PASSING = [BUSY, answering(500), answering(502, "<html>"), answering(504), answering(408)]
-PASSING += [answering(599), dropping]
+BUSY = respond(429, {"error": "busy"})
+PASSING = [BUSY, respond(500), respond(502, "<html>"), respond(504), respond(408)]
+PASSING += [respond(599), drop_connection]
 
 
 @pytest.mark.parametrize("trouble", PASSING, ids=range(len(PASSING)))
@@ -106,7 +106,7 @@ async def test_a_free_question_is_asked_again_while_that_may_help(
 
 async def test_it_gives_up_after_five(service: Service, vendor: VendorClient) -> None:
     """With the last error."""
-    service.line.for_ever = answering(503, {"error": "down"})
+    service.line.always = respond(503, {"error": "down"})
     with pytest.raises(EngineUnavailableError, match="acme answered 503: down"):
         await ask(vendor)
     assert len(service.asked) == 5
@@ -118,7 +118,7 @@ async def test_a_refusal_is_not_asked_again(
     service: Service, vendor: VendorClient, status: int, *, paid: bool
 ) -> None:
     """Nothing would be different."""
-    service.line.add(answering(status))
+    service.line.add(respond(status))
     with pytest.raises(EngineError):
         await ask(vendor, paid=paid)
     assert len(service.asked) == 1
@@ -131,7 +131,7 @@ async def test_a_service_may_word_its_own_refusals(service: Service, vendor: Ven
         return ContentFilteredError("unsafe") if answer.status in {422, 500} else None
 
     vendor = replace(vendor, translate_error=refusal)
-    service.line.add(answering(422), answering(400), answering(500))
+    service.line.add(respond(422), respond(400), respond(500))
     for error in (ContentFilteredError, InvalidTaskError, EngineUncertainError):
         with pytest.raises(error):
             await ask(vendor, paid=True)
@@ -141,7 +141,7 @@ async def test_a_result_behind_the_key_is_fetched_with_it(
     service: Service, vendor: VendorClient
 ) -> None:
     """From the service's own host alone."""
-    service.line.add(sending(b"png", "image/png"))
+    service.line.add(respond_bytes(b"png", "image/png"))
     assert (await vendor.fetch("/view/1")).data == b"png"
     assert service.asked[0].headers["Authorization"] == f"Bearer {KEY}"
     with pytest.raises(EngineFailedError, match="must not receive the API key"):
@@ -153,14 +153,14 @@ async def test_an_order_is_repeated_when_the_service_took_nothing_on(
     service: Service, vendor: VendorClient, status: int
 ) -> None:
     """It said so itself."""
-    service.line.add(answering(status))
+    service.line.add(respond(status))
     assert (await ask(vendor, paid=True)).fine
     assert len(service.asked) == 2
 
 
-AMBIGUOUS = [dropping, hanging, cutting(b'{"fine": true}' * 9, "application/json"), dripping]
-AMBIGUOUS += [answering(500), answering(502), answering(504), answering(520)]
-AMBIGUOUS += [answering(200, "<html>"), answering(200, {"other": 1}), answering(200, "x" * 4096)]
+AMBIGUOUS = [drop_connection, hang, cut_short(b'{"fine": true}' * 9, "application/json"), drip]
+AMBIGUOUS += [respond(500), respond(502), respond(504), respond(520)]
+AMBIGUOUS += [respond(200, "<html>"), respond(200, {"other": 1}), respond(200, "x" * 4096)]
 
 
 @pytest.mark.parametrize("trouble", AMBIGUOUS, ids=range(len(AMBIGUOUS)))
@@ -168,7 +168,7 @@ async def test_an_order_that_may_have_been_accepted_is_never_sent_twice(
     service: Service, vendor: VendorClient, trouble: Handler
 ) -> None:
     """Nor may another engine be tried."""
-    service.line.for_ever = trouble
+    service.line.always = trouble
     vendor = replace(vendor, response_timeout_seconds=0.4, max_response_bytes=2048)
     with pytest.raises(EngineUncertainError) as error:
         await ask(vendor, paid=True)
@@ -188,7 +188,7 @@ async def test_a_service_that_wants_long_rest_is_left_alone(
     service: Service, vendor: VendorClient
 ) -> None:
     """The caller learns for how long."""
-    service.line.add(answering(429, {}, Retry_After="600"))
+    service.line.add(respond(429, {}, Retry_After="600"))
     with pytest.raises(EngineUnavailableError) as error:
         await ask(vendor)
     assert error.value.retry_after_seconds == 600
@@ -210,7 +210,7 @@ async def test_pauses_grow_and_are_never_shorter_than_the_service_wants(
     service: Service, vendor: VendorClient
 ) -> None:
     """Half to one and a half of 0.5, 1, 2, 4 seconds; never less than Retry-After says."""
-    service.line.add(BUSY, BUSY, BUSY, answering(429, {}, Retry_After="7"))
+    service.line.add(BUSY, BUSY, BUSY, respond(429, {}, Retry_After="7"))
     impatient = Impatient(name="acme", client=vendor.client)
     await ask(impatient)
     assert impatient.pauses[3] == 7.0
@@ -222,7 +222,7 @@ async def test_an_answer_of_another_shape_says_where_it_is_wrong_but_not_what_it
     service: Service, vendor: VendorClient
 ) -> None:
     """It may hold anything."""
-    service.line.add(answering(200, {"fine": "secret stuff"}))
+    service.line.add(respond(200, {"fine": "secret stuff"}))
     with pytest.raises(EngineFailedError, match="fine: ") as error:
         await ask(vendor)
     assert "secret" not in f"{error.value!r} {error.value.__cause__!r}"
@@ -230,14 +230,14 @@ async def test_an_answer_of_another_shape_says_where_it_is_wrong_but_not_what_it
 
 async def test_a_slow_drip_ends_with_patience(service: Service, vendor: VendorClient) -> None:
     """Each byte comes in time, the whole never."""
-    service.line.for_ever = dripping
+    service.line.always = drip
     with pytest.raises(EngineTimeoutError):
         await ask(replace(vendor, response_timeout_seconds=0.1))
 
 
 async def test_a_cancelled_question_stays_cancelled(service: Service, vendor: VendorClient) -> None:
     """It is not taken for a fault of the vendor."""
-    service.line.for_ever = hanging
+    service.line.always = hang
     asking = asyncio.create_task(ask(vendor, paid=True))
     while not service.asked:  # noqa: ASYNC110 (it is asked in another thread)
         await asyncio.sleep(0.005)
@@ -279,7 +279,7 @@ async def test_a_key_that_is_repeated_by_the_vendor_stays_out_of_the_message(
     service: Service, vendor: VendorClient
 ) -> None:
     """As in 'Incorrect API key provided: …'."""
-    service.line.add(answering(401, {"error": {"message": f"Incorrect key: {KEY}"}}))
+    service.line.add(respond(401, {"error": {"message": f"Incorrect key: {KEY}"}}))
     with pytest.raises(EngineUnavailableError, match="Incorrect key: …") as error:
         await ask(vendor)
     assert KEY not in str(error.value)
@@ -290,15 +290,15 @@ async def test_addresses_are_not_logged(
 ) -> None:
     """Links to results are signed: whoever has them has the result."""
     caplog.set_level(logging.INFO)
-    service.line.add(sending(b"png", "image/png"))
+    service.line.add(respond_bytes(b"png", "image/png"))
     await vendor.download(service.url + "/x?signature=secret")
     assert "secret" not in caplog.text
 
 
 async def test_a_result_is_fetched_without_the_key(service: Service, vendor: VendorClient) -> None:
     """With its type, byte for byte, over a redirect."""
-    moved = answering(302, None, Location="/there")
-    service.line.add(moved, sending(b"\x89PNG...", "image/png"))
+    moved = respond(302, None, Location="/there")
+    service.line.add(moved, respond_bytes(b"\x89PNG...", "image/png"))
     found = await vendor.download(service.url + "/x.png")
     assert (found.media_type, found.data) == ("image/png", b"\x89PNG...")
     assert service.asked[-1].path == "/there"
@@ -310,7 +310,7 @@ async def test_a_result_whose_link_has_expired_is_gone(
     service: Service, vendor: VendorClient, status: int
 ) -> None:
     """The key is not to blame."""
-    service.line.add(answering(status, "<Error>"))
+    service.line.add(respond(status, "<Error>"))
     with pytest.raises(EngineFailedError, match="expired"):
         await vendor.download(service.url + "/x.png")
     assert len(service.asked) == 1
@@ -320,7 +320,7 @@ async def test_a_result_that_breaks_off_is_fetched_again(
     service: Service, vendor: VendorClient
 ) -> None:
     """From the beginning."""
-    service.line.add(cutting(b"png" * 999, "image/png"), sending(b"png" * 999, "image/png"))
+    service.line.add(cut_short(b"png" * 999, "image/png"), respond_bytes(b"png" * 999, "image/png"))
     assert (await vendor.download(service.url + "/x.png")).data == b"png" * 999
 
 
@@ -342,13 +342,13 @@ async def bomb(_: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize(
-    "large", [sending(b"x" * 2**21, "image/png"), without_length, bomb], ids=range(3)
+    "large", [respond_bytes(b"x" * 2**21, "image/png"), without_length, bomb], ids=range(3)
 )
 async def test_a_result_beyond_the_limit_is_not_read_to_its_end(
     service: Service, vendor: VendorClient, large: Handler
 ) -> None:
     """Whether its size is announced, unknown or packed; it is not fetched again."""
-    service.line.for_ever = large
+    service.line.always = large
     with pytest.raises(EngineFailedError, match="more than 1048576 bytes"):
         await replace(vendor, max_response_bytes=2**20).download(service.url + "/x.png")
     assert len(service.asked) == 1
@@ -359,7 +359,7 @@ async def test_a_result_of_another_kind_is_none(
     service: Service, vendor: VendorClient, kind: str
 ) -> None:
     """A page that explains an error is no picture."""
-    service.line.add(sending(b"...", kind))
+    service.line.add(respond_bytes(b"...", kind))
     with pytest.raises(EngineFailedError, match=kind):
         await vendor.download(service.url + "/x.png")
 

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
-from tests.vendors.http.serving import Line, serving
+from atelier_engines.conformance.fake_server import ResponseQueue, serve
 
 KEY = "ideogram-key-of-the-tests"
 _COMMON = {
@@ -50,8 +50,8 @@ class StandIn:
     storage: str = ""
     paid: list[Asked] = field(default_factory=list)
     leaks: int = 0
-    orders: Line = field(default_factory=Line)
-    results: Line = field(default_factory=Line)
+    orders: ResponseQueue = field(default_factory=ResponseQueue)
+    results: ResponseQueue = field(default_factory=ResponseQueue)
     data: list[dict[str, Any]] | None = None
     """Replaces the data of every answer."""
 
@@ -67,7 +67,7 @@ class StandIn:
         kind = request.match_info["kind"]
         if request.headers.get("Api-Key") != KEY:
             return web.json_response({"error": "bad key"}, status=403 if kind == "remix" else 401)
-        trouble = self.orders.next()
+        trouble = self.orders.next_handler()
         if trouble is not None:
             return await trouble(request)
         fields, images = await _read(request)
@@ -83,7 +83,7 @@ class StandIn:
     async def result(self, request: web.Request) -> web.StreamResponse:
         """GET of a picture."""
         self.leaks += "Api-Key" in request.headers
-        trouble = self.results.next()
+        trouble = self.results.next_handler()
         if trouble is not None:
             return await trouble(request)
         return web.Response(
@@ -147,5 +147,5 @@ def stand_in() -> Iterator[StandIn]:
     api, storage = web.Application(client_max_size=2**25), web.Application()
     api.router.add_post("/v1/ideogram-v3/{kind}", made.order)
     storage.router.add_get("/{number}", made.result)
-    with serving(api, storage) as (made.api, made.storage):
+    with serve(api, storage) as (made.api, made.storage):
         yield made

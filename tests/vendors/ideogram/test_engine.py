@@ -9,6 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+    respond_bytes,
+)
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -22,15 +31,6 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.vendors.ideogram.sizes import SIZES, nearest
-from tests.vendors.http.serving import (
-    Handler,
-    answering,
-    cutting,
-    dripping,
-    dropping,
-    hanging,
-    sending,
-)
 from tests.vendors.ideogram.asking import TASK, events_of, outputs, started
 from tests.vendors.ideogram.stand_in import KEY, StandIn, drawn
 
@@ -152,8 +152,8 @@ async def test_options_win_over_the_configuration(vendor: StandIn) -> None:
 
 async def test_a_full_service_is_asked_again_and_paid_once(vendor: StandIn) -> None:
     """What it refused for too many in flight was not begun."""
-    busy = answering(429, {"error": "busy", "reject_reason": "inflight_limit"})
-    vendor.orders.add(busy, busy, answering(503, "<html>"))
+    busy = respond(429, {"error": "busy", "reject_reason": "inflight_limit"})
+    vendor.orders.add(busy, busy, respond(503, "<html>"))
     assert outputs(await events_of(vendor))
     assert len(vendor.paid) == 1
 
@@ -161,18 +161,18 @@ async def test_a_full_service_is_asked_again_and_paid_once(vendor: StandIn) -> N
 @pytest.mark.parametrize(
     ("trouble", "error", "says"),
     [
-        (answering(402, {"error": "x", "reject_reason": "daily_limit"}), EngineQuotaError, "x"),
-        (answering(401, {"error": "bad key"}), EngineUnavailableError, "key"),
-        (answering(422, {"error": f"unsafe {KEY}"}), ContentFilteredError, "unsafe …"),
-        (answering(400, {"error": "bad resolution"}), InvalidTaskError, "bad resolution"),
-        (answering(413), InvalidTaskError, "413"),
-        (answering(502, "<html>oops"), EngineUncertainError, "not sent again"),
-        (answering(504), EngineUncertainError, "not sent again"),
-        (dropping, EngineUncertainError, "not sent again"),
-        (hanging, EngineUncertainError, "not sent again"),
-        (dripping, EngineUncertainError, "not sent again"),
-        (answering(200, "<html>fine"), EngineUncertainError, "not sent again"),
-        (answering(200, {"created": 1}), EngineUncertainError, "not sent again"),
+        (respond(402, {"error": "x", "reject_reason": "daily_limit"}), EngineQuotaError, "x"),
+        (respond(401, {"error": "bad key"}), EngineUnavailableError, "key"),
+        (respond(422, {"error": f"unsafe {KEY}"}), ContentFilteredError, "unsafe …"),
+        (respond(400, {"error": "bad resolution"}), InvalidTaskError, "bad resolution"),
+        (respond(413), InvalidTaskError, "413"),
+        (respond(502, "<html>oops"), EngineUncertainError, "not sent again"),
+        (respond(504), EngineUncertainError, "not sent again"),
+        (drop_connection, EngineUncertainError, "not sent again"),
+        (hang, EngineUncertainError, "not sent again"),
+        (drip, EngineUncertainError, "not sent again"),
+        (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
+        (respond(200, {"created": 1}), EngineUncertainError, "not sent again"),
     ],
     ids=range(12),
 )
@@ -209,12 +209,12 @@ async def test_an_answer_without_its_picture_is_told_apart(
 @pytest.mark.parametrize(
     ("trouble", "error"),
     [
-        (answering(403, "<Error>"), EngineFailedError),
-        (answering(404), EngineFailedError),
-        (sending(b"\x89PNG\r\n\x1a\n", "image/png"), EngineFailedError),
-        (sending(b"<html>", "text/html"), EngineFailedError),
-        (answering(503), EngineTimeoutError),
-        (cutting(b"png" * 999, "image/png"), EngineTimeoutError),
+        (respond(403, "<Error>"), EngineFailedError),
+        (respond(404), EngineFailedError),
+        (respond_bytes(b"\x89PNG\r\n\x1a\n", "image/png"), EngineFailedError),
+        (respond_bytes(b"<html>", "text/html"), EngineFailedError),
+        (respond(503), EngineTimeoutError),
+        (cut_short(b"png" * 999, "image/png"), EngineTimeoutError),
     ],
     ids=range(6),
 )
@@ -222,7 +222,7 @@ async def test_a_picture_that_cannot_be_had_is_not_ordered_again(
     vendor: StandIn, trouble: Handler, error: type[EngineError]
 ) -> None:
     """It is paid for; a storage that is down for long allows no other engine to be paid too."""
-    vendor.results.for_ever = trouble
+    vendor.results.always = trouble
     with pytest.raises(error):
         await events_of(vendor)
     assert len(vendor.paid) == 1
@@ -230,7 +230,7 @@ async def test_a_picture_that_cannot_be_had_is_not_ordered_again(
 
 async def test_leaving_closes_every_request_and_leaves_nothing_behind(vendor: StandIn) -> None:
     """No task goes on in the background."""
-    vendor.orders.for_ever = hanging
+    vendor.orders.always = hang
     before = asyncio.all_tasks()
     async with started(vendor) as engine:
         run = engine.run(replace(TASK, seeds=(1, 2)))

@@ -11,7 +11,7 @@ from typing import Any
 import socketio
 from aiohttp import web
 
-from tests.vendors.http.serving import Line, serving
+from atelier_engines.conformance.fake_server import ResponseQueue, serve
 from tests.vendors.invokeai.nodes import wrong
 from tests.vendors.invokeai.queue import ROOM, Queue
 
@@ -60,9 +60,9 @@ class StandIn:
     """Ids by name."""
     room: int = 10000
     """In the queue."""
-    submits: Line = field(default_factory=Line)
-    polls: Line = field(default_factory=Line)
-    files: Line = field(default_factory=Line)
+    submits: ResponseQueue = field(default_factory=ResponseQueue)
+    polls: ResponseQueue = field(default_factory=ResponseQueue)
+    files: ResponseQueue = field(default_factory=ResponseQueue)
     refuses_sockets: bool = False
     cancelled: list[str] = field(default_factory=list)
     """Batches that were asked to be cancelled."""
@@ -93,7 +93,7 @@ class StandIn:
 
     async def enqueue(self, request: web.Request) -> web.StreamResponse:
         """POST …/enqueue_batch."""
-        trouble = self.submits.next()
+        trouble = self.submits.next_handler()
         if trouble is not None:
             return await trouble(request)
         batch = (await request.json())["batch"]
@@ -116,7 +116,7 @@ class StandIn:
 
     async def item(self, request: web.Request) -> web.StreamResponse:
         """GET …/i/{item_id}."""
-        trouble = self.polls.next()
+        trouble = self.polls.next_handler()
         if trouble is not None:
             return await trouble(request)
         found = self.queue.items.get(int(request.match_info["id"]))
@@ -147,7 +147,7 @@ class StandIn:
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v1/images/i/{name}/full."""
-        trouble = self.files.next()
+        trouble = self.files.next_handler()
         if trouble is not None:
             return await trouble(request)
         data = self.queue.images.get(request.match_info["name"])
@@ -224,7 +224,7 @@ def stand_in() -> Iterator[StandIn]:
     socket.on("subscribe_queue", subscribe)
     app = made.application()
     app.on_cleanup.append(_end_pings)
-    with serving(app) as (made.api,):
+    with serve(app) as (made.api,):
         yield made
 
 

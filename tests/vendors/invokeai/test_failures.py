@@ -7,6 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+    respond_bytes,
+)
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -19,15 +28,6 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Output, Step
 from atelier_engines.task import ImageTask, Lora
-from tests.vendors.http.serving import (
-    Handler,
-    answering,
-    cutting,
-    dripping,
-    dropping,
-    hanging,
-    sending,
-)
 from tests.vendors.invokeai.asking import TASK, events_of, outputs, plain, started, steps
 from tests.vendors.invokeai.stand_in import StandIn
 
@@ -41,7 +41,7 @@ async def handle_of_killed(vendor: StandIn, task: ImageTask = TASK) -> str:
 
 async def test_a_server_under_maintenance_is_asked_again_and_draws_once(vendor: StandIn) -> None:
     """It says 409 while it moves its pictures."""
-    vendor.submits.add(answering(409, {"detail": "maintenance"}), answering(503))
+    vendor.submits.add(respond(409, {"detail": "maintenance"}), respond(503))
     assert outputs(await events_of(vendor))
     assert len(vendor.batches) == 1
 
@@ -49,11 +49,11 @@ async def test_a_server_under_maintenance_is_asked_again_and_draws_once(vendor: 
 @pytest.mark.parametrize(
     ("trouble", "error", "says"),
     [
-        (answering(422, {"detail": [{"msg": "unknown node"}]}), InvalidTaskError, "unknown node"),
-        (answering(500, {"detail": "enqueuing"}), EngineUncertainError, "not sent again"),
-        (answering(403, {"detail": "not yours"}), EngineUnavailableError, "not yours"),
-        (dropping, EngineUncertainError, "not sent again"),
-        (answering(200, "<html>fine"), EngineUncertainError, "not sent again"),
+        (respond(422, {"detail": [{"msg": "unknown node"}]}), InvalidTaskError, "unknown node"),
+        (respond(500, {"detail": "enqueuing"}), EngineUncertainError, "not sent again"),
+        (respond(403, {"detail": "not yours"}), EngineUnavailableError, "not yours"),
+        (drop_connection, EngineUncertainError, "not sent again"),
+        (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
     ],
     ids=range(5),
 )
@@ -177,17 +177,17 @@ async def test_closing_cancels_our_batch_alone(vendor: StandIn) -> None:
 
 async def test_faults_between_polls_do_not_lose_the_work(vendor: StandIn) -> None:
     """Not even more of them than one question is repeated."""
-    vendor.polls.add(*[answering(502, "<html>"), dropping, answering(500)] * 3)
+    vendor.polls.add(*[respond(502, "<html>"), drop_connection, respond(500)] * 3)
     assert outputs(await events_of(vendor))
     assert len(vendor.batches) == 1
 
 
-@pytest.mark.parametrize("for_ever", [answering(503), hanging, dripping])
+@pytest.mark.parametrize("for_ever", [respond(503), hang, drip])
 async def test_a_server_that_never_answers_meets_the_deadline(
     vendor: StandIn, for_ever: Handler
 ) -> None:
     """Every byte may come in time, but there is no end to them."""
-    vendor.polls.for_ever = for_ever
+    vendor.polls.always = for_ever
     with pytest.raises(EngineTimeoutError):
         await events_of(vendor, deadline_seconds=0.2)
 
@@ -202,7 +202,7 @@ async def test_a_paused_queue_meets_the_deadline_and_is_left_empty(vendor: Stand
 
 async def test_an_unknown_status_means_that_the_work_goes_on(vendor: StandIn) -> None:
     """`waiting` is one, while a workflow has called another."""
-    vendor.polls.add(*(answering(200, {"status": name}) for name in ("waiting", "pondering")))
+    vendor.polls.add(*(respond(200, {"status": name}) for name in ("waiting", "pondering")))
     assert outputs(await events_of(vendor))
 
 
@@ -221,9 +221,9 @@ async def test_work_that_is_done_without_a_picture_has_failed(
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
-        (answering(404, {"detail": "Not Found"}), "deleted"),
-        (answering(200, "<html>"), "instead of a result"),
-        (sending(b"\x89PNG\r\n\x1a\n" + bytes(50), "image/png"), "cannot be decoded"),
+        (respond(404, {"detail": "Not Found"}), "deleted"),
+        (respond(200, "<html>"), "instead of a result"),
+        (respond_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50), "image/png"), "cannot be decoded"),
     ],
     ids=["gone", "page", "broken"],
 )
@@ -238,7 +238,7 @@ async def test_a_picture_that_is_gone_or_none_has_failed(
 
 async def test_a_download_that_breaks_is_taken_up_again(vendor: StandIn) -> None:
     """The picture is still there."""
-    vendor.files.add(cutting(bytes(1000), "image/png"), answering(503))
+    vendor.files.add(cut_short(bytes(1000), "image/png"), respond(503))
     assert outputs(await events_of(vendor))
 
 

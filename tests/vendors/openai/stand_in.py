@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
-from tests.vendors.http.serving import Handler, Line, serving
+from atelier_engines.conformance.fake_server import Handler, ResponseQueue, serve
 
 KEY = "sk-of-the-tests-12345"
 MODELS = {"gpt-image-2", "gpt-image-1.5"}
@@ -56,7 +56,7 @@ class StandIn:
     """How many requests came, done or not."""
     left: int = 0
     """How many callers left before their answer."""
-    orders: Line = field(default_factory=Line)
+    orders: ResponseQueue = field(default_factory=ResponseQueue)
     changed: dict[str, Any] = field(default_factory=dict)
     """Replaces fields of every answer."""
     end: list[dict[str, Any]] | None = None
@@ -79,7 +79,7 @@ class StandIn:
         if request.headers.get("Authorization") != f"Bearer {KEY}":
             shown = request.headers["Authorization"].removeprefix("Bearer ")
             return await failing(401, "invalid_api_key", f"Incorrect API key: {shown}")(request)
-        trouble = self.orders.next()
+        trouble = self.orders.next_handler()
         if trouble is not None:
             try:
                 return await trouble(request)
@@ -200,6 +200,6 @@ def stand_in() -> Iterator[StandIn]:
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/v1/images/{kind}", made.order)
     app.router.add_get("/v1/models/{name}", made.model)
-    with serving(app) as (url,):
+    with serve(app) as (url,):
         made.api = f"{url}/v1"
         yield made

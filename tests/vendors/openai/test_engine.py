@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from atelier_engines.conformance.fake_server import Handler, drip, drop_connection, hang, respond
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -24,7 +25,6 @@ from atelier_engines.event import Dispatched, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.orders import previews_of
-from tests.vendors.http.serving import Handler, answering, dripping, dropping, hanging
 from tests.vendors.openai.asking import TASK, events_of, outputs, started
 from tests.vendors.openai.stand_in import KEY, StandIn, drawn, failing
 
@@ -153,9 +153,7 @@ async def test_options_and_settings_reach_the_service(vendor: StandIn) -> None:
 
 async def test_a_busy_service_is_asked_again_and_paid_once(vendor: StandIn) -> None:
     """As it wishes; what it refused for its rate was not begun."""
-    vendor.orders.add(
-        failing(429, "rate_limit_exceeded", retry_after="1"), answering(503, "<html>")
-    )
+    vendor.orders.add(failing(429, "rate_limit_exceeded", retry_after="1"), respond(503, "<html>"))
     assert outputs(await events_of(vendor))
     assert (len(vendor.paid), vendor.arrived) == (1, 3)
 
@@ -173,14 +171,14 @@ async def test_a_busy_service_is_asked_again_and_paid_once(vendor: StandIn) -> N
         (failing(400, "billing_hard_limit_reached"), EngineQuotaError, "because"),
         (failing(429, "rate_limit_exceeded", retry_after="600"), EngineUnavailableError, "429"),
         (failing(500, "server_error"), EngineUncertainError, "not sent again"),
-        (answering(502, "<html>"), EngineUncertainError, "not sent again"),
-        (dropping, EngineUncertainError, "not sent again"),
-        (hanging, EngineUncertainError, "not sent again"),
-        (dripping, EngineUncertainError, "not sent again"),
-        (answering(200, "<html>fine"), EngineUncertainError, "not sent again"),
-        (answering(200, {"data": None}), EngineFailedError, "without a picture"),
-        (answering(200, {"data": []}), EngineFailedError, "without a picture"),
-        (answering(200, {"data": [{"url": "https://x"}]}), EngineFailedError, "without a picture"),
+        (respond(502, "<html>"), EngineUncertainError, "not sent again"),
+        (drop_connection, EngineUncertainError, "not sent again"),
+        (hang, EngineUncertainError, "not sent again"),
+        (drip, EngineUncertainError, "not sent again"),
+        (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
+        (respond(200, {"data": None}), EngineFailedError, "without a picture"),
+        (respond(200, {"data": []}), EngineFailedError, "without a picture"),
+        (respond(200, {"data": [{"url": "https://x"}]}), EngineFailedError, "without a picture"),
     ],
     ids=range(18),
 )
@@ -240,7 +238,7 @@ async def test_another_format_than_asked_for_is_given_as_what_it_is(vendor: Stan
 
 async def test_leaving_is_seen_by_the_service(vendor: StandIn) -> None:
     """The connections are closed, and no task goes on in the background."""
-    vendor.orders.for_ever = hanging
+    vendor.orders.always = hang
     before = asyncio.all_tasks()
     async with started(vendor) as engine:
         run = engine.run(replace(TASK, seeds=(1, 2)))

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from atelier_engines.conformance.fake_server import ResponseQueue, serve
 from tests.vendors.comfy_workflows import checking
-from tests.vendors.http.serving import Line, serving
 
 KEY = "rpa_0123456789ABCDEF"
 ENDPOINT = "abc123xyz"
@@ -46,25 +46,25 @@ class StandIn:
     """Of results: v5, s3, message, message_url or progress, which is v5 with progress on the way."""
     leaks: int = 0
     """How often the key was sent to the store."""
-    runs: Line = field(default_factory=Line)
-    polls: Line = field(default_factory=Line)
-    cancels: Line = field(default_factory=Line)
-    healths: Line = field(default_factory=Line)
-    downloads: Line = field(default_factory=Line)
+    submits: ResponseQueue = field(default_factory=ResponseQueue)
+    polls: ResponseQueue = field(default_factory=ResponseQueue)
+    cancels: ResponseQueue = field(default_factory=ResponseQueue)
+    healths: ResponseQueue = field(default_factory=ResponseQueue)
+    downloads: ResponseQueue = field(default_factory=ResponseQueue)
 
     def reset(self) -> None:
         """Be honest again, and forget everything."""
         self.jobs.clear()
         self.workers = {"idle": 0, "running": 1}
         self.shape, self.leaks = "v5", 0
-        for line in (self.runs, self.polls, self.cancels, self.healths, self.downloads):
+        for line in (self.submits, self.polls, self.cancels, self.healths, self.downloads):
             line.clear()
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """POST /run."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.runs.next()
+        trouble = self.submits.next_handler()
         if trouble is not None:
             return await trouble(request)
         raw = await request.read()
@@ -91,7 +91,7 @@ class StandIn:
         if job is None:
             return web.json_response({"error": "job not found"}, status=404)
         job.asked += 1
-        trouble = self.polls.next()
+        trouble = self.polls.next_handler()
         if trouble is not None:
             return await trouble(request)
         return web.json_response({"id": job_id, "delayTime": 12, **self._state(job_id, job)})
@@ -133,7 +133,7 @@ class StandIn:
         job_id = request.match_info["id"]
         if job_id in self.jobs:
             self.jobs[job_id].cancels += 1
-        trouble = self.cancels.next()
+        trouble = self.cancels.next_handler()
         if trouble is not None:
             return await trouble(request)
         if job_id not in self.jobs:
@@ -144,7 +144,7 @@ class StandIn:
         """GET /health."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.healths.next()
+        trouble = self.healths.next_handler()
         if trouble is not None:
             return await trouble(request)
         jobs = {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 2, "retried": 0}
@@ -153,7 +153,7 @@ class StandIn:
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET of a picture in the store."""
         self.leaks += "authorization" in request.headers
-        trouble = self.downloads.next()
+        trouble = self.downloads.next_handler()
         if trouble is not None:
             return await trouble(request)
         job = self.jobs[request.match_info["name"].removesuffix(".png")]
@@ -189,6 +189,6 @@ def stand_in() -> Iterator[StandIn]:
     api.router.add_post("/v2/{endpoint}/cancel/{id}", made.cancel)
     api.router.add_get("/v2/{endpoint}/health", made.health)
     store.router.add_get("/{name}", made.download)
-    with serving(api, store) as (root, made.store):
+    with serve(api, store) as (root, made.store):
         made.api = f"{root}/v2"
         yield made

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from atelier_engines.conformance.fake_server import respond
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.runpod.config import RunpodConfig
 from tests.vendors.comfy_workflows.checking import of_class
-from tests.vendors.http.serving import answering
 from tests.vendors.runpod.asking import FILES, TASK, events_of, noise, outputs, plain, started
 from tests.vendors.runpod.stand_in import ENDPOINT, KEY, StandIn
 
@@ -54,7 +54,7 @@ async def test_what_goes_wrong_beside_a_picture_does_not_lose_it(
     data = base64.b64encode(_png()).decode()
     images = [{"filename": "a.png", "type": "base64", "data": data}]
     output = {"images": images, "errors": ["node 12 made gifs"]}
-    vendor.polls.add(answering(200, {"id": "x", "status": "COMPLETED", "output": output}))
+    vendor.polls.add(respond(200, {"id": "x", "status": "COMPLETED", "output": output}))
     assert [event for event in await events_of(vendor) if isinstance(event, Output)]
     assert "node 12 made gifs" in caplog.text
 
@@ -76,7 +76,7 @@ async def test_a_cold_start_is_a_stage_of_its_own(vendor: StandIn) -> None:
 
 async def test_without_word_of_the_workers_the_job_is_just_queued(vendor: StandIn) -> None:
     """The health of the endpoint only explains."""
-    vendor.healths.for_ever = answering(404, {})
+    vendor.healths.always = respond(404, {})
     assert outputs(await events_of(vendor))
 
 
@@ -97,7 +97,7 @@ async def test_what_does_not_count_the_tasks_steps_is_no_progress(vendor: StandI
         {"step": 0, "total": 25},
         "50%",
     ):
-        vendor.polls.add(answering(200, {"id": "x", "status": "IN_PROGRESS", "output": told}))
+        vendor.polls.add(respond(200, {"id": "x", "status": "IN_PROGRESS", "output": told}))
     assert not [event for event in await events_of(vendor) if isinstance(event, Step)]
 
 

@@ -9,6 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    cut_short,
+    drip,
+    drop_connection,
+    hang,
+    respond,
+)
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -21,7 +29,6 @@ from atelier_engines.errors import (
     OutOfMemoryError,
 )
 from atelier_engines.event import Output, Stage
-from tests.vendors.http.serving import Handler, answering, cutting, dripping, dropping, hanging
 from tests.vendors.runpod.asking import TASK, events_of, handle_of_dead, outputs, started
 from tests.vendors.runpod.stand_in import KEY, StandIn
 
@@ -30,12 +37,12 @@ TRACEBACK = "Traceback (most recent call last): secret.py"
 
 def state(status: str, **fields: object) -> Handler:
     """A poll's answer."""
-    return answering(200, {"id": "x", "status": status, **fields})
+    return respond(200, {"id": "x", "status": status, **fields})
 
 
 async def test_a_full_service_is_asked_again_and_paid_once(vendor: StandIn) -> None:
     """Too many requests is no failure."""
-    vendor.runs.add(answering(429, {}), answering(429, {}, Retry_After="1"))
+    vendor.submits.add(respond(429, {}), respond(429, {}, Retry_After="1"))
     assert outputs(await events_of(vendor))
     assert len(vendor.jobs) == 1
 
@@ -43,17 +50,17 @@ async def test_a_full_service_is_asked_again_and_paid_once(vendor: StandIn) -> N
 @pytest.mark.parametrize(
     ("trouble", "error", "says"),
     [
-        (answering(401, {"error": "bad key"}), EngineUnavailableError, "key"),
-        (answering(402, {"error": "balance"}), EngineQuotaError, "credit"),
-        (answering(404, {"error": "endpoint not found"}), EngineFailedError, "endpoint"),
-        (answering(400, {"error": "bad input"}), InvalidTaskError, "bad input"),
-        (answering(413, "<html>"), InvalidTaskError, "413"),
-        (answering(429, {}, Retry_After="600"), EngineUnavailableError, "429"),
-        (answering(500, "<html>oops"), EngineUncertainError, "not sent again"),
-        (answering(502, "<html>oops"), EngineUncertainError, "not sent again"),
-        (dropping, EngineUncertainError, "not sent again"),
-        (answering(200, "<html>fine"), EngineUncertainError, "not sent again"),
-        (answering(200, {"id": "a/../b"}), EngineUncertainError, "not sent again"),
+        (respond(401, {"error": "bad key"}), EngineUnavailableError, "key"),
+        (respond(402, {"error": "balance"}), EngineQuotaError, "credit"),
+        (respond(404, {"error": "endpoint not found"}), EngineFailedError, "endpoint"),
+        (respond(400, {"error": "bad input"}), InvalidTaskError, "bad input"),
+        (respond(413, "<html>"), InvalidTaskError, "413"),
+        (respond(429, {}, Retry_After="600"), EngineUnavailableError, "429"),
+        (respond(500, "<html>oops"), EngineUncertainError, "not sent again"),
+        (respond(502, "<html>oops"), EngineUncertainError, "not sent again"),
+        (drop_connection, EngineUncertainError, "not sent again"),
+        (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
+        (respond(200, {"id": "a/../b"}), EngineUncertainError, "not sent again"),
     ],
     ids=range(11),
 )
@@ -61,7 +68,7 @@ async def test_a_submit_that_fails_is_not_repeated(
     vendor: StandIn, trouble: Handler, error: type[EngineError], says: str
 ) -> None:
     """What was refused says why; what may have been accepted is uncertain."""
-    vendor.runs.add(trouble)
+    vendor.submits.add(trouble)
     with pytest.raises(error, match=says):
         await events_of(vendor)
     assert not vendor.jobs, "the honest answer came to a second try"
@@ -166,27 +173,27 @@ async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> N
 
 async def test_faults_between_polls_do_not_lose_a_paid_job(vendor: StandIn) -> None:
     """Not even more of them than one question is repeated."""
-    bad = [answering(500, "<html>"), answering(502, "<html>"), answering(504), dropping]
-    garbage = [answering(200, "<html>"), answering(404, {})]
-    vendor.polls.add(*bad, *bad, answering(429, {}), *garbage, state("IN_PROGRESS"), *garbage)
+    bad = [respond(500, "<html>"), respond(502, "<html>"), respond(504), drop_connection]
+    garbage = [respond(200, "<html>"), respond(404, {})]
+    vendor.polls.add(*bad, *bad, respond(429, {}), *garbage, state("IN_PROGRESS"), *garbage)
     assert outputs(await events_of(vendor))
     assert len(vendor.jobs) == 1
 
 
 async def test_a_job_that_stays_unknown_is_lost(vendor: StandIn) -> None:
     """When its time to live is over it vanishes, even while it runs."""
-    vendor.polls.for_ever = answering(404, {})
+    vendor.polls.always = respond(404, {})
     with pytest.raises(EngineFailedError, match="lost"):
         await events_of(vendor)
     assert len(vendor.jobs) == 1
 
 
-@pytest.mark.parametrize("for_ever", [state("IN_PROGRESS"), answering(503), hanging, dripping])
+@pytest.mark.parametrize("for_ever", [state("IN_PROGRESS"), respond(503), hang, drip])
 async def test_a_job_that_never_ends_meets_the_deadline_and_is_cancelled(
     vendor: StandIn, for_ever: Handler
 ) -> None:
     """The error allows no other engine to be paid too."""
-    vendor.polls.for_ever = for_ever
+    vendor.polls.always = for_ever
     with pytest.raises(EngineTimeoutError) as error:
         await events_of(vendor, timeout_seconds=0.2)
     assert not error.value.repeatable
@@ -195,17 +202,17 @@ async def test_a_job_that_never_ends_meets_the_deadline_and_is_cancelled(
 
 async def test_a_job_that_no_worker_takes_says_how_the_workers_are(vendor: StandIn) -> None:
     """So that the owner of the endpoint knows what to change."""
-    vendor.polls.for_ever = state("IN_QUEUE")
+    vendor.polls.always = state("IN_QUEUE")
     vendor.workers = {"idle": 0, "running": 0, "throttled": 3}
     with pytest.raises(EngineTimeoutError, match="3 throttled"):
         await events_of(vendor, timeout_seconds=0.2)
     assert [job.cancels for job in vendor.jobs.values()] == [1]
 
 
-@pytest.mark.parametrize("answer", [answering(404, {}), answering(500), dropping])
+@pytest.mark.parametrize("answer", [respond(404, {}), respond(500), drop_connection])
 async def test_a_cancel_that_fails_troubles_nobody(vendor: StandIn, answer: Handler) -> None:
     """Closing is closing."""
-    vendor.cancels.for_ever = answer
+    vendor.cancels.always = answer
     async with started(vendor) as engine:
         run = engine.run(TASK)
         for _ in range(3):
@@ -216,7 +223,7 @@ async def test_a_cancel_that_fails_troubles_nobody(vendor: StandIn, answer: Hand
 
 async def test_cancelling_the_caller_cancels_the_job(vendor: StandIn) -> None:
     """Cancellation comes through as such, after the service was told."""
-    vendor.polls.for_ever = state("IN_PROGRESS")
+    vendor.polls.always = state("IN_PROGRESS")
     running = asyncio.Event()
 
     async def consume() -> None:
@@ -235,7 +242,7 @@ async def test_cancelling_the_caller_cancels_the_job(vendor: StandIn) -> None:
 
 @pytest.mark.parametrize(
     "trouble",
-    [answering(403, "<Error>expired"), answering(404, "<Error>"), answering(200, "<html>")],
+    [respond(403, "<Error>expired"), respond(404, "<Error>"), respond(200, "<html>")],
     ids=["expired", "gone", "page"],
 )
 async def test_a_picture_that_is_gone_or_none_has_failed(vendor: StandIn, trouble: Handler) -> None:
@@ -250,7 +257,7 @@ async def test_a_picture_that_is_gone_or_none_has_failed(vendor: StandIn, troubl
 async def test_a_download_that_breaks_is_taken_up_again(vendor: StandIn) -> None:
     """The link works for days."""
     vendor.shape = "s3"
-    vendor.downloads.add(cutting(b"x" * 1000, "image/png"), answering(503))
+    vendor.downloads.add(cut_short(b"x" * 1000, "image/png"), respond(503))
     assert outputs(await events_of(vendor))
 
 

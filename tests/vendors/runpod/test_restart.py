@@ -6,10 +6,10 @@ from grpc import aio
 
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_engines.conformance.fake_server import respond
 from tests.conftest import StartServer
 from tests.resilience.following import Follower, until
 from tests.server.calls import later, picture
-from tests.vendors.http.serving import answering
 from tests.vendors.runpod.stand_in import ENDPOINT, KEY, StandIn
 
 
@@ -24,7 +24,7 @@ async def test_a_killed_server_attaches_to_its_job_again(
         "base_url": vendor.api,
         "poll_seconds": 0.02,
     }
-    vendor.polls.for_ever = answering(200, {"status": "IN_PROGRESS"})
+    vendor.polls.always = respond(200, {"status": "IN_PROGRESS"})
     server = start_server(engines={"runpod": engine})
     request = later(picture(engine="runpod", task={"width": 256, "height": 256}))
     async with aio.insecure_channel(server.address) as channel:

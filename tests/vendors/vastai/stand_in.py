@@ -13,8 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from atelier_engines.conformance.fake_server import ResponseQueue, serve
 from tests.conftest import SKETCH, RunningServer, launch
-from tests.vendors.http.serving import Line, serving
 
 KEY = "vast-key-of-the-tests"
 PORT = 50051
@@ -95,11 +95,11 @@ class StandIn:
     """What becomes of machines rented by that offer; `dead` boots nothing."""
     engines: dict[str, Any] = field(default_factory=lambda: dict(SKETCH))
     """Of the Atelier servers on the machines."""
-    searches: Line = field(default_factory=Line)
-    creations: Line = field(default_factory=Line)
-    looks: Line = field(default_factory=Line)
-    lists: Line = field(default_factory=Line)
-    destructions: Line = field(default_factory=Line)
+    searches: ResponseQueue = field(default_factory=ResponseQueue)
+    creations: ResponseQueue = field(default_factory=ResponseQueue)
+    looks: ResponseQueue = field(default_factory=ResponseQueue)
+    lists: ResponseQueue = field(default_factory=ResponseQueue)
+    destructions: ResponseQueue = field(default_factory=ResponseQueue)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(7000))
 
     def reset(self) -> None:
@@ -124,7 +124,7 @@ class StandIn:
 
     async def search(self, request: web.Request) -> web.StreamResponse:
         """POST /api/v0/bundles/."""
-        if (trouble := _stranger(request) or self.searches.next()) is not None:
+        if (trouble := _stranger(request) or self.searches.next_handler()) is not None:
             return await trouble(request) if callable(trouble) else trouble
         asked = await request.json()
         for name, filters in asked.items():
@@ -137,7 +137,7 @@ class StandIn:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """PUT /api/v0/asks/{id}/."""
-        if (trouble := _stranger(request) or self.creations.next()) is not None:
+        if (trouble := _stranger(request) or self.creations.next_handler()) is not None:
             return await trouble(request) if callable(trouble) else trouble
         return await self.accept(request)
 
@@ -158,14 +158,14 @@ class StandIn:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v0/instances/{id}/."""
-        if (trouble := _stranger(request) or self.looks.next()) is not None:
+        if (trouble := _stranger(request) or self.looks.next_handler()) is not None:
             return await trouble(request) if callable(trouble) else trouble
         box = self.boxes.get(int(request.match_info["id"]))
         return _answer({"instances": box.shown() if box else None})
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v1/instances/, two a page."""
-        if (trouble := _stranger(request) or self.lists.next()) is not None:
+        if (trouble := _stranger(request) or self.lists.next_handler()) is not None:
             return await trouble(request) if callable(trouble) else trouble
         after = int(request.query.get("after_token", 0))
         rest = sorted(box_id for box_id in self.boxes if box_id > after)
@@ -175,7 +175,7 @@ class StandIn:
 
     async def destroy(self, request: web.Request) -> web.StreamResponse:
         """DELETE /api/v0/instances/{id}/."""
-        if (trouble := _stranger(request) or self.destructions.next()) is not None:
+        if (trouble := _stranger(request) or self.destructions.next_handler()) is not None:
             return await trouble(request) if callable(trouble) else trouble
         box = self.boxes.pop(int(request.match_info["id"]), None)
         if box is None:
@@ -230,6 +230,6 @@ def stand_in(directory: Path) -> Iterator[StandIn]:
     app.router.add_get("/api/v0/instances/{id}/", made.show)
     app.router.add_get("/api/v1/instances/", made.list)
     app.router.add_delete("/api/v0/instances/{id}/", made.destroy)
-    with serving(app) as (made.api,):
+    with serve(app) as (made.api,):
         yield made
     made.close()

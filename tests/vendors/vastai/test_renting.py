@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from atelier_client import AsyncClient, State
+from atelier_engines.conformance.fake_server import drop_connection, respond
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
     EngineFailedError,
@@ -20,7 +21,6 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Event, Output, Step
 from atelier_engines.task import ImageTask
 from tests.conftest import wait_until_serving
-from tests.vendors.http.serving import answering, dropping
 from tests.vendors.vastai.conftest import Make
 from tests.vendors.vastai.stand_in import PORT, StandIn, offer
 
@@ -71,7 +71,7 @@ async def test_an_offer_that_is_gone_is_followed_by_the_next(vendor: StandIn, ma
     """Whatever the wording of the refusal."""
     vendor.taken = {1}
     gone = {"success": False, "error": "no_such_ask", "msg": "error 410/3603: no_such_ask"}
-    vendor.creations.add(vendor.accept, answering(200, gone))
+    vendor.creations.add(vendor.accept, respond(200, gone))
     await make().start()
     assert [box.offer["id"] for box in vendor.rented] == [3]
 
@@ -115,7 +115,7 @@ async def test_a_lost_answer_rents_no_second_machine(vendor: StandIn, make: Make
 
     async def accepted_in_silence(request: web.Request) -> web.StreamResponse:
         await vendor.accept(request)
-        return await dropping(request)
+        return await drop_connection(request)
 
     vendor.creations.add(accepted_in_silence)
     await make().start()
@@ -264,14 +264,14 @@ async def test_the_cap_ends_the_spending(vendor: StandIn, make: Make) -> None:
 async def test_an_empty_account_is_a_quota(vendor: StandIn, make: Make) -> None:
     """Waiting does not fill it."""
     poor = {"success": False, "error": "insufficient_credit", "msg": "Your account lacks credit"}
-    vendor.creations.for_ever = answering(400, poor)
+    vendor.creations.always = respond(400, poor)
     with pytest.raises(EngineQuotaError, match="credit"):
         await make().start()
 
 
 async def test_a_rate_limit_is_waited_out(vendor: StandIn, make: Make) -> None:
     """Plain text, without a word of when."""
-    busy = answering(429, "API requests too frequent endpoint threshold=3.0")
+    busy = respond(429, "API requests too frequent endpoint threshold=3.0")
     vendor.searches.add(busy, busy)
     vendor.creations.add(busy)
     vendor.looks.add(busy)
@@ -281,7 +281,7 @@ async def test_a_rate_limit_is_waited_out(vendor: StandIn, make: Make) -> None:
 
 async def test_a_quota_of_searches_is_not_waited_out(vendor: StandIn, make: Make) -> None:
     """It lasts until midnight."""
-    vendor.searches.for_ever = answering(429, {"error": "search_quota_exceeded"})
+    vendor.searches.always = respond(429, {"error": "search_quota_exceeded"})
     with pytest.raises(EngineQuotaError, match="search"):
         await make().start()
 
@@ -293,7 +293,7 @@ async def test_a_service_that_is_down_is_no_end_to_a_machine_that_serves(
     engine = make()
     await engine.start()
     for line in (vendor.looks, vendor.lists, vendor.searches):
-        line.for_ever = answering(500, "oops")
+        line.always = respond(500, "oops")
     await asyncio.sleep(0.3)
     await engine.check()
     assert isinstance((await story_of(engine, PICTURE))[-1], Output)
@@ -301,7 +301,7 @@ async def test_a_service_that_is_down_is_no_end_to_a_machine_that_serves(
 
 async def test_a_service_that_is_down_rents_nothing(vendor: StandIn, make: Make) -> None:
     """Orphans could not be told from what is wanted."""
-    vendor.lists.for_ever = answering(503, "oops")
+    vendor.lists.always = respond(503, "oops")
     with pytest.raises(EngineUnavailableError):
         await make().start()
     assert vendor.rented == []
@@ -321,6 +321,6 @@ async def test_a_destruction_that_fails_is_tried_until_it_succeeds(
     now = [1000.0]
     engine = make(lambda: now[0], idle_seconds=60)
     await engine.start()
-    vendor.destructions.add(*[answering(500, "oops")] * 7)
+    vendor.destructions.add(*[respond(500, "oops")] * 7)
     now[0] += 61
     await eventually(lambda: not vendor.boxes)

@@ -13,7 +13,7 @@ from pydantic import JsonValue, ValidationError
 from atelier_engines.errors import EngineUnavailableError, EngineUncertainError
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
-from atelier_engines.vendors.client import VendorClient
+from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.config import ServerConfig
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
@@ -42,9 +42,8 @@ class ComfyClient:
         """Connect to nothing yet; pauses are multiplied by `delay_scale`."""
         self.url = config.url.rstrip("/")
         self._headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-        client = httpx2.AsyncClient(
-            base_url=self.url, headers=self._headers, timeout=min(response_timeout_seconds, 30.0)
-        )
+        read_timeout = min(response_timeout_seconds, 30.0)
+        client = connect(self.url, headers=self._headers, read_timeout_seconds=read_timeout)
         self.vendor = VendorClient(
             name="comfyui",
             client=client,

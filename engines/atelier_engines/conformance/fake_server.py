@@ -1,4 +1,4 @@
-"""Servers for stand-ins of vendors: real HTTP on loopback, in a thread of their own."""
+"""Fake HTTP servers of remote services: on loopback, in their own thread, with scripted failures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextmanager
-def serving(*apps: web.Application) -> Iterator[list[str]]:
-    """The addresses of the applications, each on a free port; they end with the block."""
+def serve(*apps: web.Application) -> Iterator[list[str]]:
+    """The URLs of the applications, each on a free port; they stop at the end of the block."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stand-in", daemon=True)
     thread.start()
@@ -49,30 +49,30 @@ async def _listen(runner: web.AppRunner) -> None:
 
 
 @dataclass(slots=True)
-class Line:
-    """Answers that come before the honest one, in order."""
+class ResponseQueue:
+    """Scripted responses that replace the regular one, in order."""
 
     handlers: deque[Handler] = field(default_factory=deque)
-    """What is still to come."""
-    for_ever: Handler | None = None
-    """What comes after those, instead of the honest answer."""
+    """Handlers of the next requests, one each."""
+    always: Handler | None = None
+    """Handler of all requests after those; None for the regular response."""
 
     def add(self, *handlers: Handler) -> None:
-        """Answer so, once each."""
+        """Append handlers, each for one request."""
         self.handlers.extend(handlers)
 
-    def next(self) -> Handler | None:
-        """What is to answer now; None for the honest answer."""
-        return self.handlers.popleft() if self.handlers else self.for_ever
+    def next_handler(self) -> Handler | None:
+        """The handler of the current request; None for the regular response."""
+        return self.handlers.popleft() if self.handlers else self.always
 
     def clear(self) -> None:
-        """Be honest again."""
+        """Return to regular responses."""
         self.handlers.clear()
-        self.for_ever = None
+        self.always = None
 
 
-def answering(status: int, body: object = None, **headers: str) -> Handler:
-    """That status, with JSON or, if `body` is text, with a page; headers with _ for -."""
+def respond(status: int, body: object = None, **headers: str) -> Handler:
+    """A handler that responds with `status` and JSON, or with HTML if `body` is text; headers with _ for -."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -83,8 +83,8 @@ def answering(status: int, body: object = None, **headers: str) -> Handler:
     return answer
 
 
-def sending(body: bytes, content_type: str) -> Handler:
-    """Those bytes, whole."""
+def respond_bytes(body: bytes, content_type: str) -> Handler:
+    """A handler that responds with `body` whole."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(body=body, content_type=content_type)
@@ -92,21 +92,21 @@ def sending(body: bytes, content_type: str) -> Handler:
     return answer
 
 
-async def dropping(request: web.Request) -> web.StreamResponse:
-    """Read the request, then break the connection without a word."""
+async def drop_connection(request: web.Request) -> web.StreamResponse:
+    """Read the request, then close the connection without a response."""
     await request.read()
     return _cut(request)
 
 
-async def hanging(request: web.Request) -> web.StreamResponse:
-    """Never answer."""
+async def hang(request: web.Request) -> web.StreamResponse:
+    """Read the request and never respond."""
     await request.read()
     await asyncio.sleep(60)
     return _cut(request)
 
 
-async def dripping(request: web.Request) -> web.StreamResponse:
-    """Send a byte now and then, and never end."""
+async def drip(request: web.Request) -> web.StreamResponse:
+    """Send one byte after another and never end the response."""
     response = web.StreamResponse(headers={"content-type": "application/json"})
     await response.prepare(request)
     while True:
@@ -114,8 +114,8 @@ async def dripping(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.01)
 
 
-def cutting(body: bytes, content_type: str) -> Handler:
-    """Announce all of `body`, send half, and break the connection."""
+def cut_short(body: bytes, content_type: str) -> Handler:
+    """A handler that announces all of `body`, sends half of it, and closes the connection."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
