@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
-from atelier_server.rpc.guard import Guard
 from atelier_server.rpc.health import Health
+from atelier_server.rpc.interceptors.base import Interceptor, InterceptorChain
+from atelier_server.rpc.interceptors.errors import map_errors
+from atelier_server.rpc.interceptors.observe import observe_call
 from atelier_server.rpc.reflection import add_reflection
 from atelier_server.rpc.service import GenerationService
 
 _MINUTE_MS = 60_000
+_INTERCEPTORS: Sequence[Interceptor] = (observe_call, map_errors)
+"""The outermost first. What refuses calls (authentication, quotas) belongs after `map_errors`, what only watches them
+(tracing) before it."""
 
 
 def build(service: GenerationService, health_service: Health, limits: LimitSettings) -> aio.Server:
     """A server with all services, not listening yet."""
-    server = aio.server(interceptors=[Guard()], options=_options(limits))
+    server = aio.server(interceptors=[InterceptorChain(_INTERCEPTORS)], options=_options(limits))
     generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
     contract = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]

@@ -1,4 +1,4 @@
-"""GenerationService: one short method a call. Errors are raised; `guard` turns them into statuses."""
+"""GenerationService: one short method a call. Errors are raised; `interceptors/errors.py` makes statuses of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
@@ -17,13 +16,10 @@ from atelier_server.errors import GenerationFailedError, InvalidRequestError, Vi
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.rpc import uploads
 from atelier_server.rpc.capabilities import engine_message
+from atelier_server.rpc.interceptors.base import Context, current_call
 from atelier_server.rpc.validation import validate
 from atelier_server.version import VERSION
 
-if TYPE_CHECKING:
-    from atelier_server.rpc.guard import Context
-
-_ANONYMOUS = "anonymous"  # everybody, until callers have keys
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
 
 
@@ -36,23 +32,23 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     limits: LimitSettings
     started: float = field(default_factory=time.monotonic)
 
-    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+    async def Generate(self, request: pb.GenerateRequest, _: Context) -> pb.GenerateResponse:
         """Run a task to its end, or answer once it is accepted."""
         inline, response_mode = request.inline_outputs, request.response_mode
-        generation = await self._submit(request, context)
+        generation = await self._submit(request)
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
-            generation = await self.generations.wait_result(generation.id, request, _ANONYMOUS)
+            generation = await self.generations.wait_result(generation.id, request, _tenant())
             _require_success(generation)
         if inline:
             await self._inline(generation)
         return pb.GenerateResponse(generation=generation)
 
     async def StreamProgress(
-        self, request: pb.StreamProgressRequest, context: Context
+        self, request: pb.StreamProgressRequest, _: Context
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         """Start a task or attach to one, and follow it."""
         inline = request.inline_outputs or request.generate.inline_outputs
-        async with aclosing(await self._events(request, context)) as events:
+        async with aclosing(await self._events(request)) as events:
             async for event in events:
                 if inline and event.HasField("generation"):
                     last = pb.StreamProgressResponse()
@@ -103,14 +99,14 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             validate(request)
         with _inside("generate"):
             _validate_generate(request.generate)
-            return await self.generations.plan(request.generate, _ANONYMOUS)
+            return await self.generations.plan(request.generate, _tenant())
 
     async def GetGeneration(
         self, request: pb.GetGenerationRequest, _: Context
     ) -> pb.GetGenerationResponse:
         """Return one generation."""
         validate(request)
-        generation = await self.generations.get(request.generation_id, _ANONYMOUS)
+        generation = await self.generations.get(request.generation_id, _tenant())
         if request.inline_outputs:
             await self._inline(generation)
         return pb.GetGenerationResponse(generation=generation)
@@ -120,14 +116,14 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.ListGenerationsResponse:
         """Return one page of generations."""
         validate(request)
-        return await self.generations.list(request, _ANONYMOUS)
+        return await self.generations.list(request, _tenant())
 
     async def CancelGeneration(
         self, request: pb.CancelGenerationRequest, _: Context
     ) -> pb.CancelGenerationResponse:
         """Stop a generation."""
         validate(request)
-        return await self.generations.cancel(request.generation_id, _ANONYMOUS)
+        return await self.generations.cancel(request.generation_id, _tenant())
 
     async def UploadArtifact(
         self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context
@@ -135,7 +131,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Store a blob."""
         header = await uploads.header_of(requests)
         async with aclosing(uploads.chunks_of(requests)) as chunks:
-            artifact = await self.artifacts.upload(header, chunks, _ANONYMOUS)
+            artifact = await self.artifacts.upload(header, chunks, _tenant())
         return pb.UploadArtifactResponse(artifact=artifact)
 
     async def DownloadArtifact(
@@ -143,7 +139,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
         """Return a blob from an offset on."""
         validate(request)
-        artifact = await self.artifacts.find(request.artifact_id, _ANONYMOUS)
+        artifact = await self.artifacts.find(request.artifact_id, _tenant())
         if request.offset > artifact.size:
             raise InvalidRequestError(
                 [Violation("offset", f"must be at most {artifact.size}, not {request.offset}")]
@@ -153,26 +149,26 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             async for chunk in chunks:
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
-    async def _submit(self, request: pb.GenerateRequest, context: Context) -> Generation:
+    async def _submit(self, request: pb.GenerateRequest) -> Generation:
         _validate_generate(request)
         seconds_left = (
             None
             if request.response_mode == pb.RESPONSE_MODE_ON_ACCEPTANCE
-            else context.time_remaining()
+            else current_call().remaining_seconds()
         )
-        return await self.generations.submit(request, _ANONYMOUS, seconds_left=seconds_left)
+        return await self.generations.submit(request, _tenant(), seconds_left=seconds_left)
 
     async def _events(
-        self, request: pb.StreamProgressRequest, context: Context
+        self, request: pb.StreamProgressRequest
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         if request.WhichOneof("target") == "generate":
             with _inside("generate"):
-                generation = await self._submit(request.generate, context)
+                generation = await self._submit(request.generate)
             return self.generations.follow_submitted(
-                generation.id, request.generate, _ANONYMOUS, request.after_sequence
+                generation.id, request.generate, _tenant(), request.after_sequence
             )
         validate(request)
-        return self.generations.follow(request.generation_id, _ANONYMOUS, request.after_sequence)
+        return self.generations.follow(request.generation_id, _tenant(), request.after_sequence)
 
     async def _inline(self, generation: Generation) -> None:
         """Put the bytes of outputs into the answer, as many as may come inline altogether."""
@@ -181,6 +177,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             if output.artifact.size <= left:
                 left -= output.artifact.size
                 output.data = await self.artifacts.read_output(output.artifact)
+
+
+def _tenant() -> str:
+    return current_call().caller.tenant
 
 
 @contextmanager

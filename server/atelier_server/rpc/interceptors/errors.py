@@ -1,15 +1,16 @@
-"""Turns errors into gRPC statuses with google.rpc details, once for all calls."""
+"""Converts every error of a call into a gRPC status with google.rpc details."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 
-import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
 
 from atelier_server.errors import (
     CODES,
@@ -18,33 +19,43 @@ from atelier_server.errors import (
     InvalidRequestError,
     ServiceError,
 )
+from atelier_server.rpc.interceptors.base import Call, CallFailedError, Context, Status
 
+_log = logging.getLogger(__name__)
 _DOMAIN = "atelier"
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
-# Trailers must stay below the 8 KiB that clients accept, where the message stands twice: once with every byte
-# that is not ASCII written as three, once with the details in base 64.
-_MESSAGE_BYTES = 1500
-_FIELD_BYTES = 100
-_DESCRIPTION_BYTES = 200
-_MOST_VIOLATIONS = 8
+# Trailers must stay below the 8 KiB that clients accept. They contain the message twice: once with three
+# characters for every byte that is not ASCII, once inside the details in base 64.
+_MAX_MESSAGE_BYTES = 1500
+_MAX_FIELD_BYTES = 100
+_MAX_DESCRIPTION_BYTES = 200
+_MAX_VIOLATIONS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a failed call ends with."""
+@asynccontextmanager
+async def map_errors(call: Call, _: Context) -> AsyncGenerator[Call]:
+    """Raise CallFailedError for whatever is raised inside; errors that are not for the caller are logged.
 
-    code: grpc.StatusCode
-    message: str
-    trailers: tuple[tuple[str, str | bytes], ...]
+    Raises:
+        CallFailedError: the call ends with this status.
+    """
+    try:
+        yield call
+    except (CallFailedError, aio.AbortError):  # its status is decided already
+        raise
+    except Exception as error:
+        if not isinstance(error, ServiceError):
+            _log.exception("call_failed", extra={"service": call.service, "method": call.method})
+        raise CallFailedError(status_from_error(error)) from error
 
 
-def status_of(error: Exception) -> Status:
-    """The status of an error; the texts of unknown errors are hidden."""
+def status_from_error(error: Exception) -> Status:
+    """The status of an error. The texts of errors that are not for the caller are left out."""
     if not isinstance(error, ServiceError):
         error = ServiceError("the server failed; its log has the reason")
     code = CODES[error.reason]
-    message = _cut(str(error), _MESSAGE_BYTES)
+    message = _truncate(str(error), _MAX_MESSAGE_BYTES)
     details: list[Any] = []
     for detail in _details(error):
         packed = Any()
@@ -63,10 +74,10 @@ def _details(error: ServiceError) -> Iterator[Message]:
         yield error_details_pb2.BadRequest(
             field_violations=[
                 error_details_pb2.BadRequest.FieldViolation(
-                    field=_cut(wrong.field, _FIELD_BYTES),
-                    description=_cut(wrong.message, _DESCRIPTION_BYTES),
+                    field=_truncate(violation.field, _MAX_FIELD_BYTES),
+                    description=_truncate(violation.message, _MAX_DESCRIPTION_BYTES),
                 )
-                for wrong in error.violations[:_MOST_VIOLATIONS]
+                for violation in error.violations[:_MAX_VIOLATIONS]
             ]
         )
     if isinstance(error, BudgetExceededError):
@@ -80,18 +91,18 @@ def _details(error: ServiceError) -> Iterator[Message]:
         yield error_details_pb2.RetryInfo(retry_delay=delay)
 
 
-def _cut(text: str, most: int) -> str:
-    """The text, or as much of its beginning as takes up `most` bytes in a trailer."""
+def _truncate(text: str, max_bytes: int) -> str:
+    """The text, or as much of its beginning as takes up `max_bytes` in a trailer."""
     size = 0
-    for place, letter in enumerate(text):
-        size += 1 if " " <= letter <= "~" else 3 * len(letter.encode(errors="replace"))
-        if size > most:
-            return text[:place] + "..."
+    for index, character in enumerate(text):
+        size += 1 if " " <= character <= "~" else 3 * len(character.encode(errors="replace"))
+        if size > max_bytes:
+            return text[:index] + "..."
     return text
 
 
 def _pushback(error: ServiceError) -> str | None:
-    """When a client library is to try again by itself: never, if the same request id would find the same end."""
+    """Milliseconds until gRPC's retry policy may repeat the call; -1 if that would return the same failure."""
     if isinstance(error, GenerationFailedError):
         return "-1"
     return None if error.retry_after_seconds is None else str(int(error.retry_after_seconds * 1000))

@@ -1,0 +1,223 @@
+"""Runs every call, whichever of the four kinds it is, inside the interceptors, and holds what they know about it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from atelier_server.errors import InvalidRequestError, Violation
+
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_TRACE_HEADERS = ("traceparent", "tracestate")  # W3C Trace Context; baggage is not passed on
+_KINDS = {  # by (request_streaming, response_streaming)
+    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a call, and what they may do."""
+
+    tenant: str
+    """Owner of everything that the call creates; it sees nothing of other tenants."""
+    subject: str
+    """The user, service or key within the tenant."""
+    scopes: frozenset[str]
+    """Subset of generate, read, cancel and admin."""
+
+
+_ANONYMOUS = Caller(
+    tenant="anonymous",
+    subject="anonymous",
+    scopes=frozenset({"generate", "read", "cancel", "admin"}),
+)
+"""Every caller, as long as no interceptor authenticates them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call in progress. An interceptor passes a changed copy on to those inside it."""
+
+    service: str
+    method: str
+    caller: Caller = _ANONYMOUS
+    request_id: str = ""
+    """The id that the request carries; empty if it has none."""
+    deadline: float | None = None
+    """Time of `time.monotonic` at which the caller stops waiting; None for no deadline."""
+    trace_context: Mapping[str, str] = field(default_factory=dict)
+    """W3C trace context of the caller, as header name to value; empty when the call is not traced."""
+
+    def remaining_seconds(self) -> float | None:
+        """Time until the caller stops waiting, at least 0; None for no deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The gRPC status that a failed call ends with."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: tuple[tuple[str, str | bytes], ...]
+
+
+class CallFailedError(Exception):
+    """Carries the final status through the outer interceptors; the caller receives it after they have ended."""
+
+    def __init__(self, status: Status) -> None:
+        """End the call with this status."""
+        super().__init__(status.message)
+        self.status = status
+
+
+Interceptor: TypeAlias = "Callable[[Call, Context], AbstractAsyncContextManager[Call]]"
+"""Runs before and after each call; yields the call, or a changed copy, to the interceptors inside it."""
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def current_call() -> Call:
+    """The call that is being handled, as the innermost interceptor yielded it.
+
+    Raises:
+        LookupError: no call is being handled here.
+    """
+    return _current.get()
+
+
+class InterceptorChain(aio.ServerInterceptor):
+    """Wraps every method of every service of the server in all interceptors."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        """The first interceptor is the outermost."""
+        self._interceptors = tuple(interceptors)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method's handler inside the interceptors; None if there is no such method."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        _, service, method = str(handler_call_details.method).split("/", 2)
+        kind, make_handler = _KINDS[handler.request_streaming, handler.response_streaming]
+        behavior = getattr(handler, kind)
+        # Services of gRPC itself, such as health, write their streams through the context and yield nothing.
+        wrap = self._wrap_generator if inspect.isasyncgenfunction(behavior) else self._wrap_function
+        return make_handler(
+            wrap(behavior, partial(_make_call, service, method)),
+            request_deserializer=handler.request_deserializer
+            and partial(_parse, handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+    def _wrap_function(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
+        async def respond(request: object, context: Context) -> object:
+            try:
+                async with self._enter(make_call(request, context), context):
+                    return await behavior(_require_valid(request), context)
+            except CallFailedError as error:
+                status = error.status
+            return await context.abort(status.code, status.message, status.trailers)
+
+        return respond
+
+    def _wrap_generator(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
+        async def respond(request: object, context: Context) -> AsyncGenerator[object]:
+            try:
+                async with (
+                    self._enter(make_call(request, context), context),
+                    aclosing(behavior(_require_valid(request), context)) as responses,
+                ):
+                    async for response in responses:
+                        yield response
+            except CallFailedError as error:
+                status = error.status
+            else:
+                return
+            await context.abort(status.code, status.message, status.trailers)
+
+        return respond
+
+    @asynccontextmanager
+    async def _enter(self, call: Call, context: Context) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            for interceptor in self._interceptors:
+                call = await stack.enter_async_context(interceptor(call, context))
+            _current.set(call)
+            yield
+
+
+_CallFactory: TypeAlias = "Callable[[object, Context], Call]"
+
+
+def _make_call(service: str, method: str, request: object, context: Context) -> Call:
+    remaining: Any = (
+        context.time_remaining()
+    )  # None without a deadline, which its type does not say
+    metadata = context.invocation_metadata() or ()
+    return Call(
+        service=service,
+        method=method,
+        request_id=_request_id(request),
+        deadline=None if remaining is None else time.monotonic() + remaining,
+        trace_context={
+            key: value
+            for key, value in metadata
+            if key in _TRACE_HEADERS and isinstance(value, str)
+        },
+    )
+
+
+def _request_id(request: object) -> str:
+    """The request's own id, or that of the request for a generation inside it."""
+    return str(
+        getattr(request, "request_id", "")
+        or getattr(getattr(request, "generate", None), "request_id", "")
+    )
+
+
+class _InvalidMessage:
+    """Placeholder for a request whose bytes cannot be parsed."""
+
+
+def _parse(deserialize: Callable[[bytes], object], data: bytes) -> object:
+    """The request, or an _InvalidMessage: an error raised here would end the call as UNKNOWN, past the interceptors."""
+    try:
+        return deserialize(data)
+    except DecodeError:
+        return _InvalidMessage()
+
+
+def _require_valid(request: object) -> object:
+    """The request, or the stream of requests, none of which is an _InvalidMessage.
+
+    Raises:
+        InvalidRequestError: one is; from a stream when it is read.
+    """
+    if isinstance(request, _InvalidMessage):
+        raise InvalidRequestError([Violation("request", "not a valid message for this method")])
+    return _require_all_valid(request) if isinstance(request, AsyncIterable) else request
+
+
+async def _require_all_valid(requests: AsyncIterable[object]) -> AsyncGenerator[object]:
+    async for request in requests:
+        yield _require_valid(request)
