@@ -1,0 +1,211 @@
+"""The chain of interceptors: every kind of call passes it, in order, and the record of the call reaches the handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from grpc import aio
+
+from atelier_server.errors import ServiceError
+from atelier_server.rpc.interceptors.base import (
+    Call,
+    Caller,
+    Context,
+    Interceptor,
+    InterceptorChain,
+    current_call,
+)
+from atelier_server.rpc.interceptors.errors import map_errors
+from atelier_server.rpc.interceptors.observe import observe_call
+
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+class Methods:
+    """One method of each kind; each answers with the tenant, or fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[Call] = []
+        self.closed = asyncio.Event()
+
+    async def unary_unary(self, request: StringValue, _: Context) -> StringValue:
+        """Answer once."""
+        return self._answer(request)
+
+    async def stream_unary(self, requests: AsyncIterator[StringValue], _: Context) -> StringValue:
+        """Read everything, then answer once."""
+        return [self._answer(request) async for request in requests][-1]
+
+    async def unary_stream(self, request: StringValue, _: Context) -> AsyncGenerator[StringValue]:
+        """Answer once, then wait for ever if the request says so."""
+        try:
+            yield self._answer(request)
+            if request.value == "wait":
+                await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+    async def stream_stream(
+        self, requests: AsyncIterator[StringValue], _: Context
+    ) -> AsyncGenerator[StringValue]:
+        """Answer every request."""
+        async for request in requests:
+            yield self._answer(request)
+
+    def _answer(self, request: StringValue) -> StringValue:
+        self.seen.append(current_call())
+        if request.value == "refuse":
+            raise ServiceError("refused by the handler")
+        return StringValue(value=current_call().caller.tenant)
+
+
+@asynccontextmanager
+async def serving(
+    methods: Methods, interceptors: Sequence[Interceptor]
+) -> AsyncIterator[aio.Channel]:
+    """A connection to a server with the four methods inside the interceptors."""
+    handlers = {
+        kind: getattr(grpc, f"{kind}_rpc_method_handler")(
+            getattr(methods, kind), StringValue.FromString, StringValue.SerializeToString
+        )
+        for kind in KINDS
+    }
+    server = aio.server(interceptors=[InterceptorChain(interceptors)])
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Kinds", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+async def ask(channel: aio.Channel, kind: str, text: bytes, **options: Any) -> str:  # noqa: ANN401 (of gRPC)
+    """The tenant that a call of this kind is answered with; the request is sent as these bytes."""
+    method = getattr(channel, kind)(
+        f"/test.Kinds/{kind}", response_deserializer=StringValue.FromString
+    )
+    call = method(iter([text]) if kind.startswith("stream") else text, **options)
+    answer = [part async for part in call][-1] if kind.endswith("stream") else await call
+    return str(answer.value)
+
+
+def message(text: str) -> bytes:
+    """The request as it is sent."""
+    return StringValue(value=text).SerializeToString()
+
+
+@asynccontextmanager
+async def authenticate(call: Call, context: Context) -> AsyncGenerator[Call]:
+    """An authenticating interceptor: a key becomes a tenant, and without one the call is refused."""
+    keys = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    if not keys:
+        raise ServiceError("no key")
+    caller = Caller(tenant=str(keys[0]), subject="someone", scopes=frozenset({"read"}))
+    yield replace(call, caller=caller)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_without_authentication_every_caller_is_anonymous(kind: str) -> None:
+    """The chain of today; the handler finds the call."""
+    methods = Methods()
+    async with serving(methods, (observe_call, map_errors)) as channel:
+        assert await ask(channel, kind, message("hello")) == "anonymous"
+    assert (methods.seen[0].service, methods.seen[0].method) == ("test.Kinds", kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_interceptor_decides_who_calls(kind: str) -> None:
+    """What it yields reaches the handler; what it raises becomes the status, and the handler is not asked."""
+    methods = Methods()
+    async with serving(methods, (observe_call, map_errors, authenticate)) as channel:
+        metadata = [("authorization", "acme")]
+        assert await ask(channel, kind, message("hello"), metadata=metadata) == "acme"
+        with pytest.raises(aio.AioRpcError) as failure:
+            await ask(channel, kind, message("hello"))
+    assert (failure.value.code(), failure.value.details()) == (grpc.StatusCode.INTERNAL, "no key")
+    assert len(methods.seen) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_interceptors_enter_in_order_and_leave_in_reverse(kind: str) -> None:
+    """Also when the handler fails; those outside `map_errors` see the status that the caller gets."""
+    events: list[str] = []
+
+    def recording(name: str) -> Interceptor:
+        @asynccontextmanager
+        async def record(call: Call, _: Context) -> AsyncGenerator[Call]:
+            events.append(f"enter {name}")
+            try:
+                yield call
+            except Exception as error:
+                events.append(f"{name} sees {type(error).__name__}")
+                raise
+            else:
+                events.append(f"leave {name}")
+
+        return record
+
+    chain = (recording("outer"), map_errors, recording("inner"))
+    async with serving(Methods(), chain) as channel:
+        await ask(channel, kind, message("hello"))
+        assert events == ["enter outer", "enter inner", "leave inner", "leave outer"]
+        events.clear()
+        with pytest.raises(aio.AioRpcError):
+            await ask(channel, kind, message("refuse"))
+    assert events == [
+        *("enter outer", "enter inner"),
+        *("inner sees ServiceError", "outer sees CallFailedError"),
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bytes_that_are_no_message_are_refused(kind: str) -> None:
+    """INVALID_ARGUMENT, not gRPC's UNKNOWN, and the handler is not asked."""
+    methods = Methods()
+    async with serving(methods, (observe_call, map_errors)) as channel:
+        with pytest.raises(aio.AioRpcError) as failure:
+            await ask(channel, kind, b"\xff\xff\xff")
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "not a valid message for this method" in (failure.value.details() or "")
+    assert methods.seen == []
+
+
+async def test_the_call_holds_deadline_and_trace_context() -> None:
+    """Only the headers of W3C Trace Context are taken; a call without them has neither."""
+    methods = Methods()
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    metadata = [*trace.items(), ("baggage", "secret=1"), ("tracestate-x", "no")]
+    async with serving(methods, (observe_call, map_errors)) as channel:
+        await ask(channel, "unary_unary", message("hello"), metadata=metadata, timeout=60)
+        await ask(channel, "unary_unary", message("hello"))
+    traced, plain = methods.seen
+    assert dict(traced.trace_context) == trace
+    assert 0 < (traced.remaining_seconds() or 0) <= 60
+    assert (dict(plain.trace_context), plain.remaining_seconds()) == ({}, None)
+
+
+async def test_a_caller_that_hangs_up_closes_the_handler_inside_the_interceptors() -> None:
+    """The generator is closed; interceptors see that as a cancellation."""
+    methods, ended = Methods(), asyncio.Event()
+
+    @asynccontextmanager
+    async def watch(call: Call, _: Context) -> AsyncGenerator[Call]:
+        try:
+            yield call
+        except (asyncio.CancelledError, GeneratorExit):
+            ended.set()
+            raise
+
+    async with serving(methods, (observe_call, map_errors, watch)) as channel:
+        method: Any = channel.unary_stream("/test.Kinds/unary_stream")
+        call = method(message("wait"))
+        await call.read()
+        call.cancel()
+        await asyncio.wait_for(asyncio.gather(methods.closed.wait(), ended.wait()), 30)
