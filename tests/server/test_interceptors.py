@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc import aio
 
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_server.errors import ServiceError
 from atelier_server.rpc.interceptors.base import (
     Call,
@@ -24,6 +27,8 @@ from atelier_server.rpc.interceptors.base import (
 )
 from atelier_server.rpc.interceptors.errors import map_errors
 from atelier_server.rpc.interceptors.observe import observe_call
+from tests.conftest import StartServer
+from tests.server.calls import Stub, picture
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
@@ -209,3 +214,18 @@ async def test_a_caller_that_hangs_up_closes_the_handler_inside_the_interceptors
         await call.read()
         call.cancel()
         await asyncio.wait_for(asyncio.gather(methods.closed.wait(), ended.wait()), 30)
+
+
+async def test_tenant_and_trace_context_are_stored_with_the_generation(
+    start_server: StartServer,
+) -> None:
+    """The worker gets them with its claim, in whichever process it runs."""
+    server = start_server()
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        await stub.Generate(picture(), metadata=list(trace.items()))
+    assert server.terminate() == 0
+    with closing(sqlite3.connect(server.data / "atelier.db")) as database:
+        rows = database.execute("SELECT tenant, trace_context FROM generations").fetchall()
+    assert [(tenant, json.loads(context)) for tenant, context in rows] == [("anonymous", trace)]

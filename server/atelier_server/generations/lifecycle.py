@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atelier.v1.generation_pb2 import CancelOutcome, Failure, Generation, State
 from atelier.v1.generation_service_pb2 import (
@@ -35,7 +35,7 @@ from atelier_server.execution import receipt
 from atelier_server.generations import page_tokens
 from atelier_server.ids import new_id, random_seed
 from atelier_server.metrics import GENERATIONS
-from atelier_server.store.protocol import CancelResult, Event, Query, Store, Submission
+from atelier_server.store.protocol import CancelResult, Event, Metadata, Query, Store, Submission
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,12 @@ class GenerationLifecycle:
     _cancellations: set[asyncio.Task[CancelResult]] = field(default_factory=set)
 
     async def submit(
-        self, request: GenerateRequest, caller: str, *, seconds_left: float | None
+        self,
+        request: GenerateRequest,
+        caller: str,
+        *,
+        seconds_left: float | None,
+        metadata: Metadata,
     ) -> Generation:
         """Accept the request, or find what the same request made before. Takes the request over.
 
@@ -72,7 +77,9 @@ class GenerationLifecycle:
         seconds_left = _tighten(seconds_left, request)
         await self._require_feasible(route, seconds_left)
         await self.inputs.store_attachments(request, caller)
-        submission = _build_submission(generation_id, request, caller, route, digest)
+        submission = replace(
+            _build_submission(generation_id, request, caller, route, digest), metadata=metadata
+        )
         try:
             return (await self.store.submit(submission)).generation
         except asyncio.CancelledError:  # it may be accepted all the same

@@ -18,6 +18,7 @@ from atelier_server.rpc import uploads
 from atelier_server.rpc.capabilities import engine_message
 from atelier_server.rpc.interceptors.base import Context, current_call
 from atelier_server.rpc.validation import validate
+from atelier_server.store.protocol import Metadata
 from atelier_server.version import VERSION
 
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
@@ -151,12 +152,18 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def _submit(self, request: pb.GenerateRequest) -> Generation:
         _validate_generate(request)
+        call = current_call()
         seconds_left = (
             None
             if request.response_mode == pb.RESPONSE_MODE_ON_ACCEPTANCE
-            else current_call().remaining_seconds()
+            else call.remaining_seconds()
         )
-        return await self.generations.submit(request, _tenant(), seconds_left=seconds_left)
+        return await self.generations.submit(
+            request,
+            call.caller.tenant,
+            seconds_left=seconds_left,
+            metadata=Metadata(tenant=call.caller.tenant, trace_context=call.trace_context),
+        )
 
     async def _events(
         self, request: pb.StreamProgressRequest

@@ -27,7 +27,7 @@ class Metadata:
     """What accompanies a generation from the call that submitted it to the worker that executes it."""
 
     tenant: str = ""
-    """The tenant whose quotas and fair share the generation counts against; empty while there are none."""
+    """The tenant whose quotas and fair share the generation counts against; empty for those of older versions."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """The W3C trace context of the call, as header name to value; empty when it is not traced."""
 
