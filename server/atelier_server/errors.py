@@ -195,21 +195,18 @@ class AddressInUseError(StartupError):
     """The address cannot be listened on: it is in use, or not an address of this machine."""
 
 
+def failure(reason: str, message: str, *, retryable: bool = False) -> Failure:
+    """A failure as the record carries it, with the gRPC code of its reason."""
+    return Failure(reason=reason, code=CODES[reason].value[0], message=message, retryable=retryable)
+
+
 def failure_from_error(error: Exception) -> Failure:
     """The failure to record for an error that ended an attempt; texts of unexpected errors are hidden."""
     match error:
         case EngineError():
-            reason, message, retryable = error.reason.value, str(error), error.retryable
+            return failure(error.reason.value, str(error), retryable=error.retryable)
         case ServiceError():
-            reason, message, retryable = (
-                error.reason,
-                str(error),
-                error.retry_after_seconds is not None,
-            )
+            retryable = error.retry_after_seconds is not None
+            return failure(error.reason, str(error), retryable=retryable)
         case _:
-            reason, message, retryable = (
-                "INTERNAL",
-                "the server failed; its log has the reason",
-                False,
-            )
-    return Failure(reason=reason, code=CODES[reason].value[0], message=message, retryable=retryable)
+            return failure("INTERNAL", "the server failed; its log has the reason")

@@ -40,7 +40,11 @@ class TestSqliteStore(StoreConformance):
 
 async def test_a_failed_write_undoes_itself_and_nothing_else(tmp_path: Path) -> None:
     """In a group that shares a commit, the one that raises is rolled back alone."""
-    database = Database(tmp_path / "t.db", schema="CREATE TABLE t (x INTEGER PRIMARY KEY)")
+
+    def prepare(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)")
+
+    database = Database(tmp_path / "t.db", prepare=prepare)
 
     async def insert(*values: int) -> None:
         await database.run(

@@ -46,7 +46,7 @@ class AttemptFinalizer:
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
         await self._export(generation)
         _log.info("succeeded")
-        await self.store.finish(attempt.claim, generation, attempt.last_snapshot)
+        generation = await self.store.finish(attempt.claim, generation, attempt.last_snapshot)
         self._observe_metrics(generation)
         GENERATION_SECONDS.labels(self.supervisor.name).observe(
             _seconds_between(generation.create_time, generation.end_time)
@@ -112,10 +112,10 @@ class AttemptFinalizer:
         """Finish without outputs; blobs that were written already are deleted."""
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
-        await self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
+        ended = await self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
-        self._observe_metrics(attempt.generation)
+        self._observe_metrics(ended)
 
     async def _find_fallback(self, attempt: Attempt, error: BaseException) -> Route | None:
         if not isinstance(error, EngineError) or not error.repeatable:

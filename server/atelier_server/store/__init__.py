@@ -1,1 +1,1 @@
-"""Accepts, queues, logs and finishes generations. `contract` says what a store does; the rest are stores."""
+"""Accepts, queues, logs and finishes generations: `protocol` says how; each database has a package of its own."""

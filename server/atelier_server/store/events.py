@@ -1,4 +1,4 @@
-"""Tells those who watch a generation that its log has grown, and hands them the newest events from memory."""
+"""Wakes those who watch a generation when its log has grown, and gives them the newest events from memory."""
 
 from __future__ import annotations
 
@@ -8,77 +8,77 @@ from contextlib import contextmanager
 
 from atelier_server.store.protocol import ENDED, Event
 
-_RECENT = 32  # events kept per watched generation; whoever lags further behind reads the log
+_MAX_RECENT = 32  # events kept per watched generation; whoever is further behind reads the log
 
 
 class Topic:
-    """The live end of one generation's log."""
+    """The newest events of one generation."""
 
     def __init__(self) -> None:
-        """Start empty; the log itself holds what came before."""
-        self.holders = 0
+        """Start without events; the log has the earlier ones."""
+        self.subscribers = 0
         self.watchers = 0
         self._recent: dict[int, Event] = {}
         self._latest = 0
         self._ended = False
-        self._grown = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def publish(self, event: Event) -> None:
         """Add the newest event and wake whoever waits."""
         self._recent[event.sequence] = event
-        self._recent.pop(event.sequence - _RECENT, None)
+        self._recent.pop(event.sequence - _MAX_RECENT, None)
         self._latest = max(self._latest, event.sequence)
         self._ended = event.state in ENDED
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def next(self, after: int) -> Event | None:
-        """The event that follows `after`, if it is still in memory."""
+        """The event that follows number `after`, if it is still in memory."""
         return self._recent.get(after + 1)
 
     def exhausted(self, after: int) -> bool:
-        """Whether there is, and ever will be, no event after `after`; False when that is not known here."""
+        """Whether there is, and ever will be, no event after number `after`; False when that is not known here."""
         return self._ended and self._latest <= after
 
     async def wait_after(self, after: int) -> None:
-        """Return once there is an event after `after`, or the log has ended."""
+        """Return once there is an event after number `after`, or the log has ended."""
         while self._latest <= after and not self._ended:
-            await self._grown.wait()
+            await self._changed.wait()
 
-    async def wait_end(self) -> Event:
-        """Wait for the last event."""
+    async def wait_last(self) -> Event:
+        """Wait for the last event of the log."""
         while not self._ended:
-            await self._grown.wait()
+            await self._changed.wait()
         return self._recent[self._latest]
 
 
 class EventBus:
-    """The feeds of all generations that anybody watches."""
+    """Carries events from whoever writes the log to the subscribers of a generation, within this process."""
 
     def __init__(self) -> None:
-        """Start with none."""
-        self._feeds: dict[str, Topic] = {}
+        """Start without subscribers."""
+        self._topics: dict[str, Topic] = {}
 
     def publish(self, event: Event) -> None:
-        """Pass the event on to the watchers of its generation."""
-        if (feed := self._feeds.get(event.generation_id)) is not None:
-            feed.publish(event)
+        """Pass the event on to the subscribers of its generation."""
+        if (topic := self._topics.get(event.generation_id)) is not None:
+            topic.publish(event)
 
     def is_watched(self, generation_id: str) -> bool:
-        """Whether anybody follows the generation step by step."""
-        feed = self._feeds.get(generation_id)
-        return feed is not None and feed.watchers > 0
+        """Whether anybody follows every event of the generation."""
+        topic = self._topics.get(generation_id)
+        return topic is not None and topic.watchers > 0
 
     @contextmanager
-    def open(self, generation_id: str, *, watching: bool) -> Generator[Topic]:
-        """The generation's feed, kept while anybody has it open; `watching` when every step matters to them."""
-        feed = self._feeds.setdefault(generation_id, Topic())
-        feed.holders += 1
-        feed.watchers += watching
+    def subscribe(self, generation_id: str, *, watching: bool) -> Generator[Topic]:
+        """The generation's topic, kept inside the context; `watching` when the subscriber follows every event."""
+        topic = self._topics.setdefault(generation_id, Topic())
+        topic.subscribers += 1
+        topic.watchers += watching
         try:
-            yield feed
+            yield topic
         finally:
-            feed.holders -= 1
-            feed.watchers -= watching
-            if not feed.holders:
-                del self._feeds[generation_id]
+            topic.subscribers -= 1
+            topic.watchers -= watching
+            if not topic.subscribers:
+                del self._topics[generation_id]

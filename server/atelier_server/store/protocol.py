@@ -161,10 +161,10 @@ class Store(Protocol):
             ClaimLostError: the claim is void.
         """
 
-    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> None:
-        """End the generation in the state that `generation` has, and publish its artifacts.
+    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> Generation:
+        """End the generation in the state that `generation` has, and publish its artifacts; returns the record.
 
-        `progress` says how far the work came; it becomes the last event of the log.
+        `progress` says how far the work came; the last event of the log is made of it.
 
         Raises:
             ClaimLostError: the claim is void; the outputs are to be deleted.

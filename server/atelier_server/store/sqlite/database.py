@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
-_GROUP = 128  # commits of up to so many waiting callers are joined
+_MAX_GROUP = 128  # so many waiting writes at most share one commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +23,36 @@ class _Job:
 
 
 class Database:
-    """Runs functions against the connection, one after the other, each wholly or not at all.
+    """Runs functions against the connection, one after the other, each in full or not at all.
 
-    Under load several share one commit, which is what makes a write cheap. With `synchronous` NORMAL a
-    committed write survives the death of the process; FULL also survives that of the machine.
+    Under load several share one commit, which makes writes cheap. With `synchronous` NORMAL a committed
+    write survives the death of the process; with FULL also that of the machine.
     """
 
-    def __init__(self, path: Path, *, schema: str, synchronous: str = "NORMAL") -> None:
-        """Open or create the file.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        prepare: Callable[[sqlite3.Connection], None],
+        synchronous: str = "NORMAL",
+    ) -> None:
+        """Open or create the file, and have `prepare` bring its schema up to date.
 
         Raises:
             sqlite3.Error: the file can't be opened, or is no database.
+            Exception: whatever `prepare` raises.
         """
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute(f"PRAGMA synchronous = {synchronous}")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        self._connection.executescript(schema)
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            prepare(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._thread.start()
 
@@ -53,8 +64,8 @@ class Database:
     ) -> ResultT:
         """Run `work(connection)` in a transaction; it is durable when this returns.
 
-        A caller that is cancelled meanwhile does not undo it. So what must follow from the write goes into
-        `then(result)`, which runs in the event loop in any case, in the order of the writes.
+        The write is not undone when the caller is cancelled meanwhile. So what must follow from it goes into
+        `on_commit(result)`, which always runs, in the event loop and in the order of the writes.
 
         Raises:
             Exception: whatever `work` raises; nothing of it was written then.
@@ -64,22 +75,22 @@ class Database:
         return await asyncio.shield(done)
 
     async def close(self) -> None:
-        """Finish what is waiting, then close the file."""
+        """Run the functions that wait, then close the file."""
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
-            group = [job, *self._waiting()]
+            group = [job, *self._take_waiting()]
             outcomes = self._commit([job for job in group if job is not None])
             self._loop.call_soon_threadsafe(_settle, outcomes)
             if None in group:
                 return
 
-    def _waiting(self) -> list[_Job | None]:
+    def _take_waiting(self) -> list[_Job | None]:
         group: list[_Job | None] = []
-        while len(group) < _GROUP:
+        while len(group) < _MAX_GROUP:
             try:
                 group.append(self._jobs.get_nowait())
             except queue.Empty:
@@ -91,15 +102,15 @@ class Database:
     def _commit(self, group: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            outcomes = [self._attempt(job) for job in group]
+            outcomes = [self._run_job(job) for job in group]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:  # the disk is full, for instance: nobody's work was written
+        except sqlite3.Error as error:  # the disk is full, for instance: no job was written
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             return [(job, None, error) for job in group]
         return outcomes
 
-    def _attempt(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
+    def _run_job(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
         self._connection.execute("SAVEPOINT job")
         try:
             result = job.work(self._connection)
@@ -113,7 +124,7 @@ class Database:
 
 def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
     for job, result, error in outcomes:
-        raised = error or _follow(job, result)
+        raised = error or _run_on_commit(job, result)
         if job.done.done():
             continue
         if raised is not None:
@@ -122,8 +133,8 @@ def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
             job.done.set_result(result)
 
 
-def _follow(job: _Job, result: Any) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
-    """Do what follows from the write; returns what went wrong, so that the others of the group go on."""
+def _run_on_commit(job: _Job, result: Any) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
+    """Run what follows from the write; returns the error, so that it does not affect the others of the group."""
     try:
         if job.on_commit is not None:
             job.on_commit(result)

@@ -1,84 +1,82 @@
-"""Reads and writes rows; every function runs inside a transaction of `database.Database`."""
+"""Reads and writes generations and events; every function runs inside a transaction of `database.Database`."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_pb2 import Generation
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_server.errors import ConflictError, NotFoundError
-from atelier_server.store.protocol import ENDED, Event, Metadata, Query, Submission
+from atelier_server.errors import NotFoundError
+from atelier_server.store.protocol import Claim, Event, Metadata, Query, Submission
+from atelier_server.store.records import Change, Record, require_same_request
+from atelier_server.store.sqlite import artifact_rows
+
+# ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
+_COLUMNS = "record, caller, attempt, fence, cancel_requested, sequence"
+_STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, trace_context"
+_WAITING = "state = 1"
+_RUNNING = "state = 2"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One generation as it lies in the table."""
+    """A record and the number of its last event."""
 
-    id: str
-    caller: str
-    engine: str
-    state: int
-    attempt: int
-    fence: int
+    record: Record
     sequence: int
-    cancel_requested: int
-    remote_handle: str
-    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFields:
+    """What is stored beside the record and never changes with its state, except for task and remote handle."""
+
     request: bytes
     task: bytes
+    remote_handle: str
+    deadline: float | None
     tenant: str
     trace_context: str
-    record: bytes
 
-    @property
-    def generation(self) -> Generation:
-        """The generation, parsed."""
-        return Generation.FromString(self.record)
-
-    @property
-    def metadata(self) -> Metadata:
-        """The metadata, as submitted."""
-        return Metadata(tenant=self.tenant, trace_context=json.loads(self.trace_context))
-
-
-# ruff: noqa: S608 (only these column names and question marks are put into statements)
-_COLUMNS = (
-    "id, caller, engine, state, attempt, fence, sequence, cancel_requested, remote_handle, deadline, request, task,"
-    " tenant, trace_context, record"
-)
-
-
-def _row(fields: tuple[Any, ...]) -> Row:
-    return Row(*fields)
+    def to_claim(self, record: Record) -> Claim:
+        """The claim on a record in the state RUNNING."""
+        return Claim(
+            generation=record.generation,
+            request=GenerateRequest.FromString(self.request),
+            task=self.task,
+            attempt=record.attempt,
+            fence=record.fence,
+            caller=record.caller,
+            remote_handle=self.remote_handle,
+            deadline=self.deadline,
+            metadata=Metadata(tenant=self.tenant, trace_context=json.loads(self.trace_context)),
+        )
 
 
 def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) -> Row:
-    """The row, if it is that caller's (None: anybody's).
+    """The generation's row, if that caller owns it; None stands for any caller.
 
     Raises:
-        NotFoundError: it is not there, or not theirs: callers can't tell the two apart.
+        NotFoundError: it does not exist, or another caller owns it: callers can't tell the two apart.
     """
-    fields = db.execute(
+    found = db.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE id = ?", (generation_id,)
     ).fetchone()
-    if fields is None or (caller is not None and fields[1] != caller):
-        msg = f"no generation {generation_id!r}"
-        raise NotFoundError(msg)
-    return _row(fields)
+    if found is None or (caller is not None and found[1] != caller):
+        raise _not_found(generation_id)
+    return _row(found)
 
 
 def find_by_request_id(
     db: sqlite3.Connection, caller: str, request_id: str, digest: bytes
 ) -> Generation | None:
-    """The generation that the same caller's same request made before, if any.
+    """The generation that the same request of the same caller made before, if any.
 
     Raises:
-        ConflictError: its request id was used for something else.
+        ConflictError: the request id was used for another task.
     """
     found = db.execute(
         "SELECT digest, record FROM generations WHERE caller = ? AND request_id = ?",
@@ -86,15 +84,13 @@ def find_by_request_id(
     ).fetchone()
     if found is None:
         return None
-    if found[0] != digest:
-        msg = f"request_id {request_id!r} was used for another task; give this one its own"
-        raise ConflictError(msg)
+    require_same_request(request_id, stored=found[0], given=digest)
     return Generation.FromString(found[1])
 
 
-def insert(db: sqlite3.Connection, submission: Submission) -> None:
-    """Add the generation, waiting."""
-    generation = submission.generation
+def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Event:
+    """Add an accepted generation; returns its first event."""
+    generation = change.record.generation
     db.execute(
         "INSERT INTO generations (id, caller, request_id, digest, engine, state, deadline, request, task, tenant,"
         " trace_context, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -117,61 +113,67 @@ def insert(db: sqlite3.Connection, submission: Submission) -> None:
         "INSERT OR IGNORE INTO inputs (generation_id, artifact_id) VALUES (?, ?)",
         [(generation.id, artifact_id) for artifact_id in submission.inputs],
     )
+    return append(db, change.event)
 
 
-def update(db: sqlite3.Connection, row: Row, generation: Generation, *, attempt: int) -> None:
-    """Write the generation's new standing."""
-    expires = (
-        generation.expire_time.ToMicroseconds() / 1e6
-        if generation.HasField("expire_time")
-        else None
+def write(db: sqlite3.Connection, change: Change) -> Event:
+    """Write the change of a record that was read in this transaction; returns its event, numbered."""
+    generation_id = change.record.generation.id
+    return _require(_update(db, change, "id = ?", (generation_id,)), generation_id)
+
+
+def write_claimed(
+    db: sqlite3.Connection, claim: Claim, change: Change, *, cancel_requested: bool | None = None
+) -> Event | None:
+    """Write the change if the claim is valid; returns its event, numbered, else None.
+
+    With `cancel_requested`, also only if a cancellation was requested, or was not.
+    """
+    condition, values = _claimed(claim)
+    if cancel_requested is not None:
+        condition, values = f"{condition} AND cancel_requested = ?", (*values, cancel_requested)
+    return _update(db, change, condition, values)
+
+
+def append_claimed(db: sqlite3.Connection, claim: Claim, event: Event) -> Event | None:
+    """Append the event if the claim is valid; returns it, numbered, else None."""
+    condition, values = _claimed(claim)
+    return _append(
+        db, event, f"UPDATE generations SET sequence = sequence + 1 WHERE {condition}", values
     )
-    db.execute(
-        "UPDATE generations SET state = ?, engine = ?, attempt = ?, expires = ?, record = ? WHERE id = ?",
-        (
-            generation.state,
-            generation.engine,
-            attempt,
-            expires,
-            generation.SerializeToString(),
-            row.id,
-        ),
+
+
+def append(db: sqlite3.Connection, event: Event) -> Event:
+    """Append the event of a generation that exists; returns it, numbered."""
+    statement = "UPDATE generations SET sequence = sequence + 1 WHERE id = ?"
+    return _require(_append(db, event, statement, (event.generation_id,)), event.generation_id)
+
+
+def set_task(db: sqlite3.Connection, claim: Claim, generation: Generation, task: bytes) -> bool:
+    """Store task and record if the claim is valid; says whether it was."""
+    condition, values = _claimed(claim)
+    return _changes_one(
+        db,
+        f"UPDATE generations SET task = ?, record = ? WHERE {condition}",
+        (task, generation.SerializeToString(), *values),
     )
 
 
-def increment_fence(db: sqlite3.Connection, row: Row) -> None:
-    """Make every earlier claim of the generation void."""
-    db.execute("UPDATE generations SET fence = fence + 1 WHERE id = ?", (row.id,))
-
-
-def set_remote_handle(db: sqlite3.Connection, row: Row, handle: str) -> None:
-    """Remember what finds the work that a remote service has taken; empty to forget it."""
-    db.execute("UPDATE generations SET remote_handle = ? WHERE id = ?", (handle, row.id))
-
-
-def append(db: sqlite3.Connection, generation: Generation, attempt: int, event: Event) -> Event:
-    """Number the event, fill in where the generation stands, and add it to the log."""
-    (event.sequence,) = db.execute(
-        "UPDATE generations SET sequence = sequence + 1 WHERE id = ? RETURNING sequence",
-        (generation.id,),
-    ).fetchone()
-    event.generation_id = generation.id
-    event.state = generation.state
-    event.engine = generation.engine
-    event.attempt = attempt
-    event.time.GetCurrentTime()
-    if generation.state in ENDED:
-        event.generation.CopyFrom(generation)
-        event.progress = 1.0 if generation.state == State.STATE_SUCCEEDED else event.progress
-    db.execute(
-        "INSERT INTO events (generation_id, sequence, record) VALUES (?, ?, ?)",
-        (generation.id, event.sequence, event.SerializeToString()),
+def set_remote_handle(db: sqlite3.Connection, claim: Claim, handle: str) -> bool:
+    """Store what identifies a remote job if the claim is valid; says whether it was."""
+    condition, values = _claimed(claim)
+    return _changes_one(
+        db, f"UPDATE generations SET remote_handle = ? WHERE {condition}", (handle, *values)
     )
-    return event
+
+
+def request_cancel(db: sqlite3.Connection, generation_id: str) -> None:
+    """Note that a running generation is to be cancelled."""
+    db.execute("UPDATE generations SET cancel_requested = 1 WHERE id = ?", (generation_id,))
 
 
 def events_after(db: sqlite3.Connection, generation_id: str, after: int) -> list[Event]:
-    """The events with a greater sequence, in order."""
+    """The events with a greater number, in order."""
     found = db.execute(
         "SELECT record FROM events WHERE generation_id = ? AND sequence > ? ORDER BY sequence",
         (generation_id, after),
@@ -179,58 +181,63 @@ def events_after(db: sqlite3.Connection, generation_id: str, after: int) -> list
     return [Event.FromString(record) for (record,) in found]
 
 
-def last_event(db: sqlite3.Connection, row: Row) -> Event:
-    """The newest event of the log, to go on from."""
+def last_event(db: sqlite3.Connection, generation_id: str) -> Event:
+    """The newest event of the log."""
     (record,) = db.execute(
-        "SELECT record FROM events WHERE generation_id = ? AND sequence = ?", (row.id, row.sequence)
+        "SELECT record FROM events WHERE generation_id = ? ORDER BY sequence DESC LIMIT 1",
+        (generation_id,),
     ).fetchone()
     return Event.FromString(record)
 
 
-def waiting(db: sqlite3.Connection, engine: str, limit: int = -1) -> list[Row]:
-    """The generations that wait for the engine, oldest first."""
+def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFields] | None:
+    """The oldest generation in the engine's queue, with what a claim also carries; None when the queue is empty."""
     found = db.execute(
-        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND engine = ? ORDER BY id LIMIT ?",
-        (engine, limit),
-    )
-    return [_row(fields) for fields in found]
-
-
-def count_waiting(db: sqlite3.Connection, engine: str, before: str = "~") -> int:
-    """How many wait for the engine; with `before`, only those with a lesser id, which are ahead of it."""
-    (count,) = db.execute(
-        "SELECT count(*) FROM generations WHERE state = 1 AND engine = ? AND id < ?",
-        (engine, before),
+        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {_WAITING} AND engine = ?"
+        " ORDER BY id LIMIT 1",
+        (engine,),
     ).fetchone()
+    return None if found is None else (_row(found[:6]).record, StoredFields(*found[6:]))
+
+
+def list_waiting(db: sqlite3.Connection, engine: str, limit: int) -> list[tuple[str, int]]:
+    """Id and attempt of the oldest generations in the engine's queue."""
+    return db.execute(
+        f"SELECT id, attempt FROM generations WHERE {_WAITING} AND engine = ? ORDER BY id LIMIT ?",
+        (engine, limit),
+    ).fetchall()
+
+
+def count_waiting(db: sqlite3.Connection, engine: str, *, before: str | None = None) -> int:
+    """How many wait for the engine; with `before`, only those ahead of that generation."""
+    condition, values = f"{_WAITING} AND engine = ?", [engine]
+    if before is not None:
+        condition, values = f"{condition} AND id < ?", [engine, before]
+    (count,) = db.execute(f"SELECT count(*) FROM generations WHERE {condition}", values).fetchone()
     return int(count)
 
 
-def waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
+def count_waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
     """How many wait for each engine."""
     return dict(
         db.execute(
-            "SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine"
+            f"SELECT engine, count(*) FROM generations WHERE {_WAITING} GROUP BY engine"
         ).fetchall()
     )
 
 
-def running(db: sqlite3.Connection) -> list[Row]:
-    """The generations that somebody claimed."""
-    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE state = 2 ORDER BY id")
-    return [_row(fields) for fields in found]
+def running(db: sqlite3.Connection) -> list[Record]:
+    """The generations in the state RUNNING, oldest first."""
+    return list(_records(db, f"{_RUNNING} ORDER BY id", ()))
 
 
-def overdue(db: sqlite3.Connection, now: float) -> list[Row]:
-    """The generations that still wait though their deadline has passed."""
-    found = db.execute(
-        f"SELECT {_COLUMNS} FROM generations WHERE state = 1 AND deadline < ? ORDER BY id",
-        (now,),
-    )
-    return [_row(fields) for fields in found]
+def overdue(db: sqlite3.Connection, now: float) -> list[Record]:
+    """The generations that still wait after their deadline, oldest first."""
+    return list(_records(db, f"{_WAITING} AND deadline < ? ORDER BY id", (now,)))
 
 
 def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
-    """The generations that the query asks for, newest first."""
+    """The generations that the query matches, newest first."""
     conditions, values = ["caller = ?"], [query.caller]
     if query.before:
         conditions, values = [*conditions, "id < ?"], [*values, query.before]
@@ -245,79 +252,119 @@ def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
     return [Generation.FromString(record) for (record,) in found]
 
 
-def set_task(db: sqlite3.Connection, row: Row, task: bytes) -> None:
-    """Store the decided task."""
-    db.execute("UPDATE generations SET task = ? WHERE id = ?", (task, row.id))
-
-
-def request_of(row: Row) -> GenerateRequest:
-    """The request, parsed."""
-    return GenerateRequest.FromString(row.request)
-
-
-def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
-    """Make stored blobs known."""
-    db.executemany(
-        "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
-        [
-            (
-                artifact.id,
-                caller,
-                artifact.expire_time.ToMicroseconds() / 1e6,
-                artifact.SerializeToString(),
-            )
-            for artifact in artifacts
-        ],
-    )
-
-
-def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Artifact:
-    """What is known of the blob.
-
-    Raises:
-        NotFoundError: it is not there, or not theirs.
-    """
-    found = db.execute(
-        "SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)
-    ).fetchone()
-    if found is None or found[0] != caller:
-        msg = f"no artifact {artifact_id!r}"
-        raise NotFoundError(msg)
-    return Artifact.FromString(found[1])
-
-
-def add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:
-    """Count money spent today."""
-    db.execute(
-        "INSERT INTO spending (engine, amount) VALUES (?, ?)"
-        " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
-        (engine, amount),
-    )
-
-
 def spent_today(db: sqlite3.Connection, engine: str) -> float:
-    """Money spent on the engine since midnight UTC."""
+    """Cost of the engine since midnight UTC."""
     found = db.execute(
         "SELECT amount FROM spending WHERE engine = ? AND day = date('now')", (engine,)
     ).fetchone()
     return found[0] if found else 0.0
 
 
-def unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> list[str]:
-    """Those of the ids that no artifact has."""
-    found = (
-        (artifact_id, db.execute("SELECT 1 FROM artifacts WHERE id = ?", (artifact_id,)).fetchone())
-        for artifact_id in artifact_ids
-    )
-    return [artifact_id for artifact_id, known in found if known is None]
-
-
 def delete_expired(db: sqlite3.Connection, now: float) -> list[str]:
-    """Delete what outlived its time; returns the ids of the artifacts among it."""
+    """Delete expired generations and artifacts; returns the ids of the artifacts."""
     db.execute("DELETE FROM generations WHERE expires < ?", (now,))
-    gone = db.execute(
+    deleted = db.execute(
         "DELETE FROM artifacts WHERE expires < ?"
         " AND NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.artifact_id = artifacts.id) RETURNING id",
         (now,),
     ).fetchall()
-    return [artifact_id for (artifact_id,) in gone]
+    return [artifact_id for (artifact_id,) in deleted]
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    record, caller, attempt, fence, cancel_requested, sequence = found
+    return Row(
+        Record(
+            generation=Generation.FromString(record),
+            caller=caller,
+            attempt=attempt,
+            fence=fence,
+            cancel_requested=bool(cancel_requested),
+        ),
+        sequence,
+    )
+
+
+def _require(event: Event | None, generation_id: str) -> Event:
+    if event is None:
+        raise _not_found(generation_id)
+    return event
+
+
+def _not_found(generation_id: str) -> NotFoundError:
+    return NotFoundError(f"no generation {generation_id!r}")
+
+
+def _records(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> Iterator[Record]:
+    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE {condition}", values)
+    return (_row(fields).record for fields in found)
+
+
+def _claimed(claim: Claim) -> tuple[str, tuple[Any, ...]]:
+    """The condition of every write under a claim."""
+    return f"id = ? AND {_RUNNING} AND fence = ?", (claim.generation.id, claim.fence)
+
+
+def _update(
+    db: sqlite3.Connection, change: Change, condition: str, values: tuple[Any, ...]
+) -> Event | None:
+    """Write a change where the condition holds, together with its event, artifacts and cost."""
+    record, generation = change.record, change.record.generation
+    expires = (
+        generation.expire_time.ToMicroseconds() / 1e6
+        if generation.HasField("expire_time")
+        else None
+    )
+    statement = (
+        "UPDATE generations SET state = ?, engine = ?, attempt = ?, fence = ?, expires = ?, record = ?,"
+        " task = coalesce(?, task), remote_handle = iif(?, '', remote_handle), sequence = sequence + 1"
+        f" WHERE {condition}"
+    )
+    event = _append(
+        db,
+        change.event,
+        statement,
+        (
+            generation.state,
+            generation.engine,
+            record.attempt,
+            record.fence,
+            expires,
+            generation.SerializeToString(),
+            change.task,
+            change.forget_remote_handle,
+            *values,
+        ),
+    )
+    if event is not None:
+        artifact_rows.add(db, record.caller, change.artifacts)
+        _add_spending(db, generation.engine, change.cost)
+    return event
+
+
+def _append(
+    db: sqlite3.Connection, event: Event, statement: str, values: tuple[Any, ...]
+) -> Event | None:
+    """Append an event under the number that the update draws; None when the update finds no row."""
+    found = db.execute(f"{statement} RETURNING sequence", values).fetchone()
+    if found is None:
+        return None
+    (event.sequence,) = found
+    db.execute(
+        "INSERT INTO events (generation_id, sequence, record) VALUES (?, ?, ?)",
+        (event.generation_id, event.sequence, event.SerializeToString()),
+    )
+    return event
+
+
+def _add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:
+    if amount:
+        db.execute(
+            "INSERT INTO spending (engine, amount) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+            (engine, amount),
+        )
+
+
+def _changes_one(db: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> bool:
+    return db.execute(statement, values).rowcount == 1

@@ -6,12 +6,11 @@ import asyncio
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
-from atelier_server.errors import DatabaseUnusableError, QueueFullError
+from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.errors import DatabaseUnusableError
 from atelier_server.store.events import EventBus, Topic
 from atelier_server.store.protocol import (
     ENDED,
@@ -23,19 +22,21 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import rows, transitions
+from atelier_server.store.sqlite import artifact_rows, operations, rows
 from atelier_server.store.sqlite.database import Database
+from atelier_server.store.sqlite.migrations import migrate
+from atelier_server.store.sqlite.operations import Release
 
 
 class SqliteStore:
-    """See protocol.Store. Only one process may have a data directory open."""
+    """See protocol.Store. Only one process may have a file open."""
 
     def __init__(self, database: Database, *, retention_seconds: float) -> None:
-        """Use `open` instead, which also takes up what an earlier process left."""
+        """Use `open` instead, which also requeues what an earlier process was running."""
         self._database = database
         self._retention_seconds = retention_seconds
         self._events = EventBus()
-        self._arrivals: defaultdict[str, asyncio.Semaphore] = defaultdict(
+        self._queued: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(0)
         )
         self._cancellations: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -49,26 +50,32 @@ class SqliteStore:
         max_attempts: int,
         synchronous: str = "NORMAL",
     ) -> SqliteStore:
-        """Open or create the file; generations that were running when the last process died wait again.
+        """Open, migrate or create the file, and requeue the generations that a process that died was running.
 
-        One that was taken up `max_attempts` times and never ended FAILED with the reason POISONED.
+        One that was attempted `max_attempts` times and never ended has FAILED with the reason POISONED.
 
         Raises:
-            UnusableFileError: the file can't be opened, or is damaged.
+            DatabaseUnusableError: the file can't be opened, is damaged, or was written by a newer version.
         """
-        schema = files("atelier_server.store.sqlite").joinpath("schema.sql").read_text()
         try:
-            database = Database(path, schema=schema, synchronous=synchronous)
+            database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
-            waiting = await database.run(
-                lambda db: transitions.recover(db, store._retention_seconds, max_attempts)
-            )
-        except sqlite3.Error as error:
-            msg = f"{path} can't be used ({error}); restore it, or move it away to begin anew"
+            waiting = await store._recover(max_attempts)
+        except (sqlite3.Error, DatabaseUnusableError) as error:
+            msg = f"cannot use {path} ({error}); restore it, or move it away to start with an empty one"
             raise DatabaseUnusableError(msg) from error
         for engine, count in waiting.items():
             store._notify_waiters(engine, count)
         return store
+
+    async def _recover(self, max_attempts: int) -> dict[str, int]:
+        try:
+            return await self._database.run(
+                lambda db: operations.recover(db, self._retention_seconds, max_attempts)
+            )
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """See Store.close."""
@@ -85,124 +92,97 @@ class SqliteStore:
     async def submit(self, submission: Submission) -> SubmitResult:
         """See Store.submit."""
 
-        def work(db: sqlite3.Connection) -> tuple[SubmitResult, Event | None]:
-            request_id = submission.generation.request_id
-            before = rows.find_by_request_id(db, submission.caller, request_id, submission.digest)
-            if before is not None:
-                return SubmitResult(generation=before, created=False), None
-            ahead = rows.count_waiting(db, submission.generation.engine)
-            if ahead >= submission.queue_limit:
-                msg = (
-                    f"{ahead} generations wait for engine {submission.generation.engine!r} already"
-                )
-                raise QueueFullError(msg)
-            rows.insert(db, submission)
-            event = rows.append(db, submission.generation, 0, Event(queue_position=ahead))
-            return SubmitResult(generation=submission.generation, created=True), event
-
-        def on_commit(result: tuple[SubmitResult, Event | None]) -> None:
-            _, event = result
+        def on_commit(written: tuple[SubmitResult, Event | None]) -> None:
+            _, event = written
             if event is not None:
                 self._events.publish(event)
                 self._notify_waiters(submission.generation.engine)
 
-        accepted, _ = await self._database.run(work, on_commit=on_commit)
-        return accepted
+        result, _ = await self._database.run(
+            lambda db: operations.submit(db, submission), on_commit=on_commit
+        )
+        return result
 
     async def claim(self, engine: str) -> Claim:
         """See Store.claim."""
         while True:
-            await self._arrivals[engine].acquire()
-            taking = asyncio.ensure_future(
+            await self._queued[engine].acquire()
+            claiming = asyncio.ensure_future(
                 self._database.run(
-                    lambda db: transitions.claim(db, engine, self._events.is_watched),
-                    on_commit=lambda taken: self._publish(taken[1] if taken is not None else []),
+                    lambda db: operations.claim(db, engine, self._events.is_watched),
+                    on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
                 )
             )
             try:
-                taken = await asyncio.shield(taking)
+                claimed = await asyncio.shield(claiming)
             except asyncio.CancelledError:
-                await self._release_unwanted(taking)
+                await self._release_unwanted(claiming)
                 raise
             except Exception:
-                self._notify_waiters(engine)  # it waits still
+                self._notify_waiters(engine)  # the generation still waits
                 raise
-            if taken is not None:
-                return taken[0]
+            if claimed is not None:
+                return claimed[0]
 
     async def _release_unwanted(
-        self, taking: asyncio.Future[tuple[Claim, list[Event]] | None]
+        self, claiming: asyncio.Future[tuple[Claim, list[Event]] | None]
     ) -> None:
-        taken = await taking
-        if taken is not None:
-            await self.release(taken[0])
+        claimed = await claiming
+        if claimed is not None:
+            await self.release(claimed[0])
 
     async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """See Store.save_task."""
-        await self._database.run(lambda db: transitions.save_task(db, claim, generation, task))
+        await self._database.run(lambda db: operations.save_task(db, claim, generation, task))
 
     async def log(self, claim: Claim, event: Event) -> None:
         """See Store.log."""
         await self._database.run(
-            lambda db: transitions.log(db, claim, event), on_commit=self._events.publish
+            lambda db: operations.log(db, claim, event), on_commit=self._events.publish
         )
 
     async def save_remote_handle(self, claim: Claim, handle: str) -> None:
         """See Store.save_remote_handle."""
-        await self._database.run(lambda db: transitions.save_remote_handle(db, claim, handle))
+        await self._database.run(lambda db: operations.save_remote_handle(db, claim, handle))
 
-    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> None:
+    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> Generation:
         """See Store.finish."""
 
-        def on_commit(event: Event) -> None:
+        def on_commit(written: tuple[Generation, Event]) -> None:
             self._cancellations.pop(generation.id, None)
-            self._events.publish(event)
+            self._events.publish(written[1])
 
-        await self._database.run(
-            lambda db: transitions.finish(db, claim, generation, progress, self._retention_seconds),
+        ended, _ = await self._database.run(
+            lambda db: operations.finish(db, claim, generation, progress, self._retention_seconds),
             on_commit=on_commit,
         )
+        return ended
 
     async def release(self, claim: Claim, *, keep_remote_handle: bool = False) -> None:
         """See Store.release."""
-        generation = Generation()
-        generation.CopyFrom(claim.generation)
+        release = Release(
+            generation=claim.generation,
+            attempt=claim.attempt - 1,
+            keep_remote_handle=keep_remote_handle,
+        )
         try:
-            await self._requeue(
-                claim, generation, claim.attempt - 1, keep_remote_handle=keep_remote_handle
-            )
+            await self._requeue(claim, release)
         except ClaimLostError:
             return
 
     async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """See Store.requeue_on_engine."""
-        await self._requeue(claim, generation, claim.attempt, keep_remote_handle=False, task=task)
+        await self._requeue(claim, Release(generation=generation, attempt=claim.attempt, task=task))
 
-    async def _requeue(
-        self,
-        claim: Claim,
-        generation: Generation,
-        attempt: int,
-        *,
-        keep_remote_handle: bool,
-        task: bytes | None = None,
-    ) -> None:
+    async def _requeue(self, claim: Claim, release: Release) -> None:
         def on_commit(event: Event) -> None:
-            self._cancellations.pop(generation.id, None)
+            self._cancellations.pop(event.generation_id, None)
             self._events.publish(event)
             if event.state == State.STATE_QUEUED:
-                self._notify_waiters(generation.engine)
+                self._notify_waiters(event.engine)
 
         await self._database.run(
-            lambda db: transitions.requeue(
-                db,
-                claim,
-                generation,
-                attempt=attempt,
-                retention_seconds=self._retention_seconds,
-                keep_remote_handle=keep_remote_handle,
-                task=task,
-            ),
+            lambda db: operations.requeue(db, claim, release, self._retention_seconds),
             on_commit=on_commit,
         )
 
@@ -213,38 +193,27 @@ class SqliteStore:
     async def cancel(self, caller: str, generation_id: str) -> CancelResult:
         """See Store.cancel."""
 
-        def work(db: sqlite3.Connection) -> tuple[CancelResult, Event | None]:
-            row = rows.find(db, generation_id, caller)
-            if row.state in ENDED:
-                return CancelResult.TOO_LATE, None
-            if row.state == State.STATE_RUNNING:
-                db.execute("UPDATE generations SET cancel_requested = 1 WHERE id = ?", (row.id,))
-                return CancelResult.REQUESTED, None
-            generation = row.generation
-            generation.state = State.STATE_CANCELLED
-            generation.cancel_outcome = CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
-            return CancelResult.NEVER_STARTED, transitions.end(
-                db, row, generation, self._retention_seconds
-            )
-
-        def on_commit(result: tuple[CancelResult, Event | None]) -> None:
-            found, event = result
+        def on_commit(written: tuple[CancelResult, Event | None]) -> None:
+            result, event = written
             if event is not None:
                 self._events.publish(event)
-            if found is CancelResult.REQUESTED:
+            if result is CancelResult.REQUESTED:
                 self._cancellations[generation_id].set()
 
-        found, _ = await self._database.run(work, on_commit=on_commit)
-        return found
+        result, _ = await self._database.run(
+            lambda db: operations.cancel(db, caller, generation_id, self._retention_seconds),
+            on_commit=on_commit,
+        )
+        return result
 
     async def watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
         """See Store.watch."""
-        with self._events.open(generation_id, watching=True) as topic:
+        with self._events.subscribe(generation_id, watching=True) as topic:
             row = await self._database.run(lambda db: rows.find(db, generation_id))
-            if row.state in ENDED and row.sequence <= after:
+            if row.record.generation.state in ENDED and row.sequence <= after:
                 return
             while True:
-                for event in await self._next(topic, generation_id, after):
+                for event in await self._read_events(topic, generation_id, after):
                     yield event
                     after = event.sequence
                     if event.state in ENDED:
@@ -253,7 +222,8 @@ class SqliteStore:
                     return
                 await topic.wait_after(after)
 
-    async def _next(self, topic: Topic, generation_id: str, after: int) -> list[Event]:
+    async def _read_events(self, topic: Topic, generation_id: str, after: int) -> list[Event]:
+        """The events after number `after`: the next one if it is in memory, else all that the log has."""
         if (event := topic.next(after)) is not None:
             return [event]
 
@@ -265,18 +235,18 @@ class SqliteStore:
 
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
         """See Store.wait_ended."""
-        with self._events.open(generation_id, watching=False) as topic:
-            row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
-            if row.state in ENDED:
-                return row.generation
+        with self._events.subscribe(generation_id, watching=False) as topic:
+            generation = await self.get(caller, generation_id)
+            if generation.state in ENDED:
+                return generation
             ended = Generation()
-            ended.CopyFrom((await topic.wait_end()).generation)
+            ended.CopyFrom((await topic.wait_last()).generation)
             return ended
 
     async def get(self, caller: str, generation_id: str) -> Generation:
         """See Store.get."""
         row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
-        return row.generation
+        return row.record.generation
 
     async def list(self, query: Query) -> Sequence[Generation]:
         """See Store.list."""
@@ -292,28 +262,29 @@ class SqliteStore:
 
     async def add_artifact(self, caller: str, artifact: Artifact) -> None:
         """See Store.add_artifact."""
-        await self._database.run(lambda db: rows.add_artifacts(db, caller, [artifact]))
+        await self._database.run(lambda db: artifact_rows.add(db, caller, [artifact]))
 
     async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
         """See Store.get_artifact."""
-        return await self._database.run(lambda db: rows.find_artifact(db, caller, artifact_id))
+        return await self._database.run(lambda db: artifact_rows.find(db, caller, artifact_id))
 
     async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_unknown_artifacts."""
-        return await self._database.run(lambda db: rows.unknown_artifacts(db, artifact_ids))
+        return await self._database.run(lambda db: artifact_rows.find_unknown(db, artifact_ids))
 
     async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
-        _, gone = await self._database.run(
-            lambda db: transitions.sweep(db, now, self._retention_seconds),
+        _, deleted = await self._database.run(
+            lambda db: operations.sweep(db, now, self._retention_seconds),
             on_commit=lambda swept: self._publish(swept[0]),
         )
-        return gone
+        return deleted
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
             self._events.publish(event)
 
     def _notify_waiters(self, engine: str, count: int = 1) -> None:
+        """Wake so many of the calls that wait in `claim`, now or when they come."""
         for _ in range(count):
-            self._arrivals[engine].release()
+            self._queued[engine].release()

@@ -1,0 +1,237 @@
+"""How a generation changes, for every database: (record, command) -> change. No I/O, no SQL, no clock of its own.
+
+A database reads a record, or takes that of a claim; has it changed here; and writes the change if the record is still
+the one that was read: `Change` says what to write, and the fence or the state says whether it may be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import Attempt, AttemptOutcome, CancelOutcome, Generation, State
+from atelier_server.errors import ConflictError, QueueFullError, failure
+from atelier_server.store.protocol import ENDED, CancelResult, Claim, Event, Submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A generation, and what only the store needs to know about it."""
+
+    generation: Generation
+    """What callers see; never modified in place."""
+    caller: str
+    """The caller that owns it."""
+    attempt: int = 0
+    """Number of the newest attempt; 0 before the first."""
+    fence: int = 0
+    """How often it was claimed; claims with a lower number are void."""
+    cancel_requested: bool = False
+    """Whether a cancellation waits for the worker."""
+
+    @classmethod
+    def from_claim(cls, claim: Claim) -> Record:
+        """The record as the holder of a claim knows it; valid as long as the claim is."""
+        return cls(
+            generation=claim.generation,
+            caller=claim.caller,
+            attempt=claim.attempt,
+            fence=claim.fence,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a command makes of a record: everything to write in one transaction."""
+
+    record: Record
+    """The record from now on."""
+    event: Event
+    """The event to number and append to the log."""
+    task: bytes | None = None
+    """The decided task to store from now on; None keeps the one that is stored."""
+    forget_remote_handle: bool = False
+    """Whether the remote job that an attempt started is of no use to the next one."""
+    artifacts: Sequence[Artifact] = ()
+    """Artifacts that are published by this change."""
+    cost: float = 0.0
+    """Money to add to what the engine has cost today."""
+
+
+def require_same_request(request_id: str, stored: bytes, given: bytes) -> None:
+    """Compare the digests of two requests with one request id.
+
+    Raises:
+        ConflictError: they differ.
+    """
+    if stored != given:
+        msg = f"request_id {request_id!r} was used for another task; give this one its own"
+        raise ConflictError(msg)
+
+
+def accept(submission: Submission, queued: int, now: Timestamp) -> Change:
+    """Accept a submission behind `queued` others.
+
+    Raises:
+        QueueFullError: as many wait as may.
+    """
+    generation = submission.generation
+    if queued >= submission.queue_limit:
+        msg = f"the queue of engine {generation.engine!r} is full: {queued} generations wait"
+        raise QueueFullError(msg)
+    record = Record(generation=generation, caller=submission.caller)
+    return _change(record, Event(queue_position=queued), now)
+
+
+def claim(record: Record, now: Timestamp) -> Change:
+    """Start the next attempt of a waiting generation; earlier claims are void from now on."""
+    generation = _copy(record.generation)
+    generation.state = State.STATE_RUNNING
+    if not generation.HasField("start_time"):
+        generation.start_time.CopyFrom(now)
+    claimed = replace(
+        record, generation=generation, attempt=record.attempt + 1, fence=record.fence + 1
+    )
+    return _change(claimed, Event(), now)
+
+
+def fill_event(event: Event, generation: Generation, attempt: int, now: Timestamp) -> Event:
+    """Fill in where the generation stands; everything but the sequence number."""
+    event.generation_id = generation.id
+    event.state = generation.state
+    event.engine = generation.engine
+    event.attempt = attempt
+    event.time.CopyFrom(now)
+    if generation.state in ENDED:
+        event.generation.CopyFrom(generation)
+        if generation.state == State.STATE_SUCCEEDED:
+            event.progress = 1.0
+    return event
+
+
+def end(
+    record: Record,
+    generation: Generation,
+    progress: Event,
+    *,
+    now: Timestamp,
+    retention_seconds: float,
+) -> Change:
+    """End the generation in the state that `generation` has; `progress` says how far it came."""
+    ended = _copy(generation)
+    ended.end_time.CopyFrom(now)
+    ended.expire_time.FromMicroseconds(now.ToMicroseconds() + int(retention_seconds * 1e6))
+    for output in ended.outputs:
+        output.artifact.expire_time.CopyFrom(ended.expire_time)
+    event = Event()
+    event.CopyFrom(progress)
+    for outdated in ("preview", "queue_position", "estimated_remaining"):
+        event.ClearField(outdated)
+    return replace(
+        _change(replace(record, generation=ended), event, now),
+        artifacts=[output.artifact for output in ended.outputs],
+        cost=ended.receipt.cost.amount,
+    )
+
+
+def requeue(
+    record: Record, generation: Generation, *, attempt: int, ahead: int, now: Timestamp
+) -> Change:
+    """Put a running generation back into a queue, that of the engine it names, behind `ahead` others."""
+    waiting = _copy(generation)
+    waiting.state = State.STATE_QUEUED
+    queued = replace(record, generation=waiting, attempt=attempt)
+    return _change(queued, Event(queue_position=ahead), now)
+
+
+def cancel(
+    record: Record, *, now: Timestamp, retention_seconds: float
+) -> tuple[CancelResult, Change | None]:
+    """End a waiting generation; of a running one the worker is to be notified, which changes no record."""
+    if record.generation.state in ENDED:
+        return CancelResult.TOO_LATE, None
+    if record.generation.state == State.STATE_RUNNING:
+        return CancelResult.REQUESTED, None
+    generation = _mark_cancelled(record.generation, CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED)
+    return CancelResult.NEVER_STARTED, end(
+        record, generation, Event(), now=now, retention_seconds=retention_seconds
+    )
+
+
+def stop(
+    record: Record,
+    generation: Generation,
+    progress: Event,
+    *,
+    now: Timestamp,
+    retention_seconds: float,
+) -> Change:
+    """End a generation as CANCELLED whose worker released it after the cancellation was requested."""
+    stopped = _mark_cancelled(generation, CancelOutcome.CANCEL_OUTCOME_STOPPED)
+    return end(record, stopped, progress, now=now, retention_seconds=retention_seconds)
+
+
+def recover(
+    record: Record,
+    progress: Event,
+    *,
+    max_attempts: int,
+    now: Timestamp,
+    retention_seconds: float,
+) -> Change:
+    """Requeue a generation whose worker died; or end it, if it was cancelled or has cost too many attempts."""
+    generation = _copy(record.generation)
+    generation.receipt.attempts.append(_abandoned(generation, record.attempt))
+    if record.cancel_requested:
+        return stop(record, generation, progress, now=now, retention_seconds=retention_seconds)
+    if record.attempt >= max_attempts:
+        generation.state = State.STATE_FAILED
+        message = (
+            f"the server stopped unexpectedly in each of {record.attempt} attempts at this generation; "
+            "it will not be retried"
+        )
+        generation.failure.CopyFrom(failure("POISONED", message))
+        return end(record, generation, progress, now=now, retention_seconds=retention_seconds)
+    generation.state = State.STATE_QUEUED
+    return _change(replace(record, generation=generation), Event(), now)
+
+
+def time_out(record: Record, *, now: Timestamp, retention_seconds: float) -> Change:
+    """Fail a generation that still waits after its deadline."""
+    generation = _copy(record.generation)
+    generation.state = State.STATE_FAILED
+    generation.failure.CopyFrom(
+        failure("DEADLINE_EXCEEDED", "timed out in the queue", retryable=True)
+    )
+    return end(record, generation, Event(), now=now, retention_seconds=retention_seconds)
+
+
+def _mark_cancelled(generation: Generation, outcome: CancelOutcome.ValueType) -> Generation:
+    cancelled = _copy(generation)
+    cancelled.state = State.STATE_CANCELLED
+    cancelled.cancel_outcome = outcome
+    return cancelled
+
+
+def _abandoned(generation: Generation, number: int) -> Attempt:
+    first = number == 1 and generation.start_time.seconds
+    return Attempt(
+        number=number,
+        engine=generation.engine,
+        start_time=generation.start_time if first else None,
+        outcome=AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED,
+    )
+
+
+def _change(record: Record, event: Event, now: Timestamp) -> Change:
+    fill_event(event, record.generation, record.attempt, now)
+    return Change(record=record, event=event)
+
+
+def _copy(generation: Generation) -> Generation:
+    copy = Generation()
+    copy.CopyFrom(generation)
+    return copy

@@ -1,0 +1,58 @@
+"""Brings a database file to the newest version of the schema. The version stands in SQLite's `user_version`.
+
+A new version is one more entry in `_MIGRATIONS`, and the same change in schema.sql; an entry that was released never
+changes. Each runs in a transaction of its own, so an interrupted migration leaves the file as it was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.resources import files
+
+from atelier_server.errors import DatabaseUnusableError
+
+_MIGRATIONS = (
+    # 1: the decided task and the metadata of a generation; columns in the words of the protocol.
+    """
+    ALTER TABLE generations RENAME COLUMN pool TO engine;
+    ALTER TABLE generations RENAME COLUMN cancelling TO cancel_requested;
+    ALTER TABLE generations RENAME COLUMN handle TO remote_handle;
+    ALTER TABLE generations ADD COLUMN task BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE generations ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+    ALTER TABLE generations ADD COLUMN trace_context TEXT NOT NULL DEFAULT '{}';
+    """,
+)
+"""The statement at place n leads from version n to version n + 1."""
+
+VERSION = len(_MIGRATIONS)
+"""The newest version of the schema."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to the newest version; a new file gets it at once.
+
+    Raises:
+        DatabaseUnusableError: a newer server wrote the file.
+        sqlite3.Error: the file is damaged, or is no database of this server; it is left as it was.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        msg = f"its schema has version {version}, this server knows versions up to {VERSION}; start a newer server"
+        raise DatabaseUnusableError(msg)
+    if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+        schema = files("atelier_server.store.sqlite").joinpath("schema.sql").read_text()
+        _apply(connection, schema, VERSION)
+        return
+    for index in range(version, VERSION):
+        _apply(connection, _MIGRATIONS[index], index + 1)
+
+
+def _apply(connection: sqlite3.Connection, statements: str, version: int) -> None:
+    try:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {version}; COMMIT;"
+        )
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

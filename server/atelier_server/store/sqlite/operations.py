@@ -1,0 +1,216 @@
+"""The operations of the embedded store, each one transaction: read a record, or take that of a claim; change; write."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.store import records
+from atelier_server.store.protocol import (
+    CancelResult,
+    Claim,
+    ClaimLostError,
+    Event,
+    Submission,
+    SubmitResult,
+)
+from atelier_server.store.records import Record
+from atelier_server.store.sqlite import rows
+
+WrittenT = TypeVar("WrittenT")
+_QUEUE_POSITION_UPDATES = 10  # so many at the head of a queue get an event whenever they move up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """How the holder of a claim gives a generation back to a queue."""
+
+    generation: Generation
+    """The record from now on; it names the engine."""
+    attempt: int
+    """Number of the attempts that count from now on."""
+    task: bytes | None = None
+    """The task decided anew for another engine; None keeps the stored one."""
+    keep_remote_handle: bool = False
+    """Whether the next attempt continues with the remote job of this one."""
+
+
+def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult, Event | None]:
+    """Accept a generation and return its first event; or find the one that the same request made before.
+
+    Raises:
+        ConflictError: the request id was used before with another digest.
+        QueueFullError: the engine's queue is full.
+    """
+    generation = submission.generation
+    before = rows.find_by_request_id(
+        db, submission.caller, generation.request_id, submission.digest
+    )
+    if before is not None:
+        return SubmitResult(generation=before, created=False), None
+    change = records.accept(submission, rows.count_waiting(db, generation.engine), _now())
+    event = rows.insert(db, submission, change)
+    return SubmitResult(generation=change.record.generation, created=True), event
+
+
+def claim(
+    db: sqlite3.Connection, engine: str, is_watched: Callable[[str], bool]
+) -> tuple[Claim, list[Event]] | None:
+    """Claim the oldest generation in the engine's queue; None when the queue is empty.
+
+    Returns:
+        The claim, its event, and events with the new queue positions of those that are watched.
+    """
+    first = rows.first_waiting(db, engine)
+    if first is None:
+        return None
+    record, stored = first
+    now = _now()
+    change = records.claim(record, now)
+    events = [rows.write(db, change)]
+    waiting = rows.list_waiting(db, engine, _QUEUE_POSITION_UPDATES)
+    for position, (generation_id, attempt) in enumerate(waiting):
+        if is_watched(generation_id):
+            moved = Generation(id=generation_id, engine=engine, state=State.STATE_QUEUED)
+            event = Event(queue_position=position)
+            events.append(rows.append(db, records.fill_event(event, moved, attempt, now)))
+    return stored.to_claim(change.record), events
+
+
+def log(db: sqlite3.Connection, claim: Claim, event: Event) -> Event:
+    """Append an event of the claimed work.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    filled = records.fill_event(event, claim.generation, claim.attempt, _now())
+    return _require_claim(claim, rows.append_claimed(db, claim, filled))
+
+
+def save_task(db: sqlite3.Connection, claim: Claim, generation: Generation, task: bytes) -> None:
+    """Store the decided task, and the record whose receipt describes it.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    _require_claim(claim, rows.set_task(db, claim, generation, task) or None)
+
+
+def save_remote_handle(db: sqlite3.Connection, claim: Claim, handle: str) -> None:
+    """Store what identifies the job that a remote service has accepted.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    _require_claim(claim, rows.set_remote_handle(db, claim, handle) or None)
+
+
+def finish(
+    db: sqlite3.Connection,
+    claim: Claim,
+    generation: Generation,
+    progress: Event,
+    retention_seconds: float,
+) -> tuple[Generation, Event]:
+    """End the claimed generation, and publish its artifacts; returns the record and the last event.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    change = records.end(
+        Record.from_claim(claim),
+        generation,
+        progress,
+        now=_now(),
+        retention_seconds=retention_seconds,
+    )
+    event = _require_claim(claim, rows.write_claimed(db, claim, change))
+    return change.record.generation, event
+
+
+def requeue(
+    db: sqlite3.Connection, claim: Claim, release: Release, retention_seconds: float
+) -> Event:
+    """Put the claimed generation back into a queue; or end it, if its cancellation was requested meanwhile.
+
+    Raises:
+        ClaimLostError: the claim is void.
+    """
+    record, generation, now = Record.from_claim(claim), release.generation, _now()
+    ahead = rows.count_waiting(db, generation.engine, before=generation.id)
+    change = replace(
+        records.requeue(record, generation, attempt=release.attempt, ahead=ahead, now=now),
+        task=release.task,
+        forget_remote_handle=not release.keep_remote_handle,
+    )
+    event = rows.write_claimed(db, claim, change, cancel_requested=False)
+    if event is None:
+        progress = rows.last_event(db, generation.id)
+        stopped = records.stop(
+            record, generation, progress, now=now, retention_seconds=retention_seconds
+        )
+        event = rows.write_claimed(db, claim, stopped, cancel_requested=True)
+    return _require_claim(claim, event)
+
+
+def cancel(
+    db: sqlite3.Connection, caller: str, generation_id: str, retention_seconds: float
+) -> tuple[CancelResult, Event | None]:
+    """End a waiting generation and return its last event, or note that a running one is to be cancelled.
+
+    Raises:
+        NotFoundError: no such generation, or it is another caller's.
+    """
+    record = rows.find(db, generation_id, caller).record
+    result, change = records.cancel(record, now=_now(), retention_seconds=retention_seconds)
+    if result is CancelResult.REQUESTED:
+        rows.request_cancel(db, generation_id)
+    return result, None if change is None else rows.write(db, change)
+
+
+def recover(db: sqlite3.Connection, retention_seconds: float, max_attempts: int) -> dict[str, int]:
+    """Requeue what a process that died was running; returns how many generations wait for each engine."""
+    for record in rows.running(db):
+        change = records.recover(
+            record,
+            rows.last_event(db, record.generation.id),
+            max_attempts=max_attempts,
+            now=_now(),
+            retention_seconds=retention_seconds,
+        )
+        rows.write(db, change)
+    return rows.count_waiting_by_engine(db)
+
+
+def sweep(
+    db: sqlite3.Connection, now: float, retention_seconds: float
+) -> tuple[list[Event], list[str]]:
+    """Fail what waited past its deadline, and delete what has expired.
+
+    Returns:
+        The last events of what failed, and the ids of deleted artifacts.
+    """
+    events = [
+        rows.write(db, records.time_out(record, now=_now(), retention_seconds=retention_seconds))
+        for record in rows.overdue(db, now)
+    ]
+    return events, rows.delete_expired(db, now)
+
+
+def _require_claim(claim: Claim, written: WrittenT | None) -> WrittenT:
+    """What a write under the claim gave; None means that the claim is void."""
+    if written is None:
+        msg = f"the claim of attempt {claim.attempt} at generation {claim.generation.id} is void"
+        raise ClaimLostError(msg)
+    return written
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now

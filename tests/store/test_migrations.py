@@ -1,0 +1,145 @@
+"""Files of older versions open in this one, and files of newer versions are refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.errors import DatabaseUnusableError
+from atelier_server.store.protocol import Event, Metadata, Query
+from atelier_server.store.sqlite.migrations import VERSION, migrate
+from atelier_server.store.sqlite.store import SqliteStore
+from tests.store.conformance import log_of, succeeded
+
+DATA = Path(__file__).parent / "data"
+
+
+async def open_store(path: Path) -> SqliteStore:
+    """The store over that file."""
+    return await SqliteStore.open(path, retention_seconds=60, max_attempts=3)
+
+
+@pytest.fixture
+def old_file(tmp_path: Path) -> Path:
+    """A copy of the file without a schema version."""
+    return Path(shutil.copy(DATA / "version-0" / "atelier.db", tmp_path))
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that commits every statement."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+async def test_an_old_file_keeps_what_has_ended(old_file: Path) -> None:
+    """Records, logs and artifacts of generations that an older version finished are read as they were."""
+    store = await open_store(old_file)
+    found = {made.request_id: made for made in await _all(store)}
+    assert found["image"].state == State.STATE_SUCCEEDED
+    assert found["image"].image.prompt == "a lighthouse"
+    assert found["image"].outputs[0].artifact.media_type == "image/png"
+    assert found["audio"].state == State.STATE_SUCCEEDED
+    assert found["failed"].failure.reason == "ENGINE_FAILED"
+    assert found["cancelled"].state == State.STATE_CANCELLED
+    events = await log_of(store, found["image"].id)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].generation == found["image"]
+    artifact = found["image"].outputs[0].artifact
+    assert await store.get_artifact("anonymous", artifact.id) == artifact
+    await store.close()
+
+
+async def test_an_old_file_loses_nothing_that_waits_or_runs(old_file: Path) -> None:
+    """What ran is requeued, what was to be cancelled ends, and all can be claimed: without a task, to be decided."""
+    store = await open_store(old_file)
+    states = {made.request_id: made.state for made in await _all(store)}
+    assert states["cancelling"] == State.STATE_CANCELLED
+    names = ("remote", "running", "waiting", "with-input")
+    assert {states[name] for name in names} == {State.STATE_QUEUED}
+    for name in names:
+        claim = await store.claim("slow")
+        assert claim.generation.request_id == name
+        assert (claim.task, claim.metadata) == (b"", Metadata())
+        assert claim.remote_handle == ("job-7" if name == "remote" else "")
+        assert claim.request.image.prompt
+        await store.save_task(claim, claim.generation, b"decided")
+        await store.finish(claim, succeeded(claim), Event())
+        events = await log_of(store, claim.generation.id)
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert await store.queue_depth("slow") == 0
+    await store.close()
+
+
+def test_a_migrated_file_has_the_schema_of_a_new_one(old_file: Path, tmp_path: Path) -> None:
+    """Same tables, columns, keys and indexes, whichever way the file came to the newest version."""
+    with connect(old_file) as old, connect(tmp_path / "new.db") as new:
+        migrate(old)
+        migrate(new)
+        assert _schema(old) == _schema(new)
+        assert _version(old) == _version(new) == VERSION
+        migrate(old)
+        assert _schema(old) == _schema(new)
+
+
+async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """The message names both versions and the file, which stays as it is."""
+    path = tmp_path / "atelier.db"
+    await (await open_store(path)).close()
+    with connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    before = path.read_bytes()
+    expected = rf"atelier\.db.*version {VERSION + 1}.*up to {VERSION}"
+    with pytest.raises(DatabaseUnusableError, match=expected):
+        await open_store(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """Its first statements are undone with the one that fails."""
+    path = tmp_path / "atelier.db"
+    with connect(path) as connection:
+        connection.execute("CREATE TABLE generations (id TEXT PRIMARY KEY, pool TEXT)")
+        before = _schema(connection)
+    with pytest.raises(DatabaseUnusableError, match="cancelling"):
+        await open_store(path)
+    with connect(path) as connection:
+        assert (_schema(connection), _version(connection)) == (before, 0)
+
+
+async def _all(store: SqliteStore) -> list[Generation]:
+    return list(await store.list(Query(caller="anonymous", limit=100)))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _schema(connection: sqlite3.Connection) -> dict[str, object]:
+    """Every table with its columns, foreign keys and indexes; where a column stands in its table does not matter."""
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {name: _table(connection, name) for (name,) in tables}
+
+
+def _table(connection: sqlite3.Connection, name: str) -> object:
+    columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
+    indexes = {
+        index: (
+            unique,
+            partial,
+            [column for _, _, column in connection.execute(f"PRAGMA index_info({index})")],
+            connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,))
+            .fetchone()[0]
+            .partition("WHERE")[2],
+        )
+        for _, index, unique, origin, partial in connection.execute(f"PRAGMA index_list({name})")
+        if origin == "c"
+    }
+    keys = connection.execute(f"PRAGMA foreign_key_list({name})").fetchall()
+    return sorted(column[1:] for column in columns), indexes, keys
