@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from atelier_client.enums import ServingStatus as ServingStatus
     from atelier_client.enums import State as State
     from atelier_client.errors import AtelierError as AtelierError
-    from atelier_client.results import Artifact as Artifact
+    from atelier_client.media import Artifact as Artifact
     from atelier_client.results import Audio as Audio
     from atelier_client.results import Cancellation as Cancellation
     from atelier_client.results import Generation as Generation
@@ -48,7 +48,8 @@ _EXPORTS = {
         " ServingStatus State"
     ),
     "errors": "AtelierError",
-    "results": "Artifact Audio Cancellation Generation Health Image Plan Progress",
+    "media": "Artifact",
+    "results": "Audio Cancellation Generation Health Image Plan Progress",
     "tasks": "AudioTask Control ImageTask Lora Upscale",
 }
 _HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.split()}

@@ -28,10 +28,10 @@ from atelier_client.channel import channel_options
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
-from atelier_client.media import LocalMedia
+from atelier_client.media import Artifact, LocalMedia
 from atelier_client.performer import Performer, Primitives
 from atelier_client.requests import request_from
-from atelier_client.results import Artifact, Cancellation, Generation, Health, Plan, Progress
+from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import error_from_rpc
 from atelier_client.tasks import AudioTask, ImageTask, Keywords
 

@@ -28,6 +28,8 @@ class IntegerRange:
     max: int
     default: int
     multiple_of: int
+    allowed_values: tuple[int, ...] = ()
+    """Where not empty, only these are allowed, in ascending order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,11 @@ class ImageCapabilities:
     upscalers: tuple[str, ...] = ()
     """Ways of enlarging pictures, the default first."""
     upscale_only: bool = False
-    """Whether it makes no pictures of its own, but only enlarges `init_image`."""
+    """Whether it makes no images of its own, but only upscales `init_image`."""
+    keeps_init_size: bool = False
+    """Whether `init_image` decides width and height where the task gives neither."""
+    default_preview_interval: int = 0
+    """Steps between two previews where the task does not say; 0 sends none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +147,8 @@ class Engine:
     price: Price | None
     load: Load
     fallbacks: tuple[str, ...]
+    versions: Mapping[str, str]
+    """Of the packages, models and services that take part in its work, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from atelier_client.errors import InvalidRequestError
-from atelier_client.results import Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """An immutable blob on the server."""
+
+    id: str
+    media_type: str
+    size: int
+    """Length in bytes."""
+    sha256: str
+    """Of the bytes, 64 lower-case hexadecimal digits."""
+    width: int = 0
+    """Of a picture in pixels; 0 for sounds."""
+    height: int = 0
+    """Of a picture in pixels; 0 for sounds."""
+    create_time: datetime | None = None
+    expire_time: datetime | None = None
+
 
 LocalMedia: TypeAlias = Path | bytes
 """A file, or its bytes."""

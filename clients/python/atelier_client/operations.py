@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import engines_from_pb, from_pb, requests, transfer
+from atelier_client import decoding, requests, transfer
 from atelier_client.actions import (
     Action,
     Answer,
@@ -31,10 +31,10 @@ from atelier_client.actions import (
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
-from atelier_client.media import LocalMedia
+from atelier_client.media import Artifact, LocalMedia
 from atelier_client.reconnect import Reconnection, ReconnectPolicy
 from atelier_client.requests import Request
-from atelier_client.results import Artifact, Cancellation, Generation, Health, Plan, Progress
+from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import raise_for_state
 
 _Y = TypeVar("_Y")
@@ -47,7 +47,7 @@ def generate(request: Request, policy: ReconnectPolicy) -> Operation[Generation]
     answer = yield from call(
         Call(method="Generate", request=message, has_deadline=False), pb.GenerateResponse
     )
-    finished = raise_for_state(from_pb.generation(answer.generation))
+    finished = raise_for_state(decoding.generation_from_pb(answer.generation))
     return (yield from fetch(finished, policy))
 
 
@@ -55,7 +55,7 @@ def submit(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
     """Start a task, and return the generation as it was accepted."""
     message = requests.respond_on_acceptance((yield from _build(request, policy)))
     answer = yield from call(Call(method="Generate", request=message), pb.GenerateResponse)
-    return from_pb.generation(answer.generation)
+    return decoding.generation_from_pb(answer.generation)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def follow(
 def plan(request: Request, policy: ReconnectPolicy) -> Operation[Plan]:
     """Ask what a task would do and cost."""
     message = pb.PlanGenerationRequest(generate=(yield from _build(request, policy)))
-    return from_pb.plan(
+    return decoding.plan_from_pb(
         (yield from call(Call(method="PlanGeneration", request=message), pb.PlanGenerationResponse))
     )
 
@@ -115,7 +115,7 @@ def get(generation_id: str) -> Operation[Generation]:
     message = pb.GetGenerationRequest(generation_id=generation_id, inline_outputs=True)
     request = Call(method="GetGeneration", request=message)
     answer = yield from call(request, pb.GetGenerationResponse)
-    return from_pb.generation(answer.generation)
+    return decoding.generation_from_pb(answer.generation)
 
 
 def list_generations(
@@ -130,7 +130,7 @@ def list_generations(
         request = Call(method="ListGenerations", request=message)
         page = yield from call(request, pb.ListGenerationsResponse)
         for generation in page.generations:
-            yield Deliver(from_pb.generation(generation))
+            yield Deliver(decoding.generation_from_pb(generation))
         token = page.next_page_token
         if not token:
             return
@@ -140,20 +140,20 @@ def cancel(generation_id: str) -> Operation[Cancellation]:
     """Stop a generation."""
     message = pb.CancelGenerationRequest(generation_id=generation_id)
     request = Call(method="CancelGeneration", request=message)
-    return from_pb.cancellation((yield from call(request, pb.CancelGenerationResponse)))
+    return decoding.cancellation_from_pb((yield from call(request, pb.CancelGenerationResponse)))
 
 
 def capabilities(engine: str) -> Operation[Capabilities]:
     """Ask what the service, or one engine of it, can do."""
     request = Call(method="GetCapabilities", request=pb.GetCapabilitiesRequest(engine=engine))
     answer = yield from call(request, pb.GetCapabilitiesResponse)
-    return engines_from_pb.capabilities(answer)
+    return decoding.capabilities_from_pb(answer)
 
 
 def health() -> Operation[Health]:
     """Ask whether the service and its engines can work now."""
     request = Call(method="Health", request=pb.HealthRequest())
-    return from_pb.health((yield from call(request, pb.HealthResponse)))
+    return decoding.health_from_pb((yield from call(request, pb.HealthResponse)))
 
 
 def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Operation[Artifact]:
@@ -164,7 +164,7 @@ def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Oper
         parts = transfer.upload_requests(data, media_type)
         request = Call(method="UploadArtifact", request=parts, has_deadline=False)
         answer = yield from call(request, pb.UploadArtifactResponse)
-        return from_pb.artifact(answer.artifact)
+        return decoding.artifact_from_pb(answer.artifact)
 
     return (yield from _reconnect(attempt, policy.start(0)))
 
@@ -212,7 +212,7 @@ def _events(
         yield OpenStream(method="StreamProgress", request=request)
         while (message := (yield from receive(pb.StreamProgressResponse))) is not None:
             if reconnection.advance(message.sequence):
-                event = from_pb.progress(message)
+                event = decoding.progress_from_pb(message)
                 if event.generation is not None:
                     return event
                 yield Deliver(event)

@@ -15,8 +15,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import media
 from atelier_client.enums import State
 from atelier_client.errors import InvalidRequestError, Violation
-from atelier_client.media import LocalMedia, Media
-from atelier_client.results import Artifact
+from atelier_client.media import Artifact, LocalMedia, Media
 from atelier_client.tasks import (
     AudioTask,
     Control,

@@ -17,24 +17,8 @@ from atelier_client.enums import (
     State,
 )
 from atelier_client.errors import NotDownloadedError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """An immutable blob on the server."""
-
-    id: str
-    media_type: str
-    size: int
-    """Length in bytes."""
-    sha256: str
-    """Of the bytes, 64 lower-case hexadecimal digits."""
-    width: int = 0
-    """Of a picture in pixels; 0 for sounds."""
-    height: int = 0
-    """Of a picture in pixels; 0 for sounds."""
-    create_time: datetime | None = None
-    expire_time: datetime | None = None
+from atelier_client.media import Artifact
+from atelier_client.tasks import AudioTask, ImageTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,17 +176,25 @@ class Generation:
     request_id: str
     state: State
     engine: str
-    prompt: str
+    task: ImageTask | AudioTask
+    """What was asked for; images that went in are the ids of their artifacts, or addresses."""
     outputs: tuple[Image | Audio, ...]
     receipt: Receipt | None
     failure: Failure | None
     """Set in the state FAILED."""
     cancel_outcome: CancelOutcome
+    stopped_at_step: int
+    """The last step that was done before it was stopped; else 0."""
     create_time: datetime | None
     start_time: datetime | None
     """When an engine first took it up."""
     end_time: datetime | None
     expire_time: datetime | None
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of its task."""
+        return self.task.prompt
 
     @property
     def images(self) -> tuple[Image, ...]:

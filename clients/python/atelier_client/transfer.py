@@ -9,7 +9,7 @@ from atelier.v1 import artifact_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import media
 from atelier_client.errors import TransferError
-from atelier_client.results import Artifact
+from atelier_client.media import Artifact
 
 CHUNK_BYTES = 512 * 1024
 """The most that the contract allows in one message."""

@@ -1,8 +1,9 @@
-"""What another server's engines can do, in the words of this package."""
+"""Decodes the capabilities of another server's engines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import atelier_client as client
 from atelier_client import engines as theirs
@@ -27,35 +28,35 @@ from atelier_engines.task import JSON, ControlType, ResourceProfile, SafetyMode
 _CLOSED: dict[str, JSON] = {"type": "object", "additionalProperties": False}
 
 
-def abilities(found: client.Capabilities, name: str, *, concurrency: int) -> Capabilities:
-    """What the engine `name` of that server can do; of any engine there when `name` is empty.
+def decode_capabilities(found: client.Capabilities, name: str, *, concurrency: int) -> Capabilities:
+    """The capabilities of the engine `name` of that server; of any engine there when `name` is empty.
 
-    How work is cancelled and repeated is the weakest of all the engines that may come to do it, its
-    fallbacks among them. Without a name no options are offered: they belong to one engine. No more
-    than `concurrency` tasks are worked on at once.
+    Cancellation and reproducibility are the weakest of all engines that may do the work, the
+    fallbacks included. Without a name no options are offered: they belong to one engine. At most
+    `concurrency` tasks run at once.
 
     Raises:
         EngineUnavailableError: there is no such engine, or it is not ready to say what it can do.
     """
-    chosen = _chosen(found, name)
-    doing = tuple(_with_fallbacks(found, chosen)) if name else found.engines
+    chosen = _choose(found, name)
+    workers = tuple(_with_fallbacks(found, chosen)) if name else found.engines
     image = next((engine.image for engine in chosen if engine.image is not None), None)
     audio = next((engine.audio for engine in chosen if engine.audio is not None), None)
     first = chosen[0]
     return Capabilities(
-        description=first.description if name else "Whichever engine of another Atelier server",
+        description=first.description if name else "Any engine of another Atelier server",
         image=None if image is None else _image(image),
         audio=None if audio is None else _audio(audio),
         concurrency=min(concurrency, max(1, sum(engine.load.concurrency for engine in chosen))),
-        cancel=_cancel(doing),
-        reproducibility=_reproducibility(doing),
+        cancel=_weakest_cancel(workers),
+        reproducibility=_weakest_reproducibility(workers),
         price=None if first.price is None else _price(first.price),
         options_schema=_schema(first.options_schema) if name else _CLOSED,
-        versions={"atelier": found.version},
+        versions=_versions(found.version, workers),
     )
 
 
-def _chosen(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
+def _choose(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
     """The engines to describe, the one whose limits come first at the front; all of them ready."""
     known = {engine.name: engine for engine in found.engines}
     if not name:
@@ -93,15 +94,15 @@ def _with_fallbacks(
                 waiting.append(known[name])
 
 
-def _cancel(engines: Sequence[client.Engine]) -> CancelSupport:
-    """Mixed company is told to stop, and nothing more is promised."""
+def _weakest_cancel(engines: Sequence[client.Engine]) -> CancelSupport:
+    """REMOTE for engines of several kinds: the other server is told, and no step is promised."""
     kinds = {engine.cancel_support for engine in engines}
     if kinds == {enums.CancelSupport.STEP}:
         return CancelSupport.STEP
     return CancelSupport.NONE if kinds == {enums.CancelSupport.NONE} else CancelSupport.REMOTE
 
 
-def _reproducibility(engines: Sequence[client.Engine]) -> Reproducibility:
+def _weakest_reproducibility(engines: Sequence[client.Engine]) -> Reproducibility:
     kinds = {engine.reproducibility for engine in engines}
     for kind in (Reproducibility.BIT_EXACT, Reproducibility.SAME_ENGINE):
         if kinds == {enums.Reproducibility(kind.value)}:
@@ -109,56 +110,81 @@ def _reproducibility(engines: Sequence[client.Engine]) -> Reproducibility:
     return Reproducibility.BEST_EFFORT
 
 
-def _image(can: theirs.ImageCapabilities) -> ImageCapabilities:
+def _versions(server: str, engines: Sequence[client.Engine]) -> dict[str, str]:
+    """Those of the engine that does the work, and of each server that forwards to it, the nearest last.
+
+    Where several may do it, the versions of each stand under its name.
+    """
+    versions = {
+        name if len(engines) == 1 else f"{engine.name}: {name}": version
+        for engine in engines
+        for name, version in engine.versions.items()
+    }
+    names = (f"atelier {hop}" if hop > 1 else "atelier" for hop in count(1))
+    versions[next(name for name in names if name not in versions)] = server
+    return versions
+
+
+def _image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
     return ImageCapabilities(
-        width=_integers(can.width),
-        height=_integers(can.height),
-        max_pixels=can.max_pixels,
-        features=frozenset(ImageFeature(one.value) for one in can.features if one.number),
-        steps=None if can.steps is None else _integers(can.steps),
-        guidance=None if can.guidance is None else _numbers(can.guidance),
-        max_images=can.max_images,
-        max_prompt_length=can.max_prompt_length,
-        schedulers=can.schedulers,
-        control_types=tuple(ControlType(one.value) for one in can.control_types if one.number),
-        max_controls=can.max_controls,
-        models=tuple(map(_model, can.models)),
-        loras=can.loras,
-        max_loras=can.max_loras,
-        resource_profiles=tuple(
-            ResourceProfile(one.value) for one in can.resource_profiles if one.number
+        width=_integers(capabilities.width),
+        height=_integers(capabilities.height),
+        max_pixels=capabilities.max_pixels,
+        features=frozenset(ImageFeature(one.value) for one in capabilities.features if one.number),
+        steps=None if capabilities.steps is None else _integers(capabilities.steps),
+        guidance=None if capabilities.guidance is None else _numbers(capabilities.guidance),
+        max_images=capabilities.max_images,
+        max_prompt_length=capabilities.max_prompt_length,
+        schedulers=capabilities.schedulers,
+        control_types=tuple(
+            ControlType(one.value) for one in capabilities.control_types if one.number
         ),
-        safety_modes=tuple(SafetyMode(one.value) for one in can.safety_modes if one.number),
-        upscalers=can.upscalers,
-        upscale_only=can.upscale_only,
+        max_controls=capabilities.max_controls,
+        models=tuple(map(_model, capabilities.models)),
+        loras=capabilities.loras,
+        max_loras=capabilities.max_loras,
+        resource_profiles=tuple(
+            ResourceProfile(one.value) for one in capabilities.resource_profiles if one.number
+        ),
+        safety_modes=tuple(
+            SafetyMode(one.value) for one in capabilities.safety_modes if one.number
+        ),
+        upscalers=capabilities.upscalers,
+        upscale_only=capabilities.upscale_only,
+        keeps_init_size=capabilities.keeps_init_size,
+        default_preview_interval=capabilities.default_preview_interval,
     )
 
 
-def _audio(can: theirs.AudioCapabilities) -> AudioCapabilities:
+def _audio(capabilities: theirs.AudioCapabilities) -> AudioCapabilities:
     return AudioCapabilities(
-        duration_seconds=_numbers(can.duration_seconds),
-        sample_rates=can.sample_rates,
-        channels=can.channels,
-        features=frozenset(AudioFeature(one.value) for one in can.features if one.number),
-        steps=None if can.steps is None else _integers(can.steps),
-        guidance=None if can.guidance is None else _numbers(can.guidance),
-        max_candidates=can.max_candidates,
-        max_prompt_length=can.max_prompt_length,
-        models=tuple(map(_model, can.models)),
+        duration_seconds=_numbers(capabilities.duration_seconds),
+        sample_rates=capabilities.sample_rates,
+        channels=capabilities.channels,
+        features=frozenset(AudioFeature(one.value) for one in capabilities.features if one.number),
+        steps=None if capabilities.steps is None else _integers(capabilities.steps),
+        guidance=None if capabilities.guidance is None else _numbers(capabilities.guidance),
+        max_candidates=capabilities.max_candidates,
+        max_prompt_length=capabilities.max_prompt_length,
+        models=tuple(map(_model, capabilities.models)),
     )
 
 
 def _integers(found: theirs.IntegerRange | None) -> IntegerRange:
     if found is None:
-        raise EngineUnavailableError("the other server does not say how large its pictures may be")
+        raise EngineUnavailableError("the other server gives no limits for the size of images")
     return IntegerRange(
-        min=found.min, max=found.max, default=found.default, multiple_of=max(1, found.multiple_of)
+        min=found.min,
+        max=found.max,
+        default=found.default,
+        multiple_of=max(1, found.multiple_of),
+        allowed_values=found.allowed_values,
     )
 
 
 def _numbers(found: theirs.NumberRange | None) -> NumberRange:
     if found is None:
-        raise EngineUnavailableError("the other server does not say how long its sounds may be")
+        raise EngineUnavailableError("the other server gives no limits for the duration of audio")
     return NumberRange(min=found.min, max=found.max, default=found.default)
 
 

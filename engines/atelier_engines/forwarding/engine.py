@@ -21,7 +21,7 @@ from atelier_engines.capabilities import (
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.forwarding import errors
-from atelier_engines.forwarding.capabilities import abilities
+from atelier_engines.forwarding.capabilities import decode_capabilities
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.forwarding.events import EventMapper
 from atelier_engines.forwarding.handle import Handle, handle_from_text
@@ -60,7 +60,7 @@ class ForwardingEngine:
         connected = await self._connect()
         try:
             found = await connected.capabilities()
-            self._capabilities = abilities(
+            self._capabilities = decode_capabilities(
                 found, self._config.engine, concurrency=self._concurrency
             )
         except AtelierError as error:

@@ -1,4 +1,4 @@
-"""What engines can do, in the words of the contract."""
+"""Encodes what engines can do, and their load, as messages of the contract."""
 
 from __future__ import annotations
 
@@ -42,82 +42,91 @@ _PRICE_UNITS = {
 }
 
 
-def engine_message(
+def engine_to_pb(
     pool: EngineSupervisor, queued: int, styles: Mapping[str, StyleSettings]
 ) -> pb.Engine:
-    """Everything about one engine; `queued` generations wait for it."""
-    can = pool.capabilities
+    """The message for one engine; `queued` generations wait for it."""
+    capabilities = pool.capabilities
     message = pb.Engine(
         name=pool.name,
         type=pool.settings.type,
-        description=can.description,
+        description=capabilities.description,
         state=pool.state,
         state_message=pool.message,
-        image=None if can.image is None else _image(can.image, styles),
-        audio=None if can.audio is None else _audio(can.audio),
-        cancel_support=_CANCEL[can.cancel],
-        reproducibility=REPRODUCIBILITIES[can.reproducibility],
+        image=None if capabilities.image is None else _image(capabilities.image, styles),
+        audio=None if capabilities.audio is None else _audio(capabilities.audio),
+        cancel_support=_CANCEL[capabilities.cancel],
+        reproducibility=REPRODUCIBILITIES[capabilities.reproducibility],
         load=_load(pool, queued),
         fallbacks=pool.settings.fallbacks,
+        versions=capabilities.versions,
     )
     schema = Struct()
-    schema.update(can.options_schema)
+    schema.update(capabilities.options_schema)
     message.options_schema.CopyFrom(schema)
-    if can.price is not None:
+    if capabilities.price is not None:
         price = pb.Price(
-            currency=can.price.currency, amount=can.price.amount, unit=_PRICE_UNITS[can.price.unit]
+            currency=capabilities.price.currency,
+            amount=capabilities.price.amount,
+            unit=_PRICE_UNITS[capabilities.price.unit],
         )
         message.price.CopyFrom(price)
     return message
 
 
-def _image(can: ImageCapabilities, styles: Mapping[str, StyleSettings]) -> pb.ImageCapabilities:
+def _image(
+    capabilities: ImageCapabilities, styles: Mapping[str, StyleSettings]
+) -> pb.ImageCapabilities:
     return pb.ImageCapabilities(
-        features=sorted(_IMAGE_FEATURES[feature] for feature in can.features),
-        width=_integers(can.width),
-        height=_integers(can.height),
-        max_pixels=can.max_pixels,
-        steps=_integers(can.steps),
-        guidance=_numbers(can.guidance),
-        max_images=can.max_images,
-        max_prompt_length=can.max_prompt_length,
-        schedulers=can.schedulers,
+        features=sorted(_IMAGE_FEATURES[feature] for feature in capabilities.features),
+        width=_integers(capabilities.width),
+        height=_integers(capabilities.height),
+        max_pixels=capabilities.max_pixels,
+        steps=_integers(capabilities.steps),
+        guidance=_numbers(capabilities.guidance),
+        max_images=capabilities.max_images,
+        max_prompt_length=capabilities.max_prompt_length,
+        schedulers=capabilities.schedulers,
         control_types=[
-            task_pb2.ControlType.Value(f"CONTROL_TYPE_{kind.name}") for kind in can.control_types
+            task_pb2.ControlType.Value(f"CONTROL_TYPE_{kind.name}")
+            for kind in capabilities.control_types
         ],
-        max_controls=can.max_controls,
-        models=map(_model, can.models),
-        loras=can.loras,
-        max_loras=can.max_loras,
+        max_controls=capabilities.max_controls,
+        models=map(_model, capabilities.models),
+        loras=capabilities.loras,
+        max_loras=capabilities.max_loras,
         styles=[
             name
             for name, style in styles.items()
-            if all(lora.name in can.loras for lora in style.loras)
+            if all(lora.name in capabilities.loras for lora in style.loras)
         ],
         formats=_IMAGE_FORMATS,
         resource_profiles=[
             task_pb2.ResourceProfile.Value(f"RESOURCE_PROFILE_{way.name}")
-            for way in can.resource_profiles
+            for way in capabilities.resource_profiles
         ],
         safety_modes=[
-            task_pb2.SafetyMode.Value(f"SAFETY_MODE_{way.name}") for way in can.safety_modes
+            task_pb2.SafetyMode.Value(f"SAFETY_MODE_{way.name}")
+            for way in capabilities.safety_modes
         ],
-        upscalers=can.upscalers,
-        upscale_only=can.upscale_only,
+        upscalers=capabilities.upscalers,
+        upscale_only=capabilities.upscale_only,
+        keeps_init_size=capabilities.keeps_init_size,
+        default_preview_interval=capabilities.default_preview_interval,
     )
 
 
-def _audio(can: AudioCapabilities) -> pb.AudioCapabilities:
+def _audio(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
     return pb.AudioCapabilities(
-        features=sorted(_AUDIO_FEATURES[feature] for feature in can.features),
-        duration_seconds=_numbers(can.duration_seconds),
-        steps=_integers(can.steps),
-        guidance=_numbers(can.guidance),
-        sample_rates=can.sample_rates,
-        channels=can.channels,
-        max_candidates=can.max_candidates,
-        max_prompt_length=can.max_prompt_length,
-        models=map(_model, can.models),
+        features=sorted(_AUDIO_FEATURES[feature] for feature in capabilities.features),
+        duration_seconds=_numbers(capabilities.duration_seconds),
+        steps=_integers(capabilities.steps),
+        guidance=_numbers(capabilities.guidance),
+        sample_rates=capabilities.sample_rates,
+        channels=capabilities.channels,
+        max_candidates=capabilities.max_candidates,
+        max_prompt_length=capabilities.max_prompt_length,
+        models=map(_model, capabilities.models),
         formats=_AUDIO_FORMATS,
     )
 
@@ -139,7 +148,11 @@ def _integers(allowed: IntegerRange | None) -> pb.IntegerRange | None:
     if allowed is None:
         return None
     return pb.IntegerRange(
-        min=allowed.min, max=allowed.max, default=allowed.default, multiple_of=allowed.multiple_of
+        min=allowed.min,
+        max=allowed.max,
+        default=allowed.default,
+        multiple_of=allowed.multiple_of,
+        allowed_values=allowed.allowed_values,
     )
 
 

@@ -15,7 +15,7 @@ from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.rpc import uploads
-from atelier_server.rpc.capabilities import engine_message
+from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.interceptors.base import Context, current_call
 from atelier_server.rpc.validation import validate
 from atelier_server.store.protocol import Metadata
@@ -69,7 +69,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         queued = [await self.generations.store.queue_depth(pool.name) for pool in pools]
         return pb.GetCapabilitiesResponse(
             engines=[
-                engine_message(pool, count, self.generations.resolver.styles)
+                engine_to_pb(pool, count, self.generations.resolver.styles)
                 for pool, count in zip(pools, queued, strict=True)
             ],
             default_engine=router.default,

@@ -1,0 +1,364 @@
+"""Decodes the server's messages into the data of `results`, `engines` and `tasks`: nothing else reads them."""
+
+from __future__ import annotations
+
+from google.protobuf.json_format import MessageToDict
+
+from atelier.v1 import artifact_pb2, engine_pb2, generation_pb2, task_pb2
+from atelier.v1 import generation_service_pb2 as service_pb2
+from atelier_client import engines, enums, results, tasks
+from atelier_client.media import Artifact
+from atelier_client.message_fields import (
+    read_integer,
+    read_json,
+    read_number,
+    read_seconds,
+    read_time,
+    shortest_decimal,
+)
+
+
+def artifact_from_pb(pb: artifact_pb2.Artifact) -> Artifact:
+    """An artifact's description."""
+    return Artifact(
+        id=pb.id,
+        media_type=pb.media_type,
+        size=pb.size,
+        sha256=pb.sha256,
+        width=pb.image_size.width,
+        height=pb.image_size.height,
+        create_time=read_time(pb, "create_time"),
+        expire_time=read_time(pb, "expire_time"),
+    )
+
+
+def generation_from_pb(pb: generation_pb2.Generation) -> results.Generation:
+    """A generation as it stands."""
+    return results.Generation(
+        id=pb.id,
+        request_id=pb.request_id,
+        state=enums.State.from_number(pb.state),
+        engine=pb.engine,
+        task=_audio_task(pb.audio) if pb.HasField("audio") else _image_task(pb.image),
+        outputs=tuple(_output(output) for output in pb.outputs),
+        receipt=_receipt(pb.receipt) if pb.HasField("receipt") else None,
+        failure=_failure(pb.failure) if pb.HasField("failure") else None,
+        cancel_outcome=enums.CancelOutcome.from_number(pb.cancel_outcome),
+        stopped_at_step=pb.stopped_at_step,
+        create_time=read_time(pb, "create_time"),
+        start_time=read_time(pb, "start_time"),
+        end_time=read_time(pb, "end_time"),
+        expire_time=read_time(pb, "expire_time"),
+    )
+
+
+def progress_from_pb(pb: service_pb2.StreamProgressResponse) -> results.Progress:
+    """One event of a generation's log."""
+    return results.Progress(
+        generation_id=pb.generation_id,
+        sequence=pb.sequence,
+        state=enums.State.from_number(pb.state),
+        time=read_time(pb, "time"),
+        engine=pb.engine,
+        attempt=pb.attempt,
+        stage=pb.stage,
+        step=pb.step,
+        steps=pb.steps,
+        progress=pb.progress,
+        queue_position=pb.queue_position if pb.HasField("queue_position") else None,
+        expected_remaining_seconds=read_seconds(pb, "estimated_remaining"),
+        preview=_preview(pb.preview) if pb.HasField("preview") else None,
+        generation=generation_from_pb(pb.generation) if pb.HasField("generation") else None,
+    )
+
+
+def cancellation_from_pb(pb: service_pb2.CancelGenerationResponse) -> results.Cancellation:
+    """How a cancellation went."""
+    return results.Cancellation(
+        outcome=enums.CancelOutcome.from_number(pb.outcome),
+        stopped_at_step=pb.stopped_at_step,
+        generation=generation_from_pb(pb.generation),
+    )
+
+
+def plan_from_pb(pb: service_pb2.PlanGenerationResponse) -> results.Plan:
+    """What a request would do."""
+    return results.Plan(
+        engine=pb.engine,
+        parameters=tuple(_parameter(parameter) for parameter in pb.parameters),
+        cost=_cost(pb.cost) if pb.HasField("cost") else None,
+        expected_wait_seconds=read_seconds(pb, "estimated_wait"),
+        expected_duration_seconds=read_seconds(pb, "estimated_duration"),
+        accepted=pb.accepted,
+        rejection=_failure(pb.rejection) if pb.HasField("rejection") else None,
+    )
+
+
+def health_from_pb(pb: service_pb2.HealthResponse) -> results.Health:
+    """Whether the service and its engines can work now."""
+    return results.Health(
+        status=enums.ServingStatus.from_number(pb.status),
+        engines=tuple(
+            results.EngineHealth(
+                engine=engine.engine,
+                state=enums.EngineState.from_number(engine.state),
+                message=engine.message,
+            )
+            for engine in pb.engines
+        ),
+        version=pb.version,
+        uptime_seconds=read_seconds(pb, "uptime") or 0.0,
+    )
+
+
+def capabilities_from_pb(pb: service_pb2.GetCapabilitiesResponse) -> engines.Capabilities:
+    """What the service can do."""
+    return engines.Capabilities(
+        engines=tuple(_engine(engine) for engine in pb.engines),
+        default_engine=pb.default_engine,
+        version=pb.version,
+        max_inline_bytes=pb.max_inline_bytes,
+        max_upload_bytes=pb.max_upload_bytes,
+    )
+
+
+def _output(pb: generation_pb2.Output) -> results.Image | results.Audio:
+    kind = results.Audio if pb.artifact.media_type.startswith("audio/") else results.Image
+    return kind(
+        artifact=artifact_from_pb(pb.artifact),
+        seed=pb.seed,
+        content=pb.data or None,
+        uri=pb.uri,
+        flagged=pb.flagged,
+    )
+
+
+def _failure(pb: generation_pb2.Failure) -> results.Failure:
+    return results.Failure(
+        reason=pb.reason, code=pb.code, message=pb.message, retryable=pb.retryable
+    )
+
+
+def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
+    return results.Receipt(
+        parameters=tuple(_parameter(parameter) for parameter in pb.parameters),
+        attempts=tuple(_attempt(attempt) for attempt in pb.attempts),
+        timings=tuple(
+            results.Timing(stage=timing.stage, seconds=read_seconds(timing, "duration") or 0.0)
+            for timing in pb.timings
+        ),
+        cost=_cost(pb.cost) if pb.HasField("cost") else None,
+        reproducibility=enums.Reproducibility.from_number(pb.reproducibility),
+        recipe=_recipe(pb.recipe) if pb.HasField("recipe") else None,
+        cached=pb.cached,
+    )
+
+
+def _parameter(pb: generation_pb2.Parameter) -> results.Parameter:
+    return results.Parameter(
+        name=pb.name,
+        value=read_json(pb.value) if pb.HasField("value") else None,
+        requested=read_json(pb.requested) if pb.HasField("requested") else None,
+        disposition=enums.Disposition.from_number(pb.disposition),
+        explanation=pb.explanation,
+    )
+
+
+def _attempt(pb: generation_pb2.Attempt) -> results.Attempt:
+    return results.Attempt(
+        number=pb.number,
+        engine=pb.engine,
+        start_time=read_time(pb, "start_time"),
+        end_time=read_time(pb, "end_time"),
+        outcome=enums.AttemptOutcome.from_number(pb.outcome),
+        failure=_failure(pb.failure) if pb.HasField("failure") else None,
+    )
+
+
+def _recipe(pb: generation_pb2.Recipe) -> results.Recipe:
+    return results.Recipe(
+        engine_type=pb.engine_type,
+        model=pb.model,
+        weights_digest=pb.weights_digest,
+        seeds=tuple(pb.seeds),
+        versions=dict(sorted(pb.versions.items())),
+    )
+
+
+def _cost(pb: generation_pb2.Cost) -> results.Cost:
+    return results.Cost(currency=pb.currency, amount=pb.amount)
+
+
+def _preview(pb: generation_pb2.Preview) -> results.Preview:
+    return results.Preview(
+        media_type=pb.media_type, data=pb.data, width=pb.size.width, height=pb.size.height
+    )
+
+
+def _engine(pb: engine_pb2.Engine) -> engines.Engine:
+    schema: dict[str, object] = MessageToDict(pb.options_schema)
+    return engines.Engine(
+        name=pb.name,
+        type=pb.type,
+        description=pb.description,
+        state=enums.EngineState.from_number(pb.state),
+        state_message=pb.state_message,
+        image=_image_capabilities(pb.image) if pb.HasField("image") else None,
+        audio=_audio_capabilities(pb.audio) if pb.HasField("audio") else None,
+        options_schema=schema,
+        cancel_support=enums.CancelSupport.from_number(pb.cancel_support),
+        reproducibility=enums.Reproducibility.from_number(pb.reproducibility),
+        price=_price(pb.price) if pb.HasField("price") else None,
+        load=_load(pb.load),
+        fallbacks=tuple(pb.fallbacks),
+        versions=dict(sorted(pb.versions.items())),
+    )
+
+
+def _image_capabilities(pb: engine_pb2.ImageCapabilities) -> engines.ImageCapabilities:
+    return engines.ImageCapabilities(
+        features=frozenset(enums.ImageFeature.from_number(feature) for feature in pb.features),
+        width=_integers(pb.width) if pb.HasField("width") else None,
+        height=_integers(pb.height) if pb.HasField("height") else None,
+        max_pixels=pb.max_pixels,
+        steps=_integers(pb.steps) if pb.HasField("steps") else None,
+        guidance=_numbers(pb.guidance) if pb.HasField("guidance") else None,
+        max_images=pb.max_images,
+        max_prompt_length=pb.max_prompt_length,
+        schedulers=tuple(pb.schedulers),
+        control_types=tuple(enums.ControlType.from_number(kind) for kind in pb.control_types),
+        max_controls=pb.max_controls,
+        models=tuple(_model(model) for model in pb.models),
+        loras=tuple(pb.loras),
+        max_loras=pb.max_loras,
+        styles=tuple(pb.styles),
+        formats=tuple(enums.ImageFormat.from_number(kind) for kind in pb.formats),
+        resource_profiles=tuple(
+            enums.ResourceProfile.from_number(way) for way in pb.resource_profiles
+        ),
+        safety_modes=tuple(enums.SafetyMode.from_number(way) for way in pb.safety_modes),
+        upscalers=tuple(pb.upscalers),
+        upscale_only=pb.upscale_only,
+        keeps_init_size=pb.keeps_init_size,
+        default_preview_interval=pb.default_preview_interval,
+    )
+
+
+def _audio_capabilities(pb: engine_pb2.AudioCapabilities) -> engines.AudioCapabilities:
+    return engines.AudioCapabilities(
+        features=frozenset(enums.AudioFeature.from_number(feature) for feature in pb.features),
+        duration_seconds=_numbers(pb.duration_seconds) if pb.HasField("duration_seconds") else None,
+        steps=_integers(pb.steps) if pb.HasField("steps") else None,
+        guidance=_numbers(pb.guidance) if pb.HasField("guidance") else None,
+        sample_rates=tuple(pb.sample_rates),
+        channels=tuple(pb.channels),
+        max_candidates=pb.max_candidates,
+        max_prompt_length=pb.max_prompt_length,
+        models=tuple(_model(model) for model in pb.models),
+        formats=tuple(enums.AudioFormat.from_number(kind) for kind in pb.formats),
+    )
+
+
+def _integers(pb: engine_pb2.IntegerRange) -> engines.IntegerRange:
+    return engines.IntegerRange(
+        min=pb.min,
+        max=pb.max,
+        default=pb.default,
+        multiple_of=pb.multiple_of,
+        allowed_values=tuple(pb.allowed_values),
+    )
+
+
+def _numbers(pb: engine_pb2.NumberRange) -> engines.NumberRange:
+    return engines.NumberRange(min=pb.min, max=pb.max, default=pb.default)
+
+
+def _model(pb: engine_pb2.Model) -> engines.Model:
+    return engines.Model(name=pb.name, family=pb.family, digest=pb.digest)
+
+
+def _price(pb: engine_pb2.Price) -> engines.Price:
+    return engines.Price(
+        currency=pb.currency, amount=pb.amount, unit=enums.PriceUnit.from_number(pb.unit)
+    )
+
+
+def _load(pb: engine_pb2.Load) -> engines.Load:
+    service = pb.service_time
+    return engines.Load(
+        queued=pb.queued,
+        running=pb.running,
+        concurrency=pb.concurrency,
+        backlog_seconds=pb.backlog.seconds + pb.backlog.nanos / 1e9,
+        service_seconds=service.seconds + service.nanos / 1e9
+        if pb.HasField("service_time")
+        else None,
+    )
+
+
+def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
+    return tasks.ImageTask(
+        prompt=pb.prompt,
+        negative_prompt=pb.negative_prompt,
+        style=pb.style,
+        model=pb.model,
+        width=read_integer(pb, "width"),
+        height=read_integer(pb, "height"),
+        steps=read_integer(pb, "steps"),
+        guidance=read_number(pb, "guidance"),
+        seed=read_integer(pb, "seed"),
+        scheduler=pb.scheduler,
+        num_images=read_integer(pb, "num_images"),
+        init_image=_source(pb.init_image) if pb.HasField("init_image") else None,
+        strength=read_number(pb, "strength"),
+        mask=_source(pb.mask) if pb.HasField("mask") else None,
+        controls=tuple(_control(control) for control in pb.controls),
+        loras=tuple(_lora(lora) for lora in pb.loras),
+        resource_profile=enums.ResourceProfile.from_number(pb.resource_profile),
+        safety_mode=enums.SafetyMode.from_number(pb.safety_mode),
+        format=enums.ImageFormat.from_number(pb.format),
+        preview_interval=read_integer(pb, "preview_interval"),
+        upscale=tasks.Upscale(factor=shortest_decimal(pb.upscale.factor), model=pb.upscale.model)
+        if pb.HasField("upscale")
+        else None,
+    )
+
+
+def _audio_task(pb: task_pb2.AudioTask) -> tasks.AudioTask:
+    return tasks.AudioTask(
+        prompt=pb.prompt,
+        negative_prompt=pb.negative_prompt,
+        duration_seconds=read_seconds(pb, "duration"),
+        steps=read_integer(pb, "steps"),
+        guidance=read_number(pb, "guidance"),
+        seed=read_integer(pb, "seed"),
+        sample_rate=read_integer(pb, "sample_rate"),
+        channels=read_integer(pb, "channels"),
+        candidates=read_integer(pb, "candidates"),
+        seamless_loop=pb.seamless_loop,
+        loudness_lufs=read_number(pb, "loudness_lufs"),
+        model=pb.model,
+        format=enums.AudioFormat.from_number(pb.format),
+    )
+
+
+def _control(pb: task_pb2.Control) -> tasks.Control:
+    return tasks.Control(
+        type=enums.ControlType.from_number(pb.type),
+        image=_source(pb.image),
+        preprocess=pb.preprocess,
+        strength=read_number(pb, "strength"),
+        start=read_number(pb, "start"),
+        end=read_number(pb, "end"),
+    )
+
+
+def _lora(pb: task_pb2.Lora) -> tasks.Lora:
+    return tasks.Lora(
+        name=pb.name, weight=read_number(pb, "weight"), role=enums.LoraRole.from_number(pb.role)
+    )
+
+
+def _source(pb: task_pb2.MediaSource) -> str:
+    """The artifact's id, or the address; what was sent along has become an artifact."""
+    return pb.artifact_id or pb.uri or pb.attachment
