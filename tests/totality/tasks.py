@@ -15,6 +15,7 @@ from atelier_engines.capabilities import (
     NumberRange,
 )
 from atelier_engines.conformance.tasks import picture
+from atelier_engines.media import Pixels
 from atelier_engines.task import (
     JSON,
     AudioTask,
@@ -41,7 +42,7 @@ IMAGE = ImageTask(
     scheduler="heun",
     init_image=picture(40, 24, 1),
     strength=0.25,
-    mask=picture(40, 24, 3),
+    mask=Pixels(array=picture(40, 24, 3).array[:, :, :1].copy()),
     controls=tuple(
         Control(
             type=kind,

@@ -112,26 +112,26 @@ class ForwardingEngine:
             yield Dispatched(handle=handle.text())
             generation_id = await self._submitted(task, handle.request_id)
             handle = handle.model_copy(update={"generation_id": generation_id})
-        over = False
+        ended = False
         try:
             yield Dispatched(handle=handle.text())
-            narrator = EventMapper(task)
-            async with aclosing(self._followed(handle.generation_id)) as story:
-                async for progress in story:
-                    over = progress.state.ended
-                    for event in narrator.events(progress):
+            mapper = EventMapper(task, self._capabilities.versions)
+            async with aclosing(self._follow(handle.generation_id)) as events:
+                async for progress in events:
+                    ended = progress.state.ended
+                    for event in mapper.events(progress):
                         yield event
-                    for output in await result_from_thread(partial(narrator.outputs, progress)):
+                    for output in await result_from_thread(partial(mapper.outputs, progress)):
                         yield output
         finally:
-            if not over and self._capabilities.cancel is not CancelSupport.NONE:
+            if not ended and self._capabilities.cancel is not CancelSupport.NONE:
                 await self._cancel(handle.generation_id)
 
-    async def _followed(self, generation_id: str) -> AsyncGenerator[client.Progress]:
+    async def _follow(self, generation_id: str) -> AsyncGenerator[client.Progress]:
         """Every event of the generation, the last one with the outputs' bytes."""
         try:
-            async with aclosing(self._connected.follow(generation_id, fetch=True)) as story:
-                async for progress in story:
+            async with aclosing(self._connected.follow(generation_id, fetch=True)) as events:
+                async for progress in events:
                     yield progress
         except AtelierError as error:
             raise errors.under_way(error) from error

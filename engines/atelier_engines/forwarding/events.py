@@ -1,16 +1,17 @@
-"""From the events of a generation elsewhere to an engine's events."""
+"""Maps the events of a generation on another server to an engine's events."""
 
 from __future__ import annotations
 
 import io
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
 
 import atelier_client as client
+from atelier_client.results import Receipt
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
@@ -24,15 +25,17 @@ _QUEUED = "queued"
 
 @dataclass(slots=True)
 class EventMapper:
-    """Tells what is new in each event; what a second attempt there repeats is left out."""
+    """Yields what is new in each event; what a second attempt there repeats is left out."""
 
     _task: Task
+    _versions: Mapping[str, str]
+    """Those that the capabilities name already."""
     _stage: str = ""
     _position: int | None = None
     _step: int = 0
 
     def events(self, progress: client.Progress) -> Iterator[Event]:
-        """What an event of the generation means here; its outputs are not among it."""
+        """The stage and the step of an event of the generation, as far as they are new."""
         stage = progress.stage
         if progress.state == client.State.QUEUED:
             stage = _QUEUED
@@ -44,10 +47,10 @@ class EventMapper:
             yield Step(index=progress.step, total=progress.steps, preview=_preview(progress))
 
     def outputs(self, progress: client.Progress) -> list[Output]:
-        """What was made, in the last event of a generation that succeeded; blocks.
+        """The outputs in the last event of a generation that succeeded; blocks.
 
         Raises:
-            EngineFailedError: it is not what was asked for.
+            EngineFailedError: they are not what the task asks for.
         """
         generation = progress.generation
         if generation is None or generation.state != client.State.SUCCEEDED:
@@ -56,9 +59,27 @@ class EventMapper:
         seeds = task.seeds if isinstance(task, ImageTask) else (task.seed,)
         if len(generation.outputs) != len(seeds):
             raise EngineFailedError(
-                f"the other server made {len(generation.outputs)} outputs, not {len(seeds)}"
+                f"the other server returned {len(generation.outputs)} outputs, not {len(seeds)}"
             )
-        return [_output(made, seed) for made, seed in zip(generation.outputs, seeds, strict=True)]
+        cached, weights = self._provenance(generation.receipt)
+        return [
+            Output(
+                media=_media(output),
+                seed=seed,
+                flagged=output.flagged,
+                cached=cached,
+                weights=weights,
+            )
+            for output, seed in zip(generation.outputs, seeds, strict=True)
+        ]
+
+    def _provenance(self, receipt: Receipt | None) -> tuple[bool, dict[str, str]]:
+        """Whether the outputs come from the cache, and what took part beside what the capabilities name."""
+        if receipt is None or receipt.recipe is None:
+            return False, {}
+        versions = receipt.recipe.versions.items()
+        weights = {name: text for name, text in versions if self._versions.get(name) != text}
+        return receipt.cached, weights
 
 
 def _preview(progress: client.Progress) -> Encoded | None:
@@ -70,34 +91,35 @@ def _preview(progress: client.Progress) -> Encoded | None:
     )
 
 
-def _output(made: client.Image | client.Audio, seed: int) -> Output:
-    """Pictures as they came, byte for byte; sounds decoded."""
-    media: Encoded | Samples
-    match made:
+def _media(output: client.Image | client.Audio) -> Encoded | Samples:
+    """An image as it came, byte for byte; audio decoded."""
+    match output:
         case client.Image():
-            media = Encoded(
-                media_type=made.media_type, data=made.data, width=made.width, height=made.height
+            return Encoded(
+                media_type=output.media_type,
+                data=output.data,
+                width=output.width,
+                height=output.height,
             )
         case client.Audio():
-            media = samples_from_wav(made.data)
+            return samples_from_wav(output.data)
         case _:
-            assert_never(made)
-    return Output(media=media, seed=seed, flagged=made.flagged)
+            assert_never(output)
 
 
 def samples_from_wav(data: bytes) -> Samples:
-    """The sound in a WAV file of 16 bits; encoded again by a server it has the same samples.
+    """The samples of a 16-bit WAV file; a server that encodes them again writes the same samples.
 
     Raises:
-        EngineFailedError: it is something else.
+        EngineFailedError: it is no such file.
     """
     try:
         with wave.open(io.BytesIO(data)) as file:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             frames = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise EngineFailedError("the other server delivered a sound that is no WAV file") from error
+        raise EngineFailedError("the other server returned audio that is not a WAV file") from error
     if width != _BYTES:
-        raise EngineFailedError("the other server delivered a WAV file that has not 16 bits")
+        raise EngineFailedError("the other server returned a WAV file whose samples are not 16-bit")
     whole = np.frombuffer(frames, "<i2").reshape(-1, channels).astype(np.float32)
     return Samples(array=whole / _FULL_SCALE, sample_rate=rate)

@@ -1,0 +1,94 @@
+"""What is decided about a request is the same for an engine here and behind another server."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from atelier_client import AsyncClient
+from atelier_client.enums import Disposition
+from atelier_engines.capabilities import Capabilities, IntegerRange
+from atelier_engines.event import Output
+from atelier_engines.media import Encoded
+from atelier_engines.task import ImageTask
+from tests.totality.conftest import Serve
+from tests.totality.recording_engine import RecordingEngine
+from tests.totality.tasks import PERMISSIVE
+
+FEW_STEPS = IntegerRange(min=1, max=8, default=4, allowed_values=(1, 2, 4, 8))
+
+
+def recording(**limits: object) -> RecordingEngine:
+    """An engine with those limits that makes one small image of every task."""
+    assert PERMISSIVE.image is not None
+    image = replace(PERMISSIVE.image, **limits)  # type: ignore[arg-type]
+    capabilities: Capabilities = replace(PERMISSIVE, image=image)
+    made = Encoded(media_type="image/png", data=png(8, 8), width=8, height=8)
+    return RecordingEngine(capabilities, (Output(media=made, seed=1),))
+
+
+def png(width: int, height: int) -> bytes:
+    """A black image in a file."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def last_task(engine: RecordingEngine) -> ImageTask:
+    """What the engine was asked to do last."""
+    task = engine.tasks[-1]
+    assert isinstance(task, ImageTask)
+    return task
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_steps_that_the_model_does_not_allow_are_clamped(serve: Serve, engine: str) -> None:
+    """Planned, recorded and done alike: three steps are four where 1, 2, 4 and 8 are allowed."""
+    recorded = recording(steps=FEW_STEPS)
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        plan = await client.plan("a lamp", engine=engine, steps=3)
+        generation = await client.generate("a lamp", engine=engine, steps=3)
+    assert plan.accepted
+    assert generation.receipt is not None
+    for parameters in (plan.parameters, generation.receipt.parameters):
+        (steps,) = [parameter for parameter in parameters if parameter.name == "steps"]
+        assert (steps.requested, steps.value) == (3, 4)
+        assert steps.disposition is Disposition.CLAMPED
+    assert last_task(recorded).steps == 4
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_the_init_image_decides_the_size_here_and_there(
+    serve: Serve, engine: str, *, keeps: bool
+) -> None:
+    """Where the engine says so, and nobody asks for another size."""
+    recorded = recording(keeps_init_size=keeps)
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        await client.generate("a lamp", engine=engine, init_image=png(192, 96))
+    task = last_task(recorded)
+    assert (task.width, task.height) == ((192, 96) if keeps else (128, 128))
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_previews_come_as_often_as_the_engine_sends_them(serve: Serve, engine: str) -> None:
+    """Where nobody says how often."""
+    recorded = recording(default_preview_interval=7)
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        await client.generate("a lamp", engine=engine)
+    assert last_task(recorded).preview_interval == 7
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_the_receipt_names_the_versions_of_the_engine(serve: Serve, engine: str) -> None:
+    """Those of the one that did the work, here or there."""
+    recorded = recording()
+    recorded.capabilities = replace(recorded.capabilities, versions={"torch": "2.9"})
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        generation = await client.generate("a lamp", engine=engine)
+    assert generation.receipt is not None
+    assert generation.receipt.recipe is not None
+    assert generation.receipt.recipe.versions["torch"] == "2.9"
