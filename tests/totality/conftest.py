@@ -36,7 +36,7 @@ def serve(
             "engines": engines,
             "listen": f"127.0.0.1:{free_port()}",
             "metrics": None,
-            "data": str(tmp_path_factory.mktemp(name)),
+            "data_dir": str(tmp_path_factory.mktemp(name)),
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(settings))

@@ -14,7 +14,7 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
-from atelier_engines.conformance.tasks import picture
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
     JSON,
@@ -40,13 +40,13 @@ IMAGE = ImageTask(
     guidance=3.5,
     model="second",
     scheduler="heun",
-    init_image=picture(40, 24, 1),
+    init_image=random_image(40, 24, 1),
     strength=0.25,
-    mask=Pixels(array=picture(40, 24, 3).array[:, :, :1].copy()),
+    mask=Pixels(array=random_image(40, 24, 3).array[:, :, :1].copy()),
     controls=tuple(
         Control(
             type=kind,
-            image=picture(32, 32, seed),
+            image=random_image(32, 32, seed),
             preprocess=True,
             strength=0.5,
             start=0.125,

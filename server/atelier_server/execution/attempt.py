@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import ImageSize
 from atelier.v1.generation_pb2 import AttemptOutcome, Failure, Generation, Preview
-from atelier_engines.event import Step
+from atelier_engines.event import Stage, Step
 from atelier_server.execution import receipt
 from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.store.protocol import Claim, Event
@@ -48,6 +48,14 @@ class Attempt:
         if progress:
             seconds = self.timer.total_seconds * (1 / progress - 1)
             event.estimated_remaining.FromMicroseconds(int(seconds * 1e6))
+        return event
+
+    def record_stage(self, stage: Stage) -> Event:
+        """Enter a stage; returns the event for it, with the place in a remote queue where it is known."""
+        self.timer.enter(stage.name)
+        event = self.snapshot()
+        if stage.queue_position is not None:
+            event.queue_position = stage.queue_position
         return event
 
     def record_step(self, step: Step) -> Event:

@@ -112,8 +112,7 @@ class Worker:
             async for event in events:
                 match event:
                     case engine_event.Stage():
-                        attempt.timer.enter(event.name)
-                        await journal.write(attempt.snapshot())
+                        await journal.write(attempt.record_stage(event))
                     case engine_event.Dispatched():
                         await self.store.save_remote_handle(claim, event.handle)
                     case engine_event.Step():

@@ -1,0 +1,89 @@
+"""What an engine yields is the same on this side of any number of servers, in every field."""
+
+from __future__ import annotations
+
+import io
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.media import Encoded, Samples
+from atelier_engines.task import Task
+from tests.totality.conftest import Serve, forwarding
+from tests.totality.filling import defaulted
+from tests.totality.recording_engine import RecordingEngine
+from tests.totality.tasks import AUDIO, IMAGE, PERMISSIVE
+
+
+def encoded(media_type: str, kind: str, width: int, height: int) -> Encoded:
+    """A grey image in a file."""
+    file = io.BytesIO()
+    Image.new("L", (width, height), 99).save(file, kind)
+    return Encoded(media_type=media_type, data=file.getvalue(), width=width, height=height)
+
+
+PREVIEW = encoded("image/webp", "WEBP", 16, 12)
+EVENTS: tuple[Event, ...] = (
+    Stage(name="upload", queue_position=7),
+    Stage(name="queued", queue_position=3),
+    Stage(name="denoise", queue_position=1),
+    Step(index=1, total=9, preview=PREVIEW),
+    Step(index=4, total=9, preview=replace(PREVIEW, width=8)),
+)
+IMAGES = tuple(
+    Output(
+        media=encoded("image/png", "PNG", 160, 120 + number),
+        seed=seed,
+        flagged=True,
+        cached=True,
+        weights={"lora ink": "1" * 64, "lora clay": "2" * 64},
+    )
+    for number, seed in enumerate(IMAGE.seeds)
+)
+
+
+@pytest.mark.parametrize("event", [*EVENTS, *IMAGES], ids=lambda event: type(event).__name__)
+def test_the_events_say_something_in_every_field(event: Event) -> None:
+    """A new field of an event fails here until the test below carries it."""
+    assert list(defaulted(event)) == []
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_every_field_of_every_event_comes_through(serve: Serve, engine: str) -> None:
+    """In order, over one server and over two; what the servers do themselves may come in between."""
+    found = await events_of(serve, (*EVENTS, *IMAGES), IMAGE, engine)
+    assert [event for event in found if event in EVENTS] == list(EVENTS)
+    assert [event for event in found if isinstance(event, Output)] == list(IMAGES)
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_every_sample_and_field_of_audio_comes_through(serve: Serve, engine: str) -> None:
+    """All that sixteen bits can say."""
+    steps = np.arange(-32768, 32768, dtype=np.float32).reshape(-1, 2) / np.float32(32768)
+    given = Output(media=Samples(array=steps, sample_rate=44100), seed=AUDIO.seed, flagged=True)
+    (output,) = [
+        event
+        for event in await events_of(serve, (given,), AUDIO, engine)
+        if isinstance(event, Output)
+    ]
+    assert isinstance(output.media, Samples)
+    assert np.array_equal(output.media.array, steps)
+    assert output.media.sample_rate == 44100
+    assert replace(output, media=given.media) == given
+
+
+async def events_of(
+    serve: Serve, events: tuple[Event, ...], task: Task, engine: str
+) -> list[Event]:
+    """What comes out of the engine that forwards to one that yields the events."""
+    recording = RecordingEngine(PERMISSIVE, events)
+    async with (
+        serve(recording) as address,
+        forwarding(address, engine) as forwarded,
+        aclosing(forwarded.run(task)) as found,
+    ):
+        return [event async for event in found]
