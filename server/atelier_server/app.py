@@ -83,18 +83,18 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         workers = _begin([worker.run() for worker in service.workers])
         await service.server.start()
         await service.health.serve()
-        _log.info("listening on %s%s", address, metrics)
+        _log.info("server_started", extra={"address": address, "metrics": metrics})
         try:
             yield address
         finally:
-            _log.info("draining: up to %g s for what is running", settings.drain_seconds)
+            _log.info("drain_started", extra={"seconds": settings.drain_seconds})
             await _refuse_new_work(service)
             await _idle(service.pools, settings.drain_seconds)
             await _end(workers)  # what still runs is given back to its queue
             await service.server.stop(_GOODBYE_SECONDS)
             await _end(upkeep + sweeping)
             await asyncio.gather(*(pool.stop() for pool in service.pools))
-    _log.info("stopped")
+    _log.info("server_stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -201,16 +201,16 @@ def _cached(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
 
 
 @contextmanager
-def _serve_metrics(settings: Settings, generations: GenerationLifecycle) -> Generator[str]:
-    """Metrics and probes over HTTP, if they are wanted; yields what the log says of it."""
+def _serve_metrics(settings: Settings, generations: GenerationLifecycle) -> Generator[str | None]:
+    """Serve metrics and probes over HTTP if configured; yields the address."""
     if settings.metrics is None:
-        yield ""
+        yield None
         return
-    exposition = MetricsServer(settings.metrics, ready=lambda: not generations.draining)
+    metrics_server = MetricsServer(settings.metrics, ready=lambda: not generations.draining)
     try:
-        yield f", metrics on http://{exposition.address}/metrics"
+        yield metrics_server.address
     finally:
-        exposition.close()
+        metrics_server.close()
 
 
 async def _refuse_new_work(service: _Service) -> None:
@@ -238,7 +238,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(outcome, Exception):
-            _log.error("a task ended with an error", exc_info=outcome)
+            _log.error("background_task_failed", exc_info=outcome)
 
 
 async def _sweep(service: _Service) -> None:
@@ -251,7 +251,7 @@ async def _sweep(service: _Service) -> None:
                 QUEUE_DEPTH.labels(pool.name).set(queued)
                 BACKLOG_SECONDS.labels(pool.name).set(pool.backlog_seconds(queued) or 0.0)
         except Exception:  # noqa: BLE001 (a full disk today must not keep us from sweeping tomorrow)
-            _log.exception("could not sweep")
+            _log.exception("sweep_failed")
         await asyncio.sleep(_SWEEP_SECONDS)
 
 

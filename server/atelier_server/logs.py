@@ -1,4 +1,15 @@
-"""Structured logs: one JSON object a line, with the generation that the line is about."""
+"""The form of the log: one event a line, named by a stable snake_case key, with everything that varies in fields.
+
+Every module logs through `logging`, so that engines need no library for it:
+
+    _log = logging.getLogger(__name__)
+    _log.info("engine_ready", extra={"engine": name, "seconds": 1.2})
+
+The key is a constant that operators can search and count; it never changes with the data. Fields are short: ids,
+names, numbers, the text of an error. Prompts and other content of requests are never logged. `bind_fields` adds
+fields to every event inside it, as the worker does with the generation. With `format: json` a line is a JSON
+object of `timestamp`, `level`, `logger`, `event` and the fields; with `console` it is the same, made for reading.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +20,9 @@ from contextlib import contextmanager
 
 import structlog
 
-_SHARED = (
+_PROCESSORS = (
     structlog.contextvars.merge_contextvars,
+    structlog.stdlib.ExtraAdder(),
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -18,29 +30,29 @@ _SHARED = (
 
 
 def configure(*, level: str, form: str) -> None:
-    """Send everything that is logged to standard error, as `json` or for the `console`."""
+    """Send all logs of this level and above to standard error, in the form `json` or `console`."""
     if form == "json":
         last: list[structlog.typing.Processor] = [
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(default=str),
         ]
     else:
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
+            foreign_pre_chain=_PROCESSORS,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
-    for chatty in ("asyncio", "grpc"):
-        logging.getLogger(chatty).setLevel(max(logging.INFO, logging.root.level))
+    for name in ("asyncio", "grpc"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
 
 
 @contextmanager
-def bound(**facts: str | int) -> Generator[None]:
-    """Put the facts into every line that is logged inside."""
-    with structlog.contextvars.bound_contextvars(**facts):
+def bind_fields(**fields: str | int) -> Generator[None]:
+    """Add the fields to every event that is logged inside."""
+    with structlog.contextvars.bound_contextvars(**fields):
         yield

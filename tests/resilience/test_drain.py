@@ -120,9 +120,9 @@ async def test_what_waits_is_left_for_the_next_server(
         assert await asyncio.to_thread(server.terminate) == 0
 
     said = [str(line["event"]) for line in server.log_lines()]
-    drained = next(index for index, event in enumerate(said) if event.startswith("draining"))
-    assert "taken up" in said[:drained]
-    assert "taken up" not in said[drained:]
+    drained = said.index("drain_started")
+    assert "generation_started" in said[:drained]
+    assert "generation_started" not in said[drained:]
 
     again = start_server(address=server.address, engines=engines)
     async with calling(again) as stub:

@@ -1,20 +1,29 @@
-"""Logs: one JSON object a line, about the generation that it names."""
+"""Logs: one event a line, with a stable key and fields."""
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+import atelier_server
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import Stub, picture, refusal
 
 
 async def test_lines_are_json_and_name_their_generation(server: RunningServer, stub: Stub) -> None:
-    """From the taking up to the end; none quotes the prompt, which is the caller's."""
+    """From start to end; none quotes the prompt, which is the caller's."""
     made = (await stub.Generate(picture("a secret lighthouse"))).generation
     lines = [line for line in server.log_lines() if line.get("generation") == made.id]
-    assert [line["event"] for line in lines] == ["taken up", "succeeded"]
+    assert [line["event"] for line in lines] == ["generation_started", "generation_succeeded"]
     for line in lines:
-        assert (line["level"], line["attempt"]) == ("info", 1)
+        assert (line["level"], line["attempt"], line["engine"]) == ("info", 1, "sketch")
+        assert (line["tenant"], line["request_id"]) == ("anonymous", made.request_id)
         assert line["logger"].startswith("atelier_server.")
         assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
     text = server.log.read_text()
@@ -30,16 +39,51 @@ async def test_failures_are_logged_with_their_reason(
     generation = refused.metadata["generation_id"]
     lines = [line for line in workshop.log_lines() if line.get("generation") == generation]
     assert [line["level"] for line in lines] == ["info", "warning"]
-    assert "OUT_OF_MEMORY" in lines[-1]["event"]
+    assert (lines[-1]["event"], lines[-1]["reason"]) == ("generation_failed", "OUT_OF_MEMORY")
 
 
 def test_the_log_says_where_it_listens_and_how_it_ends(start_server: StartServer) -> None:
     """And with the level `warning` only what is amiss."""
     server = start_server()
     assert server.terminate() == 0
-    events = [line["event"] for line in server.log_lines()]
-    assert any(server.address in event and server.metrics_address in event for event in events)
-    assert events[-1] == "stopped"
+    lines = server.log_lines()
+    events = [line["event"] for line in lines]
+    started = lines[events.index("server_started")]
+    assert (started["address"], started["metrics"]) == (server.address, server.metrics_address)
+    assert events[-1] == "server_stopped"
     quiet = start_server(log={"level": "warning"}, data_dir=str(server.data.parent / "quiet"))
     assert quiet.terminate() == 0
     assert server.log_lines()[len(events) :] == []
+
+
+def _log_calls(package: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call of a method of `_log` in the package, with its place."""
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "_log"
+            ):
+                yield f"{path.name}:{node.lineno}", node
+
+
+@pytest.mark.parametrize("package", [atelier_server])
+def test_every_event_has_a_constant_key_and_its_data_in_fields(package: ModuleType) -> None:
+    """The form that `atelier_server.logs` describes."""
+    calls = list(_log_calls(Path(str(package.__file__)).parent))
+    assert calls
+    for place, call in calls:
+        (key,) = call.args
+        assert isinstance(key, ast.Constant), place
+        assert re.fullmatch("[a-z]+(_[a-z]+)+", str(key.value)), place
+        assert {keyword.arg for keyword in call.keywords} <= {"extra", "exc_info"}, place
+
+
+def test_the_console_form_shows_the_same_fields(start_server: StartServer) -> None:
+    """Readable: key, logger and fields on one line."""
+    server = start_server(log={"format": "console"})
+    assert server.terminate() == 0
+    line = next(line for line in server.log.read_text().splitlines() if "server_started" in line)
+    assert f"address={server.address}" in line

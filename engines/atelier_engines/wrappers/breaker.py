@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -18,6 +19,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Event
 from atelier_engines.task import Task
 
+_log = logging.getLogger(__name__)
 _COUNTED_ERRORS = (
     EngineFailedError,
     EngineTimeoutError,
@@ -84,14 +86,27 @@ class BreakerEngine:
                 async for event in events:
                     yield event
         except _COUNTED_ERRORS:
-            self._consecutive_failures += 1
-            self._opened_at = self.clock()
+            self._record_failure()
             raise
         else:
+            if trying:
+                _log.info("circuit_breaker_closed")
             self._consecutive_failures = 0
         finally:
             if trying:
                 self._probing = False
+
+    def _record_failure(self) -> None:
+        self._consecutive_failures += 1
+        self._opened_at = self.clock()
+        if self._is_open:
+            _log.warning(
+                "circuit_breaker_opened",
+                extra={
+                    "failures": self._consecutive_failures,
+                    "seconds": self.reset_timeout_seconds,
+                },
+            )
 
     @property
     def _is_open(self) -> bool:

@@ -67,7 +67,7 @@ class EngineSupervisor:
         try:
             await self.engine.stop()
         except Exception:  # noqa: BLE001 (the others are to be stopped all the same)
-            _log.exception("engine %s failed to stop", self.name)
+            _log.exception("engine_stop_failed", extra={"engine": self.name})
 
     @contextmanager
     def count_running(self) -> Generator[None]:
@@ -130,7 +130,7 @@ class EngineSupervisor:
             except EngineError as error:
                 self._set_state(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
             except Exception:  # noqa: BLE001 (an engine may be anybody's)
-                _log.exception("engine %s failed to start", self.name)
+                _log.exception("engine_start_failed", extra={"engine": self.name})
                 self._set_state(
                     EngineState.ENGINE_STATE_UNAVAILABLE,
                     "it failed to start; the server's log has the reason",
@@ -147,7 +147,7 @@ class EngineSupervisor:
         except EngineError as error:
             self._set_state(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
         except Exception:  # noqa: BLE001 (an engine may be anybody's)
-            _log.exception("engine %s failed its check", self.name)
+            _log.exception("engine_check_failed", extra={"engine": self.name})
             self._set_state(
                 EngineState.ENGINE_STATE_UNAVAILABLE,
                 "its check failed; the server's log has the reason",
@@ -168,12 +168,12 @@ class EngineSupervisor:
             self.ready.set()
         else:
             self.ready.clear()
-        _log.info(
-            "engine %s is %s%s",
-            self.name,
-            EngineState.Name(state),
-            f": {message}" if message else "",
-        )
+        if up:
+            _log.info("engine_ready", extra={"engine": self.name})
+        elif state == EngineState.ENGINE_STATE_DRAINING:
+            _log.info("engine_draining", extra={"engine": self.name})
+        else:
+            _log.warning("engine_unavailable", extra={"engine": self.name, "error": message})
         self.on_change(self)
 
 

@@ -45,7 +45,7 @@ class AttemptFinalizer:
         generation.state = State.STATE_SUCCEEDED
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
         await self._export(generation)
-        _log.info("succeeded")
+        _log.info("generation_succeeded")
         generation = await self.store.finish(attempt.claim, generation, attempt.last_snapshot)
         self._observe_metrics(generation)
         GENERATION_SECONDS.labels(self.supervisor.name).observe(
@@ -67,10 +67,19 @@ class AttemptFinalizer:
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         route = await self._find_fallback(attempt, error)
         if route is None:
-            _log.warning("failed: %s (%s)", failure.message, failure.reason)
+            _log.warning(
+                "generation_failed", extra={"reason": failure.reason, "error": failure.message}
+            )
             await self._finish_failed(attempt, failure)
         else:
-            _log.warning("failed: %s; %s takes over", failure.message, route.engine.name)
+            _log.warning(
+                "generation_requeued",
+                extra={
+                    "reason": failure.reason,
+                    "error": failure.message,
+                    "fallback": route.engine.name,
+                },
+            )
             await self._requeue_on_engine(attempt, route)
 
     async def cancel(self, attempt: Attempt) -> None:
@@ -85,7 +94,7 @@ class AttemptFinalizer:
         )
         generation.stopped_at_step = attempt.step
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
-        _log.info("cancelled at step %d", attempt.step)
+        _log.info("generation_cancelled", extra={"step": attempt.step})
         await self._finish_without_outputs(attempt)
 
     async def fail_until_recorded(self, attempt: Attempt, error: Exception) -> None:
@@ -98,7 +107,7 @@ class AttemptFinalizer:
             except ClaimLostError:
                 return
             except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
-                _log.exception("its failure could not be recorded either; trying again")
+                _log.exception("failure_not_recorded", extra={"retry_seconds": _RETRY_SECONDS})
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
@@ -153,7 +162,7 @@ class AttemptFinalizer:
                 blob = self.artifacts.path_of(output.artifact)
                 path = await self.exporter.export(generation, output, index, blob)
             except OSError:
-                _log.exception("could not file %s", output.artifact.id)
+                _log.exception("export_failed", extra={"artifact": output.artifact.id})
             else:
                 output.uri = path.absolute().as_uri()
 
@@ -177,7 +186,7 @@ def _to_failure(error: BaseException) -> Failure:
         raise error  # the interpreter is going down
     failure = failure_from_error(error)
     if failure.reason == "INTERNAL":
-        _log.error("the server failed", exc_info=error)
+        _log.error("internal_error", exc_info=error)
     return failure
 
 

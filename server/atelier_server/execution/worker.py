@@ -24,7 +24,7 @@ from atelier_server.execution.attempt import Attempt
 from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.finalize import AttemptFinalizer
 from atelier_server.ids import random_seed
-from atelier_server.logs import bound
+from atelier_server.logs import bind_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
@@ -50,10 +50,16 @@ class Worker:
             try:
                 claim = await self.store.claim(self.supervisor.name)
             except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
-                _log.exception("nothing can be taken from the queue of %s", self.supervisor.name)
+                _log.exception("claim_failed", extra={"engine": self.supervisor.name})
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            with bound(generation=claim.generation.id, attempt=claim.attempt):
+            with bind_fields(
+                generation=claim.generation.id,
+                request_id=claim.generation.request_id,
+                tenant=claim.metadata.tenant,
+                engine=self.supervisor.name,
+                attempt=claim.attempt,
+            ):
                 await self._process(claim)
 
     async def _process(self, claim: Claim) -> None:
@@ -61,19 +67,19 @@ class Worker:
             with self.supervisor.count_running():
                 await self._supervise(Attempt.start(claim))
         except ClaimLostError:
-            _log.warning("the claim was lost; what was made is thrown away")
+            _log.warning("claim_lost")
         except asyncio.CancelledError:
             goes_on = self.supervisor.capabilities.cancel is CancelSupport.NONE
             await self.store.release(claim, keep_remote_handle=goes_on)
             raise
         except Exception as error:  # noqa: BLE001 (one bad end must not be the worker's)
-            _log.exception("its end could not be recorded")
+            _log.exception("result_not_recorded")
             await self.finalizer.fail_until_recorded(Attempt.start(claim), error)
 
     async def _supervise(self, attempt: Attempt) -> None:
         """Perform, until done, told to cancel, or out of time; then record the end."""
         claim = attempt.claim
-        _log.info("taken up")
+        _log.info("generation_started")
         performing = asyncio.create_task(self._execute(attempt))
         cancelling = asyncio.create_task(self.store.wait_cancelled(claim))
         left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
