@@ -8,14 +8,20 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 from PIL import Image
 
-from atelier_engines.conformance.fake_server import ResponseQueue, serve
+from atelier_engines.conformance.fake_server import Handler, respond, serve
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.bfl.config import BflConfig
+from atelier_engines.vendors.bfl.engine import BflEngine
 
 KEY = "bfl-key-of-the-tests"
+TASK = ImageTask(prompt="a lighthouse", width=64, height=80, seeds=(7,))
 _FLUX_2 = {"prompt", "seed", "width", "height", "safety_tolerance", "output_format", "input_image"}
 _SHAPED = {"prompt", "seed", "aspect_ratio", "safety_tolerance", "output_format"} | {
     "prompt_upsampling"
@@ -41,29 +47,54 @@ class Job:
     polls: int = 0
 
 
-@dataclass(slots=True)
-class StandIn:
-    """Honest unless told otherwise."""
+def state(status: str, **fields: object) -> Handler:
+    """A poll response."""
+    return respond(200, {"id": "job-0", "status": status, "result": None, **fields})
+
+
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
+    """The API, a second region of it, and the storage."""
 
     api: str = ""
     region: str = ""
     storage: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
-    leaks: int = 0
-    """How often the key was sent to the storage."""
-    submits: ResponseQueue = field(default_factory=ResponseQueue)
-    polls: ResponseQueue = field(default_factory=ResponseQueue)
-    downloads: ResponseQueue = field(default_factory=ResponseQueue)
-    accepted: dict[str, Any] = field(default_factory=dict)
-    """Replaces fields of the answer to a submit; None removes them."""
+    running: Handler | None = field(default_factory=lambda: state("Pending"))
+    unknown_status: Handler | None = field(default_factory=lambda: state("Reasoning"))
+    unknown_job: Handler = field(default_factory=lambda: state("Task not found"))
+    submit_response: dict[str, Any] = field(default_factory=dict)
+    """Replaces fields of the response to a submit; None removes them."""
+
+    task: ClassVar[ImageTask] = TASK
+    api_key: ClassVar[str] = KEY
+    rejected_key_message: ClassVar[str] = "bad key"
+    cancellable: ClassVar[bool] = False
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        config = {"api_key": KEY, "base_url": self.api, "poll_seconds": 0.001, **settings}
+        return BflEngine(BflConfig.model_validate(config), delay_scale=0.02)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.jobs)
+
+    @property
+    def seeds(self) -> list[int] | None:
+        """See FakeService.seeds."""
+        return [job.body["seed"] for job in self.jobs.values()]
+
+    def forget_jobs(self) -> None:
+        """See FakeService.forget_jobs."""
+        self.jobs.clear()
 
     def reset(self) -> None:
-        """Be honest again, and forget everything."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         self.jobs.clear()
-        self.accepted.clear()
-        self.leaks = 0
-        for line in (self.submits, self.polls, self.downloads):
-            line.clear()
+        self.submit_response.clear()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/{model}."""
@@ -79,7 +110,7 @@ class StandIn:
         name = f"job-{len(self.jobs)}"
         self.jobs[name] = Job(model, body)
         answer = {"id": name, "polling_url": f"{self.region}/v1/get_result?id={name}", "cost": 3.0}
-        answer |= self.accepted
+        answer |= self.submit_response
         return web.json_response({key: value for key, value in answer.items() if value is not None})
 
     async def poll(self, request: web.Request) -> web.StreamResponse:

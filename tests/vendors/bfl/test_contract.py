@@ -10,7 +10,6 @@ from atelier_engines.capabilities import ImageCapabilities
 from atelier_engines.conformance import EngineConformance, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
-from tests.vendors.bfl.asking import engine_for
 from tests.vendors.bfl.stand_in import StandIn
 
 
@@ -22,7 +21,7 @@ class TestFlux2(EngineConformance):
     def engine(cls, running: StandIn) -> Engine:
         """The default."""
         running.reset()
-        return engine_for(running)
+        return running.engine()
 
 
 class TestFlux2Flex(EngineConformance):
@@ -33,7 +32,7 @@ class TestFlux2Flex(EngineConformance):
     def engine(cls, running: StandIn) -> Engine:
         """With a price."""
         running.reset()
-        return engine_for(running, model="flux-2-flex", price={"amount": 0.06})
+        return running.engine(model="flux-2-flex", price={"amount": 0.06})
 
 
 class TestFluxPro(EngineConformance):
@@ -44,7 +43,7 @@ class TestFluxPro(EngineConformance):
     def engine(cls, running: StandIn) -> Engine:
         """One task at a time, in JPEG."""
         running.reset()
-        return engine_for(running, model="flux-pro-1.1", output_format="jpeg", concurrency=1)
+        return running.engine(model="flux-pro-1.1", output_format="jpeg", concurrency=1)
 
 
 class TestUltra(EngineConformance):
@@ -55,7 +54,7 @@ class TestUltra(EngineConformance):
     def engine(cls, running: StandIn) -> Engine:
         """Without repainting."""
         running.reset()
-        return engine_for(running, model="flux-pro-1.1-ultra", inpainting=False)
+        return running.engine(model="flux-pro-1.1-ultra", inpainting=False)
 
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:

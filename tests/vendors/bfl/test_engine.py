@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from atelier_engines.conformance.remote_service import collect_events, run_engine
 from atelier_engines.event import Dispatched, Output, Stage
 from atelier_engines.media import Pixels
 from atelier_engines.vendors.bfl.bodies import nearest_ratio
 from atelier_engines.vendors.bfl.config import BflConfig
-from tests.vendors.bfl.asking import TASK, events_of, outputs, plain, started, steps
-from tests.vendors.bfl.stand_in import KEY, StandIn, drawn
+from tests.vendors.bfl.stand_in import KEY, TASK, StandIn, drawn
+from tests.vendors.calls import outputs, plain, steps
 
 
 def decoded(text: str) -> np.ndarray:
@@ -28,7 +29,7 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
     """All that decides the picture is in the body; the key stays with the service."""
-    events = await events_of(vendor)
+    events = await collect_events(vendor)
     (job,) = vendor.jobs.values()
     assert job.model == "flux-2-pro"
     assert job.body == {
@@ -46,7 +47,7 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
 
 async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
     """A process that dies while it waits has stored what finds the job."""
-    async with started(vendor) as engine:
+    async with run_engine(vendor) as engine:
         run = engine.run(TASK)
         assert await anext(run) == Stage(name="submit")
         dispatched = await anext(run)
@@ -59,7 +60,7 @@ async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
 
 async def test_progress_is_the_services_own_and_counts_over_all_pictures(vendor: StandIn) -> None:
     """A hundred steps a picture; what is not said or stands still is not told."""
-    events = await events_of(vendor, replace(TASK, seeds=(7, 8)))
+    events = await collect_events(vendor, replace(TASK, seeds=(7, 8)))
     assert steps(events) == [(n, 200) for n in (25, 50, 100, 125, 150, 200)]
 
 
@@ -67,7 +68,7 @@ async def test_several_pictures_are_several_jobs_and_every_handle_names_all_so_f
     vendor: StandIn,
 ) -> None:
     """Each job has its own seed; the pictures come in the order of the seeds."""
-    events = await events_of(vendor, replace(TASK, seeds=(3, 2**31 + 1, 5)))
+    events = await collect_events(vendor, replace(TASK, seeds=(3, 2**31 + 1, 5)))
     handles = [event.handle for event in events if isinstance(event, Dispatched)]
     assert [handle.count("job-") // 2 for handle in handles] == [1, 2, 3]
     assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
@@ -76,7 +77,7 @@ async def test_several_pictures_are_several_jobs_and_every_handle_names_all_so_f
 
 async def test_a_picture_to_start_from_is_sent_in_the_size_of_the_result(vendor: StandIn) -> None:
     """As plain base64 of a PNG, filled into the size."""
-    await events_of(vendor, replace(TASK, init_image=plain(300, 20, 77)))
+    await collect_events(vendor, replace(TASK, init_image=plain(300, 20, 77)))
     (job,) = vendor.jobs.values()
     sent = decoded(job.body["input_image"])
     assert sent.shape == (80, 64, 3)
@@ -86,7 +87,7 @@ async def test_a_picture_to_start_from_is_sent_in_the_size_of_the_result(vendor:
 async def test_the_start_counts_the_more_the_less_strength_there_is(vendor: StandIn) -> None:
     """Where the service takes a weight, it is what strength leaves of the start."""
     task = replace(TASK, width=512, height=512, init_image=plain(64, 64, 9), strength=0.3)
-    await events_of(vendor, task, model="flux-pro-1.1-ultra")
+    await collect_events(vendor, task, model="flux-pro-1.1-ultra")
     (job,) = vendor.jobs.values()
     assert job.body["image_prompt_strength"] == 0.7
     assert job.body["aspect_ratio"] == "1:1"
@@ -98,7 +99,7 @@ async def test_a_mask_goes_to_the_filling_model_white_where_it_is_repainted(
     """The mask has the picture's size, one channel, and nothing between black and white."""
     mask = plain(64, 80, 0)
     mask.array[:40] = 200
-    await events_of(vendor, replace(TASK, init_image=plain(64, 80, 9), mask=mask))
+    await collect_events(vendor, replace(TASK, init_image=plain(64, 80, 9), mask=mask))
     (job,) = vendor.jobs.values()
     assert job.model == "flux-pro-1.0-fill"
     sent = decoded(job.body["mask"])
@@ -111,7 +112,7 @@ async def test_models_that_choose_their_size_are_brought_to_the_size_asked_for(
 ) -> None:
     """The nearest shape is asked for, and the result scaled and cropped."""
     task = replace(TASK, width=1024, height=560)
-    events = await events_of(vendor, task, model="flux-kontext-pro")
+    events = await collect_events(vendor, task, model="flux-kontext-pro")
     (job,) = vendor.jobs.values()
     assert job.body["aspect_ratio"] == "16:9"
     (media,) = [event.media for event in events if isinstance(event, Output)]
@@ -131,7 +132,7 @@ def test_the_nearest_ratio_is_nearest_by_proportion(size: tuple[int, int], ratio
 async def test_options_and_steps_reach_the_models_that_have_them(vendor: StandIn) -> None:
     """And only what was said is sent."""
     task = replace(TASK, steps=12, guidance=2.5, options={"prompt_upsampling": False})
-    await events_of(vendor, task, model="flux-2-flex", safety_tolerance=0)
+    await collect_events(vendor, task, model="flux-2-flex", safety_tolerance=0)
     body = vendor.jobs["job-0"].body
     assert (body["steps"], body["guidance"]) == (12, 2.5)
     assert body["prompt_upsampling"] is False

@@ -173,7 +173,7 @@ async def test_a_result_cut_off_is_fetched_again(server: StandIn) -> None:
 @pytest.mark.parametrize("how", ["views", "histories"])
 async def test_a_slow_drip_does_not_hold_the_task_for_ever(server: StandIn, how: str) -> None:
     """The work was begun, so this is no reason to begin it elsewhere."""
-    getattr(server.does, how).for_ever = drip
+    getattr(server.does, how).always = drip
     async with started(server, response_timeout_seconds=0.5) as engine:
         with pytest.raises(EngineTimeoutError):
             await events_of(engine, TASK)

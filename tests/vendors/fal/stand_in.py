@@ -9,16 +9,27 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 from PIL import Image
 
-from atelier_engines.conformance.fake_server import ResponseQueue, serve
+from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.fal.config import FalConfig
+from atelier_engines.vendors.fal.engine import FalEngine
 from tests.vendors.comfy_workflows import checking
 
 KEY = "11111111-2222-3333-4444-555555555555:0123456789abcdef"
 APP = "me/comfy/generate"
+TASK = ImageTask(prompt="a lighthouse", width=256, height=264, seeds=(7,), steps=4)
+COMFY: dict[str, Any] = {
+    "endpoint": APP,
+    "loras": {"medieval": "medieval_v2.safetensors", "cinematic": "cine.safetensors"},
+    "controlnets": {"depth": "depth_sdxl.safetensors"},
+}
 NSFW = "nsfw"
 """In a prompt, makes a picture that is flagged."""
 STATES: tuple[dict[str, Any], ...] = (
@@ -66,9 +77,14 @@ class Job:
     cancelled: bool = False
 
 
-@dataclass(slots=True)
-class StandIn:
-    """Honest unless told otherwise."""
+def state(status: str, code: int = 202, **fields: object) -> Handler:
+    """A poll response."""
+    return respond(code, {"status": status, **fields})
+
+
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
+    """The queue, the API that issues upload tokens, and the storage."""
 
     queue: str = ""
     rest: str = ""
@@ -76,23 +92,49 @@ class StandIn:
     jobs: dict[str, Job] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     """Stored by callers."""
-    leaks: int = 0
-    """How often the key was sent to the store."""
     shape: str = "images"
     """Of results: images, image, outputs, or inline for a data URI."""
-    submits: ResponseQueue = field(default_factory=ResponseQueue)
-    polls: ResponseQueue = field(default_factory=ResponseQueue)
     results: ResponseQueue = field(default_factory=ResponseQueue)
-    cancels: ResponseQueue = field(default_factory=ResponseQueue)
-    downloads: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to requests for the result of a job."""
+    running: Handler | None = field(default_factory=lambda: state("IN_PROGRESS"))
+    unknown_status: Handler | None = field(default_factory=lambda: state("THINKING"))
+    unknown_job: Handler = field(default_factory=lambda: respond(404, {"status": "NOT_FOUND"}))
+
+    task: ClassVar[ImageTask] = TASK
+    api_key: ClassVar[str] = KEY
+    rejected_key_message: ClassVar[str] = "Invalid key"
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        urls = {"base_url": self.queue, "rest_url": self.rest, "storage_url": self.media}
+        config = {"api_key": KEY, "poll_seconds": 0.001, **urls, **settings}
+        return FalEngine(FalConfig.model_validate(config), delay_scale=0.001)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.jobs)
+
+    @property
+    def seeds(self) -> list[int] | None:
+        """See FakeService.seeds."""
+        return [job.body["seed"] for job in self.jobs.values()]
+
+    @property
+    def cancelled(self) -> int:
+        """See FakeService.cancelled."""
+        return sum(job.cancels for job in self.jobs.values())
+
+    def forget_jobs(self) -> None:
+        """See FakeService.forget_jobs."""
+        self.jobs.clear()
 
     def reset(self) -> None:
-        """Be honest again, and forget everything."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         self.jobs.clear()
         self.files.clear()
-        self.leaks, self.shape = 0, "images"
-        for line in (self.submits, self.polls, self.results, self.cancels, self.downloads):
-            line.clear()
+        self.shape = "images"
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """POST /{owner}/{app}[/{subpath}]."""

@@ -11,8 +11,7 @@ from atelier_engines.conformance import EngineConformance
 from atelier_engines.conformance.tasks import image_task
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
-from tests.vendors.fal.asking import COMFY, engine_for
-from tests.vendors.fal.stand_in import StandIn
+from tests.vendors.fal.stand_in import COMFY, StandIn
 
 
 class _Small(EngineConformance):
@@ -32,7 +31,7 @@ class TestLightning(_Small):
     def engine(cls, running: StandIn) -> Engine:
         """The default."""
         running.reset()
-        return engine_for(running)
+        return running.engine()
 
 
 class TestFull(_Small):
@@ -43,8 +42,7 @@ class TestFull(_Small):
     def engine(cls, running: StandIn) -> Engine:
         """With a LoRA and a price; pictures are hosted."""
         running.reset()
-        return engine_for(
-            running,
+        return running.engine(
             model="fal-ai/fast-sdxl",
             loras={"rust": "https://example.org/rust.safetensors"},
             price={"amount": 0.003},
@@ -61,4 +59,4 @@ class TestComfy(_Small):
     def engine(cls, running: StandIn) -> Engine:
         """With LoRAs and depth ControlNet."""
         running.reset()
-        return engine_for(running, comfy=COMFY)
+        return running.engine(comfy=COMFY)

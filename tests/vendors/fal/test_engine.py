@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from atelier_engines.conformance.remote_service import collect_events, run_engine
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
+from tests.vendors.calls import outputs, plain
 from tests.vendors.comfy_workflows.checking import of_class
-from tests.vendors.fal.asking import COMFY, TASK, engine_for, events_of, outputs, plain, started
-from tests.vendors.fal.stand_in import APP, KEY, StandIn
+from tests.vendors.fal.stand_in import APP, COMFY, KEY, TASK, StandIn
 
 
 def decoded(url: str) -> np.ndarray:
@@ -29,7 +30,7 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
     """All that decides the picture is in the body; the key stays with the service."""
-    events = await events_of(vendor)
+    events = await collect_events(vendor)
     (job,) = vendor.jobs.values()
     assert job.endpoint == "fal-ai/fast-lightning-sdxl"
     assert job.body == {
@@ -51,7 +52,7 @@ async def test_queue_positions_stages_and_steps_are_told_as_the_service_tells_th
     vendor: StandIn,
 ) -> None:
     """Steps come from the lines of the log that count to just as many, and never go back."""
-    events = await events_of(vendor)
+    events = await collect_events(vendor)
     told = [event for event in events if isinstance(event, Stage | Step)]
     assert told == [
         Stage(name="submit"),
@@ -65,7 +66,7 @@ async def test_queue_positions_stages_and_steps_are_told_as_the_service_tells_th
 
 async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
     """A process that dies while it waits has stored what finds the job."""
-    async with started(vendor) as engine:
+    async with run_engine(vendor) as engine:
         run = engine.run(TASK)
         assert await anext(run) == Stage(name="submit")
         dispatched = await anext(run)
@@ -79,7 +80,7 @@ async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
 
 async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
     """A job that nobody waits for any more is not begun, and pictures are not kept for long."""
-    await events_of(vendor, timeout_seconds=90, expire_seconds=600)
+    await collect_events(vendor, timeout_seconds=90, expire_seconds=600)
     (job,) = vendor.jobs.values()
     assert job.headers["x-fal-request-timeout"] == "90"
     preference = job.headers["x-fal-object-lifecycle-preference"]
@@ -88,7 +89,7 @@ async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
 
 async def test_several_pictures_are_several_jobs(vendor: StandIn) -> None:
     """Each has its own seed, and 32 bits of it; steps count over all of them."""
-    events = await events_of(vendor, replace(TASK, seeds=(3, 2**32 + 1, 5)))
+    events = await collect_events(vendor, replace(TASK, seeds=(3, 2**32 + 1, 5)))
     assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
     assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**32 + 1, 5]
     steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
@@ -99,7 +100,7 @@ async def test_a_picture_to_start_from_is_sent_inline_in_the_size_of_the_result(
     vendor: StandIn,
 ) -> None:
     """As a data URI of a PNG, filled into the size; strength goes as it is."""
-    await events_of(vendor, replace(TASK, init_image=plain(900, 20, 77), strength=0.6))
+    await collect_events(vendor, replace(TASK, init_image=plain(900, 20, 77), strength=0.6))
     (job,) = vendor.jobs.values()
     assert job.endpoint == "fal-ai/fast-lightning-sdxl/image-to-image"
     assert job.body["strength"] == 0.6
@@ -111,7 +112,7 @@ async def test_a_picture_to_start_from_is_sent_inline_in_the_size_of_the_result(
 async def test_a_hosted_picture_is_stored_once_for_all_jobs(vendor: StandIn) -> None:
     """The store sees the leave that the key bought, never the key."""
     task = replace(TASK, seeds=(1, 2), init_image=plain(64, 64, 77))
-    assert len(outputs(await events_of(vendor, task, image_transfer="hosted"))) == 2
+    assert len(outputs(await collect_events(vendor, task, image_transfer="hosted"))) == 2
     ((name, data),) = vendor.files.items()
     assert [job.body["image_url"] for job in vendor.jobs.values()] == (
         [f"{vendor.media}/files/{name}"] * 2
@@ -124,7 +125,7 @@ async def test_a_mask_goes_along_white_where_it_is_repainted(vendor: StandIn) ->
     """One channel, nothing between black and white."""
     mask = plain(256, 264, 0)
     mask.array[:40] = 200
-    await events_of(vendor, replace(TASK, init_image=plain(256, 264, 9), mask=mask))
+    await collect_events(vendor, replace(TASK, init_image=plain(256, 264, 9), mask=mask))
     (job,) = vendor.jobs.values()
     assert job.endpoint == "fal-ai/fast-lightning-sdxl/inpainting"
     sent = decoded(job.body["mask_url"])
@@ -138,7 +139,7 @@ async def test_the_full_model_takes_what_the_fast_one_lacks(vendor: StandIn) -> 
         TASK, steps=30, guidance=5.0, negative_prompt="fog", loras=(Lora(name="rust", weight=0.6),)
     )
     address = "https://example.org/rust.safetensors"
-    await events_of(vendor, task, model="fal-ai/fast-sdxl", loras={"rust": address})
+    await collect_events(vendor, task, model="fal-ai/fast-sdxl", loras={"rust": address})
     (job,) = vendor.jobs.values()
     assert job.body["num_inference_steps"] == 30
     assert (job.body["guidance_scale"], job.body["negative_prompt"]) == (5.0, "fog")
@@ -147,18 +148,18 @@ async def test_the_full_model_takes_what_the_fast_one_lacks(vendor: StandIn) -> 
 
 async def test_options_reach_the_model(vendor: StandIn) -> None:
     """And only when they were said."""
-    await events_of(vendor, replace(TASK, options={"expand_prompt": True}))
+    await collect_events(vendor, replace(TASK, options={"expand_prompt": True}))
     (job,) = vendor.jobs.values()
     assert job.body["expand_prompt"] is True
 
 
 async def test_an_engine_can_be_fixed_to_steps_that_are_no_range(vendor: StandIn) -> None:
     """Two steps make quick drafts."""
-    image = engine_for(vendor, steps=2).capabilities.image
+    image = vendor.engine(steps=2).capabilities.image
     assert image is not None
     assert image.steps is not None
     assert (image.steps.min, image.steps.max, image.steps.default) == (2, 2, 2)
-    assert outputs(await events_of(vendor, replace(TASK, steps=2), steps=2))
+    assert outputs(await collect_events(vendor, replace(TASK, steps=2), steps=2))
 
 
 @pytest.mark.parametrize(("safety", "offered"), [("block", 1), ("flag", 2), ("off", 3)])
@@ -166,7 +167,7 @@ def test_callers_may_be_stricter_than_the_configuration_never_laxer(
     vendor: StandIn, safety: str, offered: int
 ) -> None:
     """What is offered ends with what is configured."""
-    image = engine_for(vendor, safety=safety).capabilities.image
+    image = vendor.engine(safety=safety).capabilities.image
     assert image is not None
     assert image.safety_modes == (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)[:offered]
 
@@ -175,13 +176,13 @@ def test_callers_may_be_stricter_than_the_configuration_never_laxer(
 async def test_every_shape_of_a_workflows_result_is_understood(vendor: StandIn, shape: str) -> None:
     """Apps and saved workflows answer each in their own way."""
     vendor.shape = shape
-    assert outputs(await events_of(vendor, COMFY_TASK, comfy=COMFY))
+    assert outputs(await collect_events(vendor, COMFY_TASK, comfy=COMFY))
 
 
 async def test_a_picture_that_comes_inline_is_not_fetched(vendor: StandIn) -> None:
     """As models in sync mode send it."""
     vendor.shape = "inline"
-    (picture,) = outputs(await events_of(vendor))
+    (picture,) = outputs(await collect_events(vendor))
     (job,) = vendor.jobs.values()
     assert picture.data == vendor.drawn(job)
 
@@ -196,7 +197,7 @@ async def test_a_workflow_carries_loras_control_and_their_pictures(vendor: Stand
         loras=(Lora(name="medieval", weight=0.8), Lora(name="cinematic", weight=0.5)),
         controls=(Control(type=ControlType.DEPTH, image=plain(64, 64, 128), strength=0.7),),
     )
-    assert outputs(await events_of(vendor, task, comfy=COMFY))
+    assert outputs(await collect_events(vendor, task, comfy=COMFY))
     (job,) = vendor.jobs.values()
     assert job.endpoint == APP
     graph = job.body["workflow"]
@@ -212,7 +213,7 @@ async def test_a_workflow_carries_loras_control_and_their_pictures(vendor: Stand
 async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> None:
     """Nodes are merged by id or title."""
     changed = {**COMFY, "overrides": {"Checkpoint": {"inputs": {"ckpt_name": "own.safetensors"}}}}
-    await events_of(vendor, COMFY_TASK, comfy=changed)
+    await collect_events(vendor, COMFY_TASK, comfy=changed)
     (job,) = vendor.jobs.values()
     (loader,) = of_class(job.body["workflow"], "CheckpointLoaderSimple")
     assert loader["ckpt_name"] == "own.safetensors"
@@ -220,7 +221,7 @@ async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> No
 
 async def test_closing_cancels_every_job_that_is_not_done(vendor: StandIn) -> None:
     """Also those that are not followed yet; done ones are left alone."""
-    async with started(vendor) as engine:
+    async with run_engine(vendor) as engine:
         run = engine.run(replace(TASK, seeds=(1, 2, 3)))
         async for event in run:
             if isinstance(event, Output):

@@ -6,15 +6,25 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 
-from atelier_engines.conformance.fake_server import ResponseQueue, serve
+from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.runpod.config import RunpodConfig
+from atelier_engines.vendors.runpod.engine import RunpodEngine
 from tests.vendors.comfy_workflows import checking
 
 KEY = "rpa_0123456789ABCDEF"
 ENDPOINT = "abc123xyz"
+TASK = ImageTask(prompt="a mill", width=128, height=136, seeds=(7,), steps=25, guidance=6.0)
+FILES: dict[str, Any] = {
+    "loras": {"medieval": "medieval_v2.safetensors", "cinematic": "cine.safetensors"},
+    "controlnets": {"depth": "depth_sdxl.safetensors"},
+}
 STATES = ("IN_QUEUE", "IN_QUEUE", "IN_PROGRESS", "IN_PROGRESS", "COMPLETED")
 """What honest polls say, one after the other."""
 _MOST_BYTES = 10 * 10**6
@@ -31,11 +41,17 @@ class Job:
     """How often its status was asked for, whatever the answer."""
     cancels: int = 0
     """How often it was to be cancelled."""
+    cancelled: bool = False
 
 
-@dataclass(slots=True)
-class StandIn:
-    """Honest unless told otherwise."""
+def state(status: str, **fields: object) -> Handler:
+    """A poll response."""
+    return respond(200, {"id": "x", "status": status, **fields})
+
+
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
+    """The API with one endpoint, and the storage for its images."""
 
     api: str = ""
     store: str = ""
@@ -44,21 +60,41 @@ class StandIn:
     """As /health tells them."""
     shape: str = "v5"
     """Of results: v5, s3, message, message_url or progress, which is v5 with progress on the way."""
-    leaks: int = 0
-    """How often the key was sent to the store."""
-    submits: ResponseQueue = field(default_factory=ResponseQueue)
-    polls: ResponseQueue = field(default_factory=ResponseQueue)
-    cancels: ResponseQueue = field(default_factory=ResponseQueue)
     healths: ResponseQueue = field(default_factory=ResponseQueue)
-    downloads: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to requests for the state of the workers."""
+    running: Handler | None = field(default_factory=lambda: state("IN_PROGRESS"))
+    unknown_status: Handler | None = field(default_factory=lambda: state("PONDERING"))
+
+    task: ClassVar[ImageTask] = TASK
+    api_key: ClassVar[str] = KEY
+    rejected_key_message: ClassVar[str] = "is no key"
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        account = {"api_key": KEY, "endpoint": ENDPOINT, "base_url": self.api}
+        config = {**account, "poll_seconds": 0.001, **settings}
+        return RunpodEngine(RunpodConfig.model_validate(config), delay_scale=0.001)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.jobs)
+
+    @property
+    def cancelled(self) -> int:
+        """See FakeService.cancelled."""
+        return sum(job.cancels for job in self.jobs.values())
+
+    def forget_jobs(self) -> None:
+        """See FakeService.forget_jobs."""
+        self.jobs.clear()
 
     def reset(self) -> None:
-        """Be honest again, and forget everything."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         self.jobs.clear()
         self.workers = {"idle": 0, "running": 1}
-        self.shape, self.leaks = "v5", 0
-        for line in (self.submits, self.polls, self.cancels, self.healths, self.downloads):
-            line.clear()
+        self.shape = "v5"
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """POST /run."""
@@ -97,7 +133,7 @@ class StandIn:
         return web.json_response({"id": job_id, "delayTime": 12, **self._state(job_id, job)})
 
     def _state(self, job_id: str, job: Job) -> dict[str, Any]:
-        if job.cancels:
+        if job.cancelled:
             return {"status": "CANCELLED"}
         status = STATES[min(job.polls, len(STATES) - 1)]
         job.polls += 1
@@ -138,6 +174,7 @@ class StandIn:
             return await trouble(request)
         if job_id not in self.jobs:
             return web.json_response({"error": "job not found"}, status=404)
+        self.jobs[job_id].cancelled = True
         return web.json_response({"id": job_id, "status": "CANCELLED"})
 
     async def health(self, request: web.Request) -> web.StreamResponse:

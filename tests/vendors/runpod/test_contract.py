@@ -11,8 +11,7 @@ from atelier_engines.conformance import EngineConformance
 from atelier_engines.conformance.tasks import image_task
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
-from tests.vendors.runpod.asking import FILES, engine_for
-from tests.vendors.runpod.stand_in import StandIn
+from tests.vendors.runpod.stand_in import FILES, StandIn
 
 
 class _Small(EngineConformance):
@@ -33,7 +32,7 @@ class TestSdxl(_Small):
         """With LoRAs, depth ControlNet and a price."""
         running.reset()
         price = {"amount": 0.0004, "unit": "second"}
-        return engine_for(running, price=price, **FILES)
+        return running.engine(price=price, **FILES)
 
 
 class TestFlux(_Small):
@@ -44,4 +43,4 @@ class TestFlux(_Small):
     def engine(cls, running: StandIn) -> Engine:
         """One task at a time."""
         running.reset()
-        return engine_for(running, family="flux", concurrency=1)
+        return running.engine(family="flux", concurrency=1)

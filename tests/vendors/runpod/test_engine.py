@@ -12,20 +12,21 @@ from PIL import Image
 from pydantic import ValidationError
 
 from atelier_engines.conformance.fake_server import respond
+from atelier_engines.conformance.remote_service import collect_events, run_engine
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.runpod.config import RunpodConfig
+from tests.vendors.calls import noise, outputs, plain
 from tests.vendors.comfy_workflows.checking import of_class
-from tests.vendors.runpod.asking import FILES, TASK, events_of, noise, outputs, plain, started
-from tests.vendors.runpod.stand_in import ENDPOINT, KEY, StandIn
+from tests.vendors.runpod.stand_in import ENDPOINT, FILES, KEY, TASK, StandIn
 
 
 async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
     """The graph is filled, and the service told when to give the job up itself."""
-    events = await events_of(vendor, timeout_seconds=120)
+    events = await collect_events(vendor, timeout_seconds=120)
     (job,) = vendor.jobs.values()
     assert job.body.keys() == {"input", "policy"}
     assert job.body["policy"] == {"executionTimeout": 120_000, "ttl": 180_000}
@@ -41,7 +42,7 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
 async def test_every_shape_of_a_result_is_understood(vendor: StandIn, shape: str) -> None:
     """Of workers before and after version 5, with and without a store; the store never sees the key."""
     vendor.shape = shape
-    (picture,) = outputs(await events_of(vendor))
+    (picture,) = outputs(await collect_events(vendor))
     (job,) = vendor.jobs.values()
     assert picture.data == vendor.drawn(job)
     assert vendor.leaks == 0
@@ -55,13 +56,13 @@ async def test_what_goes_wrong_beside_a_picture_does_not_lose_it(
     images = [{"filename": "a.png", "type": "base64", "data": data}]
     output = {"images": images, "errors": ["node 12 made gifs"]}
     vendor.polls.add(respond(200, {"id": "x", "status": "COMPLETED", "output": output}))
-    assert [event for event in await events_of(vendor) if isinstance(event, Output)]
+    assert [event for event in await collect_events(vendor) if isinstance(event, Output)]
     assert "node 12 made gifs" in caplog.text
 
 
 async def test_stages_are_told_as_the_service_tells_them(vendor: StandIn) -> None:
     """worker-comfyui tells no steps, so there are none."""
-    events = await events_of(vendor)
+    events = await collect_events(vendor)
     told = [event for event in events if isinstance(event, Stage | Step)]
     assert told == [Stage(name="submit"), Stage(name="queued"), Stage(name="generate")]
 
@@ -69,7 +70,7 @@ async def test_stages_are_told_as_the_service_tells_them(vendor: StandIn) -> Non
 async def test_a_cold_start_is_a_stage_of_its_own(vendor: StandIn) -> None:
     """While workers come up and none is there; it does not go back to being queued."""
     vendor.workers = {"idle": 0, "running": 0, "initializing": 1}
-    events = await events_of(vendor)
+    events = await collect_events(vendor)
     names = [event.name for event in events if isinstance(event, Stage)]
     assert names == ["submit", "queued", "start", "generate"]
 
@@ -77,13 +78,13 @@ async def test_a_cold_start_is_a_stage_of_its_own(vendor: StandIn) -> None:
 async def test_without_word_of_the_workers_the_job_is_just_queued(vendor: StandIn) -> None:
     """The health of the endpoint only explains."""
     vendor.healths.always = respond(404, {})
-    assert outputs(await events_of(vendor))
+    assert outputs(await collect_events(vendor))
 
 
 async def test_progress_of_a_worker_of_ones_own_is_told_and_is_no_result(vendor: StandIn) -> None:
     """It comes in the same field as the result."""
     vendor.shape = "progress"
-    events = await events_of(vendor, replace(TASK, seeds=(1, 2)))
+    events = await collect_events(vendor, replace(TASK, seeds=(1, 2)))
     steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
     assert steps == [(n, 50) for n in (15, 20, 25, 40, 45, 50)]
     assert len(outputs(events)) == 2
@@ -98,12 +99,12 @@ async def test_what_does_not_count_the_tasks_steps_is_no_progress(vendor: StandI
         "50%",
     ):
         vendor.polls.add(respond(200, {"id": "x", "status": "IN_PROGRESS", "output": told}))
-    assert not [event for event in await events_of(vendor) if isinstance(event, Step)]
+    assert not [event for event in await collect_events(vendor) if isinstance(event, Step)]
 
 
 async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
     """A process that dies while it waits has stored what finds the job."""
-    async with started(vendor) as engine:
+    async with run_engine(vendor) as engine:
         run = engine.run(TASK)
         assert await anext(run) == Stage(name="submit")
         dispatched = await anext(run)
@@ -124,7 +125,7 @@ async def test_a_workflow_carries_its_pictures_loras_and_controls(vendor: StandI
         loras=(Lora(name="medieval", weight=0.8), Lora(name="cinematic", weight=0.5)),
         controls=(Control(type=ControlType.DEPTH, image=plain(32, 32, 128)),),
     )
-    assert outputs(await events_of(vendor, task, **FILES))
+    assert outputs(await collect_events(vendor, task, **FILES))
     (job,) = vendor.jobs.values()
     graph, images = job.body["input"]["workflow"], job.body["input"]["images"]
     assert [lora["lora_name"] for lora in of_class(graph, "LoraLoader")] == (
@@ -141,8 +142,8 @@ async def test_a_workflow_carries_its_pictures_loras_and_controls(vendor: StandI
 async def test_two_tasks_never_share_names_of_files(vendor: StandIn) -> None:
     """A worker keeps pictures of earlier jobs."""
     task = replace(TASK, init_image=plain(64, 64, 9))
-    await events_of(vendor, task)
-    await events_of(vendor, task)
+    await collect_events(vendor, task)
+    await collect_events(vendor, task)
     names = [job.body["input"]["images"][0]["name"] for job in vendor.jobs.values()]
     assert len(set(names)) == 2
 
@@ -152,14 +153,14 @@ async def test_pictures_too_large_for_a_request_are_refused_before_it_is_sent(
 ) -> None:
     """The caller is told to send smaller ones."""
     with pytest.raises(InvalidTaskError, match="smaller") as error:
-        await events_of(vendor, replace(TASK, init_image=noise(1700, 1700)))
+        await collect_events(vendor, replace(TASK, init_image=noise(1700, 1700)))
     assert error.value.field == "init_image"
     assert not vendor.jobs
 
 
 async def test_closing_cancels_every_job_that_is_not_done(vendor: StandIn) -> None:
     """Also those that are not followed yet; done ones are left alone."""
-    async with started(vendor) as engine:
+    async with run_engine(vendor) as engine:
         run = engine.run(replace(TASK, seeds=(1, 2, 3)))
         async for event in run:
             if isinstance(event, Output):

@@ -1,0 +1,137 @@
+"""What the suite for remote engines needs to know of a service: a fake one, and the engine that speaks to it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+from atelier_engines.conformance.fake_server import (
+    Handler,
+    ResponseQueue,
+    drop_connection,
+    respond,
+)
+from atelier_engines.engine import Engine
+from atelier_engines.event import Dispatched, Event, Output
+from atelier_engines.task import ImageTask
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeService(ABC):
+    """A fake remote service that works, unless one of its queues says otherwise."""
+
+    submits: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to paid requests."""
+    polls: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to requests for the status of a job."""
+    cancels: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to requests to cancel a job."""
+    downloads: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to downloads of results."""
+    leaks: int = 0
+    """Number of downloads and uploads that came with the API key, which they must not."""
+
+    running: Handler | None = None
+    """Poll response for a running job; None where jobs are not polled."""
+    unknown_status: Handler | None = None
+    """Poll response with a status that the service does not have today; None where there is none."""
+    unknown_job: Handler = field(default_factory=lambda: respond(404, {}))
+    """Poll response for a job that the service does not know."""
+
+    task: ClassVar[ImageTask]
+    """A quick task that the service can do."""
+    api_key: ClassVar[str] = ""
+    """The only key that the service accepts; empty where it has none."""
+    rejected_key_message: ClassVar[str] = ""
+    """What the service says about any other key."""
+    resumable: ClassVar[bool] = True
+    """Whether a job is found again after a restart; if not, the task must not be sent a second time."""
+    cancellable: ClassVar[bool] = True
+    """Whether the service can cancel jobs."""
+    downloadable: ClassVar[bool] = True
+    """Whether results are downloaded by URL."""
+
+    @abstractmethod
+    def engine(self, **settings: object) -> Engine:
+        """An engine of this service with short pauses and those settings, not started."""
+
+    @property
+    @abstractmethod
+    def accepted(self) -> int:
+        """Number of paid requests that were accepted."""
+
+    @property
+    def seeds(self) -> list[int] | None:
+        """Seeds of the accepted requests, in order; None where the fake service does not record them."""
+        return None
+
+    @property
+    def cancelled(self) -> int:
+        """Number of cancellations that were requested."""
+        return 0
+
+    def forget_jobs(self) -> None:
+        """Forget all jobs, as a service does when they expire."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Return to regular responses and forget everything."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, ResponseQueue):
+                value.clear()
+        self.leaks = 0
+
+
+@asynccontextmanager
+async def run_engine(service: FakeService, **settings: object) -> AsyncIterator[Engine]:
+    """The service's engine, started, and stopped at the end."""
+    engine = service.engine(**settings)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def collect_events(
+    service: FakeService, task: ImageTask | None = None, /, **settings: object
+) -> list[Event]:
+    """All events of the task, or of the service's own one."""
+    task = task or service.task
+    async with run_engine(service, **settings) as engine, aclosing(engine.run(task)) as events:
+        return [event async for event in events]
+
+
+async def collect_outputs(
+    service: FakeService, task: ImageTask | None = None, /, **settings: object
+) -> list[Output]:
+    """All outputs of the task, or of the service's own one."""
+    events = await collect_events(service, task, **settings)
+    return [event for event in events if isinstance(event, Output)]
+
+
+async def crash(service: FakeService, task: ImageTask | None = None, *, accepted: int = 1) -> str:
+    """The last handle of an engine that crashes after `accepted` jobs; its cancellations do not arrive."""
+    task, handle = task or service.task, ""
+    service.cancels.always = drop_connection
+    async with run_engine(service) as engine, aclosing(engine.run(task)) as events:
+        async for event in events:
+            if isinstance(event, Dispatched):
+                handle, accepted = event.handle, accepted - 1
+            if not accepted:
+                break
+    service.cancels.clear()
+    return handle
+
+
+def wait(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """The result of `work`, in an event loop of its own."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)

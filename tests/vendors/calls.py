@@ -1,0 +1,59 @@
+"""What the tests of all vendors share: fixtures of a fake service, and what they look for in events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.event import Event, Output, Step
+from atelier_engines.media import Encoded, Pixels
+
+ServiceT = TypeVar("ServiceT", bound=FakeService)
+
+
+def service_fixtures(
+    run: Callable[[], AbstractContextManager[ServiceT]],
+) -> tuple[Callable[[], Iterator[ServiceT]], Callable[[ServiceT], ServiceT]]:
+    """The fixtures `running`, a fake service for the whole session, and `vendor`, the same one reset."""
+
+    @pytest.fixture(scope="session")
+    def running() -> Iterator[ServiceT]:
+        """Started once."""
+        with run() as service:
+            yield service
+
+    @pytest.fixture
+    def vendor(running: ServiceT) -> ServiceT:
+        """Without jobs or scripted failures."""
+        running.reset()
+        return running
+
+    return running, vendor
+
+
+def outputs(events: Iterable[Event]) -> list[Encoded]:
+    """The images, all of which must be files."""
+    media = [event.media for event in events if isinstance(event, Output)]
+    assert all(isinstance(one, Encoded) for one in media)
+    return [one for one in media if isinstance(one, Encoded)]
+
+
+def steps(events: Iterable[Event]) -> list[tuple[int, int]]:
+    """Index and total of every step."""
+    return [(event.index, event.total) for event in events if isinstance(event, Step)]
+
+
+def plain(width: int, height: int, value: int, channels: int = 3) -> Pixels:
+    """An image of one colour."""
+    return Pixels(array=np.full((height, width, channels), value, np.uint8))
+
+
+def noise(width: int, height: int) -> Pixels:
+    """An image that cannot be compressed."""
+    random = np.random.default_rng(1)
+    return Pixels(array=random.integers(0, 256, (height, width, 3), np.uint8))
