@@ -12,8 +12,7 @@ from functools import partial
 import torch
 
 from atelier_engines.diffusion import DiffusionConfig, loading
-from atelier_engines.diffusion.batch_limits import FixedLimit
-from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler
+from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler, FixedLimit
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.event import Step
 from atelier_engines.local.step_scheduler import FairBatcher

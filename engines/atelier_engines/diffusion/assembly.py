@@ -24,7 +24,7 @@ from atelier_engines.diffusion.families.base import Family
 from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.memory.holdings import Holdings, Want
-from atelier_engines.diffusion.prompts.cache import EmbeddingCache
+from atelier_engines.diffusion.prompts.embedding import EmbeddingCache
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.diffusion.schedulers import Scheduler

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from atelier_engines.capabilities import Capabilities, Reproducibility
-from atelier_engines.diffusion import batch_limits, capabilities
+from atelier_engines.diffusion import capabilities
 from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.tuning import records, tune
@@ -116,13 +116,13 @@ class DiffusionEngine:
 def _load(config: DiffusionConfig, scheduler: DenoiseScheduler) -> Pipeline:
     """Import torch here, on the scheduler's thread, so that the service answers meanwhile."""
     try:
-        from atelier_engines.diffusion import loading  # noqa: PLC0415  (takes seconds)
+        from atelier_engines.diffusion import batching, loading  # noqa: PLC0415  (takes seconds)
     except ImportError as error:
         raise EngineUnavailableError(
             f"a package is missing: {error}; install atelier-engines[local]"
         ) from error
     pipeline = loading.load(config)
-    limit = batch_limits.choose_limit(
+    limit = batching.choose_limit(
         config.max_batch,
         pipeline.family.runtime.device.type,
         records.read(tune.path_of(config), tune.subject_of(pipeline)),

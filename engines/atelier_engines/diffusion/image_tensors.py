@@ -1,7 +1,6 @@
-"""Pictures that go into a task, as tensors.
+"""Converts the images of a task to tensors.
 
-The sums are those of diffusers' VaeImageProcessor (0.42.1), so that the results are the same to the
-bit.
+The arithmetic is that of diffusers' VaeImageProcessor (0.42.1), so that the results are bit-identical.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from atelier_engines.media import Pixels
 
 
 def to_tensor(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
-    """(1, 3, height, width), 0 to 1, float32: the picture brought to that size in pixels."""
+    """Resize an image to that size in pixels; (1, 3, height, width), 0 to 1, float32."""
     image = image_from_pixels(pixels)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     array = np.array(image.convert("RGB")).astype(np.float32) / 255.0
-    # Not made contiguous: convolutions have other last bits on another layout.
+    # Not made contiguous: another memory layout changes the last bits of convolutions.
     return torch.from_numpy(array[None].transpose(0, 3, 1, 2))
 
 
 def to_mask(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
-    """(1, 1, height, width), float32: 1 where the picture is brighter than half, else 0."""
+    """Resize and threshold a mask; (1, 1, height, width), float32: 1 where it is brighter than half, else 0."""
     image = image_from_pixels(pixels)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Where denoising begins: in pure noise, or in a picture with noise over it.
+"""Makes the latents that denoising starts from: pure noise, or an encoded image with noise added.
 
 The order of the operations, random numbers included, is that of diffusers' pipelines (0.42.1), so
 that the results are the same to the bit.
@@ -11,52 +11,27 @@ from dataclasses import dataclass
 import torch
 
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.sampler import InitialLatents, InpaintBlend
 from atelier_engines.diffusion.schedulers import Scheduler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InpaintBlend:
-    """What is put back after each run, so that only the masked part is painted anew."""
-
-    latents: torch.Tensor
-    """(1, channels, height, width): the picture, without noise."""
-    noise: torch.Tensor
-    """As `latents`: the noise over it."""
-    mask: torch.Tensor
-    """(1, 1, height, width), 1 where it is painted anew, 0 where it is kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitialLatents:
-    """Latents to denoise, and what else the picture to start from asks for."""
-
-    latents: torch.Tensor
-    """(1, channels, height, width) in latent cells, noise and all."""
-    skipped_steps: int = 0
-    """Steps of the scheduler that are left out, because there is a picture already."""
-    blend: InpaintBlend | None = None
-    """None where all of the picture is painted, or where the denoiser sees to the mask itself."""
-    mask_channels: torch.Tensor | None = None
-    """(1, 5, height, width): mask and masked picture, for denoisers that take them as channels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LatentInitializer:
-    """Begins one picture of a model, for a scheduler that is set to its steps."""
+    """Makes the initial latents of one image, for a scheduler that is set to its steps."""
 
     family: Family
     """The model."""
     scheduler: Scheduler
-    """The picture's own."""
+    """The image's own."""
     generator: torch.Generator
-    """The picture's own random numbers."""
+    """The image's own random numbers."""
     steps: int
-    """What the scheduler is set to."""
+    """Number of steps that the scheduler is set to."""
     tiled: bool = False
-    """Whether pictures are encoded in tiles."""
+    """Whether images are encoded in tiles."""
 
     def from_noise(self, width: int, height: int) -> InitialLatents:
-        """The start of a picture made from words alone, of a size in pixels."""
+        """The initial latents of text-to-image, for an image size in pixels."""
         noise = self._sample_noise(self.family.latent_shape(width, height))
         self._set_begin_index(0)
         return InitialLatents(
@@ -64,15 +39,15 @@ class LatentInitializer:
             mask_channels=self._full_mask_channels(width, height),
         )
 
-    def from_image(self, picture: torch.Tensor, strength: float) -> InitialLatents:
-        """The start of a variation of `picture`, (1, 3, height, width) of -1 to 1.
+    def from_image(self, image: torch.Tensor, strength: float) -> InitialLatents:
+        """The initial latents of image-to-image, from `image`, (1, 3, height, width) of -1 to 1.
 
-        A `strength` of 0 leaves no step to do, one of 1 does all of them.
+        A `strength` of 0 skips all steps, one of 1 skips none.
         """
         skipped = self._skip_steps(strength)
-        clean = self._encode(picture)
+        clean = self._encode(image)
         noise = self._sample_noise(clean.shape)
-        height, width = picture.shape[-2:]
+        height, width = image.shape[-2:]
         return InitialLatents(
             latents=self._add_noise(clean, noise, skipped),
             skipped_steps=skipped,
@@ -80,56 +55,58 @@ class LatentInitializer:
         )
 
     def from_masked(
-        self, picture: torch.Tensor, mask: torch.Tensor, strength: float
+        self, image: torch.Tensor, mask: torch.Tensor, strength: float
     ) -> InitialLatents:
-        """The start of painting a part of `picture` anew.
+        """The initial latents of inpainting.
 
         Args:
-            picture: (1, 3, height, width) of -1 to 1.
-            mask: (1, 1, height, width) in pixels, 1 where it is painted anew, 0 elsewhere.
-            strength: 0 to 1; at 1 nothing of the masked part is left.
+            image: (1, 3, height, width) of -1 to 1.
+            mask: (1, 1, height, width) in pixels, 1 where the image is inpainted, 0 elsewhere.
+            strength: 0 to 1; at 1 nothing of the masked part of `image` is left.
         """
         skipped = self._skip_steps(strength)
         channels = self.family.mask_channels
         clean = None
         if not channels or strength < 1:
-            clean = self._encode(picture).contiguous()
-        noise = self._sample_noise(self.family.latent_shape(picture.shape[-1], picture.shape[-2]))
+            clean = self._encode(image).contiguous()
+        noise = self._sample_noise(self.family.latent_shape(image.shape[-1], image.shape[-2]))
         if clean is None or strength == 1:
             latents = noise * self.scheduler.init_noise_sigma
         else:
             latents = self._add_noise(clean, noise, skipped)
-        cells = torch.nn.functional.interpolate(mask, size=noise.shape[-2:])
-        cells = cells.to(device=noise.device, dtype=noise.dtype)
+        latent_mask = torch.nn.functional.interpolate(mask, size=noise.shape[-2:])
+        latent_mask = latent_mask.to(device=noise.device, dtype=noise.dtype)
         if channels:
-            hidden = self._encode(picture * (mask < 0.5))  # noqa: PLR2004
+            masked = self._encode(image * (mask < 0.5))  # noqa: PLR2004
             return InitialLatents(
                 latents=latents,
                 skipped_steps=skipped,
-                mask_channels=torch.cat([cells, hidden], dim=1),
+                mask_channels=torch.cat([latent_mask, masked], dim=1),
             )
-        self._sample_noise(noise.shape)  # diffusers encodes the masked picture here, and drops it
+        self._sample_noise(
+            noise.shape
+        )  # diffusers samples the latents of the masked image here, and drops them
         if clean is None:
-            raise TypeError("without channels for the mask, the picture is encoded")
+            raise TypeError("a model without mask channels encodes the image")
         return InitialLatents(
             latents=latents,
             skipped_steps=skipped,
-            blend=InpaintBlend(latents=clean, noise=noise, mask=cells),
+            blend=InpaintBlend(latents=clean, noise=noise, mask=latent_mask),
         )
 
-    def _encode(self, picture: torch.Tensor) -> torch.Tensor:
-        return self.family.encode(picture, self.generator, tiled=self.tiled)
+    def _encode(self, image: torch.Tensor) -> torch.Tensor:
+        return self.family.encode(image, self.generator, tiled=self.tiled)
 
     def _full_mask_channels(self, width: int, height: int) -> torch.Tensor | None:
-        """The channels of a denoiser that was made to inpaint, where there is nothing to keep."""
+        """The mask channels of an inpainting model where the whole image is generated."""
         if not self.family.mask_channels:
             return None
         grey = torch.zeros((1, 3, height, width))
-        hidden = self.family.encode(grey, torch.Generator("cpu").manual_seed(0), tiled=self.tiled)
-        return torch.cat([torch.ones_like(hidden[:, :1]), hidden], dim=1)
+        encoded = self.family.encode(grey, torch.Generator("cpu").manual_seed(0), tiled=self.tiled)
+        return torch.cat([torch.ones_like(encoded[:, :1]), encoded], dim=1)
 
     def _skip_steps(self, strength: float) -> int:
-        """Steps to leave out; the scheduler is told."""
+        """The number of steps to skip; the scheduler is set to begin after them."""
         skipped = self.steps - min(int(self.steps * strength), self.steps)
         self._set_begin_index(skipped * self.scheduler.order)
         return skipped
@@ -140,12 +117,12 @@ class LatentInitializer:
 
     def _add_noise(self, clean: torch.Tensor, noise: torch.Tensor, skipped: int) -> torch.Tensor:
         first = self.scheduler.timesteps[skipped * self.scheduler.order :][:1]
-        if not len(first):  # nothing is left to do
+        if not len(first):  # all steps are skipped
             return clean
         noisy: torch.Tensor = self.scheduler.add_noise(clean, noise, first)
         return noisy
 
     def _sample_noise(self, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
         runtime = self.family.runtime
-        drawn = torch.randn(shape, generator=self.generator, dtype=runtime.dtype)
-        return drawn.to(runtime.device)
+        noise = torch.randn(shape, generator=self.generator, dtype=runtime.dtype)
+        return noise.to(runtime.device)

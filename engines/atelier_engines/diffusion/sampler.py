@@ -1,7 +1,6 @@
-"""One picture's way from noise to latents, between two runs of the denoiser.
+"""Samples one image: from the initial latents to the denoised ones, without running the denoiser itself.
 
-Knows the scheduler and the guidance, and runs no network: whoever drives it may gather the rows of
-several pictures, each at its own step, into one run.
+The caller runs the denoiser, so it can put the rows of several images, each at its own step, into one run.
 """
 
 from __future__ import annotations
@@ -13,64 +12,89 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.initial_latents import InitialLatents, InpaintBlend
 from atelier_engines.diffusion.schedulers import Scheduler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInput:
-    """What the denoiser is to be run on next."""
+class InpaintBlend:
+    """The part of an image that inpainting keeps: blended over the latents after each step."""
 
     latents: torch.Tensor
-    """(rows, channels, height, width) in latent cells; with guidance the unguided row is first."""
+    """(1, channels, height, width): the encoded image, without noise."""
+    noise: torch.Tensor
+    """Shaped like `latents`: the noise to add to it."""
+    mask: torch.Tensor
+    """(1, 1, height, width), 1 where the image is inpainted, 0 where it is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialLatents:
+    """The latents that denoising starts from, and what image-to-image and inpainting need beside them."""
+
+    latents: torch.Tensor
+    """(1, channels, height, width) in latent pixels, noise included."""
+    skipped_steps: int = 0
+    """Steps of the scheduler that are left out, because denoising starts from an image."""
+    blend: InpaintBlend | None = None
+    """None where nothing is kept, or where the denoiser takes the mask as channels."""
+    mask_channels: torch.Tensor | None = None
+    """(1, 5, height, width): mask and masked image, for denoisers that take them as channels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInput:
+    """The input of the denoiser's next run, for one image or for several."""
+
+    latents: torch.Tensor
+    """(rows, channels, height, width) in latent pixels; with guidance the unguided row is first."""
     timesteps: torch.Tensor
     """(rows,)."""
 
 
 class Sampler:
-    """The state of one picture: its latents, its scheduler and its random numbers.
+    """The state of one image: its latents, its scheduler and its random numbers.
 
-    The order of the operations is that of the loops in diffusers' pipelines (0.42.1), so that the
-    results are the same to the bit.
+    The order of the operations is that of the denoising loops in diffusers' pipelines (0.42.1), so that
+    the results are bit-identical.
     """
 
     def __init__(
         self,
         *,
         scheduler: Scheduler,
-        start: InitialLatents,
+        initial: InitialLatents,
         guidance: float,
         generator: torch.Generator,
     ) -> None:
-        """Go on from `start`, with the scheduler and the random numbers that it was made with."""
+        """Start at `initial`, with the scheduler and the random numbers that it was made with."""
         self._scheduler = scheduler
         self._guidance = guidance
-        self._start = start
-        self._latents = start.latents
-        self._timesteps = scheduler.timesteps[start.skipped_steps * scheduler.order :]
+        self._initial = initial
+        self._latents = initial.latents
+        self._timesteps = scheduler.timesteps[initial.skipped_steps * scheduler.order :]
         self._calls_done = 0
         self._extra = _step_arguments(scheduler, generator)
 
     @property
     def steps(self) -> int:
-        """Steps to the finished latents; one step of a second-order scheduler is two runs."""
+        """Number of steps to the final latents; one step of a second-order scheduler is two runs."""
         return math.ceil(len(self._timesteps) / self._scheduler.order)
 
     @property
     def steps_done(self) -> int:
-        """Whole steps behind us."""
+        """Number of whole steps that are done."""
         if self.is_finished:
             return self.steps
         return self._calls_done // self._scheduler.order
 
     @property
     def calls(self) -> int:
-        """Runs of the denoiser from start to end."""
+        """Number of runs of the denoiser in all steps."""
         return len(self._timesteps)
 
     @property
     def calls_done(self) -> int:
-        """Runs of the denoiser behind us."""
+        """Number of runs of the denoiser that are done."""
         return self._calls_done
 
     @property
@@ -80,26 +104,26 @@ class Sampler:
 
     @property
     def latents(self) -> torch.Tensor:
-        """(1, channels, height, width): where the picture stands, noise and all."""
+        """The current latents, (1, channels, height, width), noise included."""
         return self._latents
 
     def model_input(self) -> ModelInput:
-        """What the denoiser is to be run on next; two rows with guidance above 1, else one."""
+        """The input of the next run of the denoiser: two rows with guidance above 1, else one."""
         timestep = self._timesteps[self._calls_done]
         count = 2 if is_guided(self._guidance) else 1
         scaled = self._scheduler.scale_model_input(_repeat(self._latents, count), timestep)
-        if self._start.mask_channels is not None:
-            scaled = torch.cat([scaled, _repeat(self._start.mask_channels, count)], dim=1)
+        if self._initial.mask_channels is not None:
+            scaled = torch.cat([scaled, _repeat(self._initial.mask_channels, count)], dim=1)
         return ModelInput(latents=scaled, timesteps=timestep.expand(count))
 
     def step(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Go on by one run, and return the prediction after guidance, (1, channels, …).
+        """Apply one prediction to the latents, and return it after guidance, (1, channels, …).
 
-        `prediction` is what the denoiser made of `rows()`.
+        `prediction` is the denoiser's output for `model_input()`.
         """
         if is_guided(self._guidance):
-            without, with_text = prediction.chunk(2)
-            prediction = without + self._guidance * (with_text - without)
+            unconditional, conditional = prediction.chunk(2)
+            prediction = unconditional + self._guidance * (conditional - unconditional)
         self._latents = self._scheduler.step(
             prediction,
             self._timesteps[self._calls_done],
@@ -108,46 +132,46 @@ class Sampler:
             return_dict=False,
         )[0]
         self._calls_done += 1
-        if self._start.blend is not None:
-            self._blend(self._start.blend)
+        if self._initial.blend is not None:
+            self._apply_blend(self._initial.blend)
         return prediction
 
-    def _blend(self, kept: InpaintBlend) -> None:
-        """Lay the part to keep over the latents, with the noise that is due."""
-        latents = kept.latents
+    def _apply_blend(self, blend: InpaintBlend) -> None:
+        """Replace the kept part of the latents by the encoded image, with the noise of this step."""
+        latents = blend.latents
         if not self.is_finished:
-            due = self._timesteps[self._calls_done].reshape(1)
-            latents = self._scheduler.add_noise(latents, kept.noise, due)
-        self._latents = (1 - kept.mask) * latents + kept.mask * self._latents
+            timestep = self._timesteps[self._calls_done].reshape(1)
+            latents = self._scheduler.add_noise(latents, blend.noise, timestep)
+        self._latents = (1 - blend.mask) * latents + blend.mask * self._latents
 
-    def predict_x0(self, rows: ModelInput, prediction: torch.Tensor) -> torch.Tensor:
-        """What the finished latents look like from here, (1, channels, height, width), float32.
+    def predict_x0(self, model_input: ModelInput, prediction: torch.Tensor) -> torch.Tensor:
+        """Estimate the final latents from the last prediction, (1, channels, height, width), float32.
 
-        `rows` and `prediction` are those of the last `advance`. Whatever the scheduler keeps, its
-        scaled input is sqrt(a) clean + sqrt(1 - a) noise, with `a` the share of signal left.
+        `model_input` and `prediction` are those of the last `step`. Whatever form the scheduler keeps latents
+        in, its scaled input is sqrt(a) x0 + sqrt(1 - a) noise, with `a` the cumulative product of alphas.
 
         Source: "Denoising Diffusion Implicit Models" (arXiv 2010.02502), equation 9, for noise;
         "Progressive Distillation" (arXiv 2202.00512), appendix D, for velocity.
         """
-        noisy = rows.latents[-1:, : prediction.shape[1]].float()
-        guess = prediction.float()
-        signal = self._alpha_cumprod(rows.timesteps[-1])
+        noisy = model_input.latents[-1:, : prediction.shape[1]].float()
+        output = prediction.float()
+        alpha = self._alpha_cumprod(model_input.timesteps[-1])
         match self._scheduler.config["prediction_type"]:
             case "v_prediction":
-                return math.sqrt(signal) * noisy - math.sqrt(1 - signal) * guess
+                return math.sqrt(alpha) * noisy - math.sqrt(1 - alpha) * output
             case "sample":
-                return guess
+                return output
             case _:
-                return (noisy - math.sqrt(1 - signal) * guess) / math.sqrt(signal)
+                return (noisy - math.sqrt(1 - alpha) * output) / math.sqrt(alpha)
 
     def _alpha_cumprod(self, timestep: torch.Tensor) -> float:
-        shares = self._scheduler.alphas_cumprod
-        nearest = min(max(round(float(timestep)), 0), len(shares) - 1)
-        return max(float(shares[nearest]), 1e-6)
+        alphas = self._scheduler.alphas_cumprod
+        nearest = min(max(round(float(timestep)), 0), len(alphas) - 1)
+        return max(float(alphas[nearest]), 1e-6)
 
 
 def is_guided(guidance: float) -> bool:
-    """Whether the denoiser is also run without the prompt; at 1 and below that has no effect."""
+    """Whether classifier-free guidance is on: at a scale of 1 and below it has no effect."""
     return guidance > 1
 
 
@@ -156,7 +180,7 @@ def _repeat(tensor: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _step_arguments(scheduler: Scheduler, generator: torch.Generator) -> dict[str, Any]:
-    """What only some schedulers take: random numbers of their own, and DDIM's share of them."""
+    """The arguments of `step` that only some schedulers take: a generator, and DDIM's eta."""
     known = inspect.signature(scheduler.step).parameters
     extra = {"eta": 0.0, "generator": generator}
     return {name: value for name, value in extra.items() if name in known}

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from atelier_engines import validation
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.batch_limits import FixedLimit
-from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler
+from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler, FixedLimit
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Event, Output

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from atelier_engines.diffusion import DiffusionEngine
-from atelier_engines.diffusion.batch_limits import FixedLimit
-from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler
+from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler, FixedLimit
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
 from atelier_engines.event import Event, Step

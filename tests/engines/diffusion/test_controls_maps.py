@@ -51,7 +51,7 @@ def of_photo(kind: ControlType, image: Pixels | None = None) -> Control:
 
 def made(maps: ControlPreprocessor, control: Control) -> NDArray[np.uint8]:
     """The map for a picture of 96 x 64."""
-    return maps.control_map(control, width=96, height=64).array
+    return maps.get_map(control, width=96, height=64).array
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -60,7 +60,7 @@ def test_a_ready_map_is_read_as_diffusers_reads_it(size: tuple[int, int], channe
     """Bit by bit, whatever its size, in colours or grey."""
     array = np.random.default_rng(1).integers(0, 256, (*size[::-1], channels), np.uint8)
     control = Control(type=ControlType.DEPTH, image=Pixels(array=array))
-    given = maker().control_map(control, width=64, height=96)
+    given = maker().get_map(control, width=64, height=96)
     found = image_tensors.to_tensor(given, width=64, height=96)
     reference = VaeImageProcessor(do_convert_rgb=True, do_normalize=False)
     image = Image.fromarray(array[:, :, 0] if channels == 1 else array)

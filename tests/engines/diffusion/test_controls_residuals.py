@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, MultiControlNetModel, UNet2DConditionModel
 
-from atelier_engines.diffusion.controls.prepared_control import PreparedControl, scale_at
+from atelier_engines.diffusion.controls.prepared_control import PreparedControl
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
 from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals
 from atelier_engines.diffusion.runtimes.torch import TorchRuntime
@@ -142,5 +142,5 @@ def test_a_control_is_followed_in_its_span(start: float, end: float, wanted: lis
     active = PreparedControl(
         network="canny", map=torch.zeros(1, 3, 8, 8), strength=2.0, start=start, end=end
     )
-    assert [scale_at(active, run, 5) for run in range(5)] == wanted
-    assert math.isclose(scale_at(active, 0, 1), 2.0 if (start, end) == (0.0, 1.0) else 0.0)
+    assert [active.scale_at(run, 5) for run in range(5)] == wanted
+    assert math.isclose(active.scale_at(0, 1), 2.0 if (start, end) == (0.0, 1.0) else 0.0)

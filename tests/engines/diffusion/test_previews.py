@@ -19,9 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, previews, schedulers
 from atelier_engines.diffusion.config import SchedulerName
-from atelier_engines.diffusion.initial_latents import InitialLatents
 from atelier_engines.diffusion.previews import LinearPreviewer, TinyVaePreviewer
-from atelier_engines.diffusion.sampler import Sampler
+from atelier_engines.diffusion.sampler import InitialLatents, Sampler
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded
@@ -67,7 +66,10 @@ def test_the_clean_latents_are_known_before_the_end(name: SchedulerName, predict
     generator = torch.Generator("cpu").manual_seed(1)
     noise = torch.randn((1, 4, 8, 8), generator=generator) * scheduler.init_noise_sigma
     denoising = Sampler(
-        scheduler=scheduler, start=InitialLatents(latents=noise), guidance=1.0, generator=generator
+        scheduler=scheduler,
+        initial=InitialLatents(latents=noise),
+        guidance=1.0,
+        generator=generator,
     )
     wanted = torch.linspace(-1, 1, 256).view(1, 4, 8, 8)
     while not denoising.is_finished:

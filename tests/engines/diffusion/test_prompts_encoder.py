@@ -17,8 +17,7 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.families.sd import Sd
 from atelier_engines.diffusion.families.sdxl import Sdxl
-from atelier_engines.diffusion.prompts.cache import EmbeddingCache
-from atelier_engines.diffusion.prompts.embedding import Embedding, align, zeros_like
+from atelier_engines.diffusion.prompts.embedding import Embedding, EmbeddingCache, align, zeros_like
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
 from atelier_engines.event import Event, Output

@@ -9,7 +9,7 @@ import pytest
 
 from atelier_engines.capabilities import Reproducibility
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.batch_limits import (
+from atelier_engines.diffusion.batching import (
     FixedLimit,
     LatentBudget,
     MeasuredLimit,

@@ -43,7 +43,7 @@ class ControlPreprocessor:
         }
         self._loaded: dict[ControlType, Preprocessor] = {ControlType.CANNY: canny_edges}
 
-    def control_map(self, control: Control, *, width: int, height: int) -> Pixels:
+    def get_map(self, control: Control, *, width: int, height: int) -> Pixels:
         """What the control is to follow, for a picture of that size in pixels.
 
         A map that is ready is given back as it is, in its own size. A photo is brought to the

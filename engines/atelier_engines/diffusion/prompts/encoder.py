@@ -9,9 +9,8 @@ import torch
 
 from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.prompts import syntax
-from atelier_engines.diffusion.prompts.cache import EmbeddingCache
 from atelier_engines.diffusion.prompts.chunks import Chunk, empty_chunk, split_into_chunks
-from atelier_engines.diffusion.prompts.embedding import Embedding
+from atelier_engines.diffusion.prompts.embedding import Embedding, EmbeddingCache
 from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
 
 if TYPE_CHECKING:
