@@ -18,29 +18,29 @@ from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.responses import Response
 from atelier_engines.vendors.vastai.config import VastaiConfig
 from atelier_engines.vendors.vastai.wire import (
-    Created,
-    Done,
+    Ack,
+    CreateResponse,
     Instance,
-    Listed,
+    InstancePage,
+    InstanceResponse,
     Offer,
-    Offers,
-    Shown,
+    OfferList,
 )
 
 NAME = "vastai"
-_OFFERS = 20
-_PAGE = 25
-_MB = 1000  # in a GB, as the service counts the memory of GPUs
+_MAX_OFFERS = 20
+_PAGE_SIZE = 25
+_MB_PER_GB = 1000  # in a GB, as the service counts the memory of GPUs
 _GONE = frozenset({404, 410})
 _TOO_MANY = 429
-_POOR = ("credit", "balance", "insufficient")
+_NO_CREDIT_WORDS = ("credit", "balance", "insufficient")
 
 
-class GoneError(EngineFailedError):
+class InstanceGoneError(EngineFailedError):
     """The offer or instance is not there any more."""
 
 
-def refusal(found: Response) -> EngineError | None:
+def translate_rejection(found: Answer) -> EngineError | None:
     """What the service words in its own way; status and wording disagree at times.
 
     What is gone is told by 404, 410 or `no_such_ask`; an empty account by the text of a 400 or 403; a
@@ -48,10 +48,10 @@ def refusal(found: Response) -> EngineError | None:
     """
     text = found.body.decode(errors="replace").lower()
     if found.status in _GONE or "no_such_ask" in text:
-        return GoneError("vastai says that it is not there any more")
+        return InstanceGoneError("vastai says that it is not there any more")
     if found.status == _TOO_MANY and "search_quota_exceeded" in text:
         return EngineQuotaError("vastai answers no more searches today (search_quota_exceeded)")
-    if found.status in {400, 403} and any(word in text for word in _POOR):
+    if found.status in {400, 403} and any(word in text for word in _NO_CREDIT_WORDS):
         return EngineQuotaError("vastai says that the account has no credit left")
     return None
 
@@ -65,8 +65,8 @@ class VastApi:
 
     async def search(self) -> list[Offer]:
         """Offers that satisfy the configuration, the cheapest first."""
-        found = await self.vendor.request(
-            "POST", "/api/v0/bundles/", json=query_from(self.config), model=Offers
+        found = await self.vendor.read(
+            "POST", "/api/v0/bundles/", json=build_query(self.config), answer=OfferList
         )
         cap = self.config.max_price_per_hour
         return [offer for offer in found.offers if offer.dph_total <= cap]
@@ -80,31 +80,33 @@ class VastApi:
             EngineError: it is not rented.
         """
         path = f"/api/v0/asks/{offer.id}/"
-        body = order_from(self.config, label)
-        made = await self.vendor.submit_once("PUT", path, json=body, model=Created)
+        body = build_request(self.config, label)
+        made = await self.vendor.order("PUT", path, json=body, answer=CreateResponse)
         if made.success and made.new_contract is not None:
             return made.new_contract
         says = f"{made.error or ''} {made.msg or ''}".strip()
         if "no_such_ask" in says:
-            raise GoneError("vastai says that the offer is not there any more")
+            raise InstanceGoneError("vastai says that the offer is not there any more")
         raise EngineUnavailableError(f"vastai would not rent a machine: {says[:300]}")
 
     async def show(self, instance_id: int) -> Instance | None:
         """The instance as it stands; None when it is gone."""
         path = f"/api/v0/instances/{instance_id}/"
         try:
-            shown = await self.vendor.request("GET", path, params={"owner": "me"}, model=Shown)
-        except GoneError:
+            shown = await self.vendor.read(
+                "GET", path, params={"owner": "me"}, answer=InstanceResponse
+            )
+        except InstanceGoneError:
             return None
         return shown.instances
 
-    async def labelled(self) -> list[Instance]:
+    async def list_by_label(self) -> list[Instance]:
         """Every instance of the account that bears a label of this engine."""
         mine: list[Instance] = []
-        params: dict[str, str | int] = {"limit": _PAGE}
+        params: dict[str, str | int] = {"limit": _PAGE_SIZE}
         while True:
-            page = await self.vendor.request(
-                "GET", "/api/v1/instances/", params=params, model=Listed
+            page = await self.vendor.read(
+                "GET", "/api/v1/instances/", params=params, answer=InstancePage
             )
             start = f"{self.config.label}/"
             mine += [one for one in page.instances if (one.label or "").startswith(start)]
@@ -115,16 +117,16 @@ class VastApi:
     async def destroy(self, instance_id: int) -> None:
         """End the instance and its bill; one that is gone already is no error."""
         try:
-            await self.vendor.request("DELETE", f"/api/v0/instances/{instance_id}/", model=Done)
-        except GoneError:
+            await self.vendor.read("DELETE", f"/api/v0/instances/{instance_id}/", answer=Ack)
+        except InstanceGoneError:
             return
 
 
-def query_from(config: VastaiConfig) -> dict[str, JSON]:
+def build_query(config: VastaiConfig) -> dict[str, JSON]:
     """The search, in the service's native units."""
     query: dict[str, JSON] = {
         "num_gpus": {"eq": 1},
-        "gpu_ram": {"gte": config.min_gpu_ram_gb * _MB},
+        "gpu_ram": {"gte": config.min_gpu_ram_gb * _MB_PER_GB},
         "reliability": {"gte": config.min_reliability},
         "direct_port_count": {"gte": 1},
         "inet_down": {"gte": config.min_download_mbps},
@@ -136,7 +138,7 @@ def query_from(config: VastaiConfig) -> dict[str, JSON]:
         "verified": {"eq": True},
         "type": "on-demand",
         "order": [["dph_total", "asc"]],
-        "limit": _OFFERS,
+        "limit": _MAX_OFFERS,
         "allocated_storage": config.disk_gb,
     }
     if config.gpu_names:
@@ -144,7 +146,7 @@ def query_from(config: VastaiConfig) -> dict[str, JSON]:
     return query
 
 
-def order_from(config: VastaiConfig, label: str) -> dict[str, JSON]:
+def build_request(config: VastaiConfig, label: str) -> dict[str, JSON]:
     """The creation. Ports are asked for in the environment, which must be an object: text maps none."""
     order: dict[str, JSON] = {
         "client_id": "me",

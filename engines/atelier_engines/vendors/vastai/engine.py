@@ -19,14 +19,14 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.task import Task
-from atelier_engines.vendors.client import VendorClient, connect
-from atelier_engines.vendors.vastai.api import NAME, VastApi, refusal
+from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.vastai.api import NAME, VastApi, translate_rejection
 from atelier_engines.vendors.vastai.config import VastaiConfig
-from atelier_engines.vendors.vastai.keeper import Keeper
-from atelier_engines.vendors.vastai.machines import Machines
+from atelier_engines.vendors.vastai.instances import Instances
+from atelier_engines.vendors.vastai.provisioner import InstanceProvisioner
 from atelier_engines.vendors.vastai.states import Ready
 
-_HOUR = 3600.0
+_HOUR_SECONDS = 3600.0
 _PATIENCE_SECONDS = 60.0
 
 
@@ -57,8 +57,8 @@ class VastaiEngine:
             concurrency=config.concurrency,
             cancel=CancelSupport.REMOTE,
         )
-        self._vendor: VendorClient | None = None
-        self._keeper: Keeper | None = None
+        self._vendor: Vendor | None = None
+        self._provisioner: InstanceProvisioner | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -67,23 +67,23 @@ class VastaiEngine:
 
     async def start(self) -> None:
         """See Engine.start. Rents a machine, unless one was kept: only there is known what it can do."""
-        if self._keeper is None:
+        if self._provisioner is None:
             self._vendor = self._connection()
-            machines = Machines(VastApi(self._vendor, self._config), self._config, self._clock)
-            self._keeper = Keeper(machines, self._config, self._clock)
-        await self._keeper.begin()
-        async with self._keeper.machine() as ready:
+            machines = Instances(VastApi(self._vendor, self._config), self._config, self._clock)
+            self._provisioner = InstanceProvisioner(machines, self._config, self._clock)
+        await self._provisioner.start()
+        async with self._provisioner.acquire() as ready:
             self._capabilities = self._priced(ready.engine.capabilities)
 
     async def check(self) -> None:
         """See Engine.check. A machine that was given back for want of work is no fault."""
-        self._started.require_hope()
+        self._started.require_obtainable()
 
     async def stop(self) -> None:
         """See Engine.stop. Destroys the machine, unless it is to be kept."""
-        if self._keeper is not None:
-            await self._keeper.end()
-            self._keeper = None
+        if self._provisioner is not None:
+            await self._provisioner.stop()
+            self._provisioner = None
         if self._vendor is not None:
             await self._vendor.client.aclose()
             self._vendor = None
@@ -98,15 +98,15 @@ class VastaiEngine:
             EngineError: as the engine there.
         """
         yield Stage(name="rent")
-        async with self._started.machine() as ready:
-            task = replace(task, resume=_work_on(ready.rental.instance_id, task.resume))
+        async with self._started.acquire() as ready:
+            task = replace(task, resume=_inner_handle(ready.rental.instance_id, task.resume))
             try:
-                async with aclosing(_unless_lost(ready, task)) as events:
+                async with aclosing(_run_unless_lost(ready, task)) as events:
                     async for event in events:
-                        yield _marked(event, ready.rental.instance_id)
+                        yield _add_instance(event, ready.rental.instance_id)
             except EngineTimeoutError as error:
-                if await self._started.gone(ready):
-                    raise _lost() from error
+                if await self._started.is_lost(ready):
+                    raise _lost_error() from error
                 raise
 
     def _connection(self) -> VendorClient:
@@ -116,23 +116,23 @@ class VastaiEngine:
             name=NAME,
             client=client,
             delay_scale=self._delay_scale,
-            response_timeout_seconds=_PATIENCE_SECONDS,
-            translate_error=refusal,
+            patience_seconds=_PATIENCE_SECONDS,
+            refusal=translate_rejection,
         )
 
     def _priced(self, can: Capabilities) -> Capabilities:
         """With the rent as its price: at most so much a second."""
-        rent = Price(amount=self._config.max_price_per_hour / _HOUR, unit=PriceUnit.SECOND)
+        rent = Price(amount=self._config.max_price_per_hour / _HOUR_SECONDS, unit=PriceUnit.SECOND)
         return replace(can, price=rent)
 
     @property
-    def _started(self) -> Keeper:
-        if self._keeper is None:
+    def _started(self) -> InstanceProvisioner:
+        if self._provisioner is None:
             raise EngineUnavailableError("the vastai engine has not been started")
-        return self._keeper
+        return self._provisioner
 
 
-async def _unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:
+async def _run_unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:
     """The task's events, as long as the machine lives.
 
     Raises:
@@ -149,7 +149,7 @@ async def _unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:
                     coming.cancel()  # no effect when it is done
                     await asyncio.wait([coming])
                 if coming.cancelled():
-                    raise _lost()
+                    raise _lost_error()
                 event = coming.result()
                 if event is None:
                     return
@@ -163,17 +163,17 @@ async def _next(events: AsyncGenerator[Event]) -> Event | None:
     return await anext(events, None)
 
 
-def _lost() -> EngineError:
+def _lost_error() -> EngineError:
     return EngineFailedError("the rented machine died, and the work on it is lost; try again")
 
 
-def _marked(event: Event, instance_id: int) -> Event:
+def _add_instance(event: Event, instance_id: int) -> Event:
     if isinstance(event, Dispatched):
         return Dispatched(handle=_Handle(instance=instance_id, work=event.handle).model_dump_json())
     return event
 
 
-def _work_on(instance_id: int, handle: str) -> str:
+def _inner_handle(instance_id: int, handle: str) -> str:
     """What finds the work, if it is on that instance; work on an instance that is no more is begun anew."""
     if not handle:
         return ""
