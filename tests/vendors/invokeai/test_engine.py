@@ -16,8 +16,8 @@ from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
-from atelier_engines.vendors.invokeai.feed import Listener
-from atelier_engines.vendors.invokeai.wire import Heard
+from atelier_engines.vendors.invokeai.schemas import SocketEvent
+from atelier_engines.vendors.invokeai.socket_events import BatchEvents
 from tests.vendors.invokeai.asking import TASK, events_of, outputs, plain, started, steps
 from tests.vendors.invokeai.queue import drawn
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
@@ -255,12 +255,12 @@ def test_the_password_shows_nowhere() -> None:
 
 async def test_what_happens_to_one_picture_is_not_told_of_another() -> None:
     """A server with several GPUs draws several at once; what comes early is kept until it is asked for."""
-    listener = Listener()
+    listener = BatchEvents()
     for item_id in (2, 1, 2):
-        listener.hear(Heard(item_id=item_id, batch_id="b"))
-    listener.hear(None)
-    first = await listener.next(1, 0.0)
+        listener.put(SocketEvent(item_id=item_id, batch_id="b"))
+    listener.put(None)
+    first = await listener.receive(1, 0.0)
     assert first is not None
     assert first.item_id == 1
-    assert await listener.next(1, 0.0) is None
-    assert [heard.item_id for heard in listener.rest(2)] == [2, 2]
+    assert await listener.receive(1, 0.0) is None
+    assert [heard.item_id for heard in listener.list_pending(2)] == [2, 2]

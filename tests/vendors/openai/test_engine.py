@@ -24,7 +24,8 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.vendors.openai.config import OpenaiConfig
-from atelier_engines.vendors.openai.orders import previews_of
+from atelier_engines.vendors.openai.requests import count_previews
+from tests.vendors.http.serving import Handler, answering, dripping, dropping, hanging
 from tests.vendors.openai.asking import TASK, events_of, outputs, started
 from tests.vendors.openai.stand_in import KEY, StandIn, drawn, failing
 
@@ -72,7 +73,7 @@ def test_the_interval_decides_how_many_previews_are_paid_for(
     interval: int, most: int, previews: int
 ) -> None:
     """At least one if any, at most what is configured."""
-    assert previews_of(interval, most=most) == previews
+    assert count_previews(interval, limit=most) == previews
 
 
 async def test_a_stream_may_come_without_previews(vendor: StandIn) -> None:

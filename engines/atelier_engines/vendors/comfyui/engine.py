@@ -18,8 +18,8 @@ from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors, images
 from atelier_engines.vendors.comfy_capabilities import Inventory
 from atelier_engines.vendors.comfy_config import load_workflows
+from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.capabilities import probed_capabilities, unprobed_capabilities
-from atelier_engines.vendors.comfyui.client import ComfyClient
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 from atelier_engines.vendors.comfyui.handle import JobHandle
 from atelier_engines.vendors.comfyui.inventory import read_inventory

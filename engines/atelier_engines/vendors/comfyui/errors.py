@@ -13,8 +13,8 @@ from atelier_engines.errors import (
     ModelMissingError,
     OutOfMemoryError,
 )
-from atelier_engines.vendors.comfyui.wire import JobOutcome
-from atelier_engines.vendors.responses import Response
+from atelier_engines.vendors.answers import Answer
+from atelier_engines.vendors.comfyui.schemas import JobOutcome
 
 _BAD_REQUEST = 400
 _MAX_MESSAGE_LENGTH = 300

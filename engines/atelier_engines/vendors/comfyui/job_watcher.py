@@ -18,7 +18,7 @@ from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import images
 from atelier_engines.vendors.comfyui import errors
-from atelier_engines.vendors.comfyui.client import ComfyClient
+from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
 from atelier_engines.vendors.comfyui.handle import JobHandle
 from atelier_engines.vendors.comfyui.messages import (
@@ -28,8 +28,8 @@ from atelier_engines.vendors.comfyui.messages import (
     NodeProgress,
     PreviewImage,
 )
-from atelier_engines.vendors.comfyui.progress import StepCounter
-from atelier_engines.vendors.comfyui.wire import FileRef, HistoryEntry
+from atelier_engines.vendors.comfyui.schemas import FileRef, HistoryEntry
+from atelier_engines.vendors.comfyui.step_counter import StepCounter
 from atelier_engines.vendors.deadline import Deadline
 
 _MAX_PREVIEW_PIXELS = 16 * 2**20

@@ -21,21 +21,21 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
-from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
-from atelier_engines.vendors.client import VendorClient, connect
-from atelier_engines.vendors.ideogram.capabilities import abilities
+from atelier_engines.vendors.answers import Answer
+from atelier_engines.vendors.http import Vendor, trust
+from atelier_engines.vendors.ideogram.capabilities import build_capabilities
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
-from atelier_engines.vendors.ideogram.requests import Order, order_of
-from atelier_engines.vendors.images import load_result_image
-from atelier_engines.vendors.responses import Response
+from atelier_engines.vendors.ideogram.requests import ImageRequest, build_request
+from atelier_engines.vendors.pictures import picture_from_file
+from atelier_engines.vendors.unrecoverable import SENDING, require_unsent
 
 _NAME = "ideogram"
-_CONTENT_REFUSED = 422
-_KINDS = ("image/", "application/octet-stream", "binary/octet-stream")
-_LONGEST_REASON = 200
+_CONTENT_REJECTED = 422
+_MEDIA_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
+_MAX_MESSAGE_LENGTH = 200
 
 
-class _Picture(BaseModel):
+class _ResponseImage(BaseModel):
     """One picture of an answer."""
 
     url: str | None = None
@@ -44,10 +44,10 @@ class _Picture(BaseModel):
     """Whether it passed the service's check."""
 
 
-class _Made(BaseModel):
+class _Response(BaseModel):
     """An answer."""
 
-    data: list[_Picture]
+    data: list[_ResponseImage]
     """As many as were asked for, or fewer."""
 
 
@@ -58,8 +58,8 @@ class IdeogramEngine:
         """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
         self._config = config
         self._delay_scale = delay_scale
-        self._capabilities = abilities(config)
-        self._connection: VendorClient | None = None
+        self._capabilities = build_capabilities(config)
+        self._connection: Vendor | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -75,7 +75,7 @@ class IdeogramEngine:
         self._connection = VendorClient(
             name=_NAME,
             client=client,
-            translate_error=partial(_refusal, key),
+            refusal=partial(_translate_rejection, key),
             delay_scale=self._delay_scale,
             response_timeout_seconds=deadline,
         )
@@ -103,11 +103,13 @@ class IdeogramEngine:
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        require_not_submitted(_NAME, task)
-        order = await result_from_thread(partial(order_of, task, self._config))
+        require_unsent(_NAME, task)
+        order = await result_from_thread(partial(build_request, task, self._config))
         yield Stage(name="generate")
-        yield SUBMITTING
-        pictures = [asyncio.create_task(self._picture(order, seed, task)) for seed in task.seeds]
+        yield SENDING
+        pictures = [
+            asyncio.create_task(self._generate_image(order, seed, task)) for seed in task.seeds
+        ]
         try:
             for number, (picture, seed) in enumerate(zip(pictures, task.seeds, strict=True), 1):
                 media = await picture
@@ -118,9 +120,11 @@ class IdeogramEngine:
                 picture.cancel()
             await asyncio.gather(*pictures, return_exceptions=True)
 
-    async def _picture(self, order: Order, seed: int, task: ImageTask) -> Encoded | Pixels:
-        content = order.content_for(seed)
-        made = await self._vendor.submit_once("POST", order.path, model=_Made, **content)
+    async def _generate_image(
+        self, order: ImageRequest, seed: int, task: ImageTask
+    ) -> Encoded | Pixels:
+        content = order.build_content(seed)
+        made = await self._vendor.order("POST", order.path, answer=_Response, **content)
         if not made.data:
             raise EngineFailedError("ideogram answered without a picture")
         picture = made.data[0]
@@ -128,9 +132,9 @@ class IdeogramEngine:
             raise ContentFilteredError("ideogram held back the picture made; change the prompt")
         if not picture.url:
             raise EngineFailedError("ideogram does not say where the picture is")
-        with errors.after_acceptance(_NAME):
-            file = await self._vendor.download(picture.url, kinds=_KINDS)
-        decode = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
+        with errors.under_way(_NAME):
+            file = await self._vendor.download(picture.url, kinds=_MEDIA_TYPES)
+        decode = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)
         return await result_from_thread(decode)
 
     @property
@@ -140,8 +144,8 @@ class IdeogramEngine:
         return self._connection
 
 
-def _refusal(key: str, answer: Response) -> EngineError | None:
-    if answer.status != _CONTENT_REFUSED:
+def _translate_rejection(key: str, answer: Answer) -> EngineError | None:
+    if answer.status != _CONTENT_REJECTED:
         return None
-    why = answer.error_message((key,))[:_LONGEST_REASON]
+    why = answer.explanation((key,))[:_MAX_MESSAGE_LENGTH]
     return ContentFilteredError(f"ideogram refused the prompt or a picture sent: {why or 'unsafe'}")

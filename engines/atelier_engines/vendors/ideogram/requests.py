@@ -12,16 +12,16 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.client import FormPart, RequestContent
 from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
-from atelier_engines.vendors.ideogram.sizes import nearest
-from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
-from atelier_engines.vendors.options import parse_options
+from atelier_engines.vendors.ideogram.sizes import nearest_size
+from atelier_engines.vendors.options import options_of
+from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
 
-_SEEDS = 2**31
-_HEAVIEST = 100
+_SEED_RANGE = 2**31
+_MAX_IMAGE_WEIGHT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ImageRequest:
     """What all requests of one task have in common."""
 
     path: str
@@ -31,9 +31,9 @@ class Order:
     files: tuple[FormPart, ...] = ()
     """Pictures."""
 
-    def content_for(self, seed: int) -> RequestContent:
+    def build_content(self, seed: int) -> Content:
         """One request. The service knows 31 bits of the seed."""
-        fields = {**self.fields, "seed": seed % _SEEDS}
+        fields = {**self.fields, "seed": seed % _SEED_RANGE}
         if not self.files:
             body: Mapping[str, JSON] = fields
             return {"json": body}
@@ -43,49 +43,49 @@ class Order:
         }
 
 
-def order_of(task: ImageTask, config: IdeogramConfig) -> Order:
+def build_request(task: ImageTask, config: IdeogramConfig) -> ImageRequest:
     """What to send for the task; blocks while pictures are encoded.
 
     Raises:
         InvalidTaskError: an option has a value that it cannot have, or there is a negative prompt
             beside a mask, which the service takes only without.
     """
-    fields = _style(parse_options(task, IdeogramOptions), config) | {"prompt": task.prompt}
+    fields = _style_fields(options_of(task, IdeogramOptions), config) | {"prompt": task.prompt}
     if task.mask is not None and task.init_image is not None:
-        return _inpaint(task, task.init_image, task.mask, fields)
-    width, height = nearest(task.width, task.height)
+        return _build_inpaint_request(task, task.init_image, task.mask, fields)
+    width, height = nearest_size(task.width, task.height)
     fields |= {"resolution": f"{width}x{height}"}
     if task.negative_prompt:
         fields |= {"negative_prompt": task.negative_prompt}
     if task.init_image is None:
-        return Order(path="/v1/ideogram-v3/generate", fields=fields)
-    weight = min(max(round((1 - task.strength) * _HEAVIEST), 1), _HEAVIEST)
-    return Order(
+        return ImageRequest(path="/v1/ideogram-v3/generate", fields=fields)
+    weight = min(max(round((1 - task.strength) * _MAX_IMAGE_WEIGHT), 1), _MAX_IMAGE_WEIGHT)
+    return ImageRequest(
         path="/v1/ideogram-v3/remix",
         fields=fields | {"image_weight": weight},
-        files=(_file("image", resize_to_cover(task.init_image, width, height)),),
+        files=(_png_part("image", filled(task.init_image, width, height)),),
     )
 
 
-def _inpaint(
+def _build_inpaint_request(
     task: ImageTask, image: Pixels, mask: Pixels, fields: Mapping[str, str | int]
-) -> Order:
+) -> ImageRequest:
     if task.negative_prompt:
         msg = "leave negative_prompt out: ideogram takes none together with a mask"
         raise InvalidTaskError("negative_prompt", msg)
-    width, height = nearest(task.width, task.height)
-    repainted = resize_mask_to_cover(mask, width, height).array
-    return Order(
+    width, height = nearest_size(task.width, task.height)
+    repainted = filled_mask(mask, width, height).array
+    return ImageRequest(
         path="/v1/ideogram-v3/inpaint",
         fields=fields,
         files=(
-            _file("image", resize_to_cover(image, width, height)),
-            _file("mask", Pixels(array=np.subtract(255, repainted))),  # theirs is black there
+            _png_part("image", filled(image, width, height)),
+            _png_part("mask", Pixels(array=np.subtract(255, repainted))),  # theirs is black there
         ),
     )
 
 
-def _style(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | int]:
+def _style_fields(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | int]:
     style: dict[str, str | int] = {
         "rendering_speed": options.rendering_speed or config.rendering_speed,
         "magic_prompt": options.magic_prompt or config.magic_prompt,
@@ -98,5 +98,5 @@ def _style(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | 
     return style
 
 
-def _file(name: str, pixels: Pixels) -> FormPart:
-    return name, (f"{name}.png", encode_png(pixels), "image/png")
+def _png_part(name: str, pixels: Pixels) -> Part:
+    return name, (f"{name}.png", png_from_pixels(pixels), "image/png")

@@ -27,7 +27,7 @@ MAX_PIXELS = max(width * height for width, height in SIZES)
 """Of the largest."""
 
 
-def nearest(width: int, height: int) -> tuple[int, int]:
+def nearest_size(width: int, height: int) -> tuple[int, int]:
     """The size of the most similar shape; among equals the one of the most similar area."""
 
     def apart(size: tuple[int, int]) -> tuple[float, float]:

@@ -101,7 +101,7 @@ class InvokeAiConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler must be one of {', '.join(SCHEDULERS)}")
         if (self.email is None) != (self.password is None):

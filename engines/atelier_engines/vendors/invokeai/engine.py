@@ -17,23 +17,29 @@ from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.images import load_result_image
-from atelier_engines.vendors.invokeai.capabilities import abilities
-from atelier_engines.vendors.invokeai.catalogue import Catalogue, catalogue_of
+from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.invokeai.api import InvokeAiClient, translate_rejection
+from atelier_engines.vendors.invokeai.capabilities import build_capabilities
+from atelier_engines.vendors.invokeai.catalog import ModelCatalog, build_catalog
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
-from atelier_engines.vendors.invokeai.feed import Feed
-from atelier_engines.vendors.invokeai.following import follow
-from atelier_engines.vendors.invokeai.graph import SEED, Sent, graph_of
-from atelier_engines.vendors.invokeai.progress import Progress
-from atelier_engines.vendors.invokeai.sending import pictures_of
-from atelier_engines.vendors.invokeai.server import Server, refusal
-from atelier_engines.vendors.invokeai.wire import Heard, Item, Job, job_from_handle
+from atelier_engines.vendors.invokeai.graph import SEED, UploadedImages, build_graph
+from atelier_engines.vendors.invokeai.item_watcher import watch_item
+from atelier_engines.vendors.invokeai.progress_tracker import ProgressTracker
+from atelier_engines.vendors.invokeai.schemas import (
+    BatchHandle,
+    QueueItem,
+    SocketEvent,
+    job_from_handle,
+)
+from atelier_engines.vendors.invokeai.socket_events import EventFeed
+from atelier_engines.vendors.invokeai.uploads import upload_images
+from atelier_engines.vendors.pictures import picture_from_file
 
 _NAME = "invokeai"
 _PATIENCE_SECONDS = 60.0
-_GOODBYE_SECONDS = 5.0
-_SEEDS = 2**32
-Watch = Callable[[int], AsyncGenerator[Item | Heard | str]]
+_CLEANUP_TIMEOUT_SECONDS = 5.0
+_SEED_RANGE = 2**32
+Watch = Callable[[int], AsyncGenerator[QueueItem | SocketEvent | str]]
 """Follows one item of the queue by its number."""
 
 
@@ -44,10 +50,10 @@ class InvokeAiEngine:
         """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
         self._config = config
         self._delay_scale = delay_scale
-        self._catalogue = Catalogue()
-        self._capabilities = abilities(config, self._catalogue)
+        self._catalog = ModelCatalog()
+        self._capabilities = build_capabilities(config, self._catalog)
         self._board_id = ""
-        self._connection: tuple[Server, Feed] | None = None
+        self._connection: tuple[InvokeAiClient, EventFeed] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -67,26 +73,26 @@ class InvokeAiEngine:
             name=_NAME,
             client=client,
             delay_scale=self._delay_scale,
-            response_timeout_seconds=_PATIENCE_SECONDS,
-            translate_error=refusal,
+            patience_seconds=_PATIENCE_SECONDS,
+            refusal=translate_rejection,
         )
-        server = Server(vendor=vendor, email=config.email, password=config.password)
+        server = InvokeAiClient(vendor=vendor, email=config.email, password=config.password)
         try:
             await server.sign_in()
-            self._catalogue = catalogue_of(await server.models(), config)
+            self._catalog = build_catalog(await server.list_models(), config)
             if config.board is not None:
-                self._board_id = (await server.board_named(config.board)).board_id
+                self._board_id = (await server.find_board(config.board)).board_id
         except BaseException:
             await client.aclose()
             raise
-        self._capabilities = abilities(config, self._catalogue)
-        feed = Feed(client.base_url, lambda: server.token, delay_scale=self._delay_scale)
+        self._capabilities = build_capabilities(config, self._catalog)
+        feed = EventFeed(client.base_url, lambda: server.token, delay_scale=self._delay_scale)
         self._connection = server, feed
 
     async def check(self) -> None:
         """See Engine.check. Asks whether the queue is being worked through."""
         server, _ = self._connected
-        await server.require_working()
+        await server.require_running()
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -109,30 +115,30 @@ class InvokeAiEngine:
             raise UnsupportedError("audio", "this engine makes no sound")
         deadline = Deadline(self._config.deadline_seconds)
         yield Stage(name="submit")
-        known = await self._found(task.resume, deadline)
+        known = await self._find_job(task.resume, deadline)
         batch_id = f"atelier-{uuid.uuid4()}" if known is None else known.batch_id
         _, feed = self._connected
-        async with feed.listening(batch_id) as listener:
-            job = known or await self._submitted(task, batch_id)
+        async with feed.subscribed(batch_id) as listener:
+            job = known or await self._submit(task, batch_id)
             made: list[str] = []
             over = False
             try:
                 yield Dispatched(handle=job.handle())
                 watch = partial(
-                    follow,
+                    watch_item,
                     *self._connected,
                     listener,
                     poll_seconds=self._config.poll_seconds,
                     deadline=deadline,
                 )
-                async with aclosing(self._drawn(task, job, made, watch, deadline)) as events:
+                async with aclosing(self._watch_items(task, job, made, watch, deadline)) as events:
                     async for event in events:
                         yield event
                 over = True
             finally:
-                await self._tidied(job, made, cancel=not over)
+                await self._cleanup(job, made, cancel=not over)
 
-    async def _found(self, handle: str, deadline: Deadline) -> Job | None:
+    async def _find_job(self, handle: str, deadline: Deadline) -> BatchHandle | None:
         """The job of an earlier attempt; None when there is none, or its process or server died under it.
 
         What was cancelled with them has surely ended, and costs nothing to ask for again.
@@ -141,33 +147,33 @@ class InvokeAiEngine:
             return None
         job = job_from_handle(handle)
         server, _ = self._connected
-        with errors.after_acceptance(_NAME):
-            async with deadline.timeout(_NAME):
-                items = [await server.item(item_id) for item_id in job.item_ids]
+        with errors.under_way(_NAME):
+            async with deadline.around(_NAME):
+                items = [await server.fetch_item(item_id) for item_id in job.item_ids]
         if any(item.status == "canceled" for item in items):
-            await self._tidied(job, [], cancel=True)
+            await self._cleanup(job, [], cancel=True)
             return None
         return job
 
-    async def _submitted(self, task: ImageTask, batch_id: str) -> Job:
+    async def _submit(self, task: ImageTask, batch_id: str) -> BatchHandle:
         server, _ = self._connected
-        job = Job(batch_id=batch_id)
-        sent = Sent()
+        job = BatchHandle(batch_id=batch_id)
+        sent = UploadedImages()
         try:
-            async with aclosing(pictures_of(task, server)) as grown:
+            async with aclosing(upload_images(task, server)) as grown:
                 async for sent in grown:
                     job = job.model_copy(update={"uploads": sent.names})
-            batch = self._batch(task, batch_id, sent)
+            batch = self._build_batch(task, batch_id, sent)
             item_ids = await server.enqueue(batch, len(task.seeds))
         except BaseException:  # whether it arrived or not: nothing of it is to go on
-            await self._tidied(job, [], cancel=True)
+            await self._cleanup(job, [], cancel=True)
             raise
         return job.model_copy(update={"item_ids": item_ids})
 
-    def _batch(self, task: ImageTask, batch_id: str, sent: Sent) -> dict[str, JSON]:
-        graph = graph_of(task, self._catalogue, sent, self._config, board_id=self._board_id)
+    def _build_batch(self, task: ImageTask, batch_id: str, sent: UploadedImages) -> dict[str, JSON]:
+        graph = build_graph(task, self._catalog, sent, self._config, board_id=self._board_id)
         node, name = SEED
-        seeds = [seed % _SEEDS for seed in task.seeds]
+        seeds = [seed % _SEED_RANGE for seed in task.seeds]
         return {
             "batch_id": batch_id,
             "origin": "atelier",
@@ -177,11 +183,11 @@ class InvokeAiEngine:
             "data": [[{"node_path": node, "field_name": name, "items": seeds}]],
         }
 
-    async def _drawn(
-        self, task: ImageTask, job: Job, made: list[str], watch: Watch, deadline: Deadline
+    async def _watch_items(
+        self, task: ImageTask, job: BatchHandle, made: list[str], watch: Watch, deadline: Deadline
     ) -> AsyncGenerator[Event]:
         """Progress and pictures, in the order of the seeds; names of the server's files go into `made`."""
-        progress = Progress(task)
+        progress = ProgressTracker(task)
         for item_id, seed in zip(job.item_ids, task.seeds, strict=True):
             async with aclosing(watch(item_id)) as states:
                 async for state in states:
@@ -190,19 +196,21 @@ class InvokeAiEngine:
                     else:
                         for event in await progress.events(state):
                             yield event
-            for event in progress.finish_picture():
+            for event in progress.finish_image():
                 yield event
-            yield Output(media=await self._picture(made[-1], task, deadline), seed=seed)
+            yield Output(media=await self._fetch_image(made[-1], task, deadline), seed=seed)
 
-    async def _picture(self, name: str, task: ImageTask, deadline: Deadline) -> Encoded | Pixels:
+    async def _fetch_image(
+        self, name: str, task: ImageTask, deadline: Deadline
+    ) -> Encoded | Pixels:
         server, _ = self._connected
-        with errors.after_acceptance(_NAME):
-            async with deadline.timeout(_NAME):
-                file = await server.image(name)
-        picture = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
+        with errors.under_way(_NAME):
+            async with deadline.around(_NAME):
+                file = await server.fetch_image(name)
+        picture = partial(picture_from_file, _NAME, file.data, width=task.width, height=task.height)
         return await result_from_thread(picture)
 
-    async def _tidied(self, job: Job, made: list[str], *, cancel: bool) -> None:
+    async def _cleanup(self, job: BatchHandle, made: list[str], *, cancel: bool) -> None:
         """Leave nothing behind at the server, as far as it can be told so in a few seconds."""
         server, _ = self._connected
         names = (*job.uploads, *(() if self._board_id else made))
@@ -210,13 +218,13 @@ class InvokeAiEngine:
         if cancel:
             calls.insert(0, partial(server.cancel, job.batch_id))
         with suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_CLEANUP_TIMEOUT_SECONDS):
                 for call in calls:
                     with suppress(EngineError):
                         await call()
 
     @property
-    def _connected(self) -> tuple[Server, Feed]:
+    def _connected(self) -> tuple[InvokeAiClient, EventFeed]:
         if self._connection is None:
             raise EngineUnavailableError("the invokeai engine has not been started")
         return self._connection

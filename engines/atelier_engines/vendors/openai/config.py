@@ -11,7 +11,7 @@ from atelier_engines.vendors.price import PriceConfig
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max"]
 Background = Literal["auto", "opaque", "transparent"]
-_RETIRED = ("dall-e-2", "dall-e-3", "gpt-image-1")
+_RETIRED_MODELS = ("dall-e-2", "dall-e-3", "gpt-image-1")
 
 
 class OpenaiConfig(Section):
@@ -62,8 +62,8 @@ class OpenaiConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _alive(self) -> Self:
-        if self.model in _RETIRED:
+    def _refuse_retired_model(self) -> Self:
+        if self.model in _RETIRED_MODELS:
             raise ValueError(f"{self.model} is retired; choose another model, such as gpt-image-2")
         return self
 

@@ -19,15 +19,15 @@ from atelier_engines.preview import preview_from_image
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
-from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
-from atelier_engines.vendors.images import load_result_image
-from atelier_engines.vendors.openai.capabilities import abilities
+from atelier_engines.vendors.openai.capabilities import build_capabilities
 from atelier_engines.vendors.openai.config import OpenaiConfig
-from atelier_engines.vendors.openai.orders import Order, order_of
-from atelier_engines.vendors.retry import retry
+from atelier_engines.vendors.openai.requests import ImageRequest, build_request
+from atelier_engines.vendors.pictures import picture_from_file
+from atelier_engines.vendors.repeating import repeated
+from atelier_engines.vendors.unrecoverable import SENDING, require_unsent
 
 if TYPE_CHECKING:
-    from atelier_engines.vendors.openai.calls import Calls, File
+    from atelier_engines.vendors.openai.sdk import Base64Image, OpenaiClient
 
 _NAME = "openai"
 Previews = asyncio.Queue[Encoded | None]
@@ -41,8 +41,8 @@ class OpenaiEngine:
         """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
         self._config = config
         self._delay_scale = delay_scale
-        self._capabilities = abilities(config)
-        self._connection: Calls | None = None
+        self._capabilities = build_capabilities(config)
+        self._connection: OpenaiClient | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -51,12 +51,12 @@ class OpenaiEngine:
 
     async def start(self) -> None:
         """See Engine.start. Loads the SDK; connects with the first request."""
-        connect = await result_from_thread(_sdk)
+        connect = await result_from_thread(_load_client_class)
         self._connection = connect(self._config)
 
     async def check(self) -> None:
         """See Engine.check. Asks for the model, which is free."""
-        await retry(self._calls.check, self._pause)
+        await repeated(self._client.check, self._pause)
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -77,14 +77,16 @@ class OpenaiEngine:
         """
         if isinstance(task, AudioTask):
             raise UnsupportedError("audio", "this engine makes no sound")
-        require_not_submitted(_NAME, task)
-        order = await result_from_thread(partial(order_of, task, self._config))
+        require_unsent(_NAME, task)
+        order = await result_from_thread(partial(build_request, task, self._config))
         yield Stage(name="generate")
         yield SUBMITTING
         previews: Previews = asyncio.Queue()
-        pictures = [asyncio.create_task(self._picture(order, task, previews)) for _ in task.seeds]
+        pictures = [
+            asyncio.create_task(self._generate_image(order, task, previews)) for _ in task.seeds
+        ]
         try:
-            async with aclosing(_merged(pictures, previews, task)) as events:
+            async with aclosing(_merge_events(pictures, previews, task)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -92,20 +94,22 @@ class OpenaiEngine:
                 picture.cancel()
             await asyncio.gather(*pictures, return_exceptions=True)
 
-    async def _picture(self, order: Order, task: ImageTask, previews: Previews) -> Encoded | Pixels:
+    async def _generate_image(
+        self, order: ImageRequest, task: ImageTask, previews: Previews
+    ) -> Encoded | Pixels:
         try:
             async with asyncio.timeout(self._config.deadline_seconds):
-                result = await self._result(order, previews)
+                result = await self._request_image(order, previews)
         except TimeoutError as error:
             raise errors.translate_transport(_NAME, error, paid=True) from error
         else:
-            return await result_from_thread(partial(_decoded, result, task))
+            return await result_from_thread(partial(_decode, result, task))
         finally:
             previews.put_nowait(None)
 
-    async def _result(self, order: Order, previews: Previews) -> File:
-        answer = await retry(partial(self._calls.answer, order), self._pause)
-        async with aclosing(self._calls.files(answer)) as files:
+    async def _request_image(self, order: ImageRequest, previews: Previews) -> Base64Image:
+        answer = await repeated(partial(self._client.send, order), self._pause)
+        async with aclosing(self._client.receive(answer)) as files:
             async for file in files:
                 if file.final:
                     return file
@@ -118,13 +122,13 @@ class OpenaiEngine:
         await asyncio.sleep(seconds * self._delay_scale)
 
     @property
-    def _calls(self) -> Calls:
+    def _client(self) -> OpenaiClient:
         if self._connection is None:
             raise EngineUnavailableError("the openai engine has not been started")
         return self._connection
 
 
-async def _merged(
+async def _merge_events(
     pictures: list[asyncio.Task[Encoded | Pixels]], previews: Previews, task: ImageTask
 ) -> AsyncGenerator[Event]:
     """Previews as they come, pictures in the order of their seeds; how many steps there are is not known."""
@@ -145,20 +149,20 @@ async def _merged(
             given += 1
 
 
-def _sdk() -> Callable[[OpenaiConfig], Calls]:
-    from atelier_engines.vendors.openai.calls import Calls  # noqa: PLC0415 (takes a second)
+def _load_client_class() -> Callable[[OpenaiConfig], OpenaiClient]:
+    from atelier_engines.vendors.openai.sdk import OpenaiClient  # noqa: PLC0415 (takes a second)
 
-    return Calls
-
-
-def _decoded(file: File, task: ImageTask) -> Encoded | Pixels:
-    return load_result_image(_NAME, file.data(), width=task.width, height=task.height)
+    return OpenaiClient
 
 
-def _preview(file: File) -> Encoded | None:
+def _decode(file: Base64Image, task: ImageTask) -> Encoded | Pixels:
+    return picture_from_file(_NAME, file.decode(), width=task.width, height=task.height)
+
+
+def _preview(file: Base64Image) -> Encoded | None:
     """None if it is broken: no reason to lose the picture."""
     try:
-        with Image.open(io.BytesIO(file.data()), formats=("PNG", "JPEG", "WEBP")) as image:
+        with Image.open(io.BytesIO(file.decode()), formats=("PNG", "JPEG", "WEBP")) as image:
             return preview_from_image(image.convert("RGB"))
     except (EngineFailedError, OSError, SyntaxError, ValueError):
         return None

@@ -17,7 +17,7 @@ from atelier_engines.task import JSON
 from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.responses import Response
 from atelier_engines.vendors.vastai.config import VastaiConfig
-from atelier_engines.vendors.vastai.wire import (
+from atelier_engines.vendors.vastai.schemas import (
     Ack,
     CreateResponse,
     Instance,

@@ -12,9 +12,9 @@ from atelier_engines.errors import EngineError, EngineUnavailableError, EngineUn
 from atelier_engines.forwarding.engine import ForwardingEngine
 from atelier_engines.vendors.vastai.api import InstanceGoneError, VastApi
 from atelier_engines.vendors.vastai.config import VastaiConfig
+from atelier_engines.vendors.vastai.schemas import Instance, Offer
 from atelier_engines.vendors.vastai.spending import SpendingCap
 from atelier_engines.vendors.vastai.states import Rental, describe_fault
-from atelier_engines.vendors.vastai.wire import Instance, Offer
 
 _log = logging.getLogger(__name__)
 _CALL_TIMEOUT_SECONDS = 15.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atelier_engines.forwarding.engine import ForwardingEngine
-    from atelier_engines.vendors.vastai.wire import Instance
+    from atelier_engines.vendors.vastai.schemas import Instance
 
 _ENDED_STATUSES = frozenset({"exited", "offline", "unknown", "stopped", "frozen"})
 _FATAL_MESSAGES = ("no such image", "oci runtime", "error response from daemon", "manifest unknown")

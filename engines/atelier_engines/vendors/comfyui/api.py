@@ -17,7 +17,7 @@ from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.config import ServerConfig
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
-from atelier_engines.vendors.comfyui.wire import (
+from atelier_engines.vendors.comfyui.schemas import (
     FileRef,
     History,
     HistoryEntry,

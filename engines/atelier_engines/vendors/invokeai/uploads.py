@@ -8,24 +8,24 @@ from dataclasses import replace
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
-from atelier_engines.vendors.invokeai.graph import Sent
-from atelier_engines.vendors.invokeai.server import Server
+from atelier_engines.vendors.invokeai.api import InvokeAiClient
+from atelier_engines.vendors.invokeai.graph import UploadedImages
+from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
 
 
-async def pictures_of(task: ImageTask, server: Server) -> AsyncGenerator[Sent]:
+async def upload_images(task: ImageTask, server: InvokeAiClient) -> AsyncGenerator[UploadedImages]:
     """What has been sent, each time one more picture is there."""
-    sent = Sent()
+    sent = UploadedImages()
 
     async def name_of(fitted: Callable[[Pixels, int, int], Pixels], pixels: Pixels) -> str:
         png = await result_from_thread(lambda: encode_png(fitted(pixels, task.width, task.height)))
         return await server.upload(png)
 
     if task.init_image is not None:
-        sent = replace(sent, start=await name_of(resize_to_cover, task.init_image))
+        sent = replace(sent, init_image=await name_of(filled, task.init_image))
         yield sent
     if task.mask is not None:
-        sent = replace(sent, mask=await name_of(_kept, task.mask))
+        sent = replace(sent, mask=await name_of(_resize_inverted_mask, task.mask))
         yield sent
     for control in task.controls:
         sent = replace(
@@ -34,6 +34,6 @@ async def pictures_of(task: ImageTask, server: Server) -> AsyncGenerator[Sent]:
         yield sent
 
 
-def _kept(mask: Pixels, width: int, height: int) -> Pixels:
+def _resize_inverted_mask(mask: Pixels, width: int, height: int) -> Pixels:
     """The mask as this server takes it: 255 is kept, 0 is repainted."""
     return Pixels(array=255 - resize_mask_to_cover(mask, width, height).array)

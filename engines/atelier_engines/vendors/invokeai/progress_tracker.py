@@ -13,12 +13,12 @@ from atelier_engines.preview import preview_from_image
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.invokeai.graph import DENOISE, STAGES
-from atelier_engines.vendors.invokeai.wire import Heard, Item, ProgressImage
+from atelier_engines.vendors.invokeai.schemas import ProgressImage, QueueItem, SocketEvent
 
-_MOST_PIXELS = 4 * 2**20
+_MAX_PIXELS = 4 * 2**20
 
 
-class Progress:
+class ProgressTracker:
     """Where one task stands."""
 
     def __init__(self, task: ImageTask) -> None:
@@ -29,21 +29,21 @@ class Progress:
         self._stage = ""
         self._pictures = self._step = self._shown = 0
 
-    async def events(self, state: Item | Heard) -> list[Event]:
+    async def events(self, state: QueueItem | SocketEvent) -> list[Event]:
         """What is new by this."""
         match state:
-            case Item(status="pending"):
-                return self._entered("queued")
-            case Item():
-                return [] if self._stage in STAGES.values() else self._entered("generate")
-            case Heard(percentage=None):
-                return self._entered(STAGES.get(state.invocation_source_id, self._stage))
-            case Heard(percentage=float(part)) if state.invocation_source_id == DENOISE:
-                return await self._stepped(round(part * self._steps), state.image)
+            case QueueItem(status="pending"):
+                return self._enter_stage("queued")
+            case QueueItem():
+                return [] if self._stage in STAGES.values() else self._enter_stage("generate")
+            case SocketEvent(percentage=None):
+                return self._enter_stage(STAGES.get(state.invocation_source_id, self._stage))
+            case SocketEvent(percentage=float(part)) if state.invocation_source_id == DENOISE:
+                return await self._advance_to(round(part * self._steps), state.image)
             case _:
                 return []
 
-    def finish_picture(self) -> list[Event]:
+    def finish_image(self) -> list[Event]:
         """What is new now that one more picture is drawn."""
         self._pictures += 1
         reached = self._steps * self._pictures
@@ -52,13 +52,13 @@ class Progress:
         self._step = reached
         return [Step(index=reached, total=self._total)]
 
-    def _entered(self, stage: str) -> list[Event]:
+    def _enter_stage(self, stage: str) -> list[Event]:
         if stage == self._stage:
             return []
         self._stage = stage
         return [Stage(name=stage)]
 
-    async def _stepped(self, step: int, image: ProgressImage | None) -> list[Event]:
+    async def _advance_to(self, step: int, image: ProgressImage | None) -> list[Event]:
         reached = self._steps * self._pictures + step
         if reached <= self._step:
             return []
@@ -75,7 +75,7 @@ def _preview(image: ProgressImage) -> Encoded | None:
     try:
         data = base64.b64decode(image.data_url.partition(",")[2], validate=True)
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
-            if opened.width * opened.height > _MOST_PIXELS:
+            if opened.width * opened.height > _MAX_PIXELS:
                 return None
             return preview_from_image(opened.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

@@ -52,7 +52,7 @@ class QueueStatus(BaseModel):
     """What works through it."""
 
 
-class Image(BaseModel):
+class UploadedFile(BaseModel):
     """A picture on the server."""
 
     image_name: str = Field(min_length=1)
@@ -72,7 +72,7 @@ Boards = RootModel[tuple[Board, ...]]
 """All boards of a server."""
 
 
-class Enqueued(BaseModel):
+class EnqueueResponse(BaseModel):
     """The answer to a batch."""
 
     enqueued: int
@@ -90,7 +90,7 @@ class Session(BaseModel):
     """From those ids to the ids in the graph as sent."""
 
 
-class Item(BaseModel):
+class QueueItem(BaseModel):
     """One picture in the queue."""
 
     status: str
@@ -120,7 +120,7 @@ class ProgressImage(BaseModel):
     """With a JPEG file in base64."""
 
 
-class Heard(BaseModel):
+class SocketEvent(BaseModel):
     """An event of the socket that is about one item."""
 
     item_id: int
@@ -135,11 +135,11 @@ class Heard(BaseModel):
     """Only in some events of the denoising node."""
 
 
-class Done(BaseModel):
+class Ack(BaseModel):
     """An answer of which only the success matters."""
 
 
-class Job(BaseModel):
+class BatchHandle(BaseModel):
     """All that belongs to one task on the server: the handle."""
 
     model_config = ConfigDict(frozen=True)
@@ -156,13 +156,13 @@ class Job(BaseModel):
         return self.model_dump_json()
 
 
-def job_from_handle(handle: str) -> Job:
+def job_from_handle(handle: str) -> BatchHandle:
     """The job that an earlier attempt had enqueued.
 
     Raises:
         EngineFailedError: the handle is none of this engine's.
     """
     try:
-        return Job.model_validate_json(handle)
+        return BatchHandle.model_validate_json(handle)
     except ValueError as error:
         raise EngineFailedError("the job of an earlier attempt is lost: bad handle") from error

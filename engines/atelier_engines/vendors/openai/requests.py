@@ -21,13 +21,13 @@ from atelier_engines.vendors.openai.config import (
 )
 from atelier_engines.vendors.options import parse_options
 
-_FIXED = ((1536, 1024), (1024, 1024), (1024, 1536))
-_LONGEST_RATIO = 3
-_MOST_PREVIEWS = 3
+_FIXED_SIZES = ((1536, 1024), (1024, 1024), (1024, 1536))
+_MAX_ASPECT_RATIO = 3
+_MAX_PREVIEWS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ImageRequest:
     """What all pictures of one task have in common."""
 
     prompt: str
@@ -46,51 +46,52 @@ class Order:
     """Where to repaint it, as transparency: PNG of the same size."""
 
 
-def order_of(task: ImageTask, config: OpenaiConfig) -> Order:
+def build_request(task: ImageTask, config: OpenaiConfig) -> ImageRequest:
     """What to ask for; blocks while pictures are encoded.
 
     Raises:
         InvalidTaskError: an option has a value that it cannot have, or the shape is too long.
     """
-    options = parse_options(task, OpenaiOptions)
-    width, height = _size(task, any_size=config.any_size)
+    options = options_of(task, OpenaiOptions)
+    width, height = _choose_size(task, any_size=config.any_size)
     image = mask = None
     if task.init_image is not None:
         start = resize_to_cover(task.init_image, width, height)
         image = encode_png(start)
         if task.mask is not None:
-            mask = _transparent(start, resize_mask_to_cover(task.mask, width, height))
-    return Order(
+            mask = _encode_mask(start, filled_mask(task.mask, width, height))
+    return ImageRequest(
         prompt=task.prompt,
         size=f"{width}x{height}",
         quality=options.quality or config.quality,
         background=options.background,
-        previews=previews_of(task.preview_interval, most=config.partial_images),
+        previews=count_previews(task.preview_interval, limit=config.partial_images),
         image=image,
         mask=mask,
     )
 
 
-def previews_of(interval: int, *, most: int) -> int:
+def count_previews(interval: int, *, limit: int) -> int:
     """How many of the three possible previews an interval asks for; one at least, but none for 0."""
-    return min(most, max(1, _MOST_PREVIEWS // interval)) if interval else 0
+    return min(limit, max(1, _MAX_PREVIEWS // interval)) if interval else 0
 
 
-def _size(task: ImageTask, *, any_size: bool) -> tuple[int, int]:
+def _choose_size(task: ImageTask, *, any_size: bool) -> tuple[int, int]:
     if not any_size:
         return min(
-            _FIXED, key=lambda size: abs(math.log(size[0] * task.height / size[1] / task.width))
+            _FIXED_SIZES,
+            key=lambda size: abs(math.log(size[0] * task.height / size[1] / task.width)),
         )
     longer, shorter = max(task.width, task.height), min(task.width, task.height)
-    if longer > _LONGEST_RATIO * shorter:
+    if longer > _MAX_ASPECT_RATIO * shorter:
         field = "height" if task.width > task.height else "width"
-        least = -(-longer // _LONGEST_RATIO)
+        least = -(-longer // _MAX_ASPECT_RATIO)
         msg = f"{field} must be at least a third of the other side: {least}, not {shorter}"
         raise InvalidTaskError(field, msg)
     return task.width, task.height
 
 
-def _transparent(image: Pixels, mask: Pixels) -> bytes:
+def _encode_mask(image: Pixels, mask: Pixels) -> bytes:
     colours = np.broadcast_to(image.array, (*image.array.shape[:2], 3))
     file = io.BytesIO()
     rgba = np.concatenate([colours, np.subtract(255, mask.array)], axis=2).astype(np.uint8)

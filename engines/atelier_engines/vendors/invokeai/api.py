@@ -11,18 +11,19 @@ from pydantic import SecretStr
 from atelier_engines.errors import EngineError, EngineFailedError, EngineUnavailableError
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
-from atelier_engines.vendors.client import VendorClient
-from atelier_engines.vendors.invokeai.wire import (
+from atelier_engines.vendors.answers import Answer
+from atelier_engines.vendors.http import Vendor
+from atelier_engines.vendors.invokeai.schemas import (
+    Ack,
     Board,
     Boards,
-    Done,
-    Enqueued,
-    Image,
-    Item,
+    EnqueueResponse,
     ModelRecord,
     Models,
+    QueueItem,
     QueueStatus,
     Token,
+    UploadedFile,
 )
 from atelier_engines.vendors.responses import Response
 
@@ -37,7 +38,7 @@ class _SignedOutError(EngineUnavailableError):
     """The token is missing or has expired."""
 
 
-def refusal(answer: Response) -> EngineError | None:
+def translate_rejection(answer: Answer) -> EngineError | None:
     """What this server means by some statuses."""
     if answer.status == _SIGNED_OUT:
         return _SignedOutError("invokeai wants somebody to sign in; check email and password")
@@ -47,8 +48,8 @@ def refusal(answer: Response) -> EngineError | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """One server. Everything raises EngineError; see `vendors.errors`."""
+class InvokeAiClient:
+    """One server. Everything raises EngineError; see `faults`."""
 
     vendor: VendorClient
     """The connection, with `refusal`."""
@@ -75,38 +76,38 @@ class Server:
         found = await self.vendor.request("POST", "/api/v1/auth/login", json=body, model=Token)
         self.vendor.client.headers["authorization"] = f"Bearer {found.token}"
 
-    async def models(self) -> tuple[ModelRecord, ...]:
+    async def list_models(self) -> tuple[ModelRecord, ...]:
         """All models."""
-        found = await self._signed_in(
-            lambda: self.vendor.request("GET", "/api/v2/models/", model=Models)
+        found = await self._with_sign_in(
+            lambda: self.vendor.read("GET", "/api/v2/models/", answer=Models)
         )
         return found.models
 
-    async def require_working(self) -> None:
+    async def require_running(self) -> None:
         """Return if the queue is being worked through.
 
         Raises:
             EngineUnavailableError: somebody has paused it, or the server can't be reached.
         """
-        found = await self._signed_in(
-            lambda: self.vendor.request("GET", f"{_QUEUE}/status", model=QueueStatus)
+        found = await self._with_sign_in(
+            lambda: self.vendor.read("GET", f"{_QUEUE}/status", answer=QueueStatus)
         )
         if not found.processor.is_started:
             raise EngineUnavailableError("invokeai's queue is paused; resume its processor")
 
-    async def board_named(self, name: str) -> Board:
+    async def find_board(self, name: str) -> Board:
         """The board of that name, made if there is none."""
-        boards = await self._signed_in(
-            lambda: self.vendor.request(
-                "GET", "/api/v1/boards/", params={"all": "true"}, model=Boards
+        boards = await self._with_sign_in(
+            lambda: self.vendor.read(
+                "GET", "/api/v1/boards/", params={"all": "true"}, answer=Boards
             )
         )
         for board in boards.root:
             if board.board_name == name:
                 return board
-        return await self._signed_in(
-            lambda: self.vendor.submit_once(
-                "POST", "/api/v1/boards/", params={"board_name": name}, model=Board
+        return await self._with_sign_in(
+            lambda: self.vendor.order(
+                "POST", "/api/v1/boards/", params={"board_name": name}, answer=Board
             )
         )
 
@@ -114,9 +115,9 @@ class Server:
         """The name of the picture once it is there."""
         params = {"image_category": "user", "is_intermediate": "true"}
         files = [("file", ("atelier.png", png, "image/png"))]
-        found = await self._signed_in(
-            lambda: self.vendor.request(
-                "POST", "/api/v1/images/upload", params=params, files=files, model=Image
+        found = await self._with_sign_in(
+            lambda: self.vendor.read(
+                "POST", "/api/v1/images/upload", params=params, files=files, answer=UploadedFile
             )
         )
         return found.image_name
@@ -129,9 +130,9 @@ class Server:
             EngineUncertainError: nobody knows whether the batch arrived.
         """
         body: JSON = {"batch": batch, "prepend": False}
-        found = await self._signed_in(
-            lambda: self.vendor.submit_once(
-                "POST", f"{_QUEUE}/enqueue_batch", json=body, model=Enqueued
+        found = await self._with_sign_in(
+            lambda: self.vendor.order(
+                "POST", f"{_QUEUE}/enqueue_batch", json=body, answer=EnqueueResponse
             )
         )
         if len(found.item_ids) != count or found.enqueued != count:
@@ -141,33 +142,33 @@ class Server:
             )
         return tuple(sorted(found.item_ids))
 
-    async def item(self, item_id: int) -> Item:
+    async def fetch_item(self, item_id: int) -> QueueItem:
         """A picture's state."""
-        return await self._signed_in(
-            lambda: self.vendor.request("GET", f"{_QUEUE}/i/{item_id}", model=Item)
+        return await self._with_sign_in(
+            lambda: self.vendor.read("GET", f"{_QUEUE}/i/{item_id}", answer=QueueItem)
         )
 
     async def cancel(self, batch_id: str) -> None:
         """End whatever of the batch has not ended; nobody else's."""
-        await self._signed_in(
-            lambda: self.vendor.request(
-                "PUT", f"{_QUEUE}/cancel_by_batch_ids", json={"batch_ids": [batch_id]}, model=Done
+        await self._with_sign_in(
+            lambda: self.vendor.read(
+                "PUT", f"{_QUEUE}/cancel_by_batch_ids", json={"batch_ids": [batch_id]}, answer=Ack
             )
         )
 
-    async def image(self, name: str) -> Encoded:
+    async def fetch_image(self, name: str) -> Encoded:
         """A picture's file."""
-        return await self._signed_in(
+        return await self._with_sign_in(
             lambda: self.vendor.fetch(f"/api/v1/images/i/{name}/full", kinds=("image/",))
         )
 
     async def delete_image(self, name: str) -> None:
         """Remove a picture."""
-        await self._signed_in(
-            lambda: self.vendor.request("DELETE", f"/api/v1/images/i/{name}", model=Done)
+        await self._with_sign_in(
+            lambda: self.vendor.read("DELETE", f"/api/v1/images/i/{name}", answer=Ack)
         )
 
-    async def _signed_in(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _with_sign_in(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
         try:
             return await ask()
         except _SignedOutError:

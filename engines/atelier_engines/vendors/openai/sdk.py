@@ -17,14 +17,15 @@ from atelier_engines.errors import EngineFailedError
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.client import connect
 from atelier_engines.vendors.openai.config import OpenaiConfig
-from atelier_engines.vendors.openai.errors import NAME, translated
-from atelier_engines.vendors.openai.orders import Order
+from atelier_engines.vendors.openai.errors import NAME, translate_sdk_errors
+from atelier_engines.vendors.openai.requests import ImageRequest
 
-Answer = ImagesResponse | AsyncStream[ImageGenStreamEvent] | AsyncStream[ImageEditStreamEvent]
+_CONNECT_SECONDS = 10.0
+SdkResponse = ImagesResponse | AsyncStream[ImageGenStreamEvent] | AsyncStream[ImageEditStreamEvent]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class Base64Image:
     """A picture as it came, in base64."""
 
     text: str
@@ -32,7 +33,7 @@ class File:
     final: bool
     """Whether it is the result; else a preview."""
 
-    def data(self) -> bytes:
+    def decode(self) -> bytes:
         """Its bytes; blocks.
 
         Raises:
@@ -44,7 +45,7 @@ class File:
             raise EngineFailedError(f"{NAME} sent a picture that is no base64") from error
 
 
-class Calls:
+class OpenaiClient:
     """A connection to the service."""
 
     def __init__(self, config: OpenaiConfig) -> None:
@@ -62,24 +63,24 @@ class Calls:
 
     async def check(self) -> None:
         """Return if the key is good and the model there."""
-        with translated(self._key, paid=False):
+        with translate_sdk_errors(self._key, paid=False):
             await self._client.models.retrieve(self._config.model)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
 
-    async def answer(self, order: Order) -> Answer:
+    async def send(self, order: ImageRequest) -> SdkResponse:
         """Begin one picture: the answer whole, or a stream of it when previews are wanted.
 
         Raises:
             AgainError: nothing was begun, and another try may help.
             EngineError: see `refusals`.
         """
-        with translated(self._key, paid=True):
+        with translate_sdk_errors(self._key, paid=True):
             return await (self._generate(order) if order.image is None else self._edit(order))
 
-    async def files(self, answer: Answer) -> AsyncGenerator[File]:
+    async def receive(self, answer: SdkResponse) -> AsyncGenerator[Base64Image]:
         """Previews, if there are any, and at last the picture.
 
         Raises:
@@ -88,19 +89,19 @@ class Calls:
             EngineUncertainError: the answer broke off, or makes no sense.
         """
         if not isinstance(answer, AsyncStream):
-            yield _only(answer)
+            yield _single_image(answer)
             return
-        with translated(self._key, paid=True):
+        with translate_sdk_errors(self._key, paid=True):
             async with answer as events:
                 async for event in events:
                     final = event.type.endswith(".completed")
                     if final or event.type.endswith(".partial_image"):
-                        yield File(text=event.b64_json, final=final)
+                        yield Base64Image(text=event.b64_json, final=final)
                     if final:
                         return
         raise errors.invalid_response(NAME, "that ended without the picture", paid=True)
 
-    async def _generate(self, order: Order) -> Answer:
+    async def _generate(self, order: ImageRequest) -> SdkResponse:
         return await self._client.images.generate(
             model=self._config.model,
             prompt=order.prompt,
@@ -114,7 +115,7 @@ class Calls:
             partial_images=order.previews or omit,
         )
 
-    async def _edit(self, order: Order) -> Answer:
+    async def _edit(self, order: ImageRequest) -> SdkResponse:
         return await self._client.images.edit(
             model=self._config.model,
             prompt=order.prompt,
@@ -130,10 +131,10 @@ class Calls:
         )
 
 
-def _only(answer: ImagesResponse) -> File:
+def _single_image(answer: ImagesResponse) -> Base64Image:
     if not isinstance(answer, ImagesResponse):  # a page, which the SDK passes on as text
         raise errors.invalid_response(NAME, "of an unknown shape", paid=True)
     pictures = answer.data or []
     if not pictures or not pictures[0].b64_json:
         raise EngineFailedError(f"{NAME} answered without a picture")
-    return File(text=pictures[0].b64_json, final=True)
+    return Base64Image(text=pictures[0].b64_json, final=True)

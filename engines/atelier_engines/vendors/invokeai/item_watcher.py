@@ -12,24 +12,24 @@ from atelier_engines.errors import (
     OutOfMemoryError,
 )
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.invokeai.feed import Feed, Listener
-from atelier_engines.vendors.invokeai.graph import PICTURE
-from atelier_engines.vendors.invokeai.server import Server
-from atelier_engines.vendors.invokeai.wire import Heard, Item
+from atelier_engines.vendors.invokeai.api import InvokeAiClient
+from atelier_engines.vendors.invokeai.graph import OUTPUT
+from atelier_engines.vendors.invokeai.schemas import QueueItem, SocketEvent
+from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
 
-_SILENCE = 5.0  # polls are so much rarer while events come
-_LONGEST_REASON = 200
+_CONNECTED_POLL_FACTOR = 5.0  # polls are so much rarer while events come
+_MAX_MESSAGE_LENGTH = 200
 
 
-async def follow(
-    server: Server,
-    feed: Feed,
-    listener: Listener,
+async def watch_item(
+    server: InvokeAiClient,
+    connection: EventFeed,
+    events: BatchEvents,
     item_id: int,
     *,
     poll_seconds: float,
     deadline: Deadline,
-) -> AsyncGenerator[Item | Heard | str]:
+) -> AsyncGenerator[QueueItem | SocketEvent | str]:
     """States and events of the picture as they come; at last the name of its file.
 
     Events come late, out of order or never, so only what the server answers about the item ends it.
@@ -44,33 +44,35 @@ async def follow(
     while True:
         trouble: EngineError | None = None
         try:
-            async with deadline.timeout(server.vendor.name):
-                item = await server.item(item_id)
+            async with deadline.around(server.vendor.name):
+                item = await server.fetch_item(item_id)
         except EngineUnavailableError as error:
             trouble = error
         else:
             yield item
             if item.status == "completed":
-                for late in listener.rest(item_id):
+                for late in events.list_pending(item_id):
                     yield late
-                yield _image_of(item)
+                yield _require_image(item)
                 return
-            _require_alive(item)
+            _require_not_failed(item)
         deadline.require(server.vendor.name, because=trouble)
-        silence = poll_seconds * (_SILENCE if feed.connected and not trouble else 1.0)
-        while heard := await listener.next(item_id, min(silence, deadline.remaining)):
+        silence = poll_seconds * (
+            _CONNECTED_POLL_FACTOR if connection.connected and not trouble else 1.0
+        )
+        while heard := await events.receive(item_id, min(silence, deadline.left)):
             yield heard
             deadline.require(server.vendor.name)
 
 
-def _image_of(item: Item) -> str:
-    name = item.image_made_by(PICTURE)
+def _require_image(item: QueueItem) -> str:
+    name = item.image_made_by(OUTPUT)
     if name is None:
         raise EngineFailedError("invokeai says that the picture is done, but not where it is")
     return name
 
 
-def _require_alive(item: Item) -> None:
+def _require_not_failed(item: QueueItem) -> None:
     """Return if the work goes on; an unknown status means that it does."""
     if item.status == "canceled":
         raise EngineFailedError(
@@ -81,7 +83,7 @@ def _require_alive(item: Item) -> None:
     kind, text = item.error_type or "", " ".join((item.error_message or "").split())
     says = f"invokeai failed at the work: {kind or 'no reason given'}"
     if text:
-        says += f" ({text[:_LONGEST_REASON]})"
+        says += f" ({text[:_MAX_MESSAGE_LENGTH]})"
     if "OutOfMemory" in kind or "out of memory" in text.lower():
         raise OutOfMemoryError(
             "invokeai's GPU has too little memory for this; ask for fewer pixels"
