@@ -31,15 +31,6 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.vendors.ideogram.sizes import SIZES, nearest_size
-from tests.vendors.http.serving import (
-    Handler,
-    answering,
-    cutting,
-    dripping,
-    dropping,
-    hanging,
-    sending,
-)
 from tests.vendors.ideogram.asking import TASK, events_of, outputs, started
 from tests.vendors.ideogram.stand_in import KEY, StandIn, drawn
 
@@ -191,7 +182,7 @@ async def test_a_request_that_fails_is_not_repeated(
     """What was refused says why; what may have been done is uncertain."""
     vendor.orders.add(trouble)
     with pytest.raises(error, match=says):
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
     assert not vendor.paid, "the honest answer came to a second try"
 
 

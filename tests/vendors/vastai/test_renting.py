@@ -140,7 +140,7 @@ async def test_a_machine_that_dies_fails_its_work(
     await begun_at(box.server.address)
     box.fate["actual_status"] = "exited"
     box.server.kill()
-    with pytest.raises(EngineFailedError, match="died") as lost:
+    with pytest.raises(EngineFailedError, match="was lost") as lost:
         await working
     assert lost.value.repeatable
 

@@ -90,7 +90,7 @@ class ComfyClient:
         """Upload a PNG file and return its name on the server; `kind` is part of it.
 
         Raises:
-            EngineError: see Vendor.read.
+            EngineError: see VendorClient.read.
         """
         name = f"atelier_{uuid.uuid4().hex}_{kind}.png"
         stored = await self.vendor.request(

@@ -1,4 +1,4 @@
-"""What an ideogram engine says it can do."""
+"""Capabilities of an ideogram engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FEATURES = frozenset(
 
 
 def build_capabilities(config: IdeogramConfig) -> Capabilities:
-    """The capabilities of an engine so configured."""
+    """Capabilities of an engine with this configuration."""
     return Capabilities(
         description="Ideogram 3",
         image=ImageCapabilities(

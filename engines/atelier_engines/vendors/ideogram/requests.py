@@ -1,11 +1,9 @@
-"""From a task to what is sent to Ideogram, one request a seed."""
+"""Builds the requests of a task, one per seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
@@ -13,8 +11,13 @@ from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.client import FormPart, RequestContent
 from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
 from atelier_engines.vendors.ideogram.sizes import nearest_size
-from atelier_engines.vendors.options import options_of
-from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
+from atelier_engines.vendors.images import (
+    encode_png,
+    invert_mask,
+    resize_mask_to_cover,
+    resize_to_cover,
+)
+from atelier_engines.vendors.options import parse_options
 
 _SEED_RANGE = 2**31
 _MAX_IMAGE_WEIGHT = 100
@@ -22,17 +25,17 @@ _MAX_IMAGE_WEIGHT = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """What all requests of one task have in common."""
+    """Content that all requests of one task share."""
 
     path: str
-    """Below the base URL."""
+    """Path of the request."""
     fields: Mapping[str, str | int]
-    """Of the form, or of the JSON object when there are no files."""
+    """Fields of the form, or of the JSON object if there are no files."""
     files: tuple[FormPart, ...] = ()
-    """Pictures."""
+    """Image files, as parts of the form."""
 
-    def build_content(self, seed: int) -> Content:
-        """One request. The service knows 31 bits of the seed."""
+    def build_content(self, seed: int) -> RequestContent:
+        """Build the content of the request for one seed, of which the service takes 31 bits."""
         fields = {**self.fields, "seed": seed % _SEED_RANGE}
         if not self.files:
             body: Mapping[str, JSON] = fields
@@ -44,13 +47,13 @@ class ImageRequest:
 
 
 def build_request(task: ImageTask, config: IdeogramConfig) -> ImageRequest:
-    """What to send for the task; blocks while pictures are encoded.
+    """Build the request of the task; blocks to encode images.
 
     Raises:
-        InvalidTaskError: an option has a value that it cannot have, or there is a negative prompt
-            beside a mask, which the service takes only without.
+        InvalidTaskError: an option has an invalid value, or there is both a mask and a negative prompt,
+            which the service does not support together.
     """
-    fields = _style_fields(options_of(task, IdeogramOptions), config) | {"prompt": task.prompt}
+    fields = _style_fields(parse_options(task, IdeogramOptions), config) | {"prompt": task.prompt}
     if task.mask is not None and task.init_image is not None:
         return _build_inpaint_request(task, task.init_image, task.mask, fields)
     width, height = nearest_size(task.width, task.height)
@@ -63,7 +66,7 @@ def build_request(task: ImageTask, config: IdeogramConfig) -> ImageRequest:
     return ImageRequest(
         path="/v1/ideogram-v3/remix",
         fields=fields | {"image_weight": weight},
-        files=(_png_part("image", filled(task.init_image, width, height)),),
+        files=(_png_part("image", resize_to_cover(task.init_image, width, height)),),
     )
 
 
@@ -71,16 +74,16 @@ def _build_inpaint_request(
     task: ImageTask, image: Pixels, mask: Pixels, fields: Mapping[str, str | int]
 ) -> ImageRequest:
     if task.negative_prompt:
-        msg = "leave negative_prompt out: ideogram takes none together with a mask"
+        msg = "omit negative_prompt: ideogram does not support it together with a mask"
         raise InvalidTaskError("negative_prompt", msg)
     width, height = nearest_size(task.width, task.height)
-    repainted = filled_mask(mask, width, height).array
+    inverted = invert_mask(resize_mask_to_cover(mask, width, height))
     return ImageRequest(
         path="/v1/ideogram-v3/inpaint",
         fields=fields,
         files=(
-            _png_part("image", filled(image, width, height)),
-            _png_part("mask", Pixels(array=np.subtract(255, repainted))),  # theirs is black there
+            _png_part("image", resize_to_cover(image, width, height)),
+            _png_part("mask", inverted),
         ),
     )
 
@@ -98,5 +101,5 @@ def _style_fields(options: IdeogramOptions, config: IdeogramConfig) -> dict[str,
     return style
 
 
-def _png_part(name: str, pixels: Pixels) -> Part:
-    return name, (f"{name}.png", png_from_pixels(pixels), "image/png")
+def _png_part(name: str, pixels: Pixels) -> FormPart:
+    return name, (f"{name}.png", encode_png(pixels), "image/png")

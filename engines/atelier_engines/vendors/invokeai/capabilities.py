@@ -1,4 +1,4 @@
-"""What an invokeai engine says it can do."""
+"""Capabilities of an invokeai engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_LORAS = 10
 
 
 def build_capabilities(config: InvokeAiConfig, catalogue: ModelCatalog) -> Capabilities:
-    """The capabilities of an engine so configured, on a server with those models."""
+    """Capabilities of an engine with this configuration, on a server with those models."""
     return Capabilities(
         description="SDXL models on an InvokeAI server",
         image=_image(config, catalogue),

@@ -1,4 +1,4 @@
-"""The SDXL models of a server, by name."""
+"""The SDXL models, LoRAs and ControlNets of a server, by name."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from atelier_engines.vendors.invokeai.schemas import ModelRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCatalog:
-    """What a graph can be made of."""
+    """Models that graphs can use."""
 
     mains: Mapping[str, ModelRecord] = field(default_factory=dict)
-    """Whole models, the default first."""
+    """Checkpoints by name, the default first."""
     loras: Mapping[str, ModelRecord] = field(default_factory=dict)
-    """In the server's order."""
+    """LoRAs by name, in the server's order."""
     controlnets: Mapping[ControlType, ModelRecord] = field(default_factory=dict)
-    """As the configuration assigns them."""
+    """ControlNets by control type, as configured."""
 
 
 def build_catalog(records: Iterable[ModelRecord], config: InvokeAiConfig) -> ModelCatalog:
-    """What the server has, in the light of the configuration.
+    """Select the SDXL models of the server's records.
 
     Raises:
-        ModelMissingError: it has no SDXL model, or lacks one that the configuration names.
+        ModelMissingError: the server has no SDXL model, or lacks one that the configuration names.
     """
     listed = tuple(records)
     mains, loras, controlnets = (
@@ -52,6 +52,6 @@ def _select_type(kind: str, models: Iterable[ModelRecord]) -> dict[str, ModelRec
 def _find_model(name: str, known: Mapping[str, ModelRecord], what: str) -> ModelRecord:
     if name in known:
         return known[name]
-    has = ", ".join(known) or "none"
-    asked = f"{what} {name!r}" if name else what
-    raise ModelMissingError(f"the InvokeAI server has no {asked}; it has {has}")
+    missing = f"{what} {name!r}" if name else what
+    available = ", ".join(known) or "none"
+    raise ModelMissingError(f"the InvokeAI server has no {missing}; available: {available}")

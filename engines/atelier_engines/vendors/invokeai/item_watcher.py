@@ -1,4 +1,4 @@
-"""Follows one picture in an InvokeAI server's queue until it is drawn."""
+"""Watches one item of an InvokeAI server's queue until its image is generated."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from atelier_engines.vendors.invokeai.graph import OUTPUT
 from atelier_engines.vendors.invokeai.schemas import QueueItem, SocketEvent
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
 
-_CONNECTED_POLL_FACTOR = 5.0  # polls are so much rarer while events come
+_CONNECTED_POLL_FACTOR = 5.0  # the poll interval is this much longer while the socket is connected
 _MAX_MESSAGE_LENGTH = 200
 
 
 async def watch_item(
-    server: InvokeAiClient,
-    connection: EventFeed,
+    client: InvokeAiClient,
+    feed: EventFeed,
     events: BatchEvents,
     item_id: int,
     *,
     poll_seconds: float,
     deadline: Deadline,
 ) -> AsyncGenerator[QueueItem | SocketEvent | str]:
-    """States and events of the picture as they come; at last the name of its file.
+    """Yield states and events of the item as they arrive, and finally the name of its image.
 
-    Events come late, out of order or never, so only what the server answers about the item ends it.
-    A server that can't be reached for a while is waited for until the deadline.
+    Events may arrive late, out of order or never, so only a poll of the item ends the iteration.
+    A server that cannot be reached is polled again until the deadline.
 
     Raises:
-        EngineFailedError: the work failed, was cancelled at the server, or is lost.
-        ModelMissingError: the server lacks a model by now.
-        OutOfMemoryError: the picture is too large for its GPU.
-        EngineTimeoutError: the deadline came first.
+        EngineFailedError: the item failed, was cancelled at the server, or is lost.
+        ModelMissingError: the server no longer has a model.
+        OutOfMemoryError: the server ran out of GPU memory.
+        EngineTimeoutError: the deadline has passed.
     """
     while True:
-        trouble: EngineError | None = None
+        poll_error: EngineError | None = None
         try:
-            async with deadline.around(server.vendor.name):
-                item = await server.fetch_item(item_id)
+            async with deadline.timeout(client.name):
+                item = await client.fetch_item(item_id)
         except EngineUnavailableError as error:
-            trouble = error
+            poll_error = error
         else:
             yield item
             if item.status == "completed":
@@ -56,38 +56,35 @@ async def watch_item(
                 yield _require_image(item)
                 return
             _require_not_failed(item)
-        deadline.require(server.vendor.name, because=trouble)
-        silence = poll_seconds * (
-            _CONNECTED_POLL_FACTOR if connection.connected and not trouble else 1.0
-        )
-        while heard := await events.receive(item_id, min(silence, deadline.left)):
-            yield heard
-            deadline.require(server.vendor.name)
+        deadline.require(client.name, because=poll_error)
+        connected = feed.connected and not poll_error
+        interval = poll_seconds * (_CONNECTED_POLL_FACTOR if connected else 1.0)
+        while event := await events.receive(item_id, min(interval, deadline.remaining)):
+            yield event
+            deadline.require(client.name)
 
 
 def _require_image(item: QueueItem) -> str:
     name = item.image_made_by(OUTPUT)
     if name is None:
-        raise EngineFailedError("invokeai says that the picture is done, but not where it is")
+        raise EngineFailedError("invokeai reported the item as completed, without an image")
     return name
 
 
 def _require_not_failed(item: QueueItem) -> None:
-    """Return if the work goes on; an unknown status means that it does."""
+    """Return unless the item has failed; an unknown status counts as running."""
     if item.status == "canceled":
         raise EngineFailedError(
-            "the work was cancelled at invokeai, or invokeai was restarted; try again"
+            "the item was cancelled at invokeai, or invokeai was restarted; try again"
         )
     if item.status != "failed":
         return
     kind, text = item.error_type or "", " ".join((item.error_message or "").split())
-    says = f"invokeai failed at the work: {kind or 'no reason given'}"
+    message = f"invokeai failed: {kind or 'no reason given'}"
     if text:
-        says += f" ({text[:_MAX_MESSAGE_LENGTH]})"
+        message += f" ({text[:_MAX_MESSAGE_LENGTH]})"
     if "OutOfMemory" in kind or "out of memory" in text.lower():
-        raise OutOfMemoryError(
-            "invokeai's GPU has too little memory for this; ask for fewer pixels"
-        )
+        raise OutOfMemoryError("invokeai ran out of GPU memory; request fewer pixels")
     if kind == "UnknownModelException" or text.startswith(("Unknown model", "Unknown lora")):
-        raise ModelMissingError(f"{says}; it lacks a model that it had when Atelier was started")
-    raise EngineFailedError(says)
+        raise ModelMissingError(f"{message}; the server no longer has a model of this task")
+    raise EngineFailedError(message)

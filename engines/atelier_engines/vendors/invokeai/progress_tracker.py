@@ -1,52 +1,46 @@
-"""From what an InvokeAI server tells to stages, and to steps that only ever count up."""
+"""Maps items and events of an InvokeAI server to stages, and to steps in ascending order."""
 
 from __future__ import annotations
 
 import base64
-import io
-
-from PIL import Image
 
 from atelier_engines.event import Event, Stage, Step
 from atelier_engines.media import Encoded
-from atelier_engines.preview import preview_from_image
 from atelier_engines.task import ImageTask
-from atelier_engines.threads import result_from_thread
+from atelier_engines.vendors.images import load_preview
 from atelier_engines.vendors.invokeai.graph import DENOISE, STAGES
 from atelier_engines.vendors.invokeai.schemas import ProgressImage, QueueItem, SocketEvent
 
-_MAX_PIXELS = 4 * 2**20
-
 
 class ProgressTracker:
-    """Where one task stands."""
+    """Progress of one task over all its images."""
 
     def __init__(self, task: ImageTask) -> None:
-        """Stand at the beginning."""
+        """Start at step 0 of the first image."""
         self._steps = task.steps or 1
         self._total = self._steps * len(task.seeds)
         self._interval = task.preview_interval
         self._stage = ""
-        self._pictures = self._step = self._shown = 0
+        self._images = self._step = self._last_preview = 0
 
-    async def events(self, state: QueueItem | SocketEvent) -> list[Event]:
-        """What is new by this."""
-        match state:
+    async def events(self, update: QueueItem | SocketEvent) -> list[Event]:
+        """Return the stages and steps that this update adds."""
+        match update:
             case QueueItem(status="pending"):
                 return self._enter_stage("queued")
             case QueueItem():
                 return [] if self._stage in STAGES.values() else self._enter_stage("generate")
             case SocketEvent(percentage=None):
-                return self._enter_stage(STAGES.get(state.invocation_source_id, self._stage))
-            case SocketEvent(percentage=float(part)) if state.invocation_source_id == DENOISE:
-                return await self._advance_to(round(part * self._steps), state.image)
+                return self._enter_stage(STAGES.get(update.invocation_source_id, self._stage))
+            case SocketEvent(percentage=float(part)) if update.invocation_source_id == DENOISE:
+                return await self._advance_to(round(part * self._steps), update.image)
             case _:
                 return []
 
     def finish_image(self) -> list[Event]:
-        """What is new now that one more picture is drawn."""
-        self._pictures += 1
-        reached = self._steps * self._pictures
+        """Count an image as complete, and return the step that this adds."""
+        self._images += 1
+        reached = self._steps * self._images
         if reached <= self._step:
             return []
         self._step = reached
@@ -59,24 +53,21 @@ class ProgressTracker:
         return [Stage(name=stage)]
 
     async def _advance_to(self, step: int, image: ProgressImage | None) -> list[Event]:
-        reached = self._steps * self._pictures + step
+        reached = self._steps * self._images + step
         if reached <= self._step:
             return []
         self._step = reached
         preview = None
-        if image is not None and self._interval and reached - self._shown >= self._interval:
-            preview = await result_from_thread(lambda: _preview(image))
-            self._shown = reached
+        if image is not None and self._interval and reached - self._last_preview >= self._interval:
+            preview = await _load_preview(image)
+            self._last_preview = reached
         return [Step(index=reached, total=self._total, preview=preview)]
 
 
-def _preview(image: ProgressImage) -> Encoded | None:
-    """A small JPEG of it; None when it is broken. A preview is not worth a failure."""
+async def _load_preview(image: ProgressImage) -> Encoded | None:
+    """Return the preview, or None if it cannot be decoded: a broken preview is no failure."""
     try:
         data = base64.b64decode(image.data_url.partition(",")[2], validate=True)
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
-            if opened.width * opened.height > _MAX_PIXELS:
-                return None
-            return preview_from_image(opened.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except ValueError:
         return None
+    return await load_preview(data)

@@ -1,4 +1,4 @@
-"""What an InvokeAI server sends: only the fields that are used."""
+"""Responses and events of an InvokeAI server, only the fields that are used; and the handle of a batch."""
 
 from __future__ import annotations
 
@@ -8,64 +8,62 @@ from atelier_engines.errors import EngineFailedError
 
 
 class ModelRecord(BaseModel):
-    """A model on the server; also how a graph names it."""
+    """A model on the server; graphs name it by this record."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str
-    """Its id."""
+    """Id of the model."""
     hash: str = ""
-    """Over its weights."""
+    """Hash of the weights."""
     name: str
-    """Name for people."""
+    """Display name."""
     base: str
-    """What it belongs to: sdxl, sd-1 …"""
+    """Model family: sdxl, sd-1 …"""
     type: str
-    """What it is: main, lora, controlnet …"""
+    """Kind of model: main, lora, controlnet …"""
 
 
 class Models(BaseModel):
-    """All models of a server."""
+    """All models of a server, in its order."""
 
     models: tuple[ModelRecord, ...]
-    """In its own order."""
 
 
 class Token(BaseModel):
-    """The answer to signing in."""
+    """Response to signing in."""
 
     token: str = Field(min_length=1)
-    """Goes into every request and into the socket's handshake."""
+    """Token for every request and for the socket's handshake."""
 
 
 class Processor(BaseModel):
-    """What works through the queue."""
+    """The processor of the queue."""
 
     is_started: bool = True
-    """False while somebody has paused it."""
+    """False while the processor is paused."""
 
 
 class QueueStatus(BaseModel):
-    """The state of the queue."""
+    """State of the queue."""
 
     processor: Processor
-    """What works through it."""
 
 
 class UploadedFile(BaseModel):
-    """A picture on the server."""
+    """An image on the server."""
 
     image_name: str = Field(min_length=1)
-    """Its id."""
+    """Id of the image."""
 
 
 class Board(BaseModel):
-    """A collection of pictures."""
+    """A collection of images."""
 
     board_id: str
-    """Its id."""
+    """Id of the board."""
     board_name: str = ""
-    """Name for people; not unique."""
+    """Display name; not unique."""
 
 
 Boards = RootModel[tuple[Board, ...]]
@@ -73,37 +71,37 @@ Boards = RootModel[tuple[Board, ...]]
 
 
 class EnqueueResponse(BaseModel):
-    """The answer to a batch."""
+    """Response to enqueueing a batch."""
 
     enqueued: int
-    """How many pictures found room in the queue."""
+    """Number of images that had room in the queue."""
     item_ids: tuple[int, ...] = ()
-    """One a picture, in no order that can be relied on; the order of drawing is by number."""
+    """Ids of the items, one per image, in no fixed order; items run in ascending order of their ids."""
 
 
 class Session(BaseModel):
-    """How far a graph has been worked through."""
+    """State of a graph's execution."""
 
     results: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the nodes made, by the id under which each was run."""
+    """Outputs of the nodes, by the id of each execution."""
     prepared_source_mapping: dict[str, str] = Field(default_factory=dict)
-    """From those ids to the ids in the graph as sent."""
+    """Ids of executions, mapped to the ids of nodes in the graph as sent."""
 
 
 class QueueItem(BaseModel):
-    """One picture in the queue."""
+    """One item of the queue, which generates one image."""
 
     status: str
-    """pending, in_progress, waiting, completed, failed or canceled."""
+    """Status: pending, in_progress, waiting, completed, failed or canceled."""
     error_type: str | None = None
     """Name of the exception's class."""
     error_message: str | None = None
-    """Its text."""
+    """Message of the exception."""
     session: Session = Field(default_factory=Session)
-    """What has been made."""
+    """State of the graph's execution."""
 
     def image_made_by(self, node: str) -> str | None:
-        """Name of the picture that a node of the graph made."""
+        """Name of the image that a node of the graph generated; None if there is none."""
         for prepared, source in self.session.prepared_source_mapping.items():
             result = self.session.results.get(prepared)
             image = result.get("image") if isinstance(result, dict) else None
@@ -114,55 +112,58 @@ class QueueItem(BaseModel):
 
 
 class ProgressImage(BaseModel):
-    """A picture of the work so far."""
+    """A preview of the image that is being generated."""
 
     data_url: str = Field(alias="dataURL")
-    """With a JPEG file in base64."""
+    """Data URL with a JPEG file in base64."""
 
 
 class SocketEvent(BaseModel):
-    """An event of the socket that is about one item."""
+    """A socket event about one item."""
 
     item_id: int
-    """Which one."""
+    """Id of the item."""
     batch_id: str
-    """The batch that it belongs to."""
+    """Id of the item's batch."""
     invocation_source_id: str = ""
     """Node of the graph; empty in events about the item as a whole."""
     percentage: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """How much of the node is done."""
+    """Progress of the node, from 0 to 1."""
     image: ProgressImage | None = None
-    """Only in some events of the denoising node."""
+    """Preview; only in some events of the denoising node."""
 
 
 class Ack(BaseModel):
-    """An answer of which only the success matters."""
+    """A response of which only the status matters."""
 
 
 class BatchHandle(BaseModel):
-    """All that belongs to one task on the server: the handle."""
+    """Handle of one task's batch: what a later process needs to find it again."""
 
     model_config = ConfigDict(frozen=True)
 
     batch_id: str = Field(min_length=1)
-    """Ours alone."""
+    """Id of the batch, unique to the task."""
     item_ids: tuple[int, ...] = ()
-    """One a picture, in the order of the seeds."""
+    """Ids of the items, one per image, in the order of the seeds."""
     uploads: tuple[str, ...] = ()
-    """Pictures that were sent along."""
+    """Names of the uploaded input images."""
 
-    def handle(self) -> str:
-        """As text."""
+    @classmethod
+    def parse(cls, text: str) -> BatchHandle:
+        """Parse a stored handle.
+
+        Raises:
+            EngineFailedError: it is not a handle of this engine.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValueError as error:
+            raise EngineFailedError(
+                "invokeai: the batch is lost: its handle cannot be parsed"
+            ) from error
+
+    @property
+    def text(self) -> str:
+        """The handle as text, to be stored."""
         return self.model_dump_json()
-
-
-def job_from_handle(handle: str) -> BatchHandle:
-    """The job that an earlier attempt had enqueued.
-
-    Raises:
-        EngineFailedError: the handle is none of this engine's.
-    """
-    try:
-        return BatchHandle.model_validate_json(handle)
-    except ValueError as error:
-        raise EngineFailedError("the job of an earlier attempt is lost: bad handle") from error

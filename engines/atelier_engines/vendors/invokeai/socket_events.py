@@ -1,7 +1,7 @@
-"""Hears over Socket.IO what happens on an InvokeAI server. Work goes on without it, by polling.
+"""Receives an InvokeAI server's events over Socket.IO. Without them, items are polled.
 
-Nothing is replayed after a broken connection and bulk operations skip events, so an event about an
-item's status only says that it is time to ask for it.
+The server repeats no event after a broken connection, and bulk operations send none per item, so an
+event about an item's status only triggers a poll.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socketio
 from pydantic import ValidationError
 from socketio.exceptions import SocketIOError
 
+from atelier_engines.vendors.client import ssl_context
 from atelier_engines.vendors.invokeai.api import QUEUE
 from atelier_engines.vendors.invokeai.schemas import SocketEvent
 
@@ -34,43 +35,43 @@ _MAX_BACKOFF_SECONDS = 30.0
 
 
 class BatchEvents:
-    """Hears about one batch."""
+    """Queue of events about one batch."""
 
     def __init__(self) -> None:
         self._events: deque[SocketEvent | None] = deque(maxlen=_MAX_QUEUED_EVENTS)
         self._arrived = asyncio.Event()
 
-    def put(self, news: SocketEvent | None) -> None:
-        """Take in what happened; None says that it is time to ask the server."""
-        self._events.append(news)
+    def put(self, event: SocketEvent | None) -> None:
+        """Add an event; None triggers a poll."""
+        self._events.append(event)
         self._arrived.set()
 
     def list_pending(self, item_id: int) -> list[SocketEvent]:
-        """What has happened to that item and was not asked for yet."""
-        return [news for news in self._events if news is not None and news.item_id == item_id]
+        """List the events about that item that were not received yet."""
+        return [one for one in self._events if one is not None and one.item_id == item_id]
 
-    async def receive(self, item_id: int, seconds: float) -> SocketEvent | None:
-        """What happened next to that item; None when it is time to ask the server, or after so much silence.
+    async def receive(self, item_id: int, timeout_seconds: float) -> SocketEvent | None:
+        """Return the next event about that item; None if it is time to poll, or no event arrives in time.
 
-        What happened to other items of the batch is kept for later.
+        Events about other items of the batch are kept.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout_seconds):
                 while True:
-                    for index, news in enumerate(self._events):
-                        if news is None or news.item_id == item_id:
+                    for index, event in enumerate(self._events):
+                        if event is None or event.item_id == item_id:
                             del self._events[index]
-                            return news
+                            return event
                     self._arrived.clear()
                     await self._arrived.wait()
         return None
 
 
 class EventFeed:
-    """One connection for all tasks of an engine, held while there are any."""
+    """One socket for all tasks of an engine, connected while there are any."""
 
     def __init__(self, url: httpx2.URL, token: Callable[[], str], *, delay_scale: float) -> None:
-        """Connect to nothing yet; `url` is the server's, `token` gives the latest one, empty for none."""
+        """Connect to nothing yet; `url` is the server's, `token` returns the current one, empty for none."""
         self._root = str(url.copy_with(path="/"))
         self._path = f"{url.path.strip('/')}/ws/socket.io"
         self._token = token
@@ -80,18 +81,18 @@ class EventFeed:
 
     @property
     def connected(self) -> bool:
-        """Whether events can come."""
+        """Whether the socket is connected."""
         return self._connection is not None and self._connection.up
 
     @asynccontextmanager
     async def subscribed(self, batch_id: str) -> AsyncIterator[BatchEvents]:
-        """Hear about that batch until the block ends; begins when the first try to connect is over."""
-        listener = self._batches[batch_id] = BatchEvents()
+        """Receive the batch's events inside the context; it is entered once the first connection attempt is over."""
+        events = self._batches[batch_id] = BatchEvents()
         if self._connection is None:
             self._connection = _Connection(self._keep_connected)
         try:
             await self._connection.first_try_over.wait()
-            yield listener
+            yield events
         finally:
             del self._batches[batch_id]
             if not self._batches and self._connection is not None:
@@ -102,19 +103,20 @@ class EventFeed:
         pause = _MIN_BACKOFF_SECONDS
         while True:
             try:
-                async with asyncio.timeout(_CONNECT_SECONDS) as patience:
-                    await self._connect_once(connection, patience)
+                async with asyncio.timeout(_CONNECT_SECONDS) as limit:
+                    await self._connect_once(connection, limit)
                 pause = _MIN_BACKOFF_SECONDS
             except (SocketIOError, OSError, ValueError) as error:
-                _log.debug("no events from invokeai: %s", error)
+                _log.debug("invokeai_socket_lost", extra={"error": str(error)})
             finally:
                 connection.up = False
             await asyncio.sleep(pause * self._delay_scale)
             pause = min(2 * pause, _MAX_BACKOFF_SECONDS)
 
-    async def _connect_once(self, connection: _Connection, patience: asyncio.Timeout) -> None:
-        """Connect while the patience lasts, and return when the connection has ended."""
-        async with aiohttp.ClientSession() as session:
+    async def _connect_once(self, connection: _Connection, limit: asyncio.Timeout) -> None:
+        """Connect within the limit, and return when the connection has ended."""
+        connector = aiohttp.TCPConnector(ssl=ssl_context())
+        async with aiohttp.ClientSession(connector=connector) as session:
             client = self._create_client(session)
             ended = asyncio.Event()
             client.on("disconnect", lambda *_: ended.set())
@@ -123,12 +125,12 @@ class EventFeed:
                     self._root,
                     auth={"token": self._token()},
                     socketio_path=self._path,
-                    # An upgrade from polling that is cancelled half way can't be disconnected any more.
+                    # A connection whose upgrade from polling was cancelled can no longer be closed.
                     transports=["websocket"],
                     wait_timeout=_CONNECT_SECONDS,
                 )
                 await client.call("subscribe_queue", {"queue_id": QUEUE}, timeout=_CONNECT_SECONDS)
-                patience.reschedule(None)
+                limit.reschedule(None)
                 connection.up = True
                 connection.first_try_over.set()
                 self._wake_all()
@@ -140,31 +142,31 @@ class EventFeed:
     def _create_client(self, session: aiohttp.ClientSession) -> socketio.AsyncClient:
         client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=session)
         for event in _PROGRESS_EVENTS:
-            client.on(event, partial(self._receive, about_work=True))
+            client.on(event, partial(self._receive, is_progress=True))
         for event in _STATUS_EVENTS:
-            client.on(event, partial(self._receive, about_work=False))
+            client.on(event, partial(self._receive, is_progress=False))
         for event in _BULK_EVENTS:
             client.on(event, lambda *_: self._wake_all())
         return client
 
-    def _receive(self, data: object, *, about_work: bool) -> None:
+    def _receive(self, data: object, *, is_progress: bool) -> None:
         if not isinstance(data, Mapping):
             return
-        listener = self._batches.get(str(data.get("batch_id")))
-        if listener is None:
+        events = self._batches.get(str(data.get("batch_id")))
+        if events is None:
             return
         try:
-            listener.put(SocketEvent.model_validate(data) if about_work else None)
+            events.put(SocketEvent.model_validate(data) if is_progress else None)
         except ValidationError:
-            _log.debug("invokeai sent an event of an unknown shape")
+            _log.debug("invokeai_event_invalid")
 
     def _wake_all(self) -> None:
-        for listener in self._batches.values():
-            listener.put(None)
+        for events in self._batches.values():
+            events.put(None)
 
 
 class _Connection:
-    """What holds a connection."""
+    """A connection, and the asyncio task that keeps it connected."""
 
     def __init__(self, keep: Callable[[_Connection], Coroutine[None, None, None]]) -> None:
         self.up = False
@@ -177,7 +179,7 @@ class _Connection:
 
 
 async def _run_shielded(work: Coroutine[None, None, None]) -> None:
-    """Do the work even if cancelled meanwhile: a connection that is half closed stays open."""
+    """Finish the work even if cancelled: a connection that is closed only in part stays open."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -1,39 +1,28 @@
-"""Sends a task's pictures to an InvokeAI server, in the size that the task has."""
+"""Uploads a task's images to an InvokeAI server, in the task's size."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
-from atelier_engines.threads import result_from_thread
+from atelier_engines.vendors.images import encode_image_of, encode_mask_of
 from atelier_engines.vendors.invokeai.api import InvokeAiClient
 from atelier_engines.vendors.invokeai.graph import UploadedImages
-from atelier_engines.vendors.pictures import filled, filled_mask, png_from_pixels
 
 
-async def upload_images(task: ImageTask, server: InvokeAiClient) -> AsyncGenerator[UploadedImages]:
-    """What has been sent, each time one more picture is there."""
-    sent = UploadedImages()
-
-    async def name_of(fitted: Callable[[Pixels, int, int], Pixels], pixels: Pixels) -> str:
-        png = await result_from_thread(lambda: encode_png(fitted(pixels, task.width, task.height)))
-        return await server.upload(png)
-
+async def upload_images(task: ImageTask, client: InvokeAiClient) -> AsyncGenerator[UploadedImages]:
+    """Upload all images; yields the names of those uploaded so far after each one."""
+    uploaded = UploadedImages()
     if task.init_image is not None:
-        sent = replace(sent, init_image=await name_of(filled, task.init_image))
-        yield sent
+        name = await client.upload(await encode_image_of(task, task.init_image))
+        uploaded = replace(uploaded, init_image=name)
+        yield uploaded
     if task.mask is not None:
-        sent = replace(sent, mask=await name_of(_resize_inverted_mask, task.mask))
-        yield sent
+        name = await client.upload(await encode_mask_of(task, task.mask, inverted=True))
+        uploaded = replace(uploaded, mask=name)
+        yield uploaded
     for control in task.controls:
-        sent = replace(
-            sent, controls=(*sent.controls, await name_of(resize_to_cover, control.image))
-        )
-        yield sent
-
-
-def _resize_inverted_mask(mask: Pixels, width: int, height: int) -> Pixels:
-    """The mask as this server takes it: 255 is kept, 0 is repainted."""
-    return Pixels(array=255 - resize_mask_to_cover(mask, width, height).array)
+        name = await client.upload(await encode_image_of(task, control.image))
+        uploaded = replace(uploaded, controls=(*uploaded.controls, name))
+        yield uploaded

@@ -1,4 +1,4 @@
-"""What an openai engine says it can do."""
+"""Capabilities of an openai engine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FIXED_PIXELS = 1536 * 1024
 
 
 def build_capabilities(config: OpenaiConfig) -> Capabilities:
-    """The capabilities of an engine so configured."""
+    """Capabilities of an engine with this configuration."""
     side = _ANY_SIDE if config.any_size else _FIXED_SIDE
     features = {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.INPAINTING}
     if config.partial_images:
         features.add(ImageFeature.PREVIEW)
     return Capabilities(
-        description=f"{config.model} by OpenAI's image interface",
+        description=f"{config.model} through the OpenAI image API",
         image=ImageCapabilities(
             width=side,
             height=side,

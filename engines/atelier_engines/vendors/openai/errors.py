@@ -1,4 +1,4 @@
-"""What the SDK's exceptions mean."""
+"""Translates the SDK's exceptions."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _QUOTA_CODE_SUFFIX = "_spend_limit_exceeded"
 
 @contextmanager
 def translate_sdk_errors(key: str, *, paid: bool) -> Iterator[None]:
-    """Lets out our errors instead of the SDK's; `key` is struck from what the service says.
+    """Raise errors of engines instead of the SDK's; `key` is removed from the service's messages.
 
     Raises:
-        AgainError: nothing was begun, and another try may help.
+        RetryableError: the service started nothing, and another attempt may succeed.
         EngineError: anything else.
     """
     try:
@@ -41,46 +41,46 @@ def translate_sdk_errors(key: str, *, paid: bool) -> Iterator[None]:
     except openai.APIConnectionError as error:
         cause = error.__cause__
         known = cause if isinstance(cause, httpx2.HTTPError) else TimeoutError()
-        raise _make_retryable(errors.of_transport(NAME, known, paid=paid), 0.0) from error
+        raise _make_retryable(errors.translate_transport(NAME, known, paid=paid), 0.0) from error
     except openai.APIStatusError as error:
-        raise _translate_status(
-            error, key, paid=paid
-        ) from None  # its text repeats the whole answer
+        raise _translate_status(error, key, paid=paid) from None  # its text repeats the response
     except openai.APIResponseValidationError:
         raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from None
-    except openai.APIError as error:  # in the middle of a stream
+    except openai.APIError as error:  # within a stream
         raise _translate_code(error, key) or EngineFailedError(
-            f"{NAME} failed half way: {_error_message(error, key)}"
+            f"{NAME} failed while it generated: {_error_message(error, key)}"
         ) from None
     except (httpx2.HTTPError, TimeoutError) as error:
         raise errors.translate_transport(NAME, error, paid=paid) from error
-    except ValueError as error:  # no JSON
+    except ValueError as error:  # not JSON
         raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from error
 
 
 def _translate_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Exception:
-    known = _translate_code(error, key)
-    if known is not None:
-        return known
-    after = seconds_from_retry_after(error.response.headers.get("retry-after", ""), now=0)
-    fault = errors.of_status(
+    specific = _translate_code(error, key)
+    if specific is not None:
+        return specific
+    after = parse_retry_after(error.response.headers.get("retry-after", ""), now=0)
+    translated = errors.translate_status(
         NAME, error.status_code, _error_message(error, key), retry_after=after, paid=paid
     )
-    return _make_retryable(fault, after or 0.0) if error.status_code in errors.UNTOUCHED else fault
+    if error.status_code in errors.NOT_STARTED:
+        return _make_retryable(translated, after or 0.0)
+    return translated
 
 
-def _make_retryable(fault: EngineError, after: float) -> Exception:
-    return AgainError(fault, after) if isinstance(fault, EngineUnavailableError) else fault
+def _make_retryable(error: EngineError, after: float) -> Exception:
+    return RetryableError(error, after) if isinstance(error, EngineUnavailableError) else error
 
 
 def _translate_code(error: openai.APIError, key: str) -> EngineError | None:
-    """What the code says, whatever the status."""
+    """Translate an error code that decides, whatever the HTTP status."""
     code = error.code or ""
     if code in _MODERATION_CODES:
         return ContentFilteredError(f"{NAME} refused the content: {_error_message(error, key)}")
     if code in _QUOTA_CODES or code.endswith(_QUOTA_CODE_SUFFIX):
         return EngineQuotaError(
-            f"{NAME} refuses until its account is charged: {_error_message(error, key)}"
+            f"{NAME} quota or spending limit reached: {_error_message(error, key)}"
         )
     return None
 

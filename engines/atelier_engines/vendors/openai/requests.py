@@ -1,4 +1,4 @@
-"""From a task to what is asked of OpenAI."""
+"""Builds the request of a task; all its images share it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from PIL import Image
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
-from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
+from atelier_engines.vendors.images import (
+    encode_png,
+    invert_mask,
+    resize_mask_to_cover,
+    resize_to_cover,
+)
 from atelier_engines.vendors.openai.config import (
     Background,
     OpenaiConfig,
@@ -28,38 +33,38 @@ _MAX_PREVIEWS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """What all pictures of one task have in common."""
+    """Content that all requests of one task share."""
 
     prompt: str
-    """What the picture shows."""
+    """Prompt of the task."""
     size: str
     """Width x height in pixels."""
     quality: Quality | None
-    """None for the service's choice."""
+    """Quality; None for the service's default."""
     background: Background | None
-    """None for the service's choice."""
+    """Background; None for the service's default."""
     previews: int
-    """Most previews of one picture, 0 to 3."""
+    """Maximum previews of one image, 0 to 3."""
     image: bytes | None = None
-    """Picture to start from: PNG."""
+    """Init image as a PNG file."""
     mask: bytes | None = None
-    """Where to repaint it, as transparency: PNG of the same size."""
+    """Mask as a PNG file of the same size, transparent where to inpaint."""
 
 
 def build_request(task: ImageTask, config: OpenaiConfig) -> ImageRequest:
-    """What to ask for; blocks while pictures are encoded.
+    """Build the request of the task; blocks to encode images.
 
     Raises:
-        InvalidTaskError: an option has a value that it cannot have, or the shape is too long.
+        InvalidTaskError: an option has an invalid value, or the aspect ratio is too large.
     """
-    options = options_of(task, OpenaiOptions)
+    options = parse_options(task, OpenaiOptions)
     width, height = _choose_size(task, any_size=config.any_size)
     image = mask = None
     if task.init_image is not None:
-        start = resize_to_cover(task.init_image, width, height)
-        image = encode_png(start)
+        resized = resize_to_cover(task.init_image, width, height)
+        image = encode_png(resized)
         if task.mask is not None:
-            mask = _encode_mask(start, filled_mask(task.mask, width, height))
+            mask = _encode_mask(resized, resize_mask_to_cover(task.mask, width, height))
     return ImageRequest(
         prompt=task.prompt,
         size=f"{width}x{height}",
@@ -72,7 +77,7 @@ def build_request(task: ImageTask, config: OpenaiConfig) -> ImageRequest:
 
 
 def count_previews(interval: int, *, limit: int) -> int:
-    """How many of the three possible previews an interval asks for; one at least, but none for 0."""
+    """Number of previews to request, of the three possible ones; at least one unless the interval is 0."""
     return min(limit, max(1, _MAX_PREVIEWS // interval)) if interval else 0
 
 
@@ -92,8 +97,9 @@ def _choose_size(task: ImageTask, *, any_size: bool) -> tuple[int, int]:
 
 
 def _encode_mask(image: Pixels, mask: Pixels) -> bytes:
-    colours = np.broadcast_to(image.array, (*image.array.shape[:2], 3))
+    rgb = np.broadcast_to(image.array, (*image.array.shape[:2], 3))
+    alpha = invert_mask(mask).array
     file = io.BytesIO()
-    rgba = np.concatenate([colours, np.subtract(255, mask.array)], axis=2).astype(np.uint8)
+    rgba = np.concatenate([rgb, alpha], axis=2).astype(np.uint8)
     Image.fromarray(rgba).save(file, "PNG", compress_level=1)
     return file.getvalue()

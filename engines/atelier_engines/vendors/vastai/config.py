@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from atelier_engines.config import Section
 from atelier_engines.forwarding.config import ForwardingConfig
+from atelier_engines.vendors.config import AccountConfig, ApiKey, BaseUrl
 
 
-class VastaiConfig(Section):
+class VastaiConfig(AccountConfig):
     """A vastai engine's section in the configuration file."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
@@ -21,10 +21,8 @@ class VastaiConfig(Section):
         "sick_checks": "unhealthy_threshold",
     }
 
-    api_key: SecretStr = Field(min_length=1, description="Key of the account: ${VAST_API_KEY}.")
-    base_url: str = Field(
-        default="https://console.vast.ai", pattern="^https?://", description="URL of the service."
-    )
+    api_key: ApiKey = Field(description="API key of the account: ${VAST_API_KEY}.")
+    base_url: BaseUrl = "https://console.vast.ai"
     label: str = Field(
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="Label of this engine's instances. It must be unique in the account: every other "
