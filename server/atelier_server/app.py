@@ -21,6 +21,7 @@ from atelier_engines.engine import Engine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
 from atelier_engines.wrappers.validating import ValidatingEngine
+from atelier_server.admission.decide import Decider
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.resolve import Resolver
 from atelier_server.admission.router import Router
@@ -30,6 +31,7 @@ from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.errors import DataDirectoryInUseError
 from atelier_server.execution.finalize import AttemptFinalizer
@@ -77,7 +79,10 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         address = rpc_server.listen(service.server, settings.listen)
         metrics = stack.enter_context(_serve_metrics(settings, service.generations))
         upkeep = _begin(
-            [pool.supervise(settings.health_interval_seconds) for pool in service.pools]
+            [
+                supervisor.supervise(settings.health_interval_seconds)
+                for supervisor in service.supervisors
+            ]
         )
         sweeping = _begin([_sweep(service)])
         workers = _begin([worker.run() for worker in service.workers])
@@ -89,11 +94,11 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         finally:
             _log.info("drain_started", extra={"seconds": settings.drain_seconds})
             await _refuse_new_work(service)
-            await _idle(service.pools, settings.drain_seconds)
+            await _idle(service.supervisors, settings.drain_seconds)
             await _end(workers)  # what still runs is given back to its queue
             await service.server.stop(_GOODBYE_SECONDS)
             await _end(upkeep + sweeping)
-            await asyncio.gather(*(pool.stop() for pool in service.pools))
+            await asyncio.gather(*(supervisor.stop() for supervisor in service.supervisors))
     _log.info("server_stopped")
 
 
@@ -102,7 +107,7 @@ class _Service:
     store: Store
     artifacts: ArtifactStore
     encoder: Encoder
-    pools: Sequence[EngineSupervisor]
+    supervisors: Sequence[EngineSupervisor]
     generations: GenerationLifecycle
     workers: Sequence[Worker]
     health: Health
@@ -126,45 +131,49 @@ async def _assemble(settings: Settings) -> _Service:
     await artifacts.delete_orphans()
     encoder = Encoder(metadata=settings.outputs.metadata)
     health = Health()
-    pools = {name: _pool(name, engine, health) for name, engine in settings.engines.items()}
-    for pool in pools.values():
-        pool.restore_spending(await store.spent_today(pool.name))
-    router = Router(pools, settings.default_engine or next(iter(pools)))
-    inputs = InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels)
-    resolver = Resolver(styles=settings.styles, loras=settings.loras)
+    statuses = EngineStatuses()
+    statuses.subscribe(health.follow)
+    supervisors = [
+        EngineSupervisor(name, engine, _build_engine(name, engine), statuses)
+        for name, engine in settings.engines.items()
+    ]
+    for supervisor in supervisors:
+        supervisor.restore_spending(await store.spent_today(supervisor.name))
+    decider = Decider(
+        inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
+        router=Router(statuses, settings.default_engine or next(iter(statuses))),
+        resolver=Resolver(styles=settings.styles, loras=settings.loras),
+    )
     exporter = (
         OutputExporter(settings=settings.export, styles=settings.styles)
         if settings.export
         else None
     )
-    generations = GenerationLifecycle(store, inputs, router, resolver)
+    generations = GenerationLifecycle(store, decider)
     service = GenerationService(generations, artifacts, settings.limits)
     workers = [
         Worker(
-            supervisor=pool,
+            supervisor=supervisor,
             store=store,
             artifacts=artifacts,
             encoder=encoder,
-            inputs=inputs,
-            resolver=resolver,
+            decider=decider,
             finalizer=AttemptFinalizer(
-                supervisor=pool,
+                supervisor=supervisor,
                 store=store,
                 artifacts=artifacts,
-                inputs=inputs,
-                router=router,
-                resolver=resolver,
+                decider=decider,
                 exporter=exporter,
             ),
         )
-        for pool in pools.values()
-        for _ in range(pool.capabilities.concurrency)
+        for supervisor in supervisors
+        for _ in range(supervisor.status.capabilities.concurrency)
     ]
     return _Service(
         store=store,
         artifacts=artifacts,
         encoder=encoder,
-        pools=tuple(pools.values()),
+        supervisors=supervisors,
         generations=generations,
         workers=workers,
         health=health,
@@ -172,7 +181,8 @@ async def _assemble(settings: Settings) -> _Service:
     )
 
 
-def _pool(name: str, settings: EngineSettings, health: Health) -> EngineSupervisor:
+def _build_engine(name: str, settings: EngineSettings) -> Engine:
+    """The engine inside its wrappers: breaker, result cache, validation."""
     engine = registry.load(settings.type).create(settings.config)
     breaker = BreakerEngine(
         inner=engine,
@@ -184,9 +194,7 @@ def _pool(name: str, settings: EngineSettings, health: Health) -> EngineSupervis
         if settings.result_cache_bytes
         else breaker
     )
-    pool = EngineSupervisor(name, settings, ValidatingEngine(cached), health.follow)
-    health.follow(pool)
-    return pool
+    return ValidatingEngine(cached)
 
 
 def _cached(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
@@ -217,20 +225,20 @@ async def _refuse_new_work(service: _Service) -> None:
     """Say NOT_SERVING first, so that nobody is surprised to be refused."""
     await service.health.drain()
     service.generations.draining = True
-    for pool in service.pools:
-        pool.drain()
+    for supervisor in service.supervisors:
+        supervisor.drain()
 
 
 def _begin(works: Sequence[Coroutine[None, None, None]]) -> list[asyncio.Task[None]]:
     return [asyncio.create_task(work) for work in works]
 
 
-async def _idle(pools: Sequence[EngineSupervisor], seconds: float) -> None:
+async def _idle(supervisors: Sequence[EngineSupervisor], seconds: float) -> None:
     """Wait until nothing runs, at most so long."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            for pool in pools:
-                await pool.idle.wait()
+            for supervisor in supervisors:
+                await supervisor.idle.wait()
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -246,10 +254,11 @@ async def _sweep(service: _Service) -> None:
     while True:
         try:
             await service.artifacts.sweep(time.time())
-            for pool in service.pools:
-                queued = await service.store.queue_depth(pool.name)
-                QUEUE_DEPTH.labels(pool.name).set(queued)
-                BACKLOG_SECONDS.labels(pool.name).set(pool.backlog_seconds(queued) or 0.0)
+            for supervisor in service.supervisors:
+                queued = await service.store.queue_depth(supervisor.name)
+                QUEUE_DEPTH.labels(supervisor.name).set(queued)
+                backlog = supervisor.status.backlog_seconds(queued)
+                BACKLOG_SECONDS.labels(supervisor.name).set(backlog or 0.0)
         except Exception:  # noqa: BLE001 (a full disk today must not keep us from sweeping tomorrow)
             _log.exception("sweep_failed")
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -123,7 +123,7 @@ async def test_what_nobody_can_do_is_said(workshop_stub: Stub) -> None:
     """The message does not send the caller in search of an engine."""
     refused = await refusal(workshop_stub.Generate(picture(task={"loras": [Lora(name="ink")]})))
     assert (refused.code, refused.metadata["feature"]) == (Code.FAILED_PRECONDITION, "LORA")
-    assert "no engine here" in refused.message
+    assert "no engine of this server" in refused.message
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_steps_come_to_the_nearest_that_there_are(asked: int, used: int) -> None
     assert ledger.clamp("steps", asked, VARIANTS) == used
     (entry,) = ledger.parameters
     assert (entry.disposition == Disposition.DISPOSITION_APPLIED) == (asked == used)
-    assert entry.explanation == ("" if asked == used else "this engine takes only 2, 4, 8")
+    assert entry.explanation == ("" if asked == used else "this engine supports only 2, 4, 8")
 
 
 def test_the_steps_of_a_style_come_to_the_nearest_too() -> None:

@@ -6,9 +6,10 @@ import pytest
 from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.engine_pb2 import REPRODUCIBILITY_BIT_EXACT
 from atelier.v1.generation_pb2 import AttemptOutcome, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-from atelier.v1.task_pb2 import MediaSource
+from atelier.v1.task_pb2 import ImageTask, MediaSource
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import (
     Stub,
@@ -128,4 +129,19 @@ async def test_an_engine_whose_model_is_missing_names_who_could_do_it(workshop_s
     """Of its fallbacks only those that can work now."""
     refused = await refusal(workshop_stub.Generate(picture(engine="absent")))
     assert refused.reason == "ENGINE_UNAVAILABLE"
-    assert refused.message.endswith("; its fallbacks can: twin")
+    assert refused.message.endswith("; its fallbacks are ready: twin")
+
+
+async def test_the_receipt_of_a_fallback_is_that_of_the_engine_that_did_it(
+    workshop_stub: Stub,
+) -> None:
+    """Parameters and reproducibility are decided anew, with the defaults of the fallback."""
+    request = pb.GenerateRequest(engine="odder", image=ImageTask(prompt="away"))
+    generation = (await workshop_stub.Generate(request)).generation
+    receipt = receipt_of(generation)
+    size = generation.outputs[0].artifact.image_size
+    assert generation.engine == "twin"
+    assert (receipt["width"].value.number_value, size.width) == (512, 512)
+    assert receipt["steps"].value.number_value == 4
+    assert generation.receipt.reproducibility == REPRODUCIBILITY_BIT_EXACT
+    assert generation.receipt.recipe.engine_type == "sketch"

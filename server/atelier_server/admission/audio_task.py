@@ -11,37 +11,47 @@ from atelier_server.admission.parameters import ParameterRecorder
 
 
 def resolve_audio_task(
-    asked: pb.AudioTask,
-    can: AudioCapabilities,
-    ledger: ParameterRecorder,
+    request: pb.AudioTask,
+    capabilities: AudioCapabilities,
+    recorder: ParameterRecorder,
     *,
     options: Mapping[str, JSON],
-    drawn_seed: int,
+    random_seed: int,
 ) -> AudioTask:
-    """The task with everything decided; how goes into the ledger."""
-    steps = ledger.clamp("steps", asked.steps if asked.HasField("steps") else None, can.steps)
-    guidance = asked.guidance if asked.HasField("guidance") else None
-    guidance = ledger.clamp("guidance", guidance, can.guidance)
-    seconds = asked.duration.ToMicroseconds() / 1e6 if asked.HasField("duration") else None
-    rate = asked.sample_rate if asked.HasField("sample_rate") else None
-    channels = asked.channels if asked.HasField("channels") else None
-    seed = asked.seed if asked.HasField("seed") else None
+    """The task with everything decided; the recorder notes how."""
+    steps = recorder.clamp(
+        "steps", request.steps if request.HasField("steps") else None, capabilities.steps
+    )
+    guidance = request.guidance if request.HasField("guidance") else None
+    guidance = recorder.clamp("guidance", guidance, capabilities.guidance)
+    seconds = request.duration.ToMicroseconds() / 1e6 if request.HasField("duration") else None
+    rate = request.sample_rate if request.HasField("sample_rate") else None
+    channels = request.channels if request.HasField("channels") else None
+    seed = request.seed if request.HasField("seed") else None
     return AudioTask(
-        prompt=asked.prompt,
-        negative_prompt=ledger.choose_negative_prompt(
-            asked.negative_prompt, guidance, can=AudioFeature.NEGATIVE_PROMPT in can.features
+        prompt=request.prompt,
+        negative_prompt=recorder.choose_negative_prompt(
+            request.negative_prompt,
+            guidance,
+            supported=AudioFeature.NEGATIVE_PROMPT in capabilities.features,
         ),
-        duration_seconds=ledger.apply_default("duration", seconds, can.duration_seconds.default),
+        duration_seconds=recorder.apply_default(
+            "duration", seconds, capabilities.duration_seconds.default
+        ),
         steps=None if steps is None else int(steps),
         guidance=guidance,
-        seed=ledger.choose_seed(seed, drawn_seed, can=AudioFeature.SEED in can.features),
-        sample_rate=ledger.apply_default("sample_rate", rate, can.sample_rates[0]),
-        channels=ledger.apply_default("channels", channels, can.channels[0]),
-        model=ledger.choose("model", asked.model, [model.name for model in can.models]),
-        candidates=ledger.apply_default(
-            "candidates", asked.candidates if asked.HasField("candidates") else None, 1
+        seed=recorder.choose_seed(
+            seed, random_seed, supported=AudioFeature.SEED in capabilities.features
         ),
-        seamless_loop=asked.seamless_loop,
-        loudness_lufs=asked.loudness_lufs if asked.HasField("loudness_lufs") else None,
+        sample_rate=recorder.apply_default("sample_rate", rate, capabilities.sample_rates[0]),
+        channels=recorder.apply_default("channels", channels, capabilities.channels[0]),
+        model=recorder.choose(
+            "model", request.model, [model.name for model in capabilities.models]
+        ),
+        candidates=recorder.apply_default(
+            "candidates", request.candidates if request.HasField("candidates") else None, 1
+        ),
+        seamless_loop=request.seamless_loop,
+        loudness_lufs=request.loudness_lufs if request.HasField("loudness_lufs") else None,
         options=options,
     )

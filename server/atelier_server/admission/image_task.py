@@ -44,69 +44,78 @@ _SAFETY_MODES = {
 
 
 def resolve_image_task(
-    asked: pb.ImageTask,
-    can: ImageCapabilities,
-    ledger: ParameterRecorder,
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    recorder: ParameterRecorder,
     *,
     styles: Mapping[str, StyleSettings],
     loras: LoraSettings,
-    pictures: Mapping[str, Pixels],
+    images: Mapping[str, Pixels],
     options: Mapping[str, JSON],
-    drawn_seed: int,
+    random_seed: int,
 ) -> ImageTask:
-    """The task with everything decided; how goes into the ledger.
+    """The task with everything decided; the recorder notes how.
 
     Raises:
         InvalidRequestError: there is no such style.
     """
-    style, asked = get_style(asked, styles), apply_style(asked, styles)
-    steps = ledger.clamp(
-        "steps", asked.steps if asked.HasField("steps") else None, can.steps, style.steps
+    style, request = get_style(request, styles), apply_style(request, styles)
+    steps = recorder.clamp(
+        "steps",
+        request.steps if request.HasField("steps") else None,
+        capabilities.steps,
+        style.steps,
     )
-    guidance = ledger.clamp(
+    guidance = recorder.clamp(
         "guidance",
-        asked.guidance if asked.HasField("guidance") else None,
-        can.guidance,
+        request.guidance if request.HasField("guidance") else None,
+        capabilities.guidance,
         style.guidance,
     )
-    default = _choose_default_size(can, style, pictures.get("init_image"))
-    width = asked.width if asked.HasField("width") else None
-    height = asked.height if asked.HasField("height") else None
-    seed = asked.seed if asked.HasField("seed") else None
-    count = ledger.apply_default(
-        "num_images", asked.num_images if asked.HasField("num_images") else None, 1
+    default = _choose_default_size(capabilities, style, images.get("init_image"))
+    width = request.width if request.HasField("width") else None
+    height = request.height if request.HasField("height") else None
+    seed = request.seed if request.HasField("seed") else None
+    count = recorder.apply_default(
+        "num_images", request.num_images if request.HasField("num_images") else None, 1
     )
-    first = ledger.choose_seed(seed, drawn_seed, can=ImageFeature.SEED in can.features)
+    first = recorder.choose_seed(
+        seed, random_seed, supported=ImageFeature.SEED in capabilities.features
+    )
     return ImageTask(
-        prompt=asked.prompt,
-        negative_prompt=ledger.choose_negative_prompt(
-            asked.negative_prompt, guidance, can=ImageFeature.NEGATIVE_PROMPT in can.features
+        prompt=request.prompt,
+        negative_prompt=recorder.choose_negative_prompt(
+            request.negative_prompt,
+            guidance,
+            supported=ImageFeature.NEGATIVE_PROMPT in capabilities.features,
         ),
-        width=ledger.apply_default("width", width, default.width, default.explanation),
-        height=ledger.apply_default("height", height, default.height, default.explanation),
+        width=recorder.apply_default("width", width, default.width, default.explanation),
+        height=recorder.apply_default("height", height, default.height, default.explanation),
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seeds=tuple((first + index) % 2**63 for index in range(count)),
-        model=ledger.choose("model", asked.model, [model.name for model in can.models]),
-        scheduler=ledger.choose("scheduler", asked.scheduler, can.schedulers),
-        init_image=pictures.get("init_image"),
-        strength=_choose_strength(asked, can, ledger),
-        mask=pictures.get("mask"),
+        model=recorder.choose(
+            "model", request.model, [model.name for model in capabilities.models]
+        ),
+        scheduler=recorder.choose("scheduler", request.scheduler, capabilities.schedulers),
+        init_image=images.get("init_image"),
+        strength=_choose_strength(request, capabilities, recorder),
+        mask=images.get("mask"),
         controls=tuple(
-            _to_control(control, pictures[f"controls[{index}]"])
-            for index, control in enumerate(asked.controls)
+            _to_control(control, images[f"controls[{index}].image"])
+            for index, control in enumerate(request.controls)
         ),
-        loras=stack_loras(asked.loras, loras),
-        upscale=_to_upscale(asked),
-        resource_profile=ledger.choose_optional(
+        loras=stack_loras(request.loras, loras),
+        upscale=_to_upscale(request),
+        resource_profile=recorder.choose_optional(
             "resource_profile",
-            _RESOURCE_PROFILES.get(asked.resource_profile),
-            can.resource_profiles,
+            _RESOURCE_PROFILES.get(request.resource_profile),
+            capabilities.resource_profiles,
         ),
-        safety_mode=ledger.choose_optional(
-            "safety_mode", _SAFETY_MODES.get(asked.safety_mode), can.safety_modes
+        safety_mode=recorder.choose_optional(
+            "safety_mode", _SAFETY_MODES.get(request.safety_mode), capabilities.safety_modes
         ),
-        preview_interval=_choose_preview_interval(asked, can, ledger),
+        preview_interval=_choose_preview_interval(request, capabilities, recorder),
         options=options,
     )
 
@@ -119,26 +128,33 @@ class _Size:
 
 
 def _choose_default_size(
-    can: ImageCapabilities, style: StyleSettings, start: Pixels | None
+    capabilities: ImageCapabilities, style: StyleSettings, init_image: Pixels | None
 ) -> _Size:
-    if can.upscale_only and start is not None:
-        return _Size(width=start.width, height=start.height, explanation=_FROM_INIT_IMAGE)
-    if can.keeps_init_size and start is not None and not (style.width or style.height):
-        return _fit_to_limits(start, can)
-    return _Size(width=style.width or can.width.default, height=style.height or can.height.default)
+    if capabilities.upscale_only and init_image is not None:
+        return _Size(width=init_image.width, height=init_image.height, explanation=_FROM_INIT_IMAGE)
+    if (
+        capabilities.keeps_init_size
+        and init_image is not None
+        and not (style.width or style.height)
+    ):
+        return _fit_to_limits(init_image, capabilities)
+    return _Size(
+        width=style.width or capabilities.width.default,
+        height=style.height or capabilities.height.default,
+    )
 
 
-def _fit_to_limits(start: Pixels, can: ImageCapabilities) -> _Size:
-    """The picture's size, shrunk in its proportions to the engine's limits, on its grid."""
+def _fit_to_limits(init_image: Pixels, capabilities: ImageCapabilities) -> _Size:
+    """The size of `init_image`, reduced in proportion to the engine's limits, on its grid."""
     shrink = min(
         1.0,
-        can.width.max / start.width,
-        can.height.max / start.height,
-        math.sqrt(can.max_pixels / (start.width * start.height)),
+        capabilities.width.max / init_image.width,
+        capabilities.height.max / init_image.height,
+        math.sqrt(capabilities.max_pixels / (init_image.width * init_image.height)),
     )
     return _Size(
-        width=_align_to_grid(start.width * shrink, can.width),
-        height=_align_to_grid(start.height * shrink, can.height),
+        width=_align_to_grid(init_image.width * shrink, capabilities.width),
+        height=_align_to_grid(init_image.height * shrink, capabilities.height),
         explanation=_FROM_INIT_IMAGE,
     )
 
@@ -148,43 +164,45 @@ def _align_to_grid(side: float, allowed: IntegerRange) -> int:
 
 
 def _choose_strength(
-    asked: pb.ImageTask, can: ImageCapabilities, ledger: ParameterRecorder
+    request: pb.ImageTask, capabilities: ImageCapabilities, recorder: ParameterRecorder
 ) -> float:
-    strength = asked.strength if asked.HasField("strength") else None
-    if can.upscale_only:
+    strength = request.strength if request.HasField("strength") else None
+    if capabilities.upscale_only:
         if strength is not None:
-            ledger.ignore("strength", strength, "this engine only enlarges init_image")
+            recorder.ignore("strength", strength, "this engine only upscales init_image")
         return _DEFAULT_STRENGTH
-    if asked.HasField("init_image"):
-        return ledger.apply_default("strength", strength, _DEFAULT_STRENGTH)
+    if request.HasField("init_image"):
+        return recorder.apply_default("strength", strength, _DEFAULT_STRENGTH)
     if strength is not None:
-        ledger.ignore("strength", strength, "there is no init_image to depart from")
+        recorder.ignore("strength", strength, "it has no effect without init_image")
     return _DEFAULT_STRENGTH
 
 
 def _choose_preview_interval(
-    asked: pb.ImageTask, can: ImageCapabilities, ledger: ParameterRecorder
+    request: pb.ImageTask, capabilities: ImageCapabilities, recorder: ParameterRecorder
 ) -> int:
-    if not asked.HasField("preview_interval"):
-        return can.default_preview_interval
-    if asked.preview_interval and ImageFeature.PREVIEW not in can.features:
-        ledger.ignore("preview_interval", asked.preview_interval, "this engine sends no previews")
+    if not request.HasField("preview_interval"):
+        return capabilities.default_preview_interval
+    if request.preview_interval and ImageFeature.PREVIEW not in capabilities.features:
+        recorder.ignore(
+            "preview_interval", request.preview_interval, "this engine does not support previews"
+        )
         return 0
-    return asked.preview_interval
+    return request.preview_interval
 
 
-def _to_upscale(asked: pb.ImageTask) -> Upscale | None:
-    if not asked.HasField("upscale"):
+def _to_upscale(request: pb.ImageTask) -> Upscale | None:
+    if not request.HasField("upscale"):
         return None
-    return Upscale(factor=asked.upscale.factor, model=asked.upscale.model)
+    return Upscale(factor=request.upscale.factor, model=request.upscale.model)
 
 
-def _to_control(asked: pb.Control, picture: Pixels) -> Control:
+def _to_control(request: pb.Control, image: Pixels) -> Control:
     return Control(
-        type=_CONTROL_TYPES[asked.type],
-        image=picture,
-        preprocess=asked.preprocess,
-        strength=asked.strength if asked.HasField("strength") else 1.0,
-        start=asked.start,
-        end=asked.end if asked.HasField("end") else 1.0,
+        type=_CONTROL_TYPES[request.type],
+        image=image,
+        preprocess=request.preprocess,
+        strength=request.strength if request.HasField("strength") else 1.0,
+        start=request.start,
+        end=request.end if request.HasField("end") else 1.0,
     )

@@ -1,4 +1,4 @@
-"""Fetches and decodes the pictures that go into a task."""
+"""Reads and decodes the input images of a task."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _AVIF_SIGNATURE = b"ftypavif"  # after the four bytes of a length
 
 
 class InputLoader:
-    """Gets at the pictures that requests name."""
+    """Reads the images that requests name."""
 
     def __init__(self, artifacts: ArtifactStore, *, max_pixels: int) -> None:
-        """Read artifacts from `artifacts`; refuse images of more pixels."""
+        """Read from `artifacts`; reject images of more than `max_pixels`."""
         self._artifacts = artifacts
         self._max_pixels = max_pixels
 
     async def load(self, request: GenerateRequest, caller: str) -> Mapping[str, Pixels]:
-        """Every picture that the task names, decoded, by the path of its field: init_image, mask, controls[0].
+        """Every image that the task names, decoded, by the path of its field: init_image, mask, controls[0].image.
 
         Raises:
-            InvalidRequestError: a source can't be used, or is no picture.
+            InvalidRequestError: a source is missing or unsupported, or is not an image.
             NotFoundError: an artifact is unknown.
         """
-        pictures = {}
+        images = {}
         for path, source in _iterate_sources(request):
             data = await self._read_source(request, path, source, caller)
             try:
-                pictures[path] = await asyncio.to_thread(
+                images[path] = await asyncio.to_thread(
                     decode, data, max_pixels=self._max_pixels, grey=path == "mask"
                 )
             except UndecodableError as error:
                 raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
-        return pictures
+        return images
 
     async def store_attachments(self, request: GenerateRequest, caller: str) -> None:
-        """Turn the attachments into artifacts, in place, so that the request can be kept."""
+        """Store the attachments as artifacts, and name these in the request instead."""
         ids: dict[str, str] = {}
         for _, source in _iterate_sources(request):
             if source.WhichOneof("source") == "attachment":
@@ -72,20 +72,20 @@ class InputLoader:
                     raise NotFoundError(msg) from error
             case "attachment":
                 if source.attachment not in request.attachments:
-                    why = f"there is no attachment {source.attachment!r}"
-                    raise InvalidRequestError([Violation(f"image.{path}.attachment", why)])
+                    message = f"the request has no attachment {source.attachment!r}"
+                    raise InvalidRequestError([Violation(f"image.{path}.attachment", message)])
                 return request.attachments[source.attachment]
             case "uri":
-                why = "this server fetches no addresses; upload the picture or attach it"
-                raise InvalidRequestError([Violation(f"image.{path}.uri", why)])
+                message = "this server does not fetch URIs; upload the image or attach it"
+                raise InvalidRequestError([Violation(f"image.{path}.uri", message)])
             case None:
                 raise InvalidRequestError(
-                    [Violation(f"image.{path}", "say where the picture comes from")]
+                    [Violation(f"image.{path}", "give a source: attachment or artifact_id")]
                 )
 
 
 def list_artifact_ids(request: GenerateRequest) -> tuple[str, ...]:
-    """The artifacts that the task names."""
+    """The ids of all artifacts that the task names."""
     return tuple(
         source.artifact_id for _, source in _iterate_sources(request) if source.artifact_id
     )
@@ -100,7 +100,7 @@ def _iterate_sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSourc
     if task.HasField("mask"):
         yield "mask", task.mask
     for index, control in enumerate(task.controls):
-        yield f"controls[{index}]", control.image
+        yield f"controls[{index}].image", control.image
 
 
 def _detect_media_type(data: bytes) -> str:

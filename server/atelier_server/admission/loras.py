@@ -16,15 +16,15 @@ _ORDER = (
 )
 
 
-def stack_loras(asked: Sequence[pb.Lora], settings: LoraSettings) -> tuple[Lora, ...]:
+def stack_loras(loras: Sequence[pb.Lora], settings: LoraSettings) -> tuple[Lora, ...]:
     """Style first, then characters, then cinematic, then the rest; within a role as the caller ordered them.
 
     Several characters share the picture, so each weighs less the more there are, and so does the cinematic one.
     """
-    characters = sum(lora.role == pb.LORA_ROLE_CHARACTER for lora in asked)
+    characters = sum(lora.role == pb.LORA_ROLE_CHARACTER for lora in loras)
     return tuple(
         Lora(name=lora.name, weight=_choose_weight(lora, characters, settings))
-        for lora in sorted(asked, key=lambda lora: _ORDER.index(lora.role))
+        for lora in sorted(loras, key=lambda lora: _ORDER.index(lora.role))
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes down, for the receipt, how each value that is used came about."""
+"""Records, for the receipt, how each parameter of a task was decided."""
 
 from __future__ import annotations
 
@@ -16,107 +16,113 @@ from atelier_server.errors import InvalidRequestError, Violation
 ValueT = TypeVar("ValueT", int, float)
 ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
-_NO_EFFECT_GUIDANCE = (
-    1.0  # at or below it there is no unconditional pass for a negative prompt to steer
+_MAX_UNGUIDED = (
+    1.0  # up to this guidance no unconditional pass runs, so a negative prompt has no effect
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecorder:
-    """Decides values one by one; `parameters` is the account of it."""
+    """Decides the parameters of one task, one by one; `parameters` records each decision."""
 
     parameters: list[Parameter] = field(default_factory=list)
 
     def apply_default(
-        self, name: str, asked: ValueT | None, default: ValueT, why: str = "not given"
+        self, name: str, requested: ValueT | None, default: ValueT, explanation: str = "not given"
     ) -> ValueT:
-        """The value asked for, else the default; whether it is allowed is for others to say."""
-        if asked is None:
-            self._record(name, default, None, Disposition.DISPOSITION_DEFAULTED, why)
+        """The requested value, else the default; it is not checked against the engine's limits here."""
+        if requested is None:
+            self._record(name, default, None, Disposition.DISPOSITION_DEFAULTED, explanation)
             return default
-        self._record(name, asked, asked, Disposition.DISPOSITION_APPLIED)
-        return asked
+        self._record(name, requested, requested, Disposition.DISPOSITION_APPLIED)
+        return requested
 
     def clamp(
         self,
         name: str,
-        asked: float | None,
+        requested: float | None,
         allowed: IntegerRange | NumberRange | None,
         default: float | None = None,
     ) -> float | None:
-        """The value asked for, brought within the engine's range; None on engines that have no such parameter.
+        """The requested value, clamped to the engine's range; None on engines that do not support the parameter.
 
-        `default` is the style's, and comes before the engine's.
+        `default` is the style's, and takes precedence over the engine's.
         """
         if allowed is None:
-            if asked is not None:
-                self.ignore(name, asked, f"this engine has no {name}")
+            if requested is not None:
+                self.ignore(name, requested, f"this engine does not support {name}")
             return None
-        if asked is None:
+        if requested is None:
             default = allowed.default if default is None else default
             return self.apply_default(name, None, _find_nearest(default, allowed))
-        used = _find_nearest(asked, allowed)
-        if used == asked:
-            return self.apply_default(name, asked, used)
-        why = f"this engine takes {_describe_range(allowed)}"
-        self._record(name, used, asked, Disposition.DISPOSITION_CLAMPED, why)
+        used = _find_nearest(requested, allowed)
+        if used == requested:
+            return self.apply_default(name, requested, used)
+        explanation = f"this engine supports {_describe_range(allowed)}"
+        self._record(name, used, requested, Disposition.DISPOSITION_CLAMPED, explanation)
         return used
 
-    def choose(self, name: str, asked: str, known: Sequence[str]) -> str:
-        """The name asked for, else the first known one; whether it is known is for others to say."""
-        if asked:
-            self._record(name, asked, asked, Disposition.DISPOSITION_APPLIED)
-            return asked
+    def choose(self, name: str, requested: str, known: Sequence[str]) -> str:
+        """The requested name, else the first known one; a requested name is not checked here."""
+        if requested:
+            self._record(name, requested, requested, Disposition.DISPOSITION_APPLIED)
+            return requested
         if not known:
             return ""
         self._record(name, known[0], None, Disposition.DISPOSITION_DEFAULTED, "not given")
         return known[0]
 
     def choose_optional(
-        self, name: str, asked: ChoiceT | None, offers: Sequence[ChoiceT]
+        self, name: str, requested: ChoiceT | None, offers: Sequence[ChoiceT]
     ) -> ChoiceT | None:
-        """What was asked for, if the engine offers it; None for the engine's own way."""
-        if asked is None:
+        """The requested value, if the engine lets callers choose it; None for the engine's configured one."""
+        if requested is None:
             return None
-        if asked not in offers:
-            self.ignore(
-                name, str(asked.value), f"this engine does not let the caller choose its {name}"
+        if requested not in offers:
+            self.ignore(name, str(requested.value), f"this engine does not support {name}")
+            return None
+        self._record(
+            name, str(requested.value), str(requested.value), Disposition.DISPOSITION_APPLIED
+        )
+        return requested
+
+    def choose_seed(self, requested: int | None, random_seed: int, *, supported: bool) -> int:
+        """The requested seed, else the random one."""
+        if requested is not None and not supported:
+            self.ignore("seed", requested, "this engine does not support seed")
+            return random_seed
+        if requested is None:
+            self._record(
+                "seed", random_seed, None, Disposition.DISPOSITION_DEFAULTED, "not given: random"
             )
-            return None
-        self._record(name, str(asked.value), str(asked.value), Disposition.DISPOSITION_APPLIED)
-        return asked
+            return random_seed
+        return self.apply_default("seed", requested, random_seed)
 
-    def choose_seed(self, asked: int | None, drawn: int, *, can: bool) -> int:
-        """The seed asked for, else the drawn one."""
-        if asked is not None and not can:
-            self.ignore("seed", asked, "seeds have no effect on this engine")
-            return drawn
-        if asked is None:
-            self._record("seed", drawn, None, Disposition.DISPOSITION_DEFAULTED, "drawn at random")
-            return drawn
-        return self.apply_default("seed", asked, drawn)
-
-    def choose_negative_prompt(self, asked: str, guidance: float | None, *, can: bool) -> str:
-        """The negative prompt, if it has any effect."""
-        if asked and not can:
-            self.ignore("negative_prompt", asked, "this engine takes no negative prompt")
+    def choose_negative_prompt(
+        self, requested: str, guidance: float | None, *, supported: bool
+    ) -> str:
+        """The requested negative prompt, if it has an effect; else empty."""
+        if requested and not supported:
+            self.ignore(
+                "negative_prompt", requested, "this engine does not support negative_prompt"
+            )
             return ""
-        if asked and guidance is not None and guidance <= _NO_EFFECT_GUIDANCE:
-            self.ignore("negative_prompt", asked, "it has no effect when guidance is 1 or less")
+        if requested and guidance is not None and guidance <= _MAX_UNGUIDED:
+            self.ignore("negative_prompt", requested, "it has no effect when guidance is 1 or less")
             return ""
-        if asked:
-            self._record("negative_prompt", asked, asked, Disposition.DISPOSITION_APPLIED)
-        return asked
+        if requested:
+            self._record("negative_prompt", requested, requested, Disposition.DISPOSITION_APPLIED)
+        return requested
 
-    def ignore(self, name: str, asked: str | float, why: str) -> None:
-        """Account for something that is not used."""
-        self._record(name, None, asked, Disposition.DISPOSITION_IGNORED, why)
+    def ignore(self, name: str, requested: str | float, explanation: str) -> None:
+        """Record a requested value that is not used."""
+        self._record(name, None, requested, Disposition.DISPOSITION_IGNORED, explanation)
 
     def reject_changes(self, task: str) -> None:
-        """Raise if anything was clamped or ignored.
+        """Return if every requested value was applied.
 
         Raises:
-            InvalidRequestError: names each of them.
+            InvalidRequestError: some were clamped or ignored; names each of them.
         """
         changed = {Disposition.DISPOSITION_CLAMPED, Disposition.DISPOSITION_IGNORED}
         violations = [
@@ -134,20 +140,20 @@ class ParameterRecorder:
         self,
         name: str,
         used: str | float | None,
-        asked: str | float | None,
+        requested: str | float | None,
         disposition: Disposition.ValueType,
-        why: str = "",
+        explanation: str = "",
     ) -> None:
-        entry = Parameter(name=name, disposition=disposition, explanation=why)
+        entry = Parameter(name=name, disposition=disposition, explanation=explanation)
         if used is not None:
             entry.value.CopyFrom(_to_value(used))
-        if asked is not None:
-            entry.requested.CopyFrom(_to_value(asked))
+        if requested is not None:
+            entry.requested.CopyFrom(_to_value(requested))
         self.parameters.append(entry)
 
 
 def _find_nearest(value: float, allowed: IntegerRange | NumberRange) -> float:
-    """What is allowed and nearest to the value; of two choices as near, the larger one."""
+    """The allowed value nearest to this one; of two equally near the larger one."""
     if isinstance(allowed, IntegerRange) and allowed.allowed_values:
         return min(reversed(allowed.allowed_values), key=lambda choice: abs(choice - value))
     return min(max(value, allowed.min), allowed.max)

@@ -1,4 +1,4 @@
-"""Decides everything that a request left open: from the contract's task to the engine's."""
+"""Decides everything that a request leaves open: from the contract's task to the engine's."""
 
 from __future__ import annotations
 
@@ -25,66 +25,70 @@ class Resolved:
     """A task in which everything is decided."""
 
     task: Task
-    """What the engine is to do."""
+    """The task for the engine."""
     parameters: tuple[Parameter, ...]
-    """How each of its values came about."""
+    """How each of its values was decided, for the receipt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolver:
-    """Decides by the engine's capabilities, the configured styles and the weights of LoRAs."""
+    """Decides by the engine's capabilities, the configured styles and the default weights of LoRAs."""
 
     styles: Mapping[str, StyleSettings]
-    """By id."""
+    """Styles by id."""
     loras: LoraSettings
-    """Weights of those whose weight is left open."""
+    """Weights for LoRAs that the request gives no weight."""
 
     def resolve(
         self,
         request: GenerateRequest,
-        can: Capabilities,
-        pictures: Mapping[str, Pixels],
+        capabilities: Capabilities,
+        images: Mapping[str, Pixels],
         *,
-        drawn_seed: int,
+        random_seed: int,
     ) -> Resolved:
-        """Fill in the defaults of style and engine, and bring what may be clamped within its limits.
+        """Fill in the defaults of style and engine, and clamp what may be clamped.
 
-        `pictures` holds the decoded pictures by the path of their field: init_image, mask,
-        controls[0]. `drawn_seed` is used when the request names none. What the engine can't do
-        stays in the task, for `atelier_engines.validation` to find.
+        `images` holds the decoded images by the path of their field in the task: init_image, mask,
+        controls[0].image. `random_seed` is used when the request has no seed. What the engine does not
+        support stays in the task, for `atelier_engines.validation` to reject.
 
         Raises:
-            InvalidRequestError: no such style; or `strict` is set and something would be clamped or ignored.
-            UnsupportedError: the engine makes no such things at all.
+            InvalidRequestError: no such style; or `strict` is set and a value would be clamped or ignored.
+            UnsupportedError: the engine does not do tasks of this kind.
         """
-        ledger = ParameterRecorder()
+        recorder = ParameterRecorder()
         options = parse_options(request)
         kind = request.WhichOneof("task")
         task: Task
         match kind:
             case "image":
-                if can.image is None:
-                    raise UnsupportedError("image", "this engine makes no pictures")
+                if capabilities.image is None:
+                    raise UnsupportedError("image", "this engine does not support image tasks")
                 task = resolve_image_task(
                     request.image,
-                    can.image,
-                    ledger,
+                    capabilities.image,
+                    recorder,
                     styles=self.styles,
                     loras=self.loras,
-                    pictures=pictures,
+                    images=images,
                     options=options,
-                    drawn_seed=drawn_seed,
+                    random_seed=random_seed,
                 )
             case "audio":
-                if can.audio is None:
-                    raise UnsupportedError("audio", "this engine makes no sound")
+                if capabilities.audio is None:
+                    raise UnsupportedError("audio", "this engine does not support audio tasks")
                 task = resolve_audio_task(
-                    request.audio, can.audio, ledger, options=options, drawn_seed=drawn_seed
+                    request.audio,
+                    capabilities.audio,
+                    recorder,
+                    options=options,
+                    random_seed=random_seed,
                 )
             case None:
                 raise InvalidRequestError([Violation("task", "give an image or an audio task")])
             case _:
                 assert_never(kind)
         if request.strict:
-            ledger.reject_changes(kind)
-        return Resolved(task=task, parameters=tuple(ledger.parameters))
+            recorder.reject_changes(kind)
+        return Resolved(task=task, parameters=tuple(recorder.parameters))

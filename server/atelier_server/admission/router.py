@@ -1,194 +1,143 @@
-"""Chooses the engine that does a task."""
+"""Selects the engine that executes a task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from atelier.v1.engine_pb2 import EngineState
+from atelier.v1 import engine_pb2
+from atelier.v1.generation_pb2 import Generation
 from atelier_engines import validation
-from atelier_engines.capabilities import Capabilities, Price, PriceUnit
+from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
+from atelier_server.admission.cost import estimate_price
 from atelier_server.admission.options import find_option_violations
 from atelier_server.admission.resolve import Resolved
-from atelier_server.engines.supervisor import EngineSupervisor
-from atelier_server.errors import (
-    BudgetExceededError,
-    DrainingError,
-    InvalidRequestError,
-    NotReadyError,
-    UnknownEngineError,
-    UnsupportedTaskError,
-    Violation,
-)
+from atelier_server.engines.status import EngineStatus, EngineStatuses
+from atelier_server.errors import InvalidRequestError, UnsupportedTaskError, Violation
 
 Resolve = Callable[[Capabilities], Resolved]
 """Decides a request for an engine of these capabilities."""
 
-_ASSUMED_SECONDS = (
-    10.0  # assumed work when prices by the second are compared before any was measured
-)
+REPRODUCIBILITIES = {
+    Reproducibility.BIT_EXACT: engine_pb2.REPRODUCIBILITY_BIT_EXACT,
+    Reproducibility.SAME_ENGINE: engine_pb2.REPRODUCIBILITY_SAME_ENGINE,
+    Reproducibility.BEST_EFFORT: engine_pb2.REPRODUCIBILITY_BEST_EFFORT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """An engine, and the task as that engine is to do it."""
+    """A decision: an engine, and the task that this engine can execute."""
 
-    engine: EngineSupervisor
+    engine: EngineStatus
     resolved: Resolved
+
+    def describe_in(self, generation: Generation) -> None:
+        """Write the decision into the record: engine, parameters and reproducibility of the receipt."""
+        generation.engine = self.engine.name
+        del generation.receipt.parameters[:]
+        generation.receipt.parameters.extend(self.resolved.parameters)
+        generation.receipt.reproducibility = REPRODUCIBILITIES[
+            self.engine.capabilities.reproducibility
+        ]
 
 
 class Router:
-    """Knows all engines."""
+    """Selects among all engines, by their statuses."""
 
-    def __init__(self, pools: Mapping[str, EngineSupervisor], default: str) -> None:
-        """Choose among `pools`; `default` takes what no other can do."""
-        self.engines = pools
+    def __init__(self, engines: EngineStatuses, default: str) -> None:
+        """Select among `engines`; `default` is selected when no engine can do the task."""
+        self.engines = engines
         self.default = default
 
-    def get(self, name: str) -> EngineSupervisor:
-        """The engine of that name.
-
-        Raises:
-            UnknownEngineError: there is none; names those there are.
-        """
-        if name not in self.engines:
-            raise UnknownEngineError(name, tuple(self.engines))
-        return self.engines[name]
-
-    def choose(self, name: str, resolve: Resolve, *, require_ready: bool) -> Route:
-        """The named engine; or with an empty name the cheapest one that is not down and can do all of it.
-
-        With `require_ready` also raises what the method of that name raises, before anything else
-        is held against the engine: until it is ready its limits are guesses.
+    def select(self, name: str, resolve: Resolve) -> EngineStatus:
+        """The named engine; without a name the cheapest one that is not down and can do all of the task.
 
         Raises:
             UnknownEngineError: no engine has that name.
-            UnsupportedTaskError: the engine lacks something; names engines that have it.
-            InvalidRequestError: a number lies outside the engine's limits, or an option is wrong.
         """
-        pool = self.get(name) if name else self._find_cheapest(resolve)
-        if require_ready:
-            self.require_ready(pool)
-        try:
-            resolved = resolve(pool.capabilities)
-            _validate(pool, resolved.task)
-        except UnsupportedError as error:
-            raise self._unsupported(pool, error, resolve) from error
-        violations = find_option_violations(pool.capabilities.options_schema, resolved.task.options)
-        if violations:
-            raise InvalidRequestError(violations)
-        return Route(engine=pool, resolved=resolved)
+        return self.engines.require(name) if name else self._find_cheapest(resolve)
 
-    def require_ready(self, pool: EngineSupervisor) -> None:
-        """Return if the engine takes generations now.
+    def route(self, engine: EngineStatus, resolve: Resolve) -> Route:
+        """Decide the task for the engine.
 
         Raises:
-            NotReadyError: it is loading or down.
-            DrainingError: the server is about to stop.
-            BudgetExceededError: its daily budget is exhausted.
+            UnsupportedTaskError: the engine lacks a feature; names engines that have it.
+            InvalidRequestError: a number is outside the engine's limits, or an option is wrong.
         """
-        _require_ready(pool, self._ready_fallbacks(pool))
-        _require_budget(pool)
+        try:
+            resolved = resolve(engine.capabilities)
+            _validate(engine, resolved.task)
+        except UnsupportedError as error:
+            raise self._unsupported(engine, error, resolve) from error
+        violations = find_option_violations(
+            engine.capabilities.options_schema, resolved.task.options
+        )
+        if violations:
+            raise InvalidRequestError(violations)
+        return Route(engine=engine, resolved=resolved)
 
     def find_fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
-        """The engines that take over, in the order configured for the one tried first, that can do the task."""
+        """Routes to the fallbacks of the engine tried first that are ready, untried and can do the task."""
         first = self.engines.get(tried[0])
-        for name in first.settings.fallbacks if first is not None else ():
-            if name not in tried and self.engines[name].state == EngineState.ENGINE_STATE_READY:
-                resolved = _try_resolve(self.engines[name], resolve)
+        for fallback in self.engines.ready_fallbacks(first) if first is not None else ():
+            if fallback.name not in tried:
+                resolved = _try_resolve(fallback, resolve)
                 if resolved is not None:
-                    yield Route(engine=self.engines[name], resolved=resolved)
+                    yield Route(engine=fallback, resolved=resolved)
 
-    def _ready_fallbacks(self, pool: EngineSupervisor) -> Sequence[str]:
-        """Those of its fallbacks that could work now."""
-        return [
-            name
-            for name in pool.settings.fallbacks
-            if self.engines[name].state == EngineState.ENGINE_STATE_READY
-        ]
-
-    def _find_cheapest(self, resolve: Resolve) -> EngineSupervisor:
-        up = [
-            pool
-            for pool in self.engines.values()
-            if pool.state != EngineState.ENGINE_STATE_UNAVAILABLE and not pool.over_budget
-        ]
+    def _find_cheapest(self, resolve: Resolve) -> EngineStatus:
         able = [
-            (pool, resolved) for pool in up if (resolved := _try_resolve(pool, resolve)) is not None
+            (engine, resolved)
+            for engine in self.engines.values()
+            if engine.state != engine_pb2.ENGINE_STATE_UNAVAILABLE
+            and not engine.budget.exhausted
+            and (resolved := _try_resolve(engine, resolve)) is not None
         ]
         if not able:
             return self.engines[self.default]
         # min takes the first of equals, so the order of the configuration decides among them
-        cheapest, _ = min(
-            able,
-            key=lambda found: estimate_price(found[0].capabilities.price, found[1].task, found[0]),
-        )
+        cheapest, _ = min(able, key=lambda found: estimate_price(found[0], found[1].task))
         return cheapest
 
     def _unsupported(
-        self, pool: EngineSupervisor, error: UnsupportedError, resolve: Resolve
+        self, engine: EngineStatus, error: UnsupportedError, resolve: Resolve
     ) -> UnsupportedTaskError:
         others = [
             other.name
             for other in self.engines.values()
-            if other is not pool and _try_resolve(other, resolve)
+            if other is not engine and _try_resolve(other, resolve)
         ]
         hint = (
-            f"engines that can do all of this: {', '.join(others)}"
+            f"engines that support it: {', '.join(others)}"
             if others
-            else "no engine here can do all of this"
+            else "no engine of this server supports all of this task"
         )
-        refusal = UnsupportedTaskError(f"engine {pool.name!r}: {error}; {hint}")
-        refusal.metadata = {
-            "engine": pool.name,
+        unsupported = UnsupportedTaskError(f"engine {engine.name!r}: {error}; {hint}")
+        unsupported.metadata = {
+            "engine": engine.name,
             "feature": error.feature,
             "engines": ",".join(others),
         }
-        return refusal
+        return unsupported
 
 
-def estimate_price(price: Price | None, task: Task, pool: EngineSupervisor) -> float:
-    """Expected cost of the task, in the price's currency; 0 when the engine is free."""
-    if price is None:
-        return 0.0
-    match price.unit:
-        case PriceUnit.IMAGE:
-            return price.amount * _count_outputs(task)
-        case PriceUnit.MEGAPIXEL:
-            pixels = task.width * task.height if isinstance(task, ImageTask) else 0
-            return price.amount * _count_outputs(task) * pixels / 1e6
-        case PriceUnit.SECOND:
-            return price.amount * (pool.service_seconds or _ASSUMED_SECONDS)
-
-
-def _count_outputs(task: Task) -> int:
-    return len(task.seeds) if isinstance(task, ImageTask) else 1
-
-
-def _try_resolve(pool: EngineSupervisor, resolve: Resolve) -> Resolved | None:
+def _try_resolve(engine: EngineStatus, resolve: Resolve) -> Resolved | None:
+    """The task for the engine; None if the engine cannot do it."""
     try:
-        resolved = resolve(pool.capabilities)
-        validation.validate(pool.capabilities, resolved.task)
+        resolved = resolve(engine.capabilities)
+        validation.validate(engine.capabilities, resolved.task)
     except (EngineError, InvalidRequestError):
         return None
-    return (
-        None
-        if find_option_violations(pool.capabilities.options_schema, resolved.task.options)
-        else resolved
-    )
+    schema = engine.capabilities.options_schema
+    return None if find_option_violations(schema, resolved.task.options) else resolved
 
 
-def _require_budget(pool: EngineSupervisor) -> None:
-    if pool.over_budget:
-        msg = f"the money that engine {pool.name!r} may spend today is spent; it goes on at midnight UTC"
-        raise BudgetExceededError(msg)
-
-
-def _validate(pool: EngineSupervisor, task: Task) -> None:
+def _validate(engine: EngineStatus, task: Task) -> None:
     try:
-        validation.validate(pool.capabilities, task)
+        validation.validate(engine.capabilities, task)
     except InvalidTaskError as error:
         raise InvalidRequestError(
             [Violation(_request_path(task, error.field), str(error))]
@@ -196,21 +145,7 @@ def _validate(pool: EngineSupervisor, task: Task) -> None:
 
 
 def _request_path(task: Task, field: str) -> str:
-    """Where the field lies in the request: options stand beside the task, all else in it."""
+    """Path of the task's field in the request, where options stand beside the task."""
     if field.startswith("options."):
         return field
     return f"{'image' if isinstance(task, ImageTask) else 'audio'}.{field}"
-
-
-def _require_ready(pool: EngineSupervisor, instead: Sequence[str]) -> None:
-    match pool.state:
-        case EngineState.ENGINE_STATE_READY:
-            return
-        case EngineState.ENGINE_STATE_DRAINING:
-            msg = "the server is about to stop; try again, another one may answer"
-            raise DrainingError(msg)
-        case _:
-            msg = f"engine {pool.name!r} cannot work now: {pool.message}"
-            if instead:
-                msg += f"; its fallbacks can: {', '.join(instead)}"
-            raise NotReadyError(msg)

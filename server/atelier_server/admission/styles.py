@@ -18,33 +18,35 @@ _ROLES = {
 _NO_STYLE = StyleSettings()
 
 
-def get_style(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> StyleSettings:
+def get_style(request: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> StyleSettings:
     """The style that the task names; one that changes nothing when it names none.
 
     Raises:
         InvalidRequestError: there is no such style; names those there are.
     """
-    if not asked.style:
+    if not request.style:
         return _NO_STYLE
-    style = styles.get(asked.style)
+    style = styles.get(request.style)
     if style is None:
         known = f"there are {', '.join(styles)}" if styles else "none is configured"
-        raise InvalidRequestError([Violation("image.style", f"no style {asked.style!r}; {known}")])
+        raise InvalidRequestError(
+            [Violation("image.style", f"no style {request.style!r}; {known}")]
+        )
     return style
 
 
-def apply_style(asked: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> pb.ImageTask:
+def apply_style(request: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> pb.ImageTask:
     """A copy of the task with the words and LoRAs of its style. What the caller says of a LoRA wins.
 
     Raises:
         InvalidRequestError: there is no such style.
     """
-    style = get_style(asked, styles)
+    style = get_style(request, styles)
     task = pb.ImageTask()
-    task.CopyFrom(asked)
-    task.prompt = f"{style.prompt_prefix}{asked.prompt}{style.prompt_suffix}"
-    task.negative_prompt = ", ".join(filter(None, (asked.negative_prompt, style.negative_prompt)))
-    named = {lora.name for lora in asked.loras}
+    task.CopyFrom(request)
+    task.prompt = f"{style.prompt_prefix}{request.prompt}{style.prompt_suffix}"
+    task.negative_prompt = ", ".join(filter(None, (request.negative_prompt, style.negative_prompt)))
+    named = {lora.name for lora in request.loras}
     task.loras.extend(
         pb.Lora(name=lora.name, weight=lora.weight, role=_ROLES[lora.role])
         for lora in style.loras

@@ -1,4 +1,4 @@
-"""One attempt at a generation, as far as it has come."""
+"""The state of one attempt at a generation, in the worker that executes it."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from atelier_server.store.protocol import Claim, Event
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """What a worker knows of the work in its hands."""
+    """What has happened so far, and the record that it will be written into."""
 
     claim: Claim
-    """The right to do it."""
+    """The right to execute it."""
     generation: Generation
-    """A copy of the record, to be filled in."""
+    """A copy of the record, which the attempt completes."""
     started: Timestamp
     """When this attempt began."""
     timer: StageTimer = field(default_factory=StageTimer)
-    """Times the stages."""
+    """Measures the stages."""
     step: int = 0
-    """Steps done."""
+    """Number of steps that are done."""
     steps: int = 0
-    """Steps in all; 0 while not known."""
+    """Total number of steps; 0 while unknown."""
     last_snapshot: Event = field(default_factory=Event)
-    """How far it came; set when it has ended."""
+    """Progress at the end of the attempt; set by `record_end`."""
 
     @classmethod
     def start(cls, claim: Claim) -> Attempt:
-        """An attempt that begins now."""
+        """Begin an attempt now."""
         generation, started = Generation(), Timestamp()
         generation.CopyFrom(claim.generation)
         started.GetCurrentTime()
         return cls(claim, generation, started)
 
     def snapshot(self) -> Event:
-        """An event that says where the work stands."""
+        """An event that describes the progress now."""
         progress = self.step / self.steps if self.steps else 0.0
         event = Event(stage=self.timer.stage, step=self.step, steps=self.steps, progress=progress)
         if progress:
@@ -51,7 +51,7 @@ class Attempt:
         return event
 
     def record_stage(self, stage: Stage) -> Event:
-        """Enter a stage; returns the event for it, with the place in a remote queue where it is known."""
+        """Record the stage that begins, and the position in a remote queue if it has one; returns the event to log."""
         self.timer.enter(stage.name)
         event = self.snapshot()
         if stage.queue_position is not None:
@@ -59,7 +59,7 @@ class Attempt:
         return event
 
     def record_step(self, step: Step) -> Event:
-        """Note a step that is done; returns the event that tells of it."""
+        """Record a step that is done; returns the event to log."""
         self.step, self.steps = step.index, step.total
         event = self.snapshot()
         if step.preview is not None:
@@ -69,7 +69,7 @@ class Attempt:
         return event
 
     def record_end(self, outcome: AttemptOutcome.ValueType, failure: Failure | None = None) -> None:
-        """Write down in the receipt how it ended, and the time that each stage took."""
+        """Add the outcome, and the time of each stage, to the receipt."""
         engine = self.generation.engine
         self.last_snapshot = self.snapshot()
         self.generation.receipt.timings.extend(self.timer.record_timings(engine))

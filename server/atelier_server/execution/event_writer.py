@@ -1,4 +1,4 @@
-"""Writes the log of a generation behind the engine's back, so that no engine waits for the disk."""
+"""Writes the log of a generation in the background, so that engines do not wait for the disk."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Self
 
 from atelier_server.store.protocol import Claim, Event, Store
 
-_MAX_PENDING_WRITES = (
-    16  # events on their way to the disk; an engine that is further ahead does wait
-)
+_MAX_PENDING_WRITES = 16  # events; with more than these the engine waits for the disk
 
 
 class EventWriter:
-    """The log of one attempt, open inside the context; leaving it waits until all is written."""
+    """The log of one attempt, open inside the context; leaving it waits until every event is written."""
 
     def __init__(self, store: Store, claim: Claim) -> None:
         """Write under this claim."""
@@ -27,10 +25,10 @@ class EventWriter:
         return self
 
     async def write(self, event: Event) -> None:
-        """Append the event, soon and in order.
+        """Append the event in the background, in order.
 
         Raises:
-            ClaimLostError: the claim is void; this may be noticed an event or more later.
+            ClaimLostError: the claim is void; this may be raised by a later event.
         """
         self._pending.append(asyncio.create_task(self._store.log(self._claim, event)))
         while self._pending and (

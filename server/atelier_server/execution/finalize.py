@@ -1,4 +1,4 @@
-"""Records how attempts end: with outputs, with a failure, cancelled, or handed to another engine."""
+"""Records how attempts end: succeeded, failed, cancelled, or requeued on a fallback engine."""
 
 from __future__ import annotations
 
@@ -11,36 +11,33 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Failure, Generation, State
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import EngineError
-from atelier_server.admission.inputs import InputLoader
-from atelier_server.admission.resolve import Resolver
-from atelier_server.admission.router import Route, Router
+from atelier_server.admission.decide import Decider
+from atelier_server.admission.router import Route
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, ServiceError, failure_from_error
 from atelier_server.execution.attempt import Attempt
-from atelier_server.ids import random_seed
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.protocol import ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
-_RETRY_SECONDS = 1.0  # between attempts to write to a store that can't
+_RETRY_SECONDS = 1.0  # between attempts to write to a store that raises
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AttemptFinalizer:
-    """Writes the last page of an attempt. Every method may raise ClaimLostError: then it counts for nothing."""
+    """Records the end of attempts. Every method may raise ClaimLostError; then nothing was recorded."""
 
     supervisor: EngineSupervisor
     store: Store
     artifacts: ArtifactStore
-    inputs: InputLoader
-    router: Router
-    resolver: Resolver
+    decider: Decider
     exporter: OutputExporter | None
 
     async def succeed(self, attempt: Attempt) -> None:
-        """It made everything that was asked for."""
+        """Record that the engine made every output."""
         generation = attempt.generation
         generation.state = State.STATE_SUCCEEDED
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
@@ -51,7 +48,7 @@ class AttemptFinalizer:
         GENERATION_SECONDS.labels(self.supervisor.name).observe(
             _seconds_between(generation.create_time, generation.end_time)
         )
-        if not generation.receipt.cached:  # which says nothing about the time of work
+        if not generation.receipt.cached:  # its time is not that of the engine
             self.supervisor.record_service_time(
                 _seconds_between(attempt.started, generation.end_time)
             )
@@ -61,7 +58,7 @@ class AttemptFinalizer:
             )
 
     async def fail(self, attempt: Attempt, error: BaseException) -> None:
-        """It raised; another engine takes over, if that can do no harm and there is one."""
+        """Record a failure, or requeue on a fallback if there is one and repeating the task is safe."""
         self.supervisor.check_requested.set()
         failure = _to_failure(error)
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
@@ -83,13 +80,13 @@ class AttemptFinalizer:
             await self._requeue_on_engine(attempt, route)
 
     async def cancel(self, attempt: Attempt) -> None:
-        """It was stopped on somebody's wish."""
+        """Record that the generation was cancelled while it was running."""
         generation = attempt.generation
-        here = self.supervisor.capabilities.cancel is CancelSupport.STEP
+        stopped = self.supervisor.engine.capabilities.cancel is CancelSupport.STEP
         generation.state = State.STATE_CANCELLED
         generation.cancel_outcome = (
             CancelOutcome.CANCEL_OUTCOME_STOPPED
-            if here
+            if stopped
             else CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
         )
         generation.stopped_at_step = attempt.step
@@ -98,7 +95,7 @@ class AttemptFinalizer:
         await self._finish_without_outputs(attempt)
 
     async def fail_until_recorded(self, attempt: Attempt, error: Exception) -> None:
-        """Its end could not be recorded; record that much, however long the store takes to let us."""
+        """Record as failed an attempt whose result could not be recorded; repeats until the store accepts it."""
         failure = _to_failure(error)
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         while True:
@@ -106,7 +103,7 @@ class AttemptFinalizer:
                 await self._finish_failed(attempt, failure)
             except ClaimLostError:
                 return
-            except Exception:  # noqa: BLE001 (the disk may be full, and have room again later)
+            except Exception:  # noqa: BLE001 (the disk may be full, and have space again later)
                 _log.exception("failure_not_recorded", extra={"retry_seconds": _RETRY_SECONDS})
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
@@ -118,7 +115,7 @@ class AttemptFinalizer:
         await self._finish_without_outputs(attempt)
 
     async def _finish_without_outputs(self, attempt: Attempt) -> None:
-        """Finish without outputs; blobs that were written already are deleted."""
+        """Finish without outputs, and delete those that were stored already."""
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
         ended = await self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
@@ -129,32 +126,29 @@ class AttemptFinalizer:
     async def _find_fallback(self, attempt: Attempt, error: BaseException) -> Route | None:
         if not isinstance(error, EngineError) or not error.repeatable:
             return None
-        request = attempt.claim.request
-        try:
-            pictures = await self.inputs.load(request, attempt.claim.caller)
-        except ServiceError:
-            return None  # its pictures are gone
         tried = [before.engine for before in attempt.generation.receipt.attempts]
-        seed = random_seed(attempt.generation.id)
-        routes = self.router.find_fallbacks(
-            tried, lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed)
-        )
-        return next(routes, None)
+        claim = attempt.claim
+        try:
+            return await self.decider.decide_fallback(
+                claim.request, claim.caller, attempt.generation.id, tried
+            )
+        except ServiceError:
+            return None  # its input images are gone
 
     async def _requeue_on_engine(self, attempt: Attempt, route: Route) -> None:
         generation = attempt.generation
         written = [output.artifact.id for output in generation.outputs]
-        generation.engine = route.engine.name
+        route.describe_in(generation)
         del generation.outputs[:]
         del generation.receipt.timings[:]
-        del generation.receipt.parameters[:]
-        generation.receipt.parameters.extend(route.resolved.parameters)
-        await self.store.requeue_on_engine(attempt.claim, generation, b"")
+        generation.receipt.ClearField("recipe")
+        task = encode_task(route.resolved.task)
+        await self.store.requeue_on_engine(attempt.claim, generation, task)
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
 
     async def _export(self, generation: Generation) -> None:
-        """File the outputs under readable names, if that is wanted. They are safe without."""
+        """Export the outputs under readable names, if configured; an error is logged, and the outputs stay stored."""
         if self.exporter is None:
             return
         for index, output in enumerate(generation.outputs):
@@ -179,11 +173,11 @@ def _to_failure(error: BaseException) -> Failure:
         return Failure(
             reason="DEADLINE_EXCEEDED",
             code=CODES["DEADLINE_EXCEEDED"].value[0],
-            message="its time ran out while the engine worked on it",
+            message="timed out while running",
             retryable=True,
         )
     if not isinstance(error, Exception):
-        raise error  # the interpreter is going down
+        raise error  # the interpreter is shutting down
     failure = failure_from_error(error)
     if failure.reason == "INTERNAL":
         _log.error("internal_error", exc_info=error)

@@ -1,4 +1,4 @@
-"""Adds up the time spent in each stage."""
+"""Measures the time spent in each stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atelier_server.metrics import STAGE_SECONDS
 
 
 class StageTimer:
-    """Times stages that follow one another; a stage that comes again is added to."""
+    """Measures consecutive stages; the times of a stage that repeats are added up."""
 
     def __init__(self) -> None:
         """Start outside any stage."""
@@ -21,16 +21,16 @@ class StageTimer:
 
     @property
     def stage(self) -> str:
-        """The stage that is being timed."""
+        """Name of the current stage; empty outside any."""
         return self._stage
 
     @property
     def total_seconds(self) -> float:
-        """Time since the first stage began."""
+        """Seconds since the timer was made."""
         return time.perf_counter() - self._started_at
 
     def enter(self, stage: str) -> None:
-        """End the stage at hand and begin another."""
+        """End the current stage and begin another."""
         now = time.perf_counter()
         if self._stage:
             self._seconds[self._stage] = (
@@ -39,7 +39,7 @@ class StageTimer:
         self._stage, self._stage_started_at = stage, now
 
     def record_timings(self, engine: str) -> list[Timing]:
-        """The stages in the order in which they were first entered; also goes into the metrics."""
+        """End the current stage; the time of each, in the order first entered. Also updates the metrics."""
         self.enter("")
         for stage, seconds in self._seconds.items():
             STAGE_SECONDS.labels(engine, stage).observe(seconds)

@@ -1,4 +1,4 @@
-"""The service's one door to generations: submit, follow, cancel, plan."""
+"""The life of a generation as callers see it: plan, submit, follow, list, cancel."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
-from atelier.v1.generation_pb2 import CancelOutcome, Failure, Generation, State
+from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import (
     CancelGenerationResponse,
     GenerateRequest,
@@ -19,35 +20,28 @@ from atelier.v1.generation_service_pb2 import (
     PlanGenerationResponse,
     ResponseMode,
 )
-from atelier_engines.media import Pixels
-from atelier_server.admission.inputs import InputLoader, list_artifact_ids
-from atelier_server.admission.resolve import Resolver
-from atelier_server.admission.router import Route, Router
-from atelier_server.errors import (
-    DeadlineUnattainableError,
-    DrainingError,
-    NotFoundError,
-    QueueFullError,
-    ServiceError,
-    failure_from_error,
-)
-from atelier_server.execution import receipt
+from atelier_server.admission.cost import estimate_cost
+from atelier_server.admission.decide import Decider
+from atelier_server.admission.gates import Applicant, find_rejection, require_admission
+from atelier_server.admission.inputs import list_artifact_ids
+from atelier_server.admission.router import Route
+from atelier_server.engines.status import EngineStatus
+from atelier_server.engines.task_codec import encode_task
+from atelier_server.errors import NotFoundError, failure_from_error
 from atelier_server.generations import page_tokens
-from atelier_server.ids import new_id, random_seed
+from atelier_server.ids import new_id
 from atelier_server.metrics import GENERATIONS
 from atelier_server.store.protocol import CancelResult, Event, Metadata, Query, Store, Submission
 
 
 @dataclass(slots=True, eq=False)
 class GenerationLifecycle:
-    """Accepts tasks and tells what becomes of them."""
+    """Accepts generations, and answers every question about them."""
 
     store: Store
-    inputs: InputLoader
-    router: Router
-    resolver: Resolver
+    decider: Decider
     draining: bool = False
-    """While set, nothing new is accepted."""
+    """Whether the server is shutting down; if so, nothing new is accepted."""
     _waiting_calls: Counter[str] = field(default_factory=Counter)
     _cancellations: set[asyncio.Task[CancelResult]] = field(default_factory=set)
 
@@ -59,26 +53,29 @@ class GenerationLifecycle:
         seconds_left: float | None,
         metadata: Metadata,
     ) -> Generation:
-        """Accept the request, or find what the same request made before. Takes the request over.
+        """Accept the request, or find the generation that the same request made before. Changes the request.
 
-        `seconds_left` is the time until nobody waits for the answer any more; None is for ever.
+        `seconds_left` is the time until the caller stops waiting; None for no limit.
 
         Raises:
-            ServiceError: it is refused, nothing was kept, and the error says why.
+            ServiceError: the request is rejected; nothing was stored.
         """
         digest = _compute_digest(request)
         if request.request_id:
             before = await self.store.find_by_request_id(caller, request.request_id, digest)
             if before is not None:
                 return before
-        self._refuse_when_draining()
         generation_id = new_id()
-        route = await self._route(request, caller, generation_id, require_ready=True)
-        seconds_left = _tighten(seconds_left, request)
-        await self._require_feasible(route, seconds_left)
-        await self.inputs.store_attachments(request, caller)
-        submission = replace(
-            _build_submission(generation_id, request, caller, route, digest), metadata=metadata
+        admit = partial(self._require_admission, seconds_left=_tighten(seconds_left, request))
+        route = await self.decider.decide(request, caller, generation_id, admit=admit)
+        await self.decider.inputs.store_attachments(request, caller)
+        submission = _build_submission(
+            generation_id=generation_id,
+            request=request,
+            caller=caller,
+            route=route,
+            digest=digest,
+            metadata=metadata,
         )
         try:
             return (await self.store.submit(submission)).generation
@@ -88,48 +85,34 @@ class GenerationLifecycle:
             raise
 
     async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
-        """What `submit` would do with the request.
+        """What `submit` would do with the request now.
 
         Raises:
-            ServiceError: it would be refused for what it is; an rejection of the moment is part of the answer.
+            ServiceError: the request is invalid, or no engine can do it; other rejections are part of the plan.
         """
-        route = await self._route(request, caller, new_id(), require_ready=False)
-        pool = route.engine
+        route = await self.decider.decide(request, caller, new_id())
+        engine = route.engine
         plan = PlanGenerationResponse(
-            engine=pool.name,
+            engine=engine.name,
             parameters=route.resolved.parameters,
-            cost=receipt.estimate_cost(pool, route.resolved.task),
+            cost=estimate_cost(engine, route.resolved.task),
         )
-        wait = pool.backlog_seconds(await self.store.queue_depth(pool.name))
-        if wait is not None and pool.service_seconds is not None:
+        wait = engine.backlog_seconds(await self.store.queue_depth(engine.name))
+        if wait is not None and engine.service_seconds is not None:
             plan.estimated_wait.FromMicroseconds(int(wait * 1e6))
-            plan.estimated_duration.FromMicroseconds(int(pool.service_seconds * 1e6))
-        rejection = await self._find_rejection(route, request)
-        if rejection is None:
-            plan.accepted = True
-        else:
-            plan.rejection.CopyFrom(rejection)
+            plan.estimated_duration.FromMicroseconds(int(engine.service_seconds * 1e6))
+        rejection = await find_rejection(self._to_applicant(engine, _tighten(None, request)))
+        plan.accepted = rejection is None
+        if rejection is not None:
+            plan.rejection.CopyFrom(failure_from_error(rejection))
         return plan
-
-    async def _find_rejection(self, route: Route, request: GenerateRequest) -> Failure | None:
-        try:
-            self._refuse_when_draining()
-            self.router.require_ready(route.engine)
-            await self._require_feasible(route, _tighten(None, request))
-            queued = await self.store.queue_depth(route.engine.name)
-            if queued >= route.engine.settings.queue_limit:
-                msg = f"{queued} generations wait for engine {route.engine.name!r} already"
-                raise QueueFullError(msg)
-        except ServiceError as error:
-            return failure_from_error(error)
-        return None
 
     async def wait_result(
         self, generation_id: str, request: GenerateRequest, caller: str
     ) -> Generation:
         """Wait for the end of a generation that this call submitted.
 
-        When the last such call hangs up, the generation is cancelled, unless it was to run on its own.
+        If the last such call is cancelled first, so is the generation, unless it was to respond on acceptance.
         """
         async with self._cancel_if_abandoned(generation_id, request, caller):
             return await self.store.wait_ended(caller, generation_id)
@@ -137,7 +120,7 @@ class GenerationLifecycle:
     async def follow_submitted(
         self, generation_id: str, request: GenerateRequest, caller: str, after: int
     ) -> AsyncGenerator[Event]:
-        """Follow a generation that this call submitted; hanging up is as for `result`."""
+        """Follow a generation that this call submitted; it is cancelled with the call, as in `wait_result`."""
         async with (
             self._cancel_if_abandoned(generation_id, request, caller),
             aclosing(self.follow(generation_id, caller, after)) as events,
@@ -146,7 +129,7 @@ class GenerationLifecycle:
                 yield event
 
     async def follow(self, generation_id: str, caller: str, after: int) -> AsyncGenerator[Event]:
-        """Every event after that number, as it happens, to the end.
+        """Every event with a greater sequence than `after`, as it happens, to the last.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.
@@ -157,7 +140,7 @@ class GenerationLifecycle:
                 yield event
 
     async def get(self, generation_id: str, caller: str) -> Generation:
-        """The generation as it stands.
+        """The current record of the generation.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.
@@ -168,7 +151,7 @@ class GenerationLifecycle:
         """One page of the caller's generations, newest first.
 
         Raises:
-            InvalidRequestError: the page token is not one of ours, or belongs to another query.
+            InvalidRequestError: the page token is invalid, or belongs to another query.
         """
         size = page_tokens.page_size(request)
         query = Query(
@@ -183,7 +166,7 @@ class GenerationLifecycle:
         return ListGenerationsResponse(generations=found[:size], next_page_token=token)
 
     async def cancel(self, generation_id: str, caller: str) -> CancelGenerationResponse:
-        """Stop the generation; answers when it has ended.
+        """Cancel the generation, and wait until it has ended.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.
@@ -197,65 +180,48 @@ class GenerationLifecycle:
             outcome=outcome, stopped_at_step=generation.stopped_at_step, generation=generation
         )
 
-    async def _route(
-        self, request: GenerateRequest, caller: str, generation_id: str, *, require_ready: bool
-    ) -> Route:
-        pictures: Mapping[str, Pixels] = await self.inputs.load(request, caller)
-        seed = random_seed(generation_id)
-        return self.router.choose(
-            request.engine,
-            lambda can: self.resolver.resolve(request, can, pictures, drawn_seed=seed),
-            require_ready=require_ready,
+    async def _require_admission(self, engine: EngineStatus, seconds_left: float | None) -> None:
+        await require_admission(self._to_applicant(engine, seconds_left))
+
+    def _to_applicant(self, engine: EngineStatus, seconds_left: float | None) -> Applicant:
+        return Applicant(
+            engine=engine,
+            ready_fallbacks=self.decider.router.engines.ready_fallbacks(engine),
+            draining=self.draining,
+            seconds_left=seconds_left,
+            queue_depth=self.store.queue_depth,
         )
-
-    async def _require_feasible(self, route: Route, seconds_left: float | None) -> None:
-        pool = route.engine
-        if seconds_left is None or pool.service_seconds is None:
-            return
-        wait = pool.backlog_seconds(await self.store.queue_depth(pool.name)) or 0.0
-        needed = wait + pool.service_seconds
-        if needed > seconds_left:
-            msg = (
-                f"engine {pool.name!r} would need about {needed:.1f} s, {wait:.1f} s of them in its queue; "
-                f"{seconds_left:.1f} s are left: allow more time"
-            )
-            raise DeadlineUnattainableError(msg)
-
-    def _refuse_when_draining(self) -> None:
-        if self.draining:
-            msg = "the server is about to stop; try again, another one may answer"
-            raise DrainingError(msg)
 
     @asynccontextmanager
     async def _cancel_if_abandoned(
         self, generation_id: str, request: GenerateRequest, caller: str
     ) -> AsyncGenerator[None]:
-        """Cancel the generation if the last call that submitted it hangs up before its end."""
+        """Cancel the generation if the last call that submitted it ends before the generation does."""
         if request.response_mode == ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
             yield
             return
         self._waiting_calls[generation_id] += 1
-        left = True
+        abandoned = True
         try:
             yield
-            left = False
+            abandoned = False
         finally:
             self._waiting_calls[generation_id] -= 1
             if not self._waiting_calls[generation_id]:
                 del self._waiting_calls[generation_id]
-                if left and not self.draining:
+                if abandoned and not self.draining:
                     await self._cancel_for_caller(generation_id, caller)
 
     async def _cancel_for_caller(self, generation_id: str, caller: str) -> None:
-        """Cancel on behalf of a caller who is gone, even if this very task is cancelled again meanwhile."""
+        """Cancel for a caller that has disconnected, even if this task is cancelled again meanwhile."""
         task = asyncio.create_task(self._cancel(generation_id, caller))
         self._cancellations.add(task)
         task.add_done_callback(self._cancellations.discard)
-        with suppress(NotFoundError):  # never accepted, or forgotten by now
+        with suppress(NotFoundError):  # never accepted, or deleted meanwhile
             await asyncio.shield(task)
 
     async def _cancel(self, generation_id: str, caller: str) -> CancelResult:
-        """Cancel, and count what no worker will ever see; other ends are counted by their workers."""
+        """Cancel, and count a generation that never started; workers count all others."""
         found = await self.store.cancel(caller, generation_id)
         if found is CancelResult.NEVER_STARTED:
             generation = await self.store.get(caller, generation_id)
@@ -264,7 +230,7 @@ class GenerationLifecycle:
 
 
 def _compute_digest(request: GenerateRequest) -> bytes:
-    """Equal for requests that make the same: how to deliver it is left out."""
+    """Digest of everything in the request that determines the outputs; equal for a repeated request."""
     task = GenerateRequest()
     task.CopyFrom(request)
     for delivery in ("request_id", "response_mode", "inline_outputs"):
@@ -273,6 +239,7 @@ def _compute_digest(request: GenerateRequest) -> bytes:
 
 
 def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | None:
+    """The time left, or the request's timeout if that is shorter."""
     if not request.HasField("timeout"):
         return seconds_left
     timeout = request.timeout.ToMicroseconds() / 1e6
@@ -280,28 +247,31 @@ def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | No
 
 
 def _build_submission(
-    generation_id: str, request: GenerateRequest, caller: str, route: Route, digest: bytes
+    *,
+    generation_id: str,
+    request: GenerateRequest,
+    caller: str,
+    route: Route,
+    digest: bytes,
+    metadata: Metadata,
 ) -> Submission:
-    generation = Generation(id=generation_id, state=State.STATE_QUEUED, engine=route.engine.name)
+    generation = Generation(id=generation_id, state=State.STATE_QUEUED)
     generation.request_id = request.request_id or generation.id
     generation.create_time.GetCurrentTime()
-    generation.receipt.parameters.extend(route.resolved.parameters)
-    generation.receipt.reproducibility = receipt.REPRODUCIBILITIES[
-        route.engine.capabilities.reproducibility
-    ]
+    route.describe_in(generation)
     if request.WhichOneof("task") == "image":
         generation.image.CopyFrom(request.image)
     else:
         generation.audio.CopyFrom(request.audio)
+    timeout = request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else None
     return Submission(
         generation=generation,
         request=request,
-        task=b"",
+        task=encode_task(route.resolved.task),
         caller=caller,
         digest=digest,
-        queue_limit=route.engine.settings.queue_limit,
-        deadline=time.time() + request.timeout.ToMicroseconds() / 1e6
-        if request.HasField("timeout")
-        else None,
+        queue_limit=route.engine.queue_limit,
+        deadline=None if timeout is None else time.time() + timeout,
         inputs=list_artifact_ids(request),
+        metadata=metadata,
     )

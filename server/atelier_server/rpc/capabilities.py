@@ -19,9 +19,9 @@ from atelier_engines.capabilities import (
     NumberRange,
     PriceUnit,
 )
+from atelier_server.admission.router import REPRODUCIBILITIES
 from atelier_server.config.settings import StyleSettings
-from atelier_server.engines.supervisor import EngineSupervisor
-from atelier_server.execution.receipt import REPRODUCIBILITIES
+from atelier_server.engines.status import EngineStatus
 
 _IMAGE_FORMATS = (
     task_pb2.IMAGE_FORMAT_PNG,
@@ -43,22 +43,22 @@ _PRICE_UNITS = {
 
 
 def engine_to_pb(
-    pool: EngineSupervisor, queued: int, styles: Mapping[str, StyleSettings]
+    engine: EngineStatus, queued: int, styles: Mapping[str, StyleSettings]
 ) -> pb.Engine:
     """The message for one engine; `queued` generations wait for it."""
-    capabilities = pool.capabilities
+    capabilities = engine.capabilities
     message = pb.Engine(
-        name=pool.name,
-        type=pool.settings.type,
+        name=engine.name,
+        type=engine.type,
         description=capabilities.description,
-        state=pool.state,
-        state_message=pool.message,
+        state=engine.state,
+        state_message=engine.message,
         image=None if capabilities.image is None else _image(capabilities.image, styles),
         audio=None if capabilities.audio is None else _audio(capabilities.audio),
         cancel_support=_CANCEL[capabilities.cancel],
         reproducibility=REPRODUCIBILITIES[capabilities.reproducibility],
-        load=_load(pool, queued),
-        fallbacks=pool.settings.fallbacks,
+        load=_load(engine, queued),
+        fallbacks=engine.fallbacks,
         versions=capabilities.versions,
     )
     schema = Struct()
@@ -131,12 +131,14 @@ def _audio(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
     )
 
 
-def _load(pool: EngineSupervisor, queued: int) -> pb.Load:
-    load = pb.Load(queued=queued, running=pool.running, concurrency=pool.capabilities.concurrency)
-    backlog = pool.backlog_seconds(queued)
-    if backlog is not None and pool.service_seconds is not None:
+def _load(engine: EngineStatus, queued: int) -> pb.Load:
+    load = pb.Load(
+        queued=queued, running=engine.running, concurrency=engine.capabilities.concurrency
+    )
+    backlog = engine.backlog_seconds(queued)
+    if backlog is not None and engine.service_seconds is not None:
         load.backlog.FromMicroseconds(int(backlog * 1e6))
-        load.service_time.FromMicroseconds(int(pool.service_seconds * 1e6))
+        load.service_time.FromMicroseconds(int(engine.service_seconds * 1e6))
     return load
 
 

@@ -7,8 +7,7 @@ import asyncio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
-from atelier.v1.engine_pb2 import EngineState
-from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.engines.status import EngineStatus
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -21,6 +20,7 @@ class Health:
     def __init__(self) -> None:
         """Start with everything not serving."""
         self.servicer = health_aio.HealthServicer()
+        self._statuses: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -32,9 +32,12 @@ class Health:
         """The server takes nothing new; this can't be undone."""
         await self.servicer.enter_graceful_shutdown()
 
-    def follow(self, pool: EngineSupervisor) -> None:
-        """Note the engine's new state; to be given to `Pool.on_change`."""
-        status = _SERVING if pool.state == EngineState.ENGINE_STATE_READY else _NOT_SERVING
-        task = asyncio.ensure_future(self.servicer.set(pool.name, status))
+    def follow(self, engine: EngineStatus) -> None:
+        """Take over whether the engine is ready; to be subscribed to the statuses of all engines."""
+        status = _SERVING if engine.ready else _NOT_SERVING
+        if self._statuses.get(engine.name) == status:
+            return
+        self._statuses[engine.name] = status
+        task = asyncio.ensure_future(self.servicer.set(engine.name, status))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -64,15 +64,19 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.GetCapabilitiesResponse:
         """List the engines."""
         validate(request)
-        router = self.generations.router
-        pools = [router.get(request.engine)] if request.engine else list(router.engines.values())
-        queued = [await self.generations.store.queue_depth(pool.name) for pool in pools]
+        decider = self.generations.decider
+        known = decider.router.engines
+        engines = [known.require(request.engine)] if request.engine else list(known.values())
         return pb.GetCapabilitiesResponse(
             engines=[
-                engine_to_pb(pool, count, self.generations.resolver.styles)
-                for pool, count in zip(pools, queued, strict=True)
+                engine_to_pb(
+                    engine,
+                    await self.generations.store.queue_depth(engine.name),
+                    decider.resolver.styles,
+                )
+                for engine in engines
             ],
-            default_engine=router.default,
+            default_engine=decider.router.default,
             version=VERSION,
             max_inline_bytes=self.limits.max_inline_bytes,
             max_upload_bytes=self.limits.max_upload_bytes,
@@ -84,8 +88,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         response = pb.HealthResponse(
             status=pb.SERVING_STATUS_SERVING if serving else pb.SERVING_STATUS_NOT_SERVING,
             engines=[
-                pb.EngineHealth(engine=pool.name, state=pool.state, message=pool.message)
-                for pool in self.generations.router.engines.values()
+                pb.EngineHealth(engine=engine.name, state=engine.state, message=engine.message)
+                for engine in self.generations.decider.router.engines.values()
             ],
             version=VERSION,
         )

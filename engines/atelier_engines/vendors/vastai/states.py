@@ -1,4 +1,4 @@
-"""States of the rented instance, and faults that end it."""
+"""How a rented machine stands, and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atelier_engines.forwarding.engine import ForwardingEngine
-    from atelier_engines.vendors.vastai.schemas import Instance
+    from atelier_engines.vendors.vastai.wire import Instance
 
-_ENDED_STATUSES = frozenset({"exited", "offline", "unknown", "stopped", "frozen"})
-_FATAL_MESSAGES = ("no such image", "oci runtime", "error response from daemon", "manifest unknown")
-_MAX_MESSAGE_LENGTH = 200
+_OVER = frozenset({"exited", "offline", "unknown", "stopped", "frozen"})
+_FATAL = ("no such image", "oci runtime", "error response from daemon", "manifest unknown")
+_LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rental:
-    """An instance that is being paid for."""
+    """What is being paid for."""
 
     instance_id: int
     machine_id: int
-    """Id of the host, which is excluded if the instance fails."""
+    """Of the host: what is excluded when it turns out bad."""
     price_per_hour: float
-    """Price in US dollars."""
+    """US dollars."""
     since: float
-    """Start of the rental, by the provisioner's clock."""
+    """On the keeper's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """No instance is rented."""
+    """Nothing is rented."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Starting:
-    """An instance is rented, but Atelier on it does not respond yet."""
+class Booting:
+    """Rented, but Atelier does not answer there yet."""
 
     rental: Rental
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ready:
-    """Atelier on the instance responds."""
+    """Atelier answers there."""
 
     rental: Rental
     engine: ForwardingEngine
-    """Started engine that forwards tasks to the instance."""
+    """Speaks to it; started."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the instance is released; all tasks on it are then lost."""
+    """Set once the machine is given up, and all work on it with it."""
 
 
-State = Absent | Starting | Ready
+State = Absent | Booting | Ready
 
 
-def describe_fault(instance: Instance | None) -> str | None:
-    """Say why the instance can no longer become ready; None if it still may."""
+def fault_of(instance: Instance | None) -> str | None:
+    """Why the machine will never serve (again); None while it may."""
     if instance is None:
-        return "it no longer exists"
-    if instance.actual_status in _ENDED_STATUSES:
+        return "it is gone"
+    if instance.actual_status in _OVER:
         return f"it is {instance.actual_status}"
-    message = (instance.status_msg or "").lower()
-    if instance.actual_status != "running" and any(sign in message for sign in _FATAL_MESSAGES):
-        return f"it cannot start: {(instance.status_msg or '')[:_MAX_MESSAGE_LENGTH]}"
+    says = (instance.status_msg or "").lower()
+    if instance.actual_status != "running" and any(sign in says for sign in _FATAL):
+        return f"it cannot start: {(instance.status_msg or '')[:_LONGEST]}"
     return None

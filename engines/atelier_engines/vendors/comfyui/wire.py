@@ -91,7 +91,7 @@ def _number(job: list[JsonValue]) -> float:
 
 
 class System(BaseModel):
-    """FormPart of the response to GET /system_stats."""
+    """Part of the response to GET /system_stats."""
 
     comfyui_version: str = ""
 

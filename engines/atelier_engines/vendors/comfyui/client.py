@@ -17,7 +17,7 @@ from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.config import ServerConfig
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
-from atelier_engines.vendors.comfyui.schemas import (
+from atelier_engines.vendors.comfyui.wire import (
     FileRef,
     History,
     HistoryEntry,
@@ -90,7 +90,7 @@ class ComfyClient:
         """Upload a PNG file and return its name on the server; `kind` is part of it.
 
         Raises:
-            EngineError: see VendorClient.read.
+            EngineError: see Vendor.read.
         """
         name = f"atelier_{uuid.uuid4().hex}_{kind}.png"
         stored = await self.vendor.request(

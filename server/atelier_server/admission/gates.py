@@ -1,0 +1,109 @@
+"""The conditions under which a submission is accepted, in one list for submissions and for plans."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from atelier_server.engines.status import EngineStatus
+from atelier_server.errors import (
+    BudgetExceededError,
+    DeadlineUnattainableError,
+    DrainingError,
+    NotReadyError,
+    QueueFullError,
+    ServiceError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applicant:
+    """What the gates look at: a submission, and the engine selected for it."""
+
+    engine: EngineStatus
+    """The engine that would execute it."""
+    ready_fallbacks: Sequence[EngineStatus]
+    """Engines that could execute it instead."""
+    draining: bool
+    """Whether the server is shutting down."""
+    seconds_left: float | None
+    """Time in which it must end; None for no limit."""
+    queue_depth: Callable[[str], Awaitable[int]]
+    """Counts the generations that wait for the engine of that name."""
+
+
+Gate = Callable[[Applicant], Awaitable[None]]
+"""Returns if the submission may pass; raises a ServiceError if not."""
+
+
+async def require_admission(applicant: Applicant) -> None:
+    """Return if the submission may go to the store, which checks the queue's length when it writes.
+
+    Raises:
+        ServiceError: the first gate that is closed.
+    """
+    for gate in _GATES:
+        await gate(applicant)
+
+
+async def find_rejection(applicant: Applicant) -> ServiceError | None:
+    """The error that a submission would end with now; None if it would be accepted."""
+    try:
+        await require_admission(applicant)
+        await _require_queue_space(applicant)
+    except ServiceError as error:
+        return error
+    return None
+
+
+async def _require_serving(applicant: Applicant) -> None:
+    if applicant.draining:
+        msg = "the server is shutting down; retry, and another server may answer"
+        raise DrainingError(msg)
+
+
+async def _require_ready(applicant: Applicant) -> None:
+    engine = applicant.engine
+    if engine.ready:
+        return
+    msg = f"engine {engine.name!r} is not ready: {engine.message}"
+    if applicant.ready_fallbacks:
+        names = ", ".join(fallback.name for fallback in applicant.ready_fallbacks)
+        msg += f"; its fallbacks are ready: {names}"
+    raise NotReadyError(msg)
+
+
+async def _require_budget(applicant: Applicant) -> None:
+    if applicant.engine.budget.exhausted:
+        msg = f"daily budget of engine {applicant.engine.name!r} exhausted; resets at 00:00 UTC"
+        raise BudgetExceededError(msg)
+
+
+async def _require_attainable_deadline(applicant: Applicant) -> None:
+    engine, seconds_left = applicant.engine, applicant.seconds_left
+    if seconds_left is None or engine.service_seconds is None:
+        return
+    wait = engine.backlog_seconds(await applicant.queue_depth(engine.name)) or 0.0
+    needed = wait + engine.service_seconds
+    if needed > seconds_left:
+        msg = (
+            f"engine {engine.name!r} would need about {needed:.1f} s, including {wait:.1f} s in its queue; "
+            f"{seconds_left:.1f} s are left: allow more time"
+        )
+        raise DeadlineUnattainableError(msg)
+
+
+async def _require_queue_space(applicant: Applicant) -> None:
+    engine = applicant.engine
+    queued = await applicant.queue_depth(engine.name)
+    if queued >= engine.queue_limit:
+        msg = f"the queue of engine {engine.name!r} is full: {queued} generations wait"
+        raise QueueFullError(msg)
+
+
+_GATES: tuple[Gate, ...] = (
+    _require_serving,
+    _require_ready,
+    _require_budget,
+    _require_attainable_deadline,
+)

@@ -1,0 +1,105 @@
+"""Decided tasks as bytes for the store, and back. Images are left out: the request names them by the same paths."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from atelier_engines import media
+from atelier_engines import task as engine_task
+from atelier_engines.task import JSON, AudioTask, ImageTask, Task
+
+_VERSION = 1
+_KINDS: Mapping[str, type[Task]] = {"image": ImageTask, "audio": AudioTask}
+
+Images: TypeAlias = "Mapping[str, media.Pixels]"
+"""Decoded images by the path of their field in the task: init_image, mask, controls[0].image."""
+
+
+class UnreadableTaskError(Exception):
+    """The bytes were not written by a version that this one understands, or an image of the task is missing."""
+
+
+def encode_task(task: Task) -> bytes:
+    """The task without its images, as versioned JSON; every field is written."""
+    kind = next(name for name, class_ in _KINDS.items() if isinstance(task, class_))
+    envelope = {"version": _VERSION, "kind": kind, "task": _encode(task, "")}
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode_task(data: bytes, images: Images) -> Task:
+    """The task that `encode_task` was given, with these images; fields that an older version lacked have defaults.
+
+    Raises:
+        UnreadableTaskError: another version wrote it, or an image is missing.
+    """
+    try:
+        envelope = json.loads(data)
+        if envelope["version"] != _VERSION:
+            msg = f"version {envelope['version']} of the task's encoding is not known"
+            raise UnreadableTaskError(msg)
+        task: Task = _DECODERS[envelope["kind"]](envelope["task"], images)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"not an encoded task of this version: {error!r}"
+        raise UnreadableTaskError(msg) from error
+    return task
+
+
+def _encode(value: object, path: str) -> JSON:
+    if isinstance(value, media.Pixels):
+        return path
+    if is_dataclass(value):
+        prefix = f"{path}." if path else ""
+        return {
+            field.name: _encode(getattr(value, field.name), f"{prefix}{field.name}")
+            for field in fields(value)
+        }
+    if isinstance(value, tuple):
+        return [_encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Enum):
+        return str(value.value)
+    return value  # type: ignore[return-value] # the options, numbers, text
+
+
+_Decode = Callable[[Any, Images], Any]
+
+
+def _build_decoders(class_: Any) -> Mapping[str, _Decode]:  # noqa: ANN401 (a dataclass of the task's)
+    """How to decode each field of the dataclass, found from its type.
+
+    Raises:
+        TypeError: a field has a type that no rule is written for.
+    """
+    hints = get_type_hints(class_, localns={**vars(engine_task), "Pixels": media.Pixels})
+    return {field.name: _build_decoder(hints[field.name]) for field in fields(class_)}
+
+
+def _build_decoder(hint: Any) -> _Decode:  # noqa: ANN401 (a type annotation)
+    arguments = get_args(hint)
+    if hint is media.Pixels:
+        return lambda path, images: images[path]
+    if hint in {str, int, float, bool} or get_origin(hint) is Mapping:
+        return lambda value, _: value
+    if get_origin(hint) in {Union, types.UnionType} and types.NoneType in arguments:
+        (inner,) = (part for part in arguments if part is not types.NoneType)
+        decode = _build_decoder(inner)
+        return lambda value, images: None if value is None else decode(value, images)
+    if get_origin(hint) is tuple and arguments[1:] == (...,):
+        decode = _build_decoder(arguments[0])
+        return lambda value, images: tuple(decode(item, images) for item in value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda value, _: hint(value)
+    if is_dataclass(hint):
+        decoders = _build_decoders(hint)
+        return lambda value, images: hint(  # type: ignore[operator] # a class, not an instance
+            **{name: decoders[name](item, images) for name, item in value.items()}
+        )
+    msg = f"no rule to store a {hint} in a task"
+    raise TypeError(msg)
+
+
+_DECODERS = {kind: _build_decoder(class_) for kind, class_ in _KINDS.items()}
