@@ -270,6 +270,23 @@ class StoreConformance:
         await store.release(claim)  # a void claim is left alone
         assert (await store.get("ada", first)).state == State.STATE_RUNNING
 
+    async def test_a_generation_that_is_given_back_says_how_many_are_ahead(
+        self, store: Store
+    ) -> None:
+        """Its event counts those that wait for the same engine and came before it, and no others."""
+        first = (await store.submit(submission())).generation.id
+        second = (await store.submit(submission())).generation.id
+        await store.submit(submission(engine="other"))
+        claims = [await store.claim("sketch") for _ in range(2)]
+        await store.submit(submission())
+        for claim in claims:
+            await store.release(claim)
+        positions = []
+        for generation_id in (first, second):
+            async with aclosing(store.watch(generation_id, 2)) as events:
+                positions.append((await anext(events)).queue_position)
+        assert positions == [0, 1]
+
     async def test_a_cancelled_generation_that_is_given_back_ends(self, store: Store) -> None:
         """A worker that lets go of it before it heard does not bring it back to life."""
         generation_id = (await store.submit(submission())).generation.id

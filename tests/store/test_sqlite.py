@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from atelier_server.store.protocol import Store
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import State
+from atelier_server.store.protocol import CancelResult, Event, Query, Store
+from atelier_server.store.sqlite import artifact_rows, operations, rows
 from atelier_server.store.sqlite.database import Database
+from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
-from tests.store.conformance import Opener, StoreConformance
+from tests.store.conformance import Opener, StoreConformance, submission, succeeded
 
 
 class TestSqliteStore(StoreConformance):
@@ -60,3 +64,52 @@ async def test_a_failed_write_undoes_itself_and_nothing_else(tmp_path: Path) -> 
     found = await database.run(lambda db: db.execute("SELECT x FROM t ORDER BY x").fetchall())
     assert found == [(1,), (3,)]
     await database.close()
+
+
+def test_no_statement_reads_more_rows_than_it_needs(tmp_path: Path) -> None:
+    """Every one of them searches an index; so none becomes slower with the queue's length or the history's."""
+    statements: list[str] = []
+    with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as db:
+        migrate(db)
+        db.set_trace_callback(statements.append)
+        _use_everything(db)
+        db.set_trace_callback(None)
+        for statement in statements:
+            if statement.startswith("--"):  # of a trigger or a foreign key
+                continue
+            plan = [detail for *_, detail in db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            assert not any(step.startswith(("SCAN", "USE TEMP")) for step in plan), (
+                statement,
+                plan,
+            )
+    assert len(statements) > 30
+
+
+def _use_everything(db: sqlite3.Connection) -> None:
+    """Every operation of the store once."""
+    for _ in range(3):
+        operations.submit(db, submission(inputs=("upload",), deadline=1.0))
+    artifact_rows.add(db, "ada", [Artifact(id="upload")])
+    claimed = operations.claim(db, "sketch", lambda _: True)
+    assert claimed is not None
+    claim, _ = claimed
+    operations.save_task(db, claim, claim.generation, b"task")
+    operations.log(db, claim, Event(step=1))
+    operations.save_remote_handle(db, claim, "job")
+    release = operations.Release(generation=claim.generation, attempt=1, task=b"other")
+    operations.requeue(db, claim, release, 1.0)
+    claimed = operations.claim(db, "sketch", lambda _: True)
+    assert claimed is not None
+    claim, _ = claimed
+    assert operations.cancel(db, "ada", claim.generation.id, 1.0)[0] is CancelResult.REQUESTED
+    operations.finish(db, claim, succeeded(claim, "image"), Event(), 1.0)
+    rows.events_after(db, claim.generation.id, 0)
+    rows.find(db, claim.generation.id)
+    for state in ([], [State.STATE_QUEUED]):
+        rows.search(db, Query(caller="ada", limit=5, engine="sketch", before="~", states=state))
+        rows.search(db, Query(caller="ada", limit=5, states=state))
+    rows.count_waiting(db, "sketch")
+    rows.spent_today(db, "sketch")
+    artifact_rows.find(db, "ada", "image")
+    artifact_rows.find_unknown(db, ["image"])
+    operations.sweep(db, 2.0, 1.0)

@@ -8,6 +8,10 @@ from pydantic import ValidationError
 from atelier_engines.config import Section
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
+from atelier_engines.vendors.ideogram.config import IdeogramConfig
+from atelier_engines.vendors.invokeai.config import InvokeAiConfig
+from atelier_engines.vendors.openai.config import OpenaiConfig
+from atelier_engines.vendors.vastai.config import VastaiConfig
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,13 @@ from atelier_engines.vendors.comfyui.config import ComfyuiConfig
         (ComfyuiConfig, "request_seconds", "response_timeout_seconds"),
         (ComfyuiConfig, "deadline_seconds", "timeout_seconds"),
         (WorkflowSetConfig, "customise", "overrides"),
+        (IdeogramConfig, "deadline_seconds", "timeout_seconds"),
+        (InvokeAiConfig, "deadline_seconds", "timeout_seconds"),
+        (OpenaiConfig, "deadline_seconds", "timeout_seconds"),
+        (VastaiConfig, "idle_seconds", "idle_timeout_seconds"),
+        (VastaiConfig, "boot_seconds", "startup_timeout_seconds"),
+        (VastaiConfig, "wait_seconds", "acquire_timeout_seconds"),
+        (VastaiConfig, "sick_checks", "unhealthy_threshold"),
     ],
 )
 def test_a_renamed_key_is_refused_with_its_new_name(

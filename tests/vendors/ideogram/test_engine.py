@@ -30,7 +30,7 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.vendors.ideogram.sizes import SIZES, nearest
+from atelier_engines.vendors.ideogram.sizes import SIZES, nearest_size
 from tests.vendors.ideogram.asking import TASK, events_of, outputs, started
 from tests.vendors.ideogram.stand_in import KEY, StandIn, drawn
 
@@ -97,8 +97,8 @@ async def test_a_size_that_it_does_not_draw_is_made_from_the_nearest_shape(
 def test_the_nearest_size_is_one_of_its_own() -> None:
     """Each is nearest to itself, and to the same shape in another size."""
     assert len(SIZES) == 69
-    assert all(nearest(*size) == size for size in SIZES)
-    assert nearest(520, 520) == (1024, 1024)
+    assert all(nearest_size(*size) == size for size in SIZES)
+    assert nearest_size(520, 520) == (1024, 1024)
 
 
 async def test_a_picture_to_start_from_is_remixed(vendor: StandIn) -> None:
@@ -182,7 +182,7 @@ async def test_a_request_that_fails_is_not_repeated(
     """What was refused says why; what may have been done is uncertain."""
     vendor.orders.add(trouble)
     with pytest.raises(error, match=says):
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
     assert not vendor.paid, "the honest answer came to a second try"
 
 

@@ -16,8 +16,8 @@ from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
-from atelier_engines.vendors.invokeai.feed import Listener
-from atelier_engines.vendors.invokeai.wire import Heard
+from atelier_engines.vendors.invokeai.schemas import SocketEvent
+from atelier_engines.vendors.invokeai.socket_events import BatchEvents
 from tests.vendors.invokeai.asking import TASK, events_of, outputs, plain, started, steps
 from tests.vendors.invokeai.queue import drawn
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
@@ -26,7 +26,7 @@ CONTROLNETS = {"canny": "canny-xl", "depth": "depth-xl"}
 
 
 def sent(vendor: StandIn, name: str) -> np.ndarray:
-    """The pixels of a picture that was sent."""
+    """The pixels of a image that was sent."""
     return np.asarray(Image.open(io.BytesIO(vendor.uploads[name])))
 
 
@@ -112,9 +112,9 @@ async def test_a_start_is_sent_in_the_size_of_the_result_and_counts_by_strength(
     """Strength says how much of the way is gone anew; the picture is removed afterwards."""
     await events_of(vendor, replace(TASK, init_image=plain(300, 20, 77), strength=0.3))
     graph = nodes(vendor)
-    assert graph["start"]["image"] == {"image_name": "upload-0.png"}
+    assert graph["init_image"]["image"] == {"image_name": "upload-0.png"}
     assert graph["denoise"]["denoising_start"] == 0.7
-    assert "start.latents > denoise.latents" in led(vendor)
+    assert "init_image.latents > denoise.latents" in led(vendor)
     assert sent(vendor, "upload-0.png").shape == (80, 64, 3)
     assert (sent(vendor, "upload-0.png") == 77).all()
     assert not vendor.queue.images
@@ -186,7 +186,7 @@ async def test_a_model_that_is_not_there_fails_the_start_and_those_there_are_nam
 async def test_without_a_board_nothing_stays_on_the_server(vendor: StandIn) -> None:
     """The pictures are temporary, and deleted once they have been fetched."""
     await events_of(vendor, replace(TASK, seeds=(1, 2)))
-    assert nodes(vendor)["picture"]["is_intermediate"] is True
+    assert nodes(vendor)["output"]["is_intermediate"] is True
     assert not vendor.queue.images
 
 
@@ -196,7 +196,7 @@ async def test_a_board_keeps_the_pictures_and_is_made_once(vendor: StandIn) -> N
         await events_of(vendor, board="atelier")
     assert list(vendor.boards) == ["atelier"]
     for batch in vendor.batches:
-        picture = batch["graph"]["nodes"]["picture"]
+        picture = batch["graph"]["nodes"]["output"]
         assert picture["board"] == {"board_id": "board-0"}
         assert picture["is_intermediate"] is False
     assert len(vendor.queue.images) == 2
@@ -255,12 +255,12 @@ def test_the_password_shows_nowhere() -> None:
 
 async def test_what_happens_to_one_picture_is_not_told_of_another() -> None:
     """A server with several GPUs draws several at once; what comes early is kept until it is asked for."""
-    listener = Listener()
+    listener = BatchEvents()
     for item_id in (2, 1, 2):
-        listener.hear(Heard(item_id=item_id, batch_id="b"))
-    listener.hear(None)
-    first = await listener.next(1, 0.0)
+        listener.put(SocketEvent(item_id=item_id, batch_id="b"))
+    listener.put(None)
+    first = await listener.receive(1, 0.0)
     assert first is not None
     assert first.item_id == 1
-    assert await listener.next(1, 0.0) is None
-    assert [heard.item_id for heard in listener.rest(2)] == [2, 2]
+    assert await listener.receive(1, 0.0) is None
+    assert [heard.item_id for heard in listener.list_pending(2)] == [2, 2]

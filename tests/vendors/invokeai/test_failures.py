@@ -86,7 +86,7 @@ async def test_a_full_queue_is_told_from_success_and_nothing_stays_in_it(
     [
         (("OutOfMemoryError", "CUDA out of memory. Tried …"), OutOfMemoryError, "fewer pixels"),
         (("RuntimeError", "CUDA out of memory"), OutOfMemoryError, "fewer pixels"),
-        (("UnknownModelException", "gone"), ModelMissingError, "lacks a model"),
+        (("UnknownModelException", "gone"), ModelMissingError, "no longer has a model"),
         (("Exception", "Unknown lora: k3!"), ModelMissingError, "k3"),
         (("ValueError", "no\nsuch\tthing"), EngineFailedError, "ValueError .no such thing"),
     ],
@@ -189,14 +189,14 @@ async def test_a_server_that_never_answers_meets_the_deadline(
     """Every byte may come in time, but there is no end to them."""
     vendor.polls.always = for_ever
     with pytest.raises(EngineTimeoutError):
-        await events_of(vendor, deadline_seconds=0.2)
+        await events_of(vendor, timeout_seconds=0.2)
 
 
 async def test_a_paused_queue_meets_the_deadline_and_is_left_empty(vendor: StandIn) -> None:
     """The item would wait there for ever."""
     vendor.queue.paused = True
     with pytest.raises(EngineTimeoutError):
-        await events_of(vendor, deadline_seconds=0.1)
+        await events_of(vendor, timeout_seconds=0.1)
     assert [item.status for item in vendor.queue.items.values()] == ["canceled"]
 
 
@@ -214,7 +214,7 @@ async def test_work_that_is_done_without_a_picture_has_failed(
 ) -> None:
     """It says that it is done, but not where the picture is."""
     vendor.queue.result = result
-    with pytest.raises(EngineFailedError, match="not where it is"):
+    with pytest.raises(EngineFailedError, match="without an image"):
         await events_of(vendor)
 
 

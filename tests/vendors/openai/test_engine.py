@@ -24,7 +24,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.vendors.openai.config import OpenaiConfig
-from atelier_engines.vendors.openai.orders import previews_of
+from atelier_engines.vendors.openai.requests import count_previews
 from tests.vendors.openai.asking import TASK, events_of, outputs, started
 from tests.vendors.openai.stand_in import KEY, StandIn, drawn, failing
 
@@ -72,7 +72,7 @@ def test_the_interval_decides_how_many_previews_are_paid_for(
     interval: int, most: int, previews: int
 ) -> None:
     """At least one if any, at most what is configured."""
-    assert previews_of(interval, most=most) == previews
+    assert count_previews(interval, limit=most) == previews
 
 
 async def test_a_stream_may_come_without_previews(vendor: StandIn) -> None:
@@ -176,9 +176,9 @@ async def test_a_busy_service_is_asked_again_and_paid_once(vendor: StandIn) -> N
         (hang, EngineUncertainError, "not sent again"),
         (drip, EngineUncertainError, "not sent again"),
         (respond(200, "<html>fine"), EngineUncertainError, "not sent again"),
-        (respond(200, {"data": None}), EngineFailedError, "without a picture"),
-        (respond(200, {"data": []}), EngineFailedError, "without a picture"),
-        (respond(200, {"data": [{"url": "https://x"}]}), EngineFailedError, "without a picture"),
+        (respond(200, {"data": None}), EngineFailedError, "without an image"),
+        (respond(200, {"data": []}), EngineFailedError, "without an image"),
+        (respond(200, {"data": [{"url": "https://x"}]}), EngineFailedError, "without an image"),
     ],
     ids=range(18),
 )
@@ -188,10 +188,10 @@ async def test_a_request_that_fails_is_not_repeated(
 ) -> None:
     """What was refused says why; what may have been done is uncertain."""
     vendor.orders.add(trouble)
-    if interval and says == "without a picture":
-        error, says = EngineUncertainError, "without the picture"
+    if interval and says == "without an image":
+        error, says = EngineUncertainError, "without the image"
     with pytest.raises(error, match=says):
-        await events_of(vendor, replace(TASK, preview_interval=interval), deadline_seconds=0.3)
+        await events_of(vendor, replace(TASK, preview_interval=interval), timeout_seconds=0.3)
     assert vendor.arrived == 1
 
 
@@ -204,7 +204,7 @@ BROKEN = {"message": f"oops {KEY}", "type": "server_error", "code": None, "param
     [
         ([{"error": BLOCKED}], ContentFilteredError, "unsafe"),
         ([{"error": BROKEN}], EngineFailedError, "oops …"),
-        ([], EngineUncertainError, "ended without the picture"),
+        ([], EngineUncertainError, "ended without the image"),
     ],
     ids=["blocked", "failed", "ended"],
 )

@@ -80,7 +80,7 @@ async def test_no_offers_leave_the_task_to_others(vendor: StandIn, make: Make) -
     """After the time that it may wait; nothing was begun."""
     vendor.offers = []
     with pytest.raises(EngineUnavailableError, match="no offer"):
-        await make(wait_seconds=0.3).start()
+        await make(acquire_timeout_seconds=0.3).start()
 
 
 async def test_a_machine_that_cannot_start_is_replaced(vendor: StandIn, make: Make) -> None:
@@ -97,7 +97,7 @@ async def test_a_machine_that_is_stuck_is_replaced(vendor: StandIn, make: Make) 
     vendor.offers = [offer(1), offer(2)]
     vendor.fates = {number: {"dead": True, "actual_status": "loading"} for number in (1, 2)}
     with pytest.raises(EngineUnavailableError, match="no offer"):
-        await make(boot_seconds=0.3, wait_seconds=5).start()
+        await make(startup_timeout_seconds=0.3, acquire_timeout_seconds=5).start()
     assert [box.offer["id"] for box in vendor.rented] == [1, 2]
     assert vendor.boxes == {}
 
@@ -106,8 +106,8 @@ async def test_running_is_not_serving(vendor: StandIn, make: Make) -> None:
     """A machine whose Atelier does not answer is not used."""
     vendor.fates[1] = {"dead": True}
     vendor.offers = [offer(1)]
-    with pytest.raises(EngineUnavailableError, match="takes its time"):
-        await make(wait_seconds=1.0).start()
+    with pytest.raises(EngineUnavailableError, match="still starting"):
+        await make(acquire_timeout_seconds=1.0).start()
 
 
 async def test_a_lost_answer_rents_no_second_machine(vendor: StandIn, make: Make) -> None:
@@ -140,7 +140,7 @@ async def test_a_machine_that_dies_fails_its_work(
     await begun_at(box.server.address)
     box.fate["actual_status"] = "exited"
     box.server.kill()
-    with pytest.raises(EngineFailedError, match="died") as lost:
+    with pytest.raises(EngineFailedError, match="was lost") as lost:
         await working
     assert lost.value.repeatable
 
@@ -235,7 +235,7 @@ async def test_an_idle_machine_is_given_back_and_the_next_task_rents_anew(
 ) -> None:
     """An engine without a machine can work all the same."""
     now = [1000.0]
-    engine = make(lambda: now[0], idle_seconds=60)
+    engine = make(lambda: now[0], idle_timeout_seconds=60)
     await engine.start()
     now[0] += 61
     await eventually(lambda: not vendor.boxes)
@@ -247,7 +247,7 @@ async def test_an_idle_machine_is_given_back_and_the_next_task_rents_anew(
 async def test_the_cap_ends_the_spending(vendor: StandIn, make: Make) -> None:
     """The machine is destroyed, and nothing more is rented."""
     now = [1000.0]
-    engine = make(lambda: now[0], idle_seconds=None, spending_cap=2.0)
+    engine = make(lambda: now[0], idle_timeout_seconds=None, spending_cap=2.0)
     await engine.start()
     now[0] += 4 * 3600  # at 0.40 an hour
     await engine.check()
@@ -319,7 +319,7 @@ async def test_a_destruction_that_fails_is_tried_until_it_succeeds(
 ) -> None:
     """It costs until then."""
     now = [1000.0]
-    engine = make(lambda: now[0], idle_seconds=60)
+    engine = make(lambda: now[0], idle_timeout_seconds=60)
     await engine.start()
     vendor.destructions.add(*[respond(500, "oops")] * 7)
     now[0] += 61

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Dispatched, Event, Stage
-from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import errors, images
+from atelier_engines.vendors import errors
 from atelier_engines.vendors.comfy_capabilities import Inventory
 from atelier_engines.vendors.comfy_config import load_workflows
+from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.capabilities import probed_capabilities, unprobed_capabilities
-from atelier_engines.vendors.comfyui.client import ComfyClient
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 from atelier_engines.vendors.comfyui.handle import JobHandle
 from atelier_engines.vendors.comfyui.inventory import read_inventory
 from atelier_engines.vendors.comfyui.job_watcher import JobWatcher
 from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.images import encode_image_of, encode_mask_of
 from atelier_engines.workflows import (
     ControlFile,
     TaskFiles,
@@ -33,9 +33,6 @@ from atelier_engines.workflows import (
     fill,
     required_mode,
 )
-
-_Resize = Callable[[Pixels, int, int], Pixels]
-"""Scales and crops to a width and height in pixels."""
 
 
 class ComfyuiEngine:
@@ -161,18 +158,15 @@ class ComfyuiEngine:
 
     async def _upload(self, client: ComfyClient, task: ImageTask) -> TaskFiles:
         """Upload the task's images in the task's size."""
-
-        async def upload(resize: _Resize, pixels: Pixels | None, kind: str) -> str:
-            if pixels is None:
-                return ""
-            encode = partial(_encode, resize, pixels, task.width, task.height)
-            return await client.upload(await result_from_thread(encode), kind)
-
-        init = await upload(images.resize_to_cover, task.init_image, "init")
-        mask = await upload(images.resize_mask_to_cover, task.mask, "mask")
+        init = mask = ""
+        if task.init_image is not None:
+            init = await client.upload(await encode_image_of(task, task.init_image), "init")
+        if task.mask is not None:
+            mask = await client.upload(await encode_mask_of(task, task.mask), "mask")
         controls = []
         for control in task.controls:
-            name = await upload(images.resize_to_cover, control.image, control.type.value)
+            image = await encode_image_of(task, control.image)
+            name = await client.upload(image, control.type.value)
             weights = self._config.controlnets[control.type]
             controls.append(ControlFile(image=name, model=weights))
         return TaskFiles(
@@ -215,7 +209,3 @@ class ComfyuiEngine:
             urls = ", ".join(server.url for server in self._config.servers)
             raise EngineUnavailableError(f"no ComfyUI server responds at {urls}")
         return responding
-
-
-def _encode(resize: _Resize, image: Pixels, width: int, height: int) -> bytes:
-    return images.encode_png(resize(image, width, height))

@@ -13,7 +13,7 @@ from atelier_engines.errors import (
     ModelMissingError,
     OutOfMemoryError,
 )
-from atelier_engines.vendors.comfyui.wire import JobOutcome
+from atelier_engines.vendors.comfyui.schemas import JobOutcome
 from atelier_engines.vendors.responses import Response
 
 _BAD_REQUEST = 400
@@ -52,7 +52,7 @@ class _Refusal(BaseModel):
 
 
 class _Failure(BaseModel):
-    """Content of `execution_error`, without its traceback and inputs."""
+    """RequestContent of `execution_error`, without its traceback and inputs."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from atelier_engines.vendors.client import ssl_context
 from atelier_engines.vendors.comfyui.messages import Message, messages_from_frame
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class EventSocket:
                 async with connect(
                     self._url,
                     additional_headers=self._headers,
+                    ssl=ssl_context() if self._url.startswith("wss:") else None,
                     max_size=_MAX_FRAME_BYTES,
                     open_timeout=_OPEN_TIMEOUT_SECONDS,
                     close_timeout=1.0,

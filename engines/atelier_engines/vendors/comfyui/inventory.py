@@ -8,7 +8,7 @@ from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.task import ControlType
 from atelier_engines.vendors.comfy_capabilities import Inventory, names_in_all
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
-from atelier_engines.vendors.comfyui.wire import ObjectInfo
+from atelier_engines.vendors.comfyui.schemas import ObjectInfo
 from atelier_engines.workflows import Mode, Workflow
 from atelier_engines.workflows.bindings import LoraStackNode, NodeChain, Slot
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
-
-from PIL import Image
 
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.preview import preview_from_image
 from atelier_engines.task import ImageTask
-from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors import images
 from atelier_engines.vendors.comfyui import errors
-from atelier_engines.vendors.comfyui.client import ComfyClient
+from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
 from atelier_engines.vendors.comfyui.handle import JobHandle
 from atelier_engines.vendors.comfyui.messages import (
@@ -28,11 +21,11 @@ from atelier_engines.vendors.comfyui.messages import (
     NodeProgress,
     PreviewImage,
 )
-from atelier_engines.vendors.comfyui.progress import StepCounter
-from atelier_engines.vendors.comfyui.wire import FileRef, HistoryEntry
+from atelier_engines.vendors.comfyui.schemas import FileRef, HistoryEntry
+from atelier_engines.vendors.comfyui.step_counter import StepCounter
 from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.images import load_preview, load_result
 
-_MAX_PREVIEW_PIXELS = 16 * 2**20
 _LOOKUP_DELAY_SECONDS = 0.2
 _MAX_LOOKUPS = 10
 
@@ -123,7 +116,7 @@ class JobWatcher:
             case PreviewImage(prompt=prompt, data=data) if counter.wants_preview:
                 if prompt and prompt not in self.jobs.prompts:
                     return []
-                preview = await result_from_thread(partial(_preview_from_file, data))
+                preview = await load_preview(data)
                 return [] if preview is None else list(counter.attach_preview(preview))
             case None:
                 return list(counter.release())
@@ -140,10 +133,7 @@ class JobWatcher:
                 await self.client.free_memory()
             raise failure
         file = await self.client.fetch_image(self._find_file(entry))
-        size = {"width": self.task.width, "height": self.task.height}
-        return await result_from_thread(
-            partial(images.load_result_image, "comfyui", file.data, **size)
-        )
+        return await load_result("comfyui", file.data, self.task)
 
     def _find_file(self, entry: HistoryEntry) -> FileRef:
         for node in self.outputs:
@@ -157,14 +147,3 @@ class JobWatcher:
 
 def _stage_at(position: int) -> Stage:
     return Stage(name="queued", queue_position=position) if position else Stage(name="generate")
-
-
-def _preview_from_file(data: bytes) -> Encoded | None:
-    """Decode a preview and scale it down; None if it cannot be decoded. Blocks."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-            if image.width * image.height > _MAX_PREVIEW_PIXELS:
-                return None
-            return preview_from_image(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):
-        return None

@@ -1,4 +1,4 @@
-"""What an ideogram engine says it can do."""
+"""Capabilities of an ideogram engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atelier_engines.vendors.ideogram.sizes import MAX_PIXELS
 from atelier_engines.vendors.options import build_options_schema
 
 _SIDE = IntegerRange(min=512, max=1536, default=1024, multiple_of=8)
-_LONGEST_PROMPT = 8000
+_MAX_PROMPT_LENGTH = 8000
 _FEATURES = frozenset(
     {
         ImageFeature.SEED,
@@ -27,8 +27,8 @@ _FEATURES = frozenset(
 )
 
 
-def abilities(config: IdeogramConfig) -> Capabilities:
-    """The capabilities of an engine so configured."""
+def build_capabilities(config: IdeogramConfig) -> Capabilities:
+    """Capabilities of an engine with this configuration."""
     return Capabilities(
         description="Ideogram 3",
         image=ImageCapabilities(
@@ -37,7 +37,7 @@ def abilities(config: IdeogramConfig) -> Capabilities:
             max_pixels=MAX_PIXELS,
             features=_FEATURES,
             max_images=config.max_images,
-            max_prompt_length=_LONGEST_PROMPT,
+            max_prompt_length=_MAX_PROMPT_LENGTH,
             models=(Model(name="ideogram-v3", family="ideogram"),),
         ),
         concurrency=config.concurrency,

@@ -1,53 +1,52 @@
-"""What can be set about an ideogram engine, and about one of its tasks."""
+"""Settings of an ideogram engine, and options of its tasks."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from atelier_engines.config import Section
-from atelier_engines.vendors.price import PriceConfig
+from atelier_engines.vendors.config import (
+    AccountConfig,
+    ApiKey,
+    BaseUrl,
+    MaxImages,
+    RemoteConfig,
+    TimeoutSeconds,
+)
 
 RenderingSpeed = Literal["FLASH", "TURBO", "DEFAULT", "QUALITY"]
 MagicPrompt = Literal["AUTO", "ON", "OFF"]
 StyleType = Literal["AUTO", "GENERAL", "REALISTIC", "DESIGN", "FICTION"]
 
 
-class IdeogramConfig(Section):
+class IdeogramConfig(AccountConfig, RemoteConfig):
     """An ideogram engine's section in the configuration file."""
 
-    api_key: SecretStr = Field(min_length=1, description="Key of the account: ${IDEOGRAM_API_KEY}.")
-    base_url: str = Field(
-        default="https://api.ideogram.ai", pattern="^https?://", description="Where the service is."
-    )
+    api_key: ApiKey = Field(description="API key of the account: ${IDEOGRAM_API_KEY}.")
+    base_url: BaseUrl = "https://api.ideogram.ai"
     rendering_speed: RenderingSpeed = Field(
         default="DEFAULT", description="From FLASH, fast and cheap, to QUALITY."
     )
     magic_prompt: MagicPrompt = Field(
         default="OFF",
-        description="Whether the service rewrites prompts; then the same seed may give another picture.",
+        description="Whether the service rewrites prompts; if so, a seed no longer repeats an image.",
     )
-    price: PriceConfig | None = Field(
-        default=None,
-        description="Price to show and to count: amount, unit (image, megapixel, second), currency.",
-    )
-    max_images: int = Field(
-        default=4, ge=1, le=10, description="Most pictures in one task; each is one paid request."
-    )
+    max_images: MaxImages = Field(default=4, le=10)
     concurrency: int = Field(
         default=2,
         ge=1,
         le=100,
-        description="Tasks worked on at once. The service takes 10 pictures at once from an account.",
+        description="Maximum tasks at the service at once; it generates 10 images of an account at once.",
     )
-    deadline_seconds: float = Field(
-        default=180.0, gt=0, description="Longest that one picture may take."
+    timeout_seconds: TimeoutSeconds = Field(
+        default=180.0, description="Maximum time for one image."
     )
 
 
 class IdeogramOptions(Section):
-    """Options of one task; what is unset is as configured."""
+    """Options of one task; options that are not set are as configured."""
 
     rendering_speed: RenderingSpeed | None = Field(
         default=None, description="From FLASH, fast and cheap, to QUALITY."
@@ -56,10 +55,10 @@ class IdeogramOptions(Section):
         default=None, description="Whether the service rewrites the prompt."
     )
     style_type: StyleType | None = Field(
-        default=None, description="Kind of picture; the service's own choice when unset."
+        default=None, description="Style of the image; the service's default when unset."
     )
     style_preset: str | None = Field(
         default=None,
         pattern="^[A-Z0-9_]{1,64}$",
-        description="A look by its name at the service: 80S_ILLUSTRATION, WOODBLOCK_PRINT …",
+        description="Name of a style preset of the service: 80S_ILLUSTRATION, WOODBLOCK_PRINT …",
     )

@@ -1,8 +1,7 @@
-"""Runs tasks at Ideogram: one request a picture, answered when the picture is ready."""
+"""The ideogram engine: one request per image, answered when the image is ready."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
 
@@ -23,42 +22,43 @@ from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
 from atelier_engines.vendors.client import VendorClient, connect
-from atelier_engines.vendors.ideogram.capabilities import abilities
+from atelier_engines.vendors.concurrency import run_concurrently
+from atelier_engines.vendors.ideogram.capabilities import build_capabilities
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
-from atelier_engines.vendors.ideogram.requests import Order, order_of
-from atelier_engines.vendors.images import load_result_image
+from atelier_engines.vendors.ideogram.requests import ImageRequest, build_request
+from atelier_engines.vendors.images import load_result
 from atelier_engines.vendors.responses import Response
 
 _NAME = "ideogram"
-_CONTENT_REFUSED = 422
-_KINDS = ("image/", "application/octet-stream", "binary/octet-stream")
-_LONGEST_REASON = 200
+_CONTENT_REJECTED = 422
+_MEDIA_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
+_MAX_MESSAGE_LENGTH = 200
 
 
-class _Picture(BaseModel):
-    """One picture of an answer."""
+class _ResponseImage(BaseModel):
+    """One image of a response."""
 
     url: str | None = None
-    """Where it lies for a while; absent when it is not safe."""
+    """Temporary URL; absent if the image is not safe."""
     is_image_safe: bool = True
-    """Whether it passed the service's check."""
+    """Whether the image passed the service's safety check."""
 
 
-class _Made(BaseModel):
-    """An answer."""
+class _Response(BaseModel):
+    """Response to an image request."""
 
-    data: list[_Picture]
-    """As many as were asked for, or fewer."""
+    data: list[_ResponseImage]
+    """The requested images, or fewer."""
 
 
 class IdeogramEngine:
     """Version 3 of the models behind https://api.ideogram.ai."""
 
     def __init__(self, config: IdeogramConfig, *, delay_scale: float = 1.0) -> None:
-        """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
+        """Connect to nothing yet; `delay_scale` multiplies every pause."""
         self._config = config
         self._delay_scale = delay_scale
-        self._capabilities = abilities(config)
+        self._capabilities = build_capabilities(config)
         self._connection: VendorClient | None = None
 
     @property
@@ -68,80 +68,78 @@ class IdeogramEngine:
 
     async def start(self) -> None:
         """See Engine.start. Connects with the first request."""
-        deadline, key = self._config.deadline_seconds, self._config.api_key.get_secret_value()
-        client = connect(
-            self._config.base_url, headers={"Api-Key": key}, read_timeout_seconds=deadline
-        )
+        timeout, key = self._config.timeout_seconds, self._config.api_key.get_secret_value()
         self._connection = VendorClient(
             name=_NAME,
-            client=client,
-            translate_error=partial(_refusal, key),
+            client=connect(
+                self._config.base_url, headers={"Api-Key": key}, read_timeout_seconds=timeout
+            ),
+            translate_error=partial(_translate_rejection, key),
             delay_scale=self._delay_scale,
-            response_timeout_seconds=deadline,
+            response_timeout_seconds=timeout,
         )
 
     async def check(self) -> None:
-        """See Engine.check. The service has nothing that can be asked for free."""
-        _ = self._vendor
+        """See Engine.check. The service has no request that is free of charge."""
+        self._require_started()
 
     async def stop(self) -> None:
         """See Engine.stop."""
         if self._connection is not None:
-            await self._connection.client.aclose()
+            await self._connection.close()
             self._connection = None
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it closes the connections; the service may go on, and bill.
+        """See Engine.run. Closing it closes the connections; the service may still finish, and bill.
 
-        The handle says no more than that requests were sent: the service cannot be asked about them.
+        The handle only says that requests were sent: the service cannot look them up.
 
         Raises:
-            ContentFilteredError: the service refused the prompt, a picture sent or a picture made.
-            EngineUncertainError: a connection broke, the deadline came, or the process died
+            ContentFilteredError: the service rejected the prompt, an input image or the result.
+            EngineUncertainError: a connection broke, the request timed out, or the process died
                 meanwhile; the service may have been paid, so nothing is sent again.
             EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "this engine makes no sound")
+            raise UnsupportedError("audio", "this engine does not support audio tasks")
         require_not_submitted(_NAME, task)
-        order = await result_from_thread(partial(order_of, task, self._config))
+        request = await result_from_thread(partial(build_request, task, self._config))
         yield Stage(name="generate")
         yield SUBMITTING
-        pictures = [asyncio.create_task(self._picture(order, seed, task)) for seed in task.seeds]
-        try:
-            for number, (picture, seed) in enumerate(zip(pictures, task.seeds, strict=True), 1):
-                media = await picture
-                yield Step(index=number, total=len(pictures))
+        async with run_concurrently(
+            self._generate_image(request, seed, task) for seed in task.seeds
+        ) as images:
+            for number, (image, seed) in enumerate(zip(images, task.seeds, strict=True), 1):
+                media = await image
+                yield Step(index=number, total=len(images))
                 yield Output(media=media, seed=seed)
-        finally:
-            for picture in pictures:
-                picture.cancel()
-            await asyncio.gather(*pictures, return_exceptions=True)
 
-    async def _picture(self, order: Order, seed: int, task: ImageTask) -> Encoded | Pixels:
-        content = order.content_for(seed)
-        made = await self._vendor.submit_once("POST", order.path, model=_Made, **content)
-        if not made.data:
-            raise EngineFailedError("ideogram answered without a picture")
-        picture = made.data[0]
-        if not picture.is_image_safe:
-            raise ContentFilteredError("ideogram held back the picture made; change the prompt")
-        if not picture.url:
-            raise EngineFailedError("ideogram does not say where the picture is")
+    async def _generate_image(
+        self, request: ImageRequest, seed: int, task: ImageTask
+    ) -> Encoded | Pixels:
+        client, content = self._require_started(), request.build_content(seed)
+        response = await client.submit_once("POST", request.path, model=_Response, **content)
+        if not response.data:
+            raise EngineFailedError("ideogram responded without an image")
+        image = response.data[0]
+        if not image.is_image_safe:
+            raise ContentFilteredError("ideogram withheld the result as unsafe; change the prompt")
+        if not image.url:
+            raise EngineFailedError("ideogram responded without the URL of the image")
         with errors.after_acceptance(_NAME):
-            file = await self._vendor.download(picture.url, kinds=_KINDS)
-        decode = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
-        return await result_from_thread(decode)
+            file = await client.download(image.url, kinds=_MEDIA_TYPES)
+        return await load_result(_NAME, file.data, task)
 
-    @property
-    def _vendor(self) -> VendorClient:
+    def _require_started(self) -> VendorClient:
         if self._connection is None:
             raise EngineUnavailableError("the ideogram engine has not been started")
         return self._connection
 
 
-def _refusal(key: str, answer: Response) -> EngineError | None:
-    if answer.status != _CONTENT_REFUSED:
+def _translate_rejection(key: str, response: Response) -> EngineError | None:
+    if response.status != _CONTENT_REJECTED:
         return None
-    why = answer.error_message((key,))[:_LONGEST_REASON]
-    return ContentFilteredError(f"ideogram refused the prompt or a picture sent: {why or 'unsafe'}")
+    reason = response.error_message((key,))[:_MAX_MESSAGE_LENGTH]
+    return ContentFilteredError(
+        f"ideogram rejected the prompt or an input image: {reason or 'unsafe'}"
+    )

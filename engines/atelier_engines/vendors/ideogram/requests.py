@@ -1,39 +1,42 @@
-"""From a task to what is sent to Ideogram, one request a seed."""
+"""Builds the requests of a task, one per seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.client import FormPart, RequestContent
 from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
-from atelier_engines.vendors.ideogram.sizes import nearest
-from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
+from atelier_engines.vendors.ideogram.sizes import nearest_size
+from atelier_engines.vendors.images import (
+    encode_png,
+    invert_mask,
+    resize_mask_to_cover,
+    resize_to_cover,
+)
 from atelier_engines.vendors.options import parse_options
 
-_SEEDS = 2**31
-_HEAVIEST = 100
+_SEED_RANGE = 2**31
+_MAX_IMAGE_WEIGHT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What all requests of one task have in common."""
+class ImageRequest:
+    """Content that all requests of one task share."""
 
     path: str
-    """Below the base URL."""
+    """Path of the request."""
     fields: Mapping[str, str | int]
-    """Of the form, or of the JSON object when there are no files."""
+    """Fields of the form, or of the JSON object if there are no files."""
     files: tuple[FormPart, ...] = ()
-    """Pictures."""
+    """Image files, as parts of the form."""
 
-    def content_for(self, seed: int) -> RequestContent:
-        """One request. The service knows 31 bits of the seed."""
-        fields = {**self.fields, "seed": seed % _SEEDS}
+    def build_content(self, seed: int) -> RequestContent:
+        """Build the content of the request for one seed, of which the service takes 31 bits."""
+        fields = {**self.fields, "seed": seed % _SEED_RANGE}
         if not self.files:
             body: Mapping[str, JSON] = fields
             return {"json": body}
@@ -43,49 +46,49 @@ class Order:
         }
 
 
-def order_of(task: ImageTask, config: IdeogramConfig) -> Order:
-    """What to send for the task; blocks while pictures are encoded.
+def build_request(task: ImageTask, config: IdeogramConfig) -> ImageRequest:
+    """Build the request of the task; blocks to encode images.
 
     Raises:
-        InvalidTaskError: an option has a value that it cannot have, or there is a negative prompt
-            beside a mask, which the service takes only without.
+        InvalidTaskError: an option has an invalid value, or there is both a mask and a negative prompt,
+            which the service does not support together.
     """
-    fields = _style(parse_options(task, IdeogramOptions), config) | {"prompt": task.prompt}
+    fields = _style_fields(parse_options(task, IdeogramOptions), config) | {"prompt": task.prompt}
     if task.mask is not None and task.init_image is not None:
-        return _inpaint(task, task.init_image, task.mask, fields)
-    width, height = nearest(task.width, task.height)
+        return _build_inpaint_request(task, task.init_image, task.mask, fields)
+    width, height = nearest_size(task.width, task.height)
     fields |= {"resolution": f"{width}x{height}"}
     if task.negative_prompt:
         fields |= {"negative_prompt": task.negative_prompt}
     if task.init_image is None:
-        return Order(path="/v1/ideogram-v3/generate", fields=fields)
-    weight = min(max(round((1 - task.strength) * _HEAVIEST), 1), _HEAVIEST)
-    return Order(
+        return ImageRequest(path="/v1/ideogram-v3/generate", fields=fields)
+    weight = min(max(round((1 - task.strength) * _MAX_IMAGE_WEIGHT), 1), _MAX_IMAGE_WEIGHT)
+    return ImageRequest(
         path="/v1/ideogram-v3/remix",
         fields=fields | {"image_weight": weight},
-        files=(_file("image", resize_to_cover(task.init_image, width, height)),),
+        files=(_png_part("image", resize_to_cover(task.init_image, width, height)),),
     )
 
 
-def _inpaint(
+def _build_inpaint_request(
     task: ImageTask, image: Pixels, mask: Pixels, fields: Mapping[str, str | int]
-) -> Order:
+) -> ImageRequest:
     if task.negative_prompt:
-        msg = "leave negative_prompt out: ideogram takes none together with a mask"
+        msg = "omit negative_prompt: ideogram does not support it together with a mask"
         raise InvalidTaskError("negative_prompt", msg)
-    width, height = nearest(task.width, task.height)
-    repainted = resize_mask_to_cover(mask, width, height).array
-    return Order(
+    width, height = nearest_size(task.width, task.height)
+    inverted = invert_mask(resize_mask_to_cover(mask, width, height))
+    return ImageRequest(
         path="/v1/ideogram-v3/inpaint",
         fields=fields,
         files=(
-            _file("image", resize_to_cover(image, width, height)),
-            _file("mask", Pixels(array=np.subtract(255, repainted))),  # theirs is black there
+            _png_part("image", resize_to_cover(image, width, height)),
+            _png_part("mask", inverted),
         ),
     )
 
 
-def _style(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | int]:
+def _style_fields(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | int]:
     style: dict[str, str | int] = {
         "rendering_speed": options.rendering_speed or config.rendering_speed,
         "magic_prompt": options.magic_prompt or config.magic_prompt,
@@ -98,5 +101,5 @@ def _style(options: IdeogramOptions, config: IdeogramConfig) -> dict[str, str | 
     return style
 
 
-def _file(name: str, pixels: Pixels) -> FormPart:
+def _png_part(name: str, pixels: Pixels) -> FormPart:
     return name, (f"{name}.png", encode_png(pixels), "image/png")

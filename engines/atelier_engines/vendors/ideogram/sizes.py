@@ -1,4 +1,4 @@
-"""The sizes that Ideogram draws in, and which of them is nearest to the one asked for.
+"""The sizes that Ideogram generates, and the selection of the nearest one.
 
 Source: the OpenAPI document of api.ideogram.ai as of June 2026, parameter `resolution` of version 3.
 """
@@ -22,17 +22,17 @@ _TALL = {
 }
 _UPRIGHT = tuple((width, height) for width, heights in _TALL.items() for height in heights)
 SIZES = frozenset({*_UPRIGHT, *((height, width) for width, height in _UPRIGHT), (1024, 1024)})
-"""(width, height) in pixels."""
+"""Supported sizes as (width, height) in pixels."""
 MAX_PIXELS = max(width * height for width, height in SIZES)
-"""Of the largest."""
+"""Pixels of the largest supported size."""
 
 
-def nearest(width: int, height: int) -> tuple[int, int]:
-    """The size of the most similar shape; among equals the one of the most similar area."""
+def nearest_size(width: int, height: int) -> tuple[int, int]:
+    """Return the supported size with the most similar aspect ratio; among equals, the most similar area."""
 
-    def apart(size: tuple[int, int]) -> tuple[float, float]:
+    def distance(size: tuple[int, int]) -> tuple[float, float]:
         shape = math.log(size[0] * height / (size[1] * width))
         area = math.log(size[0] * size[1] / (width * height))
         return round(abs(shape), 9), abs(area)
 
-    return min(sorted(SIZES), key=apart)
+    return min(sorted(SIZES), key=distance)

@@ -1,4 +1,4 @@
-"""What an invokeai engine says it can do."""
+"""Capabilities of an invokeai engine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
-from atelier_engines.vendors.invokeai.catalogue import Catalogue
+from atelier_engines.vendors.invokeai.catalog import ModelCatalog
 from atelier_engines.vendors.invokeai.config import SCHEDULERS, InvokeAiConfig
 from atelier_engines.vendors.options import NoOptions, build_options_schema
 
-_LONGEST_PROMPT = 8000
-_LARGEST_SIDE = 2048
-_MOST_CONTROLS = 3
-_MOST_LORAS = 10
+_MAX_PROMPT_LENGTH = 8000
+_MAX_SIDE = 2048
+_MAX_CONTROLS = 3
+_MAX_LORAS = 10
 
 
-def abilities(config: InvokeAiConfig, catalogue: Catalogue) -> Capabilities:
-    """The capabilities of an engine so configured, on a server with those models."""
+def build_capabilities(config: InvokeAiConfig, catalogue: ModelCatalog) -> Capabilities:
+    """Capabilities of an engine with this configuration, on a server with those models."""
     return Capabilities(
         description="SDXL models on an InvokeAI server",
         image=_image(config, catalogue),
@@ -33,31 +33,31 @@ def abilities(config: InvokeAiConfig, catalogue: Catalogue) -> Capabilities:
     )
 
 
-def _image(config: InvokeAiConfig, catalogue: Catalogue) -> ImageCapabilities:
+def _image(config: InvokeAiConfig, catalogue: ModelCatalog) -> ImageCapabilities:
     others = (name for name in SCHEDULERS if name != config.scheduler)
     return ImageCapabilities(
         width=_side(config.width),
         height=_side(config.height),
-        max_pixels=_LARGEST_SIDE**2,
+        max_pixels=_MAX_SIDE**2,
         features=_features(catalogue),
         steps=IntegerRange(min=1, max=150, default=config.steps),
         guidance=NumberRange(min=1.0, max=30.0, default=config.guidance),
         max_images=config.max_images,
-        max_prompt_length=_LONGEST_PROMPT,
+        max_prompt_length=_MAX_PROMPT_LENGTH,
         schedulers=(config.scheduler, *others),
         control_types=tuple(catalogue.controlnets),
-        max_controls=_MOST_CONTROLS if catalogue.controlnets else 0,
+        max_controls=_MAX_CONTROLS if catalogue.controlnets else 0,
         models=tuple(Model(name=name, family="sdxl") for name in catalogue.mains),
         loras=tuple(catalogue.loras),
-        max_loras=_MOST_LORAS if catalogue.loras else 0,
+        max_loras=_MAX_LORAS if catalogue.loras else 0,
     )
 
 
 def _side(default: int) -> IntegerRange:
-    return IntegerRange(min=64, max=_LARGEST_SIDE, default=default, multiple_of=8)
+    return IntegerRange(min=64, max=_MAX_SIDE, default=default, multiple_of=8)
 
 
-def _features(catalogue: Catalogue) -> frozenset[ImageFeature]:
+def _features(catalogue: ModelCatalog) -> frozenset[ImageFeature]:
     features = {
         ImageFeature.IMAGE_TO_IMAGE,
         ImageFeature.INPAINTING,

@@ -1,4 +1,4 @@
-"""What can be set about an invokeai engine."""
+"""Settings of an invokeai engine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from atelier_engines.config import Section
-from atelier_engines.vendors.price import PriceConfig
+from atelier_engines.vendors.config import BaseUrl, MaxImages, RemoteConfig, TimeoutSeconds
 
 SCHEDULERS = (
     *("ddim", "ddpm", "deis", "deis_k", "lms", "lms_k", "pndm", "heun", "heun_k"),
@@ -16,94 +15,84 @@ SCHEDULERS = (
     *("dpmpp_3m", "dpmpp_3m_k", "dpmpp_sde", "dpmpp_sde_k", "er_sde"),
     *("unipc", "unipc_k", "lcm", "tcd"),
 )
-"""By the names that the server has for them.
+"""Schedulers, by the server's names.
 
 Source: InvokeAI 6.14.2, backend/stable_diffusion/schedulers/schedulers.py.
 """
 
 
-class InvokeAiConfig(Section):
+class InvokeAiConfig(RemoteConfig):
     """An invokeai engine's section in the configuration file."""
 
-    base_url: str = Field(
+    base_url: BaseUrl = Field(
         default="http://127.0.0.1:9090",
-        pattern="^https?://",
-        description="Where the server is, with the path before `/api` where there is one.",
+        description="URL of the server, with the path before `/api` if there is one.",
     )
     email: str | None = Field(
-        default=None, description="Whom to sign in as; null for a server without users."
+        default=None, description="Account to sign in with; null for a server without users."
     )
     password: SecretStr | None = Field(
-        default=None, description="The password that belongs to `email`: ${INVOKEAI_PASSWORD}."
+        default=None, description="Password of the account: ${INVOKEAI_PASSWORD}."
     )
     model: str = Field(
         default="",
-        description="SDXL model that draws when the caller names none; empty for the first that the server lists.",
+        description="Default SDXL model; empty for the first that the server lists.",
     )
     controlnets: dict[Literal["canny", "depth", "pose", "segmentation"], str] = Field(
         default_factory=dict,
-        description="Name of the server's SDXL ControlNet for each kind of control picture: "
+        description="Name of the server's SDXL ControlNet for each control type: "
         "canny, depth, pose, segmentation.",
     )
     board: str | None = Field(
         default=None,
         min_length=1,
-        description="Board to keep the pictures on, made if it is not there; "
-        "null deletes them from the server once they have been fetched.",
+        description="Board that keeps the images, created if it does not exist; "
+        "null deletes them from the server after the download.",
     )
     width: int = Field(
         default=1024,
         ge=64,
         le=2048,
         multiple_of=8,
-        description="Width when the caller says nothing.",
+        description="Default width in pixels.",
     )
     height: int = Field(
         default=1024,
         ge=64,
         le=2048,
         multiple_of=8,
-        description="Height when the caller says nothing.",
+        description="Default height in pixels.",
     )
-    steps: int = Field(
-        default=30, ge=1, le=150, description="Denoising steps when the caller says nothing."
-    )
-    guidance: float = Field(
-        default=7.5, ge=1, le=30, description="Guidance when the caller says nothing."
-    )
+    steps: int = Field(default=30, ge=1, le=150, description="Default denoising steps.")
+    guidance: float = Field(default=7.5, ge=1, le=30, description="Default guidance.")
     scheduler: str = Field(
         default="euler",
-        description="Scheduler when the caller says nothing: " + ", ".join(SCHEDULERS) + ".",
+        description="Default scheduler: " + ", ".join(SCHEDULERS) + ".",
     )
     fp32: bool = Field(
         default=True,
-        description="Encode and decode pictures in 32 bits; the VAE that came with SDXL overflows in 16.",
+        description="Run the VAE in 32 bits; the original VAE of SDXL overflows in 16.",
     )
-    price: PriceConfig | None = Field(
-        default=None, description="Price to show and to count; free when null."
+    max_images: MaxImages = Field(
+        default=4, description="Maximum images in one task; each is one item of the queue."
     )
-    max_images: int = Field(default=4, ge=1, le=64, description="Most pictures in one task.")
     concurrency: int = Field(
         default=2,
         ge=1,
         le=64,
-        description="Tasks given to the server at once; it works on one at a time for each of its GPUs.",
+        description="Maximum tasks in the server's queue at once; it runs one per GPU.",
     )
     poll_seconds: float = Field(
         default=2.0,
         gt=0,
-        description="Pause between two questions for a picture's state while the server's events are missing.",
+        description="Interval of polling an image's state while the server's events are missing.",
     )
-    deadline_seconds: float = Field(
-        default=900.0,
-        gt=0,
-        description="Longest that a task may take, its wait at the server included.",
-    )
+    timeout_seconds: TimeoutSeconds = 900.0
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler must be one of {', '.join(SCHEDULERS)}")
         if (self.email is None) != (self.password is None):
-            raise ValueError("email and password belong together: set both or none")
+            raise ValueError("email and password belong together: set both or neither")
         return self

@@ -1,11 +1,12 @@
-"""Runs tasks on an InvokeAI server: one batch a task, one item of its queue a picture."""
+"""The invokeai engine: one batch per task on an InvokeAI server, one queue item per image."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 from atelier_engines.capabilities import Capabilities
@@ -13,161 +14,165 @@ from atelier_engines.errors import EngineError, EngineUnavailableError, Unsuppor
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
-from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.images import load_result_image
-from atelier_engines.vendors.invokeai.capabilities import abilities
-from atelier_engines.vendors.invokeai.catalogue import Catalogue, catalogue_of
+from atelier_engines.vendors.images import load_result
+from atelier_engines.vendors.invokeai.api import InvokeAiClient, translate_rejection
+from atelier_engines.vendors.invokeai.capabilities import build_capabilities
+from atelier_engines.vendors.invokeai.catalog import ModelCatalog, build_catalog
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
-from atelier_engines.vendors.invokeai.feed import Feed
-from atelier_engines.vendors.invokeai.following import follow
-from atelier_engines.vendors.invokeai.graph import SEED, Sent, graph_of
-from atelier_engines.vendors.invokeai.progress import Progress
-from atelier_engines.vendors.invokeai.sending import pictures_of
-from atelier_engines.vendors.invokeai.server import Server, refusal
-from atelier_engines.vendors.invokeai.wire import Heard, Item, Job, job_from_handle
+from atelier_engines.vendors.invokeai.graph import SEED, UploadedImages, build_graph
+from atelier_engines.vendors.invokeai.item_watcher import watch_item
+from atelier_engines.vendors.invokeai.progress_tracker import ProgressTracker
+from atelier_engines.vendors.invokeai.schemas import BatchHandle
+from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
+from atelier_engines.vendors.invokeai.uploads import upload_images
 
 _NAME = "invokeai"
-_PATIENCE_SECONDS = 60.0
-_GOODBYE_SECONDS = 5.0
-_SEEDS = 2**32
-Watch = Callable[[int], AsyncGenerator[Item | Heard | str]]
-"""Follows one item of the queue by its number."""
+_RESPONSE_TIMEOUT_SECONDS = 60.0
+_CLEANUP_TIMEOUT_SECONDS = 5.0
+_SEED_RANGE = 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One task on the server."""
+
+    task: ImageTask
+    deadline: Deadline
+    batch: BatchHandle
+    events: BatchEvents
+    generated: list[str] = field(default_factory=list)
+    """Names of the generated images on the server."""
 
 
 class InvokeAiEngine:
     """SDXL models on one InvokeAI server."""
 
     def __init__(self, config: InvokeAiConfig, *, delay_scale: float = 1.0) -> None:
-        """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
+        """Connect to nothing yet; `delay_scale` multiplies every pause."""
         self._config = config
         self._delay_scale = delay_scale
-        self._catalogue = Catalogue()
-        self._capabilities = abilities(config, self._catalogue)
+        self._catalog = ModelCatalog()
+        self._capabilities = build_capabilities(config, self._catalog)
         self._board_id = ""
-        self._connection: tuple[Server, Feed] | None = None
+        self._connection: tuple[InvokeAiClient, EventFeed] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
-        """See Engine.capabilities. Models, LoRAs and controls are those that the server had at the start."""
+        """See Engine.capabilities. Models, LoRAs and ControlNets are those that the server had at the start."""
         return self._capabilities
 
     async def start(self) -> None:
-        """See Engine.start. Asks for the models, and finds or makes the board.
+        """See Engine.start. Lists the models, and finds or creates the board.
 
         Raises:
-            ModelMissingError: the server lacks a model that the configuration names, or any for SDXL.
-            EngineUnavailableError: it can't be reached, or nobody can sign in.
+            ModelMissingError: the server lacks a model that the configuration names, or any SDXL model.
+            EngineUnavailableError: the server cannot be reached, or rejects the sign-in.
         """
         config = self._config
-        client = connect(config.base_url)
+        http = connect(config.base_url)
         vendor = VendorClient(
             name=_NAME,
-            client=client,
+            client=http,
             delay_scale=self._delay_scale,
-            response_timeout_seconds=_PATIENCE_SECONDS,
-            translate_error=refusal,
+            response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS,
+            translate_error=translate_rejection,
         )
-        server = Server(vendor=vendor, email=config.email, password=config.password)
+        client = InvokeAiClient(vendor=vendor, email=config.email, password=config.password)
         try:
-            await server.sign_in()
-            self._catalogue = catalogue_of(await server.models(), config)
+            await client.sign_in()
+            self._catalog = build_catalog(await client.list_models(), config)
             if config.board is not None:
-                self._board_id = (await server.board_named(config.board)).board_id
+                self._board_id = (await client.find_board(config.board)).board_id
         except BaseException:
-            await client.aclose()
+            await vendor.close()
             raise
-        self._capabilities = abilities(config, self._catalogue)
-        feed = Feed(client.base_url, lambda: server.token, delay_scale=self._delay_scale)
-        self._connection = server, feed
+        self._capabilities = build_capabilities(config, self._catalog)
+        feed = EventFeed(http.base_url, lambda: client.token, delay_scale=self._delay_scale)
+        self._connection = client, feed
 
     async def check(self) -> None:
-        """See Engine.check. Asks whether the queue is being worked through."""
-        server, _ = self._connected
-        await server.require_working()
+        """See Engine.check. Asks whether the queue's processor is running."""
+        client, _ = self._require_started()
+        await client.require_running()
 
     async def stop(self) -> None:
         """See Engine.stop."""
         if self._connection is not None:
-            server, _ = self._connection
+            client, _ = self._connection
             self._connection = None
-            await server.vendor.client.aclose()
+            await client.vendor.close()
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it cancels this task's own items of the queue, and no others.
+        """See Engine.run. Closing it cancels this task's queue items, and no others.
 
         Raises:
-            EngineFailedError: the work failed, was cancelled at the server, or is lost.
-            ModelMissingError: the server lacks a model by now.
-            OutOfMemoryError: the picture is too large for the server's GPU.
-            EngineTimeoutError: the deadline came first.
+            EngineFailedError: an item failed, was cancelled at the server, or is lost.
+            ModelMissingError: the server no longer has a model.
+            OutOfMemoryError: the server ran out of GPU memory.
+            EngineTimeoutError: the deadline has passed.
             EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "this engine makes no sound")
-        deadline = Deadline(self._config.deadline_seconds)
+            raise UnsupportedError("audio", "this engine does not support audio tasks")
+        deadline = Deadline(self._config.timeout_seconds)
         yield Stage(name="submit")
-        known = await self._found(task.resume, deadline)
+        known = await self._find_batch(task.resume, deadline)
         batch_id = f"atelier-{uuid.uuid4()}" if known is None else known.batch_id
-        _, feed = self._connected
-        async with feed.listening(batch_id) as listener:
-            job = known or await self._submitted(task, batch_id)
-            made: list[str] = []
+        _, feed = self._require_started()
+        async with feed.subscribed(batch_id) as events:
+            batch = known or await self._submit(task, batch_id)
+            run = _Run(task=task, deadline=deadline, batch=batch, events=events)
             over = False
             try:
-                yield Dispatched(handle=job.handle())
-                watch = partial(
-                    follow,
-                    *self._connected,
-                    listener,
-                    poll_seconds=self._config.poll_seconds,
-                    deadline=deadline,
-                )
-                async with aclosing(self._drawn(task, job, made, watch, deadline)) as events:
-                    async for event in events:
+                yield Dispatched(handle=batch.text)
+                async with aclosing(self._watch(run)) as watched:
+                    async for event in watched:
                         yield event
                 over = True
             finally:
-                await self._tidied(job, made, cancel=not over)
+                await self._cleanup(batch, run.generated, cancel=not over)
 
-    async def _found(self, handle: str, deadline: Deadline) -> Job | None:
-        """The job of an earlier attempt; None when there is none, or its process or server died under it.
+    async def _find_batch(self, handle: str, deadline: Deadline) -> BatchHandle | None:
+        """Return the batch of an earlier attempt, or None if there is none, or the server cancelled it.
 
-        What was cancelled with them has surely ended, and costs nothing to ask for again.
+        A cancelled batch has certainly ended, and submitting it again is free.
         """
         if not handle:
             return None
-        job = job_from_handle(handle)
-        server, _ = self._connected
+        batch = BatchHandle.parse(handle)
+        client, _ = self._require_started()
         with errors.after_acceptance(_NAME):
             async with deadline.timeout(_NAME):
-                items = [await server.item(item_id) for item_id in job.item_ids]
+                items = [await client.fetch_item(item_id) for item_id in batch.item_ids]
         if any(item.status == "canceled" for item in items):
-            await self._tidied(job, [], cancel=True)
+            await self._cleanup(batch, [], cancel=True)
             return None
-        return job
+        return batch
 
-    async def _submitted(self, task: ImageTask, batch_id: str) -> Job:
-        server, _ = self._connected
-        job = Job(batch_id=batch_id)
-        sent = Sent()
+    async def _submit(self, task: ImageTask, batch_id: str) -> BatchHandle:
+        client, _ = self._require_started()
+        batch = BatchHandle(batch_id=batch_id)
+        uploaded = UploadedImages()
         try:
-            async with aclosing(pictures_of(task, server)) as grown:
-                async for sent in grown:
-                    job = job.model_copy(update={"uploads": sent.names})
-            batch = self._batch(task, batch_id, sent)
-            item_ids = await server.enqueue(batch, len(task.seeds))
-        except BaseException:  # whether it arrived or not: nothing of it is to go on
-            await self._tidied(job, [], cancel=True)
+            async with aclosing(upload_images(task, client)) as uploads:
+                async for uploaded in uploads:
+                    batch = batch.model_copy(update={"uploads": uploaded.names})
+            body = self._build_batch(task, batch_id, uploaded)
+            item_ids = await client.enqueue(body, len(task.seeds))
+        except BaseException:  # whether or not the batch arrived, none of it may run
+            await self._cleanup(batch, [], cancel=True)
             raise
-        return job.model_copy(update={"item_ids": item_ids})
+        return batch.model_copy(update={"item_ids": item_ids})
 
-    def _batch(self, task: ImageTask, batch_id: str, sent: Sent) -> dict[str, JSON]:
-        graph = graph_of(task, self._catalogue, sent, self._config, board_id=self._board_id)
+    def _build_batch(
+        self, task: ImageTask, batch_id: str, uploaded: UploadedImages
+    ) -> dict[str, JSON]:
+        graph = build_graph(task, self._catalog, uploaded, self._config, board_id=self._board_id)
         node, name = SEED
-        seeds = [seed % _SEEDS for seed in task.seeds]
+        seeds = [seed % _SEED_RANGE for seed in task.seeds]
         return {
             "batch_id": batch_id,
             "origin": "atelier",
@@ -177,46 +182,52 @@ class InvokeAiEngine:
             "data": [[{"node_path": node, "field_name": name, "items": seeds}]],
         }
 
-    async def _drawn(
-        self, task: ImageTask, job: Job, made: list[str], watch: Watch, deadline: Deadline
-    ) -> AsyncGenerator[Event]:
-        """Progress and pictures, in the order of the seeds; names of the server's files go into `made`."""
-        progress = Progress(task)
-        for item_id, seed in zip(job.item_ids, task.seeds, strict=True):
-            async with aclosing(watch(item_id)) as states:
-                async for state in states:
-                    if isinstance(state, str):
-                        made.append(state)
+    async def _watch(self, run: _Run) -> AsyncGenerator[Event]:
+        """Yield progress and images, in the order of the seeds."""
+        progress = ProgressTracker(run.task)
+        client, feed = self._require_started()
+        for item_id, seed in zip(run.batch.item_ids, run.task.seeds, strict=True):
+            updates = watch_item(
+                client,
+                feed,
+                run.events,
+                item_id,
+                poll_seconds=self._config.poll_seconds,
+                deadline=run.deadline,
+            )
+            async with aclosing(updates):
+                async for update in updates:
+                    if isinstance(update, str):
+                        run.generated.append(update)
                     else:
-                        for event in await progress.events(state):
+                        for event in await progress.events(update):
                             yield event
-            for event in progress.finish_picture():
+            for event in progress.finish_image():
                 yield event
-            yield Output(media=await self._picture(made[-1], task, deadline), seed=seed)
+            yield Output(media=await self._fetch_image(run), seed=seed)
 
-    async def _picture(self, name: str, task: ImageTask, deadline: Deadline) -> Encoded | Pixels:
-        server, _ = self._connected
+    async def _fetch_image(self, run: _Run) -> Encoded | Pixels:
+        """Download the latest generated image."""
+        client, _ = self._require_started()
         with errors.after_acceptance(_NAME):
-            async with deadline.timeout(_NAME):
-                file = await server.image(name)
-        picture = partial(load_result_image, _NAME, file.data, width=task.width, height=task.height)
-        return await result_from_thread(picture)
+            async with run.deadline.timeout(_NAME):
+                file = await client.fetch_image(run.generated[-1])
+        return await load_result(_NAME, file.data, run.task)
 
-    async def _tidied(self, job: Job, made: list[str], *, cancel: bool) -> None:
-        """Leave nothing behind at the server, as far as it can be told so in a few seconds."""
-        server, _ = self._connected
-        names = (*job.uploads, *(() if self._board_id else made))
-        calls = [partial(server.delete_image, name) for name in names]
+    async def _cleanup(self, batch: BatchHandle, generated: list[str], *, cancel: bool) -> None:
+        """Delete this task's images on the server, and cancel its items, within a few seconds; best effort."""
+        client, _ = self._require_started()
+        names = (*batch.uploads, *(() if self._board_id else generated))
+        calls = [partial(client.delete_image, name) for name in names]
         if cancel:
-            calls.insert(0, partial(server.cancel, job.batch_id))
+            calls.insert(0, partial(client.cancel, batch.batch_id))
         with suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_CLEANUP_TIMEOUT_SECONDS):
                 for call in calls:
                     with suppress(EngineError):
                         await call()
 
-    @property
-    def _connected(self) -> tuple[Server, Feed]:
+    def _require_started(self) -> tuple[InvokeAiClient, EventFeed]:
         if self._connection is None:
             raise EngineUnavailableError("the invokeai engine has not been started")
         return self._connection

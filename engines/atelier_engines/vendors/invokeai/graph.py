@@ -1,4 +1,4 @@
-"""From a task to InvokeAI's graph for SDXL: nodes, and edges from field to field.
+"""Builds InvokeAI's graph for SDXL from a task: nodes, and edges from field to field.
 
 Source: InvokeAI 6.14.2, app/invocations: sdxl.py, compel.py, model.py, noise.py, denoise_latents.py,
 image_to_latents.py, create_denoise_mask.py, controlnet.py, latents_to_image.py.
@@ -9,31 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from atelier_engines.task import JSON, Control, ImageTask
-from atelier_engines.vendors.invokeai.catalogue import Catalogue
+from atelier_engines.vendors.invokeai.catalog import ModelCatalog
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
-from atelier_engines.vendors.invokeai.wire import ModelRecord
+from atelier_engines.vendors.invokeai.schemas import ModelRecord
 
-DENOISE, PICTURE, SEED = "denoise", "picture", ("noise", "seed")
-"""The node whose progress counts, the one that makes the result, and where the seed goes."""
-STAGES = {"model": "load", "positive": "encode_text", DENOISE: "denoise", PICTURE: "decode"}
-"""Stages of the work by the nodes that begin them."""
+DENOISE, OUTPUT, SEED = "denoise", "output", ("noise", "seed")
+"""The denoising node, the node that outputs the image, and the field that takes the seed."""
+STAGES = {"model": "load", "positive": "encode_text", DENOISE: "denoise", OUTPUT: "decode"}
+"""Stages by the nodes that start them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """Names on the server of the pictures that were sent along."""
+class UploadedImages:
+    """Names of the uploaded input images on the server."""
 
-    start: str = ""
-    """Picture to start from; empty when there is none."""
+    init_image: str = ""
+    """Init image; empty if there is none."""
     mask: str = ""
-    """Black is repainted, white is kept; empty when there is none."""
+    """Mask, black where to inpaint; empty if there is none."""
     controls: tuple[str, ...] = ()
-    """One for each control of the task."""
+    """Control images, one for each control of the task."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
-        return tuple(name for name in (self.start, self.mask, *self.controls) if name)
+        """All names."""
+        return tuple(name for name in (self.init_image, self.mask, *self.controls) if name)
 
 
 @dataclass(slots=True)
@@ -45,13 +45,13 @@ class _Graph:
         self.nodes[name] = {"id": name, "type": kind, **fields}
         return name
 
-    def join(self, source: str, destination: str, *fields: str) -> None:
-        """Lead fields of one node to the fields of the same name of another."""
+    def connect(self, source: str, destination: str, *fields: str) -> None:
+        """Connect output fields of one node to the input fields of the same names of another."""
         for name in fields:
-            self.lead(source, name, destination, name)
+            self.connect_field(source, name, destination, name)
 
-    def lead(self, source: str, output: str, destination: str, into: str) -> None:
-        """Lead one field to a field of another name."""
+    def connect_field(self, source: str, output: str, destination: str, into: str) -> None:
+        """Connect an output field to an input field of another name."""
         self.edges.append(
             {
                 "source": {"node_id": source, "field": output},
@@ -60,10 +60,15 @@ class _Graph:
         )
 
 
-def graph_of(
-    task: ImageTask, catalogue: Catalogue, sent: Sent, config: InvokeAiConfig, *, board_id: str
+def build_graph(
+    task: ImageTask,
+    catalogue: ModelCatalog,
+    uploaded: UploadedImages,
+    config: InvokeAiConfig,
+    *,
+    board_id: str,
 ) -> dict[str, JSON]:
-    """The graph for one picture of the task, its seed left open. Without a board the result is temporary."""
+    """Build the graph for one image of the task, without its seed. Without a board the result is temporary."""
     graph = _Graph()
     main = catalogue.mains[task.model] if task.model else next(iter(catalogue.mains.values()))
     graph.add("model", "sdxl_model_loader", model=main.model_dump())
@@ -73,25 +78,25 @@ def graph_of(
         steps=task.steps,
         cfg_scale=task.guidance,
         scheduler=task.scheduler or config.scheduler,
-        denoising_start=round(1.0 - task.strength, 4) if sent.start else 0.0,
+        denoising_start=round(1.0 - task.strength, 4) if uploaded.init_image else 0.0,
         denoising_end=1.0,
     )
     graph.add("noise", "noise", width=task.width, height=task.height, use_cpu=True, use_cache=False)
-    graph.join("noise", DENOISE, "noise")
-    _add_words(graph, task, _with_loras(graph, task, catalogue))
-    _add_start(graph, sent, fp32=config.fp32)
-    _add_controls(graph, task, catalogue, sent)
+    graph.connect("noise", DENOISE, "noise")
+    _add_prompt_nodes(graph, task, _add_loras(graph, task, catalogue))
+    _add_init_image(graph, uploaded, fp32=config.fp32)
+    _add_controls(graph, task, catalogue, uploaded)
     board: dict[str, JSON] = {"board": {"board_id": board_id}} if board_id else {}
     graph.add(
-        PICTURE, "l2i", fp32=config.fp32, is_intermediate=not board_id, use_cache=False, **board
+        OUTPUT, "l2i", fp32=config.fp32, is_intermediate=not board_id, use_cache=False, **board
     )
-    graph.join(DENOISE, PICTURE, "latents")
-    graph.join("model", PICTURE, "vae")
+    graph.connect(DENOISE, OUTPUT, "latents")
+    graph.connect("model", OUTPUT, "vae")
     return {"id": "atelier", "nodes": graph.nodes, "edges": graph.edges}
 
 
-def _with_loras(graph: _Graph, task: ImageTask, catalogue: Catalogue) -> str:
-    """The node at the end of the chain of LoRAs; weights of one named twice add up, since it may stand there once."""
+def _add_loras(graph: _Graph, task: ImageTask, catalogue: ModelCatalog) -> str:
+    """Add the LoRA loaders in series and return the last one; weights of a LoRA that is named twice are added."""
     weights: dict[str, float] = {}
     for lora in task.loras:
         weights[lora.name] = weights.get(lora.name, 0.0) + lora.weight
@@ -99,49 +104,53 @@ def _with_loras(graph: _Graph, task: ImageTask, catalogue: Catalogue) -> str:
     for number, (name, weight) in enumerate(weights.items()):
         record = catalogue.loras[name].model_dump()
         loader = graph.add(f"lora_{number}", "sdxl_lora_loader", lora=record, weight=weight)
-        graph.join(last, loader, "unet", "clip", "clip2")
+        graph.connect(last, loader, "unet", "clip", "clip2")
         last = loader
     return last
 
 
-def _add_words(graph: _Graph, task: ImageTask, model: str) -> None:
-    graph.join(model, DENOISE, "unet")
+def _add_prompt_nodes(graph: _Graph, task: ImageTask, model: str) -> None:
+    graph.connect(model, DENOISE, "unet")
     sizes = {
         "original_width": task.width,
         "original_height": task.height,
         "target_width": task.width,
         "target_height": task.height,
     }
-    for name, words in (("positive", task.prompt), ("negative", task.negative_prompt)):
-        graph.add(name, "sdxl_compel_prompt", prompt=words, **sizes)
-        graph.join(model, name, "clip", "clip2")
-        graph.lead(name, "conditioning", DENOISE, f"{name}_conditioning")
+    for name, text in (("positive", task.prompt), ("negative", task.negative_prompt)):
+        graph.add(name, "sdxl_compel_prompt", prompt=text, **sizes)
+        graph.connect(model, name, "clip", "clip2")
+        graph.connect_field(name, "conditioning", DENOISE, f"{name}_conditioning")
 
 
-def _add_start(graph: _Graph, sent: Sent, *, fp32: bool) -> None:
-    if sent.start:
-        graph.add("start", "i2l", image={"image_name": sent.start}, fp32=fp32)
-        graph.join("model", "start", "vae")
-        graph.join("start", DENOISE, "latents")
-    if sent.mask:
-        start, mask = ({"image_name": name} for name in (sent.start, sent.mask))
+def _add_init_image(graph: _Graph, uploaded: UploadedImages, *, fp32: bool) -> None:
+    if uploaded.init_image:
+        graph.add("init_image", "i2l", image={"image_name": uploaded.init_image}, fp32=fp32)
+        graph.connect("model", "init_image", "vae")
+        graph.connect("init_image", DENOISE, "latents")
+    if uploaded.mask:
+        start, mask = ({"image_name": name} for name in (uploaded.init_image, uploaded.mask))
         graph.add("mask", "create_denoise_mask", image=start, mask=mask, fp32=fp32)
-        graph.join("model", "mask", "vae")
-        graph.join("mask", DENOISE, "denoise_mask")
+        graph.connect("model", "mask", "vae")
+        graph.connect("mask", DENOISE, "denoise_mask")
 
 
-def _add_controls(graph: _Graph, task: ImageTask, catalogue: Catalogue, sent: Sent) -> None:
+def _add_controls(
+    graph: _Graph, task: ImageTask, catalogue: ModelCatalog, uploaded: UploadedImages
+) -> None:
     if not task.controls:
         return
     graph.add("controls", "collect")
-    graph.lead("controls", "collection", DENOISE, "control")
-    for number, (control, image) in enumerate(zip(task.controls, sent.controls, strict=True)):
+    graph.connect_field("controls", "collection", DENOISE, "control")
+    for number, (control, image) in enumerate(zip(task.controls, uploaded.controls, strict=True)):
         model = catalogue.controlnets[control.type]
-        node = graph.add(f"control_{number}", "controlnet", **_control(control, image, model))
-        graph.lead(node, "control", "controls", "item")
+        node = graph.add(
+            f"control_{number}", "controlnet", **_control_fields(control, image, model)
+        )
+        graph.connect_field(node, "control", "controls", "item")
 
 
-def _control(control: Control, image: str, model: ModelRecord) -> dict[str, JSON]:
+def _control_fields(control: Control, image: str, model: ModelRecord) -> dict[str, JSON]:
     return {
         "image": {"image_name": image},
         "control_model": model.model_dump(),

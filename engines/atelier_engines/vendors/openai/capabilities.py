@@ -1,4 +1,4 @@
-"""What an openai engine says it can do."""
+"""Capabilities of an openai engine."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from atelier_engines.capabilities import (
 from atelier_engines.vendors.openai.config import OpenaiConfig, OpenaiOptions
 from atelier_engines.vendors.options import build_options_schema
 
-_LONGEST_PROMPT = 32000
+_MAX_PROMPT_LENGTH = 32000
 _ANY_SIDE = IntegerRange(min=512, max=3840, default=1024, multiple_of=16)
 _ANY_PIXELS = 3840 * 2160
 _FIXED_SIDE = IntegerRange(min=512, max=1536, default=1024, multiple_of=8)
 _FIXED_PIXELS = 1536 * 1024
 
 
-def abilities(config: OpenaiConfig) -> Capabilities:
-    """The capabilities of an engine so configured."""
+def build_capabilities(config: OpenaiConfig) -> Capabilities:
+    """Capabilities of an engine with this configuration."""
     side = _ANY_SIDE if config.any_size else _FIXED_SIDE
     features = {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.INPAINTING}
     if config.partial_images:
         features.add(ImageFeature.PREVIEW)
     return Capabilities(
-        description=f"{config.model} by OpenAI's image interface",
+        description=f"{config.model} through the OpenAI image API",
         image=ImageCapabilities(
             width=side,
             height=side,
             max_pixels=_ANY_PIXELS if config.any_size else _FIXED_PIXELS,
             features=frozenset(features),
             max_images=config.max_images,
-            max_prompt_length=_LONGEST_PROMPT,
+            max_prompt_length=_MAX_PROMPT_LENGTH,
             models=(Model(name=config.model),),
         ),
         concurrency=config.concurrency,

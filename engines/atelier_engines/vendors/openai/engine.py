@@ -1,48 +1,45 @@
-"""Runs tasks at OpenAI: one request a picture, answered when the picture is ready."""
+"""The openai engine: one request per image, answered when the image is ready."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.preview import preview_from_image
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
-from atelier_engines.vendors.images import load_result_image
-from atelier_engines.vendors.openai.capabilities import abilities
+from atelier_engines.vendors.concurrency import run_concurrently
+from atelier_engines.vendors.images import load_preview, load_result
+from atelier_engines.vendors.openai.capabilities import build_capabilities
 from atelier_engines.vendors.openai.config import OpenaiConfig
-from atelier_engines.vendors.openai.orders import Order, order_of
+from atelier_engines.vendors.openai.requests import ImageRequest, build_request
 from atelier_engines.vendors.retry import retry
 
 if TYPE_CHECKING:
-    from atelier_engines.vendors.openai.calls import Calls, File
+    from atelier_engines.vendors.openai.sdk import Base64Image, OpenaiClient
 
 _NAME = "openai"
 Previews = asyncio.Queue[Encoded | None]
-"""Of all pictures as they come; None whenever a picture has ended."""
+"""Previews of all images as they arrive; None whenever an image has ended."""
 
 
 class OpenaiEngine:
     """Image models behind https://api.openai.com."""
 
     def __init__(self, config: OpenaiConfig, *, delay_scale: float = 1.0) -> None:
-        """Connect to nothing yet. `delay_scale` multiplies every pause; tests make it small."""
+        """Connect to nothing yet; `delay_scale` multiplies every pause."""
         self._config = config
         self._delay_scale = delay_scale
-        self._capabilities = abilities(config)
-        self._connection: Calls | None = None
+        self._capabilities = build_capabilities(config)
+        self._connection: OpenaiClient | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -51,12 +48,12 @@ class OpenaiEngine:
 
     async def start(self) -> None:
         """See Engine.start. Loads the SDK; connects with the first request."""
-        connect = await result_from_thread(_sdk)
-        self._connection = connect(self._config)
+        client_class = await result_from_thread(_load_client_class)
+        self._connection = client_class(self._config)
 
     async def check(self) -> None:
-        """See Engine.check. Asks for the model, which is free."""
-        await retry(self._calls.check, self._pause)
+        """See Engine.check. Requests the model's description, which is free."""
+        await retry(self._require_started().check, self._pause)
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -65,100 +62,96 @@ class OpenaiEngine:
             self._connection = None
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it closes the connections; the service may go on, and bill.
+        """See Engine.run. Closing it closes the connections; the service may still finish, and bill.
 
-        The handle says no more than that requests were sent: the service cannot be asked about them.
+        The handle only says that requests were sent: the service cannot look them up.
 
         Raises:
-            ContentFilteredError: the service refused the prompt, a picture sent or a picture made.
-            EngineUncertainError: a connection broke, the deadline came, or the process died
+            ContentFilteredError: the service rejected the prompt, an input image or the result.
+            EngineUncertainError: a connection broke, the request timed out, or the process died
                 meanwhile; the service may have been paid, so nothing is sent again.
             EngineError: see `vendors.errors`.
         """
         if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "this engine makes no sound")
+            raise UnsupportedError("audio", "this engine does not support audio tasks")
         require_not_submitted(_NAME, task)
-        order = await result_from_thread(partial(order_of, task, self._config))
+        request = await result_from_thread(partial(build_request, task, self._config))
         yield Stage(name="generate")
         yield SUBMITTING
         previews: Previews = asyncio.Queue()
-        pictures = [asyncio.create_task(self._picture(order, task, previews)) for _ in task.seeds]
-        try:
-            async with aclosing(_merged(pictures, previews, task)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            for picture in pictures:
-                picture.cancel()
-            await asyncio.gather(*pictures, return_exceptions=True)
+        requests = (self._generate_image(request, task, previews) for _ in task.seeds)
+        async with (
+            run_concurrently(requests) as images,
+            aclosing(_merge_events(images, previews, task)) as events,
+        ):
+            async for event in events:
+                yield event
 
-    async def _picture(self, order: Order, task: ImageTask, previews: Previews) -> Encoded | Pixels:
+    async def _generate_image(
+        self, request: ImageRequest, task: ImageTask, previews: Previews
+    ) -> Encoded | Pixels:
         try:
-            async with asyncio.timeout(self._config.deadline_seconds):
-                result = await self._result(order, previews)
+            async with asyncio.timeout(self._config.timeout_seconds):
+                result = await self._request_image(request, previews)
         except TimeoutError as error:
             raise errors.translate_transport(_NAME, error, paid=True) from error
         else:
-            return await result_from_thread(partial(_decoded, result, task))
+            return await load_result(_NAME, result.decode(), task)
         finally:
             previews.put_nowait(None)
 
-    async def _result(self, order: Order, previews: Previews) -> File:
-        answer = await retry(partial(self._calls.answer, order), self._pause)
-        async with aclosing(self._calls.files(answer)) as files:
-            async for file in files:
-                if file.final:
-                    return file
-                preview = await result_from_thread(partial(_preview, file))
+    async def _request_image(self, request: ImageRequest, previews: Previews) -> Base64Image:
+        client = self._require_started()
+        response = await retry(partial(client.send, request), self._pause)
+        async with aclosing(client.receive(response)) as images:
+            async for image in images:
+                if image.final:
+                    return image
+                preview = await _load_preview(image)
                 if preview is not None:
                     previews.put_nowait(preview)
-        raise AssertionError("the last file is final")
+        raise AssertionError("the last image is final")
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds * self._delay_scale)
 
-    @property
-    def _calls(self) -> Calls:
+    def _require_started(self) -> OpenaiClient:
         if self._connection is None:
             raise EngineUnavailableError("the openai engine has not been started")
         return self._connection
 
 
-async def _merged(
-    pictures: list[asyncio.Task[Encoded | Pixels]], previews: Previews, task: ImageTask
+async def _merge_events(
+    images: list[asyncio.Task[Encoded | Pixels]], previews: Previews, task: ImageTask
 ) -> AsyncGenerator[Event]:
-    """Previews as they come, pictures in the order of their seeds; how many steps there are is not known."""
-    step = given = 0
-    while given < len(pictures):
+    """Yield previews as they arrive, and images in the order of their seeds; the total of steps is unknown."""
+    step = yielded = 0
+    while yielded < len(images):
         preview = await previews.get()
         if preview is not None:
             step += 1
             yield Step(index=step, total=0, preview=preview)
             continue
-        for picture in pictures:
-            if picture.done():
-                picture.result()  # raises at once what has failed
-        while given < len(pictures) and pictures[given].done():
+        for image in images:
+            if image.done():
+                image.result()  # raises the error of any image at once
+        while yielded < len(images) and images[yielded].done():
             step += 1
             yield Step(index=step, total=0)
-            yield Output(media=pictures[given].result(), seed=task.seeds[given])
-            given += 1
+            yield Output(media=images[yielded].result(), seed=task.seeds[yielded])
+            yielded += 1
 
 
-def _sdk() -> Callable[[OpenaiConfig], Calls]:
-    from atelier_engines.vendors.openai.calls import Calls  # noqa: PLC0415 (takes a second)
+def _load_client_class() -> Callable[[OpenaiConfig], OpenaiClient]:
+    from atelier_engines.vendors.openai.sdk import OpenaiClient  # noqa: PLC0415 (takes a second)
 
-    return Calls
-
-
-def _decoded(file: File, task: ImageTask) -> Encoded | Pixels:
-    return load_result_image(_NAME, file.data(), width=task.width, height=task.height)
+    return OpenaiClient
 
 
-def _preview(file: File) -> Encoded | None:
-    """None if it is broken: no reason to lose the picture."""
+async def _load_preview(image: Base64Image) -> Encoded | None:
+    """Return the preview, or None if it cannot be decoded: a broken preview is no failure."""
     try:
-        with Image.open(io.BytesIO(file.data()), formats=("PNG", "JPEG", "WEBP")) as image:
-            return preview_from_image(image.convert("RGB"))
-    except (EngineFailedError, OSError, SyntaxError, ValueError):
+        data = image.decode()
+    except EngineFailedError:
         return None
+    return await load_preview(data)

@@ -1,4 +1,4 @@
-"""What the SDK's exceptions mean."""
+"""Translates the SDK's exceptions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from atelier_engines.vendors.responses import parse_retry_after
 from atelier_engines.vendors.retry import RetryableError
 
 NAME = "openai"
-_LONGEST_REASON = 200
-_MODERATED = frozenset({"moderation_blocked", "content_policy_violation"})
-_QUOTA = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"})
-_QUOTA_END = "_spend_limit_exceeded"
+_MAX_MESSAGE_LENGTH = 200
+_MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
+)
+_QUOTA_CODE_SUFFIX = "_spend_limit_exceeded"
 
 
 @contextmanager
-def translated(key: str, *, paid: bool) -> Iterator[None]:
-    """Lets out our errors instead of the SDK's; `key` is struck from what the service says.
+def translate_sdk_errors(key: str, *, paid: bool) -> Iterator[None]:
+    """Raise errors of engines instead of the SDK's; `key` is removed from the service's messages.
 
     Raises:
-        AgainError: nothing was begun, and another try may help.
+        RetryableError: the service started nothing, and another attempt may succeed.
         EngineError: anything else.
     """
     try:
@@ -39,47 +41,51 @@ def translated(key: str, *, paid: bool) -> Iterator[None]:
     except openai.APIConnectionError as error:
         cause = error.__cause__
         known = cause if isinstance(cause, httpx2.HTTPError) else TimeoutError()
-        raise _again(errors.translate_transport(NAME, known, paid=paid), 0.0) from error
+        raise _make_retryable(errors.translate_transport(NAME, known, paid=paid), 0.0) from error
     except openai.APIStatusError as error:
-        raise _of_status(error, key, paid=paid) from None  # its text repeats the whole answer
+        raise _translate_status(error, key, paid=paid) from None  # its text repeats the response
     except openai.APIResponseValidationError:
         raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from None
-    except openai.APIError as error:  # in the middle of a stream
-        raise _known(error, key) or EngineFailedError(
-            f"{NAME} failed half way: {_says(error, key)}"
+    except openai.APIError as error:  # within a stream
+        raise _translate_code(error, key) or EngineFailedError(
+            f"{NAME} failed while it generated: {_error_message(error, key)}"
         ) from None
     except (httpx2.HTTPError, TimeoutError) as error:
         raise errors.translate_transport(NAME, error, paid=paid) from error
-    except ValueError as error:  # no JSON
+    except ValueError as error:  # not JSON
         raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from error
 
 
-def _of_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Exception:
-    known = _known(error, key)
-    if known is not None:
-        return known
+def _translate_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Exception:
+    specific = _translate_code(error, key)
+    if specific is not None:
+        return specific
     after = parse_retry_after(error.response.headers.get("retry-after", ""), now=0)
-    fault = errors.translate_status(
-        NAME, error.status_code, _says(error, key), retry_after=after, paid=paid
+    translated = errors.translate_status(
+        NAME, error.status_code, _error_message(error, key), retry_after=after, paid=paid
     )
-    return _again(fault, after or 0.0) if error.status_code in errors.NOT_STARTED else fault
+    if error.status_code in errors.NOT_STARTED:
+        return _make_retryable(translated, after or 0.0)
+    return translated
 
 
-def _again(fault: EngineError, after: float) -> Exception:
-    return RetryableError(fault, after) if isinstance(fault, EngineUnavailableError) else fault
+def _make_retryable(error: EngineError, after: float) -> Exception:
+    return RetryableError(error, after) if isinstance(error, EngineUnavailableError) else error
 
 
-def _known(error: openai.APIError, key: str) -> EngineError | None:
-    """What the code says, whatever the status."""
+def _translate_code(error: openai.APIError, key: str) -> EngineError | None:
+    """Translate an error code that decides, whatever the HTTP status."""
     code = error.code or ""
-    if code in _MODERATED:
-        return ContentFilteredError(f"{NAME} refused the content: {_says(error, key)}")
-    if code in _QUOTA or code.endswith(_QUOTA_END):
-        return EngineQuotaError(f"{NAME} refuses until its account is charged: {_says(error, key)}")
+    if code in _MODERATION_CODES:
+        return ContentFilteredError(f"{NAME} refused the content: {_error_message(error, key)}")
+    if code in _QUOTA_CODES or code.endswith(_QUOTA_CODE_SUFFIX):
+        return EngineQuotaError(
+            f"{NAME} quota or spending limit reached: {_error_message(error, key)}"
+        )
     return None
 
 
-def _says(error: openai.APIError, key: str) -> str:
+def _error_message(error: openai.APIError, key: str) -> str:
     body = error.body
     text = str(body.get("message", "")) if isinstance(body, Mapping) else ""
-    return " ".join(text.replace(key, "…").split())[:_LONGEST_REASON]
+    return " ".join(text.replace(key, "…").split())[:_MAX_MESSAGE_LENGTH]

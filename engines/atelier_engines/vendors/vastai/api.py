@@ -1,4 +1,4 @@
-"""The calls of Vast.ai that renting takes.
+"""The requests of Vast.ai's API that renting takes.
 
 Source: documentation of the API (docs.vast.ai, api-reference) and the SDK `vastai` 1.9.1, read in August 2026.
 """
@@ -17,94 +17,96 @@ from atelier_engines.task import JSON
 from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.responses import Response
 from atelier_engines.vendors.vastai.config import VastaiConfig
-from atelier_engines.vendors.vastai.wire import (
-    Created,
-    Done,
+from atelier_engines.vendors.vastai.schemas import (
+    Ack,
+    CreateResponse,
     Instance,
-    Listed,
+    InstancePage,
+    InstanceResponse,
     Offer,
-    Offers,
-    Shown,
+    OfferList,
 )
 
 NAME = "vastai"
-_OFFERS = 20
-_PAGE = 25
-_MB = 1000  # in a GB, as the service counts the memory of GPUs
+_MAX_OFFERS = 20
+_PAGE_SIZE = 25
+_MB_PER_GB = 1000  # the service's unit of GPU memory
 _GONE = frozenset({404, 410})
-_TOO_MANY = 429
-_POOR = ("credit", "balance", "insufficient")
+_TOO_MANY_REQUESTS = 429
+_NO_CREDIT_WORDS = ("credit", "balance", "insufficient")
 
 
-class GoneError(EngineFailedError):
-    """The offer or instance is not there any more."""
+class InstanceGoneError(EngineFailedError):
+    """The offer or instance no longer exists."""
 
 
-def refusal(found: Response) -> EngineError | None:
-    """What the service words in its own way; status and wording disagree at times.
+def translate_rejection(response: Response) -> EngineError | None:
+    """Translate responses that are specific to this service; its statuses and messages may disagree.
 
-    What is gone is told by 404, 410 or `no_such_ask`; an empty account by the text of a 400 or 403; a
-    quota of searches for the day by `search_quota_exceeded`, which waiting does not cure.
+    A missing offer or instance has status 404 or 410, or `no_such_ask`; an account without credit a text
+    with status 400 or 403; the daily quota of searches `search_quota_exceeded`, for which waiting is useless.
     """
-    text = found.body.decode(errors="replace").lower()
-    if found.status in _GONE or "no_such_ask" in text:
-        return GoneError("vastai says that it is not there any more")
-    if found.status == _TOO_MANY and "search_quota_exceeded" in text:
-        return EngineQuotaError("vastai answers no more searches today (search_quota_exceeded)")
-    if found.status in {400, 403} and any(word in text for word in _POOR):
-        return EngineQuotaError("vastai says that the account has no credit left")
+    text = response.body.decode(errors="replace").lower()
+    if response.status in _GONE or "no_such_ask" in text:
+        return InstanceGoneError("vastai: the offer or instance no longer exists")
+    if response.status == _TOO_MANY_REQUESTS and "search_quota_exceeded" in text:
+        return EngineQuotaError("vastai: daily quota of searches exceeded (search_quota_exceeded)")
+    if response.status in {400, 403} and any(word in text for word in _NO_CREDIT_WORDS):
+        return EngineQuotaError("vastai: the account has no credit left")
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class VastApi:
-    """The service, as one account sees it."""
+    """The service, for one account."""
 
     vendor: VendorClient
     config: VastaiConfig
 
     async def search(self) -> list[Offer]:
-        """Offers that satisfy the configuration, the cheapest first."""
+        """Search for offers that match the configuration, the cheapest first."""
         found = await self.vendor.request(
-            "POST", "/api/v0/bundles/", json=query_from(self.config), model=Offers
+            "POST", "/api/v0/bundles/", json=build_query(self.config), model=OfferList
         )
         cap = self.config.max_price_per_hour
         return [offer for offer in found.offers if offer.dph_total <= cap]
 
     async def create(self, offer: Offer, label: str) -> int:
-        """Rent the offer under that label; returns the id of the instance.
+        """Rent the offer under that label, and return the id of the instance.
 
         Raises:
-            GoneError: somebody else has it.
-            EngineUncertainError: nobody knows whether it is rented; find it by its label.
+            InstanceGoneError: the offer is no longer available.
+            EngineUncertainError: it is unknown whether it is rented; find it by its label.
             EngineError: it is not rented.
         """
         path = f"/api/v0/asks/{offer.id}/"
-        body = order_from(self.config, label)
-        made = await self.vendor.submit_once("PUT", path, json=body, model=Created)
-        if made.success and made.new_contract is not None:
-            return made.new_contract
-        says = f"{made.error or ''} {made.msg or ''}".strip()
-        if "no_such_ask" in says:
-            raise GoneError("vastai says that the offer is not there any more")
-        raise EngineUnavailableError(f"vastai would not rent a machine: {says[:300]}")
+        body = build_request(self.config, label)
+        created = await self.vendor.submit_once("PUT", path, json=body, model=CreateResponse)
+        if created.success and created.new_contract is not None:
+            return created.new_contract
+        message = f"{created.error or ''} {created.msg or ''}".strip()
+        if "no_such_ask" in message:
+            raise InstanceGoneError("vastai: the offer no longer exists")
+        raise EngineUnavailableError(f"vastai refused to rent an instance: {message[:300]}")
 
     async def show(self, instance_id: int) -> Instance | None:
-        """The instance as it stands; None when it is gone."""
+        """Fetch the instance's state; None if it no longer exists."""
         path = f"/api/v0/instances/{instance_id}/"
         try:
-            shown = await self.vendor.request("GET", path, params={"owner": "me"}, model=Shown)
-        except GoneError:
+            shown = await self.vendor.request(
+                "GET", path, params={"owner": "me"}, model=InstanceResponse
+            )
+        except InstanceGoneError:
             return None
         return shown.instances
 
-    async def labelled(self) -> list[Instance]:
-        """Every instance of the account that bears a label of this engine."""
+    async def list_by_label(self) -> list[Instance]:
+        """List all instances of the account whose label belongs to this engine."""
         mine: list[Instance] = []
-        params: dict[str, str | int] = {"limit": _PAGE}
+        params: dict[str, str | int] = {"limit": _PAGE_SIZE}
         while True:
             page = await self.vendor.request(
-                "GET", "/api/v1/instances/", params=params, model=Listed
+                "GET", "/api/v1/instances/", params=params, model=InstancePage
             )
             start = f"{self.config.label}/"
             mine += [one for one in page.instances if (one.label or "").startswith(start)]
@@ -113,18 +115,18 @@ class VastApi:
             params["after_token"] = page.next_token
 
     async def destroy(self, instance_id: int) -> None:
-        """End the instance and its bill; one that is gone already is no error."""
+        """Destroy the instance, which ends its costs; does nothing if it no longer exists."""
         try:
-            await self.vendor.request("DELETE", f"/api/v0/instances/{instance_id}/", model=Done)
-        except GoneError:
+            await self.vendor.request("DELETE", f"/api/v0/instances/{instance_id}/", model=Ack)
+        except InstanceGoneError:
             return
 
 
-def query_from(config: VastaiConfig) -> dict[str, JSON]:
-    """The search, in the service's native units."""
+def build_query(config: VastaiConfig) -> dict[str, JSON]:
+    """Build the search query, in the service's units."""
     query: dict[str, JSON] = {
         "num_gpus": {"eq": 1},
-        "gpu_ram": {"gte": config.min_gpu_ram_gb * _MB},
+        "gpu_ram": {"gte": config.min_gpu_ram_gb * _MB_PER_GB},
         "reliability": {"gte": config.min_reliability},
         "direct_port_count": {"gte": 1},
         "inet_down": {"gte": config.min_download_mbps},
@@ -136,7 +138,7 @@ def query_from(config: VastaiConfig) -> dict[str, JSON]:
         "verified": {"eq": True},
         "type": "on-demand",
         "order": [["dph_total", "asc"]],
-        "limit": _OFFERS,
+        "limit": _MAX_OFFERS,
         "allocated_storage": config.disk_gb,
     }
     if config.gpu_names:
@@ -144,9 +146,9 @@ def query_from(config: VastaiConfig) -> dict[str, JSON]:
     return query
 
 
-def order_from(config: VastaiConfig, label: str) -> dict[str, JSON]:
-    """The creation. Ports are asked for in the environment, which must be an object: text maps none."""
-    order: dict[str, JSON] = {
+def build_request(config: VastaiConfig, label: str) -> dict[str, JSON]:
+    """Build the request that creates an instance; `env` must be an object, or its ports are not mapped."""
+    body: dict[str, JSON] = {
         "client_id": "me",
         "disk": config.disk_gb,
         "env": {**config.env, f"-p {config.port}:{config.port}": "1"},
@@ -155,5 +157,5 @@ def order_from(config: VastaiConfig, label: str) -> dict[str, JSON]:
         "cancel_unavail": True,
     }
     if config.template:
-        return {**order, "template_hash_id": config.template}
-    return {**order, "image": config.image, "runtype": "args", "args": list(config.args)}
+        return {**body, "template_hash_id": config.template}
+    return {**body, "image": config.image, "runtype": "args", "args": list(config.args)}

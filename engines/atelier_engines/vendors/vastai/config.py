@@ -1,26 +1,32 @@
-"""What can be set about a vastai engine."""
+"""Settings of a vastai engine."""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from atelier_engines.config import Section
 from atelier_engines.forwarding.config import ForwardingConfig
+from atelier_engines.vendors.config import AccountConfig, ApiKey, BaseUrl
 
 
-class VastaiConfig(Section):
+class VastaiConfig(AccountConfig):
     """A vastai engine's section in the configuration file."""
 
-    api_key: SecretStr = Field(min_length=1, description="Key of the account: ${VAST_API_KEY}.")
-    base_url: str = Field(
-        default="https://console.vast.ai", pattern="^https?://", description="Where the service is."
-    )
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "idle_seconds": "idle_timeout_seconds",
+        "boot_seconds": "startup_timeout_seconds",
+        "wait_seconds": "acquire_timeout_seconds",
+        "sick_checks": "unhealthy_threshold",
+    }
+
+    api_key: ApiKey = Field(description="API key of the account: ${VAST_API_KEY}.")
+    base_url: BaseUrl = "https://console.vast.ai"
     label: str = Field(
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="Marks the machines of this engine. No other engine or server of the account may "
-        "have the same: what bears it and is not wanted is destroyed.",
+        description="Label of this engine's instances. It must be unique in the account: every other "
+        "instance with this label is destroyed.",
     )
     image: str = Field(
         default="", max_length=1024, description="Container image that runs `atelier serve`."
@@ -30,76 +36,80 @@ class VastaiConfig(Section):
     )
     args: tuple[str, ...] = Field(default=(), description="Arguments of the image's entry point.")
     env: dict[str, str] = Field(
-        default_factory=dict, description="Environment of the container; the service can read it."
+        default_factory=dict,
+        description="Environment variables of the container; the service can read them.",
     )
     port: int = Field(
-        default=50051, ge=1, le=65535, description="Where Atelier listens in the container."
+        default=50051, ge=1, le=65535, description="Port of Atelier in the container."
     )
-    disk_gb: float = Field(default=40, ge=8, description="Disk of the machine, in GB.")
+    disk_gb: float = Field(default=40, ge=8, description="Disk of the instance, in GB.")
     gpu_names: tuple[str, ...] = Field(
-        default=(), description="GPUs to take, such as RTX 4090; any when empty."
+        default=(), description="Accepted GPUs, such as RTX 4090; any if empty."
     )
-    min_gpu_ram_gb: float = Field(default=16, gt=0, description="Least memory of the GPU, in GB.")
+    min_gpu_ram_gb: float = Field(default=16, gt=0, description="Minimum GPU memory, in GB.")
     min_reliability: float = Field(
         default=0.98,
         ge=0,
         le=1,
-        description="Least reliability of the host, as the service rates it.",
+        description="Minimum reliability of the host, as rated by the service.",
     )
     min_download_mbps: float = Field(
-        default=200, ge=0, description="Least download speed of the host, in Mb/s."
+        default=200, ge=0, description="Minimum download speed of the host, in Mb/s."
     )
-    min_cuda: float = Field(default=12.4, gt=0, description="Least CUDA version of its driver.")
+    min_cuda: float = Field(
+        default=12.4, gt=0, description="Minimum CUDA version that the host's driver supports."
+    )
     max_price_per_hour: float = Field(
-        gt=0, allow_inf_nan=False, description="Most to pay, in US dollars an hour."
+        gt=0, allow_inf_nan=False, description="Maximum price, in US dollars per hour."
     )
     spending_cap: float = Field(
         gt=0,
         allow_inf_nan=False,
-        description="Most to spend on rent in the life of this process, in US dollars. Then the "
-        "machine is destroyed, and nothing more is rented.",
+        description="Maximum rent in the lifetime of this process, in US dollars. When it is reached "
+        "the instance is destroyed, and no other is rented.",
     )
-    idle_seconds: float | None = Field(
+    idle_timeout_seconds: float | None = Field(
         default=900,
         gt=0,
-        description="A machine without work for so long is destroyed; never when null.",
+        description="An instance is destroyed after this time without tasks; never if null.",
     )
     keep_on_stop: bool = Field(
         default=False,
-        description="Leave the machine, and its bill, running when the server stops; the next "
-        "start takes it over.",
+        description="Keep the instance, and its costs, when the server stops; the next start uses it again.",
     )
-    boot_seconds: float = Field(
-        default=1200, gt=0, description="A machine that does not serve by then is replaced."
+    startup_timeout_seconds: float = Field(
+        default=1200,
+        gt=0,
+        description="An instance whose Atelier is not ready after this time is replaced.",
     )
-    wait_seconds: float = Field(
+    acquire_timeout_seconds: float = Field(
         default=1800,
         ge=0,
-        description="How long a task waits for a machine before it fails or falls back.",
+        description="Maximum time a task waits for an instance before it fails or falls back.",
     )
-    sick_checks: int = Field(
-        default=3, ge=1, description="So many failed checks in a row, and a machine is replaced."
+    unhealthy_threshold: int = Field(
+        default=3,
+        ge=1,
+        description="An instance is replaced after this many consecutive failed checks.",
     )
     poll_seconds: float = Field(
         default=10,
         gt=0,
-        description="Time between two looks at a machine that starts, or at the offers.",
+        description="Interval of polling an instance that starts, and of searching for offers.",
     )
     check_seconds: float = Field(
-        default=15, gt=0, description="Time between two checks of a machine that serves."
+        default=15, gt=0, description="Interval of checking an instance that is ready."
     )
-    concurrency: int = Field(default=1, ge=1, le=64, description="Tasks worked on at once.")
+    concurrency: int = Field(default=1, ge=1, le=64, description="Maximum tasks at once.")
     worker: ForwardingConfig = Field(
         default_factory=ForwardingConfig,
-        description="How to speak to the Atelier server on the machine.",
+        description="Connection to the Atelier server on the instance.",
     )
 
     @model_validator(mode="after")
-    def _sound(self) -> Self:
+    def _check_consistency(self) -> Self:
         if bool(self.image) == bool(self.template):
-            raise ValueError("say either image or template")
+            raise ValueError("set either image or template")
         if self.worker.token is not None and not self.worker.tls:
-            raise ValueError(
-                "worker.token would go over the network unencrypted: say worker.tls: true"
-            )
+            raise ValueError("worker.token would be sent unencrypted: set worker.tls: true")
         return self

@@ -1,4 +1,4 @@
-"""Runs tasks on a rented machine, by the Atelier server there."""
+"""The vastai engine: runs tasks on a rented instance, through the Atelier server on it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.task import Task
 from atelier_engines.vendors.client import VendorClient, connect
-from atelier_engines.vendors.vastai.api import NAME, VastApi, refusal
+from atelier_engines.vendors.vastai.api import NAME, VastApi, translate_rejection
 from atelier_engines.vendors.vastai.config import VastaiConfig
-from atelier_engines.vendors.vastai.keeper import Keeper
-from atelier_engines.vendors.vastai.machines import Machines
+from atelier_engines.vendors.vastai.instances import Instances
+from atelier_engines.vendors.vastai.provisioner import InstanceProvisioner
 from atelier_engines.vendors.vastai.states import Ready
 
-_HOUR = 3600.0
-_PATIENCE_SECONDS = 60.0
+_HOUR_SECONDS = 3600.0
+_RESPONSE_TIMEOUT_SECONDS = 60.0
 
 
 class _Handle(BaseModel):
@@ -35,11 +35,11 @@ class _Handle(BaseModel):
 
     instance: int
     work: str
-    """What finds the work on that instance."""
+    """Handle of the task on that instance."""
 
 
 class VastaiEngine:
-    """One machine at Vast.ai, rented while there is work for it."""
+    """One instance at Vast.ai, rented while there are tasks for it."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class VastaiEngine:
         delay_scale: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Connect to nothing yet. `delay_scale` multiplies the pauses between tries of a call."""
+        """Connect to nothing yet; `delay_scale` multiplies the pauses between attempts of a request."""
         self._config = config
         self._delay_scale = delay_scale
         self._clock = clock
         self._capabilities = Capabilities(
-            description="A machine rented at Vast.ai",
+            description="An instance rented at Vast.ai",
             concurrency=config.concurrency,
             cancel=CancelSupport.REMOTE,
         )
         self._vendor: VendorClient | None = None
-        self._keeper: Keeper | None = None
+        self._provisioner: InstanceProvisioner | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -66,91 +66,91 @@ class VastaiEngine:
         return self._capabilities
 
     async def start(self) -> None:
-        """See Engine.start. Rents a machine, unless one was kept: only there is known what it can do."""
-        if self._keeper is None:
-            self._vendor = self._connection()
-            machines = Machines(VastApi(self._vendor, self._config), self._config, self._clock)
-            self._keeper = Keeper(machines, self._config, self._clock)
-        await self._keeper.begin()
-        async with self._keeper.machine() as ready:
-            self._capabilities = self._priced(ready.engine.capabilities)
+        """See Engine.start. Rents an instance, unless one was kept, to read its engine's capabilities."""
+        if self._provisioner is None:
+            self._vendor = self._connect()
+            instances = Instances(VastApi(self._vendor, self._config), self._config, self._clock)
+            self._provisioner = InstanceProvisioner(instances, self._config, self._clock)
+        await self._provisioner.start()
+        async with self._provisioner.acquire() as ready:
+            self._capabilities = self._with_price(ready.engine.capabilities)
 
     async def check(self) -> None:
-        """See Engine.check. A machine that was given back for want of work is no fault."""
-        self._started.require_hope()
+        """See Engine.check. An instance that was released because it was idle is not a fault."""
+        self._require_started().require_obtainable()
 
     async def stop(self) -> None:
-        """See Engine.stop. Destroys the machine, unless it is to be kept."""
-        if self._keeper is not None:
-            await self._keeper.end()
-            self._keeper = None
+        """See Engine.stop. Destroys the instance, unless it is to be kept."""
+        if self._provisioner is not None:
+            await self._provisioner.stop()
+            self._provisioner = None
         if self._vendor is not None:
-            await self._vendor.client.aclose()
+            await self._vendor.close()
             self._vendor = None
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Waits for a machine first, if none serves.
+        """See Engine.run. Waits for a ready instance first.
 
         Raises:
-            EngineQuotaError: the spending cap is reached, or the account empty.
-            EngineUnavailableError: no machine served in time.
-            EngineFailedError: the machine died, and the work with it.
-            EngineError: as the engine there.
+            EngineQuotaError: the spending cap is reached, or the account has no credit.
+            EngineUnavailableError: no instance was ready in time.
+            EngineFailedError: the instance was lost, and the task with it.
+            EngineError: as the engine on the instance.
         """
         yield Stage(name="rent")
-        async with self._started.machine() as ready:
-            task = replace(task, resume=_work_on(ready.rental.instance_id, task.resume))
+        provisioner = self._require_started()
+        async with provisioner.acquire() as ready:
+            task = replace(task, resume=_inner_handle(ready.rental.instance_id, task.resume))
             try:
-                async with aclosing(_unless_lost(ready, task)) as events:
+                async with aclosing(_run_unless_lost(ready, task)) as events:
                     async for event in events:
-                        yield _marked(event, ready.rental.instance_id)
+                        yield _add_instance(event, ready.rental.instance_id)
             except EngineTimeoutError as error:
-                if await self._started.gone(ready):
-                    raise _lost() from error
+                if await provisioner.is_lost(ready):
+                    raise _lost_error() from error
                 raise
 
-    def _connection(self) -> VendorClient:
+    def _connect(self) -> VendorClient:
         key = self._config.api_key.get_secret_value()
         client = connect(self._config.base_url, headers={"authorization": f"Bearer {key}"})
         return VendorClient(
             name=NAME,
             client=client,
             delay_scale=self._delay_scale,
-            response_timeout_seconds=_PATIENCE_SECONDS,
-            translate_error=refusal,
+            response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS,
+            translate_error=translate_rejection,
         )
 
-    def _priced(self, can: Capabilities) -> Capabilities:
-        """With the rent as its price: at most so much a second."""
-        rent = Price(amount=self._config.max_price_per_hour / _HOUR, unit=PriceUnit.SECOND)
-        return replace(can, price=rent)
+    def _with_price(self, capabilities: Capabilities) -> Capabilities:
+        """Add the maximum rent per second as the price."""
+        rent = Price(amount=self._config.max_price_per_hour / _HOUR_SECONDS, unit=PriceUnit.SECOND)
+        return replace(capabilities, price=rent)
 
-    @property
-    def _started(self) -> Keeper:
-        if self._keeper is None:
+    def _require_started(self) -> InstanceProvisioner:
+        if self._provisioner is None:
             raise EngineUnavailableError("the vastai engine has not been started")
-        return self._keeper
+        return self._provisioner
 
 
-async def _unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:
-    """The task's events, as long as the machine lives.
+async def _run_unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:
+    """Yield the task's events until it ends or the instance is lost.
 
     Raises:
-        EngineFailedError: it was given up.
+        EngineFailedError: the instance was lost.
     """
     losing = asyncio.create_task(ready.lost.wait())
     try:
         async with aclosing(ready.engine.run(task)) as events:
             while True:
-                coming = asyncio.create_task(_next(events))
+                pending = asyncio.create_task(_next(events))
                 try:
-                    await asyncio.wait([coming, losing], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([pending, losing], return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    coming.cancel()  # no effect when it is done
-                    await asyncio.wait([coming])
-                if coming.cancelled():
-                    raise _lost()
-                event = coming.result()
+                    pending.cancel()  # no effect when it is done
+                    await asyncio.wait([pending])
+                if pending.cancelled():
+                    raise _lost_error()
+                event = pending.result()
                 if event is None:
                     return
                 yield event
@@ -163,24 +163,24 @@ async def _next(events: AsyncGenerator[Event]) -> Event | None:
     return await anext(events, None)
 
 
-def _lost() -> EngineError:
-    return EngineFailedError("the rented machine died, and the work on it is lost; try again")
+def _lost_error() -> EngineError:
+    return EngineFailedError("the rented instance was lost, and the task on it; try again")
 
 
-def _marked(event: Event, instance_id: int) -> Event:
+def _add_instance(event: Event, instance_id: int) -> Event:
     if isinstance(event, Dispatched):
         return Dispatched(handle=_Handle(instance=instance_id, work=event.handle).model_dump_json())
     return event
 
 
-def _work_on(instance_id: int, handle: str) -> str:
-    """What finds the work, if it is on that instance; work on an instance that is no more is begun anew."""
+def _inner_handle(instance_id: int, handle: str) -> str:
+    """Return the handle of the task on that instance; empty if the task ran on another one, and must restart."""
     if not handle:
         return ""
     try:
         found = _Handle.model_validate_json(handle)
     except ValidationError as error:
         raise EngineFailedError(
-            "what was noted of the work on the rented machine cannot be read: it is lost"
+            "vastai: the task on the rented instance is lost: its handle cannot be parsed"
         ) from error
     return found.work if found.instance == instance_id else ""

@@ -1,4 +1,4 @@
-"""How a rented machine stands, and what is wrong with one."""
+"""States of the rented instance, and faults that end it."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atelier_engines.forwarding.engine import ForwardingEngine
-    from atelier_engines.vendors.vastai.wire import Instance
+    from atelier_engines.vendors.vastai.schemas import Instance
 
-_OVER = frozenset({"exited", "offline", "unknown", "stopped", "frozen"})
-_FATAL = ("no such image", "oci runtime", "error response from daemon", "manifest unknown")
-_LONGEST = 200
+_ENDED_STATUSES = frozenset({"exited", "offline", "unknown", "stopped", "frozen"})
+_FATAL_MESSAGES = ("no such image", "oci runtime", "error response from daemon", "manifest unknown")
+_MAX_MESSAGE_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rental:
-    """What is being paid for."""
+    """An instance that is being paid for."""
 
     instance_id: int
     machine_id: int
-    """Of the host: what is excluded when it turns out bad."""
+    """Id of the host, which is excluded if the instance fails."""
     price_per_hour: float
-    """US dollars."""
+    """Price in US dollars."""
     since: float
-    """On the keeper's clock."""
+    """Start of the rental, by the provisioner's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """Nothing is rented."""
+    """No instance is rented."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Booting:
-    """Rented, but Atelier does not answer there yet."""
+class Starting:
+    """An instance is rented, but Atelier on it does not respond yet."""
 
     rental: Rental
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ready:
-    """Atelier answers there."""
+    """Atelier on the instance responds."""
 
     rental: Rental
     engine: ForwardingEngine
-    """Speaks to it; started."""
+    """Started engine that forwards tasks to the instance."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the machine is given up, and all work on it with it."""
+    """Set once the instance is released; all tasks on it are then lost."""
 
 
-State = Absent | Booting | Ready
+State = Absent | Starting | Ready
 
 
-def fault_of(instance: Instance | None) -> str | None:
-    """Why the machine will never serve (again); None while it may."""
+def describe_fault(instance: Instance | None) -> str | None:
+    """Say why the instance can no longer become ready; None if it still may."""
     if instance is None:
-        return "it is gone"
-    if instance.actual_status in _OVER:
+        return "it no longer exists"
+    if instance.actual_status in _ENDED_STATUSES:
         return f"it is {instance.actual_status}"
-    says = (instance.status_msg or "").lower()
-    if instance.actual_status != "running" and any(sign in says for sign in _FATAL):
-        return f"it cannot start: {(instance.status_msg or '')[:_LONGEST]}"
+    message = (instance.status_msg or "").lower()
+    if instance.actual_status != "running" and any(sign in message for sign in _FATAL_MESSAGES):
+        return f"it cannot start: {(instance.status_msg or '')[:_MAX_MESSAGE_LENGTH]}"
     return None

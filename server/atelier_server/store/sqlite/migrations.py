@@ -12,7 +12,8 @@ from importlib.resources import files
 from atelier_server.errors import DatabaseUnusableError
 
 _MIGRATIONS = (
-    # 1: the decided task and the metadata of a generation; columns in the words of the protocol.
+    # 1: the decided task and the metadata of a generation; columns in the words of the protocol; indexes for what was
+    # scanned or sorted before: the generations of a caller, and those that wait past their deadline.
     """
     ALTER TABLE generations RENAME COLUMN pool TO engine;
     ALTER TABLE generations RENAME COLUMN cancelling TO cancel_requested;
@@ -20,6 +21,8 @@ _MIGRATIONS = (
     ALTER TABLE generations ADD COLUMN task BLOB NOT NULL DEFAULT x'';
     ALTER TABLE generations ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
     ALTER TABLE generations ADD COLUMN trace_context TEXT NOT NULL DEFAULT '{}';
+    CREATE INDEX owner ON generations (caller, id);
+    CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
     """,
 )
 """The statement at place n leads from version n to version n + 1."""

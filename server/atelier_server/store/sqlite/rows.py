@@ -232,8 +232,8 @@ def running(db: sqlite3.Connection) -> list[Record]:
 
 
 def overdue(db: sqlite3.Connection, now: float) -> list[Record]:
-    """The generations that still wait after their deadline, oldest first."""
-    return list(_records(db, f"{_WAITING} AND deadline < ? ORDER BY id", (now,)))
+    """The generations that still wait after their deadline, longest overdue first."""
+    return list(_records(db, f"{_WAITING} AND deadline < ? ORDER BY deadline", (now,)))
 
 
 def search(db: sqlite3.Connection, query: Query) -> list[Generation]:

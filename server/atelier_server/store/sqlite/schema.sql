@@ -22,7 +22,9 @@ CREATE TABLE generations (
     UNIQUE (caller, request_id)
 ) WITHOUT ROWID;
 
+CREATE INDEX owner ON generations (caller, id);
 CREATE INDEX queue ON generations (engine, id) WHERE state = 1;
+CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
 CREATE INDEX running ON generations (id) WHERE state = 2;
 CREATE INDEX expiry ON generations (expires) WHERE expires IS NOT NULL;
 

@@ -1,0 +1,185 @@
+"""Client of one ComfyUI server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Mapping
+
+import httpx2
+from pydantic import JsonValue, ValidationError
+
+from atelier_engines.errors import EngineUnavailableError, EngineUncertainError
+from atelier_engines.media import Encoded
+from atelier_engines.task import JSON
+from atelier_engines.vendors.client import VendorClient, connect
+from atelier_engines.vendors.comfyui import errors
+from atelier_engines.vendors.comfyui.config import ServerConfig
+from atelier_engines.vendors.comfyui.event_socket import EventSocket
+from atelier_engines.vendors.comfyui.schemas import (
+    FileRef,
+    History,
+    HistoryEntry,
+    ObjectInfo,
+    PromptAccepted,
+    QueueInfo,
+    QueueState,
+    SystemStats,
+)
+
+_PROBE_SECONDS = 3.0
+_CANCEL_SECONDS = 5.0
+_LOOKUP_DELAY_SECONDS = 1.0
+
+
+class ComfyClient:
+    """The requests of one server that the engine makes."""
+
+    def __init__(
+        self, config: ServerConfig, *, response_timeout_seconds: float, delay_scale: float = 1.0
+    ) -> None:
+        """Connect to nothing yet; pauses are multiplied by `delay_scale`."""
+        self.url = config.url.rstrip("/")
+        self._headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+        read_timeout = min(response_timeout_seconds, 30.0)
+        client = connect(self.url, headers=self._headers, read_timeout_seconds=read_timeout)
+        self.vendor = VendorClient(
+            name="comfyui",
+            client=client,
+            delay_scale=delay_scale,
+            response_timeout_seconds=response_timeout_seconds,
+            translate_error=errors.translate_refusal,
+        )
+        self._pending = 0
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.vendor.client.aclose()
+
+    def add_pending(self, count: int) -> None:
+        """Count jobs that are about to be submitted, for `queue_length`; negative once they are submitted."""
+        self._pending += count
+
+    async def queue_length(self) -> int | None:
+        """Return the number of jobs in the queue, or None if the server does not respond; never retried."""
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                response = await self.vendor.client.get("/prompt")
+            response.raise_for_status()
+            info = QueueInfo.model_validate_json(response.content)
+        except (httpx2.HTTPError, TimeoutError, ValidationError):
+            return None
+        return info.exec_info.queue_remaining + self._pending
+
+    async def object_info(self) -> ObjectInfo:
+        """Fetch the server's node classes."""
+        return await self.vendor.request("GET", "/object_info", model=ObjectInfo)
+
+    async def version(self) -> str:
+        """Fetch the version of ComfyUI; empty if the server does not report it."""
+        stats = await self.vendor.request("GET", "/system_stats", model=SystemStats)
+        return stats.system.comfyui_version
+
+    def open_socket(self, client_id: str) -> EventSocket:
+        """Create the socket that receives messages about the jobs of that client id."""
+        address = f"ws{self.url.removeprefix('http')}/ws?clientId={client_id}"
+        return EventSocket(address, self._headers, reconnect_seconds=self.vendor.delay_scale)
+
+    async def upload(self, data: bytes, kind: str) -> str:
+        """Upload a PNG file and return its name on the server; `kind` is part of it.
+
+        Raises:
+            EngineError: see VendorClient.read.
+        """
+        name = f"atelier_{uuid.uuid4().hex}_{kind}.png"
+        stored = await self.vendor.request(
+            "POST",
+            "/upload/image",
+            model=FileRef,
+            files=[("image", (name, data, "image/png"))],
+            data={"type": "input", "subfolder": "atelier"},
+        )
+        return stored.path
+
+    async def submit(self, graph: Mapping[str, JsonValue], *, client_id: str, previews: str) -> str:
+        """Submit a job and return its id.
+
+        If the response is lost, the job is looked up by the id that it was given, and never submitted again.
+
+        Raises:
+            InvalidTaskError: the server rejects a value of the graph.
+            ModelMissingError: the server lacks a node or a file.
+            EngineUncertainError: the response was lost, and the server no longer responds.
+            EngineUnavailableError: the server cannot be reached, or does not know the job.
+        """
+        prompt = str(uuid.uuid4())
+        body: dict[str, JSON] = {"prompt": graph, "prompt_id": prompt, "client_id": client_id}
+        if previews != "none":
+            body["extra_data"] = {"preview_method": previews}
+        try:
+            accepted = await self.vendor.submit_once(
+                "POST", "/prompt", model=PromptAccepted, json=body
+            )
+        except EngineUncertainError as lost:
+            await self.vendor.pause(_LOOKUP_DELAY_SECONDS)
+            if await self._was_accepted(prompt, lost):
+                return prompt
+            raise EngineUnavailableError(
+                "comfyui did not get the job, or lost it at once"
+            ) from lost
+        rejection = errors.translate_node_errors(accepted.node_errors)
+        if rejection is not None:
+            await self.cancel((accepted.prompt_id,))
+            raise rejection
+        return accepted.prompt_id
+
+    async def _was_accepted(self, prompt: str, lost: EngineUncertainError) -> bool:
+        try:
+            return await self.queue_position(prompt) is not None or (
+                await self.history_entry(prompt) is not None
+            )
+        except EngineUnavailableError:
+            raise lost from None
+
+    async def history_entry(self, prompt: str) -> HistoryEntry | None:
+        """Fetch the history entry of a job; None if it has not ended, or is unknown."""
+        found = await self.vendor.request("GET", f"/history/{prompt}", model=History)
+        return found.root.get(prompt)
+
+    async def queue_position(self, prompt: str) -> int | None:
+        """Fetch the number of jobs ahead, 0 while the job runs; None if it is not in the queue."""
+        queue = await self.vendor.request("GET", "/queue", model=QueueState)
+        return queue.position(prompt)
+
+    async def fetch_image(self, file: FileRef) -> Encoded:
+        """Download an image that a job has saved."""
+        params = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+        return await self.vendor.fetch("/view", kinds=("image/",), params=params)
+
+    async def cancel(self, prompts: tuple[str, ...]) -> None:
+        """Remove these jobs from the queue, and interrupt the one that runs; best effort.
+
+        A job may start between the two requests, so the queue is cleared first.
+        """
+        await self._post("/queue", {"delete": list(prompts)})
+        for prompt in prompts:
+            await self._interrupt(prompt)
+
+    async def free_memory(self) -> None:
+        """Make the server unload its models, best effort, so that the next job finds more memory."""
+        await self._post("/free", {"unload_models": True, "free_memory": True})
+
+    async def _interrupt(self, prompt: str) -> None:
+        """Interrupt the job only if it runs: old servers ignore the id, and would stop another job."""
+        with contextlib.suppress(httpx2.HTTPError, TimeoutError, ValidationError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                response = await self.vendor.client.get("/queue")
+            queue = QueueState.model_validate_json(response.content)
+            if any(prompt in job[1:2] for job in queue.queue_running):
+                await self._post("/interrupt", {"prompt_id": prompt})
+
+    async def _post(self, path: str, body: JSON) -> None:
+        with contextlib.suppress(httpx2.HTTPError, TimeoutError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self.vendor.client.post(path, json=body)

@@ -1,0 +1,90 @@
+"""Watches one item of an InvokeAI server's queue until its image is generated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from atelier_engines.errors import (
+    EngineError,
+    EngineFailedError,
+    EngineUnavailableError,
+    ModelMissingError,
+    OutOfMemoryError,
+)
+from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.invokeai.api import InvokeAiClient
+from atelier_engines.vendors.invokeai.graph import OUTPUT
+from atelier_engines.vendors.invokeai.schemas import QueueItem, SocketEvent
+from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
+
+_CONNECTED_POLL_FACTOR = 5.0  # the poll interval is this much longer while the socket is connected
+_MAX_MESSAGE_LENGTH = 200
+
+
+async def watch_item(
+    client: InvokeAiClient,
+    feed: EventFeed,
+    events: BatchEvents,
+    item_id: int,
+    *,
+    poll_seconds: float,
+    deadline: Deadline,
+) -> AsyncGenerator[QueueItem | SocketEvent | str]:
+    """Yield states and events of the item as they arrive, and finally the name of its image.
+
+    Events may arrive late, out of order or never, so only a poll of the item ends the iteration.
+    A server that cannot be reached is polled again until the deadline.
+
+    Raises:
+        EngineFailedError: the item failed, was cancelled at the server, or is lost.
+        ModelMissingError: the server no longer has a model.
+        OutOfMemoryError: the server ran out of GPU memory.
+        EngineTimeoutError: the deadline has passed.
+    """
+    while True:
+        poll_error: EngineError | None = None
+        try:
+            async with deadline.timeout(client.name):
+                item = await client.fetch_item(item_id)
+        except EngineUnavailableError as error:
+            poll_error = error
+        else:
+            yield item
+            if item.status == "completed":
+                for late in events.list_pending(item_id):
+                    yield late
+                yield _require_image(item)
+                return
+            _require_not_failed(item)
+        deadline.require(client.name, because=poll_error)
+        connected = feed.connected and not poll_error
+        interval = poll_seconds * (_CONNECTED_POLL_FACTOR if connected else 1.0)
+        while event := await events.receive(item_id, min(interval, deadline.remaining)):
+            yield event
+            deadline.require(client.name)
+
+
+def _require_image(item: QueueItem) -> str:
+    name = item.image_made_by(OUTPUT)
+    if name is None:
+        raise EngineFailedError("invokeai reported the item as completed, without an image")
+    return name
+
+
+def _require_not_failed(item: QueueItem) -> None:
+    """Return unless the item has failed; an unknown status counts as running."""
+    if item.status == "canceled":
+        raise EngineFailedError(
+            "the item was cancelled at invokeai, or invokeai was restarted; try again"
+        )
+    if item.status != "failed":
+        return
+    kind, text = item.error_type or "", " ".join((item.error_message or "").split())
+    message = f"invokeai failed: {kind or 'no reason given'}"
+    if text:
+        message += f" ({text[:_MAX_MESSAGE_LENGTH]})"
+    if "OutOfMemory" in kind or "out of memory" in text.lower():
+        raise OutOfMemoryError("invokeai ran out of GPU memory; request fewer pixels")
+    if kind == "UnknownModelException" or text.startswith(("Unknown model", "Unknown lora")):
+        raise ModelMissingError(f"{message}; the server no longer has a model of this task")
+    raise EngineFailedError(message)

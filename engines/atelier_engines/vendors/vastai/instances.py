@@ -1,0 +1,173 @@
+"""Rents and destroys instances, so that none is paid for longer than it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from atelier_engines.errors import EngineError, EngineUnavailableError, EngineUncertainError
+from atelier_engines.forwarding.engine import ForwardingEngine
+from atelier_engines.vendors.vastai.api import InstanceGoneError, VastApi
+from atelier_engines.vendors.vastai.config import VastaiConfig
+from atelier_engines.vendors.vastai.schemas import Instance, Offer
+from atelier_engines.vendors.vastai.spending import SpendingCap
+from atelier_engines.vendors.vastai.states import Rental, describe_fault
+
+_log = logging.getLogger(__name__)
+_CALL_TIMEOUT_SECONDS = 15.0
+
+
+class Instances:
+    """The account's instances with the configured label."""
+
+    def __init__(self, api: VastApi, config: VastaiConfig, clock: Callable[[], float]) -> None:
+        """Rent nothing yet."""
+        self.api = api
+        self.spending = SpendingCap(config.spending_cap, clock)
+        self._config = config
+        self._clock = clock
+        self._excluded_hosts: set[int] = set()
+        self._to_destroy: dict[int, Rental | None] = {}
+
+    def exclude_host(self, machine_id: int) -> None:
+        """Exclude a host from all later searches."""
+        if machine_id:
+            self._excluded_hosts.add(machine_id)
+
+    async def adopt_existing(self) -> tuple[Rental, ForwardingEngine] | None:
+        """Return a ready instance of a previous process, if there is one; destroy all others with the label.
+
+        Raises:
+            EngineError: the service cannot list the instances.
+        """
+        kept: tuple[Rental, ForwardingEngine] | None = None
+        for instance in await self.api.list_by_label():
+            engine = None if kept else await self.probe_ready(instance)
+            if engine is None:
+                _log.warning("vastai_leftover_destroyed", extra={"instance": instance.id})
+                self._to_destroy[instance.id] = None
+                continue
+            rental = Rental(
+                instance_id=instance.id,
+                machine_id=instance.machine_id or 0,
+                price_per_hour=instance.dph_total or self._config.max_price_per_hour,
+                since=min(self._clock(), instance.start_date or self._clock()),
+            )
+            self.spending.start_rental(rental)
+            kept = (rental, engine)
+        await self.destroy_scheduled()
+        return kept
+
+    async def search_offers(self) -> list[Offer]:
+        """Search for offers, the cheapest first.
+
+        Raises:
+            EngineUnavailableError: there is no offer, or the service cannot be reached.
+        """
+        found = [
+            one for one in await self.api.search() if one.machine_id not in self._excluded_hosts
+        ]
+        if not found:
+            raise EngineUnavailableError(
+                "vastai has no offer that matches the configuration; allow a higher price or other GPUs"
+            )
+        return found
+
+    async def rent(self, offers: Collection[Offer]) -> Rental:
+        """Rent the first offer that is still available.
+
+        Raises:
+            EngineUnavailableError: no offer is still available.
+            EngineError: the service refused to rent.
+        """
+        await self._destroy_unwanted()
+        for offer in offers:
+            with suppress(InstanceGoneError):
+                return await self._rent_offer(offer)
+        raise EngineUnavailableError("no vastai offer is still available; others have rented them")
+
+    async def probe_ready(self, instance: Instance) -> ForwardingEngine | None:
+        """Connect to Atelier on that instance; None if it does not respond, or its engine is not ready."""
+        address = instance.address(self._config.port)
+        if instance.actual_status != "running" or address is None:
+            return None
+        engine = ForwardingEngine(
+            address, self._config.worker, concurrency=self._config.concurrency
+        )
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
+                await engine.start()
+                await engine.check()
+        except (EngineError, TimeoutError):
+            await engine.stop()
+            return None
+        except BaseException:
+            await engine.stop()
+            raise
+        return engine
+
+    async def find_fault(self, rental: Rental) -> str | None:
+        """Ask the service what is wrong with the instance; None for nothing."""
+        return describe_fault(await self.api.show(rental.instance_id))
+
+    def schedule_destroy(self, rental: Rental) -> None:
+        """Mark the instance for `destroy_scheduled`; it costs until that has succeeded."""
+        self._to_destroy[rental.instance_id] = rental
+
+    async def destroy_scheduled(self) -> None:
+        """Destroy all marked instances; a failed destruction is retried by the next call."""
+        for instance_id, rental in tuple(self._to_destroy.items()):
+            try:
+                await self.api.destroy(instance_id)
+            except EngineError as error:
+                details = {"instance": instance_id, "error": str(error)}
+                _log.error("vastai_destroy_failed", extra=details)
+                continue
+            del self._to_destroy[instance_id]
+            if rental is not None:
+                self.spending.end_rental(rental)
+
+    async def destroy_all(self) -> None:
+        """Destroy all instances with the label, as far as the service can be reached."""
+        with suppress(EngineError):
+            await self._destroy_unwanted()
+        await self.destroy_scheduled()
+
+    async def _destroy_unwanted(self) -> None:
+        """Destroy all instances that have the label."""
+        for stray in await self.api.list_by_label():
+            self._to_destroy.setdefault(stray.id, None)
+        await self.destroy_scheduled()
+
+    async def _rent_offer(self, offer: Offer) -> Rental:
+        label, since = f"{self._config.label}/{uuid.uuid4().hex}", self._clock()
+        creating = asyncio.create_task(self.api.create(offer, label))
+        try:
+            instance_id = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            await self._schedule_destroy_created(creating)
+            raise
+        except EngineUncertainError:
+            found = [one.id for one in await self.api.list_by_label() if one.label == label]
+            if not found:
+                raise
+            instance_id = found[0]
+        details = {"instance": instance_id, "usd_per_hour": offer.dph_total}
+        _log.info("vastai_instance_rented", extra=details)
+        rental = Rental(
+            instance_id=instance_id,
+            machine_id=offer.machine_id,
+            price_per_hour=offer.dph_total,
+            since=since,
+        )
+        self.spending.start_rental(rental)
+        return rental
+
+    async def _schedule_destroy_created(self, creating: asyncio.Task[int]) -> None:
+        """Mark an instance whose creation was interrupted by a stop."""
+        with suppress(EngineError, TimeoutError):
+            async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
+                self._to_destroy[await creating] = None
