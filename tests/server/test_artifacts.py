@@ -197,14 +197,14 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no PNG, JPEG, WebP or AVIF"),
-        (b"no picture at all", "no PNG, JPEG, WebP or AVIF"),
-        (b"GIF89a" + bytes(100), "no PNG, JPEG, WebP or AVIF"),
-        (png()[:60], "broken"),
-        (png(size=(64, 64), mode="RGBA")[:90], "broken"),
+        (b"", "not a PNG, JPEG, WebP or AVIF"),
+        (b"no picture at all", "not a PNG, JPEG, WebP or AVIF"),
+        (b"GIF89a" + bytes(100), "not a PNG, JPEG, WebP or AVIF"),
+        (png()[:60], "damaged"),
+        (png(size=(64, 64), mode="RGBA")[:90], "damaged"),
         (bomb(9000, 9000), "at most 64000000 pixels, not 9000 x 9000"),
         (bomb(60000, 60000), "at most 64000000 pixels"),
-        (bomb(0, 5), "no PNG, JPEG, WebP or AVIF"),
+        (bomb(0, 5), "not a PNG, JPEG, WebP or AVIF"),
     ],
     ids=["empty", "text", "gif", "stump", "cut", "large", "bomb", "nothing"],
 )

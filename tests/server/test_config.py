@@ -188,7 +188,7 @@ def test_a_data_directory_has_one_server(start_server: StartServer) -> None:
         "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir", server.data
     )
     assert done.returncode == 1
-    assert f"another server has {server.data} open" in done.stderr
+    assert f"another server uses the data directory {server.data}" in done.stderr
     assert server.process.poll() is None
 
 

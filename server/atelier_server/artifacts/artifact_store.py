@@ -1,80 +1,82 @@
-"""Artifacts: blobs together with what the store knows of them."""
+"""Artifacts: their bytes in a blob store, and what is known of them in the store."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable
-from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
-from atelier_server.artifacts.blobs.filesystem import FileBlobStore, Written
-from atelier_server.artifacts.decode import size_of
-from atelier_server.artifacts.recent_blobs import RecentBlobs
+from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
+from atelier_server.artifacts.decode import read_image_size
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
 from atelier_server.store.protocol import Store
+
+_MAX_HEAD_BYTES = 2**20
+"""Beginning of an upload that is held in memory to read the size of an image from."""
+_MAX_RECENT_BYTES = 32 * 2**20
+_ORPHANS_AT_ONCE = 1000
 
 
 class ArtifactStore:
     """Adds, reads and deletes artifacts."""
 
     def __init__(
-        self, store: Store, blobs: FileBlobStore, *, retention_seconds: float, max_upload_bytes: int
+        self, store: Store, blobs: BlobStore, *, retention_seconds: float, max_upload_bytes: int
     ) -> None:
-        """Keep bytes in `blobs` and what is known of them in `store`."""
+        """Keep bytes in `blobs` and records in `store`."""
         self._store = store
         self._blobs = blobs
         self._retention_seconds = retention_seconds
         self._max_upload_bytes = max_upload_bytes
-        self._fresh = RecentBlobs()
+        self._recent = RecentBlobs()
 
     async def write_output(self, artifact_id: str, media: Encoded) -> Artifact:
-        """Store an output's bytes; the store publishes the artifact when its generation finishes."""
-        written = await self._blobs.write(artifact_id, media.data)
-        self._fresh.add(artifact_id, media.data)
-        ARTIFACT_BYTES.labels("output").observe(written.size)
-        artifact = _artifact(artifact_id, media.media_type, written)
+        """Store the bytes of an output; the store publishes the artifact when its generation finishes."""
+        blob = await self._blobs.write(artifact_id, media.data)
+        self._recent.add(artifact_id, media.data)
+        ARTIFACT_BYTES.labels("output").observe(blob.size)
+        artifact = _make_artifact(artifact_id, media.media_type, blob)
         if media.width:
             artifact.image_size.CopyFrom(ImageSize(width=media.width, height=media.height))
         return artifact
 
     async def add(self, data: bytes, media_type: str, caller: str) -> Artifact:
-        """Store bytes that a caller sent along."""
+        """Store bytes that a caller attached to a request."""
         artifact_id = new_id()
-        written = await self._blobs.write(artifact_id, data)
-        return await self._publish(_artifact(artifact_id, media_type, written), caller)
+        blob = await self._blobs.write(artifact_id, data)
+        return await self._publish(_make_artifact(artifact_id, media_type, blob), data, caller)
 
     async def upload(
         self, header: UploadHeader, chunks: AsyncIterable[bytes], caller: str
     ) -> Artifact:
-        """Store what a caller uploads.
+        """Store an upload.
 
         Raises:
-            InvalidRequestError: length or SHA-256 are not what the header says; nothing is kept.
-            TooLargeError: more bytes than may be uploaded.
+            InvalidRequestError: size or SHA-256 differ from the header; nothing is kept.
+            TooLargeError: there are more bytes than may be uploaded.
         """
         artifact_id = new_id()
-        written = await self._blobs.write_stream(artifact_id, chunks, limit=self._max_upload_bytes)
+        head = bytearray()
+        blob = await self._blobs.write_stream(
+            artifact_id, _copy_head(chunks, head), max_bytes=self._max_upload_bytes
+        )
         try:
-            _require_as_said(header, written)
-            return await self._publish(_artifact(artifact_id, header.media_type, written), caller)
-        except (
-            BaseException
-        ):  # a caller who hangs up, too: its chunks just end, as if they were all
+            _require_match(header, blob)
+            artifact = _make_artifact(artifact_id, header.media_type, blob)
+            return await self._publish(artifact, bytes(head), caller)
+        except BaseException:  # also when the caller disconnects: its stream then just ends
             await self._blobs.delete(artifact_id)
             raise
 
-    def path_of(self, artifact: Artifact) -> Path:
-        """Where the bytes of an output lie."""
-        return self._blobs.path_of(artifact.id)
-
     async def find(self, artifact_id: str, caller: str) -> Artifact:
-        """What is known of an artifact.
+        """The record of an artifact.
 
         Raises:
-            NotFoundError: it is unknown, or another caller's.
+            NotFoundError: it does not exist, or belongs to another caller.
         """
         return await self._store.get_artifact(caller, artifact_id)
 
@@ -82,22 +84,22 @@ class ArtifactStore:
         """All bytes of an artifact.
 
         Raises:
-            NotFoundError: it is unknown, or another caller's.
+            NotFoundError: it does not exist, or belongs to another caller.
             DataLossError: its bytes are gone.
         """
         await self.find(artifact_id, caller)
         return await self._blobs.read(artifact_id)
 
     async def read_output(self, artifact: Artifact) -> bytes:
-        """The bytes of an output whose generation is at hand.
+        """All bytes of an output, which the caller has access to.
 
         Raises:
             DataLossError: its bytes are gone.
         """
-        data = self._fresh.get(artifact.id)
+        data = self._recent.get(artifact.id)
         return await self._blobs.read(artifact.id) if data is None else data
 
-    def chunks(self, artifact: Artifact, offset: int) -> AsyncGenerator[bytes]:
+    def read_stream(self, artifact: Artifact, offset: int) -> AsyncGenerator[bytes]:
         """The bytes of an artifact from `offset` on.
 
         Raises:
@@ -107,22 +109,36 @@ class ArtifactStore:
 
     async def discard(self, artifact_id: str) -> None:
         """Delete an output whose generation did not succeed."""
-        self._fresh.drop(artifact_id)
+        self._recent.drop(artifact_id)
         await self._blobs.delete(artifact_id)
 
-    async def delete_orphans(self) -> None:
-        """Delete the blobs of attempts and uploads that never ended. Only while nothing runs."""
-        for artifact_id in await self._store.find_unknown_artifacts(await self._blobs.ids()):
-            await self._blobs.delete(artifact_id)
+    async def delete_orphans(self, *, older_than: float) -> None:
+        """Delete blobs without a record that were written before this Unix time, as interrupted attempts leave them.
 
-    async def sweep(self, now: float) -> None:
-        """Forget what outlived its time, bytes included."""
+        A younger blob may belong to an attempt or an upload that is still running, here or in another process.
+        """
+        ids: list[str] = []
+        async for blob_id in self._blobs.list_older_than(older_than):
+            ids.append(blob_id)
+            if len(ids) >= _ORPHANS_AT_ONCE:
+                await self._delete_unknown(ids)
+                ids = []
+        await self._delete_unknown(ids)
+
+    async def delete_expired(self, now: float) -> None:
+        """Delete what has outlived its retention, with its bytes."""
         for artifact_id in await self._store.sweep(now):
-            self._fresh.drop(artifact_id)
-            await self._blobs.delete(artifact_id)
+            await self.discard(artifact_id)
 
-    async def _publish(self, artifact: Artifact, caller: str) -> Artifact:
-        size = await asyncio.to_thread(size_of, self._blobs.path_of(artifact.id))
+    async def _delete_unknown(self, blob_ids: list[str]) -> None:
+        for blob_id in await self._store.find_unknown_artifacts(blob_ids):
+            await self._blobs.delete(blob_id)
+
+    async def _publish(self, artifact: Artifact, head: bytes, caller: str) -> Artifact:
+        size = await asyncio.to_thread(read_image_size, head)
+        if size is None and artifact.size > len(head) and artifact.media_type.startswith("image/"):
+            # WebP and AVIF cannot be opened without their end.
+            size = await asyncio.to_thread(read_image_size, await self._blobs.read(artifact.id))
         if size is not None:
             artifact.image_size.CopyFrom(ImageSize(width=size[0], height=size[1]))
         artifact.expire_time.FromMicroseconds(
@@ -133,21 +149,57 @@ class ArtifactStore:
         return artifact
 
 
-def _artifact(artifact_id: str, media_type: str, written: Written) -> Artifact:
-    artifact = Artifact(
-        id=artifact_id, media_type=media_type, size=written.size, sha256=written.sha256
-    )
+class RecentBlobs:
+    """The bytes of the newest outputs, which callers usually ask for at once; the oldest are dropped first."""
+
+    def __init__(self, max_bytes: int = _MAX_RECENT_BYTES) -> None:
+        """Hold at most this many bytes."""
+        self._max_bytes = max_bytes
+        self._blobs: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def add(self, blob_id: str, data: bytes) -> None:
+        """Hold the bytes, unless they are more than a quarter of the maximum."""
+        if len(data) > self._max_bytes // 4:
+            return
+        self._blobs[blob_id] = data
+        self._size += len(data)
+        while self._size > self._max_bytes:
+            _, oldest = self._blobs.popitem(last=False)
+            self._size -= len(oldest)
+
+    def get(self, blob_id: str) -> bytes | None:
+        """The bytes, if they are held."""
+        return self._blobs.get(blob_id)
+
+    def drop(self, blob_id: str) -> None:
+        """Hold the bytes no longer."""
+        self._size -= len(self._blobs.pop(blob_id, b""))
+
+
+async def _copy_head(chunks: AsyncIterable[bytes], head: bytearray) -> AsyncGenerator[bytes]:
+    """Pass the chunks on, and copy the first _MAX_HEAD_BYTES of them."""
+    async for chunk in chunks:
+        if len(head) < _MAX_HEAD_BYTES:
+            head += chunk[: _MAX_HEAD_BYTES - len(head)]
+        yield chunk
+
+
+def _make_artifact(artifact_id: str, media_type: str, blob: BlobInfo) -> Artifact:
+    artifact = Artifact(id=artifact_id, media_type=media_type, size=blob.size, sha256=blob.sha256)
     artifact.create_time.GetCurrentTime()
     return artifact
 
 
-def _require_as_said(header: UploadHeader, written: Written) -> None:
+def _require_match(header: UploadHeader, blob: BlobInfo) -> None:
     violations = []
-    if header.HasField("size") and header.size != written.size:
-        violations.append(Violation("header.size", f"{written.size} bytes came, not {header.size}"))
-    if header.HasField("sha256") and header.sha256 != written.sha256:
+    if header.HasField("size") and header.size != blob.size:
         violations.append(
-            Violation("header.sha256", f"the bytes have {written.sha256}; send them again")
+            Violation("header.size", f"{blob.size} bytes were received, not {header.size}")
+        )
+    if header.HasField("sha256") and header.sha256 != blob.sha256:
+        violations.append(
+            Violation("header.sha256", f"the received bytes have {blob.sha256}; send them again")
         )
     if violations:
         raise InvalidRequestError(violations)

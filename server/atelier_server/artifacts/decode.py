@@ -1,66 +1,68 @@
-"""Turns files that callers send into pixels, trusting nothing. Blocking: call it in a thread."""
+"""Decodes images that callers send, which may be anything. Blocking: call it in a thread."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atelier_engines.media import Pixels
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")  # all that we write: outputs go in again
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")  # every format of outputs is accepted as input
 
 
 class UndecodableError(ValueError):
-    """The bytes are no picture that we take; the text says why."""
+    """The bytes are not an image of a supported format; the message says why."""
 
 
 def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
-    """The picture as pixels: red, green, blue, or one channel with `grey`; turned as its EXIF says.
+    """Decode an image to RGB, or to one channel with `grey`, with its EXIF orientation applied.
 
-    Transparent parts become white. The size is checked before anything is unpacked.
+    Transparent parts become white. The size is checked before any pixel is decoded.
 
     Raises:
-        UndecodableError: no PNG, JPEG, WebP or AVIF, broken, or more than `max_pixels`.
+        UndecodableError: not a PNG, JPEG, WebP or AVIF file, damaged, or more than `max_pixels`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            _require_small(picture, max_pixels)
-            upright = ImageOps.exif_transpose(picture)
-            return Pixels(array=_array(upright, grey=grey))
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _require_pixels(image, max_pixels)
+            upright = ImageOps.exif_transpose(image)
+            return Pixels(array=_to_array(upright, grey=grey))
     except UndecodableError:
         raise
     except Image.DecompressionBombError as error:
-        msg = f"a picture may have at most {max_pixels} pixels, and this one has far more"
+        msg = f"an image may have at most {max_pixels} pixels; this one has far more"
         raise UndecodableError(msg) from error
     except UnidentifiedImageError as error:
-        msg = "this is no PNG, JPEG, WebP or AVIF picture"
+        msg = "not a PNG, JPEG, WebP or AVIF image"
         raise UndecodableError(msg) from error
     except Exception as error:  # decoders raise whatever they like on broken files
-        msg = "this picture is broken"
+        msg = "the image is damaged"
         raise UndecodableError(msg) from error
 
 
-def size_of(path: Path) -> tuple[int, int] | None:
-    """Width and height that a picture's header states; None when the file is no picture that we take."""
+def read_image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height from the header of an image; None if the bytes are not an image of a supported format.
+
+    The beginning of a PNG or JPEG file is enough.
+    """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            return picture.size
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            return image.size
     except Exception:  # noqa: BLE001 (decoders raise whatever they like; the upload itself is fine)
         return None
 
 
-def _require_small(picture: Image.Image, max_pixels: int) -> None:
-    if picture.width * picture.height > max_pixels:
-        msg = f"a picture may have at most {max_pixels} pixels, not {picture.width} x {picture.height}"
+def _require_pixels(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        msg = f"an image may have at most {max_pixels} pixels, not {image.width} x {image.height}"
         raise UndecodableError(msg)
 
 
-def _array(picture: Image.Image, *, grey: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    array = np.asarray(picture.convert("L" if grey else "RGB"))
+def _to_array(image: Image.Image, *, grey: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    array = np.asarray(image.convert("L" if grey else "RGB"))
     return array[:, :, None] if grey else array

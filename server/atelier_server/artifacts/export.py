@@ -1,64 +1,63 @@
-"""Files outputs a second time, under names that people read."""
+"""Writes copies of outputs under readable names."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.v1.generation_pb2 import Generation, Output
 from atelier_server.config.settings import ExportSettings, StyleSettings
 
-_SHORT_ID = 8
+_SHORT_ID_LENGTH = 8
 _EXTENSIONS = {"image/jpeg": "jpg", "audio/ogg": "ogg"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputExporter:
-    """Puts outputs under `directory`, each at the path that the template makes for it."""
+    """Writes each output to the path that the template gives it in the directory."""
 
     settings: ExportSettings
     styles: dict[str, StyleSettings]
 
-    async def export(self, generation: Generation, output: Output, index: int, blob: Path) -> Path:
-        """Link the output's bytes (or copy them, on another disk); returns where they lie now.
+    async def export(self, generation: Generation, output: Output, index: int, data: bytes) -> Path:
+        """Write the bytes of the output with this index; returns the path of the file.
 
         Raises:
-            OSError: the directory can't be written.
+            OSError: the file cannot be written.
         """
-        path = self.settings.directory.expanduser() / self._name(generation, output, index)
-        await asyncio.to_thread(_link, blob, path)
+        path = self.settings.directory.expanduser() / self._format_path(generation, output, index)
+        await asyncio.to_thread(_write, path, data)
         return path
 
-    def _name(self, generation: Generation, output: Output, index: int) -> str:
+    def _format_path(self, generation: Generation, output: Output, index: int) -> str:
         style = generation.image.style
         media_type = output.artifact.media_type
         return self.settings.template.format(
-            style_id=_plain(style) or "none",
-            style_title=_plain(self.styles[style].title if style in self.styles else "")
+            style_id=_slugify(style) or "none",
+            style_title=_slugify(self.styles[style].title if style in self.styles else "")
             or "untitled",
-            engine=_plain(generation.engine),
+            engine=_slugify(generation.engine),
             utc=generation.create_time.ToDatetime().strftime("%Y%m%d_%H%M%S"),
             id=generation.id,
-            short_id=generation.id[-_SHORT_ID:],
+            short_id=generation.id[-_SHORT_ID_LENGTH:],
             index=index,
             seed=output.seed,
             ext=_EXTENSIONS.get(media_type, media_type.rpartition("/")[2]),
         )
 
 
-def _plain(text: str) -> str:
-    """The text as a part of a file name: lower case, and nothing that means something to a shell or a path."""
+def _slugify(text: str) -> str:
+    """The text as a part of a file name: lower case, without characters that shells or paths interpret."""
     return re.sub(r"[^a-z0-9-]+", "_", text.lower()).strip("_")
 
 
-def _link(blob: Path, path: Path) -> None:
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        os.link(blob, path)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(blob, path)
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
-from atelier_server.errors import CODES, ServiceError, failure_from_error
+from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
 from atelier_server.execution.attempt import Attempt
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.protocol import ClaimLostError, Store
@@ -153,9 +153,9 @@ class AttemptFinalizer:
             return
         for index, output in enumerate(generation.outputs):
             try:
-                blob = self.artifacts.path_of(output.artifact)
-                path = await self.exporter.export(generation, output, index, blob)
-            except OSError:
+                data = await self.artifacts.read_output(output.artifact)
+                path = await self.exporter.export(generation, output, index, data)
+            except (OSError, DataLossError):
                 _log.exception("export_failed", extra={"artifact": output.artifact.id})
             else:
                 output.uri = path.absolute().as_uri()

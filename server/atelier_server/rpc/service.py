@@ -150,7 +150,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 [Violation("offset", f"must be at most {artifact.size}, not {request.offset}")]
             )
         yield pb.DownloadArtifactResponse(artifact=artifact)
-        async with aclosing(self.artifacts.chunks(artifact, request.offset)) as chunks:
+        async with aclosing(self.artifacts.read_stream(artifact, request.offset)) as chunks:
             async for chunk in chunks:
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 

@@ -1,0 +1,160 @@
+"""Constructs the parts of a server from its settings, each with the parts that it needs; nothing runs yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from grpc import aio
+
+from atelier_engines import registry
+from atelier_engines.engine import Engine
+from atelier_engines.wrappers.breaker import BreakerEngine
+from atelier_engines.wrappers.caching import CachingEngine
+from atelier_engines.wrappers.validating import ValidatingEngine
+from atelier_server.admission.decide import Decider
+from atelier_server.admission.inputs import InputLoader
+from atelier_server.admission.resolve import Resolver
+from atelier_server.admission.router import Router
+from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.blobs.filesystem import FileBlobStore
+from atelier_server.artifacts.encode import Encoder
+from atelier_server.artifacts.export import OutputExporter
+from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.engines.status import EngineStatuses
+from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.execution.finalize import AttemptFinalizer
+from atelier_server.execution.worker import Worker
+from atelier_server.generations.lifecycle import GenerationLifecycle
+from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
+from atelier_server.rpc import server as rpc_server
+from atelier_server.rpc.health import Health
+from atelier_server.rpc.service import GenerationService
+from atelier_server.store.protocol import Store
+from atelier_server.store.sqlite.store import SqliteStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Service:
+    """The parts of a server that start-up, drain and periodic work act on."""
+
+    store: Store
+    artifacts: ArtifactStore
+    supervisors: Sequence[EngineSupervisor]
+    generations: GenerationLifecycle
+    workers: Sequence[Worker]
+    health: Health
+    server: aio.Server
+
+
+async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
+    """Construct every part. What must be closed at the end is closed by `stack`.
+
+    Raises:
+        DatabaseUnusableError: the database is damaged, or cannot be opened.
+        EngineError: an engine cannot be constructed.
+    """
+    store = await _open_store(settings)
+    stack.push_async_callback(store.close)
+    artifacts = ArtifactStore(
+        store,
+        FileBlobStore(settings.data_dir / "artifacts"),
+        retention_seconds=settings.store.retention_seconds,
+        max_upload_bytes=settings.limits.max_upload_bytes,
+    )
+    await artifacts.delete_orphans(older_than=time.time())  # no attempt is running yet
+    health = Health()
+    statuses = EngineStatuses()
+    statuses.subscribe(health.follow)
+    supervisors = [
+        await _supervise_engine(name, engine, statuses, store)
+        for name, engine in settings.engines.items()
+    ]
+    decider = Decider(
+        inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
+        router=Router(statuses, settings.default_engine or next(iter(statuses))),
+        resolver=Resolver(styles=settings.styles, loras=settings.loras),
+    )
+    generations = GenerationLifecycle(store, decider)
+    service = GenerationService(generations, artifacts, settings.limits)
+    return Service(
+        store=store,
+        artifacts=artifacts,
+        supervisors=supervisors,
+        generations=generations,
+        workers=_make_workers(settings, supervisors, generations, artifacts, stack),
+        health=health,
+        server=rpc_server.build(service, health, settings.limits),
+    )
+
+
+async def _open_store(settings: Settings) -> Store:
+    return await SqliteStore.open(
+        settings.data_dir / "atelier.db",
+        retention_seconds=settings.store.retention_seconds,
+        max_attempts=settings.store.max_attempts,
+        synchronous=settings.store.synchronous,
+    )
+
+
+async def _supervise_engine(
+    name: str, settings: EngineSettings, statuses: EngineStatuses, store: Store
+) -> EngineSupervisor:
+    """The engine inside its wrappers (circuit breaker, result cache, validation), supervised."""
+    engine = registry.load(settings.type).create(settings.config)
+    wrapped: Engine = BreakerEngine(
+        inner=engine,
+        failure_threshold=settings.breaker.failure_threshold,
+        reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
+    )
+    if settings.result_cache_bytes:
+        wrapped = _cache_results(name, wrapped, settings.result_cache_bytes)
+    supervisor = EngineSupervisor(name, settings, ValidatingEngine(wrapped), statuses)
+    supervisor.restore_spending(await store.spent_today(name))
+    return supervisor
+
+
+def _cache_results(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
+    def count(found: bool) -> None:  # noqa: FBT001 (a callback)
+        CACHE_LOOKUPS.labels(name, "hit" if found else "miss").inc()
+
+    caching = CachingEngine(inner=engine, name=name, max_bytes=max_bytes, on_lookup=count)
+    CACHE_BYTES.labels(name).set_function(lambda: caching.held_bytes)
+    return caching
+
+
+def _make_workers(
+    settings: Settings,
+    supervisors: Sequence[EngineSupervisor],
+    generations: GenerationLifecycle,
+    artifacts: ArtifactStore,
+    stack: AsyncExitStack,
+) -> Sequence[Worker]:
+    """As many workers for each engine as it runs tasks at a time."""
+    encoder = Encoder(metadata=settings.outputs.metadata)
+    stack.callback(encoder.close)
+    exporter = (
+        OutputExporter(settings=settings.export, styles=settings.styles)
+        if settings.export is not None
+        else None
+    )
+    return [
+        Worker(
+            supervisor=supervisor,
+            store=generations.store,
+            artifacts=artifacts,
+            encoder=encoder,
+            decider=generations.decider,
+            finalizer=AttemptFinalizer(
+                supervisor=supervisor,
+                store=generations.store,
+                artifacts=artifacts,
+                decider=generations.decider,
+                exporter=exporter,
+            ),
+        )
+        for supervisor in supervisors
+        for _ in range(supervisor.status.capabilities.concurrency)
+    ]

@@ -1,0 +1,38 @@
+"""Periodic work of a server: deletes what has expired, and measures the queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from atelier_server.assembly import Service
+from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_DEPTH
+
+_log = logging.getLogger(__name__)
+_INTERVAL_SECONDS = 1.0
+_ORPHAN_INTERVAL_SECONDS = 3600.0
+_ORPHAN_AGE_SECONDS = 86_400.0  # longer than any attempt or upload takes
+
+
+async def sweep_periodically(service: Service) -> None:
+    """Sweep every second until cancelled. A failure is logged, and the next sweep tries again."""
+    orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
+    while True:
+        try:
+            await _sweep(service)
+            if time.monotonic() >= orphans_due:
+                orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
+                await service.artifacts.delete_orphans(older_than=time.time() - _ORPHAN_AGE_SECONDS)
+        except Exception:  # noqa: BLE001 (the disk may be full now, and have room later)
+            _log.exception("sweep_failed")
+        await asyncio.sleep(_INTERVAL_SECONDS)
+
+
+async def _sweep(service: Service) -> None:
+    await service.artifacts.delete_expired(time.time())
+    for supervisor in service.supervisors:
+        queued = await service.store.queue_depth(supervisor.name)
+        QUEUE_DEPTH.labels(supervisor.name).set(queued)
+        backlog = supervisor.status.backlog_seconds(queued)
+        BACKLOG_SECONDS.labels(supervisor.name).set(backlog or 0.0)

@@ -1,0 +1,74 @@
+"""Artifacts: records and bytes stay together."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from atelier.v1.artifact_pb2 import UploadHeader
+from atelier_engines.media import Encoded
+from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.blobs.filesystem import FileBlobStore
+from atelier_server.errors import DataLossError
+from atelier_server.ids import new_id
+from atelier_server.store.sqlite.store import SqliteStore
+
+
+@pytest.fixture
+async def artifacts(tmp_path: Path) -> AsyncIterator[ArtifactStore]:
+    """Over an empty database and an empty directory."""
+    store = await SqliteStore.open(tmp_path / "atelier.db", max_attempts=3, retention_seconds=60)
+    yield ArtifactStore(
+        store, FileBlobStore(tmp_path / "blobs"), retention_seconds=60, max_upload_bytes=2**26
+    )
+    await store.close()
+
+
+async def test_orphans_are_deleted_by_age(artifacts: ArtifactStore, tmp_path: Path) -> None:
+    """A blob without a record may belong to an attempt that still runs, until it is old; records protect theirs."""
+    known = await artifacts.add(b"attached", "application/octet-stream", "ada")
+    orphan = await artifacts.write_output(
+        new_id(), Encoded(media_type="image/png", data=b"of an attempt", width=8, height=8)
+    )
+    files = tmp_path / "blobs"
+    await artifacts.delete_orphans(older_than=time.time() - 60)
+    assert {path.name for path in files.iterdir()} == {known.id, orphan.id}
+    await artifacts.delete_orphans(older_than=time.time() + 60)
+    assert {path.name for path in files.iterdir()} == {known.id}
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "AVIF"])
+async def test_the_size_of_an_uploaded_image_is_known(
+    artifacts: ArtifactStore, image_format: str
+) -> None:
+    """Of every format, though the file is larger than what is held in memory of an upload."""
+    image = Image.effect_noise((1800, 1700), 200).convert("RGB")
+    file = io.BytesIO()
+    image.save(file, image_format, quality=100)
+    data = file.getvalue()
+    assert len(data) > 2**20
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        for start in range(0, len(data), 2**19):
+            yield data[start : start + 2**19]
+
+    header = UploadHeader(media_type=f"image/{image_format.lower()}")
+    artifact = await artifacts.upload(header, chunks(), "ada")
+    assert (artifact.image_size.width, artifact.image_size.height) == (1800, 1700)
+
+
+async def test_an_output_is_read_from_the_blob_store_when_it_is_not_recent(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    """Large outputs are not held in memory."""
+    media = Encoded(media_type="audio/wav", data=bytes(9 * 2**20), width=0, height=0)
+    artifact = await artifacts.write_output(new_id(), media)
+    assert len(await artifacts.read_output(artifact)) == 9 * 2**20
+    (tmp_path / "blobs" / artifact.id).unlink()
+    with pytest.raises(DataLossError):
+        await artifacts.read_output(artifact)
