@@ -38,6 +38,10 @@ _GONE = frozenset({401, 403, 404, 410})  # what storage answers for expired link
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
+class AnyResponse(BaseModel):
+    """A JSON response of which only the status matters."""
+
+
 class RequestContent(TypedDict, total=False):
     """Content of a request, by the names that httpx uses."""
 

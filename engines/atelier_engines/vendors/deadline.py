@@ -29,17 +29,22 @@ class Deadline:
         """Seconds until the deadline; 0 once it has passed."""
         return max(0.0, self.seconds - self.elapsed)
 
-    def require(self, vendor: str, *, because: Exception | None = None) -> None:
-        """Return if the deadline has not passed; `because` is the last error before it.
+    def require(self, vendor: str, *, because: Exception | None = None, reason: str = "") -> None:
+        """Return if the deadline has not passed.
+
+        Args:
+            vendor: name of the service.
+            because: the last error before the deadline.
+            reason: why the task has not finished; by default that it may still be running.
 
         Raises:
             EngineTimeoutError: the deadline has passed.
         """
         if not self.remaining:
-            raise self._timeout_error(vendor) from because
+            raise self._timeout_error(vendor, reason) from because
 
     @asynccontextmanager
-    async def timeout(self, vendor: str) -> AsyncIterator[None]:
+    async def timeout(self, vendor: str, *, reason: str = "") -> AsyncIterator[None]:
         """Context that ends at the deadline; never for a paid request, whose outcome would be unknown.
 
         Raises:
@@ -49,9 +54,10 @@ class Deadline:
             async with asyncio.timeout(self.remaining):
                 yield
         except TimeoutError as error:
-            raise self._timeout_error(vendor) from error
+            raise self._timeout_error(vendor, reason) from error
 
-    def _timeout_error(self, vendor: str) -> EngineTimeoutError:
+    def _timeout_error(self, vendor: str, reason: str) -> EngineTimeoutError:
         return EngineTimeoutError(
-            f"{vendor} did not finish within {self.seconds:g} s; it may still be working on the task"
+            f"{vendor} did not finish within {self.seconds:g} s; "
+            f"{reason or 'it may still be working on the task'}"
         )

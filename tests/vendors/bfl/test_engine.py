@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from atelier_engines.conformance.remote_service import collect_events, run_engine
 from atelier_engines.event import Dispatched, Output, Stage
 from atelier_engines.media import Pixels
-from atelier_engines.vendors.bfl.bodies import nearest_ratio
 from atelier_engines.vendors.bfl.config import BflConfig
+from atelier_engines.vendors.bfl.payloads import nearest_ratio
 from tests.vendors.bfl.stand_in import KEY, TASK, StandIn, drawn
 from tests.vendors.calls import outputs, plain, steps
 

@@ -48,7 +48,7 @@ async def test_a_submit_that_fails_is_not_repeated(
     ("status", "details", "says"),
     [
         ("Request Moderated", {"Moderation Reasons": ["Violence", "Gore"]}, "Violence, Gore"),
-        ("Content Moderated", None, "the picture made"),
+        ("Content Moderated", None, "the generated image"),
         ("Task Moderated", ["x"], "x"),
     ],
 )

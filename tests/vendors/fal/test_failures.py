@@ -95,11 +95,11 @@ async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:
         (
             respond(422, {"detail": [{"msg": "none", "type": "no_media_generated"}]}),
             EngineFailedError,
-            "no picture",
+            "no image",
         ),
         (respond(499, {"detail": "cancelled"}), EngineFailedError, "cancelled"),
         (respond(404, {"detail": "expired"}), EngineFailedError, "expired"),
-        (respond(200, {"images": []}), EngineFailedError, "without a picture"),
+        (respond(200, {"images": []}), EngineFailedError, "without an image"),
         (respond(200, {"images": 3}), EngineFailedError, "unknown shape"),
         (respond(200, "<html>"), EngineFailedError, "unknown shape"),
     ],

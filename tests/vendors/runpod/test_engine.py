@@ -57,7 +57,8 @@ async def test_what_goes_wrong_beside_a_picture_does_not_lose_it(
     output = {"images": images, "errors": ["node 12 made gifs"]}
     vendor.polls.add(respond(200, {"id": "x", "status": "COMPLETED", "output": output}))
     assert [event for event in await collect_events(vendor) if isinstance(event, Output)]
-    assert "node 12 made gifs" in caplog.text
+    (record,) = [one for one in caplog.records if one.msg == "worker_error_beside_image"]
+    assert vars(record)["error"] == "node 12 made gifs"
 
 
 async def test_stages_are_told_as_the_service_tells_them(vendor: StandIn) -> None:

@@ -109,7 +109,7 @@ async def test_a_failed_job_says_why(
 @pytest.mark.parametrize(
     ("output", "says"),
     [
-        (None, "no picture"),
+        (None, "no image"),
         ({"status": "success_no_images", "images": []}, "SaveImage"),
         ({"message": "it broke", "status": "error"}, "it broke"),
         ({"images": [], "errors": ["it broke"]}, "it broke"),

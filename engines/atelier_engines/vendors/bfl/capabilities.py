@@ -1,4 +1,4 @@
-"""What a bfl engine says it can do."""
+"""Capabilities of a bfl engine."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.vendors.bfl.config import BflConfig
-from atelier_engines.vendors.bfl.models import MODELS, Facts
+from atelier_engines.vendors.bfl.models import MODELS, ModelSpec
 from atelier_engines.vendors.options import build_options_schema
 
-_LONGEST_PROMPT = 8000
+_MAX_PROMPT_LENGTH = 8000
 
 
-def abilities(config: BflConfig) -> Capabilities:
-    """The capabilities of an engine so configured."""
-    facts = MODELS[config.model]
+def build_capabilities(config: BflConfig) -> Capabilities:
+    """The capabilities of an engine with that configuration."""
+    spec = MODELS[config.model]
     return Capabilities(
         description=f"{config.model} at Black Forest Labs",
         image=ImageCapabilities(
-            width=facts.width,
-            height=facts.height,
-            max_pixels=facts.max_pixels,
-            features=_features(facts, inpainting=config.inpainting),
-            steps=facts.steps,
-            guidance=facts.guidance,
+            width=spec.width,
+            height=spec.height,
+            max_pixels=spec.max_pixels,
+            features=_features(spec, inpainting=config.inpainting),
+            steps=spec.steps,
+            guidance=spec.guidance,
             max_images=config.max_images,
-            max_prompt_length=_LONGEST_PROMPT,
+            max_prompt_length=_MAX_PROMPT_LENGTH,
             models=(Model(name=config.model, family="flux"),),
         ),
         concurrency=config.concurrency,
         cancel=CancelSupport.NONE,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=None if config.price is None else config.price.price(),
-        options_schema=build_options_schema(facts.options),
+        options_schema=build_options_schema(spec.options),
     )
 
 
-def _features(facts: Facts, *, inpainting: bool) -> frozenset[ImageFeature]:
+def _features(spec: ModelSpec, *, inpainting: bool) -> frozenset[ImageFeature]:
     features = {ImageFeature.SEED}
-    if facts.start:
+    if spec.image_field:
         features.add(ImageFeature.IMAGE_TO_IMAGE)
-    if inpainting and facts.steps is None:  # the filling model has other steps and guidance
+    if inpainting and spec.steps is None:  # the inpainting model has other steps and guidance
         features.add(ImageFeature.INPAINTING)
     return frozenset(features)

@@ -55,9 +55,11 @@ class BflConfig(AccountConfig, RemoteConfig):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        facts = MODELS.get(self.model)
-        if facts is None:
+        spec = MODELS.get(self.model)
+        if spec is None:
             raise ValueError(f"model must be one of {', '.join(MODELS)}")
-        if self.safety_tolerance is not None and self.safety_tolerance > facts.most_tolerant:
-            raise ValueError(f"safety_tolerance of {self.model} is at most {facts.most_tolerant}")
+        if self.safety_tolerance is not None and self.safety_tolerance > spec.max_safety_tolerance:
+            raise ValueError(
+                f"safety_tolerance of {self.model} is at most {spec.max_safety_tolerance}"
+            )
         return self

@@ -1,4 +1,4 @@
-"""What each FLUX model takes: facts alone.
+"""What each FLUX model supports.
 
 Source: the OpenAPI document of api.bfl.ai as of May 2026, and docs.bfl.ai where the models' pages say more.
 """
@@ -20,7 +20,8 @@ class UpsamplingOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     prompt_upsampling: bool | None = Field(
-        default=None, description="Let the service rewrite the prompt; its own choice when unset."
+        default=None,
+        description="Let the service rewrite the prompt; the service's default when unset.",
     )
 
 
@@ -28,63 +29,67 @@ class UltraOptions(UpsamplingOptions):
     """Options of flux-pro-1.1-ultra."""
 
     raw: bool | None = Field(
-        default=None, description="Less processed, more natural pictures; false when unset."
+        default=None, description="Less processed, more natural images; false when unset."
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What one model takes."""
+class ModelSpec:
+    """What one model supports."""
 
     width: IntegerRange
-    """Pixels."""
+    """Width in pixels."""
     height: IntegerRange
-    """Pixels."""
+    """Height in pixels."""
     max_pixels: int
-    """Most pixels in one picture."""
-    shaped: bool = False
-    """Whether it takes an aspect ratio, not a size; its pictures are then brought to the size asked for."""
-    start: str = ""
-    """Field for a picture to start from; empty where there is none."""
-    start_weight: str = ""
-    """Field for how much that picture counts, 0 to 1; empty where the model decides."""
+    """Maximum pixels in one image."""
+    takes_aspect_ratio: bool = False
+    """Whether it takes an aspect ratio, not a size; its images are then resized to the size requested."""
+    image_field: str = ""
+    """Field for the init image; empty where the model takes none."""
+    image_weight_field: str = ""
+    """Field for the weight of the init image, 0 to 1; empty where the model takes none."""
     steps: IntegerRange | None = None
-    """Denoising steps; None where they can't be chosen."""
+    """Denoising steps; None where the model does not take them."""
     guidance: NumberRange | None = None
-    """Guidance scale; None where it can't be chosen."""
-    most_tolerant: int = 6
-    """Upper end of `safety_tolerance`."""
+    """Guidance scale; None where the model does not take it."""
+    max_safety_tolerance: int = 6
+    """Maximum of `safety_tolerance`."""
     options: type[BaseModel] = NoOptions
-    """Options of a task."""
+    """Model of a task's options."""
 
 
-RATIOS = ((21, 9), (16, 9), (3, 2), (4, 3), (1, 1), (3, 4), (2, 3), (9, 16), (9, 21))
-"""Aspect ratios that models with `shaped` take, from wide to tall."""
+ASPECT_RATIOS = ((21, 9), (16, 9), (3, 2), (4, 3), (1, 1), (3, 4), (2, 3), (9, 16), (9, 21))
+"""Aspect ratios of models with `takes_aspect_ratio`, from wide to tall."""
 FILL = "flux-pro-1.0-fill"
-"""Repaints under a mask."""
+"""Model for inpainting."""
 
 _SIDE_2 = IntegerRange(min=64, max=2048, default=1024, multiple_of=16)
-_FLUX_2 = Facts(
-    width=_SIDE_2, height=_SIDE_2, max_pixels=2048 * 2048, start="input_image", most_tolerant=5
+_FLUX_2 = ModelSpec(
+    width=_SIDE_2,
+    height=_SIDE_2,
+    max_pixels=2048 * 2048,
+    image_field="input_image",
+    max_safety_tolerance=5,
 )
-_FLUX_1 = Facts(
+_FLUX_1 = ModelSpec(
     width=IntegerRange(min=256, max=1440, default=1024, multiple_of=32),
     height=IntegerRange(min=256, max=1440, default=768, multiple_of=32),
     max_pixels=1440 * 1440,
     options=UpsamplingOptions,
 )
 _SIDE_KONTEXT = IntegerRange(min=512, max=1568, default=1024, multiple_of=16)
-_KONTEXT = Facts(
+_KONTEXT = ModelSpec(
     width=_SIDE_KONTEXT,
     height=_SIDE_KONTEXT,
     max_pixels=1568 * 1568,
-    shaped=True,
-    start="input_image",
+    takes_aspect_ratio=True,
+    image_field="input_image",
     options=UpsamplingOptions,
 )
 _SIDE_ULTRA = IntegerRange(min=512, max=2752, default=2048, multiple_of=16)
 
-MODELS: Mapping[str, Facts] = {
+MODELS: Mapping[str, ModelSpec] = {
     "flux-2-pro": _FLUX_2,
     "flux-2-pro-preview": _FLUX_2,
     "flux-2-max": _FLUX_2,
@@ -100,13 +105,13 @@ MODELS: Mapping[str, Facts] = {
     "flux-kontext-pro": _KONTEXT,
     "flux-kontext-max": _KONTEXT,
     "flux-pro-1.1": _FLUX_1,
-    "flux-pro-1.1-ultra": Facts(
+    "flux-pro-1.1-ultra": ModelSpec(
         width=_SIDE_ULTRA,
         height=_SIDE_ULTRA,
         max_pixels=2048 * 2752,
-        shaped=True,
-        start="image_prompt",
-        start_weight="image_prompt_strength",
+        takes_aspect_ratio=True,
+        image_field="image_prompt",
+        image_weight_field="image_prompt_strength",
         options=UltraOptions,
     ),
     "flux-dev": replace(
@@ -115,4 +120,4 @@ MODELS: Mapping[str, Facts] = {
         guidance=NumberRange(min=1.5, max=5.0, default=3.0),
     ),
 }
-"""By the name that the service has for them."""
+"""Models by their names at the service."""

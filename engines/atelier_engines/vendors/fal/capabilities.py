@@ -1,4 +1,4 @@
-"""What a fal engine says it can do."""
+"""Capabilities of a fal engine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from atelier_engines.capabilities import (
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.models import MODELS, Facts
+from atelier_engines.vendors.fal.models import MODELS, ModelSpec
 from atelier_engines.vendors.options import NoOptions, build_options_schema
 
-_LONGEST_PROMPT = 4000
+_MAX_PROMPT_LENGTH = 4000
 _SIDE = IntegerRange(min=256, max=2048, default=1024, multiple_of=8)
 _MAX_PIXELS = 1536 * 1536
-_STRICT_FIRST = (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)
+_SAFETY_MODES = (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)
 
 
-def abilities(config: FalConfig) -> Capabilities:
-    """The capabilities of an engine so configured."""
+def build_capabilities(config: FalConfig) -> Capabilities:
+    """The capabilities of an engine with that configuration."""
     return Capabilities(
         description=f"{config.model if config.comfy is None else config.comfy.endpoint} at fal.ai",
         image=_image(config),
@@ -41,25 +41,25 @@ def abilities(config: FalConfig) -> Capabilities:
 def _image(config: FalConfig) -> ImageCapabilities:
     if config.comfy is not None:
         return WorkflowSet.load(config.comfy).capabilities(max_images=config.max_images)
-    facts = MODELS[config.model]
+    spec = MODELS[config.model]
     loras = tuple(config.loras)
     return ImageCapabilities(
         width=_SIDE,
         height=_SIDE,
         max_pixels=_MAX_PIXELS,
-        features=facts.features | ({ImageFeature.LORA} if loras else set()),
-        steps=_steps(config, facts),
-        guidance=facts.guidance,
+        features=spec.features | ({ImageFeature.LORA} if loras else set()),
+        steps=_steps(config, spec),
+        guidance=spec.guidance,
         max_images=config.max_images,
-        max_prompt_length=_LONGEST_PROMPT,
-        models=(Model(name=config.model, family=facts.family),),
+        max_prompt_length=_MAX_PROMPT_LENGTH,
+        models=(Model(name=config.model, family=spec.family),),
         loras=loras,
-        max_loras=facts.max_loras if loras else 0,
-        safety_modes=_STRICT_FIRST[: _STRICT_FIRST.index(config.safety) + 1],
+        max_loras=spec.max_loras if loras else 0,
+        safety_modes=_SAFETY_MODES[: _SAFETY_MODES.index(config.safety) + 1],
     )
 
 
-def _steps(config: FalConfig, facts: Facts) -> IntegerRange:
+def _steps(config: FalConfig, spec: ModelSpec) -> IntegerRange:
     if config.steps is None:
-        return facts.steps
+        return spec.steps
     return IntegerRange(min=config.steps, max=config.steps, default=config.steps)

@@ -94,12 +94,12 @@ class FalConfig(AccountConfig, RemoteConfig):
             if self.loras or self.steps is not None:
                 raise ValueError("with comfy, set LoRAs in comfy.loras, and steps in the request")
             return self
-        facts = MODELS.get(self.model)
-        if facts is None:
+        spec = MODELS.get(self.model)
+        if spec is None:
             raise ValueError(f"model must be one of {', '.join(MODELS)}")
-        if self.loras and not facts.max_loras:
+        if self.loras and not spec.max_loras:
             raise ValueError(f"{self.model} takes no loras")
-        if self.steps is not None and self.steps not in facts.fixed_steps:
-            choice = ", ".join(map(str, facts.fixed_steps)) or "left out"
+        if self.steps is not None and self.steps not in spec.fixed_steps:
+            choice = ", ".join(map(str, spec.fixed_steps)) or "left out"
             raise ValueError(f"steps of {self.model} must be {choice}")
         return self

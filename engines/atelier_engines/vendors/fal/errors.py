@@ -1,4 +1,4 @@
-"""What fal means when it refuses: its error types come before the table of statuses."""
+"""Translates fal's errors: its error types take precedence over HTTP statuses."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from atelier_engines.errors import (
 )
 from atelier_engines.vendors.responses import Response
 
-_LONGEST_TEXT = 300
+_MAX_MESSAGE_LENGTH = 300
 _BAD_REQUEST = 400
 _FORBIDDEN = frozenset({401, 403})
 _NOT_FOUND = 404
-_CANCELLED = 499
+_CLIENT_CLOSED_REQUEST = 499
 _FIELDS: Mapping[str, str] = {
     "prompt": "prompt",
     "negative_prompt": "negative_prompt",
@@ -33,7 +33,7 @@ _FIELDS: Mapping[str, str] = {
     "seed": "seed",
     "loras": "loras",
 }
-_OF_RUNNERS = frozenset(
+_RUNNER_FAILURES = frozenset(
     {
         "request_timeout",
         "startup_timeout",
@@ -48,71 +48,76 @@ _OF_RUNNERS = frozenset(
 
 
 class _Detail(BaseModel):
-    """One fault of a request."""
+    """One error in a request."""
 
     loc: tuple[str | int, ...] = ()
     msg: str = ""
     type: str = ""
 
 
-class _Refusal(BaseModel):
-    """Model errors have a list of details, others a text and a type."""
+class _ErrorBody(BaseModel):
+    """An error response: model errors have a list of details, others a text and a type."""
 
     detail: tuple[_Detail, ...] | str = ""
     error_type: str = ""
     status: str = ""
 
 
-def refusal_of(found: Response, *, key: str) -> EngineError | None:
-    """The error that an answer of status 400 to 499 means; None where the table of statuses is right."""
+def translate_error(response: Response, *, key: str) -> EngineError | None:
+    """The error for a response of status 400 to 499; None where its HTTP status says enough."""
     try:
-        refusal = _Refusal.model_validate_json(found.body)
+        body = _ErrorBody.model_validate_json(response.body)
     except ValidationError:
         return None
-    details = refusal.detail if isinstance(refusal.detail, tuple) else ()
-    types = {refusal.error_type, found.headers.get("x-fal-error-type", "")}
+    details = body.detail if isinstance(body.detail, tuple) else ()
+    types = {body.error_type, response.headers.get("x-fal-error-type", "")}
     types |= {detail.type for detail in details}
-    says = found.error_message((key, *key.split(":")))[:_LONGEST_TEXT]
+    message = response.error_message((key, *key.split(":")))[:_MAX_MESSAGE_LENGTH]
     return (
-        _by_type(types, says) or _by_status(found.status, refusal, says) or _misfit(details, says)
+        _by_type(types, message)
+        or _by_status(response.status, body, message)
+        or _by_field(details, message)
     )
 
 
-def failure_of(error: str, error_type: str) -> EngineError | None:
-    """Why a completed job failed, where its state says enough; else its result does."""
-    says = f" ({error[:_LONGEST_TEXT]})" if error else ""
+def translate_failure(error: str, error_type: str) -> EngineError | None:
+    """Why a completed job failed, where its status says enough; else its result does."""
+    reason = f" ({error[:_MAX_MESSAGE_LENGTH]})" if error else ""
     if error_type == "content_policy_violation":
-        return ContentFilteredError(f"fal refused the task{says}; change the prompt")
-    if error_type in _OF_RUNNERS or error_type.startswith("runner_"):
-        return EngineFailedError(f"fal failed at the job: {error_type}{says}; try again")
+        return ContentFilteredError(f"fal refused the task{reason}; change the prompt")
+    if error_type in _RUNNER_FAILURES or error_type.startswith("runner_"):
+        return EngineFailedError(f"fal failed to run the job: {error_type}{reason}; try again")
     return None
 
 
-def _by_type(types: set[str], says: str) -> EngineError | None:
+def _by_type(types: set[str], message: str) -> EngineError | None:
     if "content_policy_violation" in types:
-        return ContentFilteredError(f"fal refused the task ({says}); change the prompt")
+        return ContentFilteredError(f"fal refused the task ({message}); change the prompt")
     if "no_media_generated" in types:
-        return EngineFailedError(f"fal made no picture ({says}); change the prompt or try again")
+        return EngineFailedError(
+            f"fal generated no image ({message}); change the prompt or try again"
+        )
     return None
 
 
-def _by_status(status: int, refusal: _Refusal, says: str) -> EngineError | None:
-    if status == _CANCELLED:
+def _by_status(status: int, body: _ErrorBody, message: str) -> EngineError | None:
+    if status == _CLIENT_CLOSED_REQUEST:
         return EngineFailedError("the job was cancelled at fal")
-    if status == _NOT_FOUND and refusal.status == "NOT_FOUND":
+    if status == _NOT_FOUND and body.status == "NOT_FOUND":
         return EngineFailedError("the job is lost: fal does not know it any more")
-    if status in _FORBIDDEN and ("balance" in says.lower() or "locked" in says.lower()):
-        return EngineQuotaError(f"fal answered {status}: {says}; the account has no credit left")
-    if status == _BAD_REQUEST and "in progress" in says:
+    if status in _FORBIDDEN and ("balance" in message.lower() or "locked" in message.lower()):
+        return EngineQuotaError(f"fal answered {status}: {message}; the account has no credit left")
+    if status == _BAD_REQUEST and "in progress" in message:
         return EngineUnavailableError("fal has not finished the job yet")
     return None
 
 
-def _misfit(details: tuple[_Detail, ...], says: str) -> InvalidTaskError | None:
+def _by_field(details: tuple[_Detail, ...], message: str) -> InvalidTaskError | None:
     for detail in details:
         for part in detail.loc:
             if part in _FIELDS:
                 return InvalidTaskError(
-                    _FIELDS[str(part)], f"fal refused {part}: {says}; change the task accordingly"
+                    _FIELDS[str(part)],
+                    f"fal refused {part}: {message}; change the task accordingly",
                 )
     return None

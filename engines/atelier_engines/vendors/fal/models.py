@@ -1,4 +1,4 @@
-"""What each model at fal takes: facts alone.
+"""What each model at fal supports.
 
 Source: the types of the JavaScript SDK @fal-ai/client 1.10.1 (types/endpoints.d.ts).
 """
@@ -15,62 +15,63 @@ from atelier_engines.vendors.options import NoOptions
 
 
 class ExpandOptions(BaseModel):
-    """Options of models that can rewrite the prompt."""
+    """Options of models that can expand the prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     expand_prompt: bool | None = Field(
-        default=None, description="Let the service rewrite the prompt; its own choice when unset."
+        default=None,
+        description="Let the service expand the prompt; the service's default when unset.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What one model takes."""
+class ModelSpec:
+    """What one model supports."""
 
     family: str
-    """Architecture."""
+    """Model family, such as sdxl."""
     steps: IntegerRange
-    """Denoising steps; a range of its own stands for each set that is no range at all."""
+    """Denoising steps; a range in place of a set of values that is not a range."""
     fixed_steps: tuple[int, ...]
-    """Numbers of steps that an engine may be fixed to; empty where every number in `steps` is taken."""
+    """Numbers of steps that an engine can be configured to; empty where all of `steps` are supported."""
     steps_as_text: bool
     """Whether the number of steps is sent as a string."""
     guidance: NumberRange | None
-    """Guidance scale; None where it can't be chosen."""
+    """Guidance scale; None where the model does not take it."""
     features: frozenset[ImageFeature]
-    """Without LORA, which needs files."""
+    """Features without LORA, which depends on the configured files."""
     max_loras: int
-    """Most LoRAs; 0 where it takes none."""
+    """Maximum number of LoRAs; 0 where the model takes none."""
     options: type[BaseModel]
-    """Options of a task."""
+    """Model of a task's options."""
 
 
-_FROM_PICTURES = frozenset(
+_IMAGE_FEATURES = frozenset(
     {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.INPAINTING, ImageFeature.SEED}
 )
 
-MODELS: Mapping[str, Facts] = {
-    # It takes 1, 2, 4 and 8 steps. 4 and 8 are a range; who wants 1 or 2 fixes the engine to them.
-    "fal-ai/fast-lightning-sdxl": Facts(
+MODELS: Mapping[str, ModelSpec] = {
+    # The model takes 1, 2, 4 and 8 steps. 4 and 8 are a range; 1 and 2 can be configured.
+    "fal-ai/fast-lightning-sdxl": ModelSpec(
         family="sdxl",
         steps=IntegerRange(min=4, max=8, default=4, multiple_of=4),
         fixed_steps=(1, 2, 4, 8),
         steps_as_text=True,
         guidance=None,
-        features=_FROM_PICTURES,
+        features=_IMAGE_FEATURES,
         max_loras=0,
         options=ExpandOptions,
     ),
-    "fal-ai/fast-sdxl": Facts(
+    "fal-ai/fast-sdxl": ModelSpec(
         family="sdxl",
         steps=IntegerRange(min=1, max=50, default=25),
         fixed_steps=(),
         steps_as_text=False,
         guidance=NumberRange(min=0.0, max=20.0, default=7.5),
-        features=_FROM_PICTURES | {ImageFeature.NEGATIVE_PROMPT},
+        features=_IMAGE_FEATURES | {ImageFeature.NEGATIVE_PROMPT},
         max_loras=5,
         options=NoOptions,
     ),
 }
-"""By the path of the endpoint."""
+"""Models by the path of their endpoint."""

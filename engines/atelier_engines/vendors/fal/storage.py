@@ -1,4 +1,4 @@
-"""How pictures get to fal: inside the request, or through its storage."""
+"""How images are sent to fal: inside the request, or uploaded to its storage."""
 
 from __future__ import annotations
 
@@ -6,50 +6,68 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import BaseModel, Field
+
 from atelier_engines.vendors.client import VendorClient
-from atelier_engines.vendors.fal.wire import Leave, Stored
 
 
-def data_uri(png: bytes) -> str:
-    """The whole file as an address."""
+class UploadToken(BaseModel):
+    """A token that allows uploads for a while."""
+
+    token: str = Field(min_length=1)
+    """Secret."""
+    token_type: str = "Bearer"  # noqa: S105 (a name)
+    """Scheme of the authorization header."""
+
+
+class UploadedFile(BaseModel):
+    """An uploaded image."""
+
+    access_url: str = Field(min_length=1)
+    """URL of the image."""
+
+
+def encode_data_uri(png: bytes) -> str:
+    """The PNG file as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Storage:
-    """fal's own place for files; each has an address that nobody guesses but everybody may fetch."""
+class FalStorage:
+    """fal's file storage; a URL in it cannot be guessed, but whoever knows it can download the file."""
 
-    vendor: VendorClient
-    """Has the key, which buys leave to store."""
-    store: VendorClient
-    """Where files go; never sees the key."""
+    queue: VendorClient
+    """Client with the API key, which issues upload tokens."""
+    uploads: VendorClient
+    """Client of the storage; it never receives the API key."""
     rest_url: str
-    """Where leave is given."""
+    """URL of the API that issues upload tokens."""
 
-    async def addresses(self, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Where each of the pictures, PNG files by name, is from now on.
+    async def upload(self, images: Mapping[str, bytes]) -> dict[str, str]:
+        """Upload PNG files by name, and return their URLs.
 
         Raises:
             EngineError: see `vendors.errors`.
         """
-        leave = await self.vendor.request(
-            "POST",
-            f"{self.rest_url}/storage/auth/token?storage_type=fal-cdn-v3",
-            json={},
-            model=Leave,
-        )
-        return {name: await self._put(name, png, leave) for name, png in pictures.items()}
+        url = f"{self.rest_url}/storage/auth/token?storage_type=fal-cdn-v3"
+        token = await self.queue.request("POST", url, json={}, model=UploadToken)
+        return {name: await self._upload(name, png, token) for name, png in images.items()}
 
-    async def _put(self, name: str, png: bytes, leave: Leave) -> str:
-        stored = await self.store.request(
+    async def close(self) -> None:
+        """Close all connections of both clients."""
+        await self.queue.close()
+        await self.uploads.close()
+
+    async def _upload(self, name: str, png: bytes, token: UploadToken) -> str:
+        uploaded = await self.uploads.request(
             "POST",
             "/files/upload",
             content=png,
             headers={
-                "authorization": f"{leave.token_type} {leave.token}",
+                "authorization": f"{token.token_type} {token.token}",
                 "content-type": "image/png",
                 "x-fal-file-name": f"{name.removesuffix('.png')}.png",
             },
-            model=Stored,
+            model=UploadedFile,
         )
-        return stored.access_url
+        return uploaded.access_url

@@ -1,4 +1,4 @@
-"""Why jobs of worker-comfyui fail, from what it says."""
+"""Translates the errors of RunPod and of worker-comfyui."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from atelier_engines.errors import (
     OutOfMemoryError,
 )
 from atelier_engines.vendors.responses import Response
-from atelier_engines.vendors.runpod.wire import State
 
-_LONGEST_TEXT = 300
+_MAX_MESSAGE_LENGTH = 300
 _NOT_FOUND = 404
-_KINDS: tuple[tuple[tuple[str, ...], type[EngineError], str], ...] = (
-    (("outofmemory", "out of memory"), OutOfMemoryError, "ask for a smaller picture"),
+_WORKER_ERRORS: tuple[tuple[tuple[str, ...], type[EngineError], str], ...] = (
+    (("outofmemory", "out of memory"), OutOfMemoryError, "request a smaller image"),
     (
         ("not in list", "available checkpoints"),
         ModelMissingError,
-        "put that file onto the endpoint",
+        "install that file on the endpoint",
     ),
     (
         ("validation", "missing 'workflow'", "invalid json", "please provide", "must be a list"),
@@ -39,55 +38,52 @@ _KINDS: tuple[tuple[tuple[str, ...], type[EngineError], str], ...] = (
         "try again",
     ),
 )
-"""What stands in a worker's text, in lower case, and what it means; the first that fits."""
+"""Texts in a worker's message, in lower case, with the error and the hint; the first match counts."""
 
 
-def failure_of(state: State) -> EngineError:
-    """The error that a final state other than COMPLETED means."""
-    says = text_of(state)
-    match state.status:
+def translate_failure(status: str, error: JsonValue, output: JsonValue) -> EngineError:
+    """The error for a job that ended with a status other than COMPLETED."""
+    message = "; ".join(part for part in (*_error_texts(error), *_details(output)) if part)
+    match status:
         case "CANCELLED":
             return EngineFailedError("the job was cancelled at runpod")
         case "TIMED_OUT":
             return EngineTimeoutError(
-                f"runpod gave the job up: it ran for too long{_in_brackets(says)}"
+                f"the job exceeded its time limit at runpod{_in_brackets(message)}"
             )
         case _:
-            return failure_from_text(says)
+            return translate_worker_message(message)
 
 
-def failure_from_text(says: str) -> EngineError:
-    """The error that the worker's own words mean."""
-    lower = says.lower()
-    for words, kind, advice in _KINDS:
+def translate_worker_message(message: str) -> EngineError:
+    """The error for a worker's message."""
+    lower = message.lower()
+    for words, error_type, hint in _WORKER_ERRORS:
         if any(word in lower for word in words):
-            text = f"runpod's worker failed{_in_brackets(says)}: {advice}"
+            text = f"runpod's worker failed{_in_brackets(message)}: {hint}"
             return (
-                InvalidTaskError("options", text) if kind is InvalidTaskError else _made(kind, text)
+                InvalidTaskError("options", text)
+                if error_type is InvalidTaskError
+                else _make(error_type, text)
             )
-    return EngineFailedError(f"runpod's worker failed{_in_brackets(says)}; try again")
+    return EngineFailedError(f"runpod's worker failed{_in_brackets(message)}; try again")
 
 
-def text_of(state: State) -> str:
-    """What was said about the failure, without the traceback."""
-    return "; ".join(part for part in (*_texts(state.error), *_details(state.output)) if part)
-
-
-def refusal_of(found: Response) -> EngineError | None:
-    """The error that an answer of status 400 to 499 means; None where the table of statuses is right."""
-    if found.status == _NOT_FOUND:
+def translate_error(response: Response) -> EngineError | None:
+    """The error for a response of status 400 to 499; None where its HTTP status says enough."""
+    if response.status == _NOT_FOUND:
         return EngineFailedError(
-            "the job is lost: runpod does not know it any more, or not the endpoint"
+            "the job is lost: runpod does not know it any more, or does not know the endpoint"
         )
     return None
 
 
-def _made(kind: type[EngineError], text: str) -> EngineError:
-    return kind(text)
+def _make(error_type: type[EngineError], text: str) -> EngineError:
+    return error_type(text)
 
 
-def _texts(error: JsonValue) -> Iterator[str]:
-    """An exception comes as JSON in a text, with a traceback that is nobody's business."""
+def _error_texts(error: JsonValue) -> Iterator[str]:
+    """Type and message; an exception comes as JSON in a text, with a traceback that is left out."""
     if isinstance(error, str):
         try:
             error = json.loads(error)
@@ -110,4 +106,4 @@ def _details(output: JsonValue) -> Iterator[str]:
 
 def _in_brackets(text: str) -> str:
     line = " ".join(text.split())
-    return f" ({line[:_LONGEST_TEXT]})" if line else ""
+    return f" ({line[:_MAX_MESSAGE_LENGTH]})" if line else ""

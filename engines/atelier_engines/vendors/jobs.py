@@ -1,0 +1,268 @@
+"""Jobs at remote services, one an image: submitted at most once, polled until they end, found again by the handle."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, JsonValue
+
+from atelier_engines.errors import (
+    EngineError,
+    EngineFailedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+)
+from atelier_engines.event import Dispatched, Event, Output, Stage, Step
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.deadline import Deadline
+
+JobT = TypeVar("JobT", bound=BaseModel)
+"""What a service says about an accepted job: all that is needed to find it again."""
+ResponseT = TypeVar("ResponseT")
+"""What a service says about the status of a job."""
+
+_BACKOFF_FACTOR = 1.5
+_MAX_BACKOFF = 5.0
+_MAX_CONSECUTIVE_ERRORS = 3
+_CANCEL_TIMEOUT_SECONDS = 5.0
+
+
+class JobState(Enum):
+    """Whether a job has ended."""
+
+    ACTIVE = "active"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus(Generic[ResponseT]):
+    """The status of a job, translated from the service's own."""
+
+    response: ResponseT
+    """The service's own status."""
+    state: JobState = JobState.ACTIVE
+    """Whether the job has ended; a status that the service does not have today is ACTIVE."""
+    stage: Stage | None = None
+    """Stage that the job is in; None where the status says nothing new."""
+    steps: int = 0
+    """Steps of this job that are done; 0 while unknown."""
+    timeout_reason: str = ""
+    """Why the job has not ended, should the deadline pass now; empty where the service does not say."""
+
+
+class JobApi(Protocol[JobT, ResponseT]):
+    """The jobs of one task at one service. Every method raises EngineError."""
+
+    @property
+    def name(self) -> str:
+        """Name of the service in error messages."""
+
+    @property
+    def job_type(self) -> type[JobT]:
+        """Model of an accepted job, for the handle."""
+
+    def submit(self, seeds: Sequence[int]) -> AsyncGenerator[JobT]:
+        """Submit a job for each seed, in order and at most once, and yield each when it is accepted."""
+
+    async def status(self, job: JobT) -> JobStatus[ResponseT]:
+        """The status of a job.
+
+        Raises:
+            EngineFailedError: the service does not know the job, or its response is invalid.
+        """
+
+    async def result(self, job: JobT, status: JobStatus[ResponseT], seed: int) -> Output:
+        """The image of a job that has ended with `status`; raises why there is none."""
+
+    async def cancel(self, job: JobT) -> None:
+        """Ask the service to cancel a job; nothing where it has no such request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polling:
+    """How often to poll, and when a job counts as lost."""
+
+    interval_seconds: float
+    """Initial interval between two polls; it grows to five times that."""
+    grace_seconds: float = 0.0
+    """A job that the service does not know is lost only after this time."""
+    delay_scale: float = 1.0
+    """Factor for the grace and for what the service says in Retry-After; tests make it small."""
+
+
+async def run_jobs(
+    api: JobApi[JobT, ResponseT],
+    task: ImageTask,
+    *,
+    deadline: Deadline,
+    polling: Polling,
+    steps: int = 0,
+) -> AsyncGenerator[Event]:
+    """Run the task as one job a seed; closing it cancels the jobs that have not ended.
+
+    Each accepted job is stored by Dispatched before the next request is sent. With `task.resume`, the
+    jobs of the earlier attempt are polled, and only those that are missing are submitted.
+
+    Args:
+        api: the service.
+        task: its `resume` is a handle of this function.
+        deadline: of the whole task.
+        polling: intervals and limits.
+        steps: denoising steps in each job; 0 where they are not counted.
+
+    Raises:
+        EngineUncertainError: it is unknown whether a job was accepted.
+        EngineFailedError: a job failed or is lost, or the handle is invalid.
+        EngineTimeoutError: the deadline passed.
+        EngineError: what the methods of `api` raise.
+    """
+    jobs = parse_handle(task.resume, api.job_type)
+    ended, progress = 0, _Progress(steps=steps, jobs=len(task.seeds))
+    try:
+        yield Stage(name="submit")
+        async with aclosing(api.submit(task.seeds[len(jobs) :])) as accepted:
+            async for job in accepted:
+                jobs = (*jobs, job)
+                yield Dispatched(handle=dump_handle(jobs))
+        for number, (job, seed) in enumerate(zip(jobs, task.seeds, strict=True)):
+            poller = _Poller(api, job, deadline=deadline, polling=polling)
+            async with aclosing(poller.poll()) as statuses:
+                async for status in statuses:
+                    for event in progress.update(number, status):
+                        yield event
+            ended = number + 1
+            yield await api.result(job, status, seed)
+    finally:
+        await _cancel(api, jobs[ended:])
+
+
+class _Handle(BaseModel):
+    jobs: tuple[JsonValue, ...] = ()
+
+
+def dump_handle(jobs: Sequence[BaseModel]) -> str:
+    """The handle of accepted jobs, in the order of the task's seeds."""
+    return _Handle(jobs=tuple(job.model_dump(mode="json") for job in jobs)).model_dump_json()
+
+
+def parse_handle(handle: str, job_type: type[JobT]) -> tuple[JobT, ...]:
+    """The jobs that an earlier attempt had submitted; none if `handle` is empty.
+
+    Raises:
+        EngineFailedError: the handle is invalid.
+    """
+    try:
+        found = _Handle.model_validate_json(handle or "{}")
+        return tuple(job_type.model_validate(job) for job in found.jobs)
+    except ValueError as error:
+        raise EngineFailedError("the jobs of an earlier attempt are lost: bad handle") from error
+
+
+async def _cancel(api: JobApi[JobT, ResponseT], jobs: Sequence[JobT]) -> None:
+    """Ask the service to cancel the jobs; failures are ignored, since nothing more can be done."""
+    with suppress(EngineError, TimeoutError):
+        async with asyncio.timeout(_CANCEL_TIMEOUT_SECONDS):
+            await asyncio.gather(*map(api.cancel, jobs), return_exceptions=True)
+
+
+class _Poller(Generic[JobT, ResponseT]):
+    """Polls one job. It is paid for, so only the deadline or its loss ends the polling early."""
+
+    def __init__(
+        self,
+        api: JobApi[JobT, ResponseT],
+        job: JobT,
+        *,
+        deadline: Deadline,
+        polling: Polling,
+    ) -> None:
+        self._api = api
+        self._job = job
+        self._deadline = deadline
+        self._polling = polling
+        self._failures = _Failures(polling.grace_seconds * polling.delay_scale)
+
+    async def poll(self) -> AsyncGenerator[JobStatus[ResponseT]]:
+        """Yield the status of the job until it has ended.
+
+        Raises:
+            EngineFailedError: the job is lost.
+            EngineTimeoutError: the deadline passed.
+        """
+        interval, reason = self._polling.interval_seconds, ""
+        while True:
+            pause = interval
+            last_error: EngineError | None = None
+            try:
+                async with self._deadline.timeout(self._api.name, reason=reason):
+                    status = await self._api.status(self._job)
+            except EngineUnavailableError as error:
+                last_error = error
+                pause = max(pause, error.retry_after_seconds * self._polling.delay_scale)
+            except EngineTimeoutError as error:
+                last_error = error
+            except EngineFailedError as error:
+                self._failures.add(error)
+                last_error = error
+            else:
+                self._failures.clear()
+                yield status
+                if status.state is not JobState.ACTIVE:
+                    return
+                reason = status.timeout_reason
+            self._deadline.require(self._api.name, because=last_error, reason=reason)
+            await asyncio.sleep(min(pause, self._deadline.remaining))
+            interval = min(
+                interval * _BACKOFF_FACTOR, self._polling.interval_seconds * _MAX_BACKOFF
+            )
+
+
+@dataclass(slots=True)
+class _Failures:
+    """Consecutive polls that found no such job, or no valid response."""
+
+    grace_seconds: float
+    _count: int = 0
+    _since: float = field(default_factory=time.monotonic)
+
+    def add(self, error: EngineFailedError) -> None:
+        """Count one more; raises it if the job counts as lost now."""
+        if not self._count:
+            self._since = time.monotonic()
+        self._count += 1
+        in_grace = time.monotonic() - self._since < self.grace_seconds
+        if self._count >= _MAX_CONSECUTIVE_ERRORS and not in_grace:
+            raise error
+
+    def clear(self) -> None:
+        """Forget them: the service knows the job."""
+        self._count = 0
+
+
+class _Progress:
+    """Turns statuses into stages and steps; steps of a task never go backwards."""
+
+    def __init__(self, *, steps: int, jobs: int) -> None:
+        self._steps = steps
+        self._total = steps * jobs
+        self._reached = 0
+        self._stage: Stage | None = None
+
+    def update(self, number: int, status: JobStatus[ResponseT]) -> Iterator[Stage | Step]:
+        """What is new; `number` counts the jobs from 0."""
+        if status.stage not in (None, self._stage):
+            self._stage = status.stage
+            yield status.stage
+        done = number * self._steps + min(status.steps, self._steps) if status.steps else 0
+        if status.state is JobState.SUCCEEDED and self._reached:
+            done = (number + 1) * self._steps
+        if done > self._reached:
+            self._reached = done
+            yield Step(index=done, total=self._total)

@@ -1,0 +1,240 @@
+"""A RunPod endpoint with worker-comfyui: the responses that are used, and the jobs of one task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from atelier_engines.errors import EngineError, EngineFailedError
+from atelier_engines.event import Output, Stage
+from atelier_engines.task import ImageTask
+from atelier_engines.threads import result_from_thread
+from atelier_engines.vendors.client import AnyResponse, VendorClient
+from atelier_engines.vendors.comfy_workflows import WorkflowSet
+from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.jobs import JobState, JobStatus
+from atelier_engines.vendors.results import fetch_image
+from atelier_engines.vendors.runpod.config import RunpodConfig
+from atelier_engines.vendors.runpod.errors import translate_failure, translate_worker_message
+from atelier_engines.vendors.runpod.job_input import build_job_input
+
+_STATES = {
+    "IN_QUEUE": JobState.ACTIVE,
+    "IN_PROGRESS": JobState.ACTIVE,
+    "RUNNING": JobState.ACTIVE,
+    "COMPLETED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.FAILED,
+    "TIMED_OUT": JobState.FAILED,
+}
+_HEALTH_TIMEOUT_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+
+class RunpodJob(BaseModel):
+    """An accepted job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(pattern=r"^[\w-]+$")
+    """Id of the job."""
+
+
+class RunpodStatus(BaseModel):
+    """The status of a job."""
+
+    status: str
+    """IN_QUEUE, IN_PROGRESS, RUNNING, or a final one."""
+    output: JsonValue = None
+    """The result when COMPLETED; before that, whatever the worker reports as its progress."""
+    error: JsonValue = None
+    """Why it failed: text, or JSON in a text."""
+
+
+class Workers(BaseModel):
+    """How many workers of the endpoint are in which state."""
+
+    idle: int = 0
+    ready: int = 0
+    running: int = 0
+    initializing: int = 0
+    throttled: int = 0
+    unhealthy: int = 0
+
+    @property
+    def starting(self) -> bool:
+        """Whether a worker is starting while none can take a job."""
+        return self.initializing > 0 and not (self.idle or self.ready or self.running)
+
+    def __str__(self) -> str:
+        counts = self.model_dump(exclude_defaults=True)
+        return ", ".join(f"{count} {state}" for state, count in counts.items()) or "no workers"
+
+
+class EndpointHealth(BaseModel):
+    """The state of the endpoint."""
+
+    workers: Workers = Workers()
+
+
+class WorkerProgress(BaseModel):
+    """What a custom worker may report by `progress_update`."""
+
+    step: int
+    total: int
+
+
+class OutputImage(BaseModel):
+    """An image of worker-comfyui 5 and later."""
+
+    data: str = Field(min_length=1)
+    """Base64 or a URL."""
+    type: str = "base64"
+    """base64 or s3_url."""
+
+
+class WorkerOutput(BaseModel):
+    """What worker-comfyui returned, in either of its shapes."""
+
+    images: tuple[OutputImage, ...] = ()
+    """Version 5 and later."""
+    errors: tuple[str, ...] = ()
+    """Errors beside the images."""
+    message: str = ""
+    """Before version 5: base64, a URL, or why it failed."""
+    status: str = ""
+    """success, error, success_no_images."""
+
+    @property
+    def image(self) -> str:
+        """The image: base64 or a URL. Empty when there is none."""
+        if self.images:
+            return self.images[0].data
+        return self.message if self.status != "error" else ""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunpodJobs:
+    """The jobs of one task; see JobApi."""
+
+    name: ClassVar[str] = "runpod"
+    job_type: ClassVar[type[RunpodJob]] = RunpodJob
+
+    client: VendorClient
+    """Client of the API."""
+    config: RunpodConfig
+    """Of the engine."""
+    workflows: WorkflowSet
+    """ComfyUI workflows of the engine."""
+    task: ImageTask
+    """Task to run."""
+    deadline: Deadline
+    """Of the task."""
+    _workers: Workers = field(default_factory=Workers)
+    """State of the workers while the job waits."""
+    _starting: bool = False
+    """Whether the job waits for a worker that is starting."""
+
+    async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[RunpodJob]:
+        """See JobApi.submit.
+
+        Raises:
+            InvalidTaskError: the images are too large for one request.
+        """
+        if not seeds:
+            return
+        seconds = self.config.timeout_seconds
+        build = partial(build_job_input, self.task, self.workflows, timeout_seconds=seconds)
+        job_input = await result_from_thread(build)
+        for seed in seeds:
+            body = await result_from_thread(partial(job_input.body, seed))
+            yield await self.client.submit_once(
+                "POST", f"/{self.config.endpoint}/run", json=body, model=RunpodJob
+            )
+
+    async def status(self, job: RunpodJob) -> JobStatus[RunpodStatus]:
+        """See JobApi.status."""
+        found = await self.client.request("GET", self._job_path("status", job), model=RunpodStatus)
+        if found.status == "IN_QUEUE":
+            return await self._waiting_status(found)
+        self._starting = False
+        state = _STATES.get(found.status)
+        if state is None:
+            _log.warning("unknown_job_status", extra={"vendor": self.name, "status": found.status})
+            state = JobState.ACTIVE
+        if state is not JobState.ACTIVE:
+            return JobStatus(response=found, state=state)
+        stage = Stage(name="generate")
+        return JobStatus(response=found, stage=stage, steps=self._count_steps(found))
+
+    async def result(self, job: RunpodJob, status: JobStatus[RunpodStatus], seed: int) -> Output:
+        """See JobApi.result.
+
+        Raises:
+            InvalidTaskError: the worker cannot run the workflow.
+            ModelMissingError: the worker lacks a file that the workflow names.
+            OutOfMemoryError: the image is too large for the worker.
+            EngineFailedError: the job failed or was cancelled, or its image is gone or invalid.
+            EngineTimeoutError: the deadline passed, ours or the service's.
+        """
+        if status.state is JobState.FAILED:
+            raise translate_failure(
+                status.response.status, status.response.error, status.response.output
+            )
+        source = _find_image(job, status.response)
+        media = await fetch_image(self.client, source, self.task, self.deadline)
+        return Output(media=media, seed=seed)
+
+    async def cancel(self, job: RunpodJob) -> None:
+        """See JobApi.cancel. A worker may go on with the job, and bill it, all the same."""
+        await self.client.request("POST", self._job_path("cancel", job), model=AnyResponse)
+
+    async def _waiting_status(self, found: RunpodStatus) -> JobStatus[RunpodStatus]:
+        self._starting = self._starting or self._workers.starting
+        stage = Stage(name="start" if self._starting else "queued")
+        with suppress(EngineError, TimeoutError):  # it only explains
+            async with asyncio.timeout(_HEALTH_TIMEOUT_SECONDS):
+                self._workers = (await request_health(self.client, self.config)).workers
+        reason = f"no worker took the job; the endpoint has {self._workers}"
+        return JobStatus(response=found, stage=stage, timeout_reason=reason)
+
+    def _count_steps(self, found: RunpodStatus) -> int:
+        """Steps that are done, as custom workers may report; worker-comfyui reports none."""
+        try:
+            progress = WorkerProgress.model_validate(found.output)
+        except ValidationError:
+            return 0
+        counts = 0 < progress.step <= progress.total == (self.task.steps or 0)
+        return progress.step if counts else 0
+
+    def _job_path(self, action: str, job: RunpodJob) -> str:
+        return f"/{self.config.endpoint}/{action}/{job.id}"
+
+
+async def request_health(client: VendorClient, config: RunpodConfig) -> EndpointHealth:
+    """The state of the endpoint; raises EngineError."""
+    return await client.request("GET", f"/{config.endpoint}/health", model=EndpointHealth)
+
+
+def _find_image(job: RunpodJob, status: RunpodStatus) -> str:
+    """The image of a job that has succeeded: base64 or a URL."""
+    try:
+        output = WorkerOutput.model_validate(status.output or {})
+    except ValidationError as error:
+        raise EngineFailedError("runpod's worker sent a response of an unknown shape") from error
+    if output.image:
+        for message in output.errors:
+            _log.warning("worker_error_beside_image", extra={"vendor": "runpod", "error": message})
+        return output.image
+    if output.status == "error" or output.errors:
+        raise translate_worker_message("; ".join(filter(None, (output.message, *output.errors))))
+    raise EngineFailedError(
+        f"the job {job.id} at runpod returned no image; the workflow needs a SaveImage node"
+    )
