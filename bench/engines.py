@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.event import Output
+from atelier_engines.local import cpu
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 
@@ -33,7 +34,8 @@ class Taken:
 @asynccontextmanager
 async def running(**settings: object) -> AsyncGenerator[DiffusionEngine]:
     """The small trained model on one thread of the CPU, with these settings."""
-    engine = DiffusionEngine(DiffusionConfig(device="cpu", threads=1, **settings))
+    cpu.configure_threads(1)
+    engine = DiffusionEngine(DiffusionConfig(device="cpu", **settings))
     await engine.start()
     try:
         yield engine

@@ -15,6 +15,7 @@ from atelier_engines.diffusion import DiffusionConfig, loading
 from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler, FixedLimit
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.event import Step
+from atelier_engines.local import cpu
 from atelier_engines.local.step_scheduler import FairBatcher
 from bench.engines import SIDES, task
 from bench.figures import Figure, median, quantile
@@ -55,13 +56,14 @@ class _Left:
 async def measure() -> list[Figure]:
     """Callers leave at another moment in each round."""
     figures: list[Figure] = []
+    cpu.configure_threads(1)
     loop = DenoiseScheduler("bench")
-    painter = await loop.call(partial(loading.load, DiffusionConfig(device="cpu", threads=1)))
+    painter = await loop.call(partial(loading.load, DiffusionConfig(device="cpu")))
     noted = _Noted(painter)
     await loop.call(partial(loop.configure, noted.denoise, FairBatcher(FixedLimit(rows=1))))
     for side in SIDES:
         figures += _figures(side, [await _leave(loop, noted, side, at) for at in range(_ROUNDS)])
-    await loop.call(painter.holdings.end)
+    await loop.call(painter.components.release)
     await loop.stop()
     return figures
 

@@ -30,7 +30,7 @@ SENT = MediaSource(attachment="sent")
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with the trained model alone, up to eight rows in a run."""
-    tiny = {"type": "diffusion", "device": "cpu", "threads": 1, "max_batch": 8}
+    tiny = {"type": "diffusion", "device": "cpu", "max_batch": 8}
     running = launch(
         tmp_path_factory.mktemp("studio"), environment={}, wait=["tiny"], engines={"tiny": tiny}
     )

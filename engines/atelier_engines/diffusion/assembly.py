@@ -1,248 +1,234 @@
-"""Puts a model together: from its files to a family of networks on a device."""
+"""Puts a model together: from its files to a family whose components are on a device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, cast
 
 import diffusers
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from atelier_engines.diffusion import component_loading
-from atelier_engines.diffusion.config import DiffusionConfig, Precision
-from atelier_engines.diffusion.controls import controlnet_loading as control_networks
+from atelier_engines.diffusion.component_loading import read_config
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.controls import controlnet_loading
 from atelier_engines.diffusion.families import sd, sdxl
+from atelier_engines.diffusion.families.architecture import ArchitectureSpec
 from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
-from atelier_engines.diffusion.memory.holdings import Holdings, Want
 from atelier_engines.diffusion.prompts.embedding import EmbeddingCache
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
-from atelier_engines.diffusion.runtimes.torch import TorchRuntime
+from atelier_engines.diffusion.runtimes.base import ControlNet, Denoiser, Runtime, TextEncoder
+from atelier_engines.diffusion.runtimes.torch_loader import TEXT_ENCODERS, TorchLoader
 from atelier_engines.diffusion.schedulers import Scheduler
-from atelier_engines.diffusion.weights import files
-from atelier_engines.diffusion.weights.model import (
+from atelier_engines.diffusion.weights import diffusers_layout
+from atelier_engines.diffusion.weights.model_files import (
     Architecture,
-    FilePart,
-    MergedPart,
+    ComponentSource,
     ModelFiles,
-    Part,
-    config_of,
-    files_of,
+    find_config,
 )
 from atelier_engines.errors import ModelMissingError
-from atelier_engines.local.weights import safetensors_header
+from atelier_engines.local.components import EngineComponents
+from atelier_engines.local.devices import DTYPES
+from atelier_engines.task import ResourceProfile
 
-NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
-
-PRECISIONS: Mapping[Precision, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-_TEXT_ENCODERS: Mapping[str, type[CLIPTextModel | CLIPTextModelWithProjection]] = {
-    "text_encoder": CLIPTextModel,
-    "text_encoder_2": CLIPTextModelWithProjection,
-}
+_LAYERS: Mapping[Architecture, int | None] = {"sd": sd.LAYER, "sdxl": sdxl.LAYER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembled:
-    """A model that is loaded."""
+class LoadedComponents:
+    """A model whose components are loaded."""
 
     families: Mapping[int | None, Family]
-    """By numbers of steps where it has variants, else under None."""
-    adapters: LoraSwitch | None
-    """Switches its LoRAs; None where there are none."""
+    """The model by numbers of steps if it has variants, else under None."""
+    loras: LoraSwitch | None
+    """Switches its LoRAs; None if none are configured, or the runtimes support none."""
 
 
 def assemble(
-    config: DiffusionConfig, model: ModelFiles, *, holdings: Holdings, precision: torch.dtype
-) -> Assembled:
+    config: DiffusionConfig,
+    model: ModelFiles,
+    *,
+    components: EngineComponents,
+    precision: torch.dtype,
+) -> LoadedComponents:
     """The model, its ControlNets and LoRAs, ready to run.
 
     Raises:
-        ModelMissingError: a part is incomplete, or does not fit the others.
+        ModelMissingError: a component is incomplete, or does not fit the others.
         OutOfMemoryError: it is too large for the device; nothing was loaded.
     """
-    device = holdings.device
-    in_vae = _of_vae(model, precision, config.vae_precision)
-    wanted_vae = _wanted(AutoencoderKL, "vae", model.networks["vae"], in_vae, device)
-    wanted_encoders = tuple(
-        _wanted(kind, name, model.networks[name], precision, device)
-        for name, kind in _TEXT_ENCODERS.items()
-        if name in model.networks
-    )
-    parts: dict[int | None, Part] = dict(model.variants.items())
-    if not parts:
-        parts[None] = model.networks["unet"]
-    wanted_unets = {
-        steps: _wanted(UNet2DConditionModel, "unet", part, precision, device)
-        for steps, part in parts.items()
-    }
-    holdings.check([wanted_vae, *wanted_encoders, *wanted_unets.values()])
-    vae = holdings.take(wanted_vae)
-    encoders = tuple(holdings.take(wanted) for wanted in wanted_encoders)
-    unets = {steps: holdings.take(wanted) for steps, wanted in wanted_unets.items()}
-    controlnets = _controlnets(config, next(iter(unets.values())), precision, holdings)
-    tokenizers = tuple(_tokenizer(folder) for folder in model.tokenizers)
-    cache = EmbeddingCache(config.prompt_cache)
-    found: dict[int | None, Family] = {}
-    for steps, unet in unets.items():
-        runtime = TorchRuntime(
-            text_encoders=encoders,
-            unet=unet,
-            vae=vae,
-            device=device,
-            dtype=precision,
+    sources: dict[int | None, ComponentSource] = dict(model.variants.items())
+    if not sources:
+        sources[None] = model.components["unet"]
+    architectures = {steps: _read_architecture(model, unet) for steps, unet in sources.items()}
+    loader = _create_loader(config, model, components, precision)
+    vae = loader.specify_vae(model.components["vae"])
+    encoders = [
+        loader.specify_text_encoder(name, model.components[name])
+        for name in TEXT_ENCODERS
+        if name in model.components
+    ]
+    unets = {steps: loader.specify_unet(source) for steps, source in sources.items()}
+    components.require_memory([vae, *encoders, *unets.values()])
+    autoencoder = loader.acquire_autoencoder(vae)
+    text_encoders = tuple(loader.acquire_text_encoder(spec) for spec in encoders)
+    denoisers = {steps: loader.acquire_denoiser(spec) for steps, spec in unets.items()}
+    controlnets = _load_controlnets(config, loader, next(iter(sources.values())))
+    tokenizers = tuple(_load_tokenizer(folder) for folder in model.tokenizers)
+    cache = EmbeddingCache(config.prompt_cache_bytes)
+    families: dict[int | None, Family] = {}
+    for steps, denoiser in denoisers.items():
+        runtime = Runtime(
+            text_encoders=text_encoders,
+            denoiser=denoiser,
+            autoencoder=autoencoder,
             controlnets=controlnets,
-            holdings=holdings,
+            device=components.device,
+            dtype=precision,
         )
         prompts = PromptEncoder(
-            runtime=runtime,
+            text_encoders=text_encoders,
             tokenizers=tokenizers,
             layer=_LAYERS[model.architecture],
             prompt_syntax=config.prompt_syntax,
             cache=cache,
         )
-        found[steps] = _MAKERS[model.architecture](model, runtime, prompts)
-    return Assembled(families=found, adapters=_adapters(config, tuple(unets.values()), encoders))
+        families[steps] = _create_family(model, runtime, prompts, architectures[steps])
+    switch = _create_lora_switch(config, tuple(denoisers.values()), text_encoders)
+    return LoadedComponents(families=families, loras=switch)
 
 
-def _adapters(
-    config: DiffusionConfig,
-    unets: Sequence[torch.nn.Module],
-    encoders: Sequence[torch.nn.Module],
-) -> LoraSwitch | None:
-    library = LoraCatalog(config)
-    if not library.names:
-        return None
-    return build_switch(
-        library, denoisers=unets, text_encoders=encoders, max_loaded=config.max_loaded_loras
-    )
-
-
-def _controlnets(
-    config: DiffusionConfig,
-    unet: UNet2DConditionModel,
-    precision: torch.dtype,
-    holdings: Holdings,
-) -> Mapping[str, ControlNetModel]:
-    """All that are configured, by name; they have to fit the denoiser."""
-    wanted: dict[str, Want[ControlNetModel]] = {}
-    for name, path in control_networks.resolve_paths(config).items():
-        own = control_networks.list_files(path)
-        wanted[name] = Want(
-            name=f"the ControlNet {name}",
-            kind=ControlNetModel,
-            files=own,
-            size=safetensors_header.estimate_bytes(own, precision),
-            dtype=precision,
-            load=partial(
-                control_networks.load, path, unet, device=holdings.device, dtype=precision
-            ),
-            denoises=True,
-        )
-    holdings.check(list(wanted.values()))
-    return {name: holdings.take(want) for name, want in wanted.items()}
-
-
-def _wanted(
-    kind: type[NetworkT], name: str, part: Part, dtype: torch.dtype, device: torch.device
-) -> Want[NetworkT]:
-    """A network of the model, for the shelf that all engines take theirs from."""
-    base = part.base if isinstance(part, MergedPart) else part
-    prefix = base.prefix if isinstance(base, FilePart) else ""
-    return Want(
-        name=name,
-        kind=kind,
-        files=files_of(part),
-        prefix=prefix,
-        size=safetensors_header.estimate_bytes(files_of(base), dtype, prefix=prefix),
-        dtype=dtype,
-        load=partial(component_loading.load, kind, part, dtype, device),
-        denoises=name == "unet",
-        adapts=name != "vae",
-    )
-
-
-def _sd(model: ModelFiles, runtime: TorchRuntime, prompts: PromptEncoder) -> Family:
-    return sd.Sd(
-        name=model.family,
-        runtime=runtime,
-        prompts=prompts,
-        layout=sd.layout(
-            unet=runtime.unet.config,
-            vae=runtime.vae.config,
-            text_width=runtime.text_encoders[0].config.hidden_size,
-        ),
-    )
-
-
-def _sdxl(model: ModelFiles, runtime: TorchRuntime, prompts: PromptEncoder) -> Family:
-    return sdxl.Sdxl(
-        runtime=runtime,
-        prompts=prompts,
-        layout=sdxl.layout(
-            unet=runtime.unet.config,
-            vae=runtime.vae.config,
-            projection=runtime.text_encoders[-1].config.projection_dim,
-            zeros_for_empty=model.zeros_for_empty,
-        ),
-    )
-
-
-_Maker = Callable[[ModelFiles, TorchRuntime, PromptEncoder], Family]
-
-_MAKERS: Mapping[Architecture, _Maker] = {"sd": _sd, "sdxl": _sdxl}
-
-_LAYERS: Mapping[Architecture, int | None] = {"sd": sd.LAYER, "sdxl": sdxl.LAYER}
-"""Which hidden states of the text encoders the denoiser was trained on."""
-
-
-def scheduler(model: ModelFiles, changes: Mapping[str, object]) -> Scheduler:
+def load_scheduler(model: ModelFiles, overrides: Mapping[str, object]) -> Scheduler:
     """The model's own scheduler, with changes to its configuration.
 
     Raises:
-        ModelMissingError: it is absent, or none that diffusers has.
+        ModelMissingError: it is absent, or a class that diffusers does not have.
     """
     folder = model.scheduler
-    name = files.read_object(folder / "scheduler_config.json").get("_class_name")
-    kind = _scheduler_class(name)
+    name = diffusers_layout.read_object(folder / "scheduler_config.json").get("_class_name")
+    kind = _find_scheduler_class(name)
     if kind is None:
         raise ModelMissingError(f"the scheduler in {folder} is {name!r}, which diffusers lacks")
     own = kind.from_pretrained(folder, local_files_only=True)
-    changed = {**model.schedule, **changes}
-    return cast("Scheduler", kind.from_config(own.config, **changed) if changed else own)
+    changes = {**model.scheduler_overrides, **overrides}
+    return cast("Scheduler", kind.from_config(own.config, **changes) if changes else own)
 
 
-def _scheduler_class(name: object) -> type[SchedulerMixin] | None:
+def _create_loader(
+    config: DiffusionConfig,
+    model: ModelFiles,
+    components: EngineComponents,
+    precision: torch.dtype,
+) -> TorchLoader:
+    on_card = components.device.type == "cuda"
+    return TorchLoader(
+        components=components,
+        dtype=precision,
+        vae_dtype=_choose_vae_dtype(config, model, precision),
+        # Convolutions on CUDA are faster so; on a CPU their last bits would change.
+        channels_last=on_card and config.profile is ResourceProfile.SPEED,
+        compiled=on_card and config.compile,
+        changed_by_loras=bool(config_loras.names(config)),
+    )
+
+
+def _read_architecture(model: ModelFiles, unet: ComponentSource) -> ArchitectureSpec:
+    """The architecture by the configuration files, which is the same whatever runs the components."""
+
+    def read_text_encoder(name: str) -> Mapping[str, Any]:
+        return read_config(TEXT_ENCODERS[name], model.components[name])
+
+    unet_config = read_config(UNet2DConditionModel, unet)
+    vae_config = read_config(AutoencoderKL, model.components["vae"])
+    match model.architecture:
+        case "sd":
+            return sd.read_architecture(
+                unet=unet_config,
+                vae=vae_config,
+                text_encoder=read_text_encoder("text_encoder"),
+            )
+        case "sdxl":
+            return sdxl.read_architecture(
+                unet=unet_config,
+                vae=vae_config,
+                text_encoder_2=read_text_encoder("text_encoder_2"),
+                force_zeros_for_empty_prompt=model.force_zeros_for_empty_prompt,
+            )
+
+
+def _create_family(
+    model: ModelFiles, runtime: Runtime, prompts: PromptEncoder, architecture: ArchitectureSpec
+) -> Family:
+    match model.architecture:
+        case "sd":
+            return sd.Sd(
+                name=model.family, runtime=runtime, prompts=prompts, architecture=architecture
+            )
+        case "sdxl":
+            return sdxl.Sdxl(runtime=runtime, prompts=prompts, architecture=architecture)
+
+
+def _load_controlnets(
+    config: DiffusionConfig, loader: TorchLoader, unet: ComponentSource
+) -> Mapping[str, ControlNet]:
+    """All that are configured, by name; they have to fit the denoiser."""
+    paths = controlnet_loading.resolve_paths(config)
+    if not paths:
+        return {}
+    unet_config = read_config(UNet2DConditionModel, unet)
+    specs = {
+        name: loader.specify_controlnet(name, path, unet_config) for name, path in paths.items()
+    }
+    loader.components.require_memory(list(specs.values()))
+    return {name: loader.acquire_controlnet(spec) for name, spec in specs.items()}
+
+
+def _create_lora_switch(
+    config: DiffusionConfig, denoisers: Sequence[Denoiser], encoders: Sequence[TextEncoder]
+) -> LoraSwitch | None:
+    catalog = LoraCatalog(config)
+    unets = [denoiser.lora_module for denoiser in denoisers]
+    texts = [encoder.lora_module for encoder in encoders]
+    supported = [module for module in unets if module is not None]
+    if not catalog.names or len(supported) < len(unets):
+        return None
+    return build_switch(
+        catalog,
+        denoisers=supported,
+        text_encoders=[module for module in texts if module is not None],
+        max_loaded=config.max_loaded_loras,
+    )
+
+
+def _find_scheduler_class(name: object) -> type[SchedulerMixin] | None:
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     return found if isinstance(found, type) and issubclass(found, SchedulerMixin) else None
 
 
-def _of_vae(model: ModelFiles, precision: torch.dtype, wanted: Precision) -> torch.dtype:
+def _choose_vae_dtype(
+    config: DiffusionConfig, model: ModelFiles, precision: torch.dtype
+) -> torch.dtype:
     """float32 instead of float16 where the autoencoder's makers say that it would overflow.
 
     Only SDXL's does, and only there they say so: configurations of older ones have it by default.
     """
-    if wanted != "auto":
-        return PRECISIONS[wanted]
+    if config.vae_precision != "auto":
+        return DTYPES[config.vae_precision]
     if precision != torch.float16 or model.architecture != "sdxl":
         return precision
-    upcast = files.read_object(config_of(model.networks["vae"])).get("force_upcast", True)
-    return torch.float32 if upcast else precision
+    vae = diffusers_layout.read_object(find_config(model.components["vae"]))
+    return torch.float32 if vae.get("force_upcast", True) else precision
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
+def _load_tokenizer(folder: Path) -> CLIPTokenizer:
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     return tokenizer

@@ -39,7 +39,7 @@ class DenoiseRequest:
     @property
     def key(self) -> Hashable:
         """Requests of one key may share a run: same shapes, same weights."""
-        shapes = (self.inputs.latents.shape[1:], self.conditioning.hidden.shape[1:])
+        shapes = (self.inputs.latents.shape[1:], self.conditioning.prompt_embeds.shape[1:])
         return (id(self.runtime), *shapes, self.loras)
 
     @property
@@ -66,8 +66,10 @@ def collate(requests: Sequence[DenoiseRequest]) -> tuple[ModelInput, Conditionin
         timesteps=torch.cat([request.inputs.timesteps for request in requests]),
     )
     conditioning = Conditioning(
-        hidden=torch.cat([request.conditioning.hidden for request in requests]),
-        pooled=_concatenate([request.conditioning.pooled for request in requests]),
+        prompt_embeds=torch.cat([request.conditioning.prompt_embeds for request in requests]),
+        pooled_prompt_embeds=_concatenate(
+            [request.conditioning.pooled_prompt_embeds for request in requests]
+        ),
         time_ids=_concatenate([request.conditioning.time_ids for request in requests]),
     )
     return inputs, conditioning
@@ -133,11 +135,11 @@ class MeasuredSize(Protocol):
     """The result of `atelier tune` for one size."""
 
     @property
-    def cells(self) -> int:
+    def latent_pixels(self) -> int:
         """Latent pixels of one row."""
 
     @property
-    def rows(self) -> int:
+    def batch_size(self) -> int:
         """The best number of rows."""
 
 
@@ -151,16 +153,16 @@ class MeasuredLimit:
     @property
     def always_one(self) -> bool:
         """See BatchLimit.always_one."""
-        return all(record.rows == 1 for record in self.records)
+        return all(record.batch_size == 1 for record in self.records)
 
     def __call__(self, height: int, width: int) -> int:
         """See BatchLimit. Sizes above all measured ones get the same number of latent pixels in total."""
-        cells = height * width
-        larger = [record for record in self.records if record.cells >= cells]
+        pixels = height * width
+        larger = [record for record in self.records if record.latent_pixels >= pixels]
         if larger:
-            return min(larger, key=lambda record: record.cells).rows
-        largest = max(self.records, key=lambda record: record.cells)
-        return max(1, largest.rows * largest.cells // cells)
+            return min(larger, key=lambda record: record.latent_pixels).batch_size
+        largest = max(self.records, key=lambda record: record.latent_pixels)
+        return max(1, largest.batch_size * largest.latent_pixels // pixels)
 
 
 def choose_limit(

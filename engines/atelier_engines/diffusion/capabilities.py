@@ -1,10 +1,8 @@
-"""What a diffusion engine says it can do, before and after its model is loaded."""
+"""The capabilities of a diffusion engine, before and after its model is loaded."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -21,23 +19,20 @@ from atelier_engines.capabilities import (
 from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
 from atelier_engines.diffusion.controls import config_controls as controls
 from atelier_engines.diffusion.loras import config_loras as loras
-from atelier_engines.diffusion.presets import wishes
+from atelier_engines.diffusion.model_info import GRID, MAX_GUIDANCE, MIN_SIDE, ModelInfo
+from atelier_engines.diffusion.presets import resolve_defaults
 from atelier_engines.task import ResourceProfile
 from atelier_engines.upscaling import registry
 
-MAX_STEPS = 150
-MAX_GUIDANCE = 30.0
-MIN_SIDE = 64
-GRID = 8
-"""Width and height are multiples of this, whatever the model."""
+_MAX_STEPS = 150
 
 STEPS = 30
 GUIDANCE = 5.0
 SD_GUIDANCE = 7.5
-SIDE = 1024
+_SIDE = 1024
 """Defaults of the families, where neither the configuration nor the model says anything."""
 
-FEATURES = frozenset(
+_FEATURES = frozenset(
     {
         ImageFeature.IMAGE_TO_IMAGE,
         ImageFeature.INPAINTING,
@@ -50,77 +45,51 @@ FEATURES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What capabilities say about a loaded model."""
-
-    model: Model
-    """Name, family and digest."""
-    steps: int
-    """Default."""
-    step_choices: tuple[int, ...] = ()
-    """The steps there are, ascending; empty where any number is fine."""
-    guidance: float
-    """Default."""
-    max_guidance: float = MAX_GUIDANCE
-    """The most that a caller may ask for."""
-    width: int
-    """Default, in pixels."""
-    height: int
-    """Default, in pixels."""
-    scheduler: SchedulerName
-    """Default."""
-    reproducibility: Reproducibility
-    """Of the device."""
-    versions: Mapping[str, str]
-    """Versions of the packages that shape the result."""
-
-
-def expected(config: DiffusionConfig) -> Facts:
-    """What can be said of a model that is not loaded; its digest and versions are missing."""
-    wished = wishes(config)
-    ceiling = MAX_GUIDANCE if wished.max_guidance is None else wished.max_guidance
-    return Facts(
+def unloaded_info(config: DiffusionConfig) -> ModelInfo:
+    """What is known of a model before it is loaded; digest and versions are missing."""
+    defaults = resolve_defaults(config)
+    max_guidance = MAX_GUIDANCE if defaults.max_guidance is None else defaults.max_guidance
+    return ModelInfo(
         model=Model(name=model_name(config)),
-        steps=wished.steps or STEPS,
-        step_choices=wished.choices,
-        guidance=min(GUIDANCE if wished.guidance is None else wished.guidance, ceiling),
-        max_guidance=ceiling,
-        width=config.width or SIDE,
-        height=config.height or SIDE,
-        scheduler=wished.scheduler or "euler",
+        steps=defaults.steps or STEPS,
+        step_choices=defaults.step_choices,
+        guidance=min(GUIDANCE if defaults.guidance is None else defaults.guidance, max_guidance),
+        max_guidance=max_guidance,
+        width=config.width or _SIDE,
+        height=config.height or _SIDE,
+        scheduler=defaults.scheduler or "euler",
         reproducibility=Reproducibility.BEST_EFFORT,
         versions={},
     )
 
 
 def model_name(config: DiffusionConfig) -> str:
-    """The hub id, or the last part of a path, without the ending of a file."""
+    """The model's name: its hub id, or the last part of its path without a file's suffix."""
     path = Path(config.model).expanduser()
     if path.is_file():
         return path.stem
     return path.resolve().name if path.is_dir() else config.model
 
 
-def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
-    """What an engine of that configuration and model can do."""
-    width, height = _fitting(config, facts)
+def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities:
+    """The capabilities of an engine of that configuration and model."""
+    width, height = _fit_default_size(config, info)
     return Capabilities(
-        description=f"Stable Diffusion pictures by {facts.model.name}",
+        description=f"Stable Diffusion images by {info.model.name}",
         image=ImageCapabilities(
-            width=_side(config, width),
-            height=_side(config, height),
+            width=_side_range(config, width),
+            height=_side_range(config, height),
             max_pixels=config.max_pixels,
-            features=_features(facts) | controls.features(config) | loras.features(config),
-            steps=_steps(facts),
-            guidance=NumberRange(min=0.0, max=facts.max_guidance, default=facts.guidance),
+            features=_features(config, info),
+            steps=_step_range(info),
+            guidance=NumberRange(min=0.0, max=info.max_guidance, default=info.guidance),
             max_images=config.max_images,
-            schedulers=_default_first(facts.scheduler),
-            models=(facts.model,),
+            schedulers=_list_schedulers(info.scheduler),
+            models=(info.model,),
             control_types=controls.control_types(config),
             max_controls=controls.max_controls(config),
-            loras=loras.names(config),
-            max_loras=loras.max_loras(config),
+            loras=loras.names(config) if info.supports_loras else (),
+            max_loras=loras.max_loras(config) if info.supports_loras else 0,
             keeps_init_size=True,
             upscalers=registry.names(config),
             resource_profiles=tuple(ResourceProfile),
@@ -128,45 +97,48 @@ def describe(config: DiffusionConfig, facts: Facts) -> Capabilities:
         ),
         concurrency=config.concurrency,
         cancel=CancelSupport.STEP,
-        reproducibility=facts.reproducibility,
-        versions=facts.versions,
+        reproducibility=info.reproducibility,
+        versions=info.versions,
     )
 
 
-def _features(facts: Facts) -> frozenset[ImageFeature]:
-    """Without guidance, which it only steers, a negative prompt would have no effect."""
-    if facts.max_guidance <= 1:
-        return FEATURES - {ImageFeature.NEGATIVE_PROMPT}
-    return FEATURES
+def _features(config: DiffusionConfig, info: ModelInfo) -> frozenset[ImageFeature]:
+    found = _FEATURES | controls.features(config)
+    if info.supports_loras:
+        found |= loras.features(config)
+    if info.max_guidance <= 1:  # a negative prompt has no effect without guidance
+        found -= {ImageFeature.NEGATIVE_PROMPT}
+    return found
 
 
-def _steps(facts: Facts) -> IntegerRange:
-    choices = facts.step_choices
+def _step_range(info: ModelInfo) -> IntegerRange:
+    choices = info.step_choices
     return IntegerRange(
         min=min(choices, default=1),
-        max=max(choices, default=MAX_STEPS),
-        default=facts.steps,
+        max=max(choices, default=_MAX_STEPS),
+        default=info.steps,
         allowed_values=choices,
     )
 
 
-def _side(config: DiffusionConfig, default: int) -> IntegerRange:
+def _side_range(config: DiffusionConfig, default: int) -> IntegerRange:
     return IntegerRange(min=MIN_SIDE, max=config.max_side, default=default, multiple_of=GRID)
 
 
-def _fitting(config: DiffusionConfig, facts: Facts) -> tuple[int, int]:
-    """The default width and height, shrunk to the configured limits in their proportion."""
+def _fit_default_size(config: DiffusionConfig, info: ModelInfo) -> tuple[int, int]:
+    """The default width and height, shrunk in proportion to the configured limits."""
     shrink = min(
         1.0,
-        config.max_side / max(facts.width, facts.height),
-        math.sqrt(config.max_pixels / (facts.width * facts.height)),
+        config.max_side / max(info.width, info.height),
+        math.sqrt(config.max_pixels / (info.width * info.height)),
     )
     width, height = (
-        max(MIN_SIDE, int(side * shrink) // GRID * GRID) for side in (facts.width, facts.height)
+        max(MIN_SIDE, int(side * shrink) // GRID * GRID) for side in (info.width, info.height)
     )
     return width, height
 
 
-def _default_first(default: SchedulerName) -> tuple[str, ...]:
+def _list_schedulers(default: SchedulerName) -> tuple[str, ...]:
+    """All schedulers, the default first."""
     names: tuple[SchedulerName, ...] = get_args(SchedulerName)
     return (default, *(name for name in names if name != default))

@@ -1,7 +1,8 @@
-"""Loads one network with torch: from its files to a module on a device."""
+"""Loads one component with torch: from its files to a module on a device."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, assert_never, cast
@@ -20,113 +21,179 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from atelier_engines.diffusion.weights import files, single_file
-from atelier_engines.diffusion.weights.files import ComponentFiles
-from atelier_engines.diffusion.weights.model import FilePart, MergedPart, Part
+from atelier_engines.diffusion.weights import diffusers_layout, single_file
+from atelier_engines.diffusion.weights.diffusers_layout import ComponentFiles
+from atelier_engines.diffusion.weights.model_files import (
+    ComponentSource,
+    MergedComponent,
+    SingleFileComponent,
+    find_config,
+)
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.weights import safetensors_header
 
-NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 _TEXT_MODEL = "text_model."
-"""transformers has had this in front of the names of CLIPTextModel, and has it no more."""
+"""A prefix that transformers has had in the names of CLIPTextModel, and has no more."""
 
 _OPEN_CLIPS = (single_file.OPEN_CLIP, single_file.SDXL_OPEN_CLIP)
+
+_INPUT_WEIGHTS = ("input_blocks.0.0.weight", "conv_in.weight")
+"""The first convolution of a denoiser, in the original layout and in diffusers'."""
 
 Tensors = dict[str, torch.Tensor]
 
 
+def read_config(kind: type[torch.nn.Module], source: ComponentSource) -> Mapping[str, Any]:
+    """The configuration of a component, with its class's defaults; no weights are read.
+
+    Raises:
+        ModelMissingError: a file is absent or broken.
+    """
+    found = _without_private(diffusers_layout.read_object(find_config(source)))
+    if issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)):
+        config: Any = kind.config_class
+        values: dict[str, Any] = config(**found).to_dict()
+        return values
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    found = {**defaults, **found}
+    if isinstance(source, SingleFileComponent) and issubclass(kind, UNet2DConditionModel):
+        found["in_channels"] = _count_input_channels(source.path, found["in_channels"])
+    return found
+
+
 def load(
-    kind: type[NetworkT], part: Part, precision: torch.dtype, device: torch.device
-) -> NetworkT:
-    """One network on its device, in evaluation mode and without gradients.
+    kind: type[ModuleT],
+    source: ComponentSource,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> ModuleT:
+    """A component on its device, in evaluation mode and without gradients.
+
+    Args:
+        kind: its class.
+        source: its files.
+        dtype: the type that it is to compute in.
+        device: the device that it is to run on.
+        channels_last: whether the weights of convolutions are stored so.
+        compiled: whether its repeated blocks are compiled.
 
     Raises:
         ModelMissingError: weights are missing in the files; they would be random numbers.
     """
-    match part:
+    match source:
         case ComponentFiles():
-            network = _from_folder(kind, part, precision)
-        case FilePart():
-            network = _from_file(kind, part, precision)
-        case MergedPart():
-            network = load(kind, part.base, precision, device)
-            _merge(network, part.lora)
+            module = _load_folder(kind, source, dtype)
+        case SingleFileComponent():
+            module = _load_single_file(kind, source, dtype)
+        case MergedComponent():
+            module = load(kind, source.base, dtype, device)
+            _merge_lora(module, source.lora)
         case _:
-            assert_never(part)
-    return network.to(device).eval().requires_grad_(requires_grad=False)
+            assert_never(source)
+    module = module.to(device).eval().requires_grad_(requires_grad=False)
+    return prepare(module, channels_last=channels_last, compiled=compiled)
 
 
-def _from_folder(kind: type[NetworkT], part: ComponentFiles, precision: torch.dtype) -> NetworkT:
-    network, report = kind.from_pretrained(  # type: ignore[attr-defined]
-        part.folder,
-        dtype=precision,
-        variant=part.variant,
+def prepare(module: ModuleT, *, channels_last: bool, compiled: bool) -> ModuleT:
+    """The same module; see `load` for the arguments."""
+    if channels_last:
+        module.to(memory_format=torch.channels_last)
+    if compiled:
+        # A method of diffusers' models; blocks that repeat are compiled once for all of them.
+        cast("Any", module).compile_repeated_blocks(fullgraph=True)
+    return module
+
+
+def _load_folder(kind: type[ModuleT], source: ComponentFiles, dtype: torch.dtype) -> ModuleT:
+    module, report = kind.from_pretrained(  # type: ignore[attr-defined]
+        source.folder,
+        dtype=dtype,
+        variant=source.variant,
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
     )
-    lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    _refuse_losses(part.folder, lost)
-    return cast("NetworkT", network)
+    missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    _require_complete(source.folder, missing)
+    return cast("ModuleT", module)
 
 
-def _from_file(kind: type[NetworkT], part: FilePart, precision: torch.dtype) -> NetworkT:
-    config: dict[str, Any] = {
-        name: value
-        for name, value in files.read_object(part.config).items()
-        if not name.startswith("_")
-    }
-    tensors = _read(part)
+def _load_single_file(
+    kind: type[ModuleT], source: SingleFileComponent, dtype: torch.dtype
+) -> ModuleT:
+    config = _without_private(diffusers_layout.read_object(source.config))
+    tensors = _read_tensors(source)
     made: Any = kind  # its classes have no base for mypy that says how they are made
     if issubclass(kind, UNet2DConditionModel):
-        tensors = _denoiser(tensors, config)
+        tensors = _convert_unet(tensors, config)
         if "conv_in.weight" in tensors:
             config["in_channels"] = tensors["conv_in.weight"].shape[1]
-        network = _empty(lambda: made.from_config(config))
+        module = _create_empty(lambda: made.from_config(config))
     elif issubclass(kind, AutoencoderKL):
-        tensors = _autoencoder(tensors, config)
-        network = _empty(lambda: made.from_config(config))
+        tensors = _convert_vae(tensors, config)
+        module = _create_empty(lambda: made.from_config(config))
     elif issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)):
-        network = _empty(lambda: made(made.config_class(**config)))
-        tensors = _text_encoder(tensors, part.prefix, network)
+        module = _create_empty(lambda: made(made.config_class(**config)))
+        tensors = _convert_text_encoder(tensors, source.prefix, module)
     else:
         raise TypeError(f"no single file holds a {kind.__name__}")
-    expected = network.state_dict()
-    lost = [
+    expected = module.state_dict()
+    missing = [
         name
         for name, tensor in expected.items()
         if name not in tensors or tensors[name].shape != tensor.shape
     ]
-    _refuse_losses(part.path, sorted(lost))
-    network.load_state_dict({name: _in(precision, tensors[name]) for name in expected}, assign=True)
-    return cast("NetworkT", network)
+    _require_complete(source.path, sorted(missing))
+    module.load_state_dict(
+        {name: _convert_dtype(tensors[name], dtype) for name in expected}, assign=True
+    )
+    return cast("ModuleT", module)
 
 
-def _in(precision: torch.dtype, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(precision) if tensor.is_floating_point() else tensor
+def _without_private(config: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
-def _refuse_losses(where: Path, lost: list[str]) -> None:
-    if lost:
+def _count_input_channels(path: Path, otherwise: int) -> int:
+    """Channels that the denoiser in a file takes: more than four if it is made to inpaint."""
+    for name, tensor in safetensors_header.read(path).items():
+        bare = name.removeprefix(single_file.DENOISER)
+        if bare in _INPUT_WEIGHTS and len(tensor.shape) > 1:
+            return tensor.shape[1]
+    return otherwise
+
+
+def _convert_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _require_complete(path: Path, missing: list[str]) -> None:
+    if missing:
         raise ModelMissingError(
-            f"the weights in {where} are incomplete: {len(lost)} are missing or of another "
-            f"shape, {lost[0]} first"
+            f"the weights in {path} are incomplete: {len(missing)} are missing or of another "
+            f"shape, {missing[0]} first"
         )
 
 
-def _empty(make: Any) -> Any:  # noqa: ANN401 (modules of classes that share no base for mypy)
+def _create_empty(make: Any) -> Any:  # noqa: ANN401 (modules of classes that share no base for mypy)
     with init_empty_weights():
         return make()
 
 
-def _read(part: FilePart) -> Tensors:
-    """The network's tensors, with the names that they have in the file."""
-    with safe_open(part.path, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(part.prefix)]  # noqa: SIM118 (no dict)
+def _read_tensors(source: SingleFileComponent) -> Tensors:
+    """The component's tensors, with the names that they have in the file."""
+    with safe_open(source.path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(source.prefix)]  # noqa: SIM118 (no dict)
         return {name: file.get_tensor(name) for name in names}
 
 
-def _denoiser(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
+def _convert_unet(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
     """Under diffusers' names; a file of the denoiser alone may have either's, prefix or not."""
     if any(".input_blocks." in f".{name}" for name in tensors):
         prefixed = {
@@ -137,8 +204,8 @@ def _denoiser(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
     return tensors
 
 
-def _autoencoder(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
-    """As `_denoiser`, of the autoencoder."""
+def _convert_vae(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
+    """As `_convert_unet`, of the autoencoder."""
     if any(".mid.block_1." in name for name in tensors):
         prefixed = {
             single_file.AUTOENCODER + name.removeprefix(single_file.AUTOENCODER): tensor
@@ -148,26 +215,26 @@ def _autoencoder(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
     return tensors
 
 
-def _text_encoder(tensors: Tensors, prefix: str, network: torch.nn.Module) -> Tensors:
+def _convert_text_encoder(tensors: Tensors, prefix: str, module: torch.nn.Module) -> Tensors:
     if prefix in _OPEN_CLIPS:
-        found = convert_open_clip_checkpoint(network, tensors, prefix=prefix)
+        found = convert_open_clip_checkpoint(module, tensors, prefix=prefix)
     else:
         found = convert_ldm_clip_checkpoint(tensors)
     bare = {name.removeprefix(_TEXT_MODEL): tensor for name, tensor in found.items()}
-    return {name: bare[key] for name in network.state_dict() if (key := _bare(name)) in bare}
+    return {
+        name: bare[key]
+        for name in module.state_dict()
+        if (key := name.removeprefix(_TEXT_MODEL)) in bare
+    }
 
 
-def _bare(name: str) -> str:
-    return name.removeprefix(_TEXT_MODEL)
-
-
-def _merge(network: torch.nn.Module, lora: Path) -> None:
+def _merge_lora(module: torch.nn.Module, lora: Path) -> None:
     """Add a LoRA to the denoiser's weights for good.
 
     Raises:
-        ModelMissingError: it is none for this denoiser.
+        ModelMissingError: the file is not a LoRA for this denoiser.
     """
-    denoiser = cast("Any", network)
+    denoiser = cast("Any", module)
     state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(
         str(lora.parent),
         weight_name=lora.name,
@@ -176,7 +243,7 @@ def _merge(network: torch.nn.Module, lora: Path) -> None:
         unet_config=denoiser.config,
     )
     if not any(name.startswith("unet.") for name in state):
-        raise ModelMissingError(f"{lora} is no LoRA for a denoiser")
+        raise ModelMissingError(f"{lora} is not a LoRA for a denoiser")
     denoiser.load_lora_adapter(state, prefix="unet", network_alphas=alphas, adapter_name="variant")
     denoiser.fuse_lora()
     denoiser.unload_lora()

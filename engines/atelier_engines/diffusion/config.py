@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from atelier_engines.diffusion.weights_config import WeightsConfig
+from atelier_engines.local.config import LocalModelConfig, Precision
 from atelier_engines.preview import PreviewFormat
 from atelier_engines.task import ResourceProfile
 from atelier_engines.upscaling.config import UpscalerSettings
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 SchedulerName = Literal[
     "euler",
@@ -34,9 +34,9 @@ SchedulerName = Literal[
     "tcd",
 ]
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
-Spacing = Literal["leading", "trailing", "linspace"]
+TimestepSpacing = Literal["leading", "trailing", "linspace"]
 
 PresetName = Literal["lightning", "turbo", "hyper", "lcm"]
 
@@ -44,120 +44,107 @@ PresetName = Literal["lightning", "turbo", "hyper", "lcm"]
 PromptSyntax = Literal["weighted", "plain"]
 
 
-class DiffusionConfig(WeightsConfig, UpscalerSettings):
+class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     """Settings of one diffusion engine."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        **UpscalerSettings.renamed_keys,
+        "pin": "keep_loaded",
+        "prediction": "prediction_type",
+        "prompt_cache": "prompt_cache_bytes",
+        "spacing": "timestep_spacing",
+        "threads": "a setting of the whole process, `threads` in the section `server`",
+    }
 
     preset: PresetName | None = Field(
         default=None,
         description=(
-            "What distilled models want: steps, guidance, scheduler and spacing in one word. Each "
-            "of them that is set here wins."
-        ),
-    )
-    device: str = Field(
-        default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
-        description="`cpu`, `cuda`, `cuda:1` …; `auto` takes the first CUDA device, else the CPU.",
-    )
-    precision: Precision = Field(
-        default="auto",
-        description=(
-            "What the networks compute in; `auto` is float32 on the CPU and float16 on CUDA. "
-            "float16 on a CPU works but is very slow."
+            "Defaults for distilled models: steps, guidance, scheduler and timestep spacing. A "
+            "value that is set here takes precedence."
         ),
     )
     vae_precision: Precision = Field(
         default="auto",
         description=(
-            "What the autoencoder computes in; `auto` is `precision`, but float32 for those of "
+            "The number format that the autoencoder computes in; `auto` is `precision`, but float32 for those of "
             "SDXL that overflow in float16 (`force_upcast` in their configuration)."
-        ),
-    )
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024,
-        description=(
-            "CPU threads that one operation may use. Unset: half of the cores that this process "
-            "may use, so that the service stays responsive. The setting holds for the whole "
-            "process; of several engines the last one to start decides."
         ),
     )
     steps: int | None = Field(
         default=None,
         ge=1,
         le=150,
-        description="Denoising steps when the caller says nothing. Unset: what the model advises.",
+        description="Default number of denoising steps. Unset: the model's own.",
     )
     guidance: float | None = Field(
         default=None,
         ge=0.0,
         le=30.0,
-        description="Guidance when the caller says nothing. Unset: what the model advises.",
+        description="Default guidance. Unset: the model's own.",
     )
     max_guidance: float | None = Field(
         default=None,
         ge=0.0,
         le=30.0,
-        description="The most guidance a caller may ask for. Unset: what the preset says, else 30.",
+        description="Highest guidance that a caller may ask for. Unset: the preset's, else 30.",
     )
     width: int | None = Field(
         default=None,
         ge=64,
         multiple_of=8,
-        description="Width when the caller says nothing. Unset: what the model advises.",
+        description="Default width in pixels. Unset: the model's own.",
     )
     height: int | None = Field(
         default=None,
         ge=64,
         multiple_of=8,
-        description="Height when the caller says nothing. Unset: what the model advises.",
+        description="Default height in pixels. Unset: the model's own.",
     )
     scheduler: SchedulerName | None = Field(
         default=None,
-        description="Scheduler when the caller says nothing. Unset: the model's own.",
+        description="Default scheduler. Unset: the model's own.",
     )
-    spacing: Spacing | None = Field(
+    timestep_spacing: TimestepSpacing | None = Field(
         default=None,
-        description="How the time steps lie. Unset: what the preset says, else the model.",
+        description="How the timesteps are spaced. Unset: as in the preset, else as in the model.",
     )
-    prediction: Prediction | None = Field(
+    prediction_type: PredictionType | None = Field(
         default=None,
         description=(
-            "What the denoiser predicts, where the model does not say it right; a single file of "
+            "What the denoiser predicts, where the model's configuration is wrong; a single file of "
             "Stable Diffusion 2 made for 512 pixels needs `epsilon`."
         ),
     )
     prompt_syntax: PromptSyntax = Field(
         default="weighted",
         description=(
-            "`weighted`: `(word)`, `[word]`, `(word:1.3)` and `BREAK` in prompts steer, and a "
-            "backslash makes a bracket a plain sign. `plain`: all of a prompt is words."
+            "`weighted`: `(word)`, `[word]`, `(word:1.3)` and `BREAK` in prompts are syntax, and a "
+            "backslash escapes a bracket. `plain`: prompts have no syntax."
         ),
     )
-    prompt_cache: int = Field(
+    prompt_cache_bytes: int = Field(
         default=64 * 2**20,
         ge=0,
         description=(
-            "Bytes of the device's memory that keep encoded prompts, so that the same words are "
-            "not encoded again; a prompt of SDXL takes 0.3 MB in float16. 0 keeps none."
+            "Bytes of the device's memory for encoded prompts, so that the same prompt is not "
+            "encoded again; a prompt of SDXL takes 0.3 MB in float16. 0 disables the cache."
         ),
     )
     preview_interval: int = Field(
         default=0,
         ge=0,
         le=150,
-        description="Steps between previews when the caller says nothing; 0 for none.",
+        description="Default number of steps between previews; 0 for none.",
     )
     preview_pixels: int = Field(
         default=64,
         ge=16,
         le=512,
-        description="Longest side of a preview in pixels; previews are never enlarged to it.",
+        description="Longest side of a preview in pixels; previews are never upscaled to it.",
     )
     preview_format: PreviewFormat = Field(
         default="jpeg",
-        description="What previews are encoded as; `webp` is a little smaller and slower.",
+        description="The file format of previews; `webp` is a little smaller and slower.",
     )
     preview_model: str | None = Field(
         default=None,
@@ -165,63 +152,49 @@ class DiffusionConfig(WeightsConfig, UpscalerSettings):
         description=(
             "A tiny autoencoder for sharper previews: a directory, a `.safetensors` file, or a hub "
             "id, `madebyollin/taesdxl` for SDXL and `madebyollin/taesd` for Stable Diffusion 1.5 "
-            "and 2.1. Unset: a linear map of the latents, which costs next to nothing."
+            "and 2.1. Unset: a linear map of the latents, which takes almost no time."
         ),
     )
     profile: ResourceProfile = Field(
         default=ResourceProfile.BALANCED,
         description=(
-            "What to spend, time or memory. `speed`: on CUDA the denoiser's weights lie as "
-            "convolutions like them. `balanced`: everything as diffusers does it. `memory`: pictures are "
-            "decoded in tiles, and on CUDA only the network that is at work is on the device. A caller "
-            "may choose another one, which decides about the tiles alone."
+            "What to save, time or memory. `speed`: on CUDA the denoiser's weights are stored "
+            "channels-last. `balanced`: everything as in diffusers. `memory`: images are decoded in "
+            "tiles, and on CUDA only the component that is running is on the device. A caller may "
+            "choose another one, which affects the tiles alone."
         ),
-    )
-    memory_budget: float | None = Field(
-        default=None,
-        gt=0,
-        description=(
-            "Most memory of the device that networks may take, those of all engines together: "
-            "up to 1 a fraction of it, above 1 bytes. What was used longest ago goes when it is "
-            "needed. The setting holds for the device; of several engines the last one to start "
-            "decides. Unset: 0.9 on CUDA, no limit on a CPU."
-        ),
-    )
-    pin: bool = Field(
-        default=False,
-        description="Whether this engine's networks stay on the device, whatever else needs room.",
     )
     compile: bool = Field(
         default=False,
         description=(
-            "Whether the denoiser's repeated blocks are compiled, on CUDA only: faster steps for a "
-            "slower start, and a pause at each new size and set of LoRAs. Needs a C++ compiler."
+            "Whether the denoiser's repeated blocks are compiled, on CUDA only: faster steps, a "
+            "slower start, and a delay at each new size and set of LoRAs. Needs a C++ compiler."
         ),
     )
     max_pixels: int = Field(
         default=2048 * 1024,
         ge=64 * 64,
-        description="Most pixels (width x height) in one picture.",
+        description="Most pixels (width x height) in one image.",
     )
     max_side: int = Field(
         default=2048,
         ge=64,
         multiple_of=8,
-        description="Most pixels along one side of a picture.",
+        description="Most pixels along one side of an image.",
     )
     max_images: int = Field(
         default=8,
         ge=1,
         le=64,
-        description="Most pictures in one task.",
+        description="Most images in one task.",
     )
     concurrency: int = Field(
         default=4,
         ge=1,
         le=256,
         description=(
-            "Tasks in hand at once. Their pictures share runs of the denoiser where that is worth "
-            "it, and take turns step by step where not."
+            "Tasks that run at once. Their images share runs of the denoiser where that is faster, "
+            "and alternate step by step where it is not."
         ),
     )
     max_batch: int | None = Field(
@@ -229,8 +202,8 @@ class DiffusionConfig(WeightsConfig, UpscalerSettings):
         ge=1,
         le=256,
         description=(
-            "Most rows in one run of the denoiser; a picture has one row, with guidance two. "
-            "Unset: what `atelier tune` has measured on this device, else one picture at a time on "
+            "Most rows in one run of the denoiser; an image has one row, with guidance two. "
+            "Unset: what `atelier tune` has measured on this device, else one image at a time on "
             "a CPU, and on CUDA as many as have eight million pixels together."
         ),
     )
@@ -238,7 +211,7 @@ class DiffusionConfig(WeightsConfig, UpscalerSettings):
         default=None,
         min_length=1,
         description=(
-            "Where `atelier tune` keeps what it has measured. Unset: ~/.cache/atelier/tuning.json."
+            "The file in which `atelier tune` stores its results. Unset: ~/.cache/atelier/tuning.json."
         ),
     )
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.diffusion import capabilities
-from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.tuning import records, tune
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event
@@ -29,7 +29,9 @@ class DiffusionEngine:
 
     def __init__(self, config: DiffusionConfig) -> None:
         self._config = config
-        self._capabilities = capabilities.describe(config, capabilities.expected(config))
+        self._capabilities = capabilities.build_capabilities(
+            config, capabilities.unloaded_info(config)
+        )
         self._pipeline: Pipeline | None = None
         self._scheduler: DenoiseScheduler | None = None
         self._tasks = 0
@@ -57,7 +59,7 @@ class DiffusionEngine:
         except BaseException:
             await self.stop()
             raise
-        self._capabilities = capabilities.describe(self._config, self._pipeline.facts)
+        self._capabilities = capabilities.build_capabilities(self._config, self._pipeline.info)
 
     async def check(self) -> None:
         """See Engine.check. While a task is at work, the device is taken to be well.
@@ -100,12 +102,20 @@ class DiffusionEngine:
         """See Engine.stop. It can be started again."""
         if self._scheduler is not None:
             if self._pipeline is not None:
-                await self._scheduler.call(self._pipeline.holdings.end)
+                await self._scheduler.call(self._pipeline.components.release)
             self._pipeline = None
             await self._scheduler.call(self._scheduler.reset)
             await self._scheduler.call(_free_memory)
             await self._scheduler.stop()
             self._scheduler = None
+
+    def inspect(self) -> Pipeline:
+        """The loaded pipeline, for diagnostics and tests; not to be used while tasks run.
+
+        Raises:
+            EngineUnavailableError: the engine is not started.
+        """
+        return self._require_started()[1]
 
     def _require_started(self) -> tuple[DenoiseScheduler, Pipeline]:
         if self._scheduler is None or self._pipeline is None:
@@ -125,19 +135,19 @@ def _load(config: DiffusionConfig, scheduler: DenoiseScheduler) -> Pipeline:
     limit = batching.choose_limit(
         config.max_batch,
         pipeline.family.runtime.device.type,
-        records.read(tune.path_of(config), tune.subject_of(pipeline)),
+        records.read(tune.tuning_path(config), tune.tuning_key(pipeline)),
     )
     scheduler.configure(pipeline.predict, FairBatcher(limit))
     if limit.always_one:
         return pipeline
-    return replace(pipeline, facts=_lower_reproducibility(pipeline.facts))
+    return replace(pipeline, info=_lower_reproducibility(pipeline.info))
 
 
-def _lower_reproducibility(facts: Facts) -> Facts:
+def _lower_reproducibility(info: ModelInfo) -> ModelInfo:
     """The reproducibility of an engine whose images share runs: the batch changes the last bits."""
-    if facts.reproducibility is not Reproducibility.BIT_EXACT:
-        return facts
-    return replace(facts, reproducibility=Reproducibility.SAME_ENGINE)
+    if info.reproducibility is not Reproducibility.BIT_EXACT:
+        return info
+    return replace(info, reproducibility=Reproducibility.SAME_ENGINE)
 
 
 def _free_memory() -> None:

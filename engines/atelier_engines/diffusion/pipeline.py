@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from atelier_engines.diffusion import previews, schedulers
 from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
-from atelier_engines.diffusion.capabilities import Facts
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
-from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.families.base import Family, is_guided
 from atelier_engines.diffusion.initial_latents import LatentInitializer
 from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
-from atelier_engines.diffusion.memory.fitting import Fitting, Size
-from atelier_engines.diffusion.memory.holdings import Holdings
+from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
+from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.previews import Previewer
-from atelier_engines.diffusion.sampler import InitialLatents, ModelInput, Sampler, is_guided
+from atelier_engines.diffusion.sampler import InitialLatents, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.local import errors
+from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.step_scheduler import StepCoroutine
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import ImageTask, ResourceProfile, Upscale
@@ -62,13 +62,13 @@ class Pipeline:
     """The model's own, for its noise schedule; never stepped."""
     previewer: Previewer
     """Makes the previews."""
-    facts: Facts
-    """What capabilities say about the model."""
+    info: ModelInfo
+    """Facts about the model."""
     upscalers: Upscalers
     """Upscale generated images."""
-    fitting: Fitting
+    memory: MemoryEstimator
     """Estimates which images fit into memory."""
-    holdings: Holdings
+    components: EngineComponents
     """The model's components in the model cache."""
     profile: ResourceProfile = ResourceProfile.BALANCED
     """Used where the task names none."""
@@ -116,10 +116,12 @@ class Pipeline:
         residuals = None
         if any(request.controls for request in requests):
             controls = [request.controls for request in requests for _ in range(len(request))]
-            residuals = compute_residuals(runtime, inputs, conditioning, controls)
+            residuals = compute_residuals(runtime.controlnets, inputs, conditioning, controls)
         height, width = inputs.latents.shape[-2:]
-        with self.fitting.footprint.watch("denoise", len(inputs.latents) * height * width):
-            prediction = runtime.denoise(inputs.latents, inputs.timesteps, conditioning, residuals)
+        with self.memory.footprint.watch("denoise", len(inputs.latents) * height * width):
+            prediction = runtime.denoiser.predict(
+                inputs.latents, inputs.timesteps, conditioning, residuals
+            )
         return split(prediction, requests)
 
     def set_loras(self, loras: LoraKey) -> None:
@@ -200,12 +202,12 @@ class _TaskRun:
         self._task = task
         self._progress = _Progress(emit, len(task.seeds))
         self._inputs: TaskInputs | None = None
-        self._steps = pipeline.facts.steps if task.steps is None else task.steps
-        self._guidance = pipeline.facts.guidance if task.guidance is None else task.guidance
+        self._steps = pipeline.info.steps if task.steps is None else task.steps
+        self._guidance = pipeline.info.guidance if task.guidance is None else task.guidance
         variant = pipeline.variant(self._steps)
         self._family, self._scheduler = variant.family, variant.scheduler
         self._loras = () if pipeline.loras is None else pipeline.loras.key(task.loras)
-        self._size = Size(
+        self._work = ImageWork(
             width=task.width,
             height=task.height,
             rows=2 if is_guided(self._guidance) else 1,
@@ -215,14 +217,14 @@ class _TaskRun:
     def coroutine(self, seed: int) -> ImageCoroutine:
         """Generate the image of that seed."""
         task, runtime, progress = self._task, self._family.runtime, self._progress
-        fitting, size = self._pipeline.fitting, self._size
-        advice = partial(fitting.advice, size, failed=True)
+        memory, work = self._pipeline.memory, self._work
+        hint = partial(memory.suggest_size, work, failed=True)
         with (
-            errors.translate_inference(str(size), runtime.device, hint=advice),
-            self._pipeline.holdings.task(),
+            errors.translate_inference(str(work), runtime.device, hint=hint),
+            self._pipeline.components.task(),
         ):
             try:
-                fitting.check(size)
+                memory.require_memory(work)
                 inputs = self._prepare_inputs()
                 sampler = self._create_sampler(inputs, seed)
                 yield from self._denoise(sampler, inputs)
@@ -254,7 +256,7 @@ class _TaskRun:
     def _create_sampler(self, inputs: TaskInputs, seed: int) -> Sampler:
         generator = torch.Generator("cpu").manual_seed(seed)
         scheduler = schedulers.build(
-            self._task.scheduler or self._pipeline.facts.scheduler,
+            self._task.scheduler or self._pipeline.info.scheduler,
             self._scheduler,
             steps=self._steps,
             device=self._family.runtime.device,
@@ -264,7 +266,7 @@ class _TaskRun:
             scheduler=scheduler,
             generator=generator,
             steps=self._steps,
-            tiled=self._size.tiled,
+            tiled=self._work.tiled,
         )
         return Sampler(
             scheduler=scheduler,
@@ -331,7 +333,7 @@ class _TaskRun:
 
     def _decode(self, latents: torch.Tensor) -> NDArray[np.uint8]:
         """Decode the final latents to (height, width, 3)."""
-        footprint, tiled = self._pipeline.fitting.footprint, self._size.tiled
+        footprint, tiled = self._pipeline.memory.footprint, self._work.tiled
         latent_pixels = latents.shape[-1] * latents.shape[-2]
         with nullcontext() if tiled else footprint.watch("decode", latent_pixels):
             return _to_pixels(self._family.decode(latents, tiled=tiled))

@@ -1,4 +1,4 @@
-"""What distilled models want, as plain data; whatever the configuration says itself wins."""
+"""Sampling defaults of distilled models, and how configuration and preset are combined."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Final
 
 from atelier_engines.diffusion.config import (
     DiffusionConfig,
-    Prediction,
+    PredictionType,
     PresetName,
     SchedulerName,
-    Spacing,
+    TimestepSpacing,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """How models of one kind are run."""
+    """How models of one kind are sampled."""
 
     scheduler: SchedulerName
-    """The default."""
-    spacing: Spacing | None
-    """How the time steps lie; None leaves that to the model."""
+    """The default scheduler."""
+    timestep_spacing: TimestepSpacing | None
+    """How the timesteps are spaced; None leaves that to the model."""
     steps: int
-    """The default."""
-    choices: tuple[int, ...]
-    """The steps that the models were made for."""
+    """The default number of steps."""
+    step_choices: tuple[int, ...]
+    """The numbers of steps that the models were made for."""
     guidance: float
-    """The default."""
+    """The default guidance."""
     max_guidance: float
-    """More than this spoils the picture."""
-    predictions: Mapping[int, Prediction] = field(default_factory=dict)
-    """What the denoiser predicts in so many steps, where that is not what the model says."""
+    """The highest useful guidance; more makes images worse."""
+    prediction_types: Mapping[int, PredictionType] = field(default_factory=dict)
+    """What the denoiser predicts, by numbers of steps, where that is not what the model says."""
 
 
 PRESETS: Final[Mapping[PresetName, Preset]] = {
@@ -40,20 +40,20 @@ PRESETS: Final[Mapping[PresetName, Preset]] = {
     # checkpoint of the step count; the one of a single step predicts the sample ("x0").
     "lightning": Preset(
         scheduler="euler",
-        spacing="trailing",
+        timestep_spacing="trailing",
         steps=4,
-        choices=(1, 2, 4, 8),
+        step_choices=(1, 2, 4, 8),
         guidance=0.0,
         max_guidance=0.0,
-        predictions={1: "sample"},
+        prediction_types={1: "sample"},
     ),
     # Source: the model card of stabilityai/sdxl-turbo: 1 to 4 steps, guidance 0; its
     # scheduler_config.json: Euler ancestral, "trailing".
     "turbo": Preset(
         scheduler="euler_a",
-        spacing="trailing",
+        timestep_spacing="trailing",
         steps=1,
-        choices=(1, 2, 3, 4),
+        step_choices=(1, 2, 3, 4),
         guidance=0.0,
         max_guidance=0.0,
     ),
@@ -61,18 +61,18 @@ PRESETS: Final[Mapping[PresetName, Preset]] = {
     # guidance 0; those that keep guidance take 5 to 8 (set max_guidance).
     "hyper": Preset(
         scheduler="ddim",
-        spacing="trailing",
+        timestep_spacing="trailing",
         steps=8,
-        choices=(2, 4, 8),
+        step_choices=(2, 4, 8),
         guidance=0.0,
         max_guidance=0.0,
     ),
     # Source: the model card of latent-consistency/lcm-lora-sdxl: 2 to 8 steps, guidance 0 or 1 to 2.
     "lcm": Preset(
         scheduler="lcm",
-        spacing=None,
+        timestep_spacing=None,
         steps=4,
-        choices=(2, 3, 4, 5, 6, 7, 8),
+        step_choices=(2, 3, 4, 5, 6, 7, 8),
         guidance=1.0,
         max_guidance=2.0,
     ),
@@ -80,47 +80,51 @@ PRESETS: Final[Mapping[PresetName, Preset]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the configuration asks for, its preset included; None where it says nothing."""
+class SamplingDefaults:
+    """Defaults and limits of sampling by configuration and preset; None where neither sets one."""
 
     steps: int | None
-    choices: tuple[int, ...]
-    """The steps there are, ascending; empty where any number is fine."""
+    """The default number of steps."""
+    step_choices: tuple[int, ...]
+    """The supported numbers of steps, ascending; empty where any number is supported."""
     guidance: float | None
+    """The default guidance."""
     max_guidance: float | None
+    """The highest guidance that a caller may ask for."""
     scheduler: SchedulerName | None
-    spacing: Spacing | None
+    """The default scheduler."""
+    timestep_spacing: TimestepSpacing | None
+    """How the timesteps are spaced."""
+    prediction_types: Mapping[int, PredictionType]
+    """See Preset.prediction_types."""
 
-    predictions: Mapping[int, Prediction]
-    """As Preset.predictions."""
 
-
-def wishes(config: DiffusionConfig) -> Wishes:
-    """What `config` asks for: its own words before those of its preset."""
+def resolve_defaults(config: DiffusionConfig) -> SamplingDefaults:
+    """The defaults of an engine: those of its configuration before those of its preset."""
     preset = PRESETS[config.preset] if config.preset else None
-    choices = _choices(config, preset)
-    steps, guidance, ceiling = config.steps, config.guidance, config.max_guidance
+    choices = _resolve_step_choices(config, preset)
+    steps, guidance, max_guidance = config.steps, config.guidance, config.max_guidance
     if preset is not None:
         guidance = preset.guidance if guidance is None else guidance
-        ceiling = max(preset.max_guidance, guidance) if ceiling is None else ceiling
+        max_guidance = max(preset.max_guidance, guidance) if max_guidance is None else max_guidance
         steps = steps or preset.steps
     if choices and steps not in choices:
         steps = max(choices)
-    return Wishes(
+    return SamplingDefaults(
         steps=steps,
-        choices=choices,
+        step_choices=choices,
         guidance=guidance,
-        max_guidance=ceiling,
+        max_guidance=max_guidance,
         scheduler=config.scheduler or (preset.scheduler if preset else None),
-        spacing=config.spacing or (preset.spacing if preset else None),
-        predictions=preset.predictions if preset else {},
+        timestep_spacing=config.timestep_spacing or (preset.timestep_spacing if preset else None),
+        prediction_types=preset.prediction_types if preset else {},
     )
 
 
-def _choices(config: DiffusionConfig, preset: Preset | None) -> tuple[int, ...]:
-    """The variants, if there are any: the number of steps is the variant."""
+def _resolve_step_choices(config: DiffusionConfig, preset: Preset | None) -> tuple[int, ...]:
+    """The keys of the variants, if there are any: each is for one number of steps."""
     if config.variants:
         return tuple(sorted(config.variants))
     if preset is None:
         return ()
-    return tuple(sorted({*preset.choices, *([config.steps] if config.steps else [])}))
+    return tuple(sorted({*preset.step_choices, *([config.steps] if config.steps else [])}))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from atelier_engines.diffusion.families.base import is_guided
 from atelier_engines.diffusion.schedulers import Scheduler
 
 
@@ -168,11 +169,6 @@ class Sampler:
         alphas = self._scheduler.alphas_cumprod
         nearest = min(max(round(float(timestep)), 0), len(alphas) - 1)
         return max(float(alphas[nearest]), 1e-6)
-
-
-def is_guided(guidance: float) -> bool:
-    """Whether classifier-free guidance is on: at a scale of 1 and below it has no effect."""
-    return guidance > 1
 
 
 def _repeat(tensor: torch.Tensor, count: int) -> torch.Tensor:

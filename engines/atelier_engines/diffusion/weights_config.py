@@ -1,16 +1,16 @@
-"""The part of a diffusion engine's section that names its weights."""
+"""The keys of a diffusion engine's section that name its weights."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from atelier_engines.config import Section
 from atelier_engines.task import ControlType
 
 TINY = "atelier-tiny"
-"""The model that the package `atelier_tiny` brings along."""
+"""The model in the package `atelier_tiny`."""
 
 LoraName = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -18,7 +18,7 @@ _Steps = Annotated[int, Field(ge=1, le=150)]
 
 
 class Preprocessors(Section):
-    """Models that compute maps from photos; each a directory or a Hugging Face hub id."""
+    """Models that compute control images from photos; each a directory or a Hugging Face hub id."""
 
     depth: str | None = Field(
         default=None,
@@ -32,7 +32,7 @@ class Preprocessors(Section):
         default=None,
         min_length=1,
         description=(
-            "Finds the joints of people, a VitPose of transformers with COCO's 17 of them, for "
+            "Estimates the joints of people: a VitPose of transformers with COCO's 17 joints, for "
             "instance `usyd-community/vitpose-base-simple`."
         ),
     )
@@ -40,26 +40,26 @@ class Preprocessors(Section):
         default=None,
         min_length=1,
         description=(
-            "Finds the people whose pose is asked for, as transformers' AutoModelForObjectDetection "
+            "Detects the people whose pose is estimated, as transformers' AutoModelForObjectDetection "
             "loads it, for instance `PekingU/rtdetr_r50vd_coco_o365`. Unset: the whole photo is "
-            "taken for one person."
+            "treated as one person."
         ),
     )
     segmentation: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Tells the 150 classes of ADE20K apart, as transformers' "
+            "Segments photos into the 150 classes of ADE20K, as transformers' "
             "AutoModelForSemanticSegmentation loads it, for instance "
             "`openmmlab/upernet-convnext-small`."
         ),
     )
 
 
-class WeightsConfig(BaseModel):
-    """Names of weights; the settings of a diffusion engine begin with them."""
+class WeightsConfig(Section):
+    """The weights of a diffusion engine; its settings begin with them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=())
 
     model: str = Field(
         default=TINY,
@@ -67,7 +67,7 @@ class WeightsConfig(BaseModel):
         description=(
             "The weights: a directory in diffusers' layout, one `.safetensors` file in the original "
             "layout, a Hugging Face hub id (`owner/name`, or `owner/name/file.safetensors` for one "
-            "file), or `atelier-tiny` for the small model that comes with Atelier."
+            "file), or `atelier-tiny` for the small model that is part of Atelier."
         ),
     )
     revision: str | None = Field(
@@ -78,16 +78,16 @@ class WeightsConfig(BaseModel):
         default=None,
         pattern="^[a-z0-9_]+$",
         description=(
-            "Which weight files to use where a model comes in several, for instance `fp16`. "
-            "Unset: those without a variant, else whatever there is."
+            "Which weight files to use if a model has several sets, for instance `fp16`. "
+            "Unset: those without a variant, else any."
         ),
     )
     base: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "For a model that is one file, which has no tokenizers: a directory in diffusers' "
-            "layout or a hub id to take them from, and the configurations where it has any; its "
+            "For a model in one file, which has no tokenizers: a directory in diffusers' layout or "
+            "a hub id that they are taken from, and the configurations if it has any; its "
             "weights are not needed. Unset: `stabilityai/stable-diffusion-xl-base-1.0`."
         ),
     )
@@ -104,21 +104,21 @@ class WeightsConfig(BaseModel):
         description=(
             "Denoisers by the number of steps that they were made for, each a `.safetensors` file "
             "or `owner/name/file.safetensors` on the hub: all of a denoiser's weights, or a LoRA "
-            "for the model's. Other numbers of steps are then refused."
+            "for the model's denoiser. Other numbers of steps are then refused."
         ),
     )
     controlnets: dict[ControlType, str] = Field(
         default_factory=dict,
         description=(
-            "ControlNets by what their pictures mean (`canny`, `depth`, `pose`, `segmentation`): "
-            "directories, `.safetensors` files or hub ids. The small model brings its own."
+            "ControlNets by control type (`canny`, `depth`, `pose`, `segmentation`): directories, "
+            "`.safetensors` files or hub ids. The small model has its own."
         ),
     )
     max_controls: int = Field(
         default=3,
         ge=1,
         le=8,
-        description="Most control pictures in one task, where there are ControlNets.",
+        description="Most control images in one task, if there are ControlNets.",
     )
     preprocessors: Preprocessors = Field(
         default=Preprocessors(),
@@ -131,26 +131,26 @@ class WeightsConfig(BaseModel):
         description=(
             "LoRAs by the names that callers use: `.safetensors` files, directories with "
             "`pytorch_lora_weights.safetensors`, or hub ids (`owner/name`, or "
-            "`owner/name/file.safetensors`). The small model brings its own."
+            "`owner/name/file.safetensors`). The small model has its own."
         ),
     )
     lora_directory: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Every `.safetensors` file in this directory is a LoRA by its name without the ending, "
-            "and so is every directory in it that holds one. It is read at the start."
+            "A directory of LoRAs: every `.safetensors` file by its name without the suffix, and "
+            "every directory that contains one. It is read at the start."
         ),
     )
     max_loras: int = Field(
-        default=8, ge=1, le=32, description="Most LoRAs in one task, where there are any."
+        default=8, ge=1, le=32, description="Most LoRAs in one task, if there are any."
     )
     max_loaded_loras: int = Field(
         default=16,
         ge=1,
         le=1024,
         description=(
-            "Most LoRAs in memory at once; those that were used longest ago go first. At least "
+            "Most LoRAs in memory at once; the least recently used are removed first. At least "
             "`max_loras` are kept."
         ),
     )
@@ -158,14 +158,7 @@ class WeightsConfig(BaseModel):
         default=None,
         pattern="^[0-9a-f]{64}$",
         description=(
-            "SHA-256 that the weights must have, as `atelier models list` shows it. With others "
-            "the engine does not start."
-        ),
-    )
-    download: bool = Field(
-        default=True,
-        description=(
-            "Whether a hub id that is not in the local cache may be downloaded at the start. "
-            "Off: the network is never used."
+            "SHA-256 that the weights must have, as `atelier models list` shows it. With any other "
+            "digest the engine does not start."
         ),
     )

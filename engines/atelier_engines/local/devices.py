@@ -1,47 +1,82 @@
-"""How much memory a device has, and how much of it is left."""
+"""Devices and number formats by their configured names, and the memory of a device."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.local.config import Precision
+
+DTYPES: Mapping[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
-_SHARE = 0.9
-"""Of a card, for networks and work together; drivers and other programs take the rest."""
+_CUDA_SHARE = 0.9
+"""Share of a card's memory for this process; drivers and other programs take the rest."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first CUDA device, else the CPU.
+
+    Raises:
+        EngineUnavailableError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EngineUnavailableError(
+            f"device {name} does not exist: torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def resolve_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type to compute in; `auto` is float16 on CUDA, else float32.
+
+    Most weights are published in float16, and bfloat16 is 8 times coarser.
+    """
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[precision]
 
 
 def budget(configured: float | None, device: torch.device) -> int | None:
-    """Bytes that networks may take on a device; None for no limit.
+    """Bytes that models may take on a device; None for no limit.
 
     Args:
         configured: up to 1 a fraction of the device's memory, above 1 bytes; None for the default.
         device: cpu or cuda.
     """
     if configured is None:
-        return int(_SHARE * total(device)) if device.type == "cuda" else None
+        return int(_CUDA_SHARE * total(device)) if device.type == "cuda" else None
     return int(configured * total(device)) if configured <= 1 else int(configured)
 
 
 def total(device: torch.device) -> int:
-    """Bytes that the device has; of a CPU, those that this process may use."""
+    """Bytes of memory that a device has; of a CPU, those that this process may use."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return min(_limits(), default=sys.maxsize)
 
 
 def available(device: torch.device) -> int:
-    """Bytes that can be had now; on systems that do not say, all that can be addressed."""
+    """Bytes of memory that can be allocated now; the largest number on systems that do not say."""
     if device.type == "cuda":
-        free, there = torch.cuda.mem_get_info(device)
+        free, installed = torch.cuda.mem_get_info(device)
         used = torch.cuda.memory_allocated(device)
-        kept = torch.cuda.memory_reserved(device) - used
-        allowed = torch.cuda.get_per_process_memory_fraction(device) * there
-        return max(0, min(int(free + kept), int(allowed) - used))
-    return min(_left(), default=sys.maxsize)
+        reserved = torch.cuda.memory_reserved(device) - used
+        allowed = torch.cuda.get_per_process_memory_fraction(device) * installed
+        return max(0, min(int(free + reserved), int(allowed) - used))
+    return min(_remaining(), default=sys.maxsize)
 
 
 def _limits() -> Iterator[int]:
@@ -56,8 +91,8 @@ def _limits() -> Iterator[int]:
         yield address_space
 
 
-def _left() -> Iterator[int]:
-    """What the system, the container and the process's own limit each leave.
+def _remaining() -> Iterator[int]:
+    """What the system, the container and the limit of the process each leave.
 
     Source: Linux, Documentation/filesystems/proc.rst (MemAvailable; statm counts pages) and
     Documentation/admin-guide/cgroup-v2.rst (memory.max; inactive_file can be had back at once).

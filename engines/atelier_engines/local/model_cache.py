@@ -1,4 +1,4 @@
-"""The networks of this process: loaded once, shared, and put away when others need the room."""
+"""The cache of loaded models: each is loaded once, shared, and offloaded when others need the memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import torch
 
 from atelier_engines.errors import OutOfMemoryError
-from atelier_engines.local import devices, errors, tensors
-from atelier_engines.local.load_lock import LOAD_LOCK
+from atelier_engines.local import devices, errors
 from atelier_engines.local.weights.digests import FileIdentity
 
 _log = logging.getLogger(__name__)
@@ -26,309 +24,334 @@ ResultT = TypeVar("ResultT")
 _RAM = torch.device("cpu")
 
 
+class Resident(Protocol):
+    """What the cache holds: a module, an inference session, a compiled engine. One thread at a time."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the device's memory that it takes while it is there."""
+
+    def offload(self, *, keep_in_ram: bool) -> None:
+        """Free the device's memory.
+
+        Args:
+            keep_in_ram: whether there is main memory for the weights; otherwise they are to be
+                dropped, and read again when they are restored.
+        """
+
+    def restore(self, device: torch.device) -> None:
+        """Be on the device again, as before `offload`.
+
+        Raises:
+            Exception: whatever reading the weights raises; it is still offloaded then.
+        """
+
+
+ResidentT = TypeVar("ResidentT", bound=Resident)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """What makes two networks one: engines that ask for the same get the same."""
+class CacheKey:
+    """What tells residents apart: engines that ask for the same key share one."""
 
     files: tuple[FileIdentity, ...]
-    """Of its weights."""
+    """The files of its weights."""
     kind: str
-    """Its class."""
+    """What it is; the name of its class, for instance."""
     dtype: torch.dtype
-    """What it computes in."""
+    """The type that it computes in."""
     device: torch.device
-    """Where it runs."""
+    """The device that it runs on."""
     form: str = ""
-    """Whatever else was done to it: how its weights lie, an engine that changes it for itself."""
-
-
-class _Place(Enum):
-    """Where an entry's weights are."""
-
-    DEVICE = "device"
-    RAM = "ram"
-    NOWHERE = "nowhere"
-    """They are to be read again."""
+    """Anything else that distinguishes it: memory format, options, an engine that changes it."""
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A network, or what will be one."""
+    """A resident, loaded or about to be."""
 
-    key: Key
-    load: Callable[[], torch.nn.Module]
+    key: CacheKey
+    load: Callable[[], Resident]
     size: int
-    """Bytes; an estimate until it is loaded."""
-    network: torch.nn.Module | None = None
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Those it was loaded with."""
-    place: _Place = _Place.NOWHERE
+    """Bytes on the device; an estimate until it is loaded."""
+    resident: Resident | None = None
+    on_device: bool = False
     leases: int = 0
     pins: int = 0
     """Leases for which it must stay on the device."""
     tasks: int = 0
-    """Tasks at work that need it now and then."""
+    """Running tasks that use it now and then."""
     last_used: int = 0
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while it runs or moves: one thread at a time."""
 
 
-class Lease:
-    """One engine's right to use a network. Everything but `run` is for one thread at a time."""
+class Lease(Generic[ResidentT]):
+    """One engine's right to use a resident. Everything but `run` is for one thread at a time."""
 
-    def __init__(self, shelf: Shelf, entry: _Entry, *, pin: bool, rests: bool) -> None:
-        self._shelf = shelf
+    def __init__(
+        self, cache: ModelCache, entry: _Entry, *, keep_loaded: bool, offload_after_use: bool
+    ) -> None:
+        self._cache = cache
         self._entry = entry
-        self._pin = pin
-        self._rests = rests
+        self._keep_loaded = keep_loaded
+        self._offload_after_use = offload_after_use
 
     @property
-    def network(self) -> torch.nn.Module:
-        """Always the same; its weights are on the device only inside `run`."""
-        if self._entry.network is None:
-            raise ValueError("a lease is given when the network is loaded")
-        return self._entry.network
+    def key(self) -> CacheKey:
+        """The key that it was acquired with."""
+        return self._entry.key
+
+    @property
+    def resident(self) -> ResidentT:
+        """Always the same object; it is on its device only inside `run`."""
+        return cast("ResidentT", self._entry.resident)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it is on its device now."""
+        return self._entry.on_device
 
     def run(self, work: Callable[[], ResultT]) -> ResultT:
-        """What `work()` returns, with the network on its device and nobody else using it.
+        """What `work()` returns, with the resident on its device and nobody else using it.
 
-        If memory does not suffice and networks that no task needs can go, it is tried once more, so
-        `work` must change nothing before it is done. It must not call `run` of another lease.
+        If memory runs out and there are residents that no task needs, those are offloaded and the
+        work is done once more, so `work` must change nothing before it ends. It must not call `run`
+        of another lease.
 
         Raises:
-            OutOfMemoryError: there is no room for the network.
+            OutOfMemoryError: there is no memory for the resident.
             Exception: whatever `work` raises.
         """
-        with self._shelf.turn(self._entry):
+        with self._cache.exclusive(self._entry):
             try:
-                return self._shelf.twice(self._entry, work)
+                return self._cache.retry_after_eviction(self._entry, work)
             finally:
-                if self._rests:
-                    self._shelf.put_away(self._entry)
+                if self._offload_after_use:
+                    self._cache.offload(self._entry, keep_in_ram=True)
 
     @contextmanager
     def task(self) -> Iterator[None]:
-        """While this lasts, networks of idle engines are put away before this one."""
-        self._shelf.count(self._entry, tasks=1)
+        """While this lasts, residents of idle engines are offloaded before this one."""
+        self._cache.adjust(self._entry, tasks=1)
         try:
             yield
         finally:
-            self._shelf.count(self._entry, tasks=-1)
+            self._cache.adjust(self._entry, tasks=-1)
 
-    def end(self) -> None:
-        """Give it back; when the last lease ends, its memory is free."""
-        self._shelf.count(self._entry, leases=-1, pins=-int(self._pin))
+    def release(self) -> None:
+        """Give it back; when the last lease is released, its memory is free."""
+        self._cache.adjust(self._entry, leases=-1, pins=-int(self._keep_loaded))
 
 
-class Shelf:
-    """Networks by key, and a budget for each device.
+class ModelCache:
+    """Residents by key, and a memory budget for each device.
 
-    Each network has a lock, held while it runs or moves. A thread holds at most one of them, and
-    while it waits for room its own network takes none: so whoever runs comes to an end, and the
+    Each resident has a lock, held while it runs or moves. A thread holds at most one of them, and
+    while it waits for memory its own resident takes none: so whoever runs comes to an end, and the
     one that waits goes on.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[Key, _Entry] = {}
+        self._entries: dict[CacheKey, _Entry] = {}
         self._budgets: dict[torch.device, int | None] = {}
         self._changed = threading.Condition()
         self._clock = itertools.count(1)
 
+    @property
+    def keys(self) -> frozenset[CacheKey]:
+        """The keys of what is leased now."""
+        with self._changed:
+            return frozenset(self._entries)
+
     def set_budget(self, device: torch.device, limit: int | None) -> None:
-        """From now on networks on that device may take so many bytes; None for no limit."""
+        """From now on residents on that device may take so many bytes; None for no limit."""
         with self._changed:
             self._budgets[device] = limit
 
-    def room(self, device: torch.device) -> int:
-        """Bytes that networks may have if all that are not pinned go."""
+    def available_bytes(self, device: torch.device) -> int:
+        """Bytes for residents if all go that are allowed to."""
         with self._changed:
-            there = [entry for entry in self._on(device) if not entry.pins]
-            return self._free(device) + sum(entry.size for entry in there)
+            evictable = [entry for entry in self._list_on(device) if not entry.pins]
+            return self._count_free(device) + sum(entry.size for entry in evictable)
 
-    def has(self, key: Key) -> bool:
-        """Whether an engine has that network."""
-        with self._changed:
-            return key in self._entries
-
-    def lease(
+    def acquire(
         self,
-        key: Key,
-        load: Callable[[], torch.nn.Module],
+        key: CacheKey,
+        load: Callable[[], ResidentT],
         *,
         size: int,
-        pin: bool = False,
-        rests: bool = False,
-    ) -> Lease:
-        """The network of that key, loaded if nobody has it.
+        keep_loaded: bool = False,
+        offload_after_use: bool = False,
+    ) -> Lease[ResidentT]:
+        """A lease of the resident of that key, which is loaded if nobody has it.
 
         Args:
             key: what it is.
-            load: makes it, on its device; called again when it was put away altogether.
+            load: returns it, on its device.
             size: bytes that it will take.
-            pin: whether it must stay on the device.
-            rests: whether it leaves a CUDA device after each use.
+            keep_loaded: whether it must stay on the device.
+            offload_after_use: whether it leaves a CUDA device after each use.
 
         Raises:
-            OutOfMemoryError: there is no room for it; nothing was loaded.
+            OutOfMemoryError: there is no memory for it; nothing was loaded.
             Exception: whatever `load` raises.
         """
         with self._changed:
             entry = self._entries.setdefault(key, _Entry(key=key, load=load, size=size))
             entry.leases += 1
         try:
-            with self.turn(entry):
+            with self.exclusive(entry):
                 pass
         except BaseException:
-            self.count(entry, leases=-1)
+            self.adjust(entry, leases=-1)
             raise
-        self.count(entry, pins=int(pin))
-        on_card = key.device.type == "cuda"
-        return Lease(self, entry, pin=pin, rests=rests and on_card and not pin)
+        self.adjust(entry, pins=int(keep_loaded))
+        offload = offload_after_use and key.device.type == "cuda" and not keep_loaded
+        return Lease(self, entry, keep_loaded=keep_loaded, offload_after_use=offload)
 
-    def count(self, entry: _Entry, *, leases: int = 0, pins: int = 0, tasks: int = 0) -> None:
-        """Add to what an entry counts; without a lease it is forgotten."""
+    def adjust(self, entry: _Entry, *, leases: int = 0, pins: int = 0, tasks: int = 0) -> None:
+        """Add to what an entry counts; without a lease it is removed."""
         with self._changed:
             entry.leases += leases
             entry.pins += pins
             entry.tasks += tasks
             if not entry.leases and self._entries.get(entry.key) is entry:
                 del self._entries[entry.key]
-                entry.place, entry.network, entry.tensors = _Place.NOWHERE, None, {}
+                entry.on_device, entry.resident = False, None
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, entry: _Entry) -> Iterator[None]:
-        """Have the network on its device, alone."""
+    def exclusive(self, entry: _Entry) -> Iterator[None]:
+        """Have the resident on its device, and keep all others from using it."""
         try:
-            with entry.turn:
+            with entry.lock:
                 entry.last_used = next(self._clock)
-                if entry.place is not _Place.DEVICE:
-                    self._bring(entry)
+                if not entry.on_device:
+                    self._load_to_device(entry)
                 yield
         finally:
             with self._changed:
                 self._changed.notify_all()
 
-    def twice(self, entry: _Entry, work: Callable[[], ResultT]) -> ResultT:
-        """What `work()` returns, tried again after idle networks went, if it was out of memory."""
+    def retry_after_eviction(self, entry: _Entry, work: Callable[[], ResultT]) -> ResultT:
+        """What `work()` returns; if memory runs out, idle residents are offloaded and it is retried."""
         try:
             return work()
         except Exception as error:
             if not errors.is_out_of_memory(error):
                 raise
-            traceback.clear_frames(error.__traceback__)  # they hold what there was no room for
+            traceback.clear_frames(error.__traceback__)  # they hold what there was no memory for
             if not self._evict_idle(entry):
                 raise
         return work()
 
-    def put_away(self, entry: _Entry) -> None:
-        """Move a network to RAM; its lock is held."""
-        if entry.network is None:
+    def offload(self, entry: _Entry, *, keep_in_ram: bool) -> None:
+        """Take a resident from its device; its lock is held."""
+        if entry.resident is None:
             return
-        tensors.move(entry.network, _RAM)
-        entry.place = _Place.RAM
-        _give_back(entry.key.device)
+        entry.resident.offload(keep_in_ram=keep_in_ram)
+        entry.on_device = False
+        _empty_cache(entry.key.device)
 
-    def _bring(self, entry: _Entry) -> None:
-        """Have a network on its device; its lock is held."""
-        before = self._make_room(entry)
+    def _load_to_device(self, entry: _Entry) -> None:
+        """Have a resident on its device; its lock is held."""
+        self._reserve(entry)
         try:
-            if entry.network is None:
-                entry.network = self._load(entry)
-                entry.tensors = dict(tensors.named_tensors(entry.network))
-                entry.size = tensors.count_bytes(entry.network)
-            elif before is _Place.RAM:
-                tensors.move(entry.network, entry.key.device)
+            if entry.resident is None:
+                entry.resident = entry.load()
+                entry.size = entry.resident.nbytes
             else:
-                tensors.refill(entry.tensors, self._load(entry))
+                entry.resident.restore(entry.key.device)
         except BaseException:
-            entry.place = before
+            entry.on_device = False
             raise
 
-    def _load(self, entry: _Entry) -> torch.nn.Module:
-        with LOAD_LOCK:
-            return entry.load()
-
-    def _make_room(self, entry: _Entry) -> _Place:
-        """Put others away until the entry fits, count it as there, and return where it was.
+    def _reserve(self, entry: _Entry) -> None:
+        """Offload others until the entry fits, and count it as being on its device.
 
         Raises:
-            OutOfMemoryError: it does not fit beside what is pinned, or beside other programs.
+            OutOfMemoryError: it does not fit beside what must stay, or beside other programs.
         """
         device = entry.key.device
         with self._changed:
-            while entry.size > self._free(device):
+            while entry.size > self._count_free(device):
                 if self._evict_one(entry):
                     continue
-                if not any(other.turn.locked() and not other.pins for other in self._on(device)):
+                if not any(
+                    other.lock.locked() and not other.pins for other in self._list_on(device)
+                ):
                     raise OutOfMemoryError(
                         f"{entry.key.kind} does not fit into the memory of {device}: it needs "
-                        f"{entry.size} bytes, and {self._free(device)} are available"
+                        f"{entry.size} bytes, and {self._count_free(device)} are available"
                     )
+                # One that may go is in use; it is looked at again when its user is done.
                 self._changed.wait()
-            before, entry.place = entry.place, _Place.DEVICE
-            return before
+            entry.on_device = True
 
-    def _free(self, device: torch.device) -> int:
-        """Bytes that one more network may take."""
+    def _count_free(self, device: torch.device) -> int:
+        """Bytes that one more resident may take."""
         limit = self._budgets.get(device)
-        there = devices.available(device)
+        available = devices.available(device)
         if limit is None:
-            return there
-        return min(there, limit - sum(entry.size for entry in self._on(device)))
+            return available
+        return min(available, limit - sum(entry.size for entry in self._list_on(device)))
 
-    def _on(self, device: torch.device) -> list[_Entry]:
+    def _list_on(self, device: torch.device) -> list[_Entry]:
         return [
             entry
             for entry in self._entries.values()
-            if entry.key.device == device and entry.place is _Place.DEVICE
+            if entry.key.device == device and entry.on_device
         ]
 
-    def _evict_one(self, needing: _Entry, *, idle: bool = False) -> bool:
-        """Put away what no task needs and was used longest ago, else what one needs later."""
+    def _evict_one(self, requester: _Entry, *, idle_only: bool = False) -> bool:
+        """Offload the least recently used one, those that no task needs first; False if none can go."""
         found = [
             entry
-            for entry in self._on(needing.key.device)
-            if entry is not needing and not entry.pins and not (idle and entry.tasks)
+            for entry in self._list_on(requester.key.device)
+            if entry is not requester and not entry.pins and not (idle_only and entry.tasks)
         ]
         for entry in sorted(found, key=lambda entry: (entry.tasks > 0, entry.last_used)):
-            if entry.turn.acquire(blocking=False):
+            # Waiting for the lock could deadlock: its holder may be waiting for memory as well.
+            if entry.lock.acquire(blocking=False):
                 try:
                     self._evict(entry)
                 finally:
-                    entry.turn.release()
+                    entry.lock.release()
                 return True
         return False
 
-    def _evict_idle(self, needing: _Entry) -> bool:
-        """Put away everything that no task needs; whether there was anything."""
+    def _evict_idle(self, requester: _Entry) -> bool:
+        """Offload everything that no task needs; False if there was nothing."""
         with self._changed:
             count = 0
-            while self._evict_one(needing, idle=True):
+            while self._evict_one(requester, idle_only=True):
                 count += 1
-        _give_back(needing.key.device)
+        _empty_cache(requester.key.device)
         return count > 0
 
     def _evict(self, entry: _Entry) -> None:
-        """From CUDA to RAM where there is some; else it is read again later. Both locks are held."""
-        _log.info("%s leaves %s for others", entry.key.kind, entry.key.device)
+        """Offload to RAM where that is another memory with room, else drop. Both locks are held."""
+        _log.info(
+            "component_offloaded",
+            extra={"component": entry.key.kind, "device": str(entry.key.device)},
+        )
         if entry.tasks:
             _log.warning(
-                "networks of tasks at work take turns in the memory of %s; raise memory_budget, "
-                "or run fewer engines on it",
-                entry.key.device,
+                "device_memory_contended",
+                extra={
+                    "device": str(entry.key.device),
+                    "hint": "raise memory_budget, or run fewer engines on this device",
+                },
             )
-        if entry.key.device.type == "cuda" and devices.available(_RAM) > entry.size:
-            self.put_away(entry)
-        else:
-            tensors.release(entry.tensors)
-            entry.place = _Place.NOWHERE
+        on_card = entry.key.device.type == "cuda"
+        self.offload(entry, keep_in_ram=on_card and devices.available(_RAM) > entry.size)
 
 
-def _give_back(device: torch.device) -> None:
+def _empty_cache(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-SHELF = Shelf()
-"""That of this process."""
+MODEL_CACHE = ModelCache()
+"""The cache of this process."""

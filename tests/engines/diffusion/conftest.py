@@ -16,6 +16,7 @@ from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
+from atelier_engines.local import cpu
 from tests.engines.diffusion import tiny_sdxl
 
 diffusers_logging.disable_progress_bar()
@@ -44,7 +45,9 @@ def _one_thread() -> Iterator[None]:
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    cpu.configure_threads(1)
     yield
+    cpu.configure_threads(None)
     torch.set_num_threads(before)
 
 
@@ -57,7 +60,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def engine(model: Path) -> Iterator[DiffusionEngine]:
     """A started engine on one CPU thread."""
-    made = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", threads=1))
+    made = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu"))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())

@@ -100,7 +100,6 @@ def configuration(folder: Path) -> DiffusionConfig:
     return DiffusionConfig(
         model=str(model),
         device="cpu",
-        threads=1,
         controlnets={
             kind: str(steering.write_controlnet(folder / kind.value, model, seed=seed))
             for seed, kind in enumerate((ControlType.CANNY, ControlType.DEPTH))
@@ -153,8 +152,7 @@ async def soak(
 def parts(engine: DiffusionEngine) -> tuple[DenoiseScheduler, Pipeline]:
     """Of an engine that is started."""
     assert engine._scheduler is not None
-    assert engine._pipeline is not None
-    return engine._scheduler, engine._pipeline
+    return engine._scheduler, engine.inspect()
 
 
 async def _keep_asking(

@@ -83,8 +83,7 @@ class Bench:
 @pytest.fixture
 async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
     """Up to eight rows in a run, on one thread."""
-    painter = engine._pipeline
-    assert painter is not None
+    painter = engine.inspect()
     made = Bench(loop=DenoiseScheduler("test"), painter=painter)
     await made.loop.call(lambda: torch.set_num_threads(1))
     await made.loop.call(
@@ -142,7 +141,7 @@ async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
         def condition(self, *words: str, **settings: Any) -> Any:  # noqa: ANN401 (as above)
             """See Family.condition."""
             made = self.family.condition(*words, **settings)
-            return replace(made, hidden=made.hidden * torch.nan)
+            return replace(made, prompt_embeds=made.prompt_embeds * torch.nan)
 
     results = await asyncio.gather(
         bench.follow(replace(bench.painter, family=family), good),

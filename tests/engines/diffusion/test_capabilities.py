@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from atelier_engines.capabilities import CancelSupport, ImageCapabilities, Reproducibility
-from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
+from atelier_engines.capabilities import (
+    CancelSupport,
+    ImageCapabilities,
+    ImageFeature,
+    Reproducibility,
+)
+from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, capabilities
 from atelier_engines.diffusion.config import SchedulerName
 from atelier_engines.diffusion.schedulers import NAMES
 from atelier_engines.local import cpu
@@ -19,9 +25,7 @@ from atelier_engines.local import cpu
 
 async def pictures(**config: object) -> ImageCapabilities:
     """What a started engine says about pictures."""
-    engine = DiffusionEngine(
-        DiffusionConfig.model_validate({"device": "cpu", "threads": 1, **config})
-    )
+    engine = DiffusionEngine(DiffusionConfig.model_validate({"device": "cpu", **config}))
     await engine.start()
     found = engine.capabilities.image
     await engine.stop()
@@ -96,6 +100,34 @@ def test_every_setting_is_described() -> None:
     assert all(field.description for field in DiffusionConfig.model_fields.values())
 
 
+def test_a_runtime_without_loras_offers_none() -> None:
+    """Though some are configured: the denoiser decides."""
+    config = DiffusionConfig(loras={"red": "/red.safetensors"})
+    info = capabilities.unloaded_info(config)
+    offered = capabilities.build_capabilities(config, info).image
+    plain = capabilities.build_capabilities(config, replace(info, supports_loras=False)).image
+    assert offered is not None
+    assert plain is not None
+    assert offered.features - plain.features == {ImageFeature.LORA}
+    assert (plain.loras, plain.max_loras) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "new"),
+    [
+        ("pin", "keep_loaded"),
+        ("prediction", "prediction_type"),
+        ("prompt_cache", "prompt_cache_bytes"),
+        ("spacing", "timestep_spacing"),
+        ("threads", "`threads` in the section `server`"),
+    ],
+)
+def test_a_renamed_setting_is_refused_by_its_new_name(key: str, new: str) -> None:
+    """So that nobody has to look it up."""
+    with pytest.raises(ValidationError, match=f"{key} is now .*{new}"):
+        DiffusionConfig.model_validate({key: 1})
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -104,7 +136,6 @@ def test_every_setting_is_described() -> None:
         {"device": "tpu"},
         {"device": "cuda:x"},
         {"precision": "int8"},
-        {"threads": 0},
         {"steps": 0},
         {"width": 100},
         {"scheduler": "plms"},
@@ -126,10 +157,16 @@ def test_a_containers_quota_limits_the_cores(tmp_path: Path, quota: str, most: i
     """A file that is not understood limits nothing."""
     file = tmp_path / "cpu.max"
     file.write_text(quota, "ascii")
-    assert 1 <= cpu.usable(file) <= min(most, cpu.usable(tmp_path / "none"))
+    assert 1 <= cpu.usable_cores(file) <= min(most, cpu.usable_cores(tmp_path / "none"))
 
 
 def test_half_of_the_cores_are_left_to_others() -> None:
     """Unless it is said otherwise."""
-    assert cpu.threads(None) == max(1, cpu.usable() // 2)
-    assert cpu.threads(7) == 7
+    before = cpu.configured_threads()
+    try:
+        cpu.configure_threads(None)
+        assert cpu.thread_count() == max(1, cpu.usable_cores() // 2)
+        cpu.configure_threads(7)
+        assert cpu.thread_count() == 7
+    finally:
+        cpu.configure_threads(before)

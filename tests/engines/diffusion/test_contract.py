@@ -21,7 +21,7 @@ class TestDiffusion(EngineConformance):
     @classmethod
     def engine(cls, model: Path) -> DiffusionEngine:
         """Not started."""
-        return DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", threads=1))
+        return DiffusionEngine(DiffusionConfig(model=str(model), device="cpu"))
 
 
 class TestTiny(EngineConformance):
@@ -31,7 +31,7 @@ class TestTiny(EngineConformance):
     @classmethod
     def engine(cls) -> DiffusionEngine:
         """Not started."""
-        return DiffusionEngine(DiffusionConfig(device="cpu", threads=1, max_batch=1))
+        return DiffusionEngine(DiffusionConfig(device="cpu", max_batch=1))
 
 
 class TestSteered(EngineConformance):
@@ -57,7 +57,6 @@ class TestSteered(EngineConformance):
             DiffusionConfig(
                 model=str(model),
                 device="cpu",
-                threads=1,
                 controlnets={kind: str(folder / kind.value) for kind in _KINDS},
                 lora_directory=str(folder / "loras"),
                 max_batch=4,
@@ -77,7 +76,7 @@ class TestOlder(EngineConformance):
     def engine(cls, tmp_path_factory: pytest.TempPathFactory) -> DiffusionEngine:
         """Not started."""
         folder = tiny_sd.write(tmp_path_factory.mktemp("sd15"), "sd15")
-        return DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+        return DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
 
 
 class TestFewSteps(EngineConformance):
@@ -92,7 +91,6 @@ class TestFewSteps(EngineConformance):
             DiffusionConfig(
                 model=str(model),
                 device="cpu",
-                threads=1,
                 preset="lightning",
                 variants={2: weights, 4: weights},
             )

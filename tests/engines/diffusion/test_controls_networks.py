@@ -37,7 +37,9 @@ def denoiser(model: Path) -> UNet2DConditionModel:
 
 def load(path: Path, denoiser: UNet2DConditionModel) -> ControlNetModel:
     """On the CPU, in float32."""
-    return controlnet_loading.load(path, denoiser, device=torch.device("cpu"), dtype=torch.float32)
+    return controlnet_loading.load(
+        path, denoiser.config, device=torch.device("cpu"), dtype=torch.float32
+    )
 
 
 def config(**settings: object) -> DiffusionConfig:
@@ -67,7 +69,7 @@ def test_it_computes_in_what_is_asked_for(folder: Path, denoiser: UNet2DConditio
     """From a directory and from a file."""
     for path in (folder, folder / WEIGHTS):
         made = controlnet_loading.load(
-            path, denoiser, device=torch.device("cpu"), dtype=torch.bfloat16
+            path, denoiser.config, device=torch.device("cpu"), dtype=torch.bfloat16
         )
         assert {weight.dtype for weight in made.parameters()} == {torch.bfloat16}
 

@@ -61,7 +61,6 @@ def settings(folder: Path, model: Path) -> dict[str, Any]:
     return {
         "model": str(model),
         "device": "cpu",
-        "threads": 1,
         "controlnets": {"canny": str(folder / "canny"), "depth": str(folder / "depth")},
         "lora_directory": str(folder / "loras"),
     }
@@ -296,7 +295,7 @@ async def test_stable_diffusion_1_follows_controls_too(tmp_path: Path) -> None:
     net = steering.write_controlnet(tmp_path / "canny", own, seed=5)
     engine = DiffusionEngine(
         DiffusionConfig.model_validate(
-            {"model": str(own), "device": "cpu", "threads": 1, "controlnets": {"canny": str(net)}}
+            {"model": str(own), "device": "cpu", "controlnets": {"canny": str(net)}}
         )
     )
     await engine.start()

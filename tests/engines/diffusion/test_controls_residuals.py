@@ -11,29 +11,36 @@ from diffusers import AutoencoderKL, ControlNetModel, MultiControlNetModel, UNet
 
 from atelier_engines.diffusion.controls.prepared_control import PreparedControl
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
-from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals
-from atelier_engines.diffusion.runtimes.torch import TorchRuntime
+from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, Runtime
+from atelier_engines.diffusion.runtimes.torch import (
+    TorchAutoencoder,
+    TorchControlNet,
+    TorchDenoiser,
+)
 from atelier_engines.diffusion.sampler import ModelInput
 from tests.engines.diffusion import steering
 
+CPU = torch.device("cpu")
 ROWS = 4
 
 
 @pytest.fixture(scope="module")
-def runtime(model: Path, tmp_path_factory: pytest.TempPathFactory) -> TorchRuntime:
+def runtime(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     """A denoiser with two ControlNets."""
     folder = tmp_path_factory.mktemp("controls")
     nets = {
-        name: ControlNetModel.from_pretrained(
-            steering.write_controlnet(folder / name, model, seed=seed)
+        name: TorchControlNet(
+            ControlNetModel.from_pretrained(
+                steering.write_controlnet(folder / name, model, seed=seed)
+            )
         )
         for seed, name in enumerate(("canny", "depth"))
     }
-    return TorchRuntime(
+    return Runtime(
         text_encoders=(),
-        unet=UNet2DConditionModel.from_pretrained(model / "unet"),
-        vae=AutoencoderKL.from_pretrained(model / "vae"),
-        device=torch.device("cpu"),
+        denoiser=TorchDenoiser(UNet2DConditionModel.from_pretrained(model / "unet")),
+        autoencoder=TorchAutoencoder(AutoencoderKL.from_pretrained(model / "vae"), CPU),
+        device=CPU,
         dtype=torch.float32,
         controlnets=nets,
     )
@@ -52,8 +59,8 @@ def conditioning() -> Conditioning:
     """Something to say for each of them."""
     drawn = torch.Generator().manual_seed(2)
     return Conditioning(
-        hidden=torch.randn(ROWS, 77, 96, generator=drawn),
-        pooled=torch.randn(ROWS, 64, generator=drawn),
+        prompt_embeds=torch.randn(ROWS, 77, 96, generator=drawn),
+        pooled_prompt_embeds=torch.randn(ROWS, 64, generator=drawn),
         time_ids=torch.randn(ROWS, 6, generator=drawn),
     )
 
@@ -64,19 +71,26 @@ def hint(network: str, seed: int, scale: float = 1.0) -> ControlInput:
     return ControlInput(network=network, map=torch.rand(1, 3, 64, 64, generator=drawn), scale=scale)
 
 
-def of_row(runtime: TorchRuntime, row: int, hints: list[ControlInput]) -> Residuals:
+def module_of(runtime: Runtime, name: str) -> ControlNetModel:
+    """The module that a ControlNet runs."""
+    controlnet = runtime.controlnets[name]
+    assert isinstance(controlnet, TorchControlNet)
+    return controlnet.module
+
+
+def of_row(runtime: Runtime, row: int, hints: list[ControlInput]) -> Residuals:
     """What diffusers' own sum over several ControlNets is for one row alone."""
     own, all_rows, words = [one.network for one in hints], rows(), conditioning()
-    assert words.pooled is not None
+    assert words.pooled_prompt_embeds is not None
     assert words.time_ids is not None
-    down, mid = MultiControlNetModel([runtime.controlnets[name] for name in own])(
+    down, mid = MultiControlNetModel([module_of(runtime, name) for name in own])(
         all_rows.latents[row : row + 1],
         all_rows.timesteps[row],
-        words.hidden[row : row + 1],
+        words.prompt_embeds[row : row + 1],
         [one.map for one in hints],
         [one.scale for one in hints],
         added_cond_kwargs={
-            "text_embeds": words.pooled[row : row + 1],
+            "text_embeds": words.pooled_prompt_embeds[row : row + 1],
             "time_ids": words.time_ids[row : row + 1],
         },
         return_dict=False,
@@ -85,7 +99,7 @@ def of_row(runtime: TorchRuntime, row: int, hints: list[ControlInput]) -> Residu
 
 
 @torch.inference_mode()
-def test_each_row_follows_its_own(runtime: TorchRuntime) -> None:
+def test_each_row_follows_its_own(runtime: Runtime) -> None:
     """None, one, two in another order, the same network twice; each as if it were alone."""
     hints = [
         [hint("canny", 1, 0.5)],
@@ -93,7 +107,7 @@ def test_each_row_follows_its_own(runtime: TorchRuntime) -> None:
         [hint("depth", 2), hint("canny", 3, 2.0)],
         [hint("canny", 4, 0.3), hint("canny", 5), hint("depth", 6)],
     ]
-    made = compute_residuals(runtime, rows(), conditioning(), hints)
+    made = compute_residuals(runtime.controlnets, rows(), conditioning(), hints)
     assert made is not None
     for row, own in enumerate(hints):
         parts = [*made.down, made.mid]
@@ -107,22 +121,22 @@ def test_each_row_follows_its_own(runtime: TorchRuntime) -> None:
 
 
 @torch.inference_mode()
-def test_rows_without_a_control_are_denoised_as_ever(runtime: TorchRuntime) -> None:
+def test_rows_without_a_control_are_denoised_as_ever(runtime: Runtime) -> None:
     """The zeros that they get change nothing."""
     hints = [[hint("canny", 1)], [], [hint("canny", 1, 0.0)], [hint("depth", 1)]]
-    made = compute_residuals(runtime, rows(), conditioning(), hints)
-    plain = runtime.denoise(rows().latents, rows().timesteps, conditioning())
-    steered = runtime.denoise(rows().latents, rows().timesteps, conditioning(), made)
+    made = compute_residuals(runtime.controlnets, rows(), conditioning(), hints)
+    plain = runtime.denoiser.predict(rows().latents, rows().timesteps, conditioning())
+    steered = runtime.denoiser.predict(rows().latents, rows().timesteps, conditioning(), made)
     same = [torch.equal(steered[row], plain[row]) for row in range(ROWS)]
     assert same == [False, True, True, False]
 
 
 @torch.inference_mode()
-def test_a_run_in_which_nobody_follows_anything_runs_no_network(runtime: TorchRuntime) -> None:
+def test_a_run_in_which_nobody_follows_anything_runs_no_network(runtime: Runtime) -> None:
     """Nor do hints without weight count."""
-    assert compute_residuals(runtime, rows(), conditioning(), [[]] * ROWS) is None
+    assert compute_residuals(runtime.controlnets, rows(), conditioning(), [[]] * ROWS) is None
     idle = [[hint("canny", 1, 0.0)]] * ROWS
-    assert compute_residuals(runtime, rows(), conditioning(), idle) is None
+    assert compute_residuals(runtime.controlnets, rows(), conditioning(), idle) is None
 
 
 @pytest.mark.parametrize(

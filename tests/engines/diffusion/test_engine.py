@@ -23,6 +23,7 @@ from atelier_engines.event import Output, Stage, Step
 from atelier_engines.registry import load
 from atelier_engines.task import AudioTask
 from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.inspection import unet_of
 
 HUGE = 2**25
 """Latents of this side take more memory than a process can address."""
@@ -31,9 +32,8 @@ HUGE = 2**25
 @pytest.fixture
 def runs(engine: DiffusionEngine) -> Iterator[list[int]]:
     """Grows by the number of rows at every run of the denoiser."""
-    assert engine._pipeline is not None
     rows: list[int] = []
-    unet = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    unet = unet_of(engine)
     hook = unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     yield rows
     hook.remove()
@@ -176,8 +176,7 @@ async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
     engine: DiffusionEngine,
 ) -> None:
     """An infinite prediction stands for what float16 does to some models."""
-    assert engine._pipeline is not None
-    unet = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    unet = unet_of(engine)
     hook = unet.register_forward_hook(lambda *call: (call[-1][0] * float("inf"),))
     try:
         with pytest.raises(EngineFailedError, match="another precision"):
@@ -188,7 +187,7 @@ async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
 
 async def test_before_the_start_it_is_unavailable(model: Path) -> None:
     """Also after a stop."""
-    engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", threads=1))
+    engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu"))
     with pytest.raises(EngineUnavailableError):
         await engine.check()
     with pytest.raises(EngineUnavailableError):

@@ -26,7 +26,6 @@ def enlarger(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         DiffusionConfig(
             model=str(model),
             device="cpu",
-            threads=1,
             upscalers={"sharp": weights},
             upscale_tile=64,
             upscale_overlap=16,
@@ -50,7 +49,7 @@ async def test_a_configured_network_enlarges_what_was_painted(enlarger: Diffusio
     (plain,) = await pictures_of(enlarger, ask())
     (large,) = await pictures_of(enlarger, ask(upscale=Upscale(factor=2.0)))
     (named,) = await pictures_of(enlarger, ask(upscale=Upscale(factor=2.0, model="sharp")))
-    upscaler = enlarger._pipeline.upscalers.by_name["sharp"]  # type: ignore[union-attr]
+    upscaler = enlarger.inspect().upscalers.by_name["sharp"]
     _, wanted = networks.result_of(upscaler, Pixels(array=plain), 2.0)
     assert np.array_equal(large, wanted.array)
     assert np.array_equal(large, named)
@@ -62,7 +61,7 @@ async def test_every_part_that_is_enlarged_is_a_step_of_the_task(
     """Steps count up over denoising and enlarging of all pictures, to the number said at first."""
     task = ask(width=128, height=64, seeds=(1, 2), steps=2, upscale=Upscale(factor=2.0))
     events = await events_of(enlarger, task)
-    tiles = enlarger._pipeline.upscalers.by_name["sharp"].tile_count(128, 64)  # type: ignore[union-attr]
+    tiles = enlarger.inspect().upscalers.by_name["sharp"].tile_count(128, 64)
     assert tiles > 1
     steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
     total = 2 * (2 + tiles)

@@ -15,13 +15,13 @@ from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 
 from atelier_engines.capabilities import Reproducibility
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.config import Precision
-from atelier_engines.diffusion.runtimes.torch import TorchRuntime
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.event import Step
-from atelier_engines.local import devices, tensors
-from atelier_engines.local.model_cache import SHELF
+from atelier_engines.local import devices
+from atelier_engines.local.config import Precision
+from atelier_engines.local.model_cache import MODEL_CACHE
 from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.inspection import modules_of
 from tests.engines.diffusion.test_parity import SCHEDULERS
 
 pytestmark = pytest.mark.gpu
@@ -46,9 +46,8 @@ async def cuda(model: Path) -> AsyncIterator[DiffusionEngine]:
 
 def test_it_finds_the_gpu_and_claims_no_equal_bits(cuda: DiffusionEngine) -> None:
     """float16 on CUDA is the same on one engine, not on all machines."""
-    assert cuda._pipeline is not None
-    assert cuda._pipeline.family.runtime.device.type == "cuda"
-    assert cuda._pipeline.family.runtime.dtype == torch.float16
+    assert cuda.inspect().family.runtime.device.type == "cuda"
+    assert cuda.inspect().family.runtime.dtype == torch.float16
     assert cuda.capabilities.reproducibility is Reproducibility.SAME_ENGINE
 
 
@@ -60,9 +59,8 @@ async def test_it_is_close_to_the_pipeline(
     """Noise comes from the CPU's generator in both, so that the pictures are comparable."""
     engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cuda", precision=precision))
     await engine.start()
-    assert engine._pipeline is not None
     pipeline = StableDiffusionXLPipeline.from_pretrained(
-        model, dtype=engine._pipeline.family.runtime.dtype, add_watermarker=False
+        model, dtype=engine.inspect().family.runtime.dtype, add_watermarker=False
     ).to("cuda")
     pipeline.set_progress_bar_config(disable=True)
     kind, settings = SCHEDULERS[scheduler]
@@ -126,17 +124,9 @@ def copied(model: Path, folder: Path, **settings: object) -> DiffusionEngine:
     return DiffusionEngine(DiffusionConfig.model_validate({**usual, **settings}))
 
 
-def networks_of(engine: DiffusionEngine) -> dict[str, torch.nn.Module]:
-    """Denoiser, autoencoder and first text encoder."""
-    assert engine._pipeline is not None
-    runtime = engine._pipeline.family.runtime
-    assert isinstance(runtime, TorchRuntime)
-    return {"unet": runtime.unet, "vae": runtime.vae, "text": runtime.text_encoders[0]}
-
-
 def places(engine: DiffusionEngine) -> dict[str, str]:
     """Where the weights of the networks are."""
-    found = networks_of(engine).items()
+    found = modules_of(engine).items()
     return {name: next(network.parameters()).device.type for name, network in found}
 
 
@@ -145,7 +135,7 @@ def _no_budget() -> Iterator[None]:
     """Afterwards, what the tests before had is theirs again."""
     yield
     device = torch.device("cuda:0")
-    SHELF.set_budget(device, devices.budget(None, device))
+    MODEL_CACHE.set_budget(device, devices.budget(None, device))
 
 
 async def test_engines_with_the_same_files_take_the_memory_of_one(model: Path) -> None:
@@ -154,7 +144,7 @@ async def test_engines_with_the_same_files_take_the_memory_of_one(model: Path) -
     await engines[0].start()
     before = torch.cuda.memory_allocated()
     await engines[1].start()
-    assert networks_of(engines[0])["unet"] is networks_of(engines[1])["unet"]
+    assert modules_of(engines[0])["unet"] is modules_of(engines[1])["unet"]
     assert torch.cuda.memory_allocated() < before + 2**20
     for engine in engines:
         await engine.stop()
@@ -166,9 +156,7 @@ async def test_what_does_not_fit_waits_in_main_memory(model: Path, tmp_path: Pat
     first = copied(model, tmp_path / "1")
     await first.start()
     (wanted,) = await pictures_of(first, ask())
-    assert first._pipeline is not None
-    leases = first._pipeline.holdings._leases.values()
-    needed = sum(tensors.count_bytes(lease.network) for lease in leases)
+    needed = sum(part.nbytes for part in first.inspect().components.status())
     second = copied(model, tmp_path / "2", memory_budget=needed * 1.2)
     await second.start()
     assert places(first)["unet"] == "cpu"

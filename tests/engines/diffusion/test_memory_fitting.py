@@ -14,12 +14,14 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.memory.fitting import Fitting, Size
-from atelier_engines.diffusion.memory.footprint import Footprint, Meter
+from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
+from atelier_engines.diffusion.memory.footprint import Footprint
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local import devices
+from atelier_engines.local.peak_memory import PeakMemoryTracker
 from atelier_engines.task import ResourceProfile
 from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.inspection import unet_of
 
 CPU = torch.device("cpu")
 HUGE = 2**25
@@ -28,30 +30,29 @@ HUGE = 2**25
 
 def test_the_meter_counts_what_lives_at_once() -> None:
     """Views take nothing, and what is dropped no longer counts."""
-    with torch.inference_mode(), Meter() as meter:
+    with torch.inference_mode(), PeakMemoryTracker() as tracker:
         first = torch.zeros(1000)
         second = first + 1
         del first
         third = second.view(10, 100) * 2
         del second
-        assert meter.peak == 8000
+        assert tracker.peak == 8000
         fourth, fifth = third + 1, third + 2
-        assert meter.peak == 12000
+        assert tracker.peak == 12000
         del fourth, fifth
 
 
 def test_what_was_there_before_is_not_counted() -> None:
     """Weights and inputs are somebody else's."""
     given = torch.zeros(1000)
-    with torch.inference_mode(), Meter() as meter:
+    with torch.inference_mode(), PeakMemoryTracker() as tracker:
         given.view(10, 100)[3].add_(1)
-        assert meter.peak == 0
+        assert tracker.peak == 0
 
 
-def fitting_of(engine: DiffusionEngine) -> Fitting:
+def estimator_of(engine: DiffusionEngine) -> MemoryEstimator:
     """Its estimates."""
-    assert engine._pipeline is not None
-    return engine._pipeline.fitting
+    return engine.inspect().memory
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (512, 192)])
@@ -59,27 +60,30 @@ def test_the_estimate_from_small_pictures_holds_for_large_ones(
     engine: DiffusionEngine, width: int, height: int
 ) -> None:
     """Within a tenth of what the work then takes."""
-    assert engine._pipeline is not None
-    family, fitting = engine._pipeline.family, fitting_of(engine)
+    family, memory = engine.inspect().family, estimator_of(engine)
     latents = torch.zeros(family.latent_shape(width, height))
     conditioning = family.condition("", "", guidance=2.0, width=width, height=height)
     with torch.inference_mode():
-        with Meter() as decoding:
+        with PeakMemoryTracker() as decoding:
             family.decode(latents)
-        with Meter() as denoising:
-            family.runtime.denoise(latents.repeat(2, 1, 1, 1), torch.zeros(2), conditioning)
+        with PeakMemoryTracker() as denoising:
+            family.runtime.denoiser.predict(
+                latents.repeat(2, 1, 1, 1), torch.zeros(2), conditioning
+            )
     taken = max(decoding.peak, denoising.peak)
-    size = Size(width=width, height=height, rows=2)
-    assert fitting.needed(size) == pytest.approx(taken, rel=0.1)
+    work = ImageWork(width=width, height=height, rows=2)
+    assert memory.estimate_bytes(work) == pytest.approx(taken, rel=0.1)
 
 
-def made(room: int, *, max_side: int = 2**20, max_pixels: int = 2**40) -> Fitting:
+def made(room: int, *, max_side: int = 2**20, max_pixels: int = 2**40) -> MemoryEstimator:
     """Estimates by which pictures of `room` pixels are the largest."""
     footprint = Footprint(device=CPU)
     slope = 64 * devices.available(CPU) // (3 * room)
     footprint.fit("denoise", (0, 0), (1, slope // 100))
     footprint.fit("decode", (0, 0), (1, slope))
-    return Fitting(footprint=footprint, cell_pixels=8, max_side=max_side, max_pixels=max_pixels)
+    return MemoryEstimator(
+        footprint=footprint, vae_scale_factor=8, max_side=max_side, max_pixels=max_pixels
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,9 +100,9 @@ def test_the_largest_size_keeps_the_proportions(
     asked: tuple[int, int], limits: dict[str, int], largest: tuple[int, int]
 ) -> None:
     """As far as the limits of the engine let it."""
-    fitting = made(10**6, **limits)
-    size = Size(width=asked[0], height=asked[1], rows=1)
-    found = fitting.largest(size)
+    memory = made(10**6, **limits)
+    work = ImageWork(width=asked[0], height=asked[1], rows=1)
+    found = memory.find_largest(work)
     assert found is not None
     assert found == pytest.approx(largest, rel=0.05)
     assert found[0] % 8 == found[1] % 8 == 0
@@ -108,22 +112,22 @@ def test_the_largest_size_keeps_the_proportions(
 
 def test_what_has_failed_is_not_recommended() -> None:
     """Whatever the estimate says."""
-    fitting = made(10**7)
-    size = Size(width=512, height=512, rows=1)
-    assert fitting.largest(size) is not None
-    assert "440 x 440" in fitting.advice(size, failed=True)
+    memory = made(10**7)
+    work = ImageWork(width=512, height=512, rows=1)
+    assert memory.find_largest(work) is not None
+    assert "440 x 440" in memory.suggest_size(work, failed=True)
 
 
 def test_where_nothing_fits_no_size_is_named() -> None:
     """Not even the smallest picture."""
-    assert "no picture fits" in made(4000).advice(Size(width=512, height=512, rows=1))
+    assert "no image fits" in made(4000).suggest_size(ImageWork(width=512, height=512, rows=1))
 
 
 async def test_a_picture_that_cannot_fit_is_refused_before_any_work(
     engine: DiffusionEngine,
 ) -> None:
     """The message names a size, and the next task runs."""
-    with pytest.raises(OutOfMemoryError, match="the largest picture that fits is") as caught:
+    with pytest.raises(OutOfMemoryError, match="the largest image that fits is") as caught:
         await pictures_of(engine, ask(width=HUGE, height=HUGE))
     assert f"{HUGE} x {HUGE} pixels does not fit into the memory of cpu" in str(caught.value)
     width, height = map(int, re.findall(r"is (\d+) x (\d+)$", str(caught.value))[0])
@@ -135,8 +139,7 @@ async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
     engine: DiffusionEngine,
 ) -> None:
     """Torch refuses to make a tensor in the middle of a run; the others of the batch go on."""
-    assert engine._pipeline is not None
-    unet = engine._pipeline.family.runtime.unet  # type: ignore[attr-defined]  # torch's runtime
+    unet = unet_of(engine)
     hook = unet.register_forward_pre_hook(
         lambda _, inputs: torch.empty(2**50) if inputs[0].shape[-1] == 16 else None
     )
@@ -149,8 +152,8 @@ async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
     finally:
         hook.remove()
     assert isinstance(failed, OutOfMemoryError)
-    assert "a picture of 128 x 128 pixels does not fit" in str(failed)
-    assert "the largest picture that fits is 104 x 104" in str(failed)
+    assert "an image of 128 x 128 pixels does not fit" in str(failed)
+    assert "the largest image that fits is 104 x 104" in str(failed)
     assert isinstance(fine, list)
     assert np.array_equal(fine, await pictures_of(engine, ask()))
 
@@ -163,7 +166,7 @@ from tests.engines.diffusion.asking import ask, pictures_of
 
 async def main():
     config = DiffusionConfig(
-        model=sys.argv[1], device="cpu", threads=1, max_side=8192, max_pixels=2**26
+        model=sys.argv[1], device="cpu", max_side=8192, max_pixels=2**26
     )
     engine = DiffusionEngine(config)
     await engine.start()
@@ -201,8 +204,8 @@ async def test_the_profile_memory_decodes_in_tiles_as_diffusers_does(
     size = {"width": 128, "height": 192}
     (whole,), (tiled,), (again,) = await asyncio.gather(
         pictures_of(engine, ask(**size)),
-        pictures_of(engine, ask(**size, profile=ResourceProfile.MEMORY)),
-        pictures_of(engine, ask(**size, profile=ResourceProfile.SPEED)),
+        pictures_of(engine, ask(**size, resource_profile=ResourceProfile.MEMORY)),
+        pictures_of(engine, ask(**size, resource_profile=ResourceProfile.SPEED)),
     )
     pipeline.vae.enable_tiling()
     try:
@@ -225,13 +228,15 @@ async def test_an_engine_may_be_configured_to_save_memory(
 ) -> None:
     """Then whoever says nothing gets tiles, and whoever wants speed gets none."""
     saving = DiffusionEngine(
-        DiffusionConfig(model=str(model), device="cpu", threads=1, profile=ResourceProfile.MEMORY)
+        DiffusionConfig(model=str(model), device="cpu", profile=ResourceProfile.MEMORY)
     )
     await saving.start()
-    asked = ask(width=128, height=192, profile=ResourceProfile.MEMORY)
+    asked = ask(width=128, height=192, resource_profile=ResourceProfile.MEMORY)
     (wanted,) = await pictures_of(engine, asked)
     (tiled,) = await pictures_of(saving, ask(width=128, height=192))
-    (fast,) = await pictures_of(saving, ask(width=128, height=192, profile=ResourceProfile.SPEED))
+    (fast,) = await pictures_of(
+        saving, ask(width=128, height=192, resource_profile=ResourceProfile.SPEED)
+    )
     await saving.stop()
     assert np.array_equal(tiled, wanted)
     assert not np.array_equal(fast, wanted)

@@ -29,9 +29,7 @@ def copy(model: Path, tmp_path: Path) -> Path:
 
 async def started(**config: object) -> DiffusionEngine:
     """An engine that was started with that configuration."""
-    engine = DiffusionEngine(
-        DiffusionConfig.model_validate({"device": "cpu", "threads": 1, **config})
-    )
+    engine = DiffusionEngine(DiffusionConfig.model_validate({"device": "cpu", **config}))
     await engine.start()
     return engine
 
@@ -130,7 +128,7 @@ async def test_a_spoiled_model_is_refused_with_a_reason(copy: Path, what: str) -
 
 async def test_a_file_of_one_network_is_no_model(copy: Path) -> None:
     """Nor is it taken for a model in another layout."""
-    with pytest.raises(ModelMissingError, match="holds one network of a model"):
+    with pytest.raises(ModelMissingError, match="contains one component of a model"):
         await started(model=str(copy / UNET))
 
 

@@ -155,8 +155,7 @@ def test_not_a_bit_is_lost_before_rounding(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, scheduler: str
 ) -> None:
     """The pictures are equal as floats too, where bytes could hide a small difference."""
-    painter = engine._pipeline
-    assert painter is not None
+    painter = engine.inspect()
     task = ask(scheduler=scheduler, negative_prompt="blue")
     family = Watched(painter.family)
     replace(painter, family=family).generate(task, lambda _: None)
@@ -175,7 +174,7 @@ async def test_a_model_that_encodes_the_empty_negative_prompt_is_followed(
     text = index.read_text("utf-8")
     assert '"force_zeros_for_empty_prompt": true' in text
     index.write_text(text.replace('prompt": true', 'prompt": false'), "utf-8")
-    engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+    engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
     await engine.start()
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)

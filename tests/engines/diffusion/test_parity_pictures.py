@@ -158,7 +158,7 @@ async def test_repainting_is_the_pipelines_at_every_strength(
 def inpainter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DiffusionEngine, Path]]:
     """A model whose denoiser was made to inpaint, and its directory."""
     folder = tiny_sdxl.write(tmp_path_factory.mktemp("inpaint"), channels=9)
-    made = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+    made = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
     asyncio.run(made.start())
     yield made, folder
     asyncio.run(made.stop())

@@ -30,7 +30,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def sd(folder: Path) -> Iterator[DiffusionEngine]:
     """A started engine on one CPU thread."""
-    made = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+    made = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())

@@ -15,18 +15,14 @@ from tests.engines.diffusion.asking import ask, pictures_of
 async def autoencoder_computes_in(**config: object) -> torch.dtype:
     """Of a started engine whose denoiser computes in float16, and which paints."""
     engine = DiffusionEngine(
-        DiffusionConfig.model_validate(
-            {"device": "cpu", "threads": 1, "precision": "float16", **config}
-        )
+        DiffusionConfig.model_validate({"device": "cpu", "precision": "float16", **config})
     )
     await engine.start()
-    assert engine._pipeline is not None
-    runtime = engine._pipeline.family.runtime
-    assert runtime.dtype == torch.float16
+    assert engine.inspect().family.runtime.dtype == torch.float16
     assert await pictures_of(engine, ask(steps=1))
-    dtype: torch.dtype = runtime.vae.dtype  # type: ignore[attr-defined]  # torch's runtime
+    (vae,) = (part for part in engine.inspect().components.status() if part.name == "vae")
     await engine.stop()
-    return dtype
+    return vae.key.dtype
 
 
 async def test_that_of_sdxl_computes_in_float32_where_its_makers_say_that_it_overflows(

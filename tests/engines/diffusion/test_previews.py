@@ -119,7 +119,7 @@ async def test_the_models_own_colours_are_used(model: Path, tmp_path: Path) -> N
     folder = shutil.copytree(model, tmp_path / "model")
     card = {"preview_factors": [[0, 0, 0]] * 4, "preview_bias": [1.0, 0.0, 0.0]}
     (folder / "atelier.json").write_text(json.dumps(card), "utf-8")
-    engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", threads=1))
+    engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
     await engine.start()
     events = await events_of(engine, ask(preview_interval=1))
     await engine.stop()
@@ -195,7 +195,6 @@ async def test_an_engine_previews_with_the_configured_autoencoder(model: Path, t
     config = DiffusionConfig(
         model=str(model),
         device="cpu",
-        threads=1,
         preview_model=str(taesd),
         preview_pixels=48,
         preview_format="webp",
@@ -228,9 +227,8 @@ def test_a_preview_is_made_only_when_it_is_due(
     engine: DiffusionEngine, interval: int, asked: int
 ) -> None:
     """Off costs nothing; and a picture whose previews fail comes all the same."""
-    assert engine._pipeline is not None
     counting, events = Counting(), list[Event]()
-    painter = dataclasses.replace(engine._pipeline, previewer=counting)
+    painter = dataclasses.replace(engine.inspect(), previewer=counting)
     painter.generate(ask(steps=4, preview_interval=interval), events.append)
     assert counting.asked == asked
     assert isinstance(events[-1], Output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from atelier_engines.diffusion.families.sd import Sd
 from atelier_engines.diffusion.families.sdxl import Sdxl
 from atelier_engines.diffusion.prompts.embedding import Embedding, EmbeddingCache, align, zeros_like
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
-from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
+from atelier_engines.diffusion.runtimes.base import Runtime, TextEncoder, TextEncoderOutput
 from atelier_engines.event import Event, Output
 from atelier_engines.media import Pixels
 from tests.engines.diffusion.asking import ask, pictures_of
@@ -29,28 +28,36 @@ PIECES = (" ".join(["red"] * 75), "a blue house", "an apple")
 
 
 class Counting:
-    """A runtime that counts what its text encoders are run on."""
+    """The text encoders of a runtime, and how often they are run."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
+        self.encoders = tuple(_Counted(self, encoder) for encoder in runtime.text_encoders)
         self.runs = 0
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the runtime has)
-        return getattr(self._runtime, name)
 
-    def encode_text(
-        self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
-    ) -> TextStates:
-        """See Runtime.encode_text."""
-        self.runs += 1
-        return self._runtime.encode_text(encoder, token_ids, layer=layer)
+class _Counted:
+    """See TextEncoder."""
+
+    def __init__(self, counting: Counting, encoder: TextEncoder) -> None:
+        self._counting = counting
+        self._encoder = encoder
+
+    @property
+    def lora_module(self) -> torch.nn.Module | None:
+        """See TextEncoder.lora_module."""
+        return self._encoder.lora_module
+
+    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+        """See TextEncoder.encode."""
+        self._counting.runs += 1
+        return self._encoder.encode(token_ids, layer=layer)
 
 
 @pytest.fixture
 def runtime(engine: DiffusionEngine) -> Counting:
     """The engine's own."""
-    assert engine._pipeline is not None
-    return Counting(engine._pipeline.family.runtime)
+    return Counting(engine.inspect().family.runtime)
 
 
 def encoder_of(
@@ -62,7 +69,7 @@ def encoder_of(
 ) -> PromptEncoder:
     """An encoder of SDXL, without a cache unless there is one."""
     return PromptEncoder(
-        runtime=runtime,
+        text_encoders=runtime.encoders,
         tokenizers=(pipeline.tokenizer, pipeline.tokenizer_2),
         layer=-2,
         prompt_syntax=prompt_syntax,
@@ -213,8 +220,7 @@ def painted(
     engine: DiffusionEngine, prompts: PromptEncoder, texts: Sequence[str]
 ) -> NDArray[np.uint8]:
     """The picture of a prompt and a negative prompt, by the engine's model."""
-    painter = engine._pipeline
-    assert painter is not None
+    painter = engine.inspect()
     events: list[Event] = []
     family = replace(painter.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
     prompt, negative = texts
@@ -248,14 +254,13 @@ def test_every_family_tells_the_loras_of_text_encoders_apart(
     engine: DiffusionEngine, runtime: Counting, pipeline: StableDiffusionXLPipeline
 ) -> None:
     """Both of its texts are others with other LoRAs, the empty ones that fill up too."""
-    painter = engine._pipeline
-    assert painter is not None
+    painter = engine.inspect()
     cache = EmbeddingCache(2**20)
     prompts = encoder_of(runtime, pipeline, cache=cache)
-    layout = painter.family.layout
+    architecture = painter.family.architecture
     for family in (
-        Sdxl(runtime=runtime, prompts=prompts, layout=layout),
-        Sd(name="sd15", runtime=runtime, prompts=prompts, layout=layout),
+        Sdxl(runtime=runtime.runtime, prompts=prompts, architecture=architecture),
+        Sd(name="sd15", runtime=runtime.runtime, prompts=prompts, architecture=architecture),
     ):
         cache.clear()
         for adapters, runs in (("one", 8), ("one", 0), ("other", 8)):
@@ -267,11 +272,10 @@ def test_every_family_tells_the_loras_of_text_encoders_apart(
 async def test_the_engine_keeps_as_many_prompts_as_are_configured(model: Path) -> None:
     """A megabyte holds the few of this test, and 0 bytes hold none."""
     for size, hits in ((2**20, 2), (0, 0)):
-        config = DiffusionConfig(model=str(model), device="cpu", threads=1, prompt_cache=size)
+        config = DiffusionConfig(model=str(model), device="cpu", prompt_cache_bytes=size)
         engine = DiffusionEngine(config)
         await engine.start()
-        assert engine._pipeline is not None
-        family = engine._pipeline.family
+        family = engine.inspect().family
         assert isinstance(family, Sdxl)
         cache = family.prompts.cache
         before = cache.hits

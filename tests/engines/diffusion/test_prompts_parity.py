@@ -79,7 +79,7 @@ async def test_the_end_of_a_long_prompt_counts(engine: DiffusionEngine) -> None:
 @pytest.fixture(scope="module")
 def plain(model: Path) -> Iterator[DiffusionEngine]:
     """An engine that takes brackets for words."""
-    config = DiffusionConfig(model=str(model), device="cpu", threads=1, prompt_syntax="plain")
+    config = DiffusionConfig(model=str(model), device="cpu", prompt_syntax="plain")
     made = DiffusionEngine(config)
     asyncio.run(made.start())
     yield made

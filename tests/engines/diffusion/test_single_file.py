@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.weights.model import CONFIGURATIONS
+from atelier_engines.diffusion.weights.model_files import CONFIGURATIONS
 from atelier_engines.errors import ModelMissingError
 from tests.engines.diffusion import original_layout, tiny_sd, tiny_sdxl
 from tests.engines.diffusion.asking import ask, pictures_of
@@ -47,7 +47,7 @@ def singles(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 async def started(**config: object) -> DiffusionEngine:
     """An engine that was started with that configuration, without any network."""
     engine = DiffusionEngine(
-        DiffusionConfig.model_validate({"device": "cpu", "threads": 1, "download": False, **config})
+        DiffusionConfig.model_validate({"device": "cpu", "download": False, **config})
     )
     await engine.start()
     return engine
@@ -96,8 +96,7 @@ async def test_a_file_that_inpaints_is_known_by_its_shape(
     inpainting = tiny_sd.write(tmp_path, "sd15", channels=9)
     file = original_layout.write(inpainting, tmp_path / "one.safetensors")
     engine = await started(model=str(file), base=str(folders["sd15"]))
-    assert engine._pipeline is not None
-    assert engine._pipeline.family.mask_channels
+    assert engine.inspect().family.mask_channels
     await engine.stop()
 
 
@@ -105,7 +104,9 @@ async def test_without_tokenizers_the_message_says_what_to_do(
     singles: dict[str, Path], tmp_path: Path
 ) -> None:
     """Nothing is fetched when download is off."""
-    with pytest.raises(ModelMissingError, match=r"holds no tokenizer.*set `base`.*download is off"):
+    with pytest.raises(
+        ModelMissingError, match=r"contains no tokenizer.*set `base`.*download is off"
+    ):
         await started(model=str(singles["sd15"]), base="nobody/has-this-model")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelMissingError, match="has no tokenizer and tokenizer_2"):
@@ -117,12 +118,12 @@ async def test_without_tokenizers_the_message_says_what_to_do(
 @pytest.mark.parametrize(
     ("lost", "reason"),
     [
-        ("first_stage_model.", "holds no autoencoder"),
-        ("conditioner.embedders.1.", "holds no text encoder"),
+        ("first_stage_model.", "contains no autoencoder"),
+        ("conditioner.embedders.1.", "contains no text encoder"),
         ("conditioner.embedders.1.model.ln_final.weight", "1 are missing.*final_layer_norm.weight"),
         ("model.diffusion_model.out.2.bias", "1 are missing.*conv_out.bias"),
         ("first_stage_model.decoder.mid.block_1.conv1.bias", "1 are missing.*conv1.bias"),
-        ("model.diffusion_model.", "is no model in the original layout"),
+        ("model.diffusion_model.", "is not a model in the original layout"),
     ],
 )
 async def test_a_file_that_is_not_whole_is_refused(
@@ -187,7 +188,7 @@ async def test_the_kind_of_prediction_can_be_told(
 ) -> None:
     """By the configuration, or by a mark in the file."""
     config = {"model": str(singles["sd21"]), "base": str(folders["sd21"])}
-    velocity, noise = await picture(**config), await picture(**config, prediction="epsilon")
+    velocity, noise = await picture(**config), await picture(**config, prediction_type="epsilon")
     assert not np.array_equal(velocity, noise)
 
 
@@ -199,7 +200,7 @@ async def test_a_mark_in_the_file_tells_a_model_for_velocity(
     save_file({**load_file(singles["sdxl"]), "v_pred": torch.zeros(0)}, path)
     marked = await picture(model=str(path), base=str(folders["sdxl"]))
     told = await picture(
-        model=str(singles["sdxl"]), base=str(folders["sdxl"]), prediction="v_prediction"
+        model=str(singles["sdxl"]), base=str(folders["sdxl"]), prediction_type="v_prediction"
     )
     assert np.array_equal(marked, told)
 

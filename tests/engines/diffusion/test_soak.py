@@ -87,8 +87,8 @@ def test_the_crowd_asks_for_everything_that_the_engine_can_do(crowded: Diffusion
 class Mixed(Pipeline):
     """Hands neighbours each other's predictions."""
 
-    def denoise(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
-        """See Painter.denoise."""
+    def predict(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
+        """See Pipeline.predict."""
         return super().predict(runs)[::-1]
 
 

@@ -24,7 +24,7 @@ TASK = ask(prompt="a red heart", width=128, height=128, steps=4, guidance=2.5, p
 @pytest.fixture(scope="module")
 def tiny() -> Iterator[DiffusionEngine]:
     """The engine as it is without configuration, but on one thread of the CPU."""
-    made = DiffusionEngine(DiffusionConfig(device="cpu", threads=1))
+    made = DiffusionEngine(DiffusionConfig(device="cpu"))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())

@@ -16,18 +16,22 @@ from atelier_engines.diffusion.batching import (
     choose_limit,
 )
 from atelier_engines.diffusion.tuning import records
-from atelier_engines.diffusion.tuning.measuring import best
-from atelier_engines.diffusion.tuning.records import SizeRecord, Subject
-from atelier_engines.diffusion.tuning.tune import subject_of, tune
+from atelier_engines.diffusion.tuning.benchmark import smallest_near_best
+from atelier_engines.diffusion.tuning.records import BatchSizeRecord, TuningKey
+from atelier_engines.diffusion.tuning.tune import tune, tuning_key
 from tests.engines.diffusion.asking import ask, pictures_of
 
-SUBJECT = Subject(model="abc", device="cpu", precision="float32", torch="2")
+KEY = TuningKey(model="abc", device="cpu", precision="float32", torch="2")
 
 
-def record(side: int, rows: int) -> SizeRecord:
+def record(side: int, rows: int) -> BatchSizeRecord:
     """Of a square picture."""
-    return SizeRecord(
-        width=side, height=side, cells=(side // 8) ** 2, rows=rows, milliseconds_a_row={1: 2.0}
+    return BatchSizeRecord(
+        width=side,
+        height=side,
+        latent_pixels=(side // 8) ** 2,
+        batch_size=rows,
+        milliseconds_per_row={1: 2.0},
     )
 
 
@@ -45,7 +49,7 @@ def test_the_fewest_rows_that_are_about_as_fast_are_best(
     times: dict[int, float], rows: int
 ) -> None:
     """Where sharing gains nothing, or loses, every picture has its own runs."""
-    assert best(times) == rows
+    assert smallest_near_best(times) == rows
 
 
 def test_a_size_that_was_not_measured_is_limited_like_the_next_larger_one() -> None:
@@ -68,15 +72,15 @@ def test_the_configuration_has_the_last_word() -> None:
 def test_what_was_measured_is_kept_for_each_subject(tmp_path: Path) -> None:
     """Measuring one again does not touch the others."""
     path = tmp_path / "deep" / "tuning.json"
-    other = Subject(model="def", device="cuda", precision="float16", torch="2")
-    records.write(path, SUBJECT, (record(64, 8),))
+    other = TuningKey(model="def", device="cuda", precision="float16", torch="2")
+    records.write(path, KEY, (record(64, 8),))
     records.write(path, other, (record(64, 4),))
-    records.write(path, SUBJECT, (record(128, 2),))
-    assert records.read(path, SUBJECT) == (record(128, 2),)
+    records.write(path, KEY, (record(128, 2),))
+    assert records.read(path, KEY) == (record(128, 2),)
     assert records.read(path, other) == (record(64, 4),)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"records": {"x": [{"rows": 0}]}}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", '{"records": {"x": [{"batch_size": 0}]}}', "\x00"])
 def test_a_broken_file_is_as_good_as_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
@@ -84,33 +88,31 @@ def test_a_broken_file_is_as_good_as_none(
     path = tmp_path / "tuning.json"
     path.write_text(text, "utf-8")
     with caplog.at_level(logging.WARNING):
-        assert records.read(path, SUBJECT) == ()
-    assert "is not used" in caplog.text
-    records.write(path, SUBJECT, (record(64, 8),))
-    assert records.read(path, SUBJECT) == (record(64, 8),)
+        assert records.read(path, KEY) == ()
+    assert "tuning_file_ignored" in caplog.text
+    records.write(path, KEY, (record(64, 8),))
+    assert records.read(path, KEY) == (record(64, 8),)
 
 
 async def test_an_engine_follows_what_was_measured_of_it(model: Path, tmp_path: Path) -> None:
     """The measurement itself is made, told and kept; and who shares runs promises no bits."""
     path = tmp_path / "tuning.json"
-    config = DiffusionConfig(model=str(model), device="cpu", threads=1, tuning_file=str(path))
+    config = DiffusionConfig(model=str(model), device="cpu", tuning_file=str(path))
     told = list(tune(config))
-    assert "rows in a run" in told[1]
+    assert "batch size" in told[1]
     assert told[-1] == f"written to {path}"
 
     engine = DiffusionEngine(config)
     await engine.start()
-    painter = engine._pipeline
-    assert painter is not None
-    subject = subject_of(painter)
-    assert told[0] == subject.key
-    (kept,) = records.read(path, subject)
-    assert (kept.width, kept.height, kept.cells) == (64, 64, 64)
-    assert set(kept.milliseconds_a_row) == {1, 2, 4, 8, 16, 32}
+    key = tuning_key(engine.inspect())
+    assert told[0] == str(key)
+    (kept,) = records.read(path, key)
+    assert (kept.width, kept.height, kept.latent_pixels) == (64, 64, 64)
+    assert set(kept.milliseconds_per_row) == {1, 2, 4, 8, 16, 32}
     await engine.stop()
 
     for rows, promise in ((1, Reproducibility.BIT_EXACT), (4, Reproducibility.SAME_ENGINE)):
-        records.write(path, subject, (record(64, rows),))
+        records.write(path, key, (record(64, rows),))
         await engine.start()
         assert engine.capabilities.reproducibility is promise
         assert len(await pictures_of(engine, ask(seeds=(1, 2)))) == 2

@@ -71,7 +71,6 @@ def config(model: Path, variants: Mapping[int, Path]) -> DiffusionConfig:
     return DiffusionConfig(
         model=str(model),
         device="cpu",
-        threads=1,
         preset="lightning",
         variants={steps: str(path) for steps, path in variants.items()},
     )
@@ -204,13 +203,15 @@ async def test_one_step_predicts_the_picture_itself(
 ) -> None:
     """The preset knows that the denoiser for one step was trained so."""
     made = []
-    for more in ({"prediction": "sample", "spacing": "trailing"}, {"preset": "lightning"}):
+    for more in (
+        {"prediction_type": "sample", "timestep_spacing": "trailing"},
+        {"preset": "lightning"},
+    ):
         engine = DiffusionEngine(
             DiffusionConfig.model_validate(
                 {
                     "model": str(model),
                     "device": "cpu",
-                    "threads": 1,
                     "variants": {1: str(variants[2])},
                     **more,
                 }
@@ -242,9 +243,7 @@ async def test_another_autoencoder_takes_the_place_of_the_models(
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, original)
     pictures, digests = [], []
     for vae in (None, str(other_vae), str(weights), str(original)):
-        engine = DiffusionEngine(
-            DiffusionConfig(model=str(model), vae=vae, device="cpu", threads=1)
-        )
+        engine = DiffusionEngine(DiffusionConfig(model=str(model), vae=vae, device="cpu"))
         await engine.start()
         pictures += await pictures_of(engine, ask())
         assert engine.capabilities.image is not None
@@ -275,13 +274,11 @@ async def test_a_pin_holds_the_weights_to_their_digest(
     """Other weights than those that were meant are not served."""
     assert engine.capabilities.image is not None
     own = engine.capabilities.image.models[0].digest
-    pinned = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", threads=1, digest=own))
+    pinned = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", digest=own))
     await pinned.start()
     await pinned.stop()
     other = hashlib.sha256(b"").hexdigest()
-    wrong = DiffusionEngine(
-        DiffusionConfig(model=str(model), device="cpu", threads=1, digest=other)
-    )
+    wrong = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", digest=other))
     with pytest.raises(ModelMissingError, match=f"digest {own} and not the configured {other}"):
         await wrong.start()
 
@@ -291,7 +288,7 @@ async def test_a_lora_for_something_else_is_refused(model: Path, tmp_path: Path)
     path = tmp_path / "text.safetensors"
     save_file({"text_encoder.a.lora_A.weight": torch.zeros(4, 32)}, path)
     engine = DiffusionEngine(
-        DiffusionConfig(model=str(model), device="cpu", threads=1, variants={4: str(path)})
+        DiffusionConfig(model=str(model), device="cpu", variants={4: str(path)})
     )
     with pytest.raises(ModelMissingError, match=r"no LoRA for a denoiser|cannot be loaded"):
         await engine.start()

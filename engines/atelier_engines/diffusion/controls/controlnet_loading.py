@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls
-from atelier_engines.diffusion.weights import files
+from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
 from atelier_engines.local.weights import digests, sources
@@ -54,7 +53,7 @@ def list_files(path: Path) -> tuple[Path, ...]:
     Raises:
         ModelMissingError: the directory has none.
     """
-    return files.component(path, _STEM, None).weights if path.is_dir() else (path,)
+    return diffusers_layout.find_component(path, _STEM, None).weights if path.is_dir() else (path,)
 
 
 def digest(path: Path) -> str:
@@ -69,23 +68,28 @@ def digest(path: Path) -> str:
 
 
 def load(
-    path: Path, denoiser: UNet2DConditionModel, *, device: torch.device, dtype: torch.dtype
+    path: Path, unet_config: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
 ) -> ControlNetModel:
     """The ControlNet in a directory or file, on the device and in evaluation mode.
+
+    Args:
+        path: the directory or file.
+        unet_config: the configuration of the denoiser that it is used with.
+        device: the device that it is to run on.
+        dtype: the type that it is to compute in.
 
     Raises:
         ModelMissingError: it is no ControlNet, incomplete, or made for another family of models.
     """
-    settings = denoiser.config
-    found = _load_folder(path, dtype) if path.is_dir() else _load_file(path, settings, dtype)
-    _require_match(path, found, settings)
+    found = _load_folder(path, dtype) if path.is_dir() else _load_file(path, unet_config, dtype)
+    _require_match(path, found, unet_config)
     made: ControlNetModel = found.to(device).eval()
     return made.requires_grad_(requires_grad=False)
 
 
 def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
-    part = files.component(folder, _STEM, None)
-    kind = files.read_object(folder / "config.json").get("_class_name")
+    part = diffusers_layout.find_component(folder, _STEM, None)
+    kind = diffusers_layout.read_object(folder / "config.json").get("_class_name")
     if kind != _CLASS:
         raise ModelMissingError(f"{folder} is a {kind or 'nameless network'}, not a {_CLASS}")
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, Runtime
+from atelier_engines.diffusion.runtimes.base import Conditioning, ControlNet, Residuals
 from atelier_engines.diffusion.sampler import ModelInput
 
 
@@ -24,7 +24,7 @@ class ControlInput:
 
 
 def compute_residuals(
-    runtime: Runtime,
+    controlnets: Mapping[str, ControlNet],
     rows: ModelInput,
     conditioning: Conditioning,
     hints: Sequence[Sequence[ControlInput]],
@@ -36,7 +36,7 @@ def compute_residuals(
     second ones. Rows that follow nothing get zeros.
 
     Args:
-        runtime: runs the networks.
+        controlnets: the ControlNets by name.
         rows: what the denoiser is to be run on.
         conditioning: a row for each row of latents.
         hints: those of each row.
@@ -47,14 +47,13 @@ def compute_residuals(
         due = {row: found[turn] for row, found in enumerate(followed) if len(found) > turn}
         for network in dict.fromkeys(hint.network for hint in due.values()):
             chosen = {row: hint for row, hint in due.items() if hint.network == network}
-            made = _run(runtime, network, rows, conditioning, chosen)
+            made = _run(controlnets[network], rows, conditioning, chosen)
             total = _add(total, made, tuple(chosen), len(hints))
     return total
 
 
 def _run(
-    runtime: Runtime,
-    network: str,
+    controlnet: ControlNet,
     rows: ModelInput,
     conditioning: Conditioning,
     chosen: dict[int, ControlInput],
@@ -66,18 +65,21 @@ def _run(
         index = torch.tensor(tuple(chosen), device=rows.latents.device)
         rows = ModelInput(latents=rows.latents[index], timesteps=rows.timesteps[index])
         conditioning = Conditioning(
-            hidden=conditioning.hidden[index],
-            pooled=None if conditioning.pooled is None else conditioning.pooled[index],
-            time_ids=None if conditioning.time_ids is None else conditioning.time_ids[index],
+            prompt_embeds=conditioning.prompt_embeds[index],
+            pooled_prompt_embeds=_select(conditioning.pooled_prompt_embeds, index),
+            time_ids=_select(conditioning.time_ids, index),
         )
-    return runtime.control(
-        network,
+    return controlnet.compute_residuals(
         rows.latents,
         rows.timesteps,
         conditioning,
         maps=torch.cat(maps) if len(maps) > 1 else maps[0],
         scales=scales,
     )
+
+
+def _select(rows: torch.Tensor | None, index: torch.Tensor) -> torch.Tensor | None:
+    return None if rows is None else rows[index]
 
 
 def _add(

@@ -1,4 +1,4 @@
-"""What every model family is to the loop that paints with it."""
+"""What every model family is to the pipeline that generates images with it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Protocol
 
 import torch
 
-from atelier_engines.diffusion.families.layout import Layout
+from atelier_engines.diffusion.families.architecture import ArchitectureSpec
 from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
 
 
 class Family(Protocol):
-    """A loaded model of some family, whatever runs its networks. Called on one thread at a time."""
+    """A loaded model of some family, whatever runs its components. Called on one thread at a time."""
 
     @property
     def name(self) -> str:
@@ -20,15 +20,15 @@ class Family(Protocol):
 
     @property
     def runtime(self) -> Runtime:
-        """Runs the networks."""
+        """The model's components."""
 
     @property
-    def layout(self) -> Layout:
-        """Numbers of the model."""
+    def architecture(self) -> ArchitectureSpec:
+        """Shapes and scales of the model."""
 
     @property
     def mask_channels(self) -> bool:
-        """Whether the denoiser takes mask and masked picture as five more channels."""
+        """Whether the denoiser takes mask and masked image as five more channels."""
 
     def condition(
         self,
@@ -40,30 +40,35 @@ class Family(Protocol):
         height: int,
         adapters: Hashable = None,
     ) -> Conditioning:
-        """What steers the denoiser: one row, or with guidance above 1 the negative one before it.
+        """What to condition the denoiser on: one row, or with guidance the negative one before it.
 
         Args:
-            prompt: what the picture shows.
-            negative_prompt: what it should not show.
+            prompt: what the image is to show.
+            negative_prompt: what it is not to show.
             guidance: classifier-free guidance scale.
-            width: of the picture, in pixels.
-            height: of the picture, in pixels.
-            adapters: names the LoRAs that are active in the text encoders.
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+            adapters: identifies the LoRAs that are active in the text encoders.
         """
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """(1, channels, height, width) in latent cells, of a picture in pixels."""
+        """(1, channels, height, width) in latent pixels, of an image of a size in pixels."""
 
     def encode(
-        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
     ) -> torch.Tensor:
-        """Latents as the denoiser sees them of a picture, (1, 3, height, width) of -1 to 1.
+        """The latents, in the denoiser's scale, of an image: (1, 3, height, width) of -1 to 1.
 
-        For `tiled`, see Runtime.encode_image.
+        For `tiled`, see Autoencoder.encode.
         """
 
     def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
-        """A picture, (1, 3, height, width), about -1 to 1, of latents as the denoiser sees them.
+        """The image, (1, 3, height, width), about -1 to 1, of latents in the denoiser's scale.
 
-        For `tiled`, see Runtime.encode_image.
+        For `tiled`, see Autoencoder.encode.
         """
+
+
+def is_guided(guidance: float) -> bool:
+    """Whether classifier-free guidance is on: at a scale of 1 and below it has no effect."""
+    return guidance > 1

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 and 2.1: one text encoder, four latent channels, nothing else that steers.
+"""Stable Diffusion 1.5 and 2.1: one text encoder, four latent channels, no other conditioning.
 
 Source: "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752), and
 diffusers' StableDiffusionPipeline (0.42.1).
@@ -13,18 +13,19 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families.layout import Layout, of_networks
+from atelier_engines.diffusion.families import architecture
+from atelier_engines.diffusion.families.architecture import ArchitectureSpec
+from atelier_engines.diffusion.families.base import is_guided
+from atelier_engines.diffusion.families.stable_diffusion import StableDiffusion
 from atelier_engines.diffusion.prompts.embedding import align
-from atelier_engines.diffusion.prompts.encoder import PromptEncoder
-from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
-from atelier_engines.diffusion.sampler import is_guided
+from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.errors import ModelMissingError
 
 PIPELINE = "StableDiffusionPipeline"
-"""What diffusers calls it in model_index.json."""
+"""The family's name in model_index.json."""
 TEXT_ENCODERS = ("text_encoder",)
 LAYER = None
-"""Hidden states come from the norm after the last layer."""
+"""The hidden states of the text encoder that the denoiser was trained on; see TextEncoder.encode."""
 
 _COLOURS = (
     (0.3512, 0.2297, 0.3227),
@@ -40,22 +41,11 @@ PREVIEW_BIAS = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sd:
-    """A model of the family, whatever runs its networks."""
+class Sd(StableDiffusion):
+    """A loaded model of the family; see Family."""
 
     name: str
-    """sd15 or sd21."""
-    runtime: Runtime
-    """Runs them."""
-    prompts: PromptEncoder
-    """Encodes texts with the runtime's text encoder, at LAYER."""
-    layout: Layout
-    """What differs from other models of the family."""
-
-    @property
-    def mask_channels(self) -> bool:
-        """See Family.mask_channels."""
-        return self.layout.mask_channels
+    """The family: sd15 or sd21."""
 
     def condition(
         self,
@@ -72,34 +62,23 @@ class Sd:
         encode = partial(self.prompts.encode, adapters=adapters)
         positive = encode(prompt)
         if not is_guided(guidance):
-            return Conditioning(hidden=positive.hidden)
+            return Conditioning(prompt_embeds=positive.hidden)
         negative, positive = align(encode(negative_prompt), positive, partial(encode, ""))
-        return Conditioning(hidden=torch.cat([negative.hidden, positive.hidden]))
-
-    def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """See Family.latent_shape."""
-        return self.layout.latent_shape(width, height)
-
-    def encode(
-        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
-    ) -> torch.Tensor:
-        """See Family.encode."""
-        latents = self.runtime.encode_image(picture, generator, tiled=tiled)
-        return self.layout.scaled(latents.to(self.runtime.dtype))
-
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
-        """See Family.decode."""
-        return self.runtime.decode(self.layout.unscaled(latents), tiled=tiled)
+        return Conditioning(prompt_embeds=torch.cat([negative.hidden, positive.hidden]))
 
 
-def layout(*, unet: Mapping[str, Any], vae: Mapping[str, Any], text_width: int) -> Layout:
-    """The layout of the model whose networks have these configurations.
+def read_architecture(
+    *, unet: Mapping[str, Any], vae: Mapping[str, Any], text_encoder: Mapping[str, Any]
+) -> ArchitectureSpec:
+    """The architecture of the model whose components have these configurations.
 
     Raises:
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
-    expected = {"addition_embed_type": None, "class_embed_type": None, "time_cond_proj_dim": None}
-    found = of_networks(PIPELINE, unet=unet, vae=vae, expected=expected, zeros_for_empty=False)
-    if unet["cross_attention_dim"] != text_width:
+    required = {"addition_embed_type": None, "class_embed_type": None, "time_cond_proj_dim": None}
+    found = architecture.read_architecture(
+        PIPELINE, unet=unet, vae=vae, required=required, force_zeros_for_empty_prompt=False
+    )
+    if unet["cross_attention_dim"] != text_encoder["hidden_size"]:
         raise ModelMissingError("the denoiser and the text encoder do not fit together")
     return found

@@ -12,19 +12,20 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families.layout import Layout, of_networks
+from atelier_engines.diffusion.families import architecture
+from atelier_engines.diffusion.families.architecture import ArchitectureSpec
+from atelier_engines.diffusion.families.base import is_guided
+from atelier_engines.diffusion.families.stable_diffusion import StableDiffusion
 from atelier_engines.diffusion.prompts.embedding import Embedding, align, zeros_like
-from atelier_engines.diffusion.prompts.encoder import PromptEncoder
-from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
-from atelier_engines.diffusion.sampler import is_guided
+from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.errors import ModelMissingError
 
 NAME = "sdxl"
 PIPELINE = "StableDiffusionXLPipeline"
-"""What diffusers calls it in model_index.json."""
+"""The family's name in model_index.json."""
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 LAYER = -2
-"""Hidden states come from the last layer but one, of both encoders."""
+"""The hidden states of both text encoders that the denoiser was trained on; see TextEncoder.encode."""
 
 _TIME_IDS = 6
 
@@ -43,25 +44,13 @@ PREVIEW_BIAS = tuple((value + 1) / 2 for value in _COLOUR_BIAS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sdxl:
-    """A model of the family, whatever runs its networks."""
-
-    runtime: Runtime
-    """Runs them."""
-    prompts: PromptEncoder
-    """Encodes texts with the runtime's text encoders, at LAYER."""
-    layout: Layout
-    """What differs from other models of the family."""
+class Sdxl(StableDiffusion):
+    """A loaded model of the family; see Family."""
 
     @property
     def name(self) -> str:
         """See Family.name."""
         return NAME
-
-    @property
-    def mask_channels(self) -> bool:
-        """See Family.mask_channels."""
-        return self.layout.mask_channels
 
     def condition(
         self,
@@ -79,26 +68,11 @@ class Sdxl:
         time_ids = self._time_ids(width, height, positive.hidden.dtype)
         if not is_guided(guidance):
             return _conditioning([positive], time_ids)
-        if negative_prompt or not self.layout.zeros_for_empty:
+        if negative_prompt or not self.architecture.force_zeros_for_empty_prompt:
             negative, positive = align(encode(negative_prompt), positive, partial(encode, ""))
         else:
             negative = zeros_like(positive)
         return _conditioning([negative, positive], time_ids)
-
-    def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """See Family.latent_shape."""
-        return self.layout.latent_shape(width, height)
-
-    def encode(
-        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
-    ) -> torch.Tensor:
-        """See Family.encode."""
-        latents = self.runtime.encode_image(picture, generator, tiled=tiled)
-        return self.layout.scaled(latents.to(self.runtime.dtype))
-
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
-        """See Family.decode."""
-        return self.runtime.decode(self.layout.unscaled(latents), tiled=tiled)
 
     def _time_ids(self, width: int, height: int, dtype: torch.dtype) -> torch.Tensor:
         """(1, 6): original height and width, crop's top and left, final height and width."""
@@ -109,29 +83,32 @@ class Sdxl:
 def _conditioning(rows: Sequence[Embedding], time_ids: torch.Tensor) -> Conditioning:
     """A row for each embedding, all of the same number of tokens and the same sizes."""
     return Conditioning(
-        hidden=torch.cat([row.hidden for row in rows]),
-        pooled=torch.cat([row.pooled for row in rows if row.pooled is not None]),
+        prompt_embeds=torch.cat([row.hidden for row in rows]),
+        pooled_prompt_embeds=torch.cat([row.pooled for row in rows if row.pooled is not None]),
         time_ids=time_ids.repeat(len(rows), 1),
     )
 
 
-def layout(
+def read_architecture(
     *,
     unet: Mapping[str, Any],
     vae: Mapping[str, Any],
-    projection: int | None,
-    zeros_for_empty: bool,
-) -> Layout:
-    """The layout of the model whose networks have these configurations.
+    text_encoder_2: Mapping[str, Any],
+    force_zeros_for_empty_prompt: bool,
+) -> ArchitectureSpec:
+    """The architecture of the model whose components have these configurations.
 
     Raises:
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
-    expected = {"addition_embed_type": "text_time", "time_cond_proj_dim": None}
-    found = of_networks(
-        PIPELINE, unet=unet, vae=vae, expected=expected, zeros_for_empty=zeros_for_empty
+    found = architecture.read_architecture(
+        PIPELINE,
+        unet=unet,
+        vae=vae,
+        required={"addition_embed_type": "text_time", "time_cond_proj_dim": None},
+        force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
     )
-    added = unet["addition_time_embed_dim"] * _TIME_IDS + (projection or 0)
+    added = unet["addition_time_embed_dim"] * _TIME_IDS + (text_encoder_2["projection_dim"] or 0)
     if unet["projection_class_embeddings_input_dim"] != added:
         raise ModelMissingError("the denoiser and the second text encoder do not fit together")
     return found

@@ -1,1 +1,1 @@
-"""Which networks are in a device's memory, and what else fits beside them."""
+"""How much memory images take, and which of them fit into what is left of a device's memory."""

@@ -1,69 +1,20 @@
-"""How much memory work takes beside the weights, by the number of latent cells in it."""
+"""How much memory work takes beside the weights, by the number of latent pixels."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 Stage = Literal["denoise", "decode"]
 
 
-class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Counts the bytes of tensors that are made while it is entered, as long as they live.
-
-    What a kernel needs for itself is not seen.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self._alive: dict[int, int] = {}
-        self._now = 0
-        self.peak = 0
-        """Most bytes at once."""
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 (whatever the operation returns)
-        """Run an operation and count what is new in its result."""
-        del types
-        made = func(*args, **(kwargs or {}))
-        given = {storage.data_ptr() for storage in _storages((args, kwargs or {}))}
-        for storage in _storages(made):
-            if storage.data_ptr() not in given | self._alive.keys():
-                self._count(storage)
-        return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage.data_ptr(), storage.nbytes()
-        self._alive[key] = size
-        self._now += size
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self._now -= self._alive.pop(key, 0)
-
-
-def _storages(tree: object) -> Iterator[torch.UntypedStorage]:
-    for leaf in tree_leaves(tree):
-        if isinstance(leaf, torch.Tensor):
-            yield leaf.untyped_storage()
-
-
 @dataclass(slots=True)
-class _Line:
-    """Bytes as a line over latent cells."""
+class _LinearFit:
+    """Bytes as a linear function of latent pixels."""
 
     base: float
     slope: float
@@ -71,36 +22,36 @@ class _Line:
 
 @dataclass(slots=True)
 class Footprint:
-    """Bytes that work takes on one device, as far as has been seen.
+    """Bytes that work takes on one device, as far as it was measured.
 
     Convolutions and attention without its matrix (torch's fused kernels) take memory in proportion
-    to the cells, so two sizes tell about all.
+    to the pixels, so two sizes are enough to estimate all others.
     """
 
     device: torch.device
-    """Where the work is done."""
-    _lines: dict[Stage, _Line] = field(default_factory=dict)
+    """The device that the work is done on."""
+    _fits: dict[Stage, _LinearFit] = field(default_factory=dict)
 
     def fit(self, stage: Stage, small: tuple[int, int], large: tuple[int, int]) -> None:
-        """Draw the line of a stage through two pairs of cells and bytes."""
+        """Fit a stage to two measurements of latent pixels and bytes."""
         slope = max(0.0, (large[1] - small[1]) / (large[0] - small[0]))
-        self._lines[stage] = _Line(base=max(0.0, small[1] - slope * small[0]), slope=slope)
+        self._fits[stage] = _LinearFit(base=max(0.0, small[1] - slope * small[0]), slope=slope)
 
-    def bytes(self, stage: Stage, cells: int) -> int:
-        """What so many cells take; 0 while nothing is known."""
-        line = self._lines.get(stage)
-        return 0 if line is None else round(line.base + line.slope * cells)
+    def estimate_bytes(self, stage: Stage, pixels: int) -> int:
+        """Bytes for so many latent pixels; 0 before anything was measured."""
+        fit = self._fits.get(stage)
+        return 0 if fit is None else round(fit.base + fit.slope * pixels)
 
-    def cells(self, stage: Stage, room: int) -> int | None:
-        """Most cells that so many bytes have room for; None while nothing is known."""
-        line = self._lines.get(stage)
-        if line is None or line.slope <= 0:
+    def max_pixels(self, stage: Stage, available: int) -> int | None:
+        """Most latent pixels for so many bytes; None before anything was measured."""
+        fit = self._fits.get(stage)
+        if fit is None or fit.slope <= 0:
             return None
-        return max(0, int((room - line.base) / line.slope))
+        return max(0, int((available - fit.base) / fit.slope))
 
     @contextmanager
-    def watch(self, stage: Stage, cells: int) -> Iterator[None]:
-        """Learn from work on so many cells; only CUDA tells what it really takes."""
+    def watch(self, stage: Stage, pixels: int) -> Iterator[None]:
+        """Correct the estimate by the work done inside; only CUDA tells what it really takes."""
         if self.device.type != "cuda":
             yield
             return
@@ -108,6 +59,6 @@ class Footprint:
         before = torch.cuda.memory_allocated(self.device)
         yield
         taken = torch.cuda.max_memory_allocated(self.device) - before
-        line = self._lines.get(stage)
-        if line is not None:
-            line.slope = max(line.slope, (taken - line.base) / cells)
+        fit = self._fits.get(stage)
+        if fit is not None:
+            fit.slope = max(fit.slope, (taken - fit.base) / pixels)

@@ -11,7 +11,7 @@ from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.prompts import syntax
 from atelier_engines.diffusion.prompts.chunks import Chunk, empty_chunk, split_into_chunks
 from atelier_engines.diffusion.prompts.embedding import Embedding, EmbeddingCache
-from atelier_engines.diffusion.runtimes.base import Runtime, TextStates
+from atelier_engines.diffusion.runtimes.base import TextEncoder, TextEncoderOutput
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -23,22 +23,22 @@ class PromptEncoder:
     def __init__(
         self,
         *,
-        runtime: Runtime,
+        text_encoders: Sequence[TextEncoder],
         tokenizers: Sequence[CLIPTokenizer],
         layer: int | None,
         prompt_syntax: PromptSyntax,
         cache: EmbeddingCache,
     ) -> None:
-        """Encode with all text encoders of a runtime.
+        """Encode with all text encoders of a model.
 
         Args:
-            runtime: runs them.
+            text_encoders: the model's, in its family's order.
             tokenizers: one for each, in their order.
-            layer: see Runtime.encode_text.
+            layer: see TextEncoder.encode.
             prompt_syntax: whether brackets are weights or words.
             cache: keeps what these text encoders, and no others, have encoded.
         """
-        self._runtime = runtime
+        self._text_encoders = tuple(text_encoders)
         self._tokenizers = tuple(tokenizers)
         self._layer = layer
         self._syntax = prompt_syntax
@@ -69,7 +69,7 @@ class PromptEncoder:
     def _encode(self, text: str, adapters: Hashable) -> Embedding:
         rows = self._chunks(text)
         states = [[self._run(encoder, chunk) for chunk in row] for encoder, row in enumerate(rows)]
-        hidden = [[state.hidden for state in row] for row in states]
+        hidden = [[state.prompt_embeds for state in row] for row in states]
         if any(chunk.is_weighted for row in rows for chunk in row):
             widths = [tensors[0].shape[-1] for tensors in hidden]
             blanks = torch.split(self.encode("", adapters=adapters).hidden, widths, dim=-1)
@@ -82,7 +82,7 @@ class PromptEncoder:
             ]
         return Embedding(
             hidden=torch.cat([torch.cat(tensors, dim=1) for tensors in hidden], dim=-1),
-            pooled=states[-1][0].pooled,
+            pooled=states[-1][0].pooled_prompt_embeds,
         )
 
     def _chunks(self, text: str) -> list[list[Chunk]]:
@@ -104,8 +104,8 @@ class PromptEncoder:
             case _:
                 assert_never(self._syntax)
 
-    def _run(self, encoder: int, chunk: Chunk) -> TextStates:
-        return self._runtime.encode_text(encoder, torch.tensor([chunk.ids]), layer=self._layer)
+    def _run(self, encoder: int, chunk: Chunk) -> TextEncoderOutput:
+        return self._text_encoders[encoder].encode(torch.tensor([chunk.ids]), layer=self._layer)
 
 
 def _apply_weights(

@@ -1,39 +1,40 @@
-"""What a model family asks of whatever runs its networks.
+"""The components of a model as a family sees them, whatever runs each of them.
 
-Tensors are torch's in every runtime, on the runtime's device: the schedulers between two calls are
-diffusers', and torch hands its memory to ONNX Runtime and TensorRT without a copy.
+Tensors are torch's in every runtime, on the model's device: the schedulers between two calls are
+diffusers', and torch passes its memory to ONNX Runtime and TensorRT without a copy.
 Rows are independent of each other: rows of different tasks, at different steps, may share a call.
+All are called from one thread at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextStates:
-    """What a text encoder made of its tokens."""
+class TextEncoderOutput:
+    """What a text encoder returns for its tokens."""
 
-    hidden: torch.Tensor
-    """(rows, tokens, width): one vector a token."""
-    pooled: torch.Tensor | None
-    """(rows, projection): one vector a text; None from an encoder without projection."""
+    prompt_embeds: torch.Tensor
+    """(rows, tokens, width): one vector per token."""
+    pooled_prompt_embeds: torch.Tensor | None
+    """(rows, projection): one vector per text; None from an encoder without projection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditioning:
-    """What steers the denoiser, a row for each row of latents."""
+    """What the denoiser is conditioned on, a row for each row of latents."""
 
-    hidden: torch.Tensor
-    """(rows, tokens, width), in the runtime's dtype."""
-    pooled: torch.Tensor | None = None
-    """(rows, projection), in the runtime's dtype; None where the family has none."""
+    prompt_embeds: torch.Tensor
+    """(rows, tokens, width), in the model's dtype."""
+    pooled_prompt_embeds: torch.Tensor | None = None
+    """(rows, projection), in the model's dtype; None where the family has none."""
     time_ids: torch.Tensor | None = None
-    """(rows, numbers), in the runtime's dtype; None where the family has none."""
+    """(rows, numbers), in the model's dtype; None where the family has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,56 +42,36 @@ class Residuals:
     """What ControlNets add inside the denoiser, a row for each row of latents."""
 
     down: tuple[torch.Tensor, ...]
-    """(rows, channels, height, width) each: one for each output of the denoiser's way down."""
+    """(rows, channels, height, width) each: one for each output of the denoiser's down blocks."""
     mid: torch.Tensor
-    """(rows, channels, height, width): for its middle."""
+    """(rows, channels, height, width): for its middle block."""
 
 
-class Runtime(Protocol):
-    """Runs the networks of one model on one device. Called from one thread at a time."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors go in and come out."""
+class TextEncoder(Protocol):
+    """Turns tokens into embeddings."""
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of latents and conditioning."""
+    def lora_module(self) -> torch.nn.Module | None:
+        """See Denoiser.lora_module."""
 
-    def encode_text(
-        self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
-    ) -> TextStates:
-        """Run one text encoder.
+    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+        """Run the encoder once.
 
         Args:
-            encoder: 0 for the family's first encoder, 1 for its second.
             token_ids: (rows, tokens), int64, on any device.
             layer: which of the hidden states to return; -1 is after the last layer, None after the
                 norm that follows it.
         """
 
-    def control(
-        self,
-        network: str,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Conditioning,
-        *,
-        maps: torch.Tensor,
-        scales: Sequence[float],
-    ) -> Residuals:
-        """Run one ControlNet.
 
-        Args:
-            network: its name.
-            latents: as for `denoise`.
-            timesteps: as for `denoise`.
-            conditioning: as for `denoise`.
-            maps: (rows, 3, height, width) in pixels, 0 to 1, what each row is to follow.
-            scales: a number for each row, by which its residuals are multiplied.
-        """
+class Denoiser(Protocol):
+    """Predicts the noise in latents, or what the model predicts in its place."""
 
-    def denoise(
+    @property
+    def lora_module(self) -> torch.nn.Module | None:
+        """The module whose layers LoRAs change; None if this runtime supports no LoRAs."""
+
+    def predict(
         self,
         latents: torch.Tensor,
         timesteps: torch.Tensor,
@@ -100,8 +81,8 @@ class Runtime(Protocol):
         """Run the denoiser once.
 
         Args:
-            latents: (rows, channels, height, width) in latent cells, scaled by the scheduler.
-            timesteps: (rows,), each row's own, float32 or int64.
+            latents: (rows, channels, height, width) in latent pixels, scaled by the scheduler.
+            timesteps: (rows,), one for each row, float32 or int64.
             conditioning: a row for each row of `latents`.
             residuals: what ControlNets add, a row for each row of `latents`; None for nothing.
 
@@ -109,31 +90,78 @@ class Runtime(Protocol):
             The prediction, shaped like `latents`.
         """
 
-    def encode_image(
-        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
-    ) -> torch.Tensor:
-        """Run the autoencoder's encoder, and draw from what it says.
+
+class ControlNet(Protocol):
+    """Computes residuals that make the denoiser follow a control image."""
+
+    def compute_residuals(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        *,
+        maps: torch.Tensor,
+        scales: Sequence[float],
+    ) -> Residuals:
+        """Run the ControlNet once.
 
         Args:
-            picture: (1, 3, height, width) in pixels, -1 to 1, on any device.
+            latents: see `Denoiser.predict`; more channels than the ControlNet takes are ignored.
+            timesteps: see `Denoiser.predict`.
+            conditioning: see `Denoiser.predict`.
+            maps: (rows, 3, height, width) in pixels, 0 to 1: the control image of each row.
+            scales: one number for each row, which its residuals are multiplied by.
+        """
+
+
+class Autoencoder(Protocol):
+    """The VAE: images to latents and back, in its own scale."""
+
+    def encode(
+        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+    ) -> torch.Tensor:
+        """Run the encoder, and draw a sample from the distribution that it returns.
+
+        Args:
+            image: (1, 3, height, width) in pixels, -1 to 1, on any device.
             generator: where the random numbers come from.
-            tiled: whether to work on one part of the picture after the other, which takes less
-                memory and changes it a little where parts meet.
+            tiled: whether to work on one tile of the image after the other, which takes less memory
+                and changes the result a little where tiles meet.
 
         Returns:
-            (1, channels, height, width) in latent cells, in the autoencoder's scale.
+            (1, channels, height, width) in latent pixels.
         """
 
     def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
-        """Run the autoencoder's decoder.
+        """Run the decoder.
 
         Args:
-            latents: (rows, channels, height, width) in latent cells, in the autoencoder's scale.
-            tiled: see `encode_image`.
+            latents: (rows, channels, height, width) in latent pixels.
+            tiled: see `encode`.
 
         Returns:
             (rows, 3, height, width) in pixels, about -1 to 1, in any float dtype.
         """
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The components of one model on one device; each may be run in another way."""
+
+    text_encoders: tuple[TextEncoder, ...]
+    """The text encoders, in the family's order."""
+    denoiser: Denoiser
+    """The denoiser, a UNet for instance."""
+    autoencoder: Autoencoder
+    """The VAE; it may compute in another dtype."""
+    controlnets: Mapping[str, ControlNet] = field(default_factory=dict)
+    """The ControlNets by name."""
+    device: torch.device
+    """Where tensors go in and come out."""
+    dtype: torch.dtype
+    """The dtype of latents and conditioning."""
+
     def synchronize(self) -> None:
-        """Return when the device has done everything it was given."""
+        """Return when the device has done everything that was queued on it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,15 +1,17 @@
-"""Networks run by torch, eagerly, as diffusers and transformers define them."""
+"""Components run by torch, eagerly or compiled, as diffusers and transformers define them.
+
+Modules are in evaluation mode and without gradients.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 
-from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, TextStates
+from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, TextEncoderOutput
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -18,48 +20,99 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    from atelier_engines.diffusion.memory.holdings import Holdings
-
-    TextEncoder = CLIPTextModel | CLIPTextModelWithProjection
-
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorchRuntime:
-    """See Runtime. The modules are in evaluation mode and without gradients."""
+class Runner(Protocol):
+    """Has a module on its device while it works; see Lease.run."""
 
-    text_encoders: tuple[TextEncoder, ...]
-    """In the family's order."""
-    unet: UNet2DConditionModel
-    """The denoiser; its dtype is that of latents and conditioning."""
-    vae: AutoencoderKL
-    """May compute in another dtype than the denoiser."""
-    device: torch.device
-    """Where all modules run."""
-    dtype: torch.dtype
-    """Of the denoiser, the text encoders and the ControlNets."""
-    controlnets: Mapping[str, ControlNetModel] = field(default_factory=dict)
-    """By name."""
-    holdings: Holdings | None = None
-    """See to it that a network is on the device when it runs; None if all are, and nobody else's."""
+    def __call__(self, work: Callable[[], ResultT], /) -> ResultT:
+        """What `work()` returns."""
 
-    def encode_text(
-        self, encoder: int, token_ids: torch.Tensor, *, layer: int | None
-    ) -> TextStates:
-        """See Runtime.encode_text."""
-        network = self.text_encoders[encoder]
-        seen = token_ids.to(self.device)
-        output = self._run(network, lambda: network(seen, output_hidden_states=True))
+
+def run_directly(work: Callable[[], ResultT], /) -> ResultT:
+    """What `work()` returns, of a module that is always on its device."""
+    return work()
+
+
+class TorchTextEncoder:
+    """See TextEncoder."""
+
+    def __init__(
+        self,
+        module: CLIPTextModel | CLIPTextModelWithProjection,
+        device: torch.device,
+        run: Runner = run_directly,
+    ) -> None:
+        """Encode with a module that runs on `device`."""
+        self.module = module
+        self._device = device
+        self._run = run
+
+    @property
+    def lora_module(self) -> torch.nn.Module:
+        """See TextEncoder.lora_module."""
+        return self.module
+
+    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+        """See TextEncoder.encode."""
+        on_device = token_ids.to(self._device)
+        output = self._run(lambda: self.module(on_device, output_hidden_states=True))
         hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
-        return TextStates(
-            hidden=hidden.to(self.dtype),
-            pooled=getattr(output, "text_embeds", None),
+        return TextEncoderOutput(
+            prompt_embeds=hidden.to(self.module.dtype),
+            pooled_prompt_embeds=getattr(output, "text_embeds", None),
         )
 
-    def control(
+
+class TorchDenoiser:
+    """See Denoiser."""
+
+    def __init__(self, module: UNet2DConditionModel, run: Runner = run_directly) -> None:
+        """Denoise with a module."""
+        self.module = module
+        self._run = run
+
+    @property
+    def lora_module(self) -> torch.nn.Module:
+        """See Denoiser.lora_module."""
+        module: torch.nn.Module = self.module
+        return module
+
+    def predict(
         self,
-        network: str,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        residuals: Residuals | None = None,
+    ) -> torch.Tensor:
+        """See Denoiser.predict."""
+
+        def forward() -> torch.Tensor:
+            prediction: torch.Tensor = self.module(
+                latents,
+                timesteps,
+                encoder_hidden_states=conditioning.prompt_embeds,
+                down_block_additional_residuals=None if residuals is None else residuals.down,
+                mid_block_additional_residual=None if residuals is None else residuals.mid,
+                added_cond_kwargs=_added_conditions(conditioning),
+                return_dict=False,
+            )[0]
+            return prediction
+
+        return self._run(forward)
+
+
+class TorchControlNet:
+    """See ControlNet."""
+
+    def __init__(self, module: ControlNetModel, run: Runner = run_directly) -> None:
+        """Compute residuals with a module."""
+        self.module = module
+        self._run = run
+
+    def compute_residuals(
+        self,
         latents: torch.Tensor,
         timesteps: torch.Tensor,
         conditioning: Conditioning,
@@ -67,81 +120,61 @@ class TorchRuntime:
         maps: torch.Tensor,
         scales: Sequence[float],
     ) -> Residuals:
-        """See Runtime.control. A denoiser that inpaints has channels that ControlNets do not see."""
-        model = self.controlnets[network]
+        """See ControlNet.compute_residuals."""
+        channels = self.module.config["in_channels"]
         down, mid = self._run(
-            model,
-            lambda: model(
-                latents[:, : model.config["in_channels"]],
+            lambda: self.module(
+                latents[:, :channels],
                 timesteps,
-                encoder_hidden_states=conditioning.hidden,
+                encoder_hidden_states=conditioning.prompt_embeds,
                 controlnet_cond=maps,
-                conditioning_scale=_scale(scales, latents.device),
-                added_cond_kwargs=_added(conditioning),
+                conditioning_scale=_conditioning_scale(scales, latents.device),
+                added_cond_kwargs=_added_conditions(conditioning),
                 return_dict=False,
             ),
         )
         dtype = latents.dtype
         return Residuals(down=tuple(part.to(dtype) for part in down), mid=mid.to(dtype))
 
-    def denoise(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Conditioning,
-        residuals: Residuals | None = None,
+
+class TorchAutoencoder:
+    """See Autoencoder."""
+
+    def __init__(
+        self, module: AutoencoderKL, device: torch.device, run: Runner = run_directly
+    ) -> None:
+        """Encode and decode with a module that runs on `device`."""
+        self.module = module
+        self._device = device
+        self._run = run
+
+    def encode(
+        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
     ) -> torch.Tensor:
-        """See Runtime.denoise."""
+        """See Autoencoder.encode."""
+        on_device = image.to(device=self._device, dtype=self.module.dtype)
 
-        def run() -> torch.Tensor:
-            prediction: torch.Tensor = self.unet(
-                latents,
-                timesteps,
-                encoder_hidden_states=conditioning.hidden,
-                down_block_additional_residuals=None if residuals is None else residuals.down,
-                mid_block_additional_residual=None if residuals is None else residuals.mid,
-                added_cond_kwargs=_added(conditioning),
-                return_dict=False,
-            )[0]
-            return prediction
+        def forward() -> DiagonalGaussianDistribution:
+            with _tiling(self.module, tiled=tiled):
+                return self.module.encode(on_device, return_dict=False)[0]
 
-        return self._run(self.unet, run)
-
-    def encode_image(
-        self, picture: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
-    ) -> torch.Tensor:
-        """See Runtime.encode_image."""
-        seen = picture.to(device=self.device, dtype=self.vae.dtype)
-
-        def run() -> DiagonalGaussianDistribution:
-            with _tiles(self.vae, tiled=tiled):
-                return self.vae.encode(seen, return_dict=False)[0]
-
-        drawn: torch.Tensor = self._run(self.vae, run).sample(generator)
-        return drawn
+        sample: torch.Tensor = self._run(forward).sample(generator)
+        return sample
 
     def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
-        """See Runtime.decode."""
-        seen = latents.to(self.vae.dtype)
+        """See Autoencoder.decode."""
+        converted = latents.to(self.module.dtype)
 
-        def run() -> torch.Tensor:
-            with _tiles(self.vae, tiled=tiled):
-                picture: torch.Tensor = self.vae.decode(seen, return_dict=False)[0]
-                return picture
+        def forward() -> torch.Tensor:
+            with _tiling(self.module, tiled=tiled):
+                image: torch.Tensor = self.module.decode(converted, return_dict=False)[0]
+                return image
 
-        return self._run(self.vae, run)
-
-    def synchronize(self) -> None:
-        """See Runtime.synchronize."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def _run(self, network: torch.nn.Module, work: Callable[[], ResultT]) -> ResultT:
-        return work() if self.holdings is None else self.holdings.run(network, work)
+        return self._run(forward)
 
 
 @contextmanager
-def _tiles(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
+def _tiling(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
     """Set how the autoencoder works for one call: others who share it may want it otherwise."""
     vae.use_tiling = tiled
     try:
@@ -150,13 +183,16 @@ def _tiles(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
         vae.use_tiling = False
 
 
-def _added(conditioning: Conditioning) -> dict[str, torch.Tensor]:
-    """What some families tell the denoiser beside the text, as diffusers names it."""
-    added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
+def _added_conditions(conditioning: Conditioning) -> dict[str, torch.Tensor]:
+    """What some families condition the denoiser on beside the text, as diffusers names it."""
+    added = {
+        "text_embeds": conditioning.pooled_prompt_embeds,
+        "time_ids": conditioning.time_ids,
+    }
     return {name: value for name, value in added.items() if value is not None}
 
 
-def _scale(scales: Sequence[float], device: torch.device) -> float | torch.Tensor:
+def _conditioning_scale(scales: Sequence[float], device: torch.device) -> float | torch.Tensor:
     """One number where all rows have the same, else (rows, 1, 1, 1).
 
     A tensor of float32, because a product with a plain number is computed in float32 too before it

@@ -1,1 +1,1 @@
-"""How many rows a run of the denoiser should have, as measured on a device."""
+"""Measures the best batch size of the denoiser on a device, for `atelier tune`."""

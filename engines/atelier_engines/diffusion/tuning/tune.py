@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.model_info import GRID, MIN_SIDE
 from atelier_engines.diffusion.tuning import records
-from atelier_engines.diffusion.tuning.records import SizeRecord, Subject
+from atelier_engines.diffusion.tuning.records import BatchSizeRecord, TuningKey
 from atelier_engines.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -19,34 +20,34 @@ _SHARES = (1.0, 0.5)
 """Sizes that are measured: the default one, and half its width and height."""
 
 
-def path_of(config: DiffusionConfig) -> Path:
-    """Where what was measured is kept."""
-    path = Path(config.tuning_file or records.DEFAULT)
+def tuning_path(config: DiffusionConfig) -> Path:
+    """The file that results are stored in."""
+    path = Path(config.tuning_file or records.DEFAULT_PATH)
     try:
         return path.expanduser()
     except RuntimeError:  # users of containers may have no home; then nothing was measured there
         return path
 
 
-def subject_of(painter: Pipeline) -> Subject:
-    """What an engine with this model, on its device, is measured as."""
+def tuning_key(pipeline: Pipeline) -> TuningKey:
+    """What the results of an engine with this model, on its device, are stored under."""
     import torch  # noqa: PLC0415  (the model has loaded it by now)
 
-    device = painter.family.runtime.device
+    device = pipeline.family.runtime.device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{platform.machine()} cpu, {torch.get_num_threads()} threads"
-    return Subject(
-        model=painter.facts.model.digest,
+    return TuningKey(
+        model=pipeline.info.model.digest,
         device=name,
-        precision=str(painter.family.runtime.dtype).removeprefix("torch."),
+        precision=str(pipeline.family.runtime.dtype).removeprefix("torch."),
         torch=torch.__version__,
     )
 
 
 def tune(config: DiffusionConfig) -> Iterator[str]:
-    """Load the model, measure, and keep what was found; a line for people on each thing.
+    """Load the model, measure, and store the results; yields a line for people on each.
 
     Raises:
         EngineError: the model cannot be loaded.
@@ -54,32 +55,32 @@ def tune(config: DiffusionConfig) -> Iterator[str]:
     """
     try:
         from atelier_engines.diffusion import loading  # noqa: PLC0415  (takes seconds)
-        from atelier_engines.diffusion.tuning import measuring  # noqa: PLC0415  (the same)
+        from atelier_engines.diffusion.tuning import benchmark  # noqa: PLC0415  (the same)
     except ImportError as error:
         raise EngineUnavailableError(
             f"a package is missing: {error}; install atelier-engines[local]"
         ) from error
-    painter = loading.load(config)
-    subject = subject_of(painter)
-    yield subject.key
-    found: list[SizeRecord] = []
-    for record in measuring.measure(painter, _sizes(painter)):
+    pipeline = loading.load(config)
+    key = tuning_key(pipeline)
+    yield str(key)
+    found: list[BatchSizeRecord] = []
+    for record in benchmark.measure_sizes(pipeline, _list_sizes(pipeline)):
         found.append(record)
-        yield _line(record)
-    records.write(path_of(config), subject, tuple(found))
-    yield f"written to {path_of(config)}"
+        yield _format(record)
+    path = tuning_path(config)
+    records.write(path, key, tuple(found))
+    yield f"written to {path}"
 
 
-def _sizes(painter: Pipeline) -> list[tuple[int, int]]:
-    width, height = painter.facts.width, painter.facts.height
-    grid = 8
+def _list_sizes(pipeline: Pipeline) -> list[tuple[int, int]]:
+    width, height = pipeline.info.width, pipeline.info.height
     return [
-        (int(width * share) // grid * grid, int(height * share) // grid * grid)
+        (int(width * share) // GRID * GRID, int(height * share) // GRID * GRID)
         for share in _SHARES
-        if min(width, height) * share >= 64  # noqa: PLR2004 (no engine paints smaller pictures)
+        if min(width, height) * share >= MIN_SIDE
     ]
 
 
-def _line(record: SizeRecord) -> str:
-    times = ", ".join(f"{rows}: {value:.1f}" for rows, value in record.milliseconds_a_row.items())
-    return f"{record.width} x {record.height}: {record.rows} rows in a run (ms a row: {times})"
+def _format(record: BatchSizeRecord) -> str:
+    times = ", ".join(f"{rows}: {value:.1f}" for rows, value in record.milliseconds_per_row.items())
+    return f"{record.width} x {record.height}: batch size {record.batch_size} (ms per row: {times})"

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras.catalog import resolve_lora
-from atelier_engines.diffusion.weights import model
+from atelier_engines.diffusion.weights import model_files
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.local.weights import digests, safetensors_header, sources
 from atelier_engines.weights import Weights, WeightsEntry
@@ -62,7 +62,7 @@ def _list_extras(config: DiffusionConfig) -> Sequence[WeightsEntry]:
 
 def _find_model(config: DiffusionConfig, download: bool) -> Weights:  # noqa: FBT001 (see WeightsEntry)
     allowed = config.model_copy(update={"download": download})
-    found = _with_packages(lambda: model.find(allowed))
+    found = _with_packages(lambda: model_files.find_model_files(allowed))
     return Weights(
         files=found.weights,
         family=found.family,
@@ -86,7 +86,7 @@ def _find_extra(resolve: _Resolve, download: bool) -> Weights:  # noqa: FBT001 (
     return Weights(files=files, digest=digest, verify=partial(_verify_files, files))
 
 
-def _verify_model(found: model.ModelFiles, configured: str | None) -> None:
+def _verify_model(found: model_files.ModelFiles, configured: str | None) -> None:
     _verify_files(found.weights)
     digest = found.digest()
     if configured not in (None, digest):

@@ -36,50 +36,52 @@ _FOREIGN = (".double_blocks.", ".joint_blocks.", ".transformer_blocks.", ".block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recognised:
-    """What a file turned out to be."""
+class SingleFileModel:
+    """A model in one file, recognised by its tensors."""
 
     family: FamilyName
-    """What it is."""
-    schedule: Mapping[str, object]
-    """What it says of its noise schedule, in diffusers' words."""
+    """The family that the model belongs to."""
+    scheduler_overrides: Mapping[str, object]
+    """Values for the scheduler's configuration that the file implies."""
 
 
-def recognise(path: Path, tensors: Mapping[str, TensorHeader]) -> Recognised:
-    """What the whole model in a file is.
+def recognise_model(path: Path, tensors: Mapping[str, TensorHeader]) -> SingleFileModel:
+    """Recognise the model in a file.
 
     Raises:
-        ModelMissingError: it is none of ours, or not whole; the text says what it is instead.
+        ModelMissingError: it is not a supported model, or not a whole one; the message says what it is instead.
     """
     if not _any(tensors, DENOISER):
-        raise ModelMissingError(f"{path} {_why_no_model(tensors)}")
+        raise ModelMissingError(f"{path} {_explain_no_model(tensors)}")
     if not _any(tensors, AUTOENCODER):
-        raise ModelMissingError(f"{path} holds no autoencoder; it is not a whole model")
+        raise ModelMissingError(f"{path} contains no autoencoder; it is not a whole model")
     for family, prefixes in TEXT_ENCODERS.items():
         if all(_any(tensors, prefix) for prefix in prefixes.values()):
-            return Recognised(family=family, schedule=_schedule(tensors))
+            return SingleFileModel(
+                family=family, scheduler_overrides=_read_scheduler_overrides(tensors)
+            )
     if _any(tensors, REFINER):
-        raise ModelMissingError(f"{path} is a refiner of SDXL, which makes no picture from words")
-    raise ModelMissingError(f"{path} holds no text encoder of a family that is known here")
+        raise ModelMissingError(f"{path} is a refiner of SDXL, which does no text-to-image")
+    raise ModelMissingError(f"{path} contains no text encoder of a supported family")
 
 
-def _why_no_model(tensors: Mapping[str, TensorHeader]) -> str:
+def _explain_no_model(tensors: Mapping[str, TensorHeader]) -> str:
     if is_lora(tensors):
-        return "is a LoRA and no model"
+        return "is a LoRA, not a model"
     if any(_any(tensors, prefix) for prefix in ("down_blocks.", "encoder.", "text_model.")):
-        return "holds one network of a model; configure the directory of the whole model"
+        return "contains one component of a model; configure the directory of the whole model"
     if any(mark in f".{name}" for name in tensors for mark in _FOREIGN):
-        return "is a model of another family; Stable Diffusion 1.5, 2.1 and XL are known here"
-    return "is no model in the original layout of Stable Diffusion"
+        return "is a model of another family; Stable Diffusion 1.5, 2.1 and XL are supported"
+    return "is not a model in the original layout of Stable Diffusion"
 
 
 def is_lora(tensors: Mapping[str, TensorHeader]) -> bool:
-    """Whether a file holds a low-rank adaptation and not a network's own weights."""
+    """Whether a file holds a low-rank adaptation and not a component's own weights."""
     return any(".lora_" in name or "lora." in name for name in tensors)
 
 
-def _schedule(tensors: Mapping[str, TensorHeader]) -> Mapping[str, object]:
-    """Makers of models for velocity say so by empty tensors.
+def _read_scheduler_overrides(tensors: Mapping[str, TensorHeader]) -> Mapping[str, object]:
+    """Models that predict velocity contain empty tensors that say so.
 
     Source: ComfyUI, comfy/supported_models.py, class SDXL.
     """

@@ -1,4 +1,4 @@
-"""A directory in diffusers' layout: finds the weights, refuses what is not safetensors."""
+"""Reads a directory in diffusers' layout: finds the weights, refuses what is not safetensors."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ INDEX = "model_index.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentFiles:
-    """The weights of one network."""
+    """The weight files of one component."""
 
     folder: Path
-    """Holds its config.json too."""
+    """The directory, which holds config.json too."""
     variant: str | None
-    """The part of the file names that tells variants apart, fp16 for instance."""
+    """The variant in the file names, fp16 for instance."""
     weights: tuple[Path, ...]
     """One file, or the shards of one."""
 
 
-def pipeline_name(folder: Path) -> str:
-    """What diffusers calls the pipeline in `folder`.
+def read_pipeline_class(folder: Path) -> str:
+    """The class of the pipeline in `folder`, as model_index.json names it.
 
     Raises:
         ModelMissingError: there is no such folder, or it holds no pipeline.
@@ -55,11 +55,11 @@ def read_object(path: Path) -> Mapping[str, object]:
     return found
 
 
-def component(folder: Path, stem: str, variant: str | None) -> ComponentFiles:
-    """The weight files to load for the network in `folder`.
+def find_component(folder: Path, stem: str, variant: str | None) -> ComponentFiles:
+    """The weight files to load for the component in `folder`.
 
     Args:
-        folder: one network's, with its config.json.
+        folder: the component's directory, with its config.json.
         stem: how the names of its weight files begin.
         variant: which files to take; None for those without a variant, else whatever is there.
 

@@ -1,0 +1,44 @@
+"""What a diffusion engine knows of its model, and the limits that hold for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from atelier_engines.capabilities import Model, Reproducibility
+from atelier_engines.diffusion.config import SchedulerName
+
+MIN_SIDE = 64
+"""Fewest pixels along a side of an image."""
+GRID = 8
+"""Width and height of images are multiples of this, whatever the model."""
+MAX_GUIDANCE = 30.0
+"""Highest guidance where neither the configuration nor a preset says anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """Facts about a model that its engine's capabilities are built from."""
+
+    model: Model
+    """Name, family and digest."""
+    steps: int
+    """The default number of steps."""
+    step_choices: tuple[int, ...] = ()
+    """The numbers of steps that the model supports, ascending; empty where any number is supported."""
+    guidance: float
+    """The default guidance."""
+    max_guidance: float = MAX_GUIDANCE
+    """The highest guidance that a caller may ask for."""
+    width: int
+    """The default width in pixels."""
+    height: int
+    """The default height in pixels."""
+    scheduler: SchedulerName
+    """The default scheduler."""
+    supports_loras: bool = True
+    """Whether the runtimes of its components support LoRAs."""
+    reproducibility: Reproducibility
+    """How reproducible results are on the device."""
+    versions: Mapping[str, str]
+    """Versions of the packages, and digests of other weights, that affect the result."""

@@ -1,0 +1,186 @@
+"""Acquires the components that torch runs, each as the runtime's component of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from atelier_engines.diffusion import component_loading
+from atelier_engines.diffusion.controls import controlnet_loading
+from atelier_engines.diffusion.runtimes.base import Autoencoder, ControlNet, Denoiser, TextEncoder
+from atelier_engines.diffusion.runtimes.torch import (
+    TorchAutoencoder,
+    TorchControlNet,
+    TorchDenoiser,
+    TorchTextEncoder,
+)
+from atelier_engines.diffusion.weights.model_files import (
+    ComponentSource,
+    MergedComponent,
+    SingleFileComponent,
+    weight_files,
+)
+from atelier_engines.local.components import ComponentSpec, EngineComponents
+from atelier_engines.local.torch_module import TorchModule
+from atelier_engines.local.weights import safetensors_header
+
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
+
+UnetSpec = ComponentSpec[TorchModule[UNet2DConditionModel]]
+VaeSpec = ComponentSpec[TorchModule[AutoencoderKL]]
+TextEncoderSpec = ComponentSpec[TorchModule[CLIPTextModel | CLIPTextModelWithProjection]]
+ControlNetSpec = ComponentSpec[TorchModule[ControlNetModel]]
+
+TEXT_ENCODERS: Mapping[str, type[CLIPTextModel | CLIPTextModelWithProjection]] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+"""Classes of the text encoders by their names in diffusers' layout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchLoader:
+    """Specifies components, and acquires them for one engine."""
+
+    components: EngineComponents
+    """Where they are acquired."""
+    dtype: torch.dtype
+    """The type that all but the autoencoder compute in."""
+    vae_dtype: torch.dtype
+    """The type that the autoencoder computes in."""
+    channels_last: bool = False
+    """Whether the convolutions of denoiser and ControlNets are stored so."""
+    compiled: bool = False
+    """Whether the repeated blocks of denoiser and ControlNets are compiled."""
+    changed_by_loras: bool = False
+    """Whether LoRAs may change denoiser and text encoders."""
+
+    def specify_unet(self, source: ComponentSource) -> UnetSpec:
+        """The denoiser in these files."""
+        return self._specify(
+            UNet2DConditionModel,
+            "unet",
+            source,
+            dtype=self.dtype,
+            runs_every_step=True,
+            exclusive=self.changed_by_loras,
+        )
+
+    def specify_vae(self, source: ComponentSource) -> VaeSpec:
+        """The autoencoder in these files."""
+        return self._specify(AutoencoderKL, "vae", source, dtype=self.vae_dtype)
+
+    def specify_text_encoder(self, name: str, source: ComponentSource) -> TextEncoderSpec:
+        """The text encoder in these files; see TEXT_ENCODERS for names."""
+        return self._specify(
+            TEXT_ENCODERS[name],
+            name,
+            source,
+            dtype=self.dtype,
+            exclusive=self.changed_by_loras,
+        )
+
+    def specify_controlnet(
+        self, name: str, path: Path, unet_config: Mapping[str, Any]
+    ) -> ControlNetSpec:
+        """The ControlNet in a directory or file, for a denoiser of that configuration.
+
+        Raises:
+            ModelMissingError: its files are absent or broken.
+        """
+        files = controlnet_loading.list_files(path)
+
+        def load() -> ControlNetModel:
+            module = controlnet_loading.load(
+                path, unet_config, device=self.components.device, dtype=self.dtype
+            )
+            return component_loading.prepare(
+                module, channels_last=self.channels_last, compiled=self.compiled
+            )
+
+        return ComponentSpec(
+            name=f"the ControlNet {name}",
+            kind=ControlNetModel.__name__,
+            files=files,
+            size=safetensors_header.estimate_bytes(files, self.dtype),
+            dtype=self.dtype,
+            form=self._form("", runs_every_step=True),
+            load=partial(TorchModule, load),
+            runs_every_step=True,
+        )
+
+    def acquire_denoiser(self, spec: UnetSpec) -> Denoiser:
+        """The denoiser, loaded or shared.
+
+        Raises:
+            OutOfMemoryError: there is no memory for it; nothing was loaded.
+            Exception: whatever loading raises; so do the other methods.
+        """
+        lease = self.components.acquire(spec)
+        return TorchDenoiser(lease.resident.module, lease.run)
+
+    def acquire_autoencoder(self, spec: VaeSpec) -> Autoencoder:
+        """The autoencoder, loaded or shared; raises as `acquire_denoiser`."""
+        lease = self.components.acquire(spec)
+        return TorchAutoencoder(lease.resident.module, self.components.device, lease.run)
+
+    def acquire_text_encoder(self, spec: TextEncoderSpec) -> TextEncoder:
+        """The text encoder, loaded or shared; raises as `acquire_denoiser`."""
+        lease = self.components.acquire(spec)
+        return TorchTextEncoder(lease.resident.module, self.components.device, lease.run)
+
+    def acquire_controlnet(self, spec: ControlNetSpec) -> ControlNet:
+        """The ControlNet, loaded or shared; raises as `acquire_denoiser`."""
+        lease = self.components.acquire(spec)
+        return TorchControlNet(lease.resident.module, lease.run)
+
+    def _specify(
+        self,
+        kind: type[ModuleT],
+        name: str,
+        source: ComponentSource,
+        *,
+        dtype: torch.dtype,
+        runs_every_step: bool = False,
+        exclusive: bool = False,
+    ) -> ComponentSpec[TorchModule[ModuleT]]:
+        base = source.base if isinstance(source, MergedComponent) else source
+        prefix = base.prefix if isinstance(base, SingleFileComponent) else ""
+        load = partial(
+            component_loading.load,
+            kind,
+            source,
+            dtype,
+            self.components.device,
+            channels_last=self.channels_last and runs_every_step,
+            compiled=self.compiled and runs_every_step,
+        )
+        return ComponentSpec(
+            name=name,
+            kind=kind.__name__,
+            files=weight_files(source),
+            size=safetensors_header.estimate_bytes(weight_files(base), dtype, prefix=prefix),
+            dtype=dtype,
+            form=self._form(prefix, runs_every_step=runs_every_step),
+            load=partial(TorchModule, load),
+            runs_every_step=runs_every_step,
+            exclusive=exclusive,
+        )
+
+    def _form(self, prefix: str, *, runs_every_step: bool) -> str:
+        """What tells components of the same files apart."""
+        options = {
+            prefix: bool(prefix),
+            "channels last": self.channels_last and runs_every_step,
+            "compiled": self.compiled and runs_every_step,
+        }
+        return ", ".join(option for option, is_set in options.items() if is_set)

@@ -1,0 +1,49 @@
+"""The settings of every engine that runs a model on this machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from atelier_engines.config import Section
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class LocalModelConfig(Section):
+    """Where a model runs, in which number format, and how much memory it may take."""
+
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        description="`cpu`, `cuda`, `cuda:1` …; `auto` takes the first CUDA device, else the CPU.",
+    )
+    precision: Precision = Field(
+        default="auto",
+        description=(
+            "The number format that the model computes in; `auto` is float32 on the CPU and "
+            "float16 on CUDA. float16 on a CPU works but is very slow."
+        ),
+    )
+    memory_budget: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Most memory of the device that models may take, those of all engines together: "
+            "up to 1 a fraction of it, above 1 bytes. The least recently used components are "
+            "offloaded when others need memory. The setting holds for the device; of several "
+            "engines the last one to start decides. Unset: 0.9 on CUDA, no limit on a CPU."
+        ),
+    )
+    keep_loaded: bool = Field(
+        default=False,
+        description="Whether this engine's components are never offloaded from the device.",
+    )
+    download: bool = Field(
+        default=True,
+        description=(
+            "Whether a hub id that is not in the local cache may be downloaded at the start. "
+            "Off: the network is never used."
+        ),
+    )
