@@ -1,4 +1,4 @@
-"""Connections that may break, and an engine that kills its server."""
+"""Connections of their own for each test, and an engine that kills its server."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from grpc import aio
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import RunningServer
-from tests.resilience.following import Calling
+from tests.resilience.follower import Connect
 from tests.server.calls import Stub
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def calling() -> Calling:
-    """Opens connections of their own, to be used under `async with`."""
+def connect() -> Connect:
+    """Opens a connection that shares nothing with others, to be used under `async with`."""
 
     @asynccontextmanager
     async def opened(server: RunningServer) -> AsyncGenerator[Stub]:

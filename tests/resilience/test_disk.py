@@ -1,4 +1,4 @@
-"""Disks fill up, and files break."""
+"""Full disks, missing files and damaged files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer, launch
-from tests.resilience.following import Calling, artifacts_of, blobs, every_generation, settled
+from tests.resilience.follower import Connect, artifact_ids, list_all, list_blobs, wait_ended
 from tests.server.calls import later, picture, refusal
 
 _MIB = 2**20
@@ -22,7 +22,7 @@ _LARGE = {"sketch": {"type": "sketch", "output_bytes": _MIB}}
 
 
 @contextmanager
-def no_room(server: RunningServer, largest_file: int) -> Iterator[None]:
+def limit_file_size(server: RunningServer, largest_file: int) -> Iterator[None]:
     """Let no file of the server grow beyond so many bytes, as if the disk were full then."""
     before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (largest_file, before[1]))
@@ -33,32 +33,32 @@ def no_room(server: RunningServer, largest_file: int) -> Iterator[None]:
 
 
 async def test_an_output_that_does_not_fit_on_the_disk_fails_its_generation_alone(
-    start_server: StartServer, calling: Calling
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """No half a file stays behind, and once there is room again the next one succeeds."""
+    """No partial file stays behind, and once there is space again the next one succeeds."""
     server = start_server(engines=_LARGE)
-    async with calling(server) as stub:
-        with no_room(server, _MIB // 2):
+    async with connect(server) as stub:
+        with limit_file_size(server, _MIB // 2):
             refused = await refusal(stub.Generate(picture()))
         assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
-        assert not blobs(server.data)
+        assert not list_blobs(server.data)
         made = (await stub.Generate(picture())).generation
         assert made.state == State.STATE_SUCCEEDED
-        assert blobs(server.data) == artifacts_of([made])
+        assert list_blobs(server.data) == artifact_ids([made])
 
 
-async def test_a_full_disk_costs_nothing_that_was_accepted(
-    start_server: StartServer, calling: Calling
+async def test_a_full_disk_loses_nothing_that_was_accepted(
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """While nothing at all can be written, new work is refused; what was accepted before is done afterwards."""
+    """While nothing can be written, new work is refused; what was accepted before is executed afterwards."""
     server = start_server(engines={"sketch": {"type": "sketch", "delay_seconds": 0.3}})
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         ids = [(await stub.Generate(later(picture()))).generation.id for _ in range(12)]
-        with no_room(server, 4096):
+        with limit_file_size(server, 4096):
             refused = await refusal(stub.Generate(later(picture())))
             assert refused.code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
             assert refused.reason
-        found = await settled(stub, ids)
+        found = await wait_ended(stub, ids)
         assert {made.id for made in found} == set(ids)
         made = (await stub.Generate(picture())).generation
         assert made.state == State.STATE_SUCCEEDED
@@ -66,12 +66,12 @@ async def test_a_full_disk_costs_nothing_that_was_accepted(
 
 
 async def test_a_lost_artifacts_folder_fails_generations_with_an_error_of_their_own(
-    start_server: StartServer, calling: Calling
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """Their callers are answered, and all is well once the folder is back."""
+    """Their callers are answered, and generations succeed again once the folder is back."""
     server = start_server()
     folder = server.data / "artifacts"
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         folder.rename(folder.with_name("elsewhere"))
         refused = await refusal(stub.Generate(picture()))
         assert refused.code is grpc.StatusCode.INTERNAL
@@ -81,15 +81,15 @@ async def test_a_lost_artifacts_folder_fails_generations_with_an_error_of_their_
 
 
 async def test_an_output_whose_file_is_gone_is_data_loss(
-    start_server: StartServer, calling: Calling
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """Said to the caller as such, not as a fault of the server."""
+    """Reported to the caller as DATA_LOSS, not as an internal error."""
     server = start_server()
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         made = (await stub.Generate(picture())).generation
     server.terminate()  # the newest outputs are answered from memory; a new process has none
     (server.data / "artifacts" / made.outputs[0].artifact.id).unlink()
-    async with calling(start_server()) as stub:
+    async with connect(start_server()) as stub:
         again = await refusal(
             stub.GetGeneration(pb.GetGenerationRequest(generation_id=made.id, inline_outputs=True))
         )
@@ -114,15 +114,15 @@ def test_a_broken_database_is_refused_and_left_as_it_is(
 
 
 def _torn(path: Path) -> bytes:
-    """The file with its first pages overwritten, but for the words that make it a database."""
+    """The file with its first pages overwritten, except for the header that marks it as a database."""
     whole = path.read_bytes()
     return whole[:100] + os.urandom(len(whole) - 100)
 
 
 async def test_a_second_server_on_the_same_data_is_refused(
-    start_server: StartServer, calling: Calling, tmp_path: Path
+    start_server: StartServer, connect: Connect, tmp_path: Path
 ) -> None:
-    """It says so in one line and ends; the first is not disturbed."""
+    """It says so in one line and exits; the first is not affected."""
     server = start_server()
     (tmp_path / "second").mkdir()
     second = launch(tmp_path / "second", data_dir=str(server.data), wait=False)
@@ -130,6 +130,6 @@ async def test_a_second_server_on_the_same_data_is_refused(
     said = second.log.read_text()
     assert "another server" in said
     assert "Traceback" not in said
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         assert (await stub.Generate(picture())).generation.state == State.STATE_SUCCEEDED
-        assert len(await every_generation(stub)) == 1
+        assert len(await list_all(stub)) == 1

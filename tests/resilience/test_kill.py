@@ -1,4 +1,4 @@
-"""What a server promised is kept when it is killed without warning."""
+"""What a server has accepted survives kill -9."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from grpc import aio
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import AttemptOutcome, Generation, State
 from tests.conftest import RunningServer, StartServer
-from tests.resilience.following import (
+from tests.resilience.follower import (
     ENDED,
-    Calling,
+    Connect,
     Follower,
-    artifacts_of,
-    blobs,
-    every_generation,
-    settled,
-    until,
+    artifact_ids,
+    list_all,
+    list_blobs,
+    wait_ended,
+    wait_until,
 )
 from tests.server.calls import Stub, later, picture
 
@@ -34,11 +34,11 @@ def _sketch(**settings: object) -> dict[str, dict[str, object]]:
 
 
 async def test_all_survive_a_kill_and_every_event_is_seen_once(
-    start_server: StartServer, calling: Calling
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """Two were running and twenty waiting; who followed them goes on where it was broken off."""
+    """Two were running and twenty waiting; each follower continues after its last event."""
     server = start_server(engines=_sketch(concurrency=_RUNNING, delay_seconds=60))
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         accepted = [
             (await stub.Generate(later(picture()))).generation.id for _ in range(_QUEUED + _RUNNING)
         ]
@@ -52,14 +52,14 @@ async def test_all_survive_a_kill_and_every_event_is_seen_once(
                 and heard.count(State.STATE_QUEUED) == _QUEUED
             )
 
-        await until(under_way)
+        await wait_until(under_way)
         server.kill()
         await asyncio.gather(*following)
 
     again = start_server(
         address=server.address, engines=_sketch(concurrency=_RUNNING, delay_seconds=0.05)
     )
-    async with calling(again) as stub:
+    async with connect(again) as stub:
         await asyncio.gather(*(follower.follow(stub) for follower in followers))
     for follower in followers:
         assert follower.last_state == State.STATE_SUCCEEDED
@@ -70,8 +70,8 @@ async def test_all_survive_a_kill_and_every_event_is_seen_once(
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_kills_at_any_moment_lose_nothing_and_do_nothing_twice(
-    start_server: StartServer, calling: Calling, seed: int
+async def test_kills_at_any_moment_lose_nothing_and_execute_nothing_twice(
+    start_server: StartServer, connect: Connect, seed: int
 ) -> None:
     """Callers who never got an answer ask again under the same request id, and get the same generation."""
     chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
@@ -83,69 +83,71 @@ async def test_kills_at_any_moment_lose_nothing_and_do_nothing_twice(
     asked: set[str] = set()
     server = start_server(**settings)
     for _ in range(4):
-        async with calling(server) as stub:
-            callers = [asyncio.create_task(_keep_asking(stub, asked, promised)) for _ in range(4)]
+        async with connect(server) as stub:
+            callers = [
+                asyncio.create_task(_submit_until_killed(stub, asked, promised)) for _ in range(4)
+            ]
             await asyncio.sleep(chance.uniform(0.0, 0.6))
             server.kill()
             await asyncio.gather(*callers)
         server = start_server(address=server.address, **settings)
 
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         for request_id in sorted(asked):
             generation = (await stub.Generate(_request(request_id))).generation
             assert promised.setdefault(request_id, generation.id) == generation.id
-        found = await settled(stub, promised.values())
+        found = await wait_ended(stub, promised.values())
     assert sorted(generation.request_id for generation in found) == sorted(asked)
     for generation in found:
         assert generation.state == State.STATE_SUCCEEDED
         assert _attempts(generation).count("SUCCEEDED") == 1
         assert _attempts(generation)[-1] == "SUCCEEDED"
-    assert blobs(server.data) == artifacts_of(found)
+    assert list_blobs(server.data) == artifact_ids(found)
 
 
-async def test_what_was_made_for_an_abandoned_attempt_is_thrown_away(
-    start_server: StartServer, calling: Calling
+async def test_outputs_of_an_abandoned_attempt_are_deleted(
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """The first of two pictures was stored when the server died; after the restart its file is gone."""
+    """The first of two images was stored when the server was killed; after the restart its file is gone."""
     server = start_server(engines=_sketch(delay_seconds=1.0))
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         await stub.Generate(later(picture(task={"num_images": 2, "steps": 4})))
 
         async def first_is_stored() -> bool:
-            return bool(blobs(server.data))
+            return bool(list_blobs(server.data))
 
-        await until(first_is_stored)
+        await wait_until(first_is_stored)
         server.kill()
-    abandoned = blobs(server.data)
+    abandoned = list_blobs(server.data)
 
     again = start_server(address=server.address, engines=_sketch())
-    async with calling(again) as stub:
-        ids = [generation.id for generation in await every_generation(stub)]
-        found = await settled(stub, ids)
-    assert abandoned.isdisjoint(blobs(again.data))
-    assert blobs(again.data) == artifacts_of(found)
+    async with connect(again) as stub:
+        ids = [generation.id for generation in await list_all(stub)]
+        found = await wait_ended(stub, ids)
+    assert abandoned.isdisjoint(list_blobs(again.data))
+    assert list_blobs(again.data) == artifact_ids(found)
 
 
-async def test_a_generation_that_kills_the_server_is_given_up_and_others_go_on(
-    start_server: StartServer, calling: Calling, lethal: dict[str, str]
+async def test_a_generation_that_kills_the_server_fails_in_the_end_and_others_go_on(
+    start_server: StartServer, connect: Connect, lethal: dict[str, str]
 ) -> None:
-    """After as many deaths as it may cause it has FAILED as POISONED; what waited behind it succeeds."""
+    """After the last attempt it has FAILED with the reason POISONED; what waited behind it succeeds."""
     settings: dict[str, Any] = {
         "engines": {"sketch": {"type": "lethal", "concurrency": 1}},
         "store": {"max_attempts": 3},
         "environment": lethal,
     }
     server = start_server(**settings)
-    async with calling(server) as stub:
-        ids = [await _accepted(stub, picture("live")), await _accepted(stub, _deadly())]
+    async with connect(server) as stub:
+        ids = [await _submit(stub, picture("live")), await _submit(stub, _lethal_request())]
     follower = Follower(ids[1])
     deaths = 0
-    while not await _outlived(server, calling, follower):
+    while not await _ended_before_server(server, connect, follower):
         deaths += 1
         server = start_server(address=server.address, wait=False, **settings)
-    async with calling(server) as stub:
-        ids.append(await _accepted(stub, picture("live on")))
-        found = {generation.id: generation for generation in await settled(stub, ids)}
+    async with connect(server) as stub:
+        ids.append(await _submit(stub, picture("live on")))
+        found = {generation.id: generation for generation in await wait_ended(stub, ids)}
     first, poisoned, last = (found[generation_id] for generation_id in ids)
     assert deaths == 3
     assert (first.state, last.state) == (State.STATE_SUCCEEDED, State.STATE_SUCCEEDED)
@@ -166,7 +168,7 @@ def _request(request_id: str) -> pb.GenerateRequest:
     return later(picture(request_id=request_id))
 
 
-async def _keep_asking(stub: Stub, asked: set[str], promised: dict[str, str]) -> None:
+async def _submit_until_killed(stub: Stub, asked: set[str], promised: dict[str, str]) -> None:
     """Submit one after the other until the server is gone."""
     with suppress(aio.AioRpcError):
         while True:
@@ -177,23 +179,23 @@ async def _keep_asking(stub: Stub, asked: set[str], promised: dict[str, str]) ->
             await asyncio.sleep(0.02)
 
 
-async def _accepted(stub: Stub, request: pb.GenerateRequest) -> str:
+async def _submit(stub: Stub, request: pb.GenerateRequest) -> str:
     return (await stub.Generate(later(request))).generation.id
 
 
-async def _outlived(server: RunningServer, calling: Calling, follower: Follower) -> bool:
-    """Whether the generation came to its end before the server came to its own."""
-    async with calling(server) as stub:
+async def _ended_before_server(server: RunningServer, connect: Connect, follower: Follower) -> bool:
+    """Whether the generation ended while the server was still running."""
+    async with connect(server) as stub:
         following = asyncio.create_task(follower.follow(stub))
 
-        async def over() -> bool:
+        async def ended() -> bool:
             return server.process.poll() is not None or follower.last_state in ENDED
 
-        await until(over)
+        await wait_until(ended)
         following.cancel()
     return follower.last_state in ENDED
 
 
-def _deadly() -> pb.GenerateRequest:
-    """Kills the server at its first step, half a second after it was taken up."""
+def _lethal_request() -> pb.GenerateRequest:
+    """Kills the server at its first step, half a second after it was started."""
     return picture("die", task={"steps": 4}, options={"delay_seconds": 2.0})

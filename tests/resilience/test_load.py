@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer
-from tests.resilience.following import Calling, Follower
+from tests.resilience.follower import Connect, Follower
 from tests.server.calls import Stub, later, picture, slow
 
 _CALLERS = 50
@@ -24,12 +24,12 @@ _WATCHERS = 200
 
 
 async def test_fifty_callers_at_once_are_served_in_bounded_memory(
-    start_server: StartServer, calling: Calling
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """A mebibyte each, round after round, without an error; and both health services answer all the while."""
+    """1 MiB each in every round, without an error; and both health services answer meanwhile."""
     server = start_server(engines={"sketch": {"type": "sketch", "output_bytes": _MIB}})
     resident = []
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         asking = asyncio.create_task(_ask_for_health(server))
         for _ in range(_ROUNDS):
             sizes = await asyncio.gather(*(_bytes_of_one(stub) for _ in range(_CALLERS)))
@@ -41,11 +41,11 @@ async def test_fifty_callers_at_once_are_served_in_bounded_memory(
 
 
 async def test_every_one_of_200_watchers_sees_every_event_once(
-    start_server: StartServer, calling: Calling
+    start_server: StartServer, connect: Connect
 ) -> None:
-    """Whether they came before it began, or while it ran."""
+    """Those that come before it starts and those that come while it runs see the same."""
     server = start_server()
-    async with calling(server) as stub:
+    async with connect(server) as stub:
         generation = (await stub.Generate(later(slow(2.0, steps=100)))).generation
         followers = [Follower(generation.id) for _ in range(_WATCHERS)]
         early, late = followers[: _WATCHERS // 2], followers[_WATCHERS // 2 :]
@@ -66,7 +66,7 @@ async def _bytes_of_one(stub: Stub) -> int:
 
 
 async def _ask_for_health(server: RunningServer) -> None:
-    """Ask again and again, on a connection of its own; ends by raising when an answer is not in time."""
+    """Call both health services in a loop, on a connection of its own; raises when an answer is late."""
     async with aio.insecure_channel(
         server.address, options=(("grpc.use_local_subchannel_pool", 1),)
     ) as channel:

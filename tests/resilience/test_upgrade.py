@@ -9,21 +9,21 @@ from pathlib import Path
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import StartServer
-from tests.resilience.following import Calling, every_generation, settled
+from tests.resilience.follower import Connect, list_all, wait_ended
 
 OLD = Path(__file__).parent.parent / "store" / "data" / "version-0"
 ENGINES = {name: {"type": "sketch", "concurrency": 1} for name in ("sketch", "slow", "faulty")}
 
 
 async def test_what_an_older_version_accepted_is_executed_and_what_it_finished_is_read(
-    start_server: StartServer, calling: Calling, tmp_path: Path
+    start_server: StartServer, connect: Connect, tmp_path: Path
 ) -> None:
-    """Its queue is worked off, with a receipt that is true; outputs from before are downloaded."""
+    """Its queue is executed, with true receipts; outputs of ended generations can be read."""
     shutil.copytree(OLD, tmp_path / "data")
     server = start_server(engines=ENGINES)
-    async with calling(server) as stub:
-        ids = [generation.id for generation in await every_generation(stub)]
-        found = {made.request_id: made for made in await settled(stub, ids)}
+    async with connect(server) as stub:
+        ids = [generation.id for generation in await list_all(stub)]
+        found = {made.request_id: made for made in await wait_ended(stub, ids)}
         for name in ("remote", "running", "waiting", "with-input", "image", "audio"):
             assert found[name].state == State.STATE_SUCCEEDED, name
             assert found[name].receipt.parameters

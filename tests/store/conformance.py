@@ -61,7 +61,7 @@ def submission(
 
 
 def succeeded(claim: Claim, *artifact_ids: str) -> Generation:
-    """The claimed generation, ended well."""
+    """The claimed generation in the state SUCCEEDED, with those artifacts as outputs."""
     generation = Generation()
     generation.CopyFrom(claim.generation)
     generation.state = State.STATE_SUCCEEDED
@@ -73,17 +73,17 @@ def succeeded(claim: Claim, *artifact_ids: str) -> Generation:
 
 
 async def log_of(store: Store, generation_id: str, after: int = 0) -> list[Event]:
-    """Every event to the end."""
+    """Every event of the log, to its end."""
     async with aclosing(store.watch(generation_id, after)) as events:
         return [event async for event in events]
 
 
 class StoreConformance:
-    """Subclass it, and override the fixture `opener`."""
+    """The suite of the protocol: subclass it, and override the fixture `opener`."""
 
     @pytest.fixture
     def opener(self) -> Opener:
-        """To be overridden."""
+        """Overridden by each store."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -123,8 +123,8 @@ class StoreConformance:
         ids = {(await store.submit(submission())).generation.id for _ in range(2)}
         assert {(await claim).generation.id for claim in claims} == ids
 
-    async def test_a_worker_that_gives_up_waiting_takes_nothing_with_it(self, store: Store) -> None:
-        """However a cancelled claim races with a submission, the generation goes to somebody."""
+    async def test_a_cancelled_claim_loses_no_generation(self, store: Store) -> None:
+        """However a cancelled claim races with a submission, the generation is claimed or waits."""
         for _ in range(20):
             waiting = asyncio.create_task(store.claim("sketch"))
             await asyncio.sleep(0)
@@ -142,16 +142,16 @@ class StoreConformance:
             await store.finish(claim, succeeded(claim), Event())
 
     async def test_the_same_request_is_the_same_generation(self, store: Store) -> None:
-        """A repeated request id with the same digest finds what was there, also after its end."""
+        """A repeated request id with the same digest finds the first generation, also after its end."""
         first = await store.submit(submission(request_id="r"))
         again = await store.submit(submission(request_id="r"))
         assert (again.created, again.generation.id) == (False, first.generation.id)
         claim = await store.claim("sketch")
         await store.finish(claim, succeeded(claim), Event())
-        recalled = await store.find_by_request_id("ada", "r", b"1")
-        assert recalled is not None
-        assert recalled.state == State.STATE_SUCCEEDED
-        assert await store.find_by_request_id("ada", "unheard of", b"1") is None
+        found = await store.find_by_request_id("ada", "r", b"1")
+        assert found is not None
+        assert found.state == State.STATE_SUCCEEDED
+        assert await store.find_by_request_id("ada", "unknown", b"1") is None
 
     async def test_a_request_id_names_one_request_per_caller(self, store: Store) -> None:
         """Another digest under the same id is refused; another caller's id is another id."""
@@ -212,7 +212,7 @@ class StoreConformance:
         assert await log_of(store, generation_id, after=103) == []
 
     async def test_a_slow_watcher_misses_nothing(self, store: Store) -> None:
-        """One that falls far behind catches up from the log."""
+        """A watcher that is far behind reads the log."""
         generation_id = (await store.submit(submission())).generation.id
         seen = []
         async with aclosing(store.watch(generation_id, 0)) as events:
@@ -224,8 +224,8 @@ class StoreConformance:
             seen += [event.sequence async for event in events]
         assert seen == list(range(1, 204))
 
-    async def test_a_waiting_generation_is_told_its_place(self, store: Store) -> None:
-        """The first event says how many are ahead; those who watch hear when they move up."""
+    async def test_a_waiting_generation_reports_its_queue_position(self, store: Store) -> None:
+        """The first event says how many are ahead; watchers get an event whenever it moves up."""
         ids = [(await store.submit(submission())).generation.id for _ in range(3)]
         async with aclosing(store.watch(ids[2], 0)) as events:
             places = [(await anext(events)).queue_position]
@@ -244,8 +244,8 @@ class StoreConformance:
         assert last.state == State.STATE_CANCELLED
         assert last.generation.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
 
-    async def test_cancelling_a_running_generation_tells_its_worker(self, store: Store) -> None:
-        """The worker hears of it and ends it; a second cancellation comes too late."""
+    async def test_cancelling_a_running_generation_notifies_its_worker(self, store: Store) -> None:
+        """The worker is notified and ends it; a second cancellation comes too late."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
         assert await store.cancel("ada", generation_id) is CancelResult.REQUESTED
@@ -255,10 +255,8 @@ class StoreConformance:
         await store.finish(claim, ended, Event())
         assert await store.cancel("ada", generation_id) is CancelResult.TOO_LATE
 
-    async def test_a_generation_that_is_given_back_is_claimed_again_first(
-        self, store: Store
-    ) -> None:
-        """It keeps its place and its attempt does not count; the old claim is void."""
+    async def test_a_released_generation_is_claimed_again_first(self, store: Store) -> None:
+        """It keeps its queue position and its attempt does not count; the old claim is void."""
         first = (await store.submit(submission())).generation.id
         await store.submit(submission())
         claim = await store.claim("sketch")
@@ -270,9 +268,7 @@ class StoreConformance:
         await store.release(claim)  # a void claim is left alone
         assert (await store.get("ada", first)).state == State.STATE_RUNNING
 
-    async def test_a_generation_that_is_given_back_says_how_many_are_ahead(
-        self, store: Store
-    ) -> None:
+    async def test_a_released_generation_reports_how_many_are_ahead(self, store: Store) -> None:
         """Its event counts those that wait for the same engine and came before it, and no others."""
         first = (await store.submit(submission())).generation.id
         second = (await store.submit(submission())).generation.id
@@ -287,15 +283,15 @@ class StoreConformance:
                 positions.append((await anext(events)).queue_position)
         assert positions == [0, 1]
 
-    async def test_a_cancelled_generation_that_is_given_back_ends(self, store: Store) -> None:
-        """A worker that lets go of it before it heard does not bring it back to life."""
+    async def test_a_cancelled_generation_that_is_released_ends(self, store: Store) -> None:
+        """A worker that releases it before it was notified does not requeue it."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
         await store.cancel("ada", generation_id)
         await store.release(claim)
         assert (await store.get("ada", generation_id)).state == State.STATE_CANCELLED
 
-    async def test_a_generation_can_be_handed_to_another_engine(self, store: Store) -> None:
+    async def test_a_generation_can_be_requeued_on_another_engine(self, store: Store) -> None:
         """It waits in the other engine's queue with the record that the first attempt wrote, and a task of its own."""
         await store.submit(submission(task=b"for sketch"))
         claim = await store.claim("sketch")
@@ -322,10 +318,8 @@ class StoreConformance:
         generation = await store.get("ada", generation_id)
         assert [parameter.name for parameter in generation.receipt.parameters] == ["steps"]
 
-    async def test_what_finds_remote_work_survives_the_death_of_the_process(
-        self, opener: Opener
-    ) -> None:
-        """The next attempt gets the handle; giving the work back, or to another engine, forgets it."""
+    async def test_a_remote_handle_survives_the_death_of_the_process(self, opener: Opener) -> None:
+        """The next attempt gets the handle; releasing the generation forgets it, unless it is to be kept."""
         store = await opener()
         await store.submit(submission())
         claim = await store.claim("sketch")
@@ -343,8 +337,8 @@ class StoreConformance:
         await store.release(kept)
         assert (await store.claim("sketch")).remote_handle == ""
 
-    async def test_money_is_counted_over_restarts(self, opener: Opener) -> None:
-        """What receipts say a generation cost adds up, engine by engine."""
+    async def test_cost_is_counted_over_restarts(self, opener: Opener) -> None:
+        """The costs in the receipts add up, for each engine."""
         store = await opener()
         for _ in range(2):
             await store.submit(submission())
@@ -358,7 +352,7 @@ class StoreConformance:
         assert await store.spent_today("other") == 0.0
 
     async def test_only_the_first_end_counts(self, store: Store) -> None:
-        """A second finish, and any write after the end, finds its claim lost."""
+        """A second finish, and any write after the end, is refused: the claim is void."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
         await store.finish(claim, succeeded(claim, "first"), Event())
@@ -372,7 +366,7 @@ class StoreConformance:
         assert await store.find_unknown_artifacts(["first", "second"]) == ["second"]
 
     async def test_waiting_for_the_end_returns_the_finished_generation(self, store: Store) -> None:
-        """Both one who waits already and one who comes later get it."""
+        """Both a call that waits already and one that comes later get it."""
         generation_id = (await store.submit(submission())).generation.id
         waiting = asyncio.create_task(store.wait_ended("ada", generation_id))
         claim = await store.claim("sketch")
@@ -382,7 +376,7 @@ class StoreConformance:
         assert (await store.wait_ended("ada", generation_id)).HasField("expire_time")
 
     async def test_callers_see_only_their_own(self, store: Store) -> None:
-        """Another caller's generation and artifact are as unknown as those that never were."""
+        """Another caller's generation and artifact are not found, like those that do not exist."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
         await store.finish(claim, succeeded(claim, "picture"), Event())
@@ -415,7 +409,7 @@ class StoreConformance:
         assert len(await store.list(Query(caller="ada", limit=9, engine="a"))) == 2
 
     async def test_nothing_accepted_is_lost_when_the_process_dies(self, opener: Opener) -> None:
-        """Waiting ones wait, running ones are taken up again, ended ones stay; logs go on without a gap."""
+        """Waiting ones wait, running ones are requeued, ended ones stay; logs continue without a gap."""
         store = await opener()
         ended, running, waiting = [
             (await store.submit(submission())).generation.id for _ in range(3)
@@ -440,8 +434,10 @@ class StoreConformance:
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         assert (await store.claim("sketch")).generation.id == waiting
 
-    async def test_a_generation_that_kills_its_server_is_given_up(self, opener: Opener) -> None:
-        """After so many attempts it FAILED as POISONED instead of coming back for ever."""
+    async def test_a_generation_that_kills_its_server_fails_in_the_end(
+        self, opener: Opener
+    ) -> None:
+        """After the last attempt it has FAILED with the reason POISONED."""
         store = await opener(max_attempts=2)
         generation_id = (await store.submit(submission())).generation.id
         for _ in range(2):
@@ -453,7 +449,7 @@ class StoreConformance:
         assert len(generation.receipt.attempts) == 2
 
     async def test_a_cancellation_survives_the_death_of_the_process(self, opener: Opener) -> None:
-        """A running generation that was to be cancelled does not come back."""
+        """A running generation that was to be cancelled is not requeued."""
         store = await opener()
         generation_id = (await store.submit(submission())).generation.id
         await store.claim("sketch")
@@ -462,8 +458,8 @@ class StoreConformance:
         store = await opener()
         assert (await store.get("ada", generation_id)).state == State.STATE_CANCELLED
 
-    async def test_what_outlived_its_time_is_forgotten(self, opener: Opener) -> None:
-        """Ended generations and artifacts go; those that are needed or still wait stay."""
+    async def test_what_has_expired_is_deleted(self, opener: Opener) -> None:
+        """Expired generations and artifacts go; inputs of others, and generations that wait, stay."""
         store = await opener(retention_seconds=10)
         upload = Artifact(id="upload", size=1)
         upload.expire_time.FromSeconds(int(time.time()) + 10)
@@ -482,7 +478,7 @@ class StoreConformance:
         assert (await store.get_artifact("ada", "upload")).size == 1
 
     async def test_what_waits_past_its_deadline_fails(self, store: Store) -> None:
-        """The sweep ends it, tells its watchers, and no worker gets it."""
+        """The sweep fails it, its watchers get the last event, and no worker claims it."""
         now = time.time()
         late = (await store.submit(submission(deadline=now + 5))).generation.id
         other = (await store.submit(submission())).generation.id

@@ -43,7 +43,7 @@ class TestSqliteStore(StoreConformance):
 
 
 async def test_a_failed_write_undoes_itself_and_nothing_else(tmp_path: Path) -> None:
-    """In a group that shares a commit, the one that raises is rolled back alone."""
+    """In a group that shares a commit, only the job that raises is rolled back."""
 
     def prepare(db: sqlite3.Connection) -> None:
         db.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)")
@@ -67,7 +67,7 @@ async def test_a_failed_write_undoes_itself_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_no_statement_reads_more_rows_than_it_needs(tmp_path: Path) -> None:
-    """Every one of them searches an index; so none becomes slower with the queue's length or the history's."""
+    """Each searches an index, so none becomes slower as queue and history grow."""
     statements: list[str] = []
     with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as db:
         migrate(db)
@@ -86,7 +86,7 @@ def test_no_statement_reads_more_rows_than_it_needs(tmp_path: Path) -> None:
 
 
 def _use_everything(db: sqlite3.Connection) -> None:
-    """Every operation of the store once."""
+    """Run every operation of the store."""
     for _ in range(3):
         operations.submit(db, submission(inputs=("upload",), deadline=1.0))
     artifact_rows.add(db, "ada", [Artifact(id="upload")])

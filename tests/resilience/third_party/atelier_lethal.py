@@ -1,4 +1,4 @@
-"""An engine of somebody else: a prompt of "die" takes the whole process down, as a broken driver would."""
+"""A third-party engine: the prompt "die" kills the whole process, as a faulty driver would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier_engines.task import Task
 
 
 class LethalEngine(SketchEngine):
-    """Sketches, until it is told to die."""
+    """The sketch engine, until it is given the prompt "die"."""
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run."""

@@ -8,7 +8,7 @@ from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.conformance.fake_server import respond
 from tests.conftest import StartServer
-from tests.resilience.following import Follower, until
+from tests.resilience.follower import Follower, wait_until
 from tests.server.calls import later, picture
 from tests.vendors.runpod.stand_in import ENDPOINT, KEY, StandIn
 
@@ -33,7 +33,7 @@ async def test_a_killed_server_attaches_to_its_job_again(
         async def polling() -> bool:
             return any(job.asked for job in vendor.jobs.values())
 
-        await until(polling)
+        await wait_until(polling)
         server.kill()
     vendor.polls.clear()
     again = start_server(engines={"runpod": engine})

@@ -1,4 +1,4 @@
-"""Follows generations over the death of their server, and counts what is left."""
+"""Follows generations across restarts of their server, and lists what is stored."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from atelier.v1.generation_pb2 import Generation, State
 from tests.conftest import RunningServer
 from tests.server.calls import Stub
 
-Calling = Callable[[RunningServer], AbstractAsyncContextManager[Stub]]
-"""Opens a connection of its own."""
+Connect = Callable[[RunningServer], AbstractAsyncContextManager[Stub]]
+"""Opens a connection to a server that shares nothing with others."""
 
 ENDED = frozenset({State.STATE_SUCCEEDED, State.STATE_FAILED, State.STATE_CANCELLED})
 
 
 @dataclass(slots=True)
 class Follower:
-    """Follows one generation, again and again from where it was broken off."""
+    """Follows one generation; each call continues after the last event of the one before."""
 
     generation_id: str
     events: list[pb.StreamProgressResponse] = field(default_factory=list)
@@ -47,18 +47,18 @@ class Follower:
 
     @property
     def last_state(self) -> State.ValueType:
-        """Where the generation stood when it was last heard of."""
+        """State of the generation in the newest event."""
         return self.events[-1].state if self.events else State.STATE_UNSPECIFIED
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Return once the condition holds; the test's own time limit is the patience."""
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return once the condition holds; the test's own time limit ends the wait."""
     while not await condition():  # noqa: ASYNC110 (the condition is in another process)
         await asyncio.sleep(0.02)
 
 
-async def every_generation(stub: Stub) -> list[Generation]:
-    """All generations that the server knows."""
+async def list_all(stub: Stub) -> list[Generation]:
+    """All generations of the server, page by page."""
     found: list[Generation] = []
     token = ""
     while True:
@@ -70,21 +70,21 @@ async def every_generation(stub: Stub) -> list[Generation]:
             return found
 
 
-async def settled(stub: Stub, ids: Collection[str]) -> list[Generation]:
+async def wait_ended(stub: Stub, ids: Collection[str]) -> list[Generation]:
     """Wait until these have ended; returns every generation there is."""
     while True:
-        found = await every_generation(stub)
+        found = await list_all(stub)
         ended = {generation.id for generation in found if generation.state in ENDED}
         if ended.issuperset(ids):
             return found
         await asyncio.sleep(0.05)
 
 
-def blobs(data: Path) -> set[str]:
+def list_blobs(data: Path) -> set[str]:
     """Names of all files that hold artifacts."""
     return {path.name for path in (data / "artifacts").iterdir()}
 
 
-def artifacts_of(generations: Collection[Generation]) -> set[str]:
+def artifact_ids(generations: Collection[Generation]) -> set[str]:
     """Ids of the artifacts that the generations own."""
     return {output.artifact.id for made in generations for output in made.outputs}
