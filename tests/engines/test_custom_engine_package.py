@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-build-isolation",
     ]
     subprocess.run(
-        [*command, "--python", sys.executable, "--target", target, source], check=True, timeout=60
+        [*command, "--python", sys.executable, "--target", target, source], check=True, timeout=300
     )
     return target
 
@@ -65,7 +65,7 @@ def test_it_passes_the_suite_for_all_engines(site: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout

@@ -212,7 +212,7 @@ async def test_a_hanging_task_finishes_no_step_until_it_is_closed() -> None:
 
 async def test_a_delay_is_spread_over_the_steps_and_cut_short_by_closing() -> None:
     """An hour's task closes within its first step."""
-    async with sketch(delay_seconds=3600) as engine, asyncio.timeout(30):
+    async with sketch(delay_seconds=3600) as engine, asyncio.timeout(300):
         run = engine.run(replace(PICTURE, steps=1000))
         await anext(run)
         first = asyncio.ensure_future(anext(run))

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT, RunningServer
 
 GRPCURL = ROOT / ".tools" / "bin" / "grpcurl"
-_SECONDS = 60.0
+_SECONDS = 300.0
 
 needs_grpcurl = pytest.mark.skipif(
     not GRPCURL.exists(),

@@ -162,4 +162,4 @@ def dispositions(generation: Generation) -> dict[str, str]:
 async def send_bytes(channel: aio.Channel, method: str, data: bytes) -> list[bytes]:
     """Send the bytes as the one request of the method, whatever they are; returns all answers."""
     call: Any = channel.stream_stream(f"/atelier.v1.GenerationService/{method}")
-    return [answer async for answer in call(iter([data]), timeout=10)]
+    return [answer async for answer in call(iter([data]), timeout=300)]

@@ -23,7 +23,7 @@ def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess
     """Run `atelier` to its end."""
     settings = [f"{name}={value}" for name, value in variables.items()]
     command = ["/usr/bin/env", *settings, ATELIER, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def checked(folder: Path, text: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -235,8 +235,8 @@ def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> 
             with grpc.insecure_channel(address) as channel:
                 grpc.channel_ready_future(channel).result(30)
                 stub = GenerationServiceStub(channel)
-                found = stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=10)
+                found = stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=300)
                 assert [engine.name for engine in found.engines] == ["tiny", "sketch"]
-                assert stub.Generate(picture(), timeout=30).generation.engine == "sketch"
+                assert stub.Generate(picture(), timeout=300).generation.engine == "sketch"
         finally:
             process.kill()

@@ -28,7 +28,7 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
     )
     with grpc.insecure_channel(server.address) as channel:
         answer = GenerationServiceStub(channel).Generate(
-            GenerateRequest(image=task, inline_outputs=True), timeout=30
+            GenerateRequest(image=task, inline_outputs=True), timeout=300
         )
     filed = sorted(path for path in (tmp_path / "filed").rglob("*") if path.is_file())
     names = [str(path.relative_to(tmp_path / "filed")) for path in filed]

@@ -68,7 +68,7 @@ class Target:
     def healthy(self) -> bool:
         """Whether it still answers."""
         call: Any = self._channel.unary_unary(f"/{SERVICE.full_name}/Health")
-        answer = pb.HealthResponse.FromString(call(b"", timeout=10))
+        answer = pb.HealthResponse.FromString(call(b"", timeout=300))
         return answer.status == pb.SERVING_STATUS_SERVING
 
 

@@ -45,7 +45,7 @@ print(json.dumps(sorted(sys.modules)))
 def modules_after(program: str, *arguments: str) -> set[str]:
     """Top-level names of all that the program has imported when it ends."""
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", program, *arguments], capture_output=True, check=True, timeout=300
     )
     return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
 

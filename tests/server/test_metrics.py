@@ -17,7 +17,7 @@ def fetch(server: RunningServer, path: str) -> tuple[int, str]:
     """Status and text of a page."""
     url = f"http://{server.metrics_address}{path}"
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=300) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

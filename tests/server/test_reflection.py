@@ -24,7 +24,7 @@ def ask(server: RunningServer, version: str, *requests: ServerReflectionRequest)
             request_serializer=ServerReflectionRequest.SerializeToString,
             response_deserializer=ServerReflectionResponse.FromString,
         )
-        return list(call(iter(requests), timeout=10))
+        return list(call(iter(requests), timeout=300))
 
 
 def learned(server: RunningServer, version: str, symbol: str) -> DescriptorPool:
@@ -88,7 +88,7 @@ def test_the_service_can_be_called_from_its_description(
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        made: Any = call(request, timeout=10)
+        made: Any = call(request, timeout=300)
     assert made.generation.outputs[0].artifact.media_type == "image/png"
 
 

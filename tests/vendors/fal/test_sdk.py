@@ -47,7 +47,7 @@ async def test_the_sdk_submits_follows_and_fetches(
     vendor: StandIn, client: fal_client.AsyncClient
 ) -> None:
     """Queue positions, logs and result come as it wants them."""
-    handle = await client.submit(MODEL, ARGUMENTS, start_timeout=60)
+    handle = await client.submit(MODEL, ARGUMENTS, start_timeout=300)
     told = await statuses(handle)
     kinds = [type(event).__name__ for event in told]
     assert kinds == ["Queued", "Queued", "InProgress", "InProgress", "InProgress", "Completed"]
