@@ -1,4 +1,4 @@
-"""`make demo`: a server of its own, one picture drawn over gRPC, and the server gone again."""
+"""`make demo`: starts a server, generates one image over gRPC, and stops the server."""
 
 import signal
 import socket
@@ -18,16 +18,16 @@ STOP_SECONDS = 30
 
 
 def main() -> None:
-    """Draw the picture, whatever it takes."""
+    """Generate the image, and stop the server in any case."""
     OUT.mkdir(exist_ok=True)
     address = free_address()
     server = start_server(address)
     try:
         engine = wait_for_engine(server, address)
         named = ["--engine", engine] if engine else []
-        picture = OUT / "demo.png"
+        image = OUT / "demo.png"
         subprocess.run(  # noqa: S603 - our own program
-            [ATELIER, "generate", "a red heart", *named, "--server", address, "-o", picture],
+            [ATELIER, "generate", "a red heart", *named, "--server", address, "-o", image],
             check=True,
         )
     except (subprocess.CalledProcessError, TimeoutError, ChildProcessError) as error:
@@ -36,19 +36,19 @@ def main() -> None:
     finally:
         code = stop_server(server)
     if code != 0:
-        sys.exit(f"the server ended with {code}: see {LOG}")
-    print(f"The picture is {picture.resolve()}")
+        sys.exit(f"the server exited with {code}: see {LOG}")
+    print(f"The image is {image.resolve()}")
 
 
 def free_address() -> str:
-    """An address of this machine on which nobody listens."""
+    """A free address of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def start_server(address: str) -> subprocess.Popen[bytes]:
-    """Start `atelier serve`; its log goes to a file."""
+    """Start `atelier serve` with its log in a file."""
     serve = (ATELIER, "serve", "--listen", address, "--metrics", free_address())
     with LOG.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - our own program
@@ -57,16 +57,16 @@ def start_server(address: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
-    """Wait until the service can work; return "tiny", or "" when it has no such engine."""
+    """Wait until the server is ready; return "tiny", or "" if it has no such engine."""
     print("starting a server", flush=True)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ChildProcessError(f"the server ended with {server.returncode}")
+            raise ChildProcessError(f"the server exited with {server.returncode}")
         engines = serving_engines(address)
         tiny = engines.get("tiny")
         if tiny is not None and tiny.state is EngineState.UNAVAILABLE:
-            raise ChildProcessError(f"the engine tiny cannot work: {tiny.message}")
+            raise ChildProcessError(f"the engine tiny is unavailable: {tiny.message}")
         if engines and (tiny is None or tiny.state is EngineState.READY):
             return tiny.engine if tiny else ""
         time.sleep(0.2)
@@ -74,7 +74,7 @@ def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
 
 
 def serving_engines(address: str) -> dict[str, EngineHealth]:
-    """Each engine by name; none while the service does not accept work."""
+    """The health of each engine by name; empty while the server is not serving."""
     try:
         with Client(address) as client:
             health = client.health()
@@ -85,7 +85,7 @@ def serving_engines(address: str) -> dict[str, EngineHealth]:
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> int:
-    """Ask the server to finish, and return its exit status."""
+    """Stop the server, and return its exit status."""
     if server.poll() is None:
         server.send_signal(signal.SIGTERM)
     try:

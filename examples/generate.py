@@ -1,4 +1,4 @@
-"""Make a picture, watching it come along.
+"""Generate an image, and show its progress.
 
 python examples/generate.py "a lighthouse" lighthouse.png
 """
@@ -10,7 +10,7 @@ from atelier_client import AsyncClient
 
 
 async def main(prompt: str, path: str) -> None:
-    """Show how it comes along, and save it."""
+    """Print the progress, and save the image."""
     async with AsyncClient() as client:  # ATELIER_SERVER, or localhost:50051
         async for event in client.stream(prompt, width=256, height=256):
             print(f"{event.progress:4.0%} {event.stage or event.state}")

@@ -1,4 +1,4 @@
-"""Start a generation, lose the process that watches it, and take it up where it was.
+"""Start a generation, kill the process that follows it, and continue after its last event.
 
 python examples/reattach.py "a lighthouse" lighthouse.png
 """
@@ -10,7 +10,7 @@ from atelier_client import Client
 
 
 def watch(generation_id: str, after: int, path: str) -> None:
-    """Follow a generation from any event to its end."""
+    """Follow a generation to its end, from any event."""
     with Client() as client:
         for event in client.follow(generation_id, after_sequence=after, fetch=True):
             print(f"event {event.sequence}: {event.stage or event.state}", flush=True)
@@ -19,9 +19,9 @@ def watch(generation_id: str, after: int, path: str) -> None:
 
 
 def main(prompt: str, path: str) -> None:
-    """Kill the first watcher, and go on in this process."""
+    """Kill the first watcher, and continue in this process."""
     with Client() as client:
-        generation = client.submit(prompt)  # runs on its own from here on
+        generation = client.submit(prompt)  # it runs without a caller
         watcher = multiprocessing.get_context("spawn").Process(
             target=watch, args=(generation.id, 0, path)
         )
@@ -29,7 +29,7 @@ def main(prompt: str, path: str) -> None:
         seen = next(client.follow(generation.id)).sequence
         watcher.kill()
         watcher.join()
-    print(f"the watcher is gone; going on after event {seen}", flush=True)
+    print(f"the watcher was killed; continuing after event {seen}", flush=True)
     watch(generation.id, seen, path)
 
 

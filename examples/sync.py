@@ -1,4 +1,4 @@
-"""Make the same picture twice, without asyncio; the seed makes them equal.
+"""Generate the same image twice with one seed, without asyncio.
 
 python examples/sync.py "a lighthouse"
 """
@@ -9,7 +9,7 @@ from atelier_client import AtelierError, Client
 
 
 def main(prompt: str) -> None:
-    """Compare two pictures of one seed."""
+    """Compare two images of one seed."""
     with Client() as client:
         first = client.generate(prompt, seed=7).images[0]
         again = client.generate(prompt, seed=7).images[0]

@@ -1,4 +1,4 @@
-"""Upload a picture once, and start two new pictures from it.
+"""Upload an image once, and use it for two image-to-image tasks.
 
 python examples/upload_img2img.py photo.png "in oil" "as a woodcut"
 """
@@ -11,7 +11,7 @@ from atelier_client import AsyncClient, ImageTask
 
 
 async def main(photo: str, *prompts: str) -> None:
-    """Make both at once; the picture travels once."""
+    """Run both at once; the image is uploaded once."""
     async with AsyncClient() as client:
         start = await client.upload(Path(photo))
         tasks = [ImageTask(prompt=prompt, init_image=start, strength=0.6) for prompt in prompts]

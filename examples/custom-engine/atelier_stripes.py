@@ -1,4 +1,4 @@
-"""Draws stripes in colours that the prompt and the seed decide: an engine in one file."""
+"""An engine in one file: stripes whose colours depend on the prompt and the seed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _COLOURS = 5
 
 
 class StripesConfig(Section):
-    """A stripes engine's section in the configuration file."""
+    """Settings of a stripes engine."""
 
     stripe_pixels: int = Field(default=16, ge=1, le=512, description="Width of a stripe.")
 
 
 class StripesEngine:
-    """Stripes of one width; a pass over the picture is a step."""
+    """Draws stripes of one width; each pass over the image is a step."""
 
     def __init__(self, config: StripesConfig) -> None:
-        """Nothing is loaded yet; a real engine leaves that to `start`."""
+        """Keep the settings; a real engine loads its weights in `start`."""
         self._stripe_pixels = config.stripe_pixels
         self.capabilities = Capabilities(
             description="Stripes in the colours of the prompt",
@@ -56,18 +56,18 @@ class StripesEngine:
         )
 
     async def start(self) -> None:
-        """Here a real engine loads its weights."""
+        """See Engine.start. A real engine loads its weights here."""
 
     async def check(self) -> None:
-        """Here a real engine raises if it could not serve now."""
+        """See Engine.check. A real engine raises here if it cannot run a task."""
 
     async def stop(self) -> None:
-        """Here a real engine gives its memory back."""
+        """See Engine.stop. A real engine frees its memory here."""
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Blocks in a thread, which ends at the next `emit` once this is closed."""
+        """See Engine.run. Draws in a thread, which ends at its next `emit` after this is closed."""
         if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "stripes make no sound")
+            raise UnsupportedError("audio", "this engine does not support audio tasks")
         yield Stage(name="draw")
         async with aclosing(stream_from_thread(lambda emit: self._draw(task, emit))) as events:
             async for event in events:
@@ -78,18 +78,18 @@ class StripesEngine:
         stripe_of_column = np.arange(task.width) // self._stripe_pixels % _COLOURS
         for number, seed in enumerate(task.seeds):
             colours = _colours(task.prompt, seed)
-            picture = np.zeros((task.height, task.width, 3), np.float32)
+            image = np.zeros((task.height, task.width, 3), np.float32)
             for done in range(1, passes + 1):
-                picture += colours[stripe_of_column] / passes
+                image += colours[stripe_of_column] / passes
                 emit(Step(index=number * passes + done, total=len(task.seeds) * passes))
-            emit(Output(media=Pixels(array=picture.astype(np.uint8)), seed=seed))
+            emit(Output(media=Pixels(array=image.astype(np.uint8)), seed=seed))
 
 
 def _colours(prompt: str, seed: int) -> np.ndarray:
-    """(colours, 3), 0 dark to 255 bright; the same for the same words and seed, on every machine."""
+    """(colours, 3), 0 dark to 255 bright; the same for one prompt and seed on every machine."""
     digest = hashlib.sha256(f"{seed} {prompt}".encode()).digest()
     return np.frombuffer(digest, np.uint8)[: _COLOURS * 3].reshape(_COLOURS, 3).astype(np.float32)
 
 
 ENGINE: EngineType[StripesConfig] = EngineType(config=StripesConfig, create=StripesEngine)
-"""What the package registers."""
+"""The engine type that the package registers."""

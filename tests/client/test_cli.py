@@ -68,12 +68,14 @@ async def test_an_unreachable_server_ends_with_3() -> None:
     ("arguments", "told"),
     [
         (["generate"], "Missing argument"),
-        (["generate", "x", "--size", "big"], "no size such as 512x768"),
+        (["generate", "x", "--size", "big"], "not a size such as 512x768"),
         (["generate", "x", "--option", "mood"], "not KEY=VALUE"),
         (["generate", "x", "--control", "smell=a.png"], "canny, depth, pose, segmentation"),
-        (["generate", "x", "--audio", "--size", "64"], "--size is an option of pictures"),
+        (["generate", "x", "--audio", "--size", "64"], "--size is an option for images"),
         (["generate", "x", "--loop"], "add --audio"),
-        (["generate", "x", "--audio", "--format", "png"], "none of wav, flac, ogg"),
+        (["generate", "x", "--duration", "1", "--lora", "ink"], "--lora is an option for images"),
+        (["generate", "x", "--preprocess"], "--preprocess needs --control"),
+        (["generate", "x", "--audio", "--format", "png"], "must be one of wav, flac, ogg"),
         (["generate", "x", "--init-image", "nowhere.png"], "nowhere.png"),
         (["paint"], "No such command"),
     ],
@@ -203,17 +205,19 @@ async def test_help_loads_nothing_heavy() -> None:
     assert out.decode().strip() == "[]"
 
 
-async def test_maps_are_sent_as_they_are_and_photos_to_be_computed(
-    stand_in: Served, tmp_path: Path
+@pytest.mark.parametrize("preprocess", [False, True])
+async def test_control_images_are_maps_unless_these_are_to_be_computed(
+    stand_in: Served, tmp_path: Path, *, preprocess: bool
 ) -> None:
-    """Maps first, each with what it means."""
+    """In order, each with its type."""
     service, address = stand_in
     file = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(file)
-    options = ("--control-photo", f"canny={file}", "--control", f"depth={file}", "--detach")
+    options = ["--control", f"canny={file}", "--control", f"depth={file}", "--detach"]
+    options += ["--preprocess"] if preprocess else []
     await atelier("generate", "x", *options, "--server", address)
     (request,) = (ask for ask in service.asked if isinstance(ask, pb.GenerateRequest))
     assert [(control.type, control.preprocess) for control in request.image.controls] == [
-        (task_pb2.CONTROL_TYPE_DEPTH, False),
-        (task_pb2.CONTROL_TYPE_CANNY, True),
+        (task_pb2.CONTROL_TYPE_CANNY, preprocess),
+        (task_pb2.CONTROL_TYPE_DEPTH, preprocess),
     ]

@@ -24,7 +24,7 @@ from atelier_client.actions import (
 )
 from atelier_client.errors import AtelierError
 from atelier_client.reconnect import ReconnectPolicy
-from atelier_client.requests import request_from
+from atelier_client.requests import build_request
 from tests.client.stand_in import ARTIFACT, PICTURE
 
 GONE = errors.ServerUnreachableError("the connection broke")
@@ -159,7 +159,7 @@ def started(run: Run) -> operations.StartedStream:
     """A task to start, whose acceptance is the first answer."""
     accepted = pb.GenerateResponse(generation=generation_pb2.Generation(id="g1"))
     run.answers.insert(0, accepted)
-    return operations.StartedStream(request=request_from("a lamp", {}), policy=run.policy)
+    return operations.StartedStream(request=build_request("a lamp", {}), policy=run.policy)
 
 
 def cancelled(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from atelier_client.cli.previews import ROWS, TerminalImageProtocol, protocol_of, render
+from atelier_client.cli.previews import ROWS, TerminalImageProtocol, detect_protocol, render
 from atelier_client.environment import Terminal
 from atelier_client.results import Preview
 
@@ -22,17 +22,17 @@ JPEG = Preview(media_type="image/jpeg", data=b"\xff\xd8\xff", width=64, height=6
         (Terminal(term="xterm-256color", program="Apple_Terminal"), TerminalImageProtocol.NONE),
         (Terminal(program="iTerm.app"), TerminalImageProtocol.ITERM2),
         (Terminal(program="WezTerm"), TerminalImageProtocol.ITERM2),
-        (Terminal(term="xterm-kitty", kitty_window="1"), TerminalImageProtocol.KITTY),
+        (Terminal(term="xterm-kitty", kitty_window_id="1"), TerminalImageProtocol.KITTY),
         (Terminal(program="ghostty"), TerminalImageProtocol.KITTY),
         (Terminal(program="iTerm.app", multiplexer="tmux,1,0"), TerminalImageProtocol.NONE),
-        (Terminal(kitty_window="1", multiplexer="tmux,1,0"), TerminalImageProtocol.NONE),
+        (Terminal(kitty_window_id="1", multiplexer="tmux,1,0"), TerminalImageProtocol.NONE),
     ],
 )
 def test_only_a_terminal_that_says_so_gets_pictures(
     terminal: Terminal, protocol: TerminalImageProtocol
 ) -> None:
     """Anything unknown, and anything inside a multiplexer, gets none."""
-    assert protocol_of(terminal) is protocol
+    assert detect_protocol(terminal) is protocol
 
 
 def test_a_kitty_picture_is_whole_and_in_small_pieces() -> None:

@@ -29,7 +29,7 @@ from atelier_client import (
     enums,
     errors,
 )
-from atelier_client.requests import generate_request, media_to_upload, request_from
+from atelier_client.requests import build_request, request_to_pb, select_uploads
 from atelier_client.tasks import ImageKeywords, Keywords
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -86,7 +86,7 @@ SOUND = AudioTask(
 def build(task: str | ImageTask | AudioTask, **keywords: object) -> pb.GenerateRequest:
     """The request on the wire."""
     given: Keywords = keywords  # type: ignore[assignment]
-    return generate_request(request_from(task, given), {})
+    return request_to_pb(build_request(task, given), {})
 
 
 def test_every_field_of_a_picture_reaches_the_wire() -> None:
@@ -159,10 +159,10 @@ def test_small_files_are_attached_and_large_ones_uploaded(tmp_path: Path) -> Non
     """The sum decides, so that no request grows beyond what a server takes."""
     file = tmp_path / "a.png"
     file.write_bytes(PNG * 80_000)
-    small = request_from("x", {"init_image": file})
-    large = request_from("x", {"init_image": file, "mask": PNG * 80_000})
-    assert media_to_upload(small) == ()
-    assert media_to_upload(large) == (file, PNG * 80_000)
+    small = build_request("x", {"init_image": file})
+    large = build_request("x", {"init_image": file, "mask": PNG * 80_000})
+    assert select_uploads(small) == ()
+    assert select_uploads(large) == (file, PNG * 80_000)
 
 
 def test_an_id_is_drawn_for_each_request() -> None:

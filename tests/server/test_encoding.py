@@ -23,7 +23,7 @@ from atelier.v1 import task_pb2
 from atelier.v1.generation_pb2 import Recipe, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
-from atelier_client.media import sniff
+from atelier_client.media import detect_media_type
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.task import (
     AudioTask,
@@ -321,7 +321,7 @@ async def test_what_was_made_says_so_and_can_be_started_from(stub: Stub, form: s
         assert (record["prompt"], record["seed"], record["engine"]) == (LONG, output.seed, "sketch")
         assert f"Seed: {output.seed}, Size: 64x64" in str(parameters_in(output.data))
     made = first.outputs[0]
-    assert sniff(made.data) == f"image/{form.lower()}"
+    assert detect_media_type(made.data) == f"image/{form.lower()}"
     for source in (MediaSource(artifact_id=made.artifact.id), MediaSource(attachment="a")):
         request = picture(task={"init_image": source, "strength": 0.0}, inline_outputs=True)
         request.attachments["a"] = made.data

@@ -1,6 +1,6 @@
-"""Client for Atelier, the inference service for pictures and sound.
+"""Client for Atelier, the inference service for images and audio.
 
-`AsyncClient` and `Client` offer the same methods. Names are loaded on first use, so that the
+`AsyncClient` and `Client` have the same methods. Public names are imported on first use, so that the
 command line starts fast.
 """
 
@@ -56,7 +56,7 @@ _HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.spl
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from the module that defines it."""
+    """Import a public name from the module that defines it."""
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

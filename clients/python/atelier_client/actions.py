@@ -1,8 +1,8 @@
-"""What an operation asks of the client that runs it: all I/O, and the only place where clients differ.
+"""The actions that operations ask for: all I/O, and so the only place where the clients differ.
 
-An operation is a generator that does no I/O itself. It yields an action, and is sent the answer; the
-AtelierError of an action that failed is thrown into it instead. `operations` has one for each method
-of a client; `transport` and `async_transport` perform the actions, blocking and with asyncio.
+An operation is a generator without I/O. It yields an action, and is sent the answer; if the action
+fails, the AtelierError is thrown into it. `operations` has one for each method of a client. Both
+clients run them: they perform each action, blocking or with asyncio, see `performer`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Y = TypeVar("Y")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Call a method that has one answer, and send it back."""
+    """Call a unary method, and send back its response."""
 
     method: str
     """Its name in the contract, such as GetGeneration."""
     request: Message | Iterator[Message]
-    """One message, or those of an upload."""
+    """One message, or the messages of an upload."""
     has_deadline: bool = True
-    """Whether the deadline of calls that do no work applies."""
+    """Whether the deadline of short calls applies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenStream:
-    """Call a method that answers with a stream, and close the stream that was open before."""
+    """Call a method that returns a stream; a stream that is still open is cancelled."""
 
     method: str
     """Its name in the contract, such as StreamProgress."""
@@ -64,14 +64,14 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True)
 class Deliver(Generic[E]):
-    """Give this to the caller."""
+    """Yield this item to the caller."""
 
     item: E
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """The operation has returned this."""
+    """The operation has ended with this result."""
 
     result: R
 
@@ -79,15 +79,15 @@ class Done(Generic[R]):
 Action: TypeAlias = Call | OpenStream | Receive | Sleep | ReadFile
 Answer: TypeAlias = Message | bytes | None
 Operation: TypeAlias = Generator[Action, Answer, R]
-"""Returns what the caller gets."""
+"""An operation that returns one result."""
 Streaming: TypeAlias = Generator[Action | Deliver[E], Answer, None]
-"""Delivers what the caller gets, one item after the other."""
+"""An operation that delivers items one after the other."""
 
 
 def resume(
     operation: Generator[Y, Answer, R], outcome: Answer | AtelierError = None
 ) -> Y | Done[R]:
-    """Tell the operation how its action ended, and return what it asks for next."""
+    """Send the operation the outcome of its action, and return what it asks for next."""
     try:
         if isinstance(outcome, AtelierError):
             return operation.throw(outcome)
@@ -97,16 +97,16 @@ def resume(
 
 
 def call(request: Call, answer: type[M]) -> Operation[M]:
-    """Make a call whose answer is of that type."""
+    """Make a call, and check the type of its response."""
     received = yield request
     if not isinstance(received, answer):
-        raise TypeError(f"{request.method} was answered with {type(received).__name__}")
+        raise TypeError(f"{request.method} returned a {type(received).__name__}")
     return received
 
 
 def receive(kind: type[M]) -> Operation[M | None]:
-    """The next message of the open stream, which are of that type; None at its end."""
+    """The next message of the open stream, its type checked; None at the end."""
     received = yield Receive()
     if received is None or isinstance(received, kind):
         return received
-    raise TypeError(f"the stream has sent a {type(received).__name__}")
+    raise TypeError(f"the stream sent a {type(received).__name__}")

@@ -26,13 +26,13 @@ from atelier_client.actions import (
     resume,
 )
 from atelier_client.base_client import BaseClient
-from atelier_client.channel import channel_options
+from atelier_client.channel import build_channel_options
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
 from atelier_client.media import Artifact, LocalMedia
 from atelier_client.performer import Performer, Primitives
-from atelier_client.requests import request_from
+from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import error_from_rpc
 from atelier_client.tasks import AudioTask, ImageTask, Keywords
@@ -51,19 +51,19 @@ _PRIMITIVES = Primitives(receive=_receive, sleep=asyncio.sleep, read_file=_read_
 
 
 class AsyncClient(BaseClient):
-    """A connection to one server, for asyncio; make it inside a running event loop.
+    """A connection to one server, for asyncio; create it inside a running event loop.
 
-    Every method raises an AtelierError, of the kind that `atelier_client.errors` draws. The
-    fields of an ImageTask may be given as keywords beside a prompt; `engine`, `options`, `strict`,
-    `request_id` and `timeout_seconds` beside any task.
+    Errors are AtelierErrors, see `atelier_client.errors`. With a prompt, the fields of an ImageTask may
+    be given as keywords; with any task, `engine`, `options`, `strict`, `request_id` and
+    `timeout_seconds`.
     """
 
     def _open_channel(self) -> None:
         at = self._connection
         self._channel = (
-            grpc.aio.insecure_channel(at.address, channel_options())
+            grpc.aio.insecure_channel(at.address, build_channel_options())
             if at.credentials is None
-            else grpc.aio.secure_channel(at.address, at.credentials, channel_options())
+            else grpc.aio.secure_channel(at.address, at.credentials, build_channel_options())
         )
         self._stub = GenerationServiceStub(self._channel)
 
@@ -85,34 +85,34 @@ class AsyncClient(BaseClient):
     async def generate(
         self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
     ) -> Generation:
-        """Run a task to its end and return the generation with its outputs' bytes.
+        """Run a task to its end, and return the generation with the bytes of its outputs.
 
-        Leaving early, or losing the connection, cancels the generation; `stream` survives a
+        Cancelling the call, or losing the connection, cancels the generation; `stream` survives a
         lost connection.
         """
-        request = request_from(task, keywords)
+        request = build_request(task, keywords)
         return await self._run(operations.generate(request, self._policy))
 
     async def submit(
         self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
     ) -> Generation:
-        """Start a task and return as soon as it is accepted; it then runs on its own."""
-        request = request_from(task, keywords)
+        """Start a task, and return the generation once it is accepted; it runs without the caller."""
+        request = build_request(task, keywords)
         return await self._run(operations.submit(request, self._policy))
 
     async def stream(
         self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
     ) -> AsyncGenerator[Progress]:
-        """Start a task and follow it to its end; the last event has the outputs' bytes.
+        """Start a task, and yield its events to the end; the last one has the bytes of the outputs.
 
-        Each event comes once, also when the connection breaks or the server restarts. Leaving
-        early (closing the generator) cancels the generation.
+        Each event is yielded once, also when the connection breaks or the server restarts. Closing the
+        generator before the end cancels the generation.
 
         Raises:
             AtelierError: after the last event, when the generation failed or was cancelled.
         """
         started = operations.StartedStream(
-            request=request_from(task, keywords), policy=self._policy
+            request=build_request(task, keywords), policy=self._policy
         )
         try:
             async with aclosing(self._deliver(started.events())) as events:
@@ -124,10 +124,10 @@ class AsyncClient(BaseClient):
     def follow(
         self, generation_id: str, *, after_sequence: int = 0, fetch: bool = False
     ) -> AsyncGenerator[Progress]:
-        """Follow a generation from the event after `after_sequence` to its end.
+        """Yield the events of a generation after `after_sequence`, to its end.
 
-        Each event comes once, also when the connection breaks or the server restarts. Leaving
-        does not touch the generation. `fetch` brings the outputs' bytes with the last event.
+        Each event is yielded once, also when the connection breaks or the server restarts. Closing the
+        generator leaves the generation running. With `fetch`, the last event has the bytes of the outputs.
 
         Raises:
             AtelierError: after the last event, when the generation failed or was cancelled.
@@ -137,42 +137,42 @@ class AsyncClient(BaseClient):
         )
 
     async def plan(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Plan:
-        """What a task would do and cost, without doing it."""
-        request = request_from(task, keywords)
+        """The engine, parameters and cost that a task would have; nothing is started."""
+        request = build_request(task, keywords)
         return await self._run(operations.plan(request, self._policy))
 
     async def get(self, generation_id: str) -> Generation:
-        """A generation as it stands, with its small outputs' bytes; see `fetch` for the others."""
+        """The current state of a generation, with the bytes of its small outputs; `fetch` adds the others."""
         return await self._run(operations.get(generation_id))
 
     def list(
         self, *, engine: str = "", states: tuple[State, ...] = (), page_size: int = 50
     ) -> AsyncGenerator[Generation]:
-        """Every generation, newest first, fetched page by page."""
+        """Yield every generation, newest first, fetched page by page."""
         return self._deliver(
             operations.list_generations(engine=engine, states=states, page_size=page_size)
         )
 
     async def cancel(self, generation_id: str) -> Cancellation:
-        """Stop a generation; the answer says what was really stopped."""
+        """Cancel a generation; the result says whether and at which step it was stopped."""
         return await self._run(operations.cancel(generation_id))
 
     async def capabilities(self, engine: str = "") -> Capabilities:
-        """What the service, or one engine of it, can do."""
+        """The capabilities and the load of all engines, or of one."""
         return await self._run(operations.capabilities(engine))
 
     async def health(self) -> Health:
-        """Whether the service and its engines can work now."""
+        """The health of the server and of its engines."""
         return await self._run(operations.health())
 
     async def upload(self, source: LocalMedia, *, media_type: str = "") -> Artifact:
-        """Store a file, or bytes, to use in tasks; the media type is read from the first bytes."""
+        """Store a file, or bytes, to use in tasks; the media type is detected from the first bytes."""
         return await self._run(operations.upload(source, media_type, self._policy))
 
     async def download(self, artifact: Artifact | str) -> bytes:
-        """The bytes of an artifact, or of the id of one, checked against their sha256.
+        """The bytes of an artifact, given itself or its id, verified by their SHA-256.
 
-        A download that breaks off continues at the byte where it broke.
+        An interrupted download continues at the byte where it stopped.
 
         Raises:
             TransferError: the bytes are not those that were stored.
@@ -180,7 +180,7 @@ class AsyncClient(BaseClient):
         return await self._run(operations.download(artifact, self._policy))
 
     async def fetch(self, generation: Generation) -> Generation:
-        """The same generation with the bytes of all its outputs."""
+        """The generation with the bytes of all its outputs."""
         return await self._run(operations.fetch(generation, self._policy))
 
     async def _run(self, operation: Operation[R]) -> R:

@@ -1,4 +1,4 @@
-"""What the two clients share: how they are configured."""
+"""The configuration that both clients share."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class BaseClient:
 
         Args:
             server: HOST:PORT; `ATELIER_SERVER` or localhost:50051 when empty.
-            credentials: for TLS; none means plain text.
+            credentials: for TLS; plain text when None.
             token: sent with every call, as the metadata `authorization: Bearer TOKEN`.
-            reconnect_timeout_seconds: how long a stream that broke is opened again.
-            call_timeout_seconds: deadline of the calls that do no work.
+            reconnect_timeout_seconds: how long to reconnect a broken stream.
+            call_timeout_seconds: deadline of short calls (all but generate, streams and transfers).
         """
         self._policy = ReconnectPolicy(timeout_seconds=reconnect_timeout_seconds)
         self._connection = Connection(
-            address=server or environment.server_address(),
+            address=server or environment.read_server_address(),
             credentials=credentials,
             token=token,
             call_timeout_seconds=call_timeout_seconds,
@@ -40,5 +40,5 @@ class BaseClient:
         self._open_channel()
 
     def _open_channel(self) -> None:
-        """Make the channel; it connects on first use."""
+        """Create the channel; it connects on first use."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""How a channel to a server is configured: limits, keepalive, retries, and who calls.
+"""Configures the channel to a server: limits, keepalive, retries, token.
 
 The service config retries a call that was refused as UNAVAILABLE before it was answered. Every
 method here may be repeated: those that start work carry a request id, and the server runs the
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import grpc
 
 _SERVICE = "atelier.v1.GenerationService"
-_REPEATABLE = (
+_RETRYABLE_METHODS = (
     "Generate",
     "GetCapabilities",
     "Health",
@@ -28,7 +28,7 @@ _REPEATABLE = (
     "CancelGeneration",
 )
 _MAX_RECEIVE_BYTES = 144 * 2**20
-"""Room for the largest answer: 64 outputs of 2 MiB each, all sent inline."""
+"""Large enough for 64 outputs of 2 MiB each, all sent inline."""
 _LOOKAHEAD_BYTES = 16 * 2**20
 _MAX_FRAME_BYTES = 16_777_215  # the most that HTTP/2 allows, RFC 9113 section 4.2
 _KEEPALIVE_MS = 60_000
@@ -38,16 +38,16 @@ _RECONNECT_MS = (100, 3_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Where the server is, who calls, and how long a call that does no work may take."""
+    """The address, the credentials and the deadline of short calls."""
 
     address: str
     """HOST:PORT."""
     credentials: grpc.ChannelCredentials | None
-    """For TLS; None means plain text."""
+    """Credentials for TLS; plain text when None."""
     token: str
-    """Bearer token of every call; none when empty."""
+    """Bearer token of every call; no token when empty."""
     call_timeout_seconds: float
-    """Deadline of the calls that do no work."""
+    """Deadline of calls that only ask or start work."""
 
     @property
     def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
@@ -55,13 +55,15 @@ class Connection:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
-def service_config() -> str:
-    """The retry policy, as gRPC wants it: JSON."""
+def build_service_config() -> str:
+    """The retry policy as JSON, as gRPC expects it."""
     return json.dumps(
         {
             "methodConfig": [
                 {
-                    "name": [{"service": _SERVICE, "method": method} for method in _REPEATABLE],
+                    "name": [
+                        {"service": _SERVICE, "method": method} for method in _RETRYABLE_METHODS
+                    ],
                     "retryPolicy": {
                         "maxAttempts": 5,
                         "initialBackoff": "0.1s",
@@ -75,10 +77,10 @@ def service_config() -> str:
     )
 
 
-def channel_options() -> Sequence[tuple[str, int | str]]:
+def build_channel_options() -> Sequence[tuple[str, int | str]]:
     """Options for a channel to an Atelier server."""
     return (
-        ("grpc.service_config", service_config()),
+        ("grpc.service_config", build_service_config()),
         ("grpc.enable_retries", 1),
         ("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES),
         ("grpc.http2.max_frame_size", _MAX_FRAME_BYTES),

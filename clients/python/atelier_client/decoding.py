@@ -1,4 +1,4 @@
-"""Decodes the server's messages into the data of `results`, `engines` and `tasks`: nothing else reads them."""
+"""Decodes the server's messages into `results`, `engines` and `tasks`; no other module reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atelier_client.message_fields import (
 
 
 def artifact_from_pb(pb: artifact_pb2.Artifact) -> Artifact:
-    """An artifact's description."""
+    """The metadata of an artifact."""
     return Artifact(
         id=pb.id,
         media_type=pb.media_type,
@@ -33,7 +33,7 @@ def artifact_from_pb(pb: artifact_pb2.Artifact) -> Artifact:
 
 
 def generation_from_pb(pb: generation_pb2.Generation) -> results.Generation:
-    """A generation as it stands."""
+    """The state of a generation."""
     return results.Generation(
         id=pb.id,
         request_id=pb.request_id,
@@ -53,7 +53,7 @@ def generation_from_pb(pb: generation_pb2.Generation) -> results.Generation:
 
 
 def progress_from_pb(pb: service_pb2.StreamProgressResponse) -> results.Progress:
-    """One event of a generation's log."""
+    """One event of a generation."""
     return results.Progress(
         generation_id=pb.generation_id,
         sequence=pb.sequence,
@@ -73,7 +73,7 @@ def progress_from_pb(pb: service_pb2.StreamProgressResponse) -> results.Progress
 
 
 def cancellation_from_pb(pb: service_pb2.CancelGenerationResponse) -> results.Cancellation:
-    """How a cancellation went."""
+    """The result of a cancellation."""
     return results.Cancellation(
         outcome=enums.CancelOutcome.from_number(pb.outcome),
         stopped_at_step=pb.stopped_at_step,
@@ -82,7 +82,7 @@ def cancellation_from_pb(pb: service_pb2.CancelGenerationResponse) -> results.Ca
 
 
 def plan_from_pb(pb: service_pb2.PlanGenerationResponse) -> results.Plan:
-    """What a request would do."""
+    """The plan of a request."""
     return results.Plan(
         engine=pb.engine,
         parameters=tuple(_parameter(parameter) for parameter in pb.parameters),
@@ -95,7 +95,7 @@ def plan_from_pb(pb: service_pb2.PlanGenerationResponse) -> results.Plan:
 
 
 def health_from_pb(pb: service_pb2.HealthResponse) -> results.Health:
-    """Whether the service and its engines can work now."""
+    """The health of the server and of its engines."""
     return results.Health(
         status=enums.ServingStatus.from_number(pb.status),
         engines=tuple(
@@ -112,7 +112,7 @@ def health_from_pb(pb: service_pb2.HealthResponse) -> results.Health:
 
 
 def capabilities_from_pb(pb: service_pb2.GetCapabilitiesResponse) -> engines.Capabilities:
-    """What the service can do."""
+    """The capabilities of all engines."""
     return engines.Capabilities(
         engines=tuple(_engine(engine) for engine in pb.engines),
         default_engine=pb.default_engine,
@@ -203,8 +203,8 @@ def _engine(pb: engine_pb2.Engine) -> engines.Engine:
         description=pb.description,
         state=enums.EngineState.from_number(pb.state),
         state_message=pb.state_message,
-        image=_image_capabilities(pb.image) if pb.HasField("image") else None,
-        audio=_audio_capabilities(pb.audio) if pb.HasField("audio") else None,
+        image=_image_capabilities_from_pb(pb.image) if pb.HasField("image") else None,
+        audio=_audio_capabilities_from_pb(pb.audio) if pb.HasField("audio") else None,
         options_schema=schema,
         cancel_support=enums.CancelSupport.from_number(pb.cancel_support),
         reproducibility=enums.Reproducibility.from_number(pb.reproducibility),
@@ -215,7 +215,7 @@ def _engine(pb: engine_pb2.Engine) -> engines.Engine:
     )
 
 
-def _image_capabilities(pb: engine_pb2.ImageCapabilities) -> engines.ImageCapabilities:
+def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.ImageCapabilities:
     return engines.ImageCapabilities(
         features=frozenset(enums.ImageFeature.from_number(feature) for feature in pb.features),
         width=_integers(pb.width) if pb.HasField("width") else None,
@@ -244,7 +244,7 @@ def _image_capabilities(pb: engine_pb2.ImageCapabilities) -> engines.ImageCapabi
     )
 
 
-def _audio_capabilities(pb: engine_pb2.AudioCapabilities) -> engines.AudioCapabilities:
+def _audio_capabilities_from_pb(pb: engine_pb2.AudioCapabilities) -> engines.AudioCapabilities:
     return engines.AudioCapabilities(
         features=frozenset(enums.AudioFeature.from_number(feature) for feature in pb.features),
         duration_seconds=_numbers(pb.duration_seconds) if pb.HasField("duration_seconds") else None,
@@ -360,5 +360,5 @@ def _lora(pb: task_pb2.Lora) -> tasks.Lora:
 
 
 def _source(pb: task_pb2.MediaSource) -> str:
-    """The artifact's id, or the address; what was sent along has become an artifact."""
+    """The id of the artifact, or the URI; the server has stored attachments as artifacts."""
     return pb.artifact_id or pb.uri or pb.attachment

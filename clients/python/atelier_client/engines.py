@@ -1,4 +1,4 @@
-"""What engines can do and how they fare: plain frozen data, no protobuf."""
+"""Capabilities and load of engines: frozen dataclasses without protobuf."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from atelier_client.enums import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegerRange:
-    """Whole numbers from `min` to `max`, in steps of `multiple_of`."""
+    """Integers from `min` to `max` that are multiples of `multiple_of`."""
 
     min: int
     max: int
@@ -34,7 +34,7 @@ class IntegerRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberRange:
-    """Numbers from `min` to `max`."""
+    """Floats from `min` to `max`."""
 
     min: float
     max: float
@@ -52,7 +52,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCapabilities:
-    """What an engine can do with pictures."""
+    """Features and limits of an engine for image tasks."""
 
     features: frozenset[ImageFeature]
     width: IntegerRange | None
@@ -73,13 +73,13 @@ class ImageCapabilities:
     styles: tuple[str, ...]
     formats: tuple[ImageFormat, ...]
     resource_profiles: tuple[ResourceProfile, ...] = ()
-    """Ways of spending time or memory that the caller may choose."""
+    """Resource profiles that the caller may choose."""
     safety_modes: tuple[SafetyMode, ...] = ()
-    """What the caller may choose to be done about flagged pictures."""
+    """Safety modes that the caller may choose."""
     upscalers: tuple[str, ...] = ()
-    """Ways of enlarging pictures, the default first."""
+    """Upscalers, the default first."""
     upscale_only: bool = False
-    """Whether it makes no images of its own, but only upscales `init_image`."""
+    """Whether it only upscales `init_image`."""
     keeps_init_size: bool = False
     """Whether `init_image` decides width and height where the task gives neither."""
     default_preview_interval: int = 0
@@ -88,7 +88,7 @@ class ImageCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioCapabilities:
-    """What an engine can do with sound."""
+    """Features and limits of an engine for audio tasks."""
 
     features: frozenset[AudioFeature]
     duration_seconds: NumberRange | None
@@ -107,7 +107,7 @@ class AudioCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What an engine charges."""
+    """The price of an engine."""
 
     currency: str
     """ISO 4217 code."""
@@ -117,19 +117,19 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How busy an engine is."""
+    """The load of an engine."""
 
     queued: int
     running: int
     concurrency: int
     backlog_seconds: float
     service_seconds: float | None
-    """Measured time of one generation; None before the first."""
+    """Moving average of the time of a generation; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A configured thing that can make pictures or sounds."""
+    """A configured engine: its capabilities, state and load."""
 
     name: str
     type: str
@@ -137,9 +137,9 @@ class Engine:
     state: EngineState
     state_message: str
     image: ImageCapabilities | None
-    """None when it makes no pictures."""
+    """None when it does not support image tasks."""
     audio: AudioCapabilities | None
-    """None when it makes no sounds."""
+    """None when it does not support audio tasks."""
     options_schema: Mapping[str, object]
     """JSON Schema of the request's `options`."""
     cancel_support: CancelSupport
@@ -148,12 +148,12 @@ class Engine:
     load: Load
     fallbacks: tuple[str, ...]
     versions: Mapping[str, str]
-    """Of the packages, models and services that take part in its work, by name."""
+    """Versions of the packages, models and services that take part in its work, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the service can do."""
+    """The engines of a server, and its limits."""
 
     engines: tuple[Engine, ...]
     default_engine: str

@@ -1,6 +1,6 @@
-"""The contract's enumerations as plain words.
+"""The contract's enumerations.
 
-A number that a newer server sends and this client does not know reads as UNSPECIFIED.
+A number of a newer server that this client does not know becomes UNSPECIFIED.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Self
 
 
 class ProtoEnum(StrEnum):
-    """A value of one enumeration; its text is the contract's name without prefix, in lower case."""
+    """A value of an enumeration; its text is the contract's name without the prefix, in lower case."""
 
     @classmethod
     def from_number(cls, number: int) -> Self:
-        """The word for a number on the wire: members are declared in the contract's order."""
+        """The member with that number on the wire: members are declared in the contract's order."""
         members = list(cls)
         return members[number] if 0 <= number < len(members) else members[0]
 
@@ -25,7 +25,7 @@ class ProtoEnum(StrEnum):
 
 
 class State(ProtoEnum):
-    """Where a generation stands."""
+    """The state of a generation."""
 
     UNSPECIFIED = "unspecified"
     QUEUED = "queued"
@@ -36,12 +36,12 @@ class State(ProtoEnum):
 
     @property
     def ended(self) -> bool:
-        """True once nothing more will happen."""
+        """Whether the generation has ended."""
         return self in {State.SUCCEEDED, State.FAILED, State.CANCELLED}
 
 
 class CancelOutcome(ProtoEnum):
-    """How a cancellation went."""
+    """The result of a cancellation."""
 
     UNSPECIFIED = "unspecified"
     NEVER_STARTED = "never_started"
@@ -72,7 +72,7 @@ class AttemptOutcome(ProtoEnum):
 
 
 class EngineState(ProtoEnum):
-    """Whether an engine can work now."""
+    """The state of an engine."""
 
     UNSPECIFIED = "unspecified"
     LOADING = "loading"
@@ -82,7 +82,7 @@ class EngineState(ProtoEnum):
 
 
 class ServingStatus(ProtoEnum):
-    """Whether the service accepts work."""
+    """Whether the server accepts generations."""
 
     UNSPECIFIED = "unspecified"
     SERVING = "serving"
@@ -90,7 +90,7 @@ class ServingStatus(ProtoEnum):
 
 
 class ImageFeature(ProtoEnum):
-    """What an engine can do beyond words to picture."""
+    """Features of an engine beyond text-to-image."""
 
     UNSPECIFIED = "unspecified"
     IMAGE_TO_IMAGE = "image_to_image"
@@ -106,7 +106,7 @@ class ImageFeature(ProtoEnum):
 
 
 class AudioFeature(ProtoEnum):
-    """What an engine can do beyond words to sound."""
+    """Features of an engine beyond text-to-audio."""
 
     UNSPECIFIED = "unspecified"
     NEGATIVE_PROMPT = "negative_prompt"
@@ -117,7 +117,7 @@ class AudioFeature(ProtoEnum):
 
 
 class CancelSupport(ProtoEnum):
-    """How an engine's work ends when it is cancelled."""
+    """How an engine stops a cancelled task."""
 
     UNSPECIFIED = "unspecified"
     STEP = "step"
@@ -126,7 +126,7 @@ class CancelSupport(ProtoEnum):
 
 
 class Reproducibility(ProtoEnum):
-    """How well the same recipe repeats."""
+    """How exactly the same recipe is reproduced."""
 
     UNSPECIFIED = "unspecified"
     BIT_EXACT = "bit_exact"
@@ -135,7 +135,7 @@ class Reproducibility(ProtoEnum):
 
 
 class PriceUnit(ProtoEnum):
-    """What one unit of a price is."""
+    """The unit of a price."""
 
     UNSPECIFIED = "unspecified"
     IMAGE = "image"
@@ -144,7 +144,7 @@ class PriceUnit(ProtoEnum):
 
 
 class ControlType(ProtoEnum):
-    """What a control picture means."""
+    """The type of a ControlNet image."""
 
     UNSPECIFIED = "unspecified"
     CANNY = "canny"
@@ -154,7 +154,7 @@ class ControlType(ProtoEnum):
 
 
 class LoraRole(ProtoEnum):
-    """What a LoRA is for, in the order in which they are stacked."""
+    """The role of a LoRA, in the order in which LoRAs are stacked."""
 
     UNSPECIFIED = "unspecified"
     STYLE = "style"
@@ -163,7 +163,7 @@ class LoraRole(ProtoEnum):
 
 
 class ResourceProfile(ProtoEnum):
-    """What to spend: time or memory."""
+    """Trade-off between speed and memory."""
 
     UNSPECIFIED = "unspecified"
     SPEED = "speed"
@@ -172,7 +172,7 @@ class ResourceProfile(ProtoEnum):
 
 
 class SafetyMode(ProtoEnum):
-    """What to do about pictures that a safety check flags."""
+    """What to do with images that a safety check flags."""
 
     UNSPECIFIED = "unspecified"
     BLOCK = "block"
@@ -181,7 +181,7 @@ class SafetyMode(ProtoEnum):
 
 
 class ImageFormat(ProtoEnum):
-    """How a picture is encoded."""
+    """The file format of an image."""
 
     UNSPECIFIED = "unspecified"
     PNG = "png"
@@ -191,7 +191,7 @@ class ImageFormat(ProtoEnum):
 
 
 class AudioFormat(ProtoEnum):
-    """How a sound is encoded."""
+    """The file format of audio."""
 
     UNSPECIFIED = "unspecified"
     WAV = "wav"

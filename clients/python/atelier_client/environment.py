@@ -1,4 +1,4 @@
-"""The only reader of the environment: where the server is, and what the terminal can show."""
+"""Reads the environment: the address of the server, and what the terminal supports."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 DEFAULT_SERVER = "localhost:50051"
 
 
-def server_address() -> str:
-    """`ATELIER_SERVER`, or localhost:50051."""
+def read_server_address() -> str:
+    """The address in `ATELIER_SERVER`, or localhost:50051."""
     return os.environ.get("ATELIER_SERVER") or DEFAULT_SERVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """What a terminal says about itself; each field empty when it says nothing."""
+    """Environment variables that identify the terminal; empty where they are not set."""
 
     term: str = ""
     program: str = ""
     """`TERM_PROGRAM`, or `LC_TERMINAL`, which survives ssh."""
-    kitty_window: str = ""
+    kitty_window_id: str = ""
     multiplexer: str = ""
-    """Set inside tmux and screen, which swallow pictures."""
+    """Set inside tmux and screen, which do not pass images on."""
 
 
-def terminal() -> Terminal:
-    """The terminal this process runs in."""
+def read_terminal() -> Terminal:
+    """The terminal in which this process runs."""
     return Terminal(
         term=os.environ.get("TERM", ""),
         program=os.environ.get("TERM_PROGRAM") or os.environ.get("LC_TERMINAL", ""),
-        kitty_window=os.environ.get("KITTY_WINDOW_ID", ""),
+        kitty_window_id=os.environ.get("KITTY_WINDOW_ID", ""),
         multiplexer=os.environ.get("TMUX") or os.environ.get("STY", ""),
     )

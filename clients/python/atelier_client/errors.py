@@ -1,24 +1,24 @@
-"""Everything that this package raises.
+"""The errors that this package raises.
 
 AtelierError
-├── InvalidRequestError         the request is wrong as it stands; `violations` name the fields
-├── UnsupportedError            the engine, or the server, lacks what the task needs
-├── ContentFilteredError        a safety check refused the prompt or the result
-├── NotFoundError               no such engine, generation or artifact, or not yours
-├── ConflictError               the request id was used before, for another request
-├── AccessDeniedError           the server does not know you, or does not let you
-├── QuotaError                  your quota, or the vendor's, is used up
-├── OutOfMemoryError            too large for the engine's device
-├── DeadlineError               the time allowed is over, or would not do
-├── UnavailableError            not now: the queue is full, the server is loading or leaving
-│   └── ServerUnreachableError  nobody answers at that address
+├── InvalidRequestError         the request is invalid; `violations` name the fields
+├── UnsupportedError            the engine or the server does not support the task
+├── ContentFilteredError        a safety check blocked the prompt or the result
+├── NotFoundError               no such engine, generation or artifact
+├── ConflictError               the request id was used for another request
+├── AccessDeniedError           authentication or authorization failed
+├── QuotaError                  your quota, or that of the remote service, is exhausted
+├── OutOfMemoryError            out of memory on the device of the engine
+├── DeadlineError               the deadline was exceeded, or cannot be met
+├── UnavailableError            try again later: the queue is full, the server is loading or draining
+│   └── ServerUnreachableError  the server cannot be reached
 ├── GenerationCancelledError    the generation was cancelled
-├── GenerationFailedError       the engine began the work and failed
-├── TransferError               the bytes that arrived are not those that were sent
-├── NotDownloadedError          the bytes of this output were not fetched yet
-└── InternalError               the server made a mistake
+├── GenerationFailedError       the engine failed while it ran the task
+├── TransferError               the received bytes are damaged
+├── NotDownloadedError          the bytes of this output were not fetched
+└── InternalError               internal error of the server
 
-`atelier_client.status` draws them from status codes and from failed generations.
+`atelier_client.status` creates them from status codes and from failed generations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One field of a request that is wrong."""
+    """One invalid field of a request."""
 
     field: str
     """Path of the field, such as `image.width`."""
@@ -37,17 +37,17 @@ class Violation:
 
 
 class AtelierError(Exception):
-    """Base of all; its text says what happened and what to change."""
+    """The base of all errors; the text says what happened and what to change."""
 
     def __init__(self, message: str, *, reason: str = "", generation_id: str = "") -> None:
-        """Keep the server's upper-snake `reason`, and the generation it is about, where known."""
+        """Keep the upper-snake `reason` of the server, and the id of the generation, where known."""
         super().__init__(message)
         self.reason = reason
         self.generation_id = generation_id
 
 
 class InvalidRequestError(AtelierError):
-    """The request is wrong as it stands."""
+    """The request is invalid."""
 
     def __init__(
         self,
@@ -57,45 +57,45 @@ class InvalidRequestError(AtelierError):
         generation_id: str = "",
         violations: tuple[Violation, ...] = (),
     ) -> None:
-        """Name the fields, where the server did."""
+        """Keep the invalid fields, where the server names them."""
         super().__init__(message, reason=reason, generation_id=generation_id)
         self.violations = violations
 
 
 class UnsupportedError(AtelierError):
-    """The engine, or the server, lacks what the task needs."""
+    """The engine or the server does not support the task."""
 
 
 class ContentFilteredError(AtelierError):
-    """A safety check refused the prompt or the result."""
+    """A safety check blocked the prompt or the result."""
 
 
 class NotFoundError(AtelierError):
-    """No such engine, generation or artifact, or not yours."""
+    """There is no such engine, generation or artifact."""
 
 
 class ConflictError(AtelierError):
-    """The request id was used before, for another request."""
+    """The request id was used for another request."""
 
 
 class AccessDeniedError(AtelierError):
-    """The server does not know you, or does not let you."""
+    """Authentication or authorization failed."""
 
 
 class QuotaError(AtelierError):
-    """Your quota, or the vendor's, is used up."""
+    """Your quota, or that of the remote service, is exhausted."""
 
 
 class OutOfMemoryError(AtelierError):
-    """Too large for the engine's device; the text names what fits, where known."""
+    """Out of memory on the device of the engine; the text names a size that fits, where known."""
 
 
 class DeadlineError(AtelierError):
-    """The time allowed is over, or would not do."""
+    """The deadline was exceeded, or cannot be met."""
 
 
 class UnavailableError(AtelierError):
-    """Not now: the queue is full, the server is loading or leaving."""
+    """Try again later: the queue is full, the server is loading or draining."""
 
     def __init__(
         self,
@@ -105,13 +105,13 @@ class UnavailableError(AtelierError):
         generation_id: str = "",
         retry_after_seconds: float | None = None,
     ) -> None:
-        """Say when to try again, where the server did."""
+        """Keep the delay before the next attempt, where the server gives one."""
         super().__init__(message, reason=reason, generation_id=generation_id)
         self.retry_after_seconds = retry_after_seconds
 
 
 class ServerUnreachableError(UnavailableError):
-    """Nobody answers at that address, or the connection broke."""
+    """The server cannot be reached, or the connection broke."""
 
 
 class GenerationCancelledError(AtelierError):
@@ -119,16 +119,16 @@ class GenerationCancelledError(AtelierError):
 
 
 class GenerationFailedError(AtelierError):
-    """The engine began the work and failed."""
+    """The engine failed while it ran the task."""
 
 
 class TransferError(AtelierError):
-    """The bytes that arrived are not those that were sent."""
+    """The received bytes are damaged."""
 
 
 class NotDownloadedError(AtelierError):
-    """The bytes of this output were not fetched yet: `client.fetch(generation)` does it."""
+    """The bytes of this output were not fetched: call `client.fetch(generation)`."""
 
 
 class InternalError(AtelierError):
-    """The server made a mistake."""
+    """Internal error of the server."""

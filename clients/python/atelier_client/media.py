@@ -1,4 +1,4 @@
-"""Pictures and sounds on their way to the server: where they come from and what they are."""
+"""Input media of tasks: artifacts on the server, local files and bytes, and their media types."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from atelier_client.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """An immutable blob on the server."""
+    """An immutable file on the server."""
 
     id: str
     media_type: str
     size: int
     """Length in bytes."""
     sha256: str
-    """Of the bytes, 64 lower-case hexadecimal digits."""
+    """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
     width: int = 0
-    """Of a picture in pixels; 0 for sounds."""
+    """Width in pixels; 0 for audio."""
     height: int = 0
-    """Of a picture in pixels; 0 for sounds."""
+    """Height in pixels; 0 for audio."""
     create_time: datetime | None = None
     expire_time: datetime | None = None
 
 
 LocalMedia: TypeAlias = Path | bytes
-"""A file, or its bytes."""
+"""A local file, or its bytes."""
 Media: TypeAlias = LocalMedia | Artifact | str
-"""A file, bytes, an artifact, the id of one, or an https address."""
+"""A local file, bytes, an artifact, the id of an artifact, or an https URI."""
 
-_MAGIC: tuple[tuple[bytes, bytes, str], ...] = (
+_SIGNATURES: tuple[tuple[bytes, bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", b"", "image/png"),
     (b"\xff\xd8\xff", b"", "image/jpeg"),
     (b"GIF8", b"", "image/gif"),
@@ -44,8 +44,8 @@ _MAGIC: tuple[tuple[bytes, bytes, str], ...] = (
     (b"OggS", b"", "audio/ogg"),
     (b"ID3", b"", "audio/mpeg"),
 )
-_FORM_OFFSET = 8
-"""Where a RIFF or an AVIF file says what it holds."""
+_FORMAT_OFFSET = 8
+"""Offset of the format in a RIFF or an AVIF file."""
 
 
 def read(source: LocalMedia) -> bytes:
@@ -76,15 +76,15 @@ def size(source: LocalMedia) -> int:
         raise InvalidRequestError(f"cannot read {source}: {error.strerror}") from error
 
 
-def sniff(data: bytes) -> str:
-    """The media type that the first bytes tell.
+def detect_media_type(data: bytes) -> str:
+    """Detect the media type by the first bytes.
 
     Raises:
-        InvalidRequestError: they tell none that is known here.
+        InvalidRequestError: no known format has these first bytes.
     """
-    for start, form, media_type in _MAGIC:
-        if data.startswith(start) and data.startswith(form, _FORM_OFFSET if form else 0):
+    for start, form, media_type in _SIGNATURES:
+        if data.startswith(start) and data.startswith(form, _FORMAT_OFFSET if form else 0):
             return media_type
     raise InvalidRequestError(
-        "this is no PNG, JPEG, GIF, WebP, AVIF, WAV, FLAC, Ogg or MP3: say its media_type"
+        "not a PNG, JPEG, GIF, WebP, AVIF, WAV, FLAC, Ogg or MP3 file: give its media_type"
     )

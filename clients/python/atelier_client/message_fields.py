@@ -1,4 +1,4 @@
-"""Reads single fields of messages: optional ones, times, numbers, JSON values."""
+"""Reads fields of messages: optional ones, times, durations, numbers, JSON values."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _FLOAT = struct.Struct("<f")
 
 
 def read_integer(pb: Message, field: str) -> int | None:
-    """An optional whole number; None when it was not given."""
+    """An optional integer; None when it is not set."""
     return getattr(pb, field) if pb.HasField(field) else None
 
 
 def read_number(pb: Message, field: str) -> float | None:
-    """An optional number of 32 bits; None when it was not given."""
+    """An optional 32-bit float; None when it is not set."""
     return shortest_decimal(getattr(pb, field)) if pb.HasField(field) else None
 
 
 def shortest_decimal(value: float) -> float:
-    """The shortest decimal that is the same number in 32 bits: 7.2, not 7.199999809265137."""
+    """The shortest decimal of a 32-bit float: 7.2 instead of 7.199999809265137."""
     for digits in range(6, 9):
         shorter = float(f"{value:.{digits}g}")
         if _FLOAT.unpack(_FLOAT.pack(shorter)) == (value,):
@@ -34,7 +34,7 @@ def shortest_decimal(value: float) -> float:
 
 
 def read_json(value: Value) -> object:
-    """The JSON value; numbers without a fraction as integers, which Value cannot tell apart."""
+    """A JSON value; numbers without a fraction become integers, as Value has only doubles."""
     if value.WhichOneof("kind") == "number_value":
         number = value.number_value
         return int(number) if number.is_integer() else number
@@ -43,7 +43,7 @@ def read_json(value: Value) -> object:
 
 
 def read_time(pb: Message, field: str) -> datetime | None:
-    """A time in UTC; None when it was not given."""
+    """A timestamp in UTC; None when it is not set."""
     if not pb.HasField(field):
         return None
     stamp: Timestamp = getattr(pb, field)
@@ -51,7 +51,7 @@ def read_time(pb: Message, field: str) -> datetime | None:
 
 
 def read_seconds(pb: Message, field: str) -> float | None:
-    """A duration in seconds; None when it was not given."""
+    """A duration in seconds; None when it is not set."""
     if not pb.HasField(field):
         return None
     duration: Duration = getattr(pb, field)

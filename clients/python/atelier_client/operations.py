@@ -1,8 +1,8 @@
 """What each method of a client does, as a generator without I/O: see `actions`.
 
-Work is never started twice: each request carries an id, and the server runs an id once. So the channel
-repeats a call that was not answered (`channel`), and a task that was accepted is followed by the id of its
-generation. A stream that breaks is opened again after its last message (`reconnect`).
+Each request carries an id, and the server runs an id once. So the channel may retry a call without an
+answer (`channel`), and an accepted task is followed by the id of its generation. A broken stream is
+opened again after its last message (`reconnect`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def submit(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
 
 @dataclass(slots=True, kw_only=True)
 class StartedStream:
-    """A task that is started and followed, and cancelled if the caller leaves before its end."""
+    """A task that is started and followed, and cancelled if the caller stops before its end."""
 
     request: Request
     policy: ReconnectPolicy
@@ -80,7 +80,7 @@ class StartedStream:
         yield from _finish(last, self.policy, fetch_outputs=True)
 
     def leave(self) -> Operation[None]:
-        """Cancel the generation, unless its events have come to their end."""
+        """Cancel the generation, unless it has ended or failed."""
         if self._generation_id:
             with suppress(AtelierError):
                 yield from cancel(self._generation_id)
@@ -103,7 +103,7 @@ def follow(
 
 
 def plan(request: Request, policy: ReconnectPolicy) -> Operation[Plan]:
-    """Ask what a task would do and cost."""
+    """Ask for the engine, parameters and cost of a task."""
     message = pb.PlanGenerationRequest(generate=(yield from _build(request, policy)))
     return decoding.plan_from_pb(
         (yield from call(Call(method="PlanGeneration", request=message), pb.PlanGenerationResponse))
@@ -111,7 +111,7 @@ def plan(request: Request, policy: ReconnectPolicy) -> Operation[Plan]:
 
 
 def get(generation_id: str) -> Operation[Generation]:
-    """Read a generation as it stands, with its small outputs."""
+    """Read the state of a generation, with its small outputs."""
     message = pb.GetGenerationRequest(generation_id=generation_id, inline_outputs=True)
     request = Call(method="GetGeneration", request=message)
     answer = yield from call(request, pb.GetGenerationResponse)
@@ -124,7 +124,7 @@ def list_generations(
     """Deliver every generation, page by page."""
     token = ""
     while True:
-        message = requests.list_request(
+        message = requests.list_request_to_pb(
             engine=engine, states=states, page_size=page_size, page_token=token
         )
         request = Call(method="ListGenerations", request=message)
@@ -137,31 +137,31 @@ def list_generations(
 
 
 def cancel(generation_id: str) -> Operation[Cancellation]:
-    """Stop a generation."""
+    """Cancel a generation."""
     message = pb.CancelGenerationRequest(generation_id=generation_id)
     request = Call(method="CancelGeneration", request=message)
     return decoding.cancellation_from_pb((yield from call(request, pb.CancelGenerationResponse)))
 
 
 def capabilities(engine: str) -> Operation[Capabilities]:
-    """Ask what the service, or one engine of it, can do."""
+    """Ask for the capabilities of all engines, or of one."""
     request = Call(method="GetCapabilities", request=pb.GetCapabilitiesRequest(engine=engine))
     answer = yield from call(request, pb.GetCapabilitiesResponse)
     return decoding.capabilities_from_pb(answer)
 
 
 def health() -> Operation[Health]:
-    """Ask whether the service and its engines can work now."""
+    """Ask for the health of the server and of its engines."""
     request = Call(method="Health", request=pb.HealthRequest())
     return decoding.health_from_pb((yield from call(request, pb.HealthResponse)))
 
 
 def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Operation[Artifact]:
-    """Store a file, or bytes; from the start again when the connection breaks."""
+    """Upload a file, or bytes; again from the start when the connection breaks."""
     data = source if isinstance(source, bytes) else (yield from _read(source))
 
     def attempt() -> Operation[Artifact]:
-        parts = transfer.upload_requests(data, media_type)
+        parts = transfer.split_upload(data, media_type)
         request = Call(method="UploadArtifact", request=parts, has_deadline=False)
         answer = yield from call(request, pb.UploadArtifactResponse)
         return decoding.artifact_from_pb(answer.artifact)
@@ -170,7 +170,7 @@ def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Oper
 
 
 def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[bytes]:
-    """Download the bytes of an artifact, and compare their sha256.
+    """Download the bytes of an artifact, and verify their SHA-256.
 
     Raises:
         TransferError: the bytes are not those that were stored.
@@ -189,7 +189,7 @@ def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[byt
 
 
 def fetch(generation: Generation, policy: ReconnectPolicy) -> Operation[Generation]:
-    """Download the outputs whose bytes are not here yet."""
+    """Download the outputs that have no bytes yet."""
     outputs = list(generation.outputs)
     for index, output in enumerate(outputs):
         if output.content is None:
@@ -224,7 +224,7 @@ def _events(
 def _finish(
     last: Progress | None, policy: ReconnectPolicy, *, fetch_outputs: bool
 ) -> Streaming[Progress]:
-    """Deliver the last event, and raise what its generation failed with."""
+    """Deliver the last event, and raise the error of its generation."""
     if last is None or last.generation is None:
         return
     finished = last.generation
@@ -237,7 +237,7 @@ def _finish(
 def _reconnect(
     attempt: Callable[[], Generator[_Y, Answer, _R]], reconnection: Reconnection
 ) -> Generator[_Y | Sleep, Answer, _R]:
-    """Attempt until nothing breaks, or until the policy gives up."""
+    """Repeat the attempt until it succeeds, or until the policy gives up."""
     while True:
         try:
             return (yield from attempt())
@@ -247,15 +247,15 @@ def _reconnect(
 
 
 def _build(request: Request, policy: ReconnectPolicy) -> Operation[pb.GenerateRequest]:
-    """Make the message, once its large media are uploaded."""
+    """Upload the large media of a task, and build its message."""
     uploaded = {}
-    for item in requests.media_to_upload(request):
+    for item in requests.select_uploads(request):
         uploaded[item] = yield from upload(item, "", policy)
-    return requests.generate_request(request, uploaded)
+    return requests.request_to_pb(request, uploaded)
 
 
 def _read(path: Path) -> Operation[bytes]:
     data = yield ReadFile(path=path)
     if not isinstance(data, bytes):
-        raise TypeError(f"reading {path} was answered with {type(data).__name__}")
+        raise TypeError(f"reading {path} returned a {type(data).__name__}")
     return data

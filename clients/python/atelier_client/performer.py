@@ -1,4 +1,4 @@
-"""Performs the actions of an operation with gRPC: the part that both clients share."""
+"""Performs the actions of an operation with gRPC; both clients share it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atelier_client.channel import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Primitives:
-    """The three things that blocking code and asyncio do differently."""
+    """The three functions that differ between blocking code and asyncio."""
 
     receive: Callable[[Any], Any]
     """Return the next message of a stream, or None at its end."""

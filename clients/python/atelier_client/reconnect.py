@@ -1,4 +1,4 @@
-"""When a broken stream is opened again, where it continues, and when it is given up: no I/O."""
+"""Decides when a broken stream is opened again, where it continues, and when to give up; no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier_client.errors import AtelierError, UnavailableError
 _FIRST_DELAY_SECONDS = 0.1
 _MAX_DELAY_SECONDS = 3.0
 _MAX_SECONDS_TO_FIRST_MESSAGE = 2.0
-"""How long a stream that never sent anything is opened again: a wrong address is reported soon."""
+"""Limit for a stream that has sent nothing yet, so that a wrong address is reported soon."""
 _RANDOM = random.SystemRandom()
 
 
@@ -22,29 +22,29 @@ def _jitter() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectPolicy:
-    """How long a stream that broke is opened again, and how long to wait in between.
+    """How long to reconnect a broken stream, and how long to wait between two attempts.
 
-    The delays double from 0.1 to 3 seconds, each multiplied by the jitter; where the server says when
-    to try again, that counts. Every message that arrives starts the time anew.
+    The delays double from 0.1 to 3 seconds, each multiplied by the jitter; a delay that the server
+    gives takes precedence. Each message that arrives restarts the timeout.
     """
 
     timeout_seconds: float = 30.0
-    """Longest time without a message."""
+    """Maximum time without a message."""
     clock: Callable[[], float] = time.monotonic
-    """Seconds, from any origin."""
+    """Returns seconds from any origin."""
     jitter: Callable[[], float] = _jitter
-    """Factor of each delay."""
+    """Returns the factor of each delay."""
 
     def start(self, position: int, *, connected: bool = False) -> Reconnection:
-        """The state of one stream, at `position`; `connected` says that the server has answered before."""
+        """Start a stream at `position`; `connected` says that the server has answered before."""
         return Reconnection(self, position, connected=connected)
 
 
 class Reconnection:
-    """Where one stream stands, and how long to wait before it is opened again."""
+    """The position of one stream, and its delay before the next attempt."""
 
     def __init__(self, policy: ReconnectPolicy, position: int, *, connected: bool) -> None:
-        """Start at `position`."""
+        """Start at `position`, without a failure."""
         self.position = position
         self._policy = policy
         self._connected = connected
@@ -52,7 +52,7 @@ class Reconnection:
         self._last_message = policy.clock()
 
     def advance(self, position: int) -> bool:
-        """Record the position of a message that has arrived; False if an earlier one was as far."""
+        """Record the position of a message that has arrived; False if it is not beyond the last one."""
         self._connected = True
         self._failures = 0
         self._last_message = self._policy.clock()
@@ -65,7 +65,7 @@ class Reconnection:
         """Seconds to wait before the stream is opened again.
 
         Raises:
-            AtelierError: the error itself, when waiting does not help or has taken too long.
+            AtelierError: the error itself, if a new attempt does not help or the timeout has passed.
         """
         timeout = self._policy.timeout_seconds
         if not self._connected:

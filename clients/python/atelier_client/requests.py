@@ -1,4 +1,4 @@
-"""Typed tasks to protobuf requests: pure, shared by both clients."""
+"""Builds requests from tasks, and encodes them; no I/O but reading small files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from atelier_client.tasks import (
     RequestKeywords,
 )
 
-_ATTACH_LIMIT = 2**20
-"""Media of a task up to this many bytes in all travel inside the request; above, by upload."""
+_MAX_ATTACHED_BYTES = 2**20
+"""Media of a task up to this size in total are attached; larger ones are uploaded first."""
 _SHARED_FIELDS = ("prompt", "negative_prompt", "model", "steps", "guidance", "seed")
 _IMAGE_FIELDS = (
     *_SHARED_FIELDS,
@@ -41,7 +41,7 @@ _CONTROL_FIELDS = ("preprocess", "strength", "start", "end")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A task and how to run it."""
+    """A task, and how to run it."""
 
     task: ImageTask | AudioTask
     engine: str = ""
@@ -51,36 +51,34 @@ class Request:
     timeout_seconds: float | None = None
 
 
-def request_from(task: str | ImageTask | AudioTask, keywords: Keywords) -> Request:
-    """A request with an id of its own, drawn where the caller gave none.
+def build_request(task: str | ImageTask | AudioTask, keywords: Keywords) -> Request:
+    """A request with an id, random where the caller gives none.
 
     Raises:
-        TypeError: a keyword is unknown, or says about a finished task what belongs inside it.
+        TypeError: a keyword is unknown, or is a field of a task that was given as such.
     """
-    how = {name: value for name, value in keywords.items() if name in _HOW}
-    rest = {name: value for name, value in keywords.items() if name not in _HOW}
+    how = {name: value for name, value in keywords.items() if name in _REQUEST_KEYWORDS}
+    rest = {name: value for name, value in keywords.items() if name not in _REQUEST_KEYWORDS}
     if isinstance(task, str):
         task = ImageTask(prompt=task, **cast("ImageKeywords", rest))
     elif rest:
-        raise TypeError(f"say {', '.join(rest)} in the {type(task).__name__} itself")
-    request = cast("RequestKeywords", {**how, "request_id": how.get("request_id") or _draw_id()})
+        raise TypeError(f"set {', '.join(rest)} in the {type(task).__name__}, not as a keyword")
+    request = cast("RequestKeywords", {**how, "request_id": how.get("request_id") or _random_id()})
     return Request(task=task, **request)
 
 
-def media_to_upload(request: Request) -> tuple[LocalMedia, ...]:
-    """What is too large to travel inside the request.
+def select_uploads(request: Request) -> tuple[LocalMedia, ...]:
+    """The media of a task to upload first; empty when all are small enough to attach.
 
     Raises:
         InvalidRequestError: a file cannot be read.
     """
-    local = tuple(item for item in _media(request.task) if isinstance(item, LocalMedia))
-    return local if sum(map(media.size, local)) > _ATTACH_LIMIT else ()
+    local = tuple(item for item in _iterate_media(request.task) if isinstance(item, LocalMedia))
+    return local if sum(map(media.size, local)) > _MAX_ATTACHED_BYTES else ()
 
 
-def generate_request(
-    request: Request, uploaded: Mapping[LocalMedia, Artifact]
-) -> pb.GenerateRequest:
-    """The request on the wire, its media attached or named.
+def request_to_pb(request: Request, uploaded: Mapping[LocalMedia, Artifact]) -> pb.GenerateRequest:
+    """Encode the request; its media are attached or named.
 
     Raises:
         InvalidRequestError: a value does not fit its field, or a file cannot be read.
@@ -101,15 +99,15 @@ def generate_request(
 
 
 def respond_on_acceptance(message: pb.GenerateRequest) -> pb.GenerateRequest:
-    """The same request, to be answered on acceptance."""
+    """Let the server answer the request as soon as it is accepted."""
     message.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
     return message
 
 
-def list_request(
+def list_request_to_pb(
     *, engine: str, states: tuple[State, ...], page_size: int, page_token: str
 ) -> pb.ListGenerationsRequest:
-    """One page of generations."""
+    """Encode the request for one page of generations."""
     message = pb.ListGenerationsRequest()
     for name, value in (("page_size", page_size), ("page_token", page_token), ("engine", engine)):
         _set(message, name, value)
@@ -156,7 +154,7 @@ def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
 
 
 class _Attachments:
-    """Puts media into one request: by id, by address, or as an attachment."""
+    """Adds media to one request: by artifact id, by URI, or as an attachment."""
 
     def __init__(
         self, message: pb.GenerateRequest, uploaded: Mapping[LocalMedia, Artifact]
@@ -165,7 +163,7 @@ class _Attachments:
         self._uploaded = uploaded
 
     def add(self, target: task_pb2.MediaSource, source: Media, name: str) -> None:
-        """Say in `target` where `source` is; attach it under `name` if it is nowhere yet."""
+        """Set the place of `source` in `target`; a local file is attached under `name`."""
         if isinstance(source, LocalMedia) and source in self._uploaded:
             source = self._uploaded[source]
         match source:
@@ -180,7 +178,7 @@ class _Attachments:
                 self._attachments[name] = media.read(source)
 
 
-def _media(task: ImageTask | AudioTask) -> Iterator[Media]:
+def _iterate_media(task: ImageTask | AudioTask) -> Iterator[Media]:
     if isinstance(task, ImageTask):
         yield from (item for item in (task.init_image, task.mask) if item is not None)
         yield from (control.image for control in task.controls)
@@ -197,31 +195,33 @@ def _set(message: Message, name: str, value: object) -> None:
     try:
         setattr(message, name, value)
     except (ValueError, TypeError) as error:
-        raise _unfit(name, f"{value!r} does not fit") from error
+        raise _invalid_value(name, f"{value!r} does not fit") from error
 
 
 def _set_seconds(message: Message, name: str, seconds: float) -> None:
     try:
         getattr(message, name).FromNanoseconds(round(seconds * 1e9))
     except (ValueError, OverflowError) as error:
-        raise _unfit(name, f"{seconds!r} seconds do not fit") from error
+        raise _invalid_value(name, f"{seconds!r} seconds do not fit") from error
 
 
 def _set_options(message: pb.GenerateRequest, options: Mapping[str, object]) -> None:
     try:
         ParseDict(dict(options), message.options)
     except (ParseError, TypeError, ValueError) as error:
-        raise _unfit("options", "only what JSON can say: numbers, text, lists, objects") from error
+        raise _invalid_value(
+            "options", "only JSON values: numbers, strings, booleans, null, lists, objects"
+        ) from error
 
 
-def _unfit(name: str, message: str) -> InvalidRequestError:
+def _invalid_value(name: str, message: str) -> InvalidRequestError:
     return InvalidRequestError(
         f"{name}: {message}", violations=(Violation(field=name, message=message),)
     )
 
 
-def _draw_id() -> str:
+def _random_id() -> str:
     return uuid.uuid4().hex
 
 
-_HOW = frozenset(RequestKeywords.__annotations__)
+_REQUEST_KEYWORDS = frozenset(RequestKeywords.__annotations__)

@@ -1,4 +1,4 @@
-"""What the server's answers say: plain frozen data, no protobuf."""
+"""Results of the server: frozen dataclasses without protobuf."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from atelier_client.tasks import AudioTask, ImageTask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One thing that was made, with its bytes where they were fetched."""
+    """One output of a generation, with its bytes if they were fetched."""
 
     artifact: Artifact
     seed: int
-    """Seed it was made with."""
+    """Seed that it was generated with."""
     content: bytes | None = None
     """The encoded bytes; None until fetched."""
     uri: str = ""
-    """Where the bytes also lie; empty when nowhere."""
+    """URI of the same bytes; empty where there is none."""
     flagged: bool = False
-    """True when a safety check flagged it."""
+    """Whether a safety check flagged it."""
 
     @property
     def media_type(self) -> str:
@@ -49,12 +49,12 @@ class Output:
         """
         if self.content is None:
             raise NotDownloadedError(
-                f"the bytes of artifact {self.artifact.id} are not here: call client.fetch first"
+                f"the bytes of artifact {self.artifact.id} were not fetched: call client.fetch first"
             )
         return self.content
 
     def save(self, path: str | Path) -> Path:
-        """Write the encoded bytes to a file, making its folder if need be.
+        """Write the encoded bytes to a file; missing folders are created.
 
         Raises:
             NotDownloadedError: they were not fetched; `client.fetch(generation)` does it.
@@ -69,56 +69,56 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image(Output):
-    """A picture."""
+    """An image."""
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return self.artifact.width
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
         return self.artifact.height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audio(Output):
-    """A sound."""
+    """An audio output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why something failed."""
+    """The reason of a failure."""
 
     reason: str
-    """Upper-snake, such as ENGINE_FAILED."""
+    """Upper-snake reason, such as ENGINE_FAILED."""
     code: int
-    """gRPC status code."""
+    """gRPC status code as a number."""
     message: str
     retryable: bool
-    """True when the same request may succeed later."""
+    """Whether the same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter as it was used."""
+    """One parameter of a generation, as requested and as used."""
 
     name: str
     value: object
-    """JSON value that was used; None when the parameter was ignored."""
+    """JSON value that was used; None if the parameter was ignored."""
     requested: object
-    """JSON value that was asked for; None when nothing was."""
+    """JSON value that was requested; None if there was none."""
     disposition: Disposition
     explanation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at a generation."""
+    """One attempt at a generation."""
 
     number: int
-    """Counts from 1."""
+    """Number of the attempt, from 1."""
     engine: str
     start_time: datetime | None
     end_time: datetime | None
@@ -145,7 +145,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is needed to repeat a generation."""
+    """The data needed to reproduce a generation."""
 
     engine_type: str
     model: str
@@ -156,7 +156,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What was really done, and how."""
+    """Parameters, attempts, timings and cost of a generation."""
 
     parameters: tuple[Parameter, ...]
     attempts: tuple[Attempt, ...]
@@ -165,29 +165,29 @@ class Receipt:
     reproducibility: Reproducibility
     recipe: Recipe | None
     cached: bool = False
-    """Whether the engine had made the outputs before, for an equal task, and gave them again."""
+    """Whether the outputs come from the engine's result cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """An accepted task and everything that happened to it."""
+    """An accepted task, its state and its outputs."""
 
     id: str
     request_id: str
     state: State
     engine: str
     task: ImageTask | AudioTask
-    """What was asked for; images that went in are the ids of their artifacts, or addresses."""
+    """The task as requested; its input images are artifact ids or URIs."""
     outputs: tuple[Image | Audio, ...]
     receipt: Receipt | None
     failure: Failure | None
-    """Set in the state FAILED."""
+    """The reason in the state FAILED; else None."""
     cancel_outcome: CancelOutcome
     stopped_at_step: int
-    """The last step that was done before it was stopped; else 0."""
+    """The last completed step, if it was cancelled while running; else 0."""
     create_time: datetime | None
     start_time: datetime | None
-    """When an engine first took it up."""
+    """Start of the first attempt."""
     end_time: datetime | None
     expire_time: datetime | None
 
@@ -198,17 +198,17 @@ class Generation:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """The pictures among the outputs, in order."""
+        """The image outputs, in order."""
         return tuple(output for output in self.outputs if isinstance(output, Image))
 
     @property
     def audio(self) -> tuple[Audio, ...]:
-        """The sounds among the outputs, in order."""
+        """The audio outputs, in order."""
         return tuple(output for output in self.outputs if isinstance(output, Audio))
 
     @property
     def seconds(self) -> float | None:
-        """From acceptance to the end; None before it."""
+        """Seconds from acceptance to the end; None before the end."""
         if self.create_time is None or self.end_time is None:
             return None
         return (self.end_time - self.create_time).total_seconds()
@@ -216,7 +216,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A small picture of work under way."""
+    """A small preview image of a running generation."""
 
     media_type: str
     data: bytes
@@ -226,24 +226,24 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One event of a generation's log: a full snapshot of where it stands."""
+    """One event of a generation: a full snapshot of its state."""
 
     generation_id: str
     sequence: int
-    """Counts 1, 2, 3 … without gaps."""
+    """Sequence number 1, 2, 3 … without gaps."""
     state: State
     time: datetime | None
     engine: str
     attempt: int
-    """Counts from 1; 0 while waiting."""
+    """Number of the attempt, from 1; 0 while queued."""
     stage: str
     step: int
     steps: int
-    """0 while not known."""
+    """Steps in total; 0 while unknown."""
     progress: float
-    """Share of the whole work done, 0 to 1."""
+    """Completed fraction, 0 to 1."""
     queue_position: int | None
-    """Generations ahead in the queue; None once it runs."""
+    """Tasks ahead in the queue of the server, or of a remote service; None where unknown."""
     expected_remaining_seconds: float | None
     preview: Preview | None
     generation: Generation | None
@@ -252,17 +252,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation:
-    """How a cancellation went."""
+    """The result of a cancellation."""
 
     outcome: CancelOutcome
     stopped_at_step: int
-    """The last step that was done, when it was stopped while working; else 0."""
+    """The last completed step, if it was stopped while running; else 0."""
     generation: Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a request would do."""
+    """The engine, parameters and cost that a request would have."""
 
     engine: str
     parameters: tuple[Parameter, ...]
@@ -270,14 +270,14 @@ class Plan:
     expected_wait_seconds: float | None
     expected_duration_seconds: float | None
     accepted: bool
-    """True when it would be accepted now."""
+    """Whether it would be accepted now."""
     rejection: Failure | None
-    """Why not."""
+    """The reason if it would not be accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHealth:
-    """Whether one engine can work now."""
+    """The health of one engine."""
 
     engine: str
     state: EngineState
@@ -286,7 +286,7 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether the service can work now."""
+    """The health of the server and of its engines."""
 
     status: ServingStatus
     engines: tuple[EngineHealth, ...]

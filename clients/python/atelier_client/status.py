@@ -1,4 +1,4 @@
-"""From the server's statuses and failures to the error tree: the one place that knows codes."""
+"""Translates gRPC statuses and failures of generations into AtelierErrors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODES: Mapping[grpc.StatusCode, type[AtelierError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DATA_LOSS: errors.InternalError,
 }
-"""What each status code means where its reason says nothing more exact."""
+"""Status code to error; a reason in REASONS takes precedence."""
 
 REASONS: Mapping[str, type[AtelierError]] = {
     "CONTENT_FILTERED": errors.ContentFilteredError,
@@ -43,7 +43,7 @@ REASONS: Mapping[str, type[AtelierError]] = {
     "MODEL_MISSING": errors.GenerationFailedError,
     "POISONED": errors.GenerationFailedError,
 }
-"""Reasons that share a status code with something else."""
+"""Reason to error, where several errors share a status code."""
 
 _NUMBERS = {code.value[0]: code for code in grpc.StatusCode}
 _M = TypeVar("_M", bound=Message)
@@ -57,11 +57,11 @@ class _Details:
 
 
 def error_from_rpc(error: grpc.RpcError) -> AtelierError:
-    """The error that a failed call stands for; an unknown status is an InternalError."""
+    """The error of a failed call; an unknown status is an InternalError."""
     call = cast("grpc.Call", error)
-    details = _details(call)
+    details = _read_details(call)
     message = call.details() or call.code().name
-    failure = _error(_kind(call.code(), details.reason), message, details)
+    failure = _build_error(_error_class(call.code(), details.reason), message, details)
     if call.code() is grpc.StatusCode.UNAVAILABLE and not details.reason:
         failure = errors.ServerUnreachableError(f"cannot reach the server: {message}")
     failure.__cause__ = error
@@ -69,18 +69,18 @@ def error_from_rpc(error: grpc.RpcError) -> AtelierError:
 
 
 def error_from_failure(failure: Failure, generation_id: str) -> AtelierError:
-    """The error that a generation's failure stands for; a mistake of the engine is a failure."""
-    kind = _kind(_NUMBERS.get(failure.code, grpc.StatusCode.UNKNOWN), failure.reason)
+    """The error of a failed generation; an internal error of the engine is a GenerationFailedError."""
+    kind = _error_class(_NUMBERS.get(failure.code, grpc.StatusCode.UNKNOWN), failure.reason)
     if kind is errors.InternalError:
         kind = errors.GenerationFailedError
-    return _error(kind, failure.message, _Details(reason=failure.reason), generation_id)
+    return _build_error(kind, failure.message, _Details(reason=failure.reason), generation_id)
 
 
-def _kind(code: grpc.StatusCode, reason: str) -> type[AtelierError]:
+def _error_class(code: grpc.StatusCode, reason: str) -> type[AtelierError]:
     return REASONS.get(reason) or CODES.get(code, errors.InternalError)
 
 
-def _error(
+def _build_error(
     kind: type[AtelierError], message: str, details: _Details, generation_id: str = ""
 ) -> AtelierError:
     if issubclass(kind, errors.InvalidRequestError):
@@ -100,13 +100,13 @@ def _error(
     return kind(message, reason=details.reason, generation_id=generation_id)
 
 
-def _details(call: grpc.Call) -> _Details:
-    status = _status(call)
+def _read_details(call: grpc.Call) -> _Details:
+    status = _read_status(call)
     if status is None:
         return _Details()
-    info = _find(status, error_details_pb2.ErrorInfo)
-    bad = _find(status, error_details_pb2.BadRequest)
-    retry = _find(status, error_details_pb2.RetryInfo)
+    info = _find_detail(status, error_details_pb2.ErrorInfo)
+    bad = _find_detail(status, error_details_pb2.BadRequest)
+    retry = _find_detail(status, error_details_pb2.RetryInfo)
     return _Details(
         reason=info.reason if info else "",
         violations=tuple(
@@ -119,15 +119,15 @@ def _details(call: grpc.Call) -> _Details:
     )
 
 
-def _status(call: grpc.Call) -> status_pb2.Status | None:
-    """The google.rpc.Status in the trailers, unless a proxy made it disagree with the call."""
+def _read_status(call: grpc.Call) -> status_pb2.Status | None:
+    """The google.rpc.Status in the trailers; None if a proxy changed the status of the call."""
     try:
         return rpc_status.from_call(call)
     except (ValueError, DecodeError):
         return None
 
 
-def _find(status: status_pb2.Status, kind: type[_M]) -> _M | None:
+def _find_detail(status: status_pb2.Status, kind: type[_M]) -> _M | None:
     message = kind()
     try:
         found = any(detail.Unpack(message) for detail in status.details)
@@ -137,11 +137,10 @@ def _find(status: status_pb2.Status, kind: type[_M]) -> _M | None:
 
 
 def raise_for_state(generation: Generation) -> Generation:
-    """The generation, if it did not end badly.
+    """Return the generation, unless it failed or was cancelled.
 
     Raises:
-        AtelierError: the error that its failure stands for; GenerationCancelledError when it
-            was cancelled.
+        AtelierError: the error of its failure; GenerationCancelledError if it was cancelled.
     """
     if generation.state is State.CANCELLED:
         outcome = generation.cancel_outcome.replace("_", " ")

@@ -1,4 +1,4 @@
-"""What can be asked for. A field left at None takes the engine's own default."""
+"""Tasks. A field that is None takes the default of the engine."""
 
 from __future__ import annotations
 
@@ -19,77 +19,77 @@ from atelier_client.media import Media
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One picture that steers the composition."""
+    """One ControlNet image."""
 
     type: ControlType
     image: Media
     preprocess: bool = False
-    """Compute the map from a photo instead of taking it as it is."""
+    """Compute the control map from the image; else the image is the map."""
     strength: float | None = None
-    """Weight of its influence, 0 to 2."""
+    """ControlNet conditioning scale, 0 to 2."""
     start: float | None = None
-    """Fraction of the denoising from which it is active."""
+    """Fraction of the steps at which it starts, 0 to 1."""
     end: float | None = None
-    """Fraction of the denoising until which it is active."""
+    """Fraction of the steps at which it ends, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """One low-rank adaptation of a model."""
+    """One LoRA (low-rank adaptation) of a model."""
 
     name: str
     weight: float | None = None
-    """-4 to 4."""
+    """Weight, -4 to 4."""
     role: LoraRole = LoraRole.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upscale:
-    """A second pass that enlarges a picture."""
+    """Upscaling after the generation."""
 
     factor: float
-    """How many times wider and higher, above 1 to 8."""
+    """Factor of width and height, above 1 to 8."""
     model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTask:
-    """One or more pictures made from words, and from other pictures where given."""
+    """Generates images: text-to-image, image-to-image, inpainting, ControlNet."""
 
     prompt: str
     negative_prompt: str = ""
     style: str = ""
     model: str = ""
     width: int | None = None
-    """In pixels, on the engine's grid."""
+    """Width in pixels, a multiple of the engine's grid."""
     height: int | None = None
-    """In pixels, on the engine's grid."""
+    """Height in pixels, a multiple of the engine's grid."""
     steps: int | None = None
     guidance: float | None = None
     """Classifier-free guidance scale, 0 to 100."""
     seed: int | None = None
-    """Of the first picture; the n-th uses seed + n. Drawn at random when None."""
+    """Seed of the first image; image n uses seed + n. Random when None."""
     scheduler: str = ""
     num_images: int | None = None
     init_image: Media | None = None
-    """Picture to start from."""
+    """Input of image-to-image and inpainting."""
     strength: float | None = None
-    """How far to depart from init_image: 0 keeps it, 1 ignores it."""
+    """Denoising strength: 0 keeps init_image, 1 ignores it."""
     mask: Media | None = None
-    """Where to repaint init_image: white is repainted."""
+    """Inpainting mask: white is replaced, black is kept."""
     controls: tuple[Control, ...] = ()
     loras: tuple[Lora, ...] = ()
     resource_profile: ResourceProfile = ResourceProfile.UNSPECIFIED
     safety_mode: SafetyMode = SafetyMode.UNSPECIFIED
     format: ImageFormat = ImageFormat.UNSPECIFIED
     preview_interval: int | None = None
-    """Send a small preview every so many steps; 0 sends none."""
+    """Steps between two previews; 0 sends none."""
     upscale: Upscale | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioTask:
-    """One sound made from words."""
+    """Generates one audio output from text."""
 
     prompt: str
     negative_prompt: str = ""
@@ -98,19 +98,19 @@ class AudioTask:
     guidance: float | None = None
     seed: int | None = None
     sample_rate: int | None = None
-    """In hertz."""
+    """Sample rate in hertz."""
     channels: int | None = None
     candidates: int | None = None
-    """Make so many and return the best."""
+    """Number of candidates to generate; the best is returned."""
     seamless_loop: bool = False
     loudness_lufs: float | None = None
-    """Integrated loudness to reach (EBU R128)."""
+    """Target of the integrated loudness (EBU R128)."""
     model: str = ""
     format: AudioFormat = AudioFormat.UNSPECIFIED
 
 
 class RequestKeywords(TypedDict, total=False):
-    """How to run a task."""
+    """Keywords that say how to run a task."""
 
     engine: str
     options: Mapping[str, object]
@@ -120,7 +120,7 @@ class RequestKeywords(TypedDict, total=False):
 
 
 class ImageKeywords(TypedDict, total=False):
-    """The fields of an ImageTask beside its prompt."""
+    """Keywords for the fields of an ImageTask beside its prompt."""
 
     negative_prompt: str
     style: str
@@ -145,4 +145,4 @@ class ImageKeywords(TypedDict, total=False):
 
 
 class Keywords(ImageKeywords, RequestKeywords, total=False):
-    """What may be said beside the task: how to run it, and the fields of a picture."""
+    """Keywords beside a task: how to run it, and with a prompt the fields of an ImageTask."""

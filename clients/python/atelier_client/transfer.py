@@ -1,4 +1,4 @@
-"""Bytes to chunks and back, with their sha256: pure, shared by both clients."""
+"""Splits uploads into messages, and verifies downloads by their SHA-256; no I/O."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from atelier_client.errors import TransferError
 from atelier_client.media import Artifact
 
 CHUNK_BYTES = 512 * 1024
-"""The most that the contract allows in one message."""
+"""Maximum chunk size of the contract."""
 
 
-def upload_requests(data: bytes, media_type: str) -> Iterator[pb.UploadArtifactRequest]:
-    """The messages of one upload; the media type is told from the bytes when empty.
+def split_upload(data: bytes, media_type: str) -> Iterator[pb.UploadArtifactRequest]:
+    """The messages of one upload; an empty media type is detected from the bytes.
 
     Raises:
-        InvalidRequestError: the media type is empty and the bytes do not tell it.
+        InvalidRequestError: the media type is empty and cannot be detected.
     """
     header = artifact_pb2.UploadHeader(
-        media_type=media_type or media.sniff(data),
+        media_type=media_type or media.detect_media_type(data),
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    return _parts(header, data)
+    return _iterate_parts(header, data)
 
 
-def _parts(header: artifact_pb2.UploadHeader, data: bytes) -> Iterator[pb.UploadArtifactRequest]:
+def _iterate_parts(
+    header: artifact_pb2.UploadHeader, data: bytes
+) -> Iterator[pb.UploadArtifactRequest]:
     yield pb.UploadArtifactRequest(header=header)
     for start in range(0, len(data), CHUNK_BYTES):
         yield pb.UploadArtifactRequest(chunk=data[start : start + CHUNK_BYTES])
 
 
 class DownloadVerifier:
-    """An artifact while it arrives, over one call or several."""
+    """Collects the bytes of one artifact, over one or several calls, and verifies them."""
 
     def __init__(self, artifact: Artifact | str) -> None:
-        """Expect the bytes of `artifact`; of an id, what the server announces."""
+        """Expect the SHA-256 of `artifact`; for an id, the one that the server sends."""
         self._artifact_id = artifact if isinstance(artifact, str) else artifact.id
         self._sha256 = "" if isinstance(artifact, str) else artifact.sha256
         self._hash = hashlib.sha256()
@@ -47,11 +49,11 @@ class DownloadVerifier:
         self.offset = 0
 
     def request(self) -> pb.DownloadArtifactRequest:
-        """Asks for the bytes that are still missing."""
+        """The request for the missing bytes."""
         return pb.DownloadArtifactRequest(artifact_id=self._artifact_id, offset=self.offset)
 
     def add(self, part: pb.DownloadArtifactResponse) -> None:
-        """Take the next message."""
+        """Add the next message."""
         if part.WhichOneof("part") == "artifact":
             self._sha256 = self._sha256 or part.artifact.sha256
             return
@@ -60,14 +62,14 @@ class DownloadVerifier:
         self.offset += len(part.chunk)
 
     def finish(self) -> bytes:
-        """All bytes.
+        """The bytes, verified.
 
         Raises:
-            TransferError: they are not the ones that were announced.
+            TransferError: their SHA-256 differs.
         """
         if self._hash.hexdigest() != self._sha256:
             raise TransferError(
-                f"artifact {self._artifact_id} arrived damaged: {self.offset} bytes whose sha256"
-                f" is {self._hash.hexdigest()}, not {self._sha256 or 'announced'}"
+                f"artifact {self._artifact_id} is damaged: the SHA-256 of {self.offset} bytes"
+                f" is {self._hash.hexdigest()}, not {self._sha256 or 'known'}"
             )
         return b"".join(self._chunks)

@@ -45,38 +45,38 @@ def decode_capabilities(found: client.Capabilities, name: str, *, concurrency: i
     first = chosen[0]
     return Capabilities(
         description=first.description if name else "Any engine of another Atelier server",
-        image=None if image is None else _image(image),
-        audio=None if audio is None else _audio(audio),
+        image=None if image is None else _decode_image(image),
+        audio=None if audio is None else _decode_audio(audio),
         concurrency=min(concurrency, max(1, sum(engine.load.concurrency for engine in chosen))),
         cancel=_weakest_cancel(workers),
         reproducibility=_weakest_reproducibility(workers),
-        price=None if first.price is None else _price(first.price),
-        options_schema=_schema(first.options_schema) if name else _CLOSED,
-        versions=_versions(found.version, workers),
+        price=None if first.price is None else _decode_price(first.price),
+        options_schema=_decode_schema(first.options_schema) if name else _CLOSED,
+        versions=_merge_versions(found.version, workers),
     )
 
 
 def _choose(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
-    """The engines to describe, the one whose limits come first at the front; all of them ready."""
+    """The engines to describe, all of them ready; the limits of the first apply."""
     known = {engine.name: engine for engine in found.engines}
     if not name:
         ready = [one for one in found.engines if one.state is enums.EngineState.READY]
         if not ready:
-            raise EngineUnavailableError("no engine of the other server can work now")
+            raise EngineUnavailableError("no engine of the other server is ready")
         return tuple(
-            sorted(ready, key=lambda one: (_only_upscales(one), one.name != found.default_engine))
+            sorted(ready, key=lambda one: (_is_upscale_only(one), one.name != found.default_engine))
         )
     if name not in known:
         raise EngineUnavailableError(
             f"the other server has no engine {name!r}; it has {', '.join(known)}"
         )
     if known[name].state is not enums.EngineState.READY:
-        why = known[name].state_message or known[name].state.value
-        raise EngineUnavailableError(f"engine {name!r} of the other server cannot work now: {why}")
+        reason = known[name].state_message or known[name].state.value
+        raise EngineUnavailableError(f"engine {name!r} of the other server is not ready: {reason}")
     return (known[name],)
 
 
-def _only_upscales(engine: client.Engine) -> bool:
+def _is_upscale_only(engine: client.Engine) -> bool:
     return engine.image is not None and engine.image.upscale_only
 
 
@@ -110,7 +110,7 @@ def _weakest_reproducibility(engines: Sequence[client.Engine]) -> Reproducibilit
     return Reproducibility.BEST_EFFORT
 
 
-def _versions(server: str, engines: Sequence[client.Engine]) -> dict[str, str]:
+def _merge_versions(server: str, engines: Sequence[client.Engine]) -> dict[str, str]:
     """Those of the engine that does the work, and of each server that forwards to it, the nearest last.
 
     Where several may do it, the versions of each stand under its name.
@@ -125,14 +125,14 @@ def _versions(server: str, engines: Sequence[client.Engine]) -> dict[str, str]:
     return versions
 
 
-def _image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
+def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
     return ImageCapabilities(
-        width=_integers(capabilities.width),
-        height=_integers(capabilities.height),
+        width=_decode_integers(capabilities.width),
+        height=_decode_integers(capabilities.height),
         max_pixels=capabilities.max_pixels,
         features=frozenset(ImageFeature(one.value) for one in capabilities.features if one.number),
-        steps=None if capabilities.steps is None else _integers(capabilities.steps),
-        guidance=None if capabilities.guidance is None else _numbers(capabilities.guidance),
+        steps=None if capabilities.steps is None else _decode_integers(capabilities.steps),
+        guidance=None if capabilities.guidance is None else _decode_numbers(capabilities.guidance),
         max_images=capabilities.max_images,
         max_prompt_length=capabilities.max_prompt_length,
         schedulers=capabilities.schedulers,
@@ -140,7 +140,7 @@ def _image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
             ControlType(one.value) for one in capabilities.control_types if one.number
         ),
         max_controls=capabilities.max_controls,
-        models=tuple(map(_model, capabilities.models)),
+        models=tuple(map(_decode_model, capabilities.models)),
         loras=capabilities.loras,
         max_loras=capabilities.max_loras,
         resource_profiles=tuple(
@@ -156,21 +156,21 @@ def _image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
     )
 
 
-def _audio(capabilities: theirs.AudioCapabilities) -> AudioCapabilities:
+def _decode_audio(capabilities: theirs.AudioCapabilities) -> AudioCapabilities:
     return AudioCapabilities(
-        duration_seconds=_numbers(capabilities.duration_seconds),
+        duration_seconds=_decode_numbers(capabilities.duration_seconds),
         sample_rates=capabilities.sample_rates,
         channels=capabilities.channels,
         features=frozenset(AudioFeature(one.value) for one in capabilities.features if one.number),
-        steps=None if capabilities.steps is None else _integers(capabilities.steps),
-        guidance=None if capabilities.guidance is None else _numbers(capabilities.guidance),
+        steps=None if capabilities.steps is None else _decode_integers(capabilities.steps),
+        guidance=None if capabilities.guidance is None else _decode_numbers(capabilities.guidance),
         max_candidates=capabilities.max_candidates,
         max_prompt_length=capabilities.max_prompt_length,
-        models=tuple(map(_model, capabilities.models)),
+        models=tuple(map(_decode_model, capabilities.models)),
     )
 
 
-def _integers(found: theirs.IntegerRange | None) -> IntegerRange:
+def _decode_integers(found: theirs.IntegerRange | None) -> IntegerRange:
     if found is None:
         raise EngineUnavailableError("the other server gives no limits for the size of images")
     return IntegerRange(
@@ -182,17 +182,17 @@ def _integers(found: theirs.IntegerRange | None) -> IntegerRange:
     )
 
 
-def _numbers(found: theirs.NumberRange | None) -> NumberRange:
+def _decode_numbers(found: theirs.NumberRange | None) -> NumberRange:
     if found is None:
         raise EngineUnavailableError("the other server gives no limits for the duration of audio")
     return NumberRange(min=found.min, max=found.max, default=found.default)
 
 
-def _model(found: theirs.Model) -> Model:
+def _decode_model(found: theirs.Model) -> Model:
     return Model(name=found.name, family=found.family, digest=found.digest)
 
 
-def _price(found: theirs.Price) -> Price | None:
+def _decode_price(found: theirs.Price) -> Price | None:
     if not found.unit.number:
         return None
     return Price(
@@ -200,18 +200,18 @@ def _price(found: theirs.Price) -> Price | None:
     )
 
 
-def _schema(found: object) -> dict[str, JSON]:
-    """The schema, whole numbers as such again: on the wire every number has a fraction."""
-    schema = _whole(found)
+def _decode_schema(found: object) -> dict[str, JSON]:
+    """The schema with its integers restored: on the wire every number is a double."""
+    schema = _restore_integers(found)
     return dict(schema) if isinstance(schema, dict) else dict(_CLOSED)
 
 
-def _whole(value: object) -> JSON:
+def _restore_integers(value: object) -> JSON:
     match value:
         case dict():
-            return {str(key): _whole(item) for key, item in value.items()}
+            return {str(key): _restore_integers(item) for key, item in value.items()}
         case list():
-            return [_whole(item) for item in value]
+            return [_restore_integers(item) for item in value]
         case float() if value.is_integer():
             return int(value)
         case None | bool() | int() | float() | str():

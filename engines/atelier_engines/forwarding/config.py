@@ -1,9 +1,10 @@
-"""How to speak to another Atelier server."""
+"""Settings of the connection to another Atelier server."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -11,36 +12,40 @@ from atelier_engines.config import Section
 
 
 class ForwardingConfig(Section):
-    """Which engine there is asked, how the connection is made, and how patient it is."""
+    """The engine to forward to, the connection to its server, and time limits."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "patience_seconds": "retry_timeout_seconds",
+        "deadline_seconds": "timeout_seconds",
+    }
 
     engine: str = Field(
         default="",
         max_length=64,
-        description="Name of the engine there; the server there chooses when empty.",
+        description="Name of the engine on the other server; that server chooses when empty.",
     )
     tls: bool = Field(default=False, description="Whether the connection is encrypted.")
     ca_file: Path | None = Field(
         default=None,
-        description="PEM file of the authorities that may vouch for the server; those of the system "
-        "when null.",
+        description="PEM file with the certificate authorities to trust; those of the system when null.",
     )
     token: SecretStr | None = Field(
         default=None,
-        description="Goes with every call as `authorization: Bearer`, for instance ${ATELIER_TOKEN}.",
+        description="Bearer token sent with every call, for instance ${ATELIER_TOKEN}.",
     )
-    patience_seconds: float = Field(
+    retry_timeout_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long a server that stops answering is waited for while it has work of ours.",
+        description="How long to retry while the other server is unreachable and has accepted a task.",
     )
-    deadline_seconds: float = Field(
+    timeout_seconds: float = Field(
         default=3600.0,
         gt=0,
-        description="Longest that a task may take there, its time in the queue included.",
+        description="Maximum time of a task on the other server, its time in the queue included.",
     )
 
     @model_validator(mode="after")
-    def _sound(self) -> Self:
+    def _check_tls(self) -> Self:
         if self.ca_file is not None and not self.tls:
             raise ValueError("ca_file has no effect without tls: true")
         return self

@@ -1,4 +1,4 @@
-"""An engine whose work is done by an engine of another Atelier server."""
+"""An engine that forwards its tasks to an engine of another Atelier server."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from atelier_engines.forwarding import errors
 from atelier_engines.forwarding.capabilities import decode_capabilities
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.forwarding.events import EventMapper
-from atelier_engines.forwarding.handle import Handle, handle_from_text
-from atelier_engines.forwarding.requests import request_from_task
+from atelier_engines.forwarding.handle import Handle, parse_handle
+from atelier_engines.forwarding.requests import build_request
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
 
-_PAUSE_SECONDS = 0.25
-_GOODBYE_SECONDS = 10.0  # for the other server to say that the work has stopped
-_CALL_SECONDS = 10.0
+_RETRY_DELAY_SECONDS = 0.25
+_GRACE_SECONDS = 10.0  # for the other server to confirm a cancellation
+_CALL_TIMEOUT_SECONDS = 10.0
 
 
 class ForwardingEngine:
-    """Forwards tasks to the server at `address`; what it can do is what the engine there can do."""
+    """Forwards tasks to the server at `address`; its capabilities are those of the engine there."""
 
     def __init__(self, address: str, config: ForwardingConfig, *, concurrency: int) -> None:
-        """Connect to nothing yet."""
+        """Keep the address; `start` connects."""
         self._address = address
         self._config = config
         self._concurrency = concurrency
@@ -55,7 +55,7 @@ class ForwardingEngine:
         return self._capabilities
 
     async def start(self) -> None:
-        """See Engine.start. Asks the other server what it can do."""
+        """See Engine.start. Asks the other server for the capabilities of the engine."""
         await self.stop()
         connected = await self._connect()
         try:
@@ -65,24 +65,24 @@ class ForwardingEngine:
             )
         except AtelierError as error:
             await connected.close()
-            raise errors.refused(error) from error
+            raise errors.translate_rejection(error) from error
         except BaseException:
             await connected.close()
             raise
         self._client = connected
 
     async def check(self) -> None:
-        """See Engine.check. Asks the other server whether it, and the engine there, can work."""
+        """See Engine.check. Asks the other server for the health of itself and of the engine."""
         try:
             health = await self._connected.health()
         except AtelierError as error:
-            raise errors.refused(error) from error
+            raise errors.translate_rejection(error) from error
         if health.status != client.ServingStatus.SERVING:
-            raise EngineUnavailableError("the other server is about to stop")
+            raise EngineUnavailableError("the other server is draining")
         wanted = [engine for engine in health.engines if self._config.engine in {"", engine.engine}]
         if not any(engine.state == client.EngineState.READY for engine in wanted):
-            why = "; ".join(engine.message for engine in wanted) or "it is not there"
-            raise EngineUnavailableError(f"the engine of the other server cannot work now: {why}")
+            reason = "; ".join(engine.message for engine in wanted) or "there is no such engine"
+            raise EngineUnavailableError(f"the engine of the other server is not ready: {reason}")
 
     async def stop(self) -> None:
         """See Engine.stop."""
@@ -91,30 +91,30 @@ class ForwardingEngine:
             self._client = None
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it cancels the generation there, and waits until that has stopped.
+        """See Engine.run. Closing it cancels the generation there, and waits until it has stopped.
 
-        Where the engine there cannot be cancelled, the generation goes on.
+        Where the engine there cannot be cancelled, the generation continues.
 
         Raises:
-            EngineUnavailableError: the other server could not be reached, and nothing was begun.
-            EngineUncertainError: it fell silent while the task was sent.
-            EngineTimeoutError: it fell silent afterwards, or the deadline came.
-            EngineError: as the engine there, see `faults`.
+            EngineUnavailableError: the other server is unreachable, and nothing was started.
+            EngineUncertainError: it became unreachable while the task was sent.
+            EngineTimeoutError: it became unreachable afterwards, or the time limit was exceeded.
+            EngineError: the engine there failed, see `forwarding.errors`.
         """
         yield Stage(name="submit")
         handle = Handle(request_id=uuid.uuid4().hex)
         if task.resume:
-            handle = handle_from_text(task.resume)
-            await self._reachable()
+            handle = parse_handle(task.resume)
+            await self._wait_until_reachable()
         else:
             await self.check()
         if not handle.generation_id:
-            yield Dispatched(handle=handle.text())
-            generation_id = await self._submitted(task, handle.request_id)
+            yield Dispatched(handle=handle.serialize())
+            generation_id = await self._submit(task, handle.request_id)
             handle = handle.model_copy(update={"generation_id": generation_id})
         ended = False
         try:
-            yield Dispatched(handle=handle.text())
+            yield Dispatched(handle=handle.serialize())
             mapper = EventMapper(task, self._capabilities.versions)
             async with aclosing(self._follow(handle.generation_id)) as events:
                 async for progress in events:
@@ -134,106 +134,108 @@ class ForwardingEngine:
                 async for progress in events:
                     yield progress
         except AtelierError as error:
-            raise errors.under_way(error) from error
+            raise errors.translate_after_acceptance(error) from error
 
-    async def _submitted(self, task: Task, request_id: str) -> str:
-        """The id of the generation that the other server has accepted under that request id."""
-        asked = await result_from_thread(
-            partial(request_from_task, task, seeded=self._seeded(task))
+    async def _submit(self, task: Task, request_id: str) -> str:
+        """Send the task under the request id, and return the id of its generation."""
+        request = await result_from_thread(
+            partial(build_request, task, seeded=self._takes_seeds(task))
         )
         options: Mapping[str, object] = task.options
-        sending = asyncio.create_task(self._send(asked, options, request_id))
+        sending = asyncio.create_task(self._send(request, options, request_id))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
-            await self._withdraw(sending)
+            await self._cancel_once_accepted(sending)
             raise
 
     async def _send(
         self,
-        asked: client.ImageTask | client.AudioTask,
+        request: client.ImageTask | client.AudioTask,
         options: Mapping[str, object],
         request_id: str,
     ) -> str:
-        """Send the task until it is known to be accepted or refused; the same id is one generation."""
-        end = asyncio.get_running_loop().time() + self._config.patience_seconds
+        """Send the task until it is known to be accepted or rejected; one request id is one generation."""
+        end = asyncio.get_running_loop().time() + self._config.retry_timeout_seconds
         while True:
             try:
                 accepted = await self._connected.submit(
-                    asked,
+                    request,
                     engine=self._config.engine,
                     options=options,
                     strict=True,
                     request_id=request_id,
-                    timeout_seconds=self._config.deadline_seconds,
+                    timeout_seconds=self._config.timeout_seconds,
                 )
             except ConflictError as error:
-                return await self._found(request_id, error)
+                return await self._find_by_request_id(request_id, error)
             except ServerUnreachableError as error:
                 if asyncio.get_running_loop().time() > end:
-                    raise errors.uncertain(error) from error
-                await asyncio.sleep(_PAUSE_SECONDS)
+                    raise errors.translate_unanswered(error) from error
+                await asyncio.sleep(_RETRY_DELAY_SECONDS)
             except AtelierError as error:
-                raise errors.refused(error) from error
+                raise errors.translate_rejection(error) from error
             else:
                 return accepted.id
 
-    async def _found(self, request_id: str, conflict: ConflictError) -> str:
-        """The generation that an earlier life has sent: large pictures have other names when sent again."""
+    async def _find_by_request_id(self, request_id: str, conflict: ConflictError) -> str:
+        """The generation that a previous process sent: uploaded images have new ids, so the request differs."""
         try:
             async with aclosing(self._connected.list()) as generations:
                 async for generation in generations:
                     if generation.request_id == request_id:
                         return generation.id
         except AtelierError as error:
-            raise errors.under_way(error) from error
-        raise errors.refused(conflict) from conflict
+            raise errors.translate_after_acceptance(error) from error
+        raise errors.translate_rejection(conflict) from conflict
 
-    async def _withdraw(self, sending: asyncio.Task[str]) -> None:
-        """Cancel what was sent, as soon as it is known to be accepted."""
+    async def _cancel_once_accepted(self, sending: asyncio.Task[str]) -> None:
+        """Cancel the generation as soon as it is known to be accepted."""
         with suppress(Exception):
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_GRACE_SECONDS):
                 await self._cancel(await sending)
 
     async def _cancel(self, generation_id: str) -> None:
-        """Stop the generation, and wait until it has stopped; a silent server is left alone."""
+        """Cancel the generation, and wait until it has stopped; give up on an unreachable server."""
         with suppress(AtelierError, TimeoutError):
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_GRACE_SECONDS):
                 await self._connected.cancel(generation_id)
 
-    async def _reachable(self) -> None:
-        """Wait until the other server answers: it may have died together with this one."""
-        end = asyncio.get_running_loop().time() + self._config.patience_seconds
+    async def _wait_until_reachable(self) -> None:
+        """Wait until the other server answers: it may be restarting too."""
+        end = asyncio.get_running_loop().time() + self._config.retry_timeout_seconds
         while True:
             try:
                 await self._connected.health()
             except AtelierError as error:
                 if asyncio.get_running_loop().time() > end:
-                    raise errors.under_way(error) from error
+                    raise errors.translate_after_acceptance(error) from error
             else:
                 return
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_RETRY_DELAY_SECONDS)
 
-    def _seeded(self, task: Task) -> bool:
-        can = self._capabilities
+    def _takes_seeds(self, task: Task) -> bool:
+        capabilities = self._capabilities
         if isinstance(task, ImageTask):
-            return can.image is not None and ImageFeature.SEED in can.image.features
-        return can.audio is not None and AudioFeature.SEED in can.audio.features
+            return (
+                capabilities.image is not None and ImageFeature.SEED in capabilities.image.features
+            )
+        return capabilities.audio is not None and AudioFeature.SEED in capabilities.audio.features
 
     async def _connect(self) -> client.AsyncClient:
         config = self._config
         credentials = None
         if config.tls:
-            trusted = None
+            authorities = None
             if config.ca_file is not None:
-                trusted = await result_from_thread(config.ca_file.read_bytes)
-            credentials = grpc.ssl_channel_credentials(trusted)
+                authorities = await result_from_thread(config.ca_file.read_bytes)
+            credentials = grpc.ssl_channel_credentials(authorities)
         return client.AsyncClient(
             self._address,
             credentials=credentials,
             token=config.token.get_secret_value() if config.token else "",
-            reconnect_timeout_seconds=config.patience_seconds,
-            call_timeout_seconds=_CALL_SECONDS,
+            reconnect_timeout_seconds=config.retry_timeout_seconds,
+            call_timeout_seconds=_CALL_TIMEOUT_SECONDS,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""What the errors of the other server mean here."""
+"""Translates the errors of the other server."""
 
 from __future__ import annotations
 
@@ -56,45 +56,45 @@ REASONS: Mapping[str, Callable[[str], EngineError]] = {
     "ENGINE_FAILED": EngineFailedError,
     "INTERNAL": EngineFailedError,
 }
-"""The error that each reason of the contract means."""
+"""Reason of the contract to the error of an engine."""
 
 
-def refused(error: theirs.AtelierError) -> EngineError:
-    """The error of a call that ended before the work was accepted, or of a generation that has ended."""
-    text = f"{_OTHER} says: {error}"
+def translate_rejection(error: theirs.AtelierError) -> EngineError:
+    """The error for a task that was not accepted, or for a generation that has ended."""
+    text = f"{_OTHER}: {error}"
     match error:
         case theirs.InvalidRequestError(violations=(first, *_)):
-            return InvalidTaskError(_field(first.field), text)
+            return InvalidTaskError(_strip_task(first.field), text)
         case theirs.UnavailableError(retry_after_seconds=float(seconds)):
             return EngineUnavailableError(text, retry_after_seconds=seconds)
         case theirs.AccessDeniedError():
             return EngineUnavailableError(f"{text}; check the configured token")
         case theirs.ServerUnreachableError():
-            return EngineUnavailableError(f"{_OTHER} cannot be reached")
+            return EngineUnavailableError(f"{_OTHER} is unreachable")
         case theirs.DeadlineError(reason=""):
-            return EngineTimeoutError(f"{_OTHER} answers too slowly")
+            return EngineTimeoutError(f"{_OTHER} timed out")
         case _:
             return REASONS.get(error.reason, EngineFailedError)(text)
 
 
-def under_way(error: theirs.AtelierError) -> EngineError:
-    """The error of a call about accepted work: that the server is silent does not mean that it stopped."""
+def translate_after_acceptance(error: theirs.AtelierError) -> EngineError:
+    """The error for an accepted task: while the server is unreachable, the task may still be running."""
     if not error.reason and isinstance(error, theirs.UnavailableError | theirs.DeadlineError):
         return EngineTimeoutError(
-            f"{_OTHER} has stopped answering; it may still be at work on the task"
+            f"{_OTHER} has become unreachable; the task may still be running there"
         )
     if isinstance(error, theirs.NotFoundError):
-        return EngineFailedError(f"{_OTHER} does not know this work any more: it is lost")
-    return refused(error)
+        return EngineFailedError(f"{_OTHER} no longer has this generation: it is lost")
+    return translate_rejection(error)
 
 
-def uncertain(error: theirs.AtelierError) -> EngineError:
-    """The error of a task that was sent when the server fell silent, and could not be sent again."""
+def translate_unanswered(error: theirs.AtelierError) -> EngineError:
+    """The error for a task that was sent without an answer, and could not be sent again."""
     return EngineUncertainError(
-        f"{_OTHER} stopped answering while the task was sent ({error}); it may be at work on it"
+        f"{_OTHER} became unreachable while the task was sent ({error}); the task may be running there"
     )
 
 
-def _field(path: str) -> str:
-    """The name of a field within its task; options stand beside it."""
+def _strip_task(path: str) -> str:
+    """The path of a field without the task in front."""
     return path.removeprefix("image.").removeprefix("audio.")

@@ -1,4 +1,4 @@
-"""What finds a forwarded generation again after this process has died."""
+"""The handle by which a forwarded generation is found after this process has restarted."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from atelier_engines.errors import EngineFailedError
 
 
 class Handle(BaseModel):
-    """Written before the task is sent, with the request id alone, and again once it is accepted.
+    """Stored with the request id before the task is sent, and with the generation id once it is accepted.
 
-    The server there makes one generation of one request id, however often it is sent, so that no
-    death of this process between the two leaves work behind or has it done twice.
+    The other server runs a request id once, however often it is sent. So a crash of this process
+    between the two neither loses the generation nor starts a second one.
     """
 
     model_config = ConfigDict(frozen=True)
 
     request_id: str
-    """Under which the task is, or was, sent."""
+    """Request id under which the task is sent."""
     generation_id: str = ""
-    """Of the generation there; empty while it is not known to be accepted."""
+    """Id of the generation on the other server; empty until the task is known to be accepted."""
 
-    def text(self) -> str:
-        """As it is stored."""
+    def serialize(self) -> str:
+        """The text to store."""
         return self.model_dump_json()
 
 
-def handle_from_text(text: str) -> Handle:
-    """The handle that `text` holds.
+def parse_handle(text: str) -> Handle:
+    """Parse a stored handle.
 
     Raises:
-        EngineFailedError: it holds none: it was written by another engine.
+        EngineFailedError: the text is not a handle; another engine wrote it.
     """
     try:
         return Handle.model_validate_json(text)
     except ValidationError as error:
         raise EngineFailedError(
-            "what was noted of the work at the other server cannot be read: the work there is lost"
+            "the stored handle of the generation on the other server is invalid: the generation is lost"
         ) from error

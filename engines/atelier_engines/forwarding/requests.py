@@ -1,4 +1,4 @@
-"""From the engine's task to the client's; blocks while it encodes pictures."""
+"""Builds the client's task from the engine's; blocks while it encodes images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from atelier_engines.task import AudioTask, Control, ImageTask, Task
 _SEEDS = 2**63
 
 
-def request_from_task(task: Task, *, seeded: bool) -> client.ImageTask | client.AudioTask:
-    """The same task for a client; says everything, and leaves nothing to the server's defaults.
+def build_request(task: Task, *, seeded: bool) -> client.ImageTask | client.AudioTask:
+    """The same task for the client, with every value set, so that no default of the server applies.
 
-    `seeded` says whether the engine there takes seeds at all.
+    `seeded` says whether the engine there takes seeds.
 
     Raises:
-        UnsupportedError: the seeds do not follow one another, which the contract cannot say.
+        UnsupportedError: the seeds are not consecutive, as the contract demands.
     """
     match task:
         case ImageTask():
@@ -41,12 +41,12 @@ def _image(task: ImageTask, *, seeded: bool) -> client.ImageTask:
         height=task.height,
         steps=task.steps,
         guidance=task.guidance,
-        seed=_first_of(task.seeds) if seeded else None,
+        seed=_first_seed(task.seeds) if seeded else None,
         scheduler=task.scheduler,
         num_images=len(task.seeds),
-        init_image=_png(task.init_image),
+        init_image=_encode_optional(task.init_image),
         strength=None if task.init_image is None else task.strength,
-        mask=_png(task.mask),
+        mask=_encode_optional(task.mask),
         controls=tuple(map(_control, task.controls)),
         loras=tuple(client.Lora(name=lora.name, weight=lora.weight) for lora in task.loras),
         resource_profile=ResourceProfile.UNSPECIFIED
@@ -84,7 +84,7 @@ def _audio(task: AudioTask, *, seeded: bool) -> client.AudioTask:
 def _control(control: Control) -> client.Control:
     return client.Control(
         type=ControlType(control.type.value),
-        image=_file(control.image),
+        image=_encode_png(control.image),
         preprocess=control.preprocess,
         strength=control.strength,
         start=control.start,
@@ -92,18 +92,18 @@ def _control(control: Control) -> client.Control:
     )
 
 
-def _first_of(seeds: tuple[int, ...]) -> int:
+def _first_seed(seeds: tuple[int, ...]) -> int:
     first = seeds[0]
     if any(seed != (first + index) % _SEEDS for index, seed in enumerate(seeds)):
-        raise UnsupportedError("seeds", "this engine takes only seeds that follow one another")
+        raise UnsupportedError("seeds", "this engine supports only consecutive seeds")
     return first
 
 
-def _png(pixels: Pixels | None) -> bytes | None:
-    return None if pixels is None else _file(pixels)
+def _encode_optional(pixels: Pixels | None) -> bytes | None:
+    return None if pixels is None else _encode_png(pixels)
 
 
-def _file(pixels: Pixels) -> bytes:
+def _encode_png(pixels: Pixels) -> bytes:
     file = io.BytesIO()
     image_from_pixels(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""atelier: the engines of another Atelier server."""
+"""The engine type `atelier`: forwards tasks to another Atelier server."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 class AtelierConfig(ForwardingConfig):
-    """An atelier engine's section in the configuration file."""
+    """Settings of an engine of the type `atelier`."""
 
     address: str = Field(
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}$",
-        description="HOST:PORT where the other server serves gRPC.",
+        description="HOST:PORT of the other server's gRPC endpoint.",
     )
     concurrency: int = Field(
         default=4,
         ge=1,
         le=256,
-        description="Most tasks to have there at once; no more are claimed than the engine there works on.",
+        description="Maximum tasks on the other server at once; at most what the engine there runs at once.",
     )
 
     @model_validator(mode="after")
-    def _secret(self) -> Self:
-        if self.token is not None and not self.tls and not _is_this_machine(self.address):
-            raise ValueError("token would go over the network unencrypted: say tls: true")
+    def _check_token(self) -> Self:
+        if self.token is not None and not self.tls and not _is_loopback(self.address):
+            raise ValueError("token would be sent unencrypted over the network: set tls: true")
         return self
 
 
-def _is_this_machine(address: str) -> bool:
+def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -50,4 +50,4 @@ def _create(config: AtelierConfig) -> ForwardingEngine:
 
 
 ENGINE: EngineType[AtelierConfig] = EngineType(config=AtelierConfig, create=_create)
-"""What the package registers."""
+"""The engine type that the package registers."""

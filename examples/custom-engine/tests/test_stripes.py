@@ -1,4 +1,4 @@
-"""The engine through the suite that every engine of Atelier is put through."""
+"""The conformance suite, run on this engine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from atelier_engines.conformance import EngineConformance
 
 
 class TestStripes(EngineConformance):
-    """As it comes."""
+    """Stripes 32 pixels wide."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls) -> StripesEngine:
-        """With broad stripes."""
+        """The engine under test."""
         return StripesEngine(StripesConfig(stripe_pixels=32))

@@ -53,11 +53,11 @@ def engine_to_pb(
         description=capabilities.description,
         state=engine.state,
         state_message=engine.message,
-        image=None if capabilities.image is None else _image(capabilities.image, styles),
-        audio=None if capabilities.audio is None else _audio(capabilities.audio),
+        image=None if capabilities.image is None else _image_to_pb(capabilities.image, styles),
+        audio=None if capabilities.audio is None else _audio_to_pb(capabilities.audio),
         cancel_support=_CANCEL[capabilities.cancel],
         reproducibility=REPRODUCIBILITIES[capabilities.reproducibility],
-        load=_load(engine, queued),
+        load=_load_to_pb(engine, queued),
         fallbacks=engine.fallbacks,
         versions=capabilities.versions,
     )
@@ -74,16 +74,16 @@ def engine_to_pb(
     return message
 
 
-def _image(
+def _image_to_pb(
     capabilities: ImageCapabilities, styles: Mapping[str, StyleSettings]
 ) -> pb.ImageCapabilities:
     return pb.ImageCapabilities(
         features=sorted(_IMAGE_FEATURES[feature] for feature in capabilities.features),
-        width=_integers(capabilities.width),
-        height=_integers(capabilities.height),
+        width=_integers_to_pb(capabilities.width),
+        height=_integers_to_pb(capabilities.height),
         max_pixels=capabilities.max_pixels,
-        steps=_integers(capabilities.steps),
-        guidance=_numbers(capabilities.guidance),
+        steps=_integers_to_pb(capabilities.steps),
+        guidance=_numbers_to_pb(capabilities.guidance),
         max_images=capabilities.max_images,
         max_prompt_length=capabilities.max_prompt_length,
         schedulers=capabilities.schedulers,
@@ -92,7 +92,7 @@ def _image(
             for kind in capabilities.control_types
         ],
         max_controls=capabilities.max_controls,
-        models=map(_model, capabilities.models),
+        models=map(_model_to_pb, capabilities.models),
         loras=capabilities.loras,
         max_loras=capabilities.max_loras,
         styles=[
@@ -116,22 +116,22 @@ def _image(
     )
 
 
-def _audio(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
+def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
     return pb.AudioCapabilities(
         features=sorted(_AUDIO_FEATURES[feature] for feature in capabilities.features),
-        duration_seconds=_numbers(capabilities.duration_seconds),
-        steps=_integers(capabilities.steps),
-        guidance=_numbers(capabilities.guidance),
+        duration_seconds=_numbers_to_pb(capabilities.duration_seconds),
+        steps=_integers_to_pb(capabilities.steps),
+        guidance=_numbers_to_pb(capabilities.guidance),
         sample_rates=capabilities.sample_rates,
         channels=capabilities.channels,
         max_candidates=capabilities.max_candidates,
         max_prompt_length=capabilities.max_prompt_length,
-        models=map(_model, capabilities.models),
+        models=map(_model_to_pb, capabilities.models),
         formats=_AUDIO_FORMATS,
     )
 
 
-def _load(engine: EngineStatus, queued: int) -> pb.Load:
+def _load_to_pb(engine: EngineStatus, queued: int) -> pb.Load:
     load = pb.Load(
         queued=queued, running=engine.running, concurrency=engine.capabilities.concurrency
     )
@@ -142,11 +142,11 @@ def _load(engine: EngineStatus, queued: int) -> pb.Load:
     return load
 
 
-def _model(model: Model) -> pb.Model:
+def _model_to_pb(model: Model) -> pb.Model:
     return pb.Model(name=model.name, family=model.family, digest=model.digest)
 
 
-def _integers(allowed: IntegerRange | None) -> pb.IntegerRange | None:
+def _integers_to_pb(allowed: IntegerRange | None) -> pb.IntegerRange | None:
     if allowed is None:
         return None
     return pb.IntegerRange(
@@ -158,7 +158,7 @@ def _integers(allowed: IntegerRange | None) -> pb.IntegerRange | None:
     )
 
 
-def _numbers(allowed: NumberRange | None) -> pb.NumberRange | None:
+def _numbers_to_pb(allowed: NumberRange | None) -> pb.NumberRange | None:
     return (
         None
         if allowed is None

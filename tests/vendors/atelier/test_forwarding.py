@@ -27,7 +27,7 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.forwarding.events import samples_from_wav
-from atelier_engines.forwarding.handle import Handle, handle_from_text
+from atelier_engines.forwarding.handle import Handle, parse_handle
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import (
     AudioTask,
@@ -130,12 +130,12 @@ async def test_the_handle_is_written_before_the_task_is_sent(
         assert isinstance(await anext(events), Stage)
         first = await anext(events)
         assert isinstance(first, Dispatched)
-        handle = handle_from_text(first.handle)
+        handle = parse_handle(first.handle)
         known = await all_of(there)
         assert handle.request_id not in {generation.request_id for generation in known}
         second = await anext(events)
     assert isinstance(second, Dispatched)
-    found = await there.get(handle_from_text(second.handle).generation_id)
+    found = await there.get(parse_handle(second.handle).generation_id)
     assert found.request_id == handle.request_id
 
 
@@ -170,7 +170,7 @@ async def test_work_that_was_never_accepted_is_sent_when_it_is_taken_up_again(
 ) -> None:
     """The process died between the first handle and the sending."""
     handle = Handle(request_id="never-sent")
-    story = await story_of(engine, replace(PICTURE, resume=handle.text()))
+    story = await story_of(engine, replace(PICTURE, resume=handle.serialize()))
     assert isinstance(story[-1], Output)
     assert (await all_of(there))[0].request_id == "never-sent"
 
@@ -179,12 +179,12 @@ async def test_lost_work_is_a_failure(engine: Engine) -> None:
     """The other server has forgotten it, or its data."""
     handle = Handle(request_id="r", generation_id="0" * 32)
     with pytest.raises(EngineFailedError, match="lost"):
-        await story_of(engine, replace(PICTURE, resume=handle.text()))
+        await story_of(engine, replace(PICTURE, resume=handle.serialize()))
 
 
 async def test_a_handle_of_another_kind_is_a_failure(engine: Engine) -> None:
     """The engine of that name was of another type before."""
-    with pytest.raises(EngineFailedError, match="cannot be read"):
+    with pytest.raises(EngineFailedError, match="is invalid"):
         await story_of(engine, replace(PICTURE, resume="job-17"))
 
 
@@ -196,7 +196,7 @@ async def test_closing_stops_the_work_there(engine: Engine, there: AsyncClient) 
         while not handle.generation_id:
             event = await anext(events)
             if isinstance(event, Dispatched):
-                handle = handle_from_text(event.handle)
+                handle = parse_handle(event.handle)
     found = await there.get(handle.generation_id)
     assert found.state is State.CANCELLED
 
@@ -266,13 +266,13 @@ async def test_a_wrong_option_is_blamed_by_its_name(engine: Engine) -> None:
 
 async def test_seeds_that_do_not_follow_one_another_are_refused(engine: Engine) -> None:
     """The contract knows but the first of them."""
-    with pytest.raises(UnsupportedError, match="follow one another"):
+    with pytest.raises(UnsupportedError, match="consecutive seeds"):
         await story_of(engine, replace(PICTURE, seeds=(3, 9)))
 
 
 async def test_a_server_that_is_not_there_has_begun_nothing() -> None:
     """At the start; another engine may take over."""
-    config = AtelierConfig(address=f"127.0.0.1:{free_port()}", patience_seconds=0.1)
+    config = AtelierConfig(address=f"127.0.0.1:{free_port()}", retry_timeout_seconds=0.1)
     with pytest.raises(EngineUnavailableError):
         await ENGINE.create(config).start()
 

@@ -27,7 +27,7 @@ def config_for(vendor: StandIn, **settings: object) -> VastaiConfig:
             "poll_seconds": 0.05,
             "check_seconds": 0.05,
             "concurrency": 2,
-            "worker": {"engine": "sketch", "patience_seconds": 5.0},
+            "worker": {"engine": "sketch", "retry_timeout_seconds": 5.0},
             **settings,
         }
     )

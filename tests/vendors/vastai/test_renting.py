@@ -123,15 +123,15 @@ async def test_a_lost_answer_rents_no_second_machine(vendor: StandIn, make: Make
 
 
 @pytest.mark.parametrize(
-    ("check_seconds", "patience_seconds"),
+    ("check_seconds", "retry_timeout_seconds"),
     [(0.05, 3600.0), (3600.0, 0.2)],
     ids=["told by the watch", "told by the silence"],
 )
 async def test_a_machine_that_dies_fails_its_work(
-    vendor: StandIn, make: Make, check_seconds: float, patience_seconds: float
+    vendor: StandIn, make: Make, check_seconds: float, retry_timeout_seconds: float
 ) -> None:
     """By a failure after which trying again does no harm, whoever notices it first."""
-    worker = {"engine": "sketch", "patience_seconds": patience_seconds}
+    worker = {"engine": "sketch", "retry_timeout_seconds": retry_timeout_seconds}
     engine = make(check_seconds=check_seconds, worker=worker)
     await engine.start()
     working = asyncio.create_task(story_of(engine, SLOW))

@@ -9,5 +9,5 @@ from atelier_client.cli.app import run
 
 
 def main() -> NoReturn:
-    """Run the command that the process was started with, and exit with its code."""
+    """Run the command of this process's arguments, and exit with its code."""
     sys.exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Runs one command line: parses it, and turns whatever goes wrong into one line and a code."""
+"""Runs one command line; every error becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from atelier_client.cli.exit_codes import EPILOG, ExitCode, exit_code_of
+from atelier_client.cli.exit_codes import EPILOG, ExitCode, exit_code_for
 from atelier_client.cli.group import CommandGroup
 from atelier_client.errors import AtelierError, InvalidRequestError
 
@@ -20,7 +20,7 @@ from atelier_client.errors import AtelierError, InvalidRequestError
 @click.version_option(package_name="atelier-client")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 def atelier(*, debug: bool) -> None:
-    """Make pictures and sounds with an Atelier server."""
+    """Generate images and audio with an Atelier server."""
     _ = debug  # read from the context, where errors are shown
 
 
@@ -28,21 +28,21 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors go to stderr as one line."""
     try:
         result = atelier.main(list(arguments), prog_name="atelier", standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 - never a traceback unasked
+    except Exception as error:  # noqa: BLE001 - a traceback only with --debug
         if "--debug" in arguments:
             traceback.print_exc()
-        return _tell(error)
+        return _print_error(error)
     except KeyboardInterrupt:
-        return _tell(click.Abort())
+        return _print_error(click.Abort())
     return result if isinstance(result, int) else ExitCode.OK
 
 
-def _tell(error: Exception) -> int:
-    """Say in one line what went wrong, and return the exit code for it."""
+def _print_error(error: Exception) -> int:
+    """Print an error in one line, and return its exit code."""
     code: int
     match error:
         case AtelierError():
-            line, code = error_line(error), exit_code_of(error)
+            line, code = format_error(error), exit_code_for(error)
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "atelier"
             line = f"{error.format_message()} (see {command} --help)"
@@ -58,8 +58,8 @@ def _tell(error: Exception) -> int:
     return code
 
 
-def error_line(error: AtelierError) -> str:
-    """What happened, which fields are to blame, and the reason, in one line."""
+def format_error(error: AtelierError) -> str:
+    """The message, the invalid fields and the reason of an error in one line."""
     parts = [str(error)]
     if isinstance(error, InvalidRequestError):
         parts += [

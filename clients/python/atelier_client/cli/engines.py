@@ -1,4 +1,4 @@
-"""`atelier engines`: what each engine can do, its limits, and how busy it is."""
+"""`atelier engines`: capabilities, limits and load of each engine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _IMAGE_COLUMNS = {
     ImageFeature.IMAGE_TO_IMAGE: "img2img",
     ImageFeature.INPAINTING: "inpaint",
     ImageFeature.CONTROLNET: "control",
-    ImageFeature.CONTROL_PREPROCESSING: "maps",
+    ImageFeature.CONTROL_PREPROCESSING: "preprocess",
     ImageFeature.NEGATIVE_PROMPT: "neg",
     ImageFeature.SEED: "seed",
-    ImageFeature.SCHEDULER: "sampler",
+    ImageFeature.SCHEDULER: "scheduler",
     ImageFeature.LORA: "LoRA",
     ImageFeature.UPSCALING: "upscale",
     ImageFeature.PREVIEW: "preview",
@@ -43,85 +43,87 @@ _AUDIO_COLUMNS = {
 
 
 @click.command("engines")
-@click.option("--engine", default="", help="Only this one.")
+@click.option("--engine", default="", help="Show only this engine.")
 @connection_options
 def engines_command(*, engine: str, server: str, as_json: bool) -> None:
-    """Show every engine: state, load, limits, and what it can do."""
+    """Show the state, load, limits and features of every engine."""
     with connect(server) as client:
         capabilities = client.capabilities(engine)
     if as_json:
         echo_json(capabilities)
         return
     console = Console()
-    for build in (_states, _limits, _pictures, _sounds):
+    for build in (_build_state_table, _build_limits_table, _build_image_table, _build_audio_table):
         table = build(capabilities)
         if table.row_count:
             console.print(table)
             console.print()
 
 
-def _states(capabilities: Capabilities) -> Table:
-    table = _table("engine", "type", "state", "load", "price", "about")
+def _build_state_table(capabilities: Capabilities) -> Table:
+    table = _new_table("engine", "type", "state", "load", "price", "description")
     for engine in capabilities.engines:
         default = " *" if engine.name == capabilities.default_engine else ""
         state = f"{engine.state}: {engine.state_message}" if engine.state_message else engine.state
         load = f"{engine.load.running}/{engine.load.concurrency} +{engine.load.queued}"
-        _add(
+        _add_row(
             table,
             engine.name + default,
             engine.type,
             state,
             load,
-            _price(engine),
+            _format_price(engine),
             engine.description,
         )
     return table
 
 
-def _limits(capabilities: Capabilities) -> Table:
-    table = _table("limits", "width", "height", "pixels", "steps", "count")
+def _build_limits_table(capabilities: Capabilities) -> Table:
+    table = _new_table("limits", "width", "height", "pixels", "steps", "images")
     for engine in capabilities.engines:
         if (image := engine.image) is not None:
-            sizes = _span(image.width), _span(image.height), str(image.max_pixels)
-            _add(table, engine.name, *sizes, _span(image.steps), str(image.max_images))
+            sizes = _format_range(image.width), _format_range(image.height), str(image.max_pixels)
+            _add_row(table, engine.name, *sizes, _format_range(image.steps), str(image.max_images))
     return table
 
 
-def _pictures(capabilities: Capabilities) -> Table:
-    table = _table("pictures", *_IMAGE_COLUMNS.values())
+def _build_image_table(capabilities: Capabilities) -> Table:
+    table = _new_table("image", *_IMAGE_COLUMNS.values())
     for engine in capabilities.engines:
         if engine.image is not None:
-            _add(table, engine.name, *_marks(_IMAGE_COLUMNS, engine.image.features))
+            _add_row(table, engine.name, *_mark_features(_IMAGE_COLUMNS, engine.image.features))
     return table
 
 
-def _sounds(capabilities: Capabilities) -> Table:
-    table = _table("sounds", "seconds", "hertz", *_AUDIO_COLUMNS.values())
+def _build_audio_table(capabilities: Capabilities) -> Table:
+    table = _new_table("audio", "seconds", "hertz", *_AUDIO_COLUMNS.values())
     for engine in capabilities.engines:
         if engine.audio is not None:
-            marks = _marks(_AUDIO_COLUMNS, engine.audio.features)
+            marks = _mark_features(_AUDIO_COLUMNS, engine.audio.features)
             rates = ", ".join(str(rate) for rate in engine.audio.sample_rates)
-            _add(table, engine.name, _span(engine.audio.duration_seconds), rates, *marks)
+            _add_row(
+                table, engine.name, _format_range(engine.audio.duration_seconds), rates, *marks
+            )
     return table
 
 
-def _marks(columns: Mapping[_F, str], features: frozenset[_F]) -> tuple[str, ...]:
+def _mark_features(columns: Mapping[_F, str], features: frozenset[_F]) -> tuple[str, ...]:
     return tuple("✓" if feature in features else "–" for feature in columns)
 
 
-def _span(limits: IntegerRange | NumberRange | None) -> str:
+def _format_range(limits: IntegerRange | NumberRange | None) -> str:
     return "" if limits is None else f"{limits.min:g}–{limits.max:g}"
 
 
-def _price(engine: Engine) -> str:
+def _format_price(engine: Engine) -> str:
     if engine.price is None:
         return "free"
     return f"{engine.price.amount:g} {engine.price.currency}/{engine.price.unit}"
 
 
-def _table(*headers: str) -> Table:
+def _new_table(*headers: str) -> Table:
     return Table(*headers, box=None, padding=(0, 1, 0, 0))
 
 
-def _add(table: Table, *cells: str) -> None:
+def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*(Text(cell) for cell in cells))

@@ -1,4 +1,4 @@
-"""What the exit code of `atelier` means."""
+"""The exit codes of `atelier`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atelier_client.errors import AtelierError
 
 
 class ExitCode(IntEnum):
-    """The exit codes."""
+    """Exit codes of `atelier`."""
 
     OK = 0
     FAILED = 1
@@ -25,10 +25,10 @@ EPILOG = """
 Exit codes:
 
 \b
-    0  done
-    1  the generation failed, or the service is not healthy
-    2  the command or the request is wrong
-    3  not now: unreachable, unavailable, over quota, out of time
+    0  success
+    1  the generation failed, or the server is not healthy
+    2  the command or the request is invalid
+    3  try again later: unreachable, unavailable, quota or deadline exceeded
     4  no such engine, generation or artifact
     5  the generation was cancelled
   130  interrupted by Ctrl-C or SIGTERM
@@ -54,6 +54,6 @@ _CODES: Mapping[type[AtelierError], ExitCode] = {
 }
 
 
-def exit_code_of(error: AtelierError) -> ExitCode:
-    """The exit code that an error ends with."""
+def exit_code_for(error: AtelierError) -> ExitCode:
+    """The exit code for an error."""
     return _CODES.get(type(error), ExitCode.FAILED)

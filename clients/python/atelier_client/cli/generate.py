@@ -1,4 +1,4 @@
-"""`atelier generate`: makes something, shows how it comes along, saves it."""
+"""`atelier generate`: runs a task, shows its progress, saves its outputs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.following import cancel_and_print, follow_to_end, interruptible
+from atelier_client.cli.follow import cancel_and_print, follow_to_end, handle_sigterm
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
-from atelier_client.cli.progress import display
-from atelier_client.cli.saving import save_outputs
+from atelier_client.cli.output_files import save_outputs
+from atelier_client.cli.progress import choose_display
 from atelier_client.cli.task_options import (
     TaskArguments,
-    keywords_from,
-    task_from,
+    build_keywords,
+    build_task,
     task_options,
 )
 from atelier_client.results import Generation
@@ -24,15 +24,15 @@ output_option = click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to save to; several outputs are numbered.  [default: named after the prompt]",
+    help="Output file; several outputs are numbered.  [default: named after the prompt]",
 )
 
 
 @click.command("generate")
 @task_options
 @output_option
-@click.option("--detach", is_flag=True, help="Return as soon as it is accepted; `watch` it later.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--detach", is_flag=True, help="Return once it is accepted; see `watch`.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not show progress.")
 @connection_options
 def generate_command(
     *,
@@ -43,20 +43,20 @@ def generate_command(
     server: str,
     as_json: bool,
 ) -> int | None:
-    """Make pictures, or a sound, from PROMPT.
+    """Generate images or audio from PROMPT.
 
-    Ctrl-C cancels the generation and says how far it had come.
+    Ctrl-C cancels the generation.
     """
-    task = task_from(arguments, output)
-    keywords = keywords_from(arguments)
-    interruptible()
+    task = build_task(arguments, output)
+    keywords = build_keywords(arguments)
+    handle_sigterm()
     with connect(server) as client:
         accepted = client.submit(task, **keywords)
         if detach:
             print_accepted(accepted, as_json=as_json)
             return ExitCode.OK
         try:
-            shown = display(as_json=as_json, quiet=quiet)
+            shown = choose_display(as_json=as_json, quiet=quiet)
             finished = follow_to_end(client, accepted.id, shown, fetch=True)
         except KeyboardInterrupt:
             cancel_and_print(client, accepted.id)
@@ -66,7 +66,7 @@ def generate_command(
 
 
 def save_and_print(finished: Generation, output: Path | None, *, as_json: bool) -> None:
-    """Save every output and say where, with the seed, the engine and the time."""
+    """Save every output, and print its file, seed, engine and time."""
     paths = save_outputs(finished, output)
     if as_json:
         echo_json({"generation": finished, "files": [str(path) for path in paths]})
@@ -78,7 +78,7 @@ def save_and_print(finished: Generation, output: Path | None, *, as_json: bool) 
 
 
 def print_accepted(accepted: Generation, *, as_json: bool) -> None:
-    """Say the id that `watch`, `show` and `cancel` take."""
+    """Print the id for `watch`, `show` and `cancel`."""
     if as_json:
         echo_json({"generation": accepted})
     else:

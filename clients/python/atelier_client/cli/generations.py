@@ -1,4 +1,4 @@
-"""`atelier list`, `show` and `cancel`: generations as they stand."""
+"""`atelier list`, `show` and `cancel`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atelier_client.cli.following import cancellation_text
+from atelier_client.cli.follow import describe_cancellation
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
-from atelier_client.cli.saving import save_outputs
+from atelier_client.cli.output_files import save_outputs
 from atelier_client.enums import Disposition, State
 from atelier_client.results import Generation, Parameter
 
-_PAGE = 100
+_MAX_PAGE_SIZE = 100
 
 
 @click.command("list")
-@click.option("--engine", default="", help="Only those of this engine.")
+@click.option("--engine", default="", help="List only generations of this engine.")
 @click.option(
     "--state",
     "states",
     multiple=True,
     type=click.Choice([state.value for state in list(State)[1:]]),
-    help="Only those in this state; may be repeated.",
+    help="List only generations in this state; may be repeated.",
 )
 @click.option("--limit", default=20, type=click.IntRange(min=1), show_default=True)
 @connection_options
@@ -38,7 +38,7 @@ def list_command(
     """List generations, newest first."""
     wanted = tuple(State(state) for state in states)
     with connect(server) as client:
-        pages = client.list(engine=engine, states=wanted, page_size=min(limit, _PAGE))
+        pages = client.list(engine=engine, states=wanted, page_size=min(limit, _MAX_PAGE_SIZE))
         with closing(pages):
             found = tuple(islice(pages, limit))
     if as_json:
@@ -46,7 +46,7 @@ def list_command(
         return
     table = Table("id", "state", "engine", "accepted", "prompt", box=None)
     for generation in found:
-        table.add_row(*(Text(printable(cell)) for cell in _row(generation)))
+        table.add_row(*(Text(strip_control_characters(cell)) for cell in _format_row(generation)))
     Console().print(table)
 
 
@@ -56,11 +56,11 @@ def list_command(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Save what it made to this file too.",
+    help="Save the outputs to this file.",
 )
 @connection_options
 def show_command(*, generation_id: str, output: Path | None, server: str, as_json: bool) -> None:
-    """Show the generation ID: where it stands, and what was really done."""
+    """Show the state, outputs and parameters of the generation ID."""
     with connect(server) as client:
         generation = client.get(generation_id)
         if output is not None:
@@ -69,30 +69,30 @@ def show_command(*, generation_id: str, output: Path | None, server: str, as_jso
     if as_json:
         echo_json({"generation": generation, "files": paths})
         return
-    for name, value in _facts(generation):
-        click.echo(f"{name:<10} {printable(value)}")
+    for name, value in _summarize(generation):
+        click.echo(f"{name:<10} {strip_control_characters(value)}")
     for path in paths:
         click.echo(f"{'saved':<10} {path}")
     if generation.receipt is not None:
-        Console().print(parameter_table(generation.receipt.parameters))
+        Console().print(build_parameter_table(generation.receipt.parameters))
 
 
 @click.command("cancel")
 @click.argument("generation_id", metavar="ID")
 @connection_options
 def cancel_command(*, generation_id: str, server: str, as_json: bool) -> None:
-    """Stop the generation ID and say what was really stopped."""
+    """Cancel the generation ID, and print the result."""
     with connect(server) as client:
         cancellation = client.cancel(generation_id)
     if as_json:
         echo_json(cancellation)
     else:
-        click.echo(cancellation_text(cancellation))
+        click.echo(describe_cancellation(cancellation))
 
 
-def parameter_table(parameters: tuple[Parameter, ...]) -> Table:
-    """Each parameter as it was, or would be, used."""
-    table = Table("parameter", "value", "how", "why", box=None)
+def build_parameter_table(parameters: tuple[Parameter, ...]) -> Table:
+    """A table of the parameters, as requested and as used."""
+    table = Table("parameter", "value", "disposition", "explanation", box=None)
     for parameter in parameters:
         value = "" if parameter.value is None else str(parameter.value)
         asked = parameter.requested
@@ -100,17 +100,20 @@ def parameter_table(parameters: tuple[Parameter, ...]) -> Table:
         if parameter.disposition is not Disposition.APPLIED and asked is not None:
             how = f"{how} from {asked}"
         table.add_row(
-            *(Text(printable(cell)) for cell in (parameter.name, value, how, parameter.explanation))
+            *(
+                Text(strip_control_characters(cell))
+                for cell in (parameter.name, value, how, parameter.explanation)
+            )
         )
     return table
 
 
-def printable(text: str) -> str:
-    """Text of others without what would steer the terminal."""
+def strip_control_characters(text: str) -> str:
+    """The text with control characters replaced by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _row(generation: Generation) -> tuple[str, ...]:
+def _format_row(generation: Generation) -> tuple[str, ...]:
     accepted = generation.create_time
     return (
         generation.id,
@@ -121,7 +124,7 @@ def _row(generation: Generation) -> tuple[str, ...]:
     )
 
 
-def _facts(generation: Generation) -> list[tuple[str, str]]:
+def _summarize(generation: Generation) -> list[tuple[str, str]]:
     took = generation.seconds
     facts = [
         ("id", generation.id),

@@ -1,7 +1,7 @@
-"""The group of commands: our own, loaded when used, and those that other packages add.
+"""The group of commands: built-in ones, imported on use, and those of other packages.
 
-A package adds a command by an entry point in the group `atelier.commands`. One that cannot be
-loaded says so when it is called, and takes nothing else down.
+A package adds a command by an entry point in the group `atelier.commands`. A command that cannot be
+imported reports that when it is called; the others still work.
 """
 
 from __future__ import annotations
@@ -25,58 +25,58 @@ _OWN = {
 
 
 class CommandGroup(click.Group):
-    """Our own commands and those of the entry-point group `atelier.commands`.
+    """The built-in commands and those of the entry-point group `atelier.commands`.
 
     Its methods override click's; `typing.override` needs Python 3.12.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
-        """Every name, without loading anything."""
-        return sorted({*_OWN, *_plugins()})
+        """The names of all commands, without importing them."""
+        return sorted({*_OWN, *_find_plugins()})
 
     def get_command(
         self,
         ctx: click.Context,  # noqa: ARG002 - click calls it so
         cmd_name: str,
     ) -> click.Command | None:
-        """The command, loaded now."""
+        """Import the command."""
         if cmd_name in _OWN:
             module = importlib.import_module(f"atelier_client.cli.{_OWN[cmd_name]}")
-            return _command(module, f"{cmd_name}_command")
-        plugin = _plugins().get(cmd_name)
-        return None if plugin is None else _loaded(plugin)
+            return _get_command(module, f"{cmd_name}_command")
+        plugin = _find_plugins().get(cmd_name)
+        return None if plugin is None else _load_plugin(plugin)
 
 
-def _plugins() -> dict[str, EntryPoint]:
+def _find_plugins() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group="atelier.commands")}
 
 
-def _command(module: object, name: str) -> click.Command:
+def _get_command(module: object, name: str) -> click.Command:
     command = getattr(module, name)
     if not isinstance(command, click.Command):
-        raise TypeError(f"{name} is no click command")
+        raise TypeError(f"{name} is not a click command")
     return command
 
 
-def _loaded(plugin: EntryPoint) -> click.Command:
+def _load_plugin(plugin: EntryPoint) -> click.Command:
     try:
         command = plugin.load()
     except Exception as error:  # noqa: BLE001 - whatever a foreign package does while it is imported
-        return _broken(plugin, f"{type(error).__name__}: {error}")
+        return _build_broken_command(plugin, f"{type(error).__name__}: {error}")
     if not isinstance(command, click.Command):
-        return _broken(plugin, f"{plugin.value} is no click command")
+        return _build_broken_command(plugin, f"{plugin.value} is not a click command")
     return command
 
 
-def _broken(plugin: EntryPoint, why: str) -> click.Command:
-    """A command in the place of one that cannot be loaded."""
+def _build_broken_command(plugin: EntryPoint, reason: str) -> click.Command:
+    """A command that reports why the real one cannot be imported."""
 
-    def tell() -> None:
-        raise click.ClickException(f"{plugin.name} cannot be loaded from {plugin.value}: {why}")
+    def fail() -> None:
+        raise click.ClickException(f"{plugin.name} cannot be loaded from {plugin.value}: {reason}")
 
     return click.Command(
         plugin.name,
-        callback=tell,
+        callback=fail,
         short_help="(cannot be loaded)",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )

@@ -1,4 +1,4 @@
-"""`atelier health`: whether the service can work now."""
+"""`atelier health`: the health of the server and of its engines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from atelier_client.enums import ServingStatus
 @click.command("health")
 @connection_options
 def health_command(*, server: str, as_json: bool) -> int:
-    """Say whether the service and each engine can work now.
+    """Show the health of the server and of each engine.
 
-    Exits with 1 when the service does not accept generations.
+    Exits with 1 if the server does not accept generations.
     """
     with connect(server) as client:
         health = client.health()

@@ -1,4 +1,4 @@
-"""JSON for scripts: the library's results, without the bytes of media."""
+"""Prints results as JSON, without the bytes of media."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _MEDIA = frozenset({"content", "data"})
 
 
 def echo_json(value: object) -> None:
-    """Print one JSON document in one line on stdout."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False))
+    """Print one line of JSON on stdout."""
+    click.echo(json.dumps(to_plain(value), ensure_ascii=False))
 
 
-def plain(value: object) -> object:
-    """What JSON can say of a result: fields by name, times as ISO 8601, no bytes."""
+def to_plain(value: object) -> object:
+    """A result as JSON types: fields by name, times as ISO 8601, no bytes."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, frozenset):
         return sorted(str(item) for item in value)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if is_dataclass(value):
         names = (field.name for field in fields(value) if field.name not in _MEDIA)
-        return {name: plain(getattr(value, name)) for name in names}
+        return {name: to_plain(getattr(value, name)) for name in names}
     return value

@@ -1,4 +1,4 @@
-"""Options that many commands share."""
+"""Options that all commands share."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def connection_options(command: F) -> F:
     """`--server` and `--json`, as the parameters `server` and `as_json`."""
-    command = click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there."
-    )(command)
+    command = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")(
+        command
+    )
     return click.option(
         "--server",
         default="",
         metavar="HOST:PORT",
-        help=f"Where the server is.  [default: $ATELIER_SERVER or {DEFAULT_SERVER}]",
+        help=f"Address of the server.  [default: $ATELIER_SERVER or {DEFAULT_SERVER}]",
     )(command)
 
 
 def connect(server: str) -> Client:
     """A client to use under `with`."""
-    from atelier_client.client import Client  # noqa: PLC0415 - gRPC is loaded by who calls a server
+    from atelier_client.client import Client  # noqa: PLC0415 - gRPC is imported only by commands that call a server
 
     return Client(server)

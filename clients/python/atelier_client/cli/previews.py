@@ -1,4 +1,4 @@
-"""Small pictures inside the terminal, where it is known to show them.
+"""Shows previews in terminals that support images.
 
 Sources: iTerm2's inline images protocol, https://iterm2.com/documentation-images.html; Kitty's
 terminal graphics protocol, https://sw.kovidgoyal.net/kitty/graphics-protocol/ (both 2026-11).
@@ -21,18 +21,18 @@ _SAVE, _RESTORE = "\x1b7", "\x1b8"
 
 
 class TerminalImageProtocol(Enum):
-    """How a terminal takes pictures."""
+    """The protocol by which a terminal shows images."""
 
     ITERM2 = "iterm2"
     KITTY = "kitty"
     NONE = "none"
 
 
-def protocol_of(terminal: Terminal) -> TerminalImageProtocol:
-    """What a terminal can show; NONE unless it says plainly that it can."""
+def detect_protocol(terminal: Terminal) -> TerminalImageProtocol:
+    """The image protocol of a terminal; NONE unless the terminal is known to support one."""
     if terminal.multiplexer:
         return TerminalImageProtocol.NONE
-    if terminal.kitty_window or terminal.program in _KITTY_PROGRAMS:
+    if terminal.kitty_window_id or terminal.program in _KITTY_PROGRAMS:
         return TerminalImageProtocol.KITTY
     return (
         TerminalImageProtocol.ITERM2
@@ -42,30 +42,30 @@ def protocol_of(terminal: Terminal) -> TerminalImageProtocol:
 
 
 def render(preview: Preview, protocol: TerminalImageProtocol) -> str:
-    """The control sequence that draws a preview over the ROWS lines above the cursor's.
+    """The control sequence that draws a preview over the ROWS lines above the cursor.
 
-    The cursor ends where it was. Empty when the protocol cannot carry the preview: Kitty
-    takes PNG alone.
+    The cursor returns to its position. Empty if the protocol does not support the format of the
+    preview: Kitty supports only PNG.
     """
     match protocol:
         case TerminalImageProtocol.ITERM2:
-            picture = _iterm(preview.data)
+            image = _render_iterm(preview.data)
         case TerminalImageProtocol.KITTY if preview.media_type == "image/png":
-            picture = _kitty(preview.data)
+            image = _render_kitty(preview.data)
         case _:
             return ""
-    return f"{_SAVE}\x1b[{ROWS}A\r{picture}{_RESTORE}"
+    return f"{_SAVE}\x1b[{ROWS}A\r{image}{_RESTORE}"
 
 
-def _iterm(data: bytes) -> str:
+def _render_iterm(data: bytes) -> str:
     encoded = base64.b64encode(data).decode()
     return (
         f"\x1b]1337;File=inline=1;size={len(data)};height={ROWS};preserveAspectRatio=1:{encoded}\a"
     )
 
 
-def _kitty(data: bytes) -> str:
-    """One picture under the fixed id 1, so that each preview takes the place of the one before."""
+def _render_kitty(data: bytes) -> str:
+    """An image under the fixed id 1, so that each preview replaces the one before."""
     encoded = base64.b64encode(data).decode()
     chunks = [encoded[at : at + _KITTY_CHUNK] for at in range(0, len(encoded), _KITTY_CHUNK)]
     head = f"a=T,f=100,i=1,p=1,q=2,C=1,r={ROWS},"

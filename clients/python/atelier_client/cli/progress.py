@@ -1,4 +1,4 @@
-"""How the progress of a generation is shown: a bar, lines, JSON lines, or nothing."""
+"""Displays of the progress of a generation: a bar, lines, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atelier_client.enums import State
 
 
 class Display(Protocol):
-    """Shows events while it is entered."""
+    """Shows the events of a generation; a context manager."""
 
     def __enter__(self) -> Self: ...
 
@@ -35,8 +35,8 @@ class Display(Protocol):
         """Show one event."""
 
 
-def display(*, as_json: bool, quiet: bool) -> Display:
-    """JSON lines on stdout if asked for; else a bar on a terminal, lines in a log."""
+def choose_display(*, as_json: bool, quiet: bool) -> Display:
+    """JSON lines on stdout with `as_json`; else a bar on a terminal, lines in a log."""
     if as_json:
         return JsonLines()
     if quiet:
@@ -44,8 +44,8 @@ def display(*, as_json: bool, quiet: bool) -> Display:
     return ProgressBar() if sys.stderr.isatty() else LineDisplay()
 
 
-def stage_text(event: results.Progress) -> str:
-    """What is going on, in a few words: `queued, 2 ahead`, `denoise 3/8`, `succeeded`."""
+def describe_stage(event: results.Progress) -> str:
+    """The state in a few words: `queued, 2 ahead`, `denoise 3/8`, `succeeded`."""
     if event.state is State.QUEUED:
         ahead = event.queue_position
         return f"queued, {ahead} ahead" if ahead else "queued"
@@ -89,20 +89,20 @@ class LineDisplay(NullDisplay):
         self._last = ""
 
     def show(self, event: results.Progress) -> None:
-        """Print what is going on, if that changed."""
-        text = stage_text(event)
+        """Print the state, if it has changed."""
+        text = describe_stage(event)
         if text != self._last:
             click.echo(f"{event.progress:4.0%}  {text}", err=True)
         self._last = text
 
 
 class ProgressBar:
-    """A bar on stderr, and previews above it where the terminal can show them."""
+    """A bar on stderr, with previews above it if the terminal supports images."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._protocol = previews.protocol_of(environment.terminal())
-        self._room = False
+        self._protocol = previews.detect_protocol(environment.read_terminal())
+        self._has_room = False
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -127,24 +127,24 @@ class ProgressBar:
         self._progress.stop()
 
     def show(self, event: results.Progress) -> None:
-        """Move the bar, and draw the preview if there is one."""
+        """Update the bar, and show the preview if there is one."""
         left = event.expected_remaining_seconds
         self._progress.update(
             self._task,
             completed=event.progress,
-            description=Text(stage_text(event)).plain,
+            description=Text(describe_stage(event)).plain,
             remaining="" if left is None or event.state.ended else f"{left:.0f} s left",
         )
         if event.preview is not None:
-            self._draw(event.preview)
+            self._show_preview(event.preview)
 
-    def _draw(self, preview: results.Preview) -> None:
+    def _show_preview(self, preview: results.Preview) -> None:
         sequence = previews.render(preview, self._protocol)
         if not sequence or self._console.height <= previews.ROWS + 1:
             return
-        if not self._room:
+        if not self._has_room:
             self._progress.print("\n" * (previews.ROWS - 1))
-            self._room = True
+            self._has_room = True
         control = Control()
         control.segment = Segment(sequence, None, [(ControlType.HOME,)])
         self._console.control(control)

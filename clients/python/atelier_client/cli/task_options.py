@@ -45,11 +45,11 @@ _AUDIO_SUFFIXES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskArguments:
-    """What the options of a task said."""
+    """The values of the options that describe a task."""
 
     prompt: str
     engine: str
-    negative: str
+    negative_prompt: str
     style: str
     model: str
     size: tuple[int, int] | None
@@ -57,16 +57,16 @@ class TaskArguments:
     guidance: float | None
     seed: int | None
     scheduler: str
-    count: int | None
+    num_images: int | None
     init_image: Path | None
     strength: float | None
     mask: Path | None
     controls: tuple[tuple[ControlType, Path], ...]
-    control_photos: tuple[tuple[ControlType, Path], ...]
+    preprocess: bool
     loras: tuple[tuple[str, float | None], ...]
     upscale: float | None
-    profile: str | None
-    safety: str | None
+    resource_profile: str | None
+    safety_mode: str | None
     format: str | None
     preview_interval: int | None
     audio: bool
@@ -79,15 +79,15 @@ class TaskArguments:
     timeout: float | None
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and (height or width).isdecimal()):
-        raise click.BadParameter(f"{text!r} is no size such as 512x768")
+        raise click.BadParameter(f"{text!r} is not a size such as 512x768")
     return int(width), int(height or width)
 
 
-def _pair(text: str) -> tuple[str, object]:
-    """`KEY=VALUE`, its value a JSON value, or plain text where it is none."""
+def _parse_option(text: str) -> tuple[str, object]:
+    """`KEY=VALUE`; the value is JSON, or plain text where it is not valid JSON."""
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise click.BadParameter(f"{text!r} is not KEY=VALUE")
@@ -97,7 +97,7 @@ def _pair(text: str) -> tuple[str, object]:
         return key, value
 
 
-def _control(text: str) -> tuple[ControlType, Path]:
+def _parse_control(text: str) -> tuple[ControlType, Path]:
     kind, _, path = text.partition("=")
     known = [member.value for member in list(ControlType)[1:]]
     if kind not in known or not path:
@@ -105,109 +105,112 @@ def _control(text: str) -> tuple[ControlType, Path]:
     return ControlType(kind), Path(path)
 
 
-def _lora(text: str) -> tuple[str, float | None]:
+def _parse_lora(text: str) -> tuple[str, float | None]:
     name, equals, weight = text.partition("=")
     try:
         return name, float(weight) if equals else None
     except ValueError:
-        raise click.BadParameter(f"{weight!r} is no number") from None
+        raise click.BadParameter(f"{weight!r} is not a number") from None
 
 
 def _choice(*kinds: type[ProtoEnum]) -> click.Choice[str]:
-    """Every word of some enumerations except "unspecified"."""
+    """A choice of the values of some enumerations, without "unspecified"."""
     return click.Choice([word.value for kind in kinds for word in list(kind)[1:]])
 
 
-_OF_PICTURES = (
-    *("style", "size", "scheduler", "count", "init_image", "strength", "mask"),
-    *("controls", "control_photos", "loras", "upscale", "profile", "safety", "preview_interval"),
+_IMAGE_OPTIONS = (
+    *("style", "size", "scheduler", "num_images", "init_image", "strength", "mask"),
+    *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
+    "preview_interval",
 )
+_SINGULAR = {"controls": "control", "loras": "lora"}
+"""Parameters that are named otherwise than their options."""
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.argument("prompt"),
-    click.option("--engine", default="", help="The service chooses when not said."),
-    click.option("--negative", default="", metavar="TEXT", help="What it should not show."),
+    click.option("--engine", default="", help="Engine to use.  [default: the server chooses]"),
+    click.option("--negative-prompt", default="", metavar="TEXT", help="What to avoid."),
     click.option("--style", default="", help="A style that the engine lists."),
     click.option("--model", default="", help="One of the engine's models."),
-    click.option("--size", type=_size, metavar="WxH", help="In pixels, such as 512x768 or 512."),
+    click.option("--size", type=_parse_size, metavar="WxH", help="Pixels, such as 512x768 or 512."),
     click.option("--steps", type=click.IntRange(min=1), help="Denoising steps."),
-    click.option("--guidance", type=float, help="How strictly to follow the prompt."),
-    click.option("--seed", type=click.IntRange(min=0), help="Drawn when not said."),
+    click.option("--guidance", type=float, help="Classifier-free guidance scale."),
+    click.option("--seed", type=click.IntRange(min=0), help="[default: random]"),
     click.option("--scheduler", default="", help="A sampler that the engine lists."),
-    click.option("--count", type=click.IntRange(min=1), help="How many pictures."),
-    click.option("--init-image", type=_FILE, help="Picture to start from."),
+    click.option("--num-images", type=click.IntRange(min=1), help="Number of images."),
+    click.option("--init-image", type=_FILE, help="Image for image-to-image or inpainting."),
     click.option("--strength", type=float, help="0 keeps the init image, 1 ignores it."),
-    click.option("--mask", type=_FILE, help="White is repainted, black is kept."),
+    click.option("--mask", type=_FILE, help="Inpainting mask: white is replaced, black is kept."),
     click.option(
         "--control",
         "controls",
-        type=_control,
+        type=_parse_control,
         multiple=True,
         metavar="TYPE=FILE",
-        help="Steering picture.",
+        help="ControlNet image.",
     ),
+    click.option("--preprocess", is_flag=True, help="Compute the control maps from the images."),
     click.option(
-        "--control-photo",
-        "control_photos",
-        type=_control,
+        "--lora",
+        "loras",
+        type=_parse_lora,
         multiple=True,
-        metavar="TYPE=FILE",
-        help="Photo to steer by.",
+        metavar="NAME[=WEIGHT]",
+        help="LoRA to apply.",
     ),
-    click.option(
-        "--lora", "loras", type=_lora, multiple=True, metavar="NAME[=WEIGHT]", help="LoRA to apply."
-    ),
-    click.option("--upscale", type=float, metavar="FACTOR", help="Enlarge afterwards."),
-    click.option("--profile", type=_choice(ResourceProfile), help="What to spend."),
-    click.option("--safety", type=_choice(SafetyMode), help="What to do when a check flags it."),
+    click.option("--upscale", type=float, metavar="FACTOR", help="Upscale the result."),
+    click.option("--resource-profile", type=_choice(ResourceProfile), help="Speed or memory."),
+    click.option("--safety-mode", type=_choice(SafetyMode), help="What to do with flagged images."),
     click.option("--format", type=_choice(ImageFormat, AudioFormat), help="[default: by --output]"),
     click.option("--preview-interval", type=click.IntRange(min=0), help="Steps between previews."),
-    click.option("--audio", is_flag=True, help="Make a sound instead of pictures."),
-    click.option("--duration", type=float, help="Seconds of sound; implies --audio."),
-    click.option("--loop", is_flag=True, help="A sound that loops without a click."),
-    click.option("--candidates", type=click.IntRange(min=1), help="Sounds to choose the best of."),
+    click.option("--audio", is_flag=True, help="Generate audio instead of images."),
+    click.option("--duration", type=float, help="Seconds of audio; implies --audio."),
+    click.option("--loop", is_flag=True, help="Audio that loops seamlessly."),
+    click.option(
+        "--candidates", type=click.IntRange(min=1), help="Generate so many, keep the best."
+    ),
     click.option(
         "--option",
         "options",
-        type=_pair,
+        type=_parse_option,
         multiple=True,
         metavar="KEY=JSON",
-        help="The engine's own.",
+        help="Option of the engine.",
     ),
-    click.option("--strict", is_flag=True, help="Refuse what would be clamped or ignored."),
-    click.option("--request-id", default="", help="The same id is never run twice."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this time."),
+    click.option("--strict", is_flag=True, help="Reject values that would be clamped or ignored."),
+    click.option("--request-id", default="", help="Id under which it runs only once."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Time limit, waiting included."),
 )
 
 
 def task_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Every option of a task, collected into the parameter `arguments`."""
+    """Add every option of a task to a command, which gets them as the parameter `arguments`."""
 
     @functools.wraps(command)
-    def collected(**values: object) -> int | None:
+    def collect(**values: object) -> int | None:
         own = {name: values.pop(name) for name in TaskArguments.__slots__}
         return command(arguments=TaskArguments(**own), **values)  # type: ignore[arg-type]
 
     for option in reversed(_OPTIONS):
-        collected = option(collected)
-    return collected
+        collect = option(collect)
+    return collect
 
 
-def task_from(arguments: TaskArguments, output: Path | None) -> ImageTask | AudioTask:
-    """The task that the options describe; the format told from the output's name if need be.
+def build_task(arguments: TaskArguments, output: Path | None) -> ImageTask | AudioTask:
+    """The task that the options describe; the suffix of `output` decides the format if no option does.
 
     Raises:
-        click.UsageError: options for pictures and for sounds are mixed.
+        click.UsageError: options for images and for audio are mixed.
     """
     suffix = output.suffix.lower() if output else ""
     if arguments.audio or arguments.duration is not None:
-        return _audio_task(arguments, suffix)
-    _refuse(arguments, ("loop", "candidates"), "of sounds: add --audio")
-    return _image_task(arguments, suffix)
+        return _build_audio_task(arguments, suffix)
+    _reject_options(arguments, ("loop", "candidates"), "for audio: add --audio")
+    return _build_image_task(arguments, suffix)
 
 
-def keywords_from(arguments: TaskArguments) -> RequestKeywords:
-    """How to run the task."""
+def build_keywords(arguments: TaskArguments) -> RequestKeywords:
+    """The keywords that say how to run the task."""
     keywords = RequestKeywords(
         engine=arguments.engine,
         options=dict(arguments.options),
@@ -219,11 +222,13 @@ def keywords_from(arguments: TaskArguments) -> RequestKeywords:
     return keywords
 
 
-def _image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
+def _build_image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
+    if arguments.preprocess and not arguments.controls:
+        raise click.UsageError("--preprocess needs --control")
     width, height = arguments.size or (None, None)
     return ImageTask(
         prompt=arguments.prompt,
-        negative_prompt=arguments.negative,
+        negative_prompt=arguments.negative_prompt,
         style=arguments.style,
         model=arguments.model,
         width=width,
@@ -232,31 +237,28 @@ def _image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
         guidance=arguments.guidance,
         seed=arguments.seed,
         scheduler=arguments.scheduler,
-        num_images=arguments.count,
+        num_images=arguments.num_images,
         init_image=arguments.init_image,
         strength=arguments.strength,
         mask=arguments.mask,
-        controls=(
-            *(Control(type=kind, image=path) for kind, path in arguments.controls),
-            *(
-                Control(type=kind, image=path, preprocess=True)
-                for kind, path in arguments.control_photos
-            ),
+        controls=tuple(
+            Control(type=kind, image=path, preprocess=arguments.preprocess)
+            for kind, path in arguments.controls
         ),
         loras=tuple(Lora(name=name, weight=weight) for name, weight in arguments.loras),
         upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
-        resource_profile=ResourceProfile(arguments.profile or ResourceProfile.UNSPECIFIED),
-        safety_mode=SafetyMode(arguments.safety or SafetyMode.UNSPECIFIED),
-        format=_format(ImageFormat, arguments, _IMAGE_SUFFIXES.get(suffix)),
+        resource_profile=ResourceProfile(arguments.resource_profile or ResourceProfile.UNSPECIFIED),
+        safety_mode=SafetyMode(arguments.safety_mode or SafetyMode.UNSPECIFIED),
+        format=_choose_format(ImageFormat, arguments, _IMAGE_SUFFIXES.get(suffix)),
         preview_interval=arguments.preview_interval,
     )
 
 
-def _audio_task(arguments: TaskArguments, suffix: str) -> AudioTask:
-    _refuse(arguments, _OF_PICTURES, "of pictures, and this is a sound")
+def _build_audio_task(arguments: TaskArguments, suffix: str) -> AudioTask:
+    _reject_options(arguments, _IMAGE_OPTIONS, "for images, and this task is audio")
     return AudioTask(
         prompt=arguments.prompt,
-        negative_prompt=arguments.negative,
+        negative_prompt=arguments.negative_prompt,
         model=arguments.model,
         duration_seconds=arguments.duration,
         steps=arguments.steps,
@@ -264,22 +266,23 @@ def _audio_task(arguments: TaskArguments, suffix: str) -> AudioTask:
         seed=arguments.seed,
         seamless_loop=arguments.loop,
         candidates=arguments.candidates,
-        format=_format(AudioFormat, arguments, _AUDIO_SUFFIXES.get(suffix)),
+        format=_choose_format(AudioFormat, arguments, _AUDIO_SUFFIXES.get(suffix)),
     )
 
 
-def _format(kind: type[_W], arguments: TaskArguments, told: _W | None) -> _W:
-    """The format said, or the one the output's name tells."""
+def _choose_format(kind: type[_W], arguments: TaskArguments, from_suffix: _W | None) -> _W:
+    """The format of the option, or that of the output file's suffix."""
     if arguments.format is None:
-        return told or kind("unspecified")
+        return from_suffix or kind("unspecified")
     if arguments.format not in list(kind):
         raise click.UsageError(
-            f"--format {arguments.format} is none of {', '.join(list(kind)[1:])}"
+            f"--format must be one of {', '.join(list(kind)[1:])}, not {arguments.format}"
         )
     return kind(arguments.format)
 
 
-def _refuse(arguments: TaskArguments, names: Sequence[str], why: str) -> None:
-    said = [name.replace("_", "-") for name in names if getattr(arguments, name)]
-    if said:
-        raise click.UsageError(f"--{said[0]} is an option {why}")
+def _reject_options(arguments: TaskArguments, names: Sequence[str], reason: str) -> None:
+    given = [name for name in names if getattr(arguments, name)]
+    if given:
+        option = _SINGULAR.get(given[0], given[0]).replace("_", "-")
+        raise click.UsageError(f"--{option} is an option {reason}")

@@ -1,4 +1,4 @@
-"""Follows a generation on the terminal, and stops it when the user wishes so."""
+"""Follows a generation on the terminal, and cancels it on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from atelier_client.results import Cancellation, Generation
 if TYPE_CHECKING:
     from atelier_client.client import Client
 
-_TOLD = {
-    CancelOutcome.UNSPECIFIED: "the server did not say how the cancellation went",
+_OUTCOME_TEXTS = {
+    CancelOutcome.UNSPECIFIED: "the server did not report the result of the cancellation",
     CancelOutcome.NEVER_STARTED: "cancelled before it started",
     CancelOutcome.STOPPED: "cancelled at step {step}",
-    CancelOutcome.TOO_LATE: "too late to cancel: it had ended",
-    CancelOutcome.VENDOR_MAY_BILL: "cancelled here; the vendor may finish and bill it",
+    CancelOutcome.TOO_LATE: "too late to cancel: it had already ended",
+    CancelOutcome.VENDOR_MAY_BILL: "cancelled here; the remote service may still run and bill it",
 }
 
 
-def interruptible() -> None:
-    """Let SIGTERM interrupt as Ctrl-C does, so that `timeout` and supervisors cancel too."""
+def handle_sigterm() -> None:
+    """Handle SIGTERM like Ctrl-C, so that `timeout` and supervisors cancel too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -38,7 +38,7 @@ def follow_to_end(
     fetch: bool,
     after_sequence: int = 0,
 ) -> Generation:
-    """Show every event and return the finished generation, with its outputs' bytes if asked for.
+    """Show every event, and return the finished generation; with `fetch`, with the bytes of its outputs.
 
     Raises:
         AtelierError: the generation failed or was cancelled, or cannot be followed.
@@ -55,14 +55,14 @@ def follow_to_end(
 
 
 def cancel_and_print(client: Client, generation_id: str) -> None:
-    """Cancel a generation and say on stderr what the server answered."""
+    """Cancel a generation, and print the result on stderr."""
     try:
-        click.echo(cancellation_text(client.cancel(generation_id)), err=True)
+        click.echo(describe_cancellation(client.cancel(generation_id)), err=True)
     except AtelierError as error:
-        click.echo(f"error: generation {generation_id} may still run: {error}", err=True)
+        click.echo(f"error: generation {generation_id} may still be running: {error}", err=True)
 
 
-def cancellation_text(cancellation: Cancellation) -> str:
-    """What was really stopped, in a few words."""
-    told = _TOLD[cancellation.outcome].format(step=cancellation.stopped_at_step)
-    return f"{cancellation.generation.id}: {told}"
+def describe_cancellation(cancellation: Cancellation) -> str:
+    """The result of a cancellation in a few words."""
+    outcome = _OUTCOME_TEXTS[cancellation.outcome].format(step=cancellation.stopped_at_step)
+    return f"{cancellation.generation.id}: {outcome}"
