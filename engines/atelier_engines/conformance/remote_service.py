@@ -56,10 +56,16 @@ class FakeService(ABC):
     """Whether the service can cancel jobs."""
     downloadable: ClassVar[bool] = True
     """Whether results are downloaded by URL."""
+    specific_statuses: ClassVar[frozenset[int]] = frozenset()
+    """HTTP statuses of rejections that the service uses in its own way; tests of its own cover them."""
 
     @abstractmethod
     def engine(self, **settings: object) -> Engine:
         """An engine of this service with short pauses and those settings, not started."""
+
+    def reject(self, status: int, message: str) -> Handler:
+        """A rejection in the shape of the service."""
+        return respond(status, {"error": message})
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Ideogram's side of the wire: answers when the pictures are ready, which lie elsewhere."""
+"""A fake Ideogram: it responds when the images are ready, with their URLs on another host."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 from PIL import Image
 
-from atelier_engines.conformance.fake_server import ResponseQueue, serve
+from atelier_engines.conformance.fake_server import serve
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.ideogram.config import IdeogramConfig
+from atelier_engines.vendors.ideogram.engine import IdeogramEngine
 
 KEY = "ideogram-key-of-the-tests"
+TASK = ImageTask(prompt="a lighthouse", width=1024, height=1024, seeds=(7,))
 _COMMON = {
     "prompt",
     "seed",
@@ -34,73 +40,83 @@ _SIZES = {"1024x1024", "1280x768", "768x1280", "1536x512", "1088x960", "960x1088
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that was done, and is paid for."""
+class PaidRequest:
+    """A request that was accepted, and is paid for."""
 
     kind: str
     fields: Mapping[str, Any]
     images: Mapping[str, Image.Image]
 
 
-@dataclass(slots=True)
-class StandIn:
-    """Honest unless told otherwise."""
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
+    """The API and the storage."""
 
     api: str = ""
     storage: str = ""
-    paid: list[Asked] = field(default_factory=list)
-    leaks: int = 0
-    orders: ResponseQueue = field(default_factory=ResponseQueue)
-    results: ResponseQueue = field(default_factory=ResponseQueue)
+    paid: list[PaidRequest] = field(default_factory=list)
     data: list[dict[str, Any]] | None = None
-    """Replaces the data of every answer."""
+    """Replaces the data of every response."""
+
+    task: ClassVar[ImageTask] = TASK
+    resumable: ClassVar[bool] = False
+    cancellable: ClassVar[bool] = False
+    specific_statuses: ClassVar[frozenset[int]] = frozenset({422})
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        config = {"api_key": KEY, "base_url": self.api, **settings}
+        return IdeogramEngine(IdeogramConfig.model_validate(config), delay_scale=0.01)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.paid)
 
     def reset(self) -> None:
-        """Be honest again, and forget everything."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         self.paid.clear()
-        self.leaks, self.data = 0, None
-        self.orders.clear()
-        self.results.clear()
+        self.data = None
 
-    async def order(self, request: web.Request) -> web.StreamResponse:
+    async def generate(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/ideogram-v3/{kind}."""
         kind = request.match_info["kind"]
         if request.headers.get("Api-Key") != KEY:
             return web.json_response({"error": "bad key"}, status=403 if kind == "remix" else 401)
-        trouble = self.orders.next_handler()
-        if trouble is not None:
-            return await trouble(request)
+        scripted = self.submits.next_handler()
+        if scripted is not None:
+            return await scripted(request)
         fields, images = await _read(request)
-        wrong = list(_wrong(kind, fields, images))
-        if wrong:
-            return web.json_response({"error": "; ".join(wrong)}, status=400)
-        self.paid.append(Asked(kind, fields, images))
-        answer = {"url": f"{self.storage}/{len(self.paid) - 1}?sig=abc", "is_image_safe": True}
-        answer |= {"seed": int(fields["seed"]), "prompt": fields["prompt"]}
-        data = [answer] if self.data is None else self.data
+        problems = list(_find_problems(kind, fields, images))
+        if problems:
+            return web.json_response({"error": "; ".join(problems)}, status=400)
+        self.paid.append(PaidRequest(kind, fields, images))
+        image = {"url": f"{self.storage}/{len(self.paid) - 1}?sig=abc", "is_image_safe": True}
+        image |= {"seed": int(fields["seed"]), "prompt": fields["prompt"]}
+        data = [image] if self.data is None else self.data
         return web.json_response({"created": "2026-11-21T00:00:00Z", "data": data})
 
-    async def result(self, request: web.Request) -> web.StreamResponse:
-        """GET of a picture."""
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """GET of an image."""
         self.leaks += "Api-Key" in request.headers
-        trouble = self.results.next_handler()
-        if trouble is not None:
-            return await trouble(request)
-        return web.Response(
-            body=drawn(self.paid[int(request.match_info["number"])]), content_type="image/png"
-        )
+        scripted = self.downloads.next_handler()
+        if scripted is not None:
+            return await scripted(request)
+        paid = self.paid[int(request.match_info["number"])]
+        return web.Response(body=generated(paid), content_type="image/png")
 
 
-def drawn(asked: Asked) -> bytes:
-    """A picture that depends on all that was asked."""
-    if "image" in asked.images and "resolution" not in asked.fields:
-        size = asked.images["image"].size
+def generated(request: PaidRequest) -> bytes:
+    """A PNG file whose colour depends on the whole request."""
+    if "image" in request.images and "resolution" not in request.fields:
+        size = request.images["image"].size
     else:
-        width, _, height = asked.fields["resolution"].partition("x")
+        width, _, height = request.fields["resolution"].partition("x")
         size = int(width), int(height)
-    told = {name: str(value) for name, value in asked.fields.items()}
-    images = [image.tobytes() for image in asked.images.values()]
-    colour = zlib.crc32(repr((sorted(told.items()), images)).encode()) & 0xFFFFFF
+    fields = {name: str(value) for name, value in request.fields.items()}
+    images = [image.tobytes() for image in request.images.values()]
+    colour = zlib.crc32(repr((sorted(fields.items()), images)).encode()) & 0xFFFFFF
     file = io.BytesIO()
     Image.new("RGB", size, f"#{colour:06x}").save(file, "PNG", compress_level=1)
     return file.getvalue()
@@ -119,13 +135,13 @@ async def _read(request: web.Request) -> tuple[dict[str, Any], dict[str, Image.I
     return fields, images
 
 
-def _wrong(
+def _find_problems(
     kind: str, fields: Mapping[str, Any], images: Mapping[str, Image.Image]
 ) -> Iterator[str]:
     for name in (fields.keys() | images.keys()) - FIELDS[kind]:
         yield f"unknown field {name}"
     if ("image" in FIELDS[kind]) != ("image" in images):
-        yield "image is missing"
+        yield "image is missing or unexpected"
     if not 0 <= int(fields["seed"]) < 2**31:
         yield "seed out of range"
     if fields.get("rendering_speed") not in _SPEEDS:
@@ -142,10 +158,10 @@ def _wrong(
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """A running one."""
+    """Start the fake service."""
     made = StandIn()
     api, storage = web.Application(client_max_size=2**25), web.Application()
-    api.router.add_post("/v1/ideogram-v3/{kind}", made.order)
-    storage.router.add_get("/{number}", made.result)
+    api.router.add_post("/v1/ideogram-v3/{kind}", made.generate)
+    storage.router.add_get("/{number}", made.download)
     with serve(api, storage) as (made.api, made.storage):
         yield made

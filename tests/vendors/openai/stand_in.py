@@ -1,4 +1,4 @@
-"""OpenAI's side of the wire: JSON and forms in, base64 or a stream of events out."""
+"""A fake OpenAI: JSON and forms in, base64 or a stream of events out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 from PIL import Image
 
-from atelier_engines.conformance.fake_server import Handler, ResponseQueue, serve
+from atelier_engines.conformance.fake_server import Handler, serve
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.openai.config import OpenaiConfig
+from atelier_engines.vendors.openai.engine import OpenaiEngine
 
 KEY = "sk-of-the-tests-12345"
+TASK = ImageTask(prompt="a lighthouse", width=512, height=528, seeds=(7,))
 MODELS = {"gpt-image-2", "gpt-image-1.5"}
 _COMMON = {
     "model",
@@ -38,64 +44,82 @@ _LIMITS = {"x-request-id": "req-1", "x-ratelimit-remaining-requests": "59"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that was done, and is paid for."""
+class PaidRequest:
+    """A request that was accepted, and is paid for."""
 
     kind: str
     fields: Mapping[str, str]
     images: Mapping[str, Image.Image]
 
 
-@dataclass(slots=True)
-class StandIn:
-    """Honest unless told otherwise."""
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
+    """The API."""
 
     api: str = ""
-    paid: list[Asked] = field(default_factory=list)
+    paid: list[PaidRequest] = field(default_factory=list)
     arrived: int = 0
-    """How many requests came, done or not."""
-    left: int = 0
-    """How many callers left before their answer."""
-    orders: ResponseQueue = field(default_factory=ResponseQueue)
+    """Number of requests that arrived, accepted or not."""
+    disconnected: int = 0
+    """Number of callers that disconnected before their response."""
     changed: dict[str, Any] = field(default_factory=dict)
-    """Replaces fields of every answer."""
+    """Replaces fields of every response."""
     end: list[dict[str, Any]] | None = None
-    """Replaces what comes in a stream after the previews; no event at all when empty."""
+    """Replaces the events of a stream after the previews; no event at all if empty."""
     partials: int | None = None
-    """How many previews are sent, whatever was asked."""
+    """Number of previews that are sent, whatever was requested."""
+
+    task: ClassVar[ImageTask] = TASK
+    resumable: ClassVar[bool] = False
+    cancellable: ClassVar[bool] = False
+    downloadable: ClassVar[bool] = False
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        config = {"api_key": KEY, "base_url": self.api, **settings}
+        return OpenaiEngine(OpenaiConfig.model_validate(config), delay_scale=0.01)
+
+    def reject(self, status: int, message: str) -> Handler:
+        """See FakeService.reject."""
+        return failing(status, "some_code", message)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.paid)
 
     def reset(self) -> None:
-        """Be honest again, and forget everything."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         self.paid.clear()
-        self.arrived = self.left = 0
-        self.orders.clear()
+        self.arrived = self.disconnected = 0
         self.changed.clear()
         self.end = self.partials = None
 
-    async def order(self, request: web.Request) -> web.StreamResponse:
+    async def generate(self, request: web.Request) -> web.StreamResponse:
         """POST /images/{kind}."""
         self.arrived += 1
         kind = request.match_info["kind"]
         if request.headers.get("Authorization") != f"Bearer {KEY}":
             shown = request.headers["Authorization"].removeprefix("Bearer ")
             return await failing(401, "invalid_api_key", f"Incorrect API key: {shown}")(request)
-        trouble = self.orders.next_handler()
-        if trouble is not None:
+        scripted = self.submits.next_handler()
+        if scripted is not None:
             try:
-                return await trouble(request)
+                return await scripted(request)
             except asyncio.CancelledError:
-                self.left += 1
+                self.disconnected += 1
                 raise
         fields, images = await _read(request)
-        wrong = next(_wrong(kind, fields, images), None)
-        if wrong is not None:
-            return await failing(400, "invalid_value", wrong)(request)
+        problem = next(_find_problems(kind, fields, images), None)
+        if problem is not None:
+            return await failing(400, "invalid_value", problem)(request)
         if fields["model"] not in MODELS:
             return await failing(404, "model_not_found", "no such model")(request)
-        self.paid.append(Asked(kind, fields, images))
+        self.paid.append(PaidRequest(kind, fields, images))
         if fields.get("stream") == "true":
             return await self._stream(request, fields, kind)
-        data = [{"b64_json": drawn(fields)} for _ in range(int(fields.get("n", 1)))]
+        data = [{"b64_json": generated(fields)} for _ in range(int(fields.get("n", 1)))]
         answer = {"created": 1, "size": fields["size"], "data": data, "usage": _USAGE}
         return web.json_response(answer | self.changed, headers=_LIMITS)
 
@@ -113,7 +137,7 @@ class StandIn:
         ]
         done = {"type": f"{name}.completed", "usage": _USAGE}
         for event in [*events, *([done] if self.end is None else self.end)]:
-            sent = {**common, "b64_json": drawn(fields), "output_format": "png", **event}
+            sent = {**common, "b64_json": generated(fields), "output_format": "png", **event}
             kept = {"error": event["error"]} if "error" in event else sent | self.changed
             line = f"event: {event.get('type', 'error')}\ndata: {json.dumps(kept)}\n\n"
             await response.write(line.encode())
@@ -137,7 +161,7 @@ _USAGE = {
 
 
 def failing(status: int, code: str, message: str = "because", **headers: str) -> Handler:
-    """An error in the service's shape."""
+    """An error in the shape of the service."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         error = {"message": message, "type": "some_error", "param": None, "code": code}
@@ -147,8 +171,8 @@ def failing(status: int, code: str, message: str = "because", **headers: str) ->
     return answer
 
 
-def drawn(fields: Mapping[str, str]) -> str:
-    """A picture of the size and format asked for, in base64."""
+def generated(fields: Mapping[str, str]) -> str:
+    """An image of the requested size and format, in base64."""
     width, _, height = fields["size"].partition("x")
     file = io.BytesIO()
     image = Image.new("RGB", (int(width), int(height)), "teal")
@@ -173,7 +197,7 @@ async def _read(request: web.Request) -> tuple[dict[str, str], dict[str, Image.I
     return fields, images
 
 
-def _wrong(
+def _find_problems(
     kind: str, fields: Mapping[str, str], images: Mapping[str, Image.Image]
 ) -> Iterator[str]:
     for name in (fields.keys() | images.keys()) - FIELDS[kind]:
@@ -195,10 +219,10 @@ def _wrong(
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """A running one."""
+    """Start the fake service."""
     made = StandIn()
     app = web.Application(client_max_size=2**26)
-    app.router.add_post("/v1/images/{kind}", made.order)
+    app.router.add_post("/v1/images/{kind}", made.generate)
     app.router.add_get("/v1/models/{name}", made.model)
     with serve(app) as (url,):
         made.api = f"{url}/v1"

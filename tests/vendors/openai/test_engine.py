@@ -1,10 +1,9 @@
-"""What an openai engine asks through the SDK, and what becomes of everything that can go wrong."""
+"""What an openai engine sends through the SDK, and the failures that are specific to OpenAI."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from atelier_engines.conformance.fake_server import Handler, drip, drop_connection, hang, respond
+from atelier_engines.conformance.remote_service import collect_events, collect_outputs, run_engine
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -21,27 +21,22 @@ from atelier_engines.errors import (
     EngineUncertainError,
     InvalidTaskError,
 )
-from atelier_engines.event import Dispatched, Stage, Step
-from atelier_engines.media import Encoded, Pixels
+from atelier_engines.event import Output, Step
+from atelier_engines.media import Pixels
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.requests import count_previews
-from tests.vendors.openai.asking import TASK, events_of, outputs, started
-from tests.vendors.openai.stand_in import KEY, StandIn, drawn, failing
+from tests.vendors.calls import outputs, plain, steps
+from tests.vendors.openai.stand_in import KEY, TASK, StandIn, failing, generated
 
 
-def plain(width: int, height: int, value: int) -> Pixels:
-    """A picture of one colour."""
-    return Pixels(array=np.full((height, width, 3), value, np.uint8))
-
-
-async def test_a_task_is_one_paid_request_and_its_picture_arrives_byte_for_byte(
+async def test_a_task_is_one_paid_request_and_its_image_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
-    """Nothing is sent that was not said: servers of the same protocol know less."""
-    events = await events_of(vendor)
-    (asked,) = vendor.paid
-    assert asked.kind == "generations"
-    assert asked.fields == {
+    """Only parameters that are set are sent: servers with the same API may not know others."""
+    events = await collect_events(vendor)
+    (request,) = vendor.paid
+    assert request.kind == "generations"
+    assert request.fields == {
         "model": "gpt-image-2",
         "prompt": "a lighthouse",
         "n": "1",
@@ -49,19 +44,18 @@ async def test_a_task_is_one_paid_request_and_its_picture_arrives_byte_for_byte(
         "output_format": "png",
         "stream": "false",
     }
-    (output,) = outputs(events)
-    assert isinstance(output.media, Encoded)
-    assert output.media.data == base64.b64decode(drawn(asked.fields))
+    (image,) = outputs(events)
+    assert image.data == base64.b64decode(generated(request.fields))
     assert not [event for event in events if isinstance(event, Step) and event.preview]
 
 
 async def test_previews_are_streamed_when_asked_for(vendor: StandIn) -> None:
-    """As steps of an unknown number, before the picture."""
-    events = await events_of(vendor, replace(TASK, preview_interval=1))
+    """As steps without a total, before the image."""
+    events = await collect_events(vendor, replace(TASK, preview_interval=1))
     assert vendor.paid[0].fields["partial_images"] == "3"
-    steps = [event for event in events if isinstance(event, Step)]
-    assert [step.preview is not None for step in steps] == [True, True, True, False]
-    assert [(step.index, step.total) for step in steps] == [(n, 0) for n in (1, 2, 3, 4)]
+    previews = [event.preview for event in events if isinstance(event, Step)]
+    assert [preview is not None for preview in previews] == [True, True, True, False]
+    assert steps(events) == [(n, 0) for n in (1, 2, 3, 4)]
     assert len(outputs(events)) == 1
 
 
@@ -78,88 +72,75 @@ def test_the_interval_decides_how_many_previews_are_paid_for(
 async def test_a_stream_may_come_without_previews(vendor: StandIn) -> None:
     """The service may be faster than that."""
     vendor.partials = 0
-    assert outputs(await events_of(vendor, replace(TASK, preview_interval=1)))
+    assert outputs(await collect_events(vendor, replace(TASK, preview_interval=1)))
 
 
-async def test_before_anything_is_sent_it_is_stored_that_it_will_be(vendor: StandIn) -> None:
-    """The service gives no ids, so a process that dies meanwhile must not send again."""
-    async with started(vendor) as engine, aclosing(engine.run(TASK)) as events:
-        assert await anext(events) == Stage(name="generate")
-        dispatched = await anext(events)
-        assert isinstance(dispatched, Dispatched)
-        assert not vendor.arrived
-    with pytest.raises(EngineUncertainError, match="not sent again"):
-        await events_of(vendor, replace(TASK, resume=dispatched.handle))
-    assert not vendor.arrived
-
-
-async def test_several_pictures_are_several_requests(vendor: StandIn) -> None:
+async def test_several_images_are_several_requests(vendor: StandIn) -> None:
     """Also with previews of all of them."""
     task = replace(TASK, seeds=(3, 4, 5), preview_interval=1)
-    events = await events_of(vendor, task)
+    events = await collect_events(vendor, task)
     assert len(vendor.paid) == 3
-    assert [output.seed for output in outputs(events)] == [3, 4, 5]
-    steps = [event.index for event in events if isinstance(event, Step)]
-    assert steps == list(range(1, 13))
+    assert [event.seed for event in events if isinstance(event, Output)] == [3, 4, 5]
+    assert steps(events) == [(n, 0) for n in range(1, 13)]
 
 
 @pytest.mark.parametrize("interval", [0, 1])
-async def test_a_picture_to_start_from_is_edited(vendor: StandIn, interval: int) -> None:
+async def test_an_init_image_is_edited(vendor: StandIn, interval: int) -> None:
     """In the size of the result, streamed or not."""
     task = replace(TASK, init_image=plain(40, 90, 7), preview_interval=interval)
-    assert outputs(await events_of(vendor, task))
-    (asked,) = vendor.paid
-    assert asked.kind == "edits"
-    assert asked.images["image[]"].size == (512, 528)
-    assert "mask" not in asked.images
+    assert outputs(await collect_events(vendor, task))
+    (request,) = vendor.paid
+    assert request.kind == "edits"
+    assert request.images["image[]"].size == (512, 528)
+    assert "mask" not in request.images
 
 
-async def test_a_mask_is_sent_as_transparency_where_it_is_repainted(vendor: StandIn) -> None:
-    """Alpha 0 is repainted, 255 is kept."""
+async def test_a_mask_is_sent_as_transparency_where_to_inpaint(vendor: StandIn) -> None:
+    """Alpha 0 is inpainted, 255 is kept."""
     mask = plain(512, 528, 0)
     mask.array[:100] = 200
-    await events_of(vendor, replace(TASK, init_image=plain(512, 528, 9), mask=mask))
+    await collect_events(vendor, replace(TASK, init_image=plain(512, 528, 9), mask=mask))
     sent = np.asarray(vendor.paid[0].images["mask"])
     assert (sent[:100, :, 3] == 0).all()
     assert (sent[100:, :, 3] == 255).all()
 
 
-async def test_older_models_draw_the_nearest_shape_which_is_brought_to_size(
+async def test_older_models_generate_the_nearest_size_which_is_resized(
     vendor: StandIn,
 ) -> None:
     """Scaled and cropped."""
     task = replace(TASK, width=1200, height=800)
-    (output,) = outputs(await events_of(vendor, task, model="gpt-image-1.5"))
+    (output,) = await collect_outputs(vendor, task, model="gpt-image-1.5")
     assert vendor.paid[0].fields["size"] == "1536x1024"
     assert isinstance(output.media, Pixels)
     assert output.media.array.shape == (800, 1200, 3)
 
 
-async def test_a_shape_that_is_too_long_is_refused_with_what_would_do(vendor: StandIn) -> None:
+async def test_an_aspect_ratio_that_is_too_large_is_refused_with_the_limit(vendor: StandIn) -> None:
     """Before anything is sent."""
     with pytest.raises(InvalidTaskError, match="at least a third of the other side: 683, not 512"):
-        await events_of(vendor, replace(TASK, width=2048, height=512))
+        await collect_events(vendor, replace(TASK, width=2048, height=512))
     assert not vendor.arrived
 
 
 async def test_options_and_settings_reach_the_service(vendor: StandIn) -> None:
     """Options win."""
     task = replace(TASK, options={"quality": "low", "background": "opaque"})
-    await events_of(vendor, task, quality="high", moderation="low", output_format="webp")
+    await collect_events(vendor, task, quality="high", moderation="low", output_format="webp")
     fields = vendor.paid[0].fields
     assert (fields["quality"], fields["background"]) == ("low", "opaque")
     assert (fields["moderation"], fields["output_format"]) == ("low", "webp")
 
 
-async def test_a_busy_service_is_asked_again_and_paid_once(vendor: StandIn) -> None:
-    """As it wishes; what it refused for its rate was not begun."""
-    vendor.orders.add(failing(429, "rate_limit_exceeded", retry_after="1"), respond(503, "<html>"))
-    assert outputs(await events_of(vendor))
+async def test_a_rate_limit_is_waited_for_and_the_request_paid_once(vendor: StandIn) -> None:
+    """After the delay that it asks for; a rate limited request was not started."""
+    vendor.submits.add(failing(429, "rate_limit_exceeded", retry_after="1"), respond(503, "<html>"))
+    assert outputs(await collect_events(vendor))
     assert (len(vendor.paid), vendor.arrived) == (1, 3)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error", "says"),
+    ("response", "error", "says"),
     [
         (failing(400, "moderation_blocked", "unsafe"), ContentFilteredError, "unsafe"),
         (failing(400, "content_policy_violation"), ContentFilteredError, "because"),
@@ -184,14 +165,14 @@ async def test_a_busy_service_is_asked_again_and_paid_once(vendor: StandIn) -> N
 )
 @pytest.mark.parametrize("interval", [0, 1], ids=["whole", "streamed"])
 async def test_a_request_that_fails_is_not_repeated(
-    vendor: StandIn, trouble: Handler, error: type[EngineError], says: str, interval: int
+    vendor: StandIn, response: Handler, error: type[EngineError], says: str, interval: int
 ) -> None:
-    """What was refused says why; what may have been done is uncertain."""
-    vendor.orders.add(trouble)
+    """A rejection says why; what may have been done is uncertain."""
+    vendor.submits.add(response)
     if interval and says == "without an image":
         error, says = EngineUncertainError, "without the image"
     with pytest.raises(error, match=says):
-        await events_of(vendor, replace(TASK, preview_interval=interval), timeout_seconds=0.3)
+        await collect_events(vendor, replace(TASK, preview_interval=interval), timeout_seconds=0.3)
     assert vendor.arrived == 1
 
 
@@ -208,39 +189,38 @@ BROKEN = {"message": f"oops {KEY}", "type": "server_error", "code": None, "param
     ],
     ids=["blocked", "failed", "ended"],
 )
-async def test_a_stream_that_ends_badly_is_told_apart(
+async def test_a_stream_that_ends_early_has_its_error(
     vendor: StandIn, end: list[dict[str, object]], error: type[EngineError], says: str
 ) -> None:
     """After its previews."""
     vendor.end = end
     with pytest.raises(error, match=says):
-        await events_of(vendor, replace(TASK, preview_interval=1))
+        await collect_events(vendor, replace(TASK, preview_interval=1))
     assert vendor.arrived == 1
 
 
 @pytest.mark.parametrize("interval", [0, 1], ids=["whole", "streamed"])
 @pytest.mark.parametrize("text", ["%%%", base64.b64encode(b"no picture").decode()])
-async def test_a_picture_that_is_none_has_failed(vendor: StandIn, text: str, interval: int) -> None:
-    """No base64, or not of a picture; previews alike are left out."""
+async def test_an_invalid_image_has_failed(vendor: StandIn, text: str, interval: int) -> None:
+    """Invalid base64, or not an image; invalid previews are skipped."""
     vendor.changed = {"b64_json": text, "data": [{"b64_json": text}]}
-    with pytest.raises(EngineFailedError, match=r"(image|picture) that"):
-        await events_of(vendor, replace(TASK, preview_interval=interval))
+    with pytest.raises(EngineFailedError, match="image that"):
+        await collect_events(vendor, replace(TASK, preview_interval=interval))
 
 
-async def test_another_format_than_asked_for_is_given_as_what_it_is(vendor: StandIn) -> None:
-    """The bytes decide."""
-    text = drawn({"size": "512x528", "output_format": "webp"})
+async def test_an_unexpected_format_has_its_actual_media_type(vendor: StandIn) -> None:
+    """The file decides."""
+    text = generated({"size": "512x528", "output_format": "webp"})
     vendor.changed = {"data": [{"b64_json": text}]}
-    (output,) = outputs(await events_of(vendor))
-    assert isinstance(output.media, Encoded)
-    assert output.media.media_type == "image/webp"
+    (image,) = outputs(await collect_events(vendor))
+    assert image.media_type == "image/webp"
 
 
-async def test_leaving_is_seen_by_the_service(vendor: StandIn) -> None:
-    """The connections are closed, and no task goes on in the background."""
-    vendor.orders.always = hang
+async def test_closing_the_task_closes_every_request(vendor: StandIn) -> None:
+    """No asyncio task is left running."""
+    vendor.submits.always = hang
     before = asyncio.all_tasks()
-    async with started(vendor) as engine:
+    async with run_engine(vendor) as engine:
         run = engine.run(replace(TASK, seeds=(1, 2)))
         await anext(run)
         await anext(run)
@@ -252,23 +232,23 @@ async def test_leaving_is_seen_by_the_service(vendor: StandIn) -> None:
             await waiting
         await run.aclose()
         assert asyncio.all_tasks() == before
-        while vendor.left < 2:  # noqa: ASYNC110 (as above)
+        while vendor.disconnected < 2:  # noqa: ASYNC110 (as above)
             await asyncio.sleep(0.005)
 
 
-async def test_its_check_asks_for_the_model(vendor: StandIn) -> None:
-    """A model that is not there can't serve."""
-    async with started(vendor) as engine:
+async def test_the_check_requests_the_model(vendor: StandIn) -> None:
+    """A model that does not exist fails the check."""
+    async with run_engine(vendor) as engine:
         await engine.check()
-    async with started(vendor, model="gpt-image-9") as engine:
+    async with run_engine(vendor, model="gpt-image-9") as engine:
         with pytest.raises(EngineFailedError, match="no model gpt-image-9"):
             await engine.check()
 
 
-async def test_the_key_shows_in_no_message(vendor: StandIn) -> None:
+async def test_the_api_key_is_in_no_message(vendor: StandIn) -> None:
     """Even when the service repeats it."""
     with pytest.raises(EngineUnavailableError, match="Incorrect API key: …") as error:
-        await events_of(vendor, api_key="sk-some-wrong-key")
+        await collect_events(vendor, api_key="sk-some-wrong-key")
     assert "sk-some" not in str(error.value)
     assert KEY not in repr(OpenaiConfig.model_validate({"api_key": KEY}))
 
