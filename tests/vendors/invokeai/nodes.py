@@ -56,7 +56,7 @@ NODES: Mapping[str, Node] = {
 _EVERY = {"id", "type", "is_intermediate", "use_cache"}
 
 
-def wrong(
+def find_problems(
     graph: Mapping[str, Any],
     *,
     models: Mapping[str, Any],

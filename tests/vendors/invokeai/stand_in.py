@@ -1,4 +1,4 @@
-"""InvokeAI's side of the wire: the queue, pictures and boards over HTTP, and events over Socket.IO."""
+"""A fake InvokeAI server: queue, images and boards over HTTP, and events over Socket.IO."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import socketio
 from aiohttp import web
 
-from atelier_engines.conformance.fake_server import ResponseQueue, serve
-from tests.vendors.invokeai.nodes import wrong
+from atelier_engines.conformance.fake_server import Handler, respond, serve
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.invokeai.config import InvokeAiConfig
+from atelier_engines.vendors.invokeai.engine import InvokeAiEngine
+from tests.vendors.invokeai.nodes import find_problems
 from tests.vendors.invokeai.queue import ROOM, Queue
 
 EMAIL, PASSWORD = "artist@example.org", "password-of-the-tests"
 SUB_PATH = "/invoke"
+TASK = ImageTask(
+    prompt="a lighthouse",
+    width=64,
+    height=80,
+    seeds=(7,),
+    steps=4,
+    guidance=6.0,
+    scheduler="euler",
+)
 MODELS = {
     key: {
         "key": key,
@@ -39,43 +53,74 @@ MODELS = {
 }
 
 
-@dataclass(slots=True)
-class StandIn:
-    """Honest unless told otherwise."""
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
+    """One server, with its queue."""
 
     socket: socketio.AsyncServer
     queue: Queue
     api: str = ""
     users: bool = False
-    """Whether people must sign in."""
+    """Whether requests need a sign-in."""
     tokens: set[str] = field(default_factory=set)
-    """Those that are valid now."""
+    """Valid tokens."""
     sign_ins: int = 0
+    """Number of sign-ins."""
     batches: list[dict[str, Any]] = field(default_factory=list)
-    """All that were taken on."""
+    """Batches that were enqueued."""
     uploads: dict[str, bytes] = field(default_factory=dict)
-    """All that ever came, even those deleted since."""
+    """All uploads, even those deleted since."""
     models: dict[str, Any] = field(default_factory=lambda: dict(MODELS))
     boards: dict[str, str] = field(default_factory=dict)
-    """Ids by name."""
+    """Ids of boards by name."""
     room: int = 10000
-    """In the queue."""
-    submits: ResponseQueue = field(default_factory=ResponseQueue)
-    polls: ResponseQueue = field(default_factory=ResponseQueue)
-    files: ResponseQueue = field(default_factory=ResponseQueue)
+    """Room in the queue."""
     refuses_sockets: bool = False
-    cancelled: list[str] = field(default_factory=list)
-    """Batches that were asked to be cancelled."""
+    """Whether Socket.IO connections are refused."""
+    cancelled_batches: list[str] = field(default_factory=list)
+    """Batches whose cancellation was requested."""
+    running: Handler | None = field(default_factory=lambda: respond(200, {"status": "in_progress"}))
+    unknown_status: Handler | None = field(
+        default_factory=lambda: respond(200, {"status": "pondering"})
+    )
+
+    task: ClassVar[ImageTask] = TASK
+    downloadable: ClassVar[bool] = False
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        config = {"base_url": self.api, "poll_seconds": 0.02, **settings}
+        return InvokeAiEngine(InvokeAiConfig.model_validate(config), delay_scale=0.01)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return sum(len(batch["data"][0][0]["items"]) for batch in self.batches)
+
+    @property
+    def cancelled(self) -> int:
+        """See FakeService.cancelled."""
+        return len(self.cancelled_batches)
+
+    def forget_jobs(self) -> None:
+        """See FakeService.forget_jobs."""
+        self.queue.items.clear()
+        self.batches.clear()
 
     def reset(self) -> None:
-        """Be honest again, and forget everything."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         self.queue.reset()
-        for kept in (self.tokens, self.batches, self.uploads, self.boards, self.cancelled):
-            kept.clear()
+        for records in (
+            self.tokens,
+            self.batches,
+            self.uploads,
+            self.boards,
+            self.cancelled_batches,
+        ):
+            records.clear()
         self.users = self.refuses_sockets = False
         self.sign_ins, self.room, self.models = 0, 10000, dict(MODELS)
-        for line in (self.submits, self.polls, self.files):
-            line.clear()
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
         """POST /api/v1/auth/login."""
@@ -93,12 +138,14 @@ class StandIn:
 
     async def enqueue(self, request: web.Request) -> web.StreamResponse:
         """POST …/enqueue_batch."""
-        trouble = self.submits.next_handler()
-        if trouble is not None:
-            return await trouble(request)
+        scripted = self.submits.next_handler()
+        if scripted is not None:
+            return await scripted(request)
         batch = (await request.json())["batch"]
         bad = list(
-            wrong(batch["graph"], models=self.models, images=self.queue.images, boards=self.boards)
+            find_problems(
+                batch["graph"], models=self.models, images=self.queue.images, boards=self.boards
+            )
         )
         ((datum,),) = batch["data"]
         assert (datum["node_path"], datum["field_name"]) == ("noise", "seed")
@@ -116,9 +163,9 @@ class StandIn:
 
     async def item(self, request: web.Request) -> web.StreamResponse:
         """GET …/i/{item_id}."""
-        trouble = self.polls.next_handler()
-        if trouble is not None:
-            return await trouble(request)
+        scripted = self.polls.next_handler()
+        if scripted is not None:
+            return await scripted(request)
         found = self.queue.items.get(int(request.match_info["id"]))
         if found is None:
             return web.json_response({"detail": "Queue item not found"}, status=404)
@@ -127,7 +174,10 @@ class StandIn:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """PUT …/cancel_by_batch_ids."""
         batch_ids = (await request.json())["batch_ids"]
-        self.cancelled += batch_ids
+        self.cancelled_batches += batch_ids
+        scripted = self.cancels.next_handler()
+        if scripted is not None:
+            return await scripted(request)
         return web.json_response({"canceled": await self.queue.cancel(batch_ids)})
 
     async def status(self, _: web.Request) -> web.StreamResponse:
@@ -147,9 +197,9 @@ class StandIn:
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v1/images/i/{name}/full."""
-        trouble = self.files.next_handler()
-        if trouble is not None:
-            return await trouble(request)
+        scripted = self.downloads.next_handler()
+        if scripted is not None:
+            return await scripted(request)
         data = self.queue.images.get(request.match_info["name"])
         if data is None:
             return web.json_response({"detail": "Not Found"}, status=404)
@@ -172,7 +222,7 @@ class StandIn:
         return web.json_response({"board_id": self.boards[name], "board_name": name}, status=201)
 
     def welcome(self, auth: object) -> bool:
-        """Whether a socket may stay."""
+        """Whether a socket may connect."""
         if self.refuses_sockets:
             return False
         return not self.users or (isinstance(auth, dict) and auth.get("token") in self.tokens)
@@ -181,7 +231,7 @@ class StandIn:
     async def guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Let in only those who have signed in."""
+        """Refuse requests without a sign-in, if the server has users."""
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         free = "/ws/" in request.path or request.path.endswith("/login")
         if self.users and not free and token not in self.tokens:
@@ -189,7 +239,7 @@ class StandIn:
         return await handler(request)
 
     def application(self) -> web.Application:
-        """The server, at the root and under a path."""
+        """The server, at the root and under a sub-path."""
         app = web.Application(client_max_size=2**26, middlewares=[self.guard])
         queue = f"/api/v1/queue/{ROOM}"
         for path in ("", SUB_PATH):
@@ -210,9 +260,9 @@ class StandIn:
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """A running one."""
+    """Start the fake server."""
     socket = socketio.AsyncServer(async_mode="aiohttp", monitor_clients=False)
-    made = StandIn(socket, Queue(socket))
+    made = StandIn(socket=socket, queue=Queue(socket))
 
     async def connect(_sid: str, _environ: object, auth: object) -> bool:
         return made.welcome(auth)
@@ -229,6 +279,6 @@ def stand_in() -> Iterator[StandIn]:
 
 
 async def _end_pings(_: web.Application) -> None:
-    """The sockets' pings would outlive the loop."""
+    """Cancel the pings of the sockets, which would outlive the loop."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()

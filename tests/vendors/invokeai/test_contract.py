@@ -14,21 +14,20 @@ from atelier_engines.event import Output, Step
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.engine import InvokeAiEngine
-from tests.vendors.invokeai.asking import engine_for
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
 
 _SMALL = {"width": 64, "height": 64, "concurrency": 3}
 
 
 class TestPlain(EngineConformance):
-    """On a server that has what most have."""
+    """On a regular server."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """With ControlNets for two kinds of pictures."""
+        """With ControlNets for two control types."""
         running.reset()
-        return engine_for(running, controlnets={"canny": "canny-xl", "depth": "depth-xl"}, **_SMALL)
+        return running.engine(controlnets={"canny": "canny-xl", "depth": "depth-xl"}, **_SMALL)
 
 
 class TestWithUsers(EngineConformance):
@@ -40,8 +39,7 @@ class TestWithUsers(EngineConformance):
         """Without ControlNets."""
         running.reset()
         running.users = True
-        return engine_for(
-            running,
+        return running.engine(
             base_url=running.api + SUB_PATH,
             email=EMAIL,
             password=PASSWORD,
@@ -52,12 +50,12 @@ class TestWithUsers(EngineConformance):
 
 
 class TestWithoutEvents(EngineConformance):
-    """By polling alone, for the socket is refused."""
+    """By polling alone: the server refuses the socket."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """Polls often, and tries the socket but once a second."""
+        """Polls often, and retries the socket once a second."""
         running.reset()
         running.refuses_sockets = True
         settings = {"base_url": running.api, "poll_seconds": 0.002, **_SMALL}
@@ -66,7 +64,7 @@ class TestWithoutEvents(EngineConformance):
     def test_previews_come_when_asked_for_and_are_small(
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
-        """None come, for they are told by events alone; the picture comes all the same."""
+        """None arrive, because only events have them; the image arrives all the same."""
         assert ImageFeature.PREVIEW in image.features
         events = subject.events(replace(image_task, preview_interval=1))
         assert all(event.preview is None for event in events if isinstance(event, Step))

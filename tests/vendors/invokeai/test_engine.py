@@ -1,4 +1,4 @@
-"""What an invokeai engine sends, and how its work proceeds."""
+"""What an invokeai engine sends, and the progress of its tasks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from PIL import Image
 from pydantic import ValidationError
 
 from atelier_engines.capabilities import ImageFeature
+from atelier_engines.conformance.remote_service import collect_events, run_engine
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.schemas import SocketEvent
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents
-from tests.vendors.invokeai.asking import TASK, events_of, outputs, plain, started, steps
+from tests.vendors.calls import outputs, plain, steps
 from tests.vendors.invokeai.queue import drawn
-from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
+from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, TASK, StandIn
 
 CONTROLNETS = {"canny": "canny-xl", "depth": "depth-xl"}
 
@@ -37,15 +38,15 @@ def nodes(vendor: StandIn) -> dict[str, dict[str, object]]:
     return found
 
 
-def led(vendor: StandIn) -> set[str]:
+def edges(vendor: StandIn) -> set[str]:
     """The edges of the one batch."""
     ends = [(edge["source"], edge["destination"]) for edge in vendor.batches[0]["graph"]["edges"]]
     return {f"{a['node_id']}.{a['field']} > {b['node_id']}.{b['field']}" for a, b in ends}
 
 
-async def test_a_task_is_one_batch_and_its_picture_arrives_byte_for_byte(vendor: StandIn) -> None:
-    """All that decides the picture is in the graph; the default model is the first for SDXL."""
-    events = await events_of(vendor, replace(TASK, negative_prompt="fog"))
+async def test_a_task_is_one_batch_and_its_image_arrives_byte_for_byte(vendor: StandIn) -> None:
+    """Every parameter is in the graph; the default model is the first for SDXL."""
+    events = await collect_events(vendor, replace(TASK, negative_prompt="fog"))
     graph = nodes(vendor)
     assert graph["model"]["model"]["name"] == "Juggernaut XL"  # type: ignore[index]
     assert (graph["positive"]["prompt"], graph["negative"]["prompt"]) == ("a lighthouse", "fog")
@@ -59,28 +60,28 @@ async def test_a_task_is_one_batch_and_its_picture_arrives_byte_for_byte(vendor:
     assert (picture.media_type, picture.width, picture.height) == ("image/png", 64, 80)
 
 
-async def test_the_handle_comes_before_anything_is_waited_for(vendor: StandIn) -> None:
-    """A process that dies while it waits has stored what finds the work."""
+async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
+    """A process that dies while it waits has stored the handle."""
     vendor.queue.paused = True
-    async with started(vendor) as engine, aclosing(engine.run(TASK)) as run:
+    async with run_engine(vendor) as engine, aclosing(engine.run(TASK)) as run:
         assert await anext(run) == Stage(name="submit")
         dispatched = await anext(run)
         assert isinstance(dispatched, Dispatched)
         assert vendor.batches[0]["batch_id"] in dispatched.handle
 
 
-async def test_stages_and_steps_come_as_the_server_tells_them(vendor: StandIn) -> None:
-    """Every step of every picture once, counted over the whole task."""
-    events = await events_of(vendor, replace(TASK, seeds=(7, 8)))
+async def test_stages_and_steps_follow_the_servers_events(vendor: StandIn) -> None:
+    """Every step of every image once, counted over the whole task."""
+    events = await collect_events(vendor, replace(TASK, seeds=(7, 8)))
     assert steps(events) == [(n, 8) for n in range(1, 9)]
     stages = [event.name for event in events if isinstance(event, Stage)]
     assert stages[0] == "submit"
     assert {"load", "encode_text", "denoise", "decode"} <= set(stages)
 
 
-async def test_previews_are_the_servers_own_at_the_interval_asked_for(vendor: StandIn) -> None:
+async def test_previews_are_the_servers_own_at_the_requested_interval(vendor: StandIn) -> None:
     """Each a small JPEG."""
-    events = await events_of(vendor, replace(TASK, preview_interval=2))
+    events = await collect_events(vendor, replace(TASK, preview_interval=2))
     previews = {
         event.index: event.preview for event in events if isinstance(event, Step) and event.preview
     }
@@ -88,17 +89,17 @@ async def test_previews_are_the_servers_own_at_the_interval_asked_for(vendor: St
     assert previews[4].media_type == "image/jpeg"
 
 
-async def test_a_broken_preview_costs_nothing_but_itself(vendor: StandIn) -> None:
-    """The steps and the picture come all the same."""
+async def test_a_broken_preview_is_skipped(vendor: StandIn) -> None:
+    """The steps and the image arrive all the same."""
     vendor.queue.preview = "data:image/jpeg;base64,AAAA"
-    events = await events_of(vendor, replace(TASK, preview_interval=1))
+    events = await collect_events(vendor, replace(TASK, preview_interval=1))
     assert outputs(events)
     assert all(event.preview is None for event in events if isinstance(event, Step))
 
 
 async def test_seeds_are_items_of_one_batch_in_their_order(vendor: StandIn) -> None:
-    """The server knows 32 bits of a seed, and names its items in an order of its own."""
-    events = await events_of(vendor, replace(TASK, seeds=(3, 2**32 + 1, 5)))
+    """The server takes 32 bits of a seed, and returns the ids of items in any order."""
+    events = await collect_events(vendor, replace(TASK, seeds=(3, 2**32 + 1, 5)))
     assert len(vendor.batches) == 1
     assert [item.seed for item in vendor.queue.items.values()] == [3, 1, 5]
     assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**32 + 1, 5]
@@ -106,50 +107,52 @@ async def test_seeds_are_items_of_one_batch_in_their_order(vendor: StandIn) -> N
     assert [picture.data for picture in outputs(events)] == made
 
 
-async def test_a_start_is_sent_in_the_size_of_the_result_and_counts_by_strength(
+async def test_an_init_image_is_uploaded_in_the_size_of_the_result(
     vendor: StandIn,
 ) -> None:
-    """Strength says how much of the way is gone anew; the picture is removed afterwards."""
-    await events_of(vendor, replace(TASK, init_image=plain(300, 20, 77), strength=0.3))
+    """Denoising starts at 1 - strength; the upload is deleted afterwards."""
+    await collect_events(vendor, replace(TASK, init_image=plain(300, 20, 77), strength=0.3))
     graph = nodes(vendor)
     assert graph["init_image"]["image"] == {"image_name": "upload-0.png"}
     assert graph["denoise"]["denoising_start"] == 0.7
-    assert "init_image.latents > denoise.latents" in led(vendor)
+    assert "init_image.latents > denoise.latents" in edges(vendor)
     assert sent(vendor, "upload-0.png").shape == (80, 64, 3)
     assert (sent(vendor, "upload-0.png") == 77).all()
     assert not vendor.queue.images
 
 
-async def test_a_mask_is_black_where_it_is_repainted(vendor: StandIn) -> None:
-    """The server's way round, with nothing between black and white."""
+async def test_a_mask_is_black_where_to_inpaint(vendor: StandIn) -> None:
+    """Inverted, and without values between black and white."""
     mask = plain(64, 80, 0)
     mask.array[:40] = 200
-    await events_of(vendor, replace(TASK, init_image=plain(64, 80, 9), mask=mask))
+    await collect_events(vendor, replace(TASK, init_image=plain(64, 80, 9), mask=mask))
     assert nodes(vendor)["mask"]["mask"] == {"image_name": "upload-1.png"}
-    assert "mask.denoise_mask > denoise.denoise_mask" in led(vendor)
+    assert "mask.denoise_mask > denoise.denoise_mask" in edges(vendor)
     pixels = sent(vendor, "upload-1.png")
     assert (pixels[:40] == 0).all()
     assert (pixels[40:] == 255).all()
 
 
 async def test_controls_are_collected_with_their_weights_and_ranges(vendor: StandIn) -> None:
-    """Each with the ControlNet that the configuration assigns to its kind."""
+    """Each with the ControlNet that is configured for its type."""
     canny = Control(type=ControlType.CANNY, image=plain(8, 8, 1), strength=0.5, start=0.1, end=0.6)
     depth = Control(type=ControlType.DEPTH, image=plain(8, 8, 2))
-    await events_of(vendor, replace(TASK, controls=(depth, canny)), controlnets=CONTROLNETS)
+    await collect_events(vendor, replace(TASK, controls=(depth, canny)), controlnets=CONTROLNETS)
     second = nodes(vendor)["control_1"]
     assert second["control_model"]["name"] == "canny-xl"  # type: ignore[index]
     assert second["control_weight"] == 0.5
     assert (second["begin_step_percent"], second["end_step_percent"]) == (0.1, 0.6)
-    assert {"control_0.control > controls.item", "control_1.control > controls.item"} <= led(vendor)
-    assert "controls.collection > denoise.control" in led(vendor)
+    assert {"control_0.control > controls.item", "control_1.control > controls.item"} <= edges(
+        vendor
+    )
+    assert "controls.collection > denoise.control" in edges(vendor)
     assert (sent(vendor, "upload-0.png") == 2).all()
 
 
 async def test_loras_form_a_chain_in_their_order(vendor: StandIn) -> None:
-    """One that is named twice stands there once, with both weights: the server refuses a second."""
+    """One that is named twice is added once, with the sum of its weights: the server rejects a second."""
     loras = (Lora(name="ruins", weight=0.8), Lora(name="ink"), Lora(name="ruins", weight=-0.3))
-    await events_of(vendor, replace(TASK, loras=loras))
+    await collect_events(vendor, replace(TASK, loras=loras))
     graph = nodes(vendor)
     assert [graph[f"lora_{n}"]["lora"]["name"] for n in (0, 1)] == ["ruins", "ink"]  # type: ignore[index]
     assert graph["lora_0"]["weight"] == pytest.approx(0.5)
@@ -158,12 +161,12 @@ async def test_loras_form_a_chain_in_their_order(vendor: StandIn) -> None:
         "lora_0.clip2 > lora_1.clip2",
         "lora_1.unet > denoise.unet",
         "lora_1.clip > negative.clip",
-    } <= led(vendor)
+    } <= edges(vendor)
 
 
-async def test_capabilities_are_what_the_server_has_for_sdxl(vendor: StandIn) -> None:
-    """Models of other families are not offered, and no control without a ControlNet."""
-    async with started(vendor, model="SDXL Base") as engine:
+async def test_capabilities_are_the_sdxl_models_of_the_server(vendor: StandIn) -> None:
+    """Models of other families are not offered, and no controls without a ControlNet."""
+    async with run_engine(vendor, model="SDXL Base") as engine:
         can = engine.capabilities.image
     assert can is not None
     assert [model.name for model in can.models] == ["SDXL Base", "Juggernaut XL"]
@@ -175,25 +178,25 @@ async def test_capabilities_are_what_the_server_has_for_sdxl(vendor: StandIn) ->
     ("settings", "says"),
     [({"model": "Old One"}, "Juggernaut"), ({"controlnets": {"pose": "canny"}}, "canny-xl")],
 )
-async def test_a_model_that_is_not_there_fails_the_start_and_those_there_are_named(
+async def test_a_missing_model_fails_the_start_and_available_ones_are_named(
     vendor: StandIn, settings: dict[str, object], says: str
 ) -> None:
     """Not the first task."""
     with pytest.raises(ModelMissingError, match=says):
-        await events_of(vendor, TASK, **settings)
+        await collect_events(vendor, TASK, **settings)
 
 
 async def test_without_a_board_nothing_stays_on_the_server(vendor: StandIn) -> None:
-    """The pictures are temporary, and deleted once they have been fetched."""
-    await events_of(vendor, replace(TASK, seeds=(1, 2)))
+    """The images are temporary, and deleted after the download."""
+    await collect_events(vendor, replace(TASK, seeds=(1, 2)))
     assert nodes(vendor)["output"]["is_intermediate"] is True
     assert not vendor.queue.images
 
 
-async def test_a_board_keeps_the_pictures_and_is_made_once(vendor: StandIn) -> None:
+async def test_a_board_keeps_the_images_and_is_created_once(vendor: StandIn) -> None:
     """The second engine finds it by its name."""
     for _ in range(2):
-        await events_of(vendor, board="atelier")
+        await collect_events(vendor, board="atelier")
     assert list(vendor.boards) == ["atelier"]
     for batch in vendor.batches:
         picture = batch["graph"]["nodes"]["output"]
@@ -208,7 +211,7 @@ async def test_a_server_with_users_is_signed_in_to_again_when_the_token_expires(
     """Over the socket too, and under a path."""
     vendor.users = True
     secrets = {"email": EMAIL, "password": PASSWORD, "base_url": vendor.api + SUB_PATH}
-    async with started(vendor, **secrets) as engine:
+    async with run_engine(vendor, **secrets) as engine:
         vendor.tokens.clear()
         async with aclosing(engine.run(TASK)) as run:
             events = [event async for event in run]
@@ -217,19 +220,19 @@ async def test_a_server_with_users_is_signed_in_to_again_when_the_token_expires(
 
 
 @pytest.mark.parametrize("secrets", [{}, {"email": EMAIL, "password": "guessed"}])
-async def test_a_server_that_lets_nobody_in_says_what_to_check(
+async def test_a_rejected_sign_in_says_what_to_check(
     vendor: StandIn, secrets: dict[str, str]
 ) -> None:
-    """And the password is not repeated."""
+    """The error does not repeat the password."""
     vendor.users = True
     with pytest.raises(EngineUnavailableError, match="check email and password") as error:
-        await events_of(vendor, TASK, **secrets)
+        await collect_events(vendor, TASK, **secrets)
     assert "guessed" not in str(error.value)
 
 
 async def test_a_paused_queue_fails_the_check(vendor: StandIn) -> None:
-    """Tasks would wait for ever."""
-    async with started(vendor) as engine:
+    """Tasks would never run."""
+    async with run_engine(vendor) as engine:
         await engine.check()
         vendor.queue.paused = True
         with pytest.raises(EngineUnavailableError, match="paused"):
@@ -241,26 +244,26 @@ async def test_a_paused_queue_fails_the_check(vendor: StandIn) -> None:
     [{"email": "a@b.c"}, {"scheduler": "fast"}, {"width": 100}, {"controlnets": {"ink": "x"}}],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object]) -> None:
-    """Half a sign-in, an unknown scheduler, a size off the grid, an unknown kind of control."""
+    """An incomplete sign-in, an unknown scheduler, a size off the grid, an unknown control type."""
     with pytest.raises(ValidationError):
         InvokeAiConfig.model_validate(settings)
 
 
-def test_the_password_shows_nowhere() -> None:
-    """Neither in the text of the configuration nor in what is dumped of it."""
+def test_the_password_is_never_shown() -> None:
+    """Neither in the representation of the configuration nor in its dump."""
     config = InvokeAiConfig.model_validate({"email": EMAIL, "password": PASSWORD})
     assert PASSWORD not in repr(config)
     assert PASSWORD not in str(config.model_dump())
 
 
-async def test_what_happens_to_one_picture_is_not_told_of_another() -> None:
-    """A server with several GPUs draws several at once; what comes early is kept until it is asked for."""
-    listener = BatchEvents()
+async def test_events_of_one_item_are_not_received_for_another() -> None:
+    """A server with several GPUs runs several items at once; early events are kept."""
+    events = BatchEvents()
     for item_id in (2, 1, 2):
-        listener.put(SocketEvent(item_id=item_id, batch_id="b"))
-    listener.put(None)
-    first = await listener.receive(1, 0.0)
+        events.put(SocketEvent(item_id=item_id, batch_id="b"))
+    events.put(None)
+    first = await events.receive(1, 0.0)
     assert first is not None
     assert first.item_id == 1
-    assert await listener.receive(1, 0.0) is None
-    assert [heard.item_id for heard in listener.list_pending(2)] == [2, 2]
+    assert await events.receive(1, 0.0) is None
+    assert [event.item_id for event in events.list_pending(2)] == [2, 2]
