@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded, Pixels
+from atelier_engines.task import Task
 
 ServiceT = TypeVar("ServiceT", bound=FakeService)
 
@@ -36,6 +38,12 @@ def service_fixtures(
     return running, vendor
 
 
+async def run_task(engine: Engine, task: Task) -> list[Event]:
+    """All events of the task."""
+    async with aclosing(engine.run(task)) as events:
+        return [event async for event in events]
+
+
 def outputs(events: Iterable[Event]) -> list[Encoded]:
     """The images, all of which must be files."""
     media = [event.media for event in events if isinstance(event, Output)]
@@ -46,6 +54,11 @@ def outputs(events: Iterable[Event]) -> list[Encoded]:
 def steps(events: Iterable[Event]) -> list[tuple[int, int]]:
     """Index and total of every step."""
     return [(event.index, event.total) for event in events if isinstance(event, Step)]
+
+
+def previews(events: Iterable[Event]) -> list[Encoded | None]:
+    """The preview of every step."""
+    return [event.preview for event in events if isinstance(event, Step)]
 
 
 def plain(width: int, height: int, value: int, channels: int = 3) -> Pixels:

@@ -1,4 +1,4 @@
-"""A ComfyUI server's side of the wire."""
+"""Fake ComfyUI servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Json = Any
 
 @contextmanager
 def stand_ins(count: int) -> Iterator[list[StandIn]]:
-    """So many servers on free ports."""
+    """Start that many servers on free ports."""
     servers = [StandIn() for _ in range(count)]
     with serve(*map(_app, servers)) as urls:
         for server, url in zip(servers, urls, strict=True):
@@ -97,13 +97,13 @@ class _Routes:
         return socket
 
     async def load(self, _: web.Request) -> web.StreamResponse:
-        count = len(self.server.pending) + len(self.server.running)
+        count = len(self.server.pending) + len(self.server.executing)
         return web.json_response({"exec_info": {"queue_remaining": count}})
 
     async def prompt(self, request: web.Request) -> web.StreamResponse:
         server, does = self.server, self.server.does
-        if special := does.prompts.next_handler():
-            return await special(request)
+        if scripted := server.submits.next_handler():
+            return await scripted(request)
         body = await request.json()
         prompt_id = body.get("prompt_id", str(uuid.uuid4()))
         if str(uuid.UUID(prompt_id)) != prompt_id:
@@ -121,8 +121,8 @@ class _Routes:
         server.number += 1
         extra = body.get("extra_data", {}) | {"client_id": body["client_id"]}
         server.pending.append([server.number, prompt_id, body["prompt"], extra, ["save"]])
-        if does.lose_answer and request.transport is not None:
-            does.lose_answer = False
+        if does.lose_response and request.transport is not None:
+            does.lose_response = False
             request.transport.abort()
         errors = {
             "9": {"errors": [nodes.problem("required_input_missing", "Required input is missing")]}
@@ -136,11 +136,13 @@ class _Routes:
         )
 
     async def queue(self, _: web.Request) -> web.StreamResponse:
-        queue = {"queue_running": self.server.running, "queue_pending": self.server.pending}
+        queue = {"queue_running": self.server.executing, "queue_pending": self.server.pending}
         return web.json_response(queue)
 
     async def unqueue(self, request: web.Request) -> web.StreamResponse:
-        self.server.cancels += 1
+        self.server.deletions += 1
+        if scripted := self.server.cancels.next_handler():
+            return await scripted(request)
         for prompt in (await request.json()).get("delete", []):
             before = len(self.server.pending)
             self.server.pending[:] = [job for job in self.server.pending if job[1] != prompt]
@@ -149,9 +151,11 @@ class _Routes:
         return web.Response()
 
     async def interrupt(self, request: web.Request) -> web.StreamResponse:
+        if scripted := self.server.cancels.next_handler():
+            return await scripted(request)
         prompt = (await request.json()).get("prompt_id")
         self.server.interrupts.append(prompt)
-        if self.server.does.old or any(job[1] == prompt for job in self.server.running):
+        if self.server.does.old or any(job[1] == prompt for job in self.server.executing):
             self.server.stopped = True
         return web.Response()
 
@@ -161,23 +165,23 @@ class _Routes:
         return web.Response()
 
     async def history(self, request: web.Request) -> web.StreamResponse:
-        if special := self.server.does.histories.next_handler():
-            return await special(request)
+        if scripted := self.server.polls.next_handler():
+            return await scripted(request)
         prompt = request.match_info["id"]
         known = self.server.history
         return web.json_response({prompt: known[prompt]} if prompt in known else {})
 
     async def view(self, request: web.Request) -> web.StreamResponse:
-        if special := self.server.does.views.next_handler():
-            return await special(request)
+        if scripted := self.server.downloads.next_handler():
+            return await scripted(request)
         data = self.server.files.get(request.query["filename"])
         if data is None or request.query["type"] != "output":
             return web.Response(status=404)
         return web.Response(body=data, content_type="image/png")
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
-        if special := self.server.does.uploads.next_handler():
-            return await special(request)
+        if scripted := self.server.uploads.next_handler():
+            return await scripted(request)
         form = await request.post()
         image = form["image"]
         assert isinstance(image, web.FileField)

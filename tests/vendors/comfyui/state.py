@@ -1,99 +1,138 @@
-"""What a ComfyUI stand-in knows, and how it is told to behave."""
+"""The state of a fake ComfyUI server, and the behaviour that tests choose."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 
 from atelier_engines.conformance.fake_server import ResponseQueue
+from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.conformance.tasks import random_image
+from atelier_engines.engine import Engine
+from atelier_engines.task import ImageTask
+from atelier_engines.vendors.comfyui.config import ComfyuiConfig
+from atelier_engines.vendors.comfyui.engine import ComfyuiEngine
+
+TASK = ImageTask(prompt="a lighthouse", width=128, height=64, seeds=(7,), steps=4, guidance=3.0)
+IMAGE = random_image(128, 64, 1)
 
 OTHERS = "somebody-else"
-"""Begins the ids of jobs that are not ours."""
+"""Prefix of the ids of jobs of other clients."""
 
 
 @dataclass(slots=True)
 class Behaviour:
-    """How a server is to behave; honest and quick as it comes."""
+    """Behaviour of a server; by default it works, and fast."""
 
     step_seconds: float = 0.002
     old: bool = False
-    """As before prompts had ids of their own to interrupt, states of progress, and metadata."""
+    """An old version: interrupts ignore ids, no progress states, no metadata of previews."""
     without: tuple[str, ...] = ()
-    """Classes of nodes that it lacks."""
+    """Node classes that it lacks."""
     token: str = ""
-    """What a proxy before it wants to see."""
+    """Authorization header that a proxy in front of it requires."""
     mute: bool = False
-    """Tells nothing over sockets."""
+    """Sends nothing over sockets."""
     no_sockets: bool = False
-    """Refuses them."""
+    """Refuses sockets."""
     junk: bool = False
-    """Sends broken and unknown frames between the good ones."""
+    """Sends invalid and unknown frames between the valid ones."""
     hang_up_at: int = 0
-    """Closes all sockets at that step."""
+    """Step at which it closes all sockets."""
     error: dict[str, Any] | None = None
-    """Fails at the second step with that."""
+    """Error with which it fails at the second step."""
     blocked: bool = False
-    """Tells an error that is none, and goes on."""
+    """Sends an error that is not a failure, and continues."""
     restart_at: int = 0
-    """Forgets everything at that step."""
+    """Step at which it restarts and forgets all jobs."""
     intruder_at: int = 0
-    """Somebody else interrupts at that step."""
+    """Step at which another client interrupts the job."""
     history_seconds: float = 0.0
-    """Between telling success and writing it down."""
+    """Time between the success message and the history entry."""
     cached: bool = False
-    """Has made this before: nothing but the output runs."""
+    """Has the result cached: only the output node runs."""
     others: int = 0
-    """Jobs of others that come first."""
+    """Number of jobs of other clients that come first."""
     held: bool = False
-    """Begins no job."""
-    lose_answer: bool = False
-    """Accepts a prompt, and breaks the connection."""
+    """Starts no job."""
+    lose_response: bool = False
+    """Accepts a prompt, and drops the connection."""
     partly: bool = False
-    """Accepts a prompt although an output was refused."""
+    """Accepts a prompt although an output was rejected."""
     kind: str = "output"
-    """Of the pictures: temp ones are no results."""
-    prompts: ResponseQueue = field(default_factory=ResponseQueue)
-    views: ResponseQueue = field(default_factory=ResponseQueue)
-    histories: ResponseQueue = field(default_factory=ResponseQueue)
-    uploads: ResponseQueue = field(default_factory=ResponseQueue)
+    """Type of the images; temp ones are not results."""
 
 
-@dataclass(slots=True)
-class StandIn:
+@dataclass(slots=True, kw_only=True)
+class StandIn(FakeService):
     """One server."""
 
     url: str = ""
+    uploads: ResponseQueue = field(default_factory=ResponseQueue)
+    """Responses to uploads."""
     does: Behaviour = field(default_factory=Behaviour)
     submitted: list[dict[str, Any]] = field(default_factory=list)
-    """Every prompt that was accepted."""
+    """Accepted prompts."""
     pending: list[list[Any]] = field(default_factory=list)
-    running: list[list[Any]] = field(default_factory=list)
+    executing: list[list[Any]] = field(default_factory=list)
     history: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     received: dict[str, bytes] = field(default_factory=dict)
-    """Uploads by path."""
+    """Uploaded files by path."""
     interrupts: list[str | None] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    cancels: int = 0
-    """How often something was to leave the queue."""
+    deletions: int = 0
+    """Number of requests to delete jobs from the queue."""
     freed: int = 0
     sockets: dict[str, tuple[web.WebSocketResponse, bool]] = field(default_factory=dict)
     stopped: bool = False
     number: int = 0
 
+    task: ClassVar[ImageTask] = TASK
+    downloadable: ClassVar[bool] = False
+
+    def engine(self, **settings: object) -> Engine:
+        """See FakeService.engine."""
+        config = {
+            "servers": [{"url": self.url}],
+            "poll_seconds": 0.05,
+            "response_timeout_seconds": 2,
+            **settings,
+        }
+        return ComfyuiEngine(ComfyuiConfig.model_validate(config), delay_scale=0.01)
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.submitted)
+
+    @property
+    def cancelled(self) -> int:
+        """See FakeService.cancelled."""
+        return self.deletions
+
+    def forget_jobs(self) -> None:
+        """See FakeService.forget_jobs. Waits until no job is executing."""
+        while self.pending or self.executing:
+            time.sleep(0.001)
+        self.history.clear()
+        self.submitted.clear()
+
     def reset(self) -> None:
-        """Be new and honest."""
+        """See FakeService.reset."""
+        FakeService.reset(self)
         for records in (self.submitted, self.pending, self.interrupts, self.deleted):
             records.clear()
-        for shelf in (self.history, self.files, self.received):
-            shelf.clear()
-        self.stopped = bool(self.running)
+        for files in (self.history, self.files, self.received):
+            files.clear()
+        self.stopped = bool(self.executing)
         self.does = Behaviour()
-        self.freed = self.cancels = 0
+        self.freed = self.deletions = 0
 
     def graph(self, index: int = -1) -> dict[str, Any]:
-        """The graph of an accepted prompt."""
+        """The graph of an accepted prompt, the latest by default."""
         graph: dict[str, Any] = self.submitted[index]["prompt"]
         return graph

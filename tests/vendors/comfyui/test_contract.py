@@ -10,14 +10,13 @@ from atelier_engines.capabilities import ImageCapabilities
 from atelier_engines.conformance import EngineConformance, tasks
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
-from tests.vendors.comfyui.asking import engine_for
 from tests.vendors.comfyui.state import StandIn
 
 
 class _Small(EngineConformance):
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:
-        """A small one: the size is drawn and decoded many times."""
+        """A small one: it is generated and decoded many times."""
         return replace(tasks.image_task(image), width=128, height=96)
 
 
@@ -30,15 +29,15 @@ class TestSdxl(_Small):
         """Offers everything."""
         for server in running:
             server.reset()
-        return engine_for(
-            *running,
+        return running[0].engine(
+            servers=[{"url": server.url} for server in running],
             controlnets={"depth": "sdxl_depth.safetensors", "canny": "sdxl_canny.safetensors"},
             price={"amount": 0.001, "unit": "second"},
         )
 
 
 class TestFlux(_Small):
-    """On one server, without ControlNets or previews."""
+    """On one server, without ControlNets and previews."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -46,7 +45,7 @@ class TestFlux(_Small):
         """One task at a time."""
         for server in running:
             server.reset()
-        return engine_for(running[0], family="flux", preview_method="none", concurrency=1)
+        return running[0].engine(family="flux", preview_method="none", concurrency=1)
 
 
 class TestOldServer(_Small):
@@ -58,4 +57,4 @@ class TestOldServer(_Small):
         """One model, one picture a task."""
         running[0].reset()
         running[0].does.old = True
-        return engine_for(running[0], models=["juggernaut.safetensors"], max_images=1)
+        return running[0].engine(models=["juggernaut.safetensors"], max_images=1)

@@ -40,12 +40,12 @@ class Worker:
                 await asyncio.sleep(0.001)
                 continue
             job = self.server.pending.pop(0)
-            self.server.running.append(job)
+            self.server.executing.append(job)
             self.server.stopped = False
             try:
                 await self._run(job)
             finally:
-                self.server.running.clear()
+                self.server.executing.clear()
 
     async def _run(self, job: list[Any]) -> None:
         _, prompt, graph, extra, _ = job
@@ -82,7 +82,7 @@ class Worker:
             "status": status,
             "meta": {},
         }
-        self.server.running.clear()
+        self.server.executing.clear()
         await self._tell(extra, "executing", tell | {"node": None})
 
     async def _sample(self, prompt: str, graph: Json, extra: Json) -> None:

@@ -12,26 +12,20 @@ from aiohttp import web
 
 from atelier_client import AsyncClient, State
 from atelier_engines.conformance.fake_server import drop_connection, respond
-from atelier_engines.engine import Engine
 from atelier_engines.errors import (
     EngineFailedError,
     EngineQuotaError,
     EngineUnavailableError,
 )
-from atelier_engines.event import Dispatched, Event, Output, Step
+from atelier_engines.event import Dispatched, Output, Step
 from atelier_engines.task import ImageTask
 from tests.conftest import wait_until_serving
+from tests.vendors.calls import run_task
 from tests.vendors.vastai.conftest import Make
 from tests.vendors.vastai.stand_in import PORT, StandIn, offer
 
 PICTURE = ImageTask(prompt="a lamp", width=64, height=64, seeds=(3,), steps=2, guidance=5.0)
 SLOW = replace(PICTURE, steps=100, options={"delay_seconds": 60})
-
-
-async def story_of(engine: Engine, task: ImageTask) -> list[Event]:
-    """Everything that the task yields."""
-    async with aclosing(engine.run(task)) as events:
-        return [event async for event in events]
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -57,7 +51,7 @@ async def test_the_cheapest_offer_is_rented_and_destroyed_in_the_end(
     vendor.offers = [offer(1, 0.9), offer(2, 0.3), offer(3, 5.0)]
     engine = make()
     await engine.start()
-    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    assert isinstance((await run_task(engine, PICTURE))[-1], Output)
     (box,) = vendor.rented
     assert box.offer["id"] == 2
     assert box.order["env"] == {f"-p {PORT}:{PORT}": "1"}
@@ -134,7 +128,7 @@ async def test_a_machine_that_dies_fails_its_work(
     worker = {"engine": "sketch", "retry_timeout_seconds": retry_timeout_seconds}
     engine = make(check_seconds=check_seconds, worker=worker)
     await engine.start()
-    working = asyncio.create_task(story_of(engine, SLOW))
+    working = asyncio.create_task(run_task(engine, SLOW))
     (box,) = vendor.rented
     assert box.server is not None
     await begun_at(box.server.address)
@@ -156,7 +150,7 @@ async def test_a_machine_that_dies_is_replaced_in_the_background(
     box.fate["actual_status"] = "offline"
     box.server.kill()
     await eventually(lambda: len(vendor.rented) == 2)
-    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    assert isinstance((await run_task(engine, PICTURE))[-1], Output)
     assert [box.offer["id"] for box in vendor.rented] == [1, 2]
     assert len(vendor.boxes) == 1
 
@@ -168,9 +162,9 @@ async def test_a_sick_worker_is_replaced_in_the_background(vendor: StandIn, make
     engine = make()
     await engine.start()
     with pytest.raises(EngineFailedError):
-        await story_of(engine, replace(PICTURE, options={"fail": True}))
+        await run_task(engine, replace(PICTURE, options={"fail": True}))
     await eventually(lambda: len(vendor.rented) == 2)
-    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    assert isinstance((await run_task(engine, PICTURE))[-1], Output)
 
 
 async def test_orphans_are_destroyed_at_the_start(vendor: StandIn, make: Make) -> None:
@@ -210,8 +204,8 @@ async def test_work_is_found_again_on_a_machine_that_was_left(vendor: StandIn, m
             break
     second = make()
     await second.start()
-    story = await story_of(second, replace(brisk, resume=handle))
-    assert isinstance(story[-1], Output)
+    events = await run_task(second, replace(brisk, resume=handle))
+    assert isinstance(events[-1], Output)
     assert len(vendor.rented) == 1
     server = vendor.rented[0].server
     assert server is not None
@@ -240,7 +234,7 @@ async def test_an_idle_machine_is_given_back_and_the_next_task_rents_anew(
     now[0] += 61
     await eventually(lambda: not vendor.boxes)
     await engine.check()
-    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    assert isinstance((await run_task(engine, PICTURE))[-1], Output)
     assert len(vendor.rented) == 2
 
 
@@ -251,11 +245,11 @@ async def test_the_cap_ends_the_spending(vendor: StandIn, make: Make) -> None:
     await engine.start()
     now[0] += 4 * 3600  # at 0.40 an hour
     await engine.check()
-    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    assert isinstance((await run_task(engine, PICTURE))[-1], Output)
     now[0] += 2 * 3600
     await eventually(lambda: not vendor.boxes)
     with pytest.raises(EngineQuotaError, match="spending_cap"):
-        await story_of(engine, PICTURE)
+        await run_task(engine, PICTURE)
     with pytest.raises(EngineQuotaError):
         await engine.check()
     assert len(vendor.rented) == 1
@@ -296,7 +290,7 @@ async def test_a_service_that_is_down_is_no_end_to_a_machine_that_serves(
         line.always = respond(500, "oops")
     await asyncio.sleep(0.3)
     await engine.check()
-    assert isinstance((await story_of(engine, PICTURE))[-1], Output)
+    assert isinstance((await run_task(engine, PICTURE))[-1], Output)
 
 
 async def test_a_service_that_is_down_rents_nothing(vendor: StandIn, make: Make) -> None:
