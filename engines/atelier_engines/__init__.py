@@ -1,1 +1,1 @@
-"""Engines that make pictures and sounds. Installable alone: no server, no gRPC, no protobuf."""
+"""Engines that generate images and audio. Can be installed alone: no server, no gRPC, no protobuf."""

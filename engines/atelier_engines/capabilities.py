@@ -1,4 +1,4 @@
-"""What an engine can do, and its limits. The contract suite holds every engine to every word."""
+"""The capabilities of an engine: features and limits. The conformance suite tests every claim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ImageFeature(Enum):
-    """What an engine can do with pictures beyond words to picture."""
+    """An image feature beyond text-to-image."""
 
     IMAGE_TO_IMAGE = "image_to_image"
     INPAINTING = "inpainting"
@@ -27,7 +27,7 @@ class ImageFeature(Enum):
 
 
 class AudioFeature(Enum):
-    """What an engine can do with sound beyond words to sound."""
+    """An audio feature beyond text-to-audio."""
 
     NEGATIVE_PROMPT = "negative_prompt"
     SEED = "seed"
@@ -37,18 +37,18 @@ class AudioFeature(Enum):
 
 
 class CancelSupport(Enum):
-    """How work ends when it is cancelled."""
+    """What cancelling a task does."""
 
     STEP = "step"
-    """Within one step, here."""
+    """Stops the work within one step."""
     REMOTE = "remote"
-    """The vendor is told; it may still bill."""
+    """Cancels the job at the vendor, who may still charge for it."""
     NONE = "none"
-    """Runs to its end; the result is dropped."""
+    """The work runs to its end, and its result is dropped."""
 
 
 class Reproducibility(Enum):
-    """How well the same recipe repeats."""
+    """How exactly the same task repeats."""
 
     BIT_EXACT = "bit_exact"
     SAME_ENGINE = "same_engine"
@@ -56,7 +56,7 @@ class Reproducibility(Enum):
 
 
 class PriceUnit(Enum):
-    """What one unit of a price is."""
+    """The unit of a price."""
 
     IMAGE = "image"
     MEGAPIXEL = "megapixel"
@@ -65,12 +65,12 @@ class PriceUnit(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What an engine charges."""
+    """The price of a task."""
 
     amount: float
-    """For one unit."""
+    """Price of one unit."""
     unit: PriceUnit
-    """What one unit is."""
+    """The unit."""
     currency: str = "USD"
     """ISO 4217 code."""
 
@@ -101,106 +101,104 @@ class Model:
     """A set of weights that an engine can use."""
 
     name: str
-    """Name to ask for it by."""
+    """Its name in tasks."""
     family: str = ""
-    """What it is: sdxl, sd15 …"""
+    """Model family: sdxl, sd15 …"""
     digest: str = ""
     """SHA-256 over its weights, in hexadecimal, where known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCapabilities:
-    """What an engine can do with pictures."""
+    """What an engine supports for images."""
 
     width: IntegerRange
-    """Pixels."""
+    """Range in pixels."""
     height: IntegerRange
-    """Pixels."""
+    """Range in pixels."""
     max_pixels: int
-    """Most pixels in one picture."""
+    """Maximum number of pixels of an image."""
     features: frozenset[ImageFeature] = frozenset()
-    """Everything beyond words to picture."""
+    """Features beyond text-to-image."""
     steps: IntegerRange | None = None
     """Denoising steps; None where there are none."""
     guidance: NumberRange | None = None
     """Guidance scale; None where there is none."""
     max_images: int = 1
-    """Most pictures in one task."""
+    """Maximum number of images in one task."""
     max_prompt_length: int = 2000
-    """Characters."""
+    """Maximum number of characters."""
     schedulers: tuple[str, ...] = ()
-    """Samplers, the default first."""
+    """Names of the schedulers, the default first."""
     control_types: tuple[ControlType, ...] = ()
-    """Kinds of control pictures."""
+    """Types of control images."""
     max_controls: int = 0
-    """Most control pictures in one task."""
+    """Maximum number of control images in one task."""
     models: tuple[Model, ...] = ()
-    """Models, the default first."""
+    """The models, the default first."""
     loras: tuple[str, ...] = ()
-    """LoRAs that can be named."""
+    """Names of the LoRAs."""
     max_loras: int = 0
-    """Most LoRAs in one task."""
+    """Maximum number of LoRAs in one task."""
     resource_profiles: tuple[ResourceProfile, ...] = ()
-    """Ways of spending time or memory that the caller may choose."""
+    """Trade-offs between time and memory that the caller may choose."""
     safety_modes: tuple[SafetyMode, ...] = ()
-    """What the caller may choose to be done about flagged pictures."""
+    """Ways to handle flagged images that the caller may choose."""
     default_preview_interval: int = 0
-    """Steps between previews when the caller says nothing; 0 for none."""
+    """Steps between previews where the caller does not say; 0 for none."""
     upscalers: tuple[str, ...] = ()
-    """Ways of enlarging pictures, the default first."""
+    """Names of the upscalers, the default first."""
     keeps_init_size: bool = False
-    """Whether a picture to start from decides width and height where the caller says neither."""
+    """Whether init_image decides width and height where the caller sets neither."""
     upscale_only: bool = False
-    """Whether it makes no pictures of its own, but only enlarges init_image.
-
-    Prompt, seed and strength have no effect then."""
+    """Whether it only upscales init_image; prompt, seed and strength then have no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioCapabilities:
-    """What an engine can do with sound."""
+    """What an engine supports for audio."""
 
     duration_seconds: NumberRange
-    """Shortest, longest and default length."""
+    """Minimum, maximum and default length."""
     sample_rates: tuple[int, ...]
     """Hertz, the default first."""
     channels: tuple[int, ...]
-    """Numbers of channels, the default first."""
+    """Channel counts, the default first."""
     features: frozenset[AudioFeature] = frozenset()
-    """Everything beyond words to sound."""
+    """Features beyond text-to-audio."""
     steps: IntegerRange | None = None
     """Denoising steps; None where there are none."""
     guidance: NumberRange | None = None
     """Guidance scale; None where there is none."""
     max_candidates: int = 1
-    """Most candidates to choose from."""
+    """Maximum number of candidates."""
     max_prompt_length: int = 2000
-    """Characters."""
+    """Maximum number of characters."""
     models: tuple[Model, ...] = ()
-    """Models, the default first."""
+    """The models, the default first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What an engine can do, and its limits."""
+    """The features and limits of an engine."""
 
     description: str
-    """One line for people."""
+    """One line of text for people."""
     image: ImageCapabilities | None = None
-    """None when it makes no pictures."""
+    """None when it does not support image tasks."""
     audio: AudioCapabilities | None = None
-    """None when it makes no sound."""
+    """None when it does not support audio tasks."""
     concurrency: int = 1
-    """Tasks it works on at once."""
+    """Number of tasks that it runs at once."""
     cancel: CancelSupport = CancelSupport.STEP
-    """How work ends when it is cancelled."""
+    """What cancelling a task does."""
     reproducibility: Reproducibility = Reproducibility.BEST_EFFORT
-    """How well the same recipe repeats."""
+    """How exactly the same task repeats."""
     price: Price | None = None
-    """None when it is free."""
+    """The price; None when it is free."""
     options_schema: Mapping[str, JSON] = field(
         default_factory=lambda: {"type": "object", "additionalProperties": False}
     )
     """JSON Schema of the task's options."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Versions of the packages, and digests of the weights, that shape the result beside a model's own."""
+    """Versions of packages, and digests of weights beside those of `models`, on which the result depends."""

@@ -1,4 +1,4 @@
-"""The one interface that every engine, and every wrapper around one, has."""
+"""The interface of every engine, and of every wrapper around one."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from atelier_engines.weights import WeightsLister
 
 
 class Engine(Protocol):
-    """A configured thing that can make pictures or sounds."""
+    """A configured generator of images or audio."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do.
+        """Its features and limits.
 
         Complete once `start` has returned; before that, models and limits may be missing.
         """
 
     async def start(self) -> None:
-        """Load and warm up.
+        """Load the model and warm up.
 
         Raises:
             ModelMissingError: its weights are absent or broken.
-            EngineUnavailableError: what it depends on cannot be reached.
+            EngineUnavailableError: something that it depends on cannot be reached.
         """
 
     async def check(self) -> None:
-        """Return if it could serve now.
+        """Return if it could run a task now.
 
         Raises:
-            EngineError: it could not; the text says why.
+            EngineError: it could not; the message says why.
         """
 
     def run(self, task: Task) -> AsyncGenerator[Event]:
-        """Do the task, yielding what happens; at least one Output comes before it ends.
+        """Run a task and yield its events; at least one Output comes before the end.
 
         Closing the generator stops the work: within one step where `capabilities.cancel` says STEP.
-        The close returns when the device is idle. `task` lies within the capabilities;
-        `validation.validate` has seen to that.
+        The close returns when the device is idle. `task` is within the capabilities: the caller has called
+        `validation.validate`.
 
         Raises:
-            EngineError: the work failed.
+            EngineError: the task failed.
         """
 
     async def stop(self) -> None:
-        """Give back what `start` took. No task is running."""
+        """Release what `start` acquired. No task is running."""
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -59,23 +59,23 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineType(Generic[ConfigT]):
-    """What a package registers in the entry-point group `atelier.engines`.
+    """An engine type, as a package registers it in the entry-point group `atelier.engines`.
 
-    Importing it must be cheap: heavy imports belong into `create` or the engine's `start`.
+    Importing it must be cheap: heavy imports belong in `create` or the engine's `start`.
     """
 
     config: type[ConfigT]
     """Model of the engine's section in the configuration file."""
     create: Callable[[ConfigT], Engine]
-    """Makes the engine; reads nothing and loads nothing yet."""
+    """Creates the engine; reads and loads nothing yet."""
     weights: WeightsLister[ConfigT] | None = None
     """Lists the weights that a configuration names; None for engines that need none."""
     tune: Callable[[ConfigT], Iterator[str]] | None = None
-    """Measures what is fastest on this machine, and keeps it for engines of that configuration.
+    """Measures the fastest settings on this machine, and stores them for engines of that configuration.
 
-    Each line is for people. None for engines that have nothing to measure.
+    Yields lines of text for people. None for engines that have nothing to measure.
 
     Raises:
-        EngineError: the engine cannot work here.
-        OSError: what was found cannot be kept.
+        EngineError: the engine cannot run here.
+        OSError: the results cannot be stored.
     """

@@ -1,14 +1,14 @@
-"""Everything an engine may raise.
+"""The errors that an engine may raise.
 
 EngineError
-├── InvalidTaskError         INVALID_TASK         the task cannot be done by anyone as it stands
+├── InvalidTaskError         INVALID_TASK         the task is invalid for every engine
 ├── UnsupportedError         UNSUPPORTED          this engine lacks a feature the task needs
-├── ContentFilteredError     CONTENT_FILTERED     a safety check refused it
+├── ContentFilteredError     CONTENT_FILTERED     a safety check rejected it
 ├── OutOfMemoryError         OUT_OF_MEMORY        too large for the device
 ├── ModelMissingError        MODEL_MISSING        weights are absent or broken
 ├── EngineQuotaError         ENGINE_QUOTA         the vendor's quota or balance is used up
 ├── EngineUnavailableError   ENGINE_UNAVAILABLE   no work was begun: loading, unreachable, full
-├── EngineUncertainError     ENGINE_UNCERTAIN     nobody knows whether work was begun
+├── EngineUncertainError     ENGINE_UNCERTAIN     it is unknown whether work was begun
 ├── EngineTimeoutError       ENGINE_TIMEOUT       the work took longer than allowed
 └── EngineFailedError        ENGINE_FAILED        the work was begun and failed
 """
@@ -20,7 +20,7 @@ from typing import ClassVar
 
 
 class Reason(Enum):
-    """Why an engine did not deliver."""
+    """The reason code of an engine's error."""
 
     INVALID_TASK = "INVALID_TASK"
     UNSUPPORTED = "UNSUPPORTED"
@@ -35,13 +35,13 @@ class Reason(Enum):
 
 
 class EngineError(Exception):
-    """Base of all; its text is for the caller and says what to change."""
+    """Base of all; the message is for the caller and says what to change."""
 
     reason: ClassVar[Reason]
     retryable: ClassVar[bool] = False
     """Whether the same task may succeed later on the same engine."""
     repeatable: ClassVar[bool] = False
-    """Whether another try can do no harm: nothing was begun, or what was begun has surely failed."""
+    """Whether another attempt is safe: no work was begun, or the work that was begun is known to have failed."""
 
 
 class InvalidTaskError(EngineError):
@@ -50,7 +50,7 @@ class InvalidTaskError(EngineError):
     reason = Reason.INVALID_TASK
 
     def __init__(self, field: str, message: str) -> None:
-        """Blame one `field` of the task by its name in the contract (`controls[0].image`)."""
+        """Name the `field` of the task at fault as the contract does (`controls[0].image`)."""
         super().__init__(message)
         self.field = field
 
@@ -61,26 +61,26 @@ class UnsupportedError(EngineError):
     reason = Reason.UNSUPPORTED
 
     def __init__(self, feature: str, message: str) -> None:
-        """Name the missing `feature` as its enum does, or the field that asks for it."""
+        """Name the missing `feature` as its enum does, or the field that needs it."""
         super().__init__(message)
         self.feature = feature
 
 
 class ContentFilteredError(EngineError):
-    """A safety check, ours or a vendor's, refused the prompt or the picture."""
+    """A safety check, ours or a vendor's, rejected the prompt or the image."""
 
     reason = Reason.CONTENT_FILTERED
 
 
 class OutOfMemoryError(EngineError):
-    """The task is too large for the device; the text names the largest size that fits."""
+    """The task is too large for the device; the message names the largest size that fits."""
 
     reason = Reason.OUT_OF_MEMORY
     repeatable = True
 
 
 class ModelMissingError(EngineError):
-    """Weights are absent or broken; the text says where they were looked for."""
+    """Weights are absent or broken; the message says which places were searched."""
 
     reason = Reason.MODEL_MISSING
     repeatable = True
@@ -102,7 +102,7 @@ class EngineUnavailableError(EngineError):
     repeatable = True
 
     def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
-        """Say when to try again."""
+        """Include the time after which to retry."""
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 

@@ -1,4 +1,4 @@
-"""What an engine says while it works."""
+"""The events of a task that an engine yields."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The work enters a new stage."""
+    """The task enters a new stage."""
 
     name: str
     """One lower-case word: encode_text, denoise, decode, queued, download …"""
     queue_position: int | None = None
-    """Tasks ahead at a remote service, where it says so."""
+    """Number of tasks ahead at a remote service, where it reports it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """A remote service has taken the work. The next event comes only when `handle` is safely stored.
+    """A remote service has accepted the job. The next event is requested only after `handle` was stored.
 
-    Should the process die, the task comes again with `resume` set to the handle: the engine then finds the
-    work it has paid for instead of asking for it again.
+    If the process ends before the job does, the task is run again with `resume` set to the handle: the engine
+    then finds the job that it has paid for instead of submitting another.
     """
 
     handle: str
-    """What finds the work again; means something to this engine alone."""
+    """Identifies the job; only this engine can read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of the current stage is done. Steps of a task only ever count up."""
+    """One step of the current stage is done. The index only increases over a task."""
 
     index: int
-    """Counts from 1 over the whole task."""
+    """Number of the step, from 1 over the whole task."""
     total: int
-    """Steps of the whole task; 0 while not known."""
+    """Number of steps of the whole task; 0 while unknown."""
     preview: Encoded | None = None
-    """A small picture of the work so far."""
+    """A small image of the intermediate result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One picture or sound is done."""
+    """One image or audio clip is done."""
 
     media: Media
-    """The picture or sound."""
+    """The image or audio."""
     seed: int
     """The seed it was made with."""
     flagged: bool = False
     """Whether a safety check flagged it."""
     cached: bool = False
-    """Whether it was made before, for an equal task, and is given again."""
+    """Whether it comes from the result cache."""
     weights: Mapping[str, str] = field(default_factory=dict)
-    """What was added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
+    """Weights added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
 
 
 Event = Stage | Dispatched | Step | Output

@@ -1,4 +1,4 @@
-"""Pictures and sounds as engines take and give them."""
+"""Images and audio, as engines take and return them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pixels:
-    """A decoded picture."""
+    """A decoded image."""
 
     array: NDArray[np.uint8]
-    """(height, width, channels), 0 dark to 255 bright; 1 channel is grey, 3 are RGB."""
+    """(height, width, channels), 0 to 255; 1 channel is greyscale, 3 are RGB."""
 
     @property
     def width(self) -> int:
@@ -30,26 +30,26 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Samples:
-    """A decoded sound."""
+    """Decoded audio."""
 
     array: NDArray[np.float32]
     """(samples, channels), -1 to 1."""
     sample_rate: int
-    """Samples a second, in hertz."""
+    """Samples per second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """A picture or sound in a file format, passed on byte for byte."""
+    """An image or audio file, passed on byte for byte."""
 
     media_type: str
-    """For instance image/png."""
+    """Media type, for instance image/png."""
     data: bytes
     """The file's bytes."""
     width: int = 0
-    """Width in pixels; 0 for sounds."""
+    """Width in pixels; 0 for audio."""
     height: int = 0
-    """Height in pixels; 0 for sounds."""
+    """Height in pixels; 0 for audio."""
 
 
 Media = Pixels | Samples | Encoded

@@ -1,4 +1,4 @@
-"""Makes the small pictures that show work in progress."""
+"""Makes preview images."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PreviewFormat = Literal["jpeg", "webp"]
 
 _QUALITY = 75
 _FAST = 0
-"""WebP's method: at the size of previews the slower ones save a few hundred bytes."""
+"""WebP's method: at the size of previews, slower ones save only a few hundred bytes."""
 
 
 def preview_from_pixels(
     pixels: Pixels, *, max_side: int = 256, encoding: PreviewFormat = "jpeg"
 ) -> Encoded:
-    """The picture, shrunk until no side is longer than `max_side` pixels, and encoded."""
+    """Shrink an image until no side is longer than `max_side` pixels, and encode it."""
     return preview_from_image(image_from_pixels(pixels), max_side=max_side, encoding=encoding)
 
 
 def preview_from_image(
     image: Image.Image, *, max_side: int = 256, encoding: PreviewFormat = "jpeg"
 ) -> Encoded:
-    """See preview_from_pixels; `image` is of mode L or RGB and stays as it is."""
+    """Make a preview of a Pillow image of mode L or RGB, which is not changed. See preview_from_pixels."""
     small = image
     if max(image.size) > max_side:
         small = image.copy()

@@ -1,4 +1,4 @@
-"""Finds engine types by name among the installed packages."""
+"""Finds engine types among the installed packages, by name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ GROUP = "atelier.engines"
 
 
 class UnknownEngineTypeError(LookupError):
-    """No installed package registers that type; the text names those that are there."""
+    """No installed package registers that type; the message names the installed ones."""
 
 
 def engine_types() -> tuple[str, ...]:
-    """Names of all installed engine types, sorted."""
+    """The names of all installed engine types, sorted."""
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
 
 
@@ -25,8 +25,8 @@ def load(name: str) -> EngineType[Any]:
 
     Raises:
         UnknownEngineTypeError: no installed package registers it.
-        EngineUnavailableError: a package it needs is missing; the text says which.
-        TypeError: the entry point names something else than an EngineType.
+        EngineUnavailableError: a required package is missing; the message says which.
+        TypeError: the entry point is not an EngineType.
     """
     points = entry_points(group=GROUP, name=name)
     if not points:
@@ -38,7 +38,7 @@ def load(name: str) -> EngineType[Any]:
         msg = f"engine type {name!r} needs a package that is not installed: {error}"
         raise EngineUnavailableError(msg) from error
     except AttributeError as error:
-        msg = f"the entry point of engine type {name!r} names nothing that is there: {error}"
+        msg = f"the entry point of engine type {name!r} does not exist: {error}"
         raise TypeError(msg) from error
     if not isinstance(found, EngineType):
         msg = f"the entry point of engine type {name!r} is {found!r}, not an EngineType"

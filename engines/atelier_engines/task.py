@@ -1,4 +1,4 @@
-"""What an engine is asked to make. Everything is decided: nothing is left to default or draw."""
+"""The tasks of engines, with every parameter decided: defaults are applied and seeds are chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 
 
 class ControlType(Enum):
-    """What a control picture means."""
+    """The type of a control image."""
 
     CANNY = "canny"
     DEPTH = "depth"
@@ -24,7 +24,7 @@ class ControlType(Enum):
 
 
 class ResourceProfile(Enum):
-    """What to spend: time or memory."""
+    """The trade-off between time and memory."""
 
     SPEED = "speed"
     BALANCED = "balanced"
@@ -32,7 +32,7 @@ class ResourceProfile(Enum):
 
 
 class SafetyMode(Enum):
-    """What to do about pictures that a safety check flags."""
+    """How to handle images that a safety check flags."""
 
     BLOCK = "block"
     FLAG = "flag"
@@ -41,16 +41,16 @@ class SafetyMode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One picture that steers the composition."""
+    """One control image, which guides the composition."""
 
     type: ControlType
-    """What the picture means."""
+    """Type of the image."""
     image: Pixels
-    """The map, or with `preprocess` the photo to compute it from."""
+    """The control map, or with `preprocess` the photo to compute it from."""
     preprocess: bool = False
-    """Whether the map is still to be computed."""
+    """Whether the map is computed from the image."""
     strength: float = 1.0
-    """Weight of its influence, 0 to 2."""
+    """Strength of its influence, 0 to 2."""
     start: float = 0.0
     """Fraction of the denoising from which it is active."""
     end: float = 1.0
@@ -59,94 +59,94 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """One low-rank adaptation, with its final weight."""
+    """A LoRA with its weight."""
 
     name: str
-    """A name the engine lists."""
+    """One of the engine's LoRAs."""
     weight: float = 1.0
-    """-4 to 4."""
+    """Factor of its effect, -4 to 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upscale:
-    """A second pass that enlarges the picture."""
+    """Upscaling of the generated image."""
 
     factor: float
-    """How many times wider and higher."""
+    """Factor of width and height."""
     model: str = ""
     """One of the engine's upscalers; empty for its default."""
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of the enlarged picture, in whole pixels."""
+        """Width and height of the upscaled image, in whole pixels."""
         return round(width * self.factor), round(height * self.factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTask:
-    """One or more pictures."""
+    """A task for one or more images."""
 
     prompt: str
-    """What the picture shows."""
+    """Description of the image."""
     width: int
     """Pixels."""
     height: int
     """Pixels."""
     seeds: tuple[int, ...]
-    """One seed a picture, 0 to 2**63 - 1; its length is the number of pictures."""
+    """One seed for each image, 0 to 2**63 - 1; its length is the number of images."""
     steps: int | None = None
     """Denoising steps; None on engines that have none."""
     guidance: float | None = None
     """Classifier-free guidance scale; None on engines that have none."""
     negative_prompt: str = ""
-    """What the picture should not show."""
+    """What the image should not show."""
     model: str = ""
-    """One of the engine's models; empty where it has but one."""
+    """One of the engine's models; empty where it has only one."""
     scheduler: str = ""
-    """One of the engine's samplers; empty on engines that have none."""
+    """One of the engine's schedulers; empty on engines that have none."""
     init_image: Pixels | None = None
-    """Picture to start from."""
+    """Initial image of image-to-image and inpainting."""
     strength: float = 0.75
-    """How far to depart from `init_image`: 0 keeps it, 1 ignores it."""
+    """How much `init_image` changes: 0 keeps it, 1 ignores it."""
     mask: Pixels | None = None
-    """Where to repaint `init_image`: 255 is repainted, 0 is kept."""
+    """Where to inpaint `init_image`: 255 is inpainted, 0 is kept."""
     controls: tuple[Control, ...] = ()
-    """Pictures that steer the composition."""
+    """Control images."""
     loras: tuple[Lora, ...] = ()
-    """In the order in which they are applied."""
+    """LoRAs, in the order in which they are applied."""
     upscale: Upscale | None = None
-    """Enlargement afterwards."""
+    """Upscaling afterwards; None for none."""
     resource_profile: ResourceProfile | None = None
-    """None for the engine's configured choice."""
+    """The caller's choice; None for the configured one."""
     safety_mode: SafetyMode | None = None
-    """None for the engine's configured choice."""
+    """The caller's choice; None for the configured one."""
     preview_interval: int = 0
     """A preview every so many steps; 0 for none."""
     options: Mapping[str, JSON] = field(default_factory=dict)
-    """Checked against the engine's options schema."""
+    """Engine-specific options, by the engine's options schema."""
     resume: str = ""
-    """Handle of work that an earlier attempt had dispatched; empty when there was none."""
+    """Handle of a job that an earlier attempt has dispatched; empty when there is none."""
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """Width and height of each picture that comes out, in pixels: enlarged, where it is to be."""
+        """Width and height of each output in pixels, after upscaling."""
         size = (self.width, self.height)
         return size if self.upscale is None else self.upscale.size_of(*size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioTask:
-    """One sound."""
+    """A task for one audio clip."""
 
     prompt: str
-    """What is heard."""
+    """Description of the audio."""
     duration_seconds: float
-    """Exact length of the sound."""
+    """Exact length of the audio."""
     seed: int
-    """0 to 2**63 - 1."""
+    """Seed, 0 to 2**63 - 1."""
     sample_rate: int
     """Hertz."""
     channels: int
-    """1 is mono, 2 is stereo."""
+    """Number of channels: 1 is mono, 2 is stereo."""
     steps: int | None = None
     """Denoising steps; None on engines that have none."""
     guidance: float | None = None
@@ -154,17 +154,17 @@ class AudioTask:
     negative_prompt: str = ""
     """What should not be heard."""
     model: str = ""
-    """One of the engine's models; empty where it has but one."""
+    """One of the engine's models; empty where it has only one."""
     candidates: int = 1
-    """Make so many, return the best."""
+    """Number of candidates to generate; the best one is returned."""
     seamless_loop: bool = False
-    """Whether the end runs into the beginning."""
+    """Whether the audio can be repeated without a seam."""
     loudness_lufs: float | None = None
     """Integrated loudness to reach (EBU R128); None leaves it."""
     options: Mapping[str, JSON] = field(default_factory=dict)
-    """Checked against the engine's options schema."""
+    """Engine-specific options, by the engine's options schema."""
     resume: str = ""
-    """Handle of work that an earlier attempt had dispatched; empty when there was none."""
+    """Handle of a job that an earlier attempt has dispatched; empty when there is none."""
 
 
 Task = ImageTask | AudioTask

@@ -1,4 +1,4 @@
-"""The only bridge from blocking code to asyncio, and the only point where it is cancelled."""
+"""Runs blocking code in threads for asyncio, and cancels it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _Closed(BaseException):
-    """The caller left. Not an Exception, so that model code cannot swallow it."""
+    """The caller has closed the stream. Not an Exception, so that model code cannot swallow it."""
 
 
 async def stream_from_thread(
@@ -25,9 +25,8 @@ async def stream_from_thread(
     """Run `work(emit)` in a thread of `executor` and yield what it emits.
 
     Each `emit` is a cancellation point: after the generator was closed it unwinds `work`. Closing
-    returns when the thread is done with the task, however often the close itself is cancelled, so
-    whoever holds the device for this task still holds it until the device is idle. Context
-    variables of the caller are seen by `work`.
+    returns when the thread has finished with the task, however often the close itself is cancelled, so a
+    lock on the device is held until the device is idle. `work` sees the context variables of the caller.
 
     Raises:
         Exception: whatever `work` raises; StopIteration arrives as RuntimeError.
@@ -65,7 +64,7 @@ async def result_from_thread(
 ) -> ResultT:
     """Run `work()` in a thread of `executor` and return its result.
 
-    For short work: it cannot be stopped, so a cancelled caller waits for its end like everyone.
+    For short work: it cannot be stopped, so a cancelled caller waits for its end too.
 
     Raises:
         Exception: whatever `work` raises; StopIteration arrives as RuntimeError.

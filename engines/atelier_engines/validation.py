@@ -1,4 +1,4 @@
-"""Holds a task against an engine's capabilities, before any work is done."""
+"""Validates a task against an engine's capabilities, before any work is done."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SEED = IntegerRange(min=0, max=2**63 - 1, default=0)
 _MAX_UPSCALE_FACTOR = 8.0
 _MAX_UPSCALED_PIXELS = 64 * 10**6
 _MAX_UPSCALED_SIDE = 16383
-"""Pixels; WebP holds no more."""
+"""Pixels; the maximum of WebP."""
 
 
 def validate(capabilities: Capabilities, task: Task) -> None:
-    """Return if the engine can do the task.
+    """Return if the task is within the engine's capabilities.
 
     Raises:
-        UnsupportedError: the engine lacks a feature, model or sampler that the task asks for.
+        UnsupportedError: the engine lacks a feature, model or scheduler that the task needs.
         InvalidTaskError: a number lies outside the engine's limits, or an option is unknown.
     """
     for problem in violations(capabilities, task):
@@ -37,17 +37,17 @@ def validate(capabilities: Capabilities, task: Task) -> None:
 
 
 def violations(capabilities: Capabilities, task: Task) -> Iterator[EngineError]:
-    """Everything that keeps the engine from doing the task; missing features come first."""
+    """All errors that the task would raise on the engine; missing features come first."""
     match task:
         case ImageTask():
             if capabilities.image is None:
-                yield UnsupportedError("image", "this engine makes no pictures")
+                yield UnsupportedError("image", "this engine does not support image tasks")
             else:
                 yield from _missing_image_features(capabilities.image, task)
                 yield from _image_out_of_limits(capabilities.image, task)
         case AudioTask():
             if capabilities.audio is None:
-                yield UnsupportedError("audio", "this engine makes no sound")
+                yield UnsupportedError("audio", "this engine does not support audio tasks")
             else:
                 yield from _missing_audio_features(capabilities.audio, task)
                 yield from _audio_out_of_limits(capabilities.audio, task)
@@ -86,7 +86,9 @@ def _missing_image_features(
             and control.type not in capabilities.control_types
         ):
             known = ", ".join(kind.value for kind in capabilities.control_types)
-            message = f"this engine has no {control.type.value} control; it has {known}"
+            message = (
+                f"this engine does not support {control.type.value} controls; it supports {known}"
+            )
             yield UnsupportedError("controls", message)
     yield from _missing_upscaling(capabilities, task)
 
@@ -99,7 +101,9 @@ def _missing_upscaling(
     if capabilities.upscale_only:
         for field, value in (("init_image", task.init_image), ("upscale", task.upscale)):
             if value is None:
-                yield UnsupportedError(field, f"this engine only enlarges pictures: give {field}")
+                yield UnsupportedError(
+                    field, f"this engine only upscales images: {field} is required"
+                )
 
 
 def _missing_audio_features(
@@ -146,7 +150,7 @@ def _image_out_of_limits(
     if ImageFeature.LORA in capabilities.features:
         yield from _too_many("loras", len(task.loras), capabilities.max_loras)
     if task.mask is not None and task.init_image is None:
-        yield InvalidTaskError("mask", "mask needs init_image, the picture that it masks")
+        yield InvalidTaskError("mask", "mask requires init_image")
     if task.init_image is not None:
         yield from _out_of_range("strength", task.strength, _STRENGTH)
     if task.upscale is not None:
@@ -165,7 +169,7 @@ def _upscaled_too_large(upscale: Upscale, width: int, height: int) -> Iterator[I
     size = upscale.size_of(width, height)
     if size[0] * size[1] > _MAX_UPSCALED_PIXELS or max(size) > _MAX_UPSCALED_SIDE:
         message = (
-            f"{field}: the enlarged picture may have at most {_MAX_UPSCALED_PIXELS} pixels "
+            f"{field}: the upscaled image may have at most {_MAX_UPSCALED_PIXELS} pixels "
             f"and {_MAX_UPSCALED_SIDE} along a side, not {size[0]} x {size[1]}"
         )
         yield InvalidTaskError(field, message)
@@ -188,7 +192,7 @@ def _audio_out_of_limits(
 
 
 def _unknown_options(capabilities: Capabilities, task: Task) -> Iterator[InvalidTaskError]:
-    """Only the names; what a value may be is the full schema's business."""
+    """Options whose names the schema does not know; their values are validated elsewhere."""
     schema = capabilities.options_schema
     if schema.get("additionalProperties") is not False:
         return
@@ -202,14 +206,14 @@ def _unknown_options(capabilities: Capabilities, task: Task) -> Iterator[Invalid
 
 
 def _unsupported_feature(feature: ImageFeature | AudioFeature) -> UnsupportedError:
-    return UnsupportedError(feature.name, f"this engine cannot do {feature.value}")
+    return UnsupportedError(feature.name, f"this engine does not support {feature.value}")
 
 
 def _unsupported_setting(
     field: str, value: float | None, allowed: IntegerRange | NumberRange | None
 ) -> Iterator[UnsupportedError]:
     if value is not None and allowed is None:
-        yield UnsupportedError(field, f"leave {field} out: this engine offers no choice")
+        yield UnsupportedError(field, f"this engine does not support `{field}`")
 
 
 def _out_of_range(
@@ -218,7 +222,7 @@ def _out_of_range(
     if allowed is None:
         return
     if value is None:
-        message = f"{field} must be decided: {allowed.min} to {allowed.max}"
+        message = f"{field} is required: {allowed.min} to {allowed.max}"
         yield InvalidTaskError(field, message)
     elif not allowed.min <= value <= allowed.max:
         message = f"{field} must be {allowed.min} to {allowed.max}, not {value}"
@@ -250,8 +254,8 @@ def _too_long(limit: int, task: Task) -> Iterator[InvalidTaskError]:
 
 def _unlisted(field: str, name: str, known: tuple[str, ...]) -> Iterator[UnsupportedError]:
     if name and name not in known:
-        names = _one_of(known) if known else "left empty: this engine offers no choice"
-        yield UnsupportedError(field, f"{field} must be {names}, not {name!r}")
+        allowed = f"must be {_one_of(known)}" if known else "must be empty on this engine"
+        yield UnsupportedError(field, f"{field} {allowed}, not {name!r}")
 
 
 def _one_of(known: tuple[object, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What engines tell of the weights that they are configured with, so that people can look after them."""
+"""The weights that an engine is configured with, for the `atelier models` command."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ class Weights:
     """Weights that are on this machine."""
 
     files: tuple[Path, ...]
-    """All of them; each is there."""
+    """All files; each exists."""
     family: str = ""
-    """What they are: sdxl, sd15 and so on; empty where there is no word for it."""
+    """Model family: sdxl, sd15 and so on; empty where it has no name."""
     digest: Callable[[], str]
     """SHA-256 over all bytes, in hexadecimal; takes as long as reading them."""
     verify: Callable[[], None]
-    """Returns if the files are whole and what was meant; reads all bytes.
+    """Returns if the files are complete and have the expected digests; reads all bytes.
 
     Raises:
-        ModelMissingError: they are not; the text names the file and what is wrong.
+        ModelMissingError: they are not; the message names the file and the problem.
     """
 
     @property
     def size_bytes(self) -> int:
-        """Of all files together."""
+        """Size of all files together."""
         return sum(path.stat().st_size for path in self.files)
 
 
@@ -43,7 +43,7 @@ class WeightsEntry:
     """The weights; True downloads what is not on this machine, False never uses the network.
 
     Raises:
-        ModelMissingError: they are not there, or not usable; the text says where was looked.
+        ModelMissingError: they are not there, or not usable; the message says which places were searched.
         EngineUnavailableError: a package that is needed is not installed.
     """
 
@@ -52,7 +52,7 @@ ConfigT_contra = TypeVar("ConfigT_contra", contravariant=True)
 
 
 class WeightsLister(Protocol[ConfigT_contra]):
-    """Lists all weights that a configuration of an engine type names. Finds and reads nothing yet."""
+    """Lists all weights that a configuration of an engine type names, without reading them."""
 
     def __call__(self, config: ConfigT_contra, /) -> Sequence[WeightsEntry]:
-        """In the order of the configuration, what matters most first."""
+        """The weights in the order of the configuration, the model first."""

@@ -48,12 +48,12 @@ class TestCached(EngineConformance):
         inner = ENGINE.create(SketchConfig(concurrency=1))
         return CachingEngine(inner=inner, name="sketch", max_bytes=ROOM)
 
-    def test_previews_come_when_asked_for_and_are_small(
+    def test_previews_are_sent_on_request_and_are_small(
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """Of work, that is: of what is given again there is none to show."""
         anew = replace(image_task, prompt="not asked for before", preview_interval=1)
-        super().test_previews_come_when_asked_for_and_are_small(subject, image, anew)
+        super().test_previews_are_sent_on_request_and_are_small(subject, image, anew)
         assert not subject.steps(anew)
 
 
@@ -353,7 +353,8 @@ async def test_results_that_do_not_repeat_are_not_kept(caplog: pytest.LogCapture
     engine = CachingEngine(inner=remote, name="far", max_bytes=ROOM)
     with caplog.at_level(logging.WARNING):
         await engine.start()
-    assert "far" in caplog.text
+    (record,) = caplog.records
+    assert (record.getMessage(), vars(record)["engine"]) == ("result_cache_disabled", "far")
     for _ in range(2):
         events = await collect_events(engine, PICTURE)
         assert isinstance(events[0], Dispatched)

@@ -231,11 +231,11 @@ def sound_of(subject: EngineUnderTest) -> AudioTask:
 LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
     "progress repeats itself": (
         on_steps(lambda step: replace(step, index=1)),
-        SUITE.test_its_progress_only_counts_up_and_reaches_its_total,
+        SUITE.test_its_steps_increase_and_reach_their_total,
     ),
     "progress never reaches its total": (
         on_steps(lambda step: replace(step, total=step.total + 1)),
-        SUITE.test_its_progress_only_counts_up_and_reaches_its_total,
+        SUITE.test_its_steps_increase_and_reach_their_total,
     ),
     "no output": (dropping(Output), SUITE.test_every_seed_has_its_output_in_order),
     "a wrong seed": (
@@ -248,7 +248,7 @@ LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
     ),
     "nothing is announced": (
         changing(lambda event, _: event if isinstance(event, Output) else None),
-        SUITE.test_work_is_announced_before_it_is_delivered,
+        SUITE.test_a_stage_or_step_comes_before_the_first_output,
     ),
     "never the same": (on_outputs(noisy), SUITE.test_the_same_seed_gives_equal_bytes),
     "always the same": (forgetting(seeds=(1,)), SUITE.test_another_seed_gives_another_result),
@@ -267,36 +267,36 @@ LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
     ),
     "tasks wait for each other": (
         one_at_a_time(),
-        SUITE.test_it_works_on_as_many_tasks_at_once_as_it_claims,
+        SUITE.test_it_runs_as_many_tasks_at_once_as_it_claims,
     ),
     "wrong options are taken": (
         swallowing_options(),
-        SUITE.test_an_option_of_the_wrong_type_is_refused_as_the_callers_fault,
+        SUITE.test_an_option_of_the_wrong_type_is_rejected_as_an_invalid_task,
     ),
 }
 PICTURE_LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
-    "wrong size": (on_outputs(cropped), SUITE.test_a_picture_has_exactly_the_size_asked_for),
-    "one picture only": (forgetting(seeds=(7,)), SUITE.test_several_seeds_give_several_pictures),
+    "wrong size": (on_outputs(cropped), SUITE.test_an_image_has_exactly_the_requested_size),
+    "one picture only": (forgetting(seeds=(7,)), SUITE.test_several_seeds_give_several_images),
     "no preview": (
         forgetting(preview_interval=0),
-        SUITE.test_previews_come_when_asked_for_and_are_small,
+        SUITE.test_previews_are_sent_on_request_and_are_small,
     ),
     "a large preview": (
         on_steps(large_preview),
-        SUITE.test_previews_come_when_asked_for_and_are_small,
+        SUITE.test_previews_are_sent_on_request_and_are_small,
     ),
     "the start picture is dropped": (
         forgetting(init_image=None),
-        SUITE.test_a_picture_to_start_from_has_its_effect,
+        SUITE.test_an_initial_image_has_an_effect,
     ),
     "the negative prompt is dropped": (
         forgetting(negative_prompt=""),
-        SUITE.test_a_negative_prompt_has_its_effect,
+        SUITE.test_a_negative_prompt_has_an_effect,
     ),
 }
 SOUND_LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
-    "too short": (on_outputs(cropped), SUITE.test_a_sound_has_exactly_the_length_asked_for),
-    "always stereo": (forgetting(channels=2), SUITE.test_a_sound_has_exactly_the_length_asked_for),
+    "too short": (on_outputs(cropped), SUITE.test_audio_has_exactly_the_requested_length),
+    "always stereo": (forgetting(channels=2), SUITE.test_audio_has_exactly_the_requested_length),
     "a loop with a jump": (on_outputs(rising), SUITE.test_a_seamless_loop_ends_where_it_begins),
 }
 
@@ -332,7 +332,7 @@ def test_unasked_previews_are_caught(subject_of: MakeSubject) -> None:
     """Previews cost time and bytes."""
     subject = subject_of(on_steps(unasked_preview))
     with pytest.raises(AssertionError):
-        SUITE.test_no_preview_comes_unasked(subject, picture_of(subject))
+        SUITE.test_no_preview_is_sent_without_a_request(subject, picture_of(subject))
 
 
 def test_the_honest_engine_passes_what_the_liars_fail(

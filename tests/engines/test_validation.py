@@ -218,8 +218,8 @@ def test_every_feature_of_sound_is_refused_where_it_is_not_declared(feature: Aud
         (replace(PICTURE, width=512, height=512), "at most 131072 pixels, not 262144"),
         (replace(PICTURE, steps=51), "steps must be 1 to 50, not 51"),
         (replace(PICTURE, seeds=(1, 2, 3, 4, 5)), "num_images must be at most 4, not 5"),
-        (replace(PICTURE, steps=None), "steps must be decided: 1 to 50"),
-        (replace(PICTURE, mask=PIXELS), "mask needs init_image"),
+        (replace(PICTURE, steps=None), "steps is required: 1 to 50"),
+        (replace(PICTURE, mask=PIXELS), "mask requires init_image"),
         (replace(PICTURE, loras=(Lora(name="ink"),) * 3), "loras must be at most 2, not 3"),
         (replace(PICTURE, options={"pen": 1}), "no option 'pen'; it has ink"),
         (replace(SOUND, candidates=4), "candidates must be at most 3, not 4"),
@@ -242,12 +242,12 @@ def test_a_number_outside_its_limits_is_refused_with_what_to_change(task: Task, 
         (replace(PICTURE, loras=(Lora(name="oil"),)), "loras must be ink, not 'oil'"),
         (
             replace(PICTURE, controls=(Control(type=ControlType.POSE, image=PIXELS),)),
-            "no pose control; it has canny",
+            "does not support pose controls; it supports canny",
         ),
         (replace(SOUND, sample_rate=8000), "sample_rate must be one of 44100, 16000, not 8000"),
         (replace(SOUND, channels=1), "channels must be 2, not 1"),
-        (replace(SOUND, model="any"), "model must be left empty"),
-        (replace(SOUND, steps=9), "leave steps out"),
+        (replace(SOUND, model="any"), "model must be empty on this engine"),
+        (replace(SOUND, steps=9), "does not support `steps`"),
     ],
 )
 def test_a_name_that_is_not_listed_is_refused_with_the_listed_ones(task: Task, words: str) -> None:
@@ -259,8 +259,14 @@ def test_a_name_that_is_not_listed_is_refused_with_the_listed_ones(task: Task, w
 
 def test_an_engine_without_pictures_or_without_sound_says_so() -> None:
     """The other kind of task is refused as a whole."""
-    assert str(refusals(PICTURE, replace(CAN, image=None))[0]) == "this engine makes no pictures"
-    assert str(refusals(SOUND, replace(CAN, audio=None))[0]) == "this engine makes no sound"
+    assert (
+        str(refusals(PICTURE, replace(CAN, image=None))[0])
+        == "this engine does not support image tasks"
+    )
+    assert (
+        str(refusals(SOUND, replace(CAN, audio=None))[0])
+        == "this engine does not support audio tasks"
+    )
 
 
 def test_missing_features_come_before_wrong_numbers() -> None:

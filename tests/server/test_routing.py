@@ -122,7 +122,7 @@ async def test_a_named_engine_without_chain_fails_alone(workshop_stub: Stub) -> 
     """Nothing is degraded in silence."""
     refused = await refusal(workshop_stub.Generate(picture(engine="lamer")))
     assert refused.reason == "ENGINE_FAILED"
-    assert "told to fail" in refused.message
+    assert "as configured" in refused.message
 
 
 async def test_an_engine_whose_model_is_missing_names_who_could_do_it(workshop_stub: Stub) -> None:

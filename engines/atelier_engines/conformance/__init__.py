@@ -1,4 +1,4 @@
-"""The suite that every engine is put through, for engines of any package. Needs pytest.
+"""The test suite for engines of any package. Needs pytest.
 
     import pytest
     from atelier_engines.conformance import EngineConformance
@@ -9,7 +9,7 @@
         def engine(cls) -> AcmeEngine:
             return AcmeEngine(AcmeConfig())
 
-Every test reads the engine's capabilities and holds it to them; what it does not claim is skipped.
+Every test reads the engine's capabilities and tests what they claim; the rest is skipped.
 """
 
 from __future__ import annotations
@@ -45,4 +45,4 @@ class EngineConformance(
     AudioConformance,
     CancellationConformance,
 ):
-    """Everything that is asked of an engine; override `engine`, at will `image_task` and others."""
+    """All tests of an engine; override the fixture `engine`, and optionally `image_task` and others."""

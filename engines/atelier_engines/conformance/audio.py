@@ -1,4 +1,4 @@
-"""Sounds have the exact length asked for, and every claimed feature has its effect."""
+"""Tests that audio has the exact requested length, and that every claimed feature has an effect."""
 
 # ruff: noqa: S101 (a suite of tests)
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class AudioConformance(ConformanceFixtures):
-    """What is asked of engines that make sounds."""
+    """The tests of engines that generate audio."""
 
-    def test_a_sound_has_exactly_the_length_asked_for(
+    def test_audio_has_exactly_the_requested_length(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
-        """In every rate and number of channels; no sample lies outside -1 to 1."""
+        """At every sample rate and channel count; no sample is outside -1 to 1."""
         for rate in audio.sample_rates:
             for channels in audio.channels:
                 task = replace(audio_task, sample_rate=rate, channels=channels)
@@ -33,21 +33,21 @@ class AudioConformance(ConformanceFixtures):
     def test_an_odd_length_is_exact_too(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
-        """A length that is no whole number of anything is met to the sample."""
+        """A length that is not a whole number of seconds is exact to the sample."""
         odd = audio_task.duration_seconds + 0.01237
         if odd > audio.duration_seconds.max:
-            pytest.skip("it has but one length")
+            pytest.skip("it has only one length")
         _assert_valid_audio(subject, replace(audio_task, duration_seconds=odd))
 
     def test_a_seamless_loop_ends_where_it_begins(
         self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
     ) -> None:
-        """The jump from the last sample to the first is no larger than those within."""
+        """The step from the last sample to the first is no larger than those inside."""
         if AudioFeature.SEAMLESS_LOOP not in audio.features:
             pytest.skip("it does not claim SEAMLESS_LOOP")
         media = subject.outputs(replace(audio_task, seamless_loop=True))[0].media
         if not isinstance(media, Samples):
-            pytest.skip("it gives files, which are not decoded here")
+            pytest.skip("it returns files, which are not decoded here")
         within = np.abs(np.diff(media.array, axis=0)).max(axis=0)
         assert np.all(np.abs(media.array[0] - media.array[-1]) <= within)
 
@@ -57,10 +57,10 @@ def _assert_valid_audio(subject: EngineUnderTest, task: AudioTask) -> None:
     if isinstance(media, Encoded):
         assert media.media_type.startswith("audio/")
         return
-    assert isinstance(media, Samples), "a sound was asked for"
+    assert isinstance(media, Samples), "the output is not audio"
     assert media.sample_rate == task.sample_rate
     assert media.array.shape == (round(task.duration_seconds * task.sample_rate), task.channels)
     assert media.array.dtype == np.float32
     assert np.all(np.isfinite(media.array))
     assert np.abs(media.array).max() <= 1.0
-    assert media.array.any(), "silence is no sound"
+    assert media.array.any(), "the audio is silent"

@@ -1,4 +1,4 @@
-"""Closing a run stops its work, and runs at the same time do not disturb each other."""
+"""Tests that closing a run stops its work, and that concurrent runs are independent."""
 
 # ruff: noqa: S101 (a suite of tests)
 
@@ -22,12 +22,12 @@ _MAX_CONCURRENT_RUNS = 8
 
 
 class CancellationConformance(ConformanceFixtures):
-    """Cancellation and concurrency."""
+    """The tests of cancellation and concurrency."""
 
     def test_closing_a_run_returns_and_the_next_one_works(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """Whether nothing, the first event or the first step has come when it is closed."""
+        """Whether it is closed before the first event, after it, or after the first step."""
         long = _with_max_steps(subject, task)
         for events_taken in (0, 1, 2, 3):
             subject.wait(_close_after(subject.engine, long, events_taken))
@@ -36,20 +36,20 @@ class CancellationConformance(ConformanceFixtures):
     def test_cancelling_the_caller_ends_the_work(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """Cancellation comes through as such, leaves no task behind, and the next run works."""
+        """CancelledError is propagated, no asyncio task is left, and the next run works."""
         leftovers = subject.wait(
             _cancel_in_the_middle(subject.engine, _with_max_steps(subject, task))
         )
         assert leftovers == set()
         assert subject.outputs(task)
 
-    def test_it_works_on_as_many_tasks_at_once_as_it_claims(
+    def test_it_runs_as_many_tasks_at_once_as_it_claims(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """All are under way before any is done, and each gives what it gives alone."""
+        """All have begun before any is done, and each has the result that it has alone."""
         at_once = min(subject.capabilities.concurrency, _MAX_CONCURRENT_RUNS)
         if at_once == 1:
-            pytest.skip("it works on one task at a time")
+            pytest.skip("it runs one task at a time")
         alone = subject.outputs(task)
         together = subject.wait(_run_interleaved(subject.engine, task, at_once))
         assert all(len(outputs) == len(alone) for outputs in together)
@@ -60,13 +60,13 @@ class CancellationConformance(ConformanceFixtures):
 
 
 def _with_max_steps(subject: EngineUnderTest, task: Task) -> Task:
-    """As many steps as there can be, if they can be cut short: a run that goes on would hang."""
-    can = subject.capabilities
-    if can.cancel is not CancelSupport.STEP:
+    """The task with the maximum number of steps where cancelling stops it: a run that continues would time out."""
+    capabilities = subject.capabilities
+    if capabilities.cancel is not CancelSupport.STEP:
         return task
     if isinstance(task, ImageTask):
-        return tasks.many_steps(task, can.image.steps if can.image else None)
-    return tasks.many_steps(task, can.audio.steps if can.audio else None)
+        return tasks.many_steps(task, capabilities.image.steps if capabilities.image else None)
+    return tasks.many_steps(task, capabilities.audio.steps if capabilities.audio else None)
 
 
 async def _close_after(engine: Engine, task: Task, events_taken: int) -> None:

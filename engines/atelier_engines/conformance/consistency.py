@@ -1,4 +1,4 @@
-"""Finds what in an engine's capabilities contradicts itself."""
+"""Finds contradictions in an engine's capabilities."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from atelier_engines.capabilities import (
 
 
 def contradictions(capabilities: Capabilities) -> Iterator[str]:
-    """One sentence for each contradiction; nothing for sound capabilities."""
+    """A sentence for each contradiction; none for consistent capabilities."""
     if capabilities.image is None and capabilities.audio is None:
-        yield "it makes neither pictures nor sounds"
+        yield "it supports neither image nor audio tasks"
     if capabilities.image is not None:
         yield from _check_image(capabilities.image)
     if capabilities.audio is not None:
@@ -30,7 +30,7 @@ def contradictions(capabilities: Capabilities) -> Iterator[str]:
     if not capabilities.description.strip() or "\n" in capabilities.description:
         yield "description is not one line"
     if capabilities.price is not None and not (0 <= capabilities.price.amount < math.inf):
-        yield "price is no amount of money"
+        yield "price is not a finite amount"
     yield from _check_options(capabilities)
 
 
@@ -39,7 +39,7 @@ def _check_image(capabilities: ImageCapabilities) -> Iterator[str]:
     yield from _check_integers("height", capabilities.height)
     yield from _check_shared(capabilities)
     if capabilities.width.min < 1 or capabilities.height.min < 1:
-        yield "a picture could have no pixels"
+        yield "an image could have no pixels"
     if capabilities.width.default * capabilities.height.default > capabilities.max_pixels:
         yield "the default size has more than max_pixels"
     if capabilities.max_images < 1:
@@ -69,11 +69,11 @@ def _check_audio(capabilities: AudioCapabilities) -> Iterator[str]:
     yield from _check_numbers("duration_seconds", capabilities.duration_seconds)
     yield from _check_shared(capabilities)
     if capabilities.duration_seconds.min <= 0:
-        yield "a sound could have no length"
+        yield "audio could have no length"
     if not capabilities.sample_rates or min(capabilities.sample_rates) < 1:
-        yield "sample_rates is empty or holds nonsense"
+        yield "sample_rates is empty or contains a number less than 1"
     if not capabilities.channels or min(capabilities.channels) < 1:
-        yield "channels is empty or holds nonsense"
+        yield "channels is empty or contains a number less than 1"
     if (AudioFeature.CANDIDATES in capabilities.features) != (capabilities.max_candidates > 1):
         yield "CANDIDATES and max_candidates contradict each other"
 
@@ -82,34 +82,34 @@ def _check_shared(capabilities: ImageCapabilities | AudioCapabilities) -> Iterat
     if capabilities.steps is not None:
         yield from _check_integers("steps", capabilities.steps)
         if capabilities.steps.min < 1:
-            yield "steps could be none"
+            yield "steps could be 0"
     if capabilities.guidance is not None:
         yield from _check_numbers("guidance", capabilities.guidance)
     if capabilities.max_prompt_length < 1:
-        yield "no prompt is short enough"
+        yield "max_prompt_length is less than 1"
     names = [model.name for model in capabilities.models]
     if len(set(names)) < len(names) or "" in names:
-        yield "models are not told apart by their names"
+        yield "the names of models are not unique"
 
 
 def _check_integers(name: str, allowed: IntegerRange) -> Iterator[str]:
     if not allowed.min <= allowed.default <= allowed.max:
-        yield f"the default of {name} lies outside its range"
+        yield f"the default of {name} is outside its range"
     if allowed.multiple_of < 1:
         yield f"{name} is a multiple of less than 1"
     elif any(value % allowed.multiple_of for value in (allowed.min, allowed.max, allowed.default)):
-        yield f"{name} has limits or a default off its own grid"
+        yield f"{name} has limits or a default that are not multiples of multiple_of"
     if allowed.allowed_values and (
         list(allowed.allowed_values) != sorted(set(allowed.allowed_values))
         or (allowed.allowed_values[0], allowed.allowed_values[-1]) != (allowed.min, allowed.max)
         or allowed.default not in allowed.allowed_values
     ):
-        yield f"{name} has choices that are unordered, or do not fit its limits or its default"
+        yield f"{name} has allowed_values that are unordered, or contradict its limits or default"
 
 
 def _check_numbers(name: str, allowed: NumberRange) -> Iterator[str]:
     if not -math.inf < allowed.min <= allowed.default <= allowed.max < math.inf:
-        yield f"the default of {name} lies outside its range, or the range has no end"
+        yield f"the default of {name} is outside its range, or the range is infinite"
 
 
 def _check_options(capabilities: Capabilities) -> Iterator[str]:
@@ -117,6 +117,6 @@ def _check_options(capabilities: Capabilities) -> Iterator[str]:
     try:
         json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError):
-        yield "options_schema is not JSON"
+        yield "options_schema is not valid JSON"
     if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
-        yield "options_schema lets unknown options pass"
+        yield "options_schema allows unknown options"

@@ -1,4 +1,4 @@
-"""What all parts of the suite stand on: the engine, started once a class, and its tasks."""
+"""The fixtures of the suite: the engine, started once for each class, and its tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Run = Callable[[Awaitable[ResultT]], ResultT]
 
 
 class RunCounter:
-    """The engine under test, counting how often its work was begun."""
+    """A wrapper that counts the runs of the engine under test."""
 
     def __init__(self, inner: Engine) -> None:
         """Count the runs of `inner`."""
@@ -58,10 +58,10 @@ class RunCounter:
 
 
 class EngineUnderTest:
-    """The engine under test as a server runs it, in the one event loop of its class of tests."""
+    """The engine under test as a server runs it, in the event loop of its test class."""
 
     def __init__(self, engine: Engine, runner: asyncio.Runner, timeout_seconds: float) -> None:
-        """Guard `engine`; what takes longer than `patience_seconds` counts as hanging."""
+        """Wrap `engine`; a call that takes longer than `timeout_seconds` fails."""
         self._counter = RunCounter(engine)
         self.engine = ValidatingEngine(self._counter)
         self._runner = runner
@@ -69,12 +69,12 @@ class EngineUnderTest:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """Its capabilities."""
         return self.engine.capabilities
 
     @property
     def runs(self) -> int:
-        """How often the engine began work."""
+        """Number of runs that were begun."""
         return self._counter.runs
 
     @property
@@ -83,43 +83,43 @@ class EngineUnderTest:
         return self.capabilities.reproducibility is Reproducibility.BIT_EXACT
 
     def wait(self, work: Awaitable[ResultT]) -> ResultT:
-        """The result of `work`.
+        """Wait for `work` and return its result.
 
         Raises:
-            TimeoutError: it hangs.
+            TimeoutError: it takes longer than the timeout.
         """
 
-        async def patiently() -> ResultT:
+        async def run_with_timeout() -> ResultT:
             async with asyncio.timeout(self._timeout_seconds):
                 return await work
 
-        return self._runner.run(patiently())
+        return self._runner.run(run_with_timeout())
 
     def events(self, task: Task) -> list[Event]:
-        """Everything that the task yields."""
+        """All events of a task."""
         return self.wait(collect_events(self.engine, task))
 
     def outputs(self, task: Task) -> list[Output]:
-        """What the task makes."""
+        """The outputs of a task."""
         return [event for event in self.events(task) if isinstance(event, Output)]
 
     def bytes_of(self, task: Task) -> list[bytes]:
-        """What the task makes, as bytes to compare."""
+        """The outputs of a task as bytes, to compare."""
         return [media_bytes(output) for output in self.outputs(task)]
 
     def steps(self, task: Task) -> list[Step]:
-        """How the task proceeds."""
+        """The steps of a task."""
         return [event for event in self.events(task) if isinstance(event, Step)]
 
 
 async def collect_events(engine: Engine, task: Task) -> list[Event]:
-    """Everything that the task yields."""
+    """All events of a task."""
     async with aclosing(engine.run(task)) as events:
         return [event async for event in events]
 
 
 def media_bytes(output: Output) -> bytes:
-    """The bytes of a picture or sound."""
+    """The bytes of an image or audio clip."""
     match output.media:
         case Encoded(data=data):
             return data
@@ -130,10 +130,10 @@ def media_bytes(output: Output) -> bytes:
 
 
 class ConformanceFixtures:
-    """The fixtures; `engine` is the one to override."""
+    """The fixtures of the suite; override `engine`."""
 
     timeout_seconds = 120.0
-    """What takes longer hangs; longer than any honest task of the suite."""
+    """Timeout of each call; longer than any task of the suite takes."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -153,30 +153,30 @@ class ConformanceFixtures:
 
     @pytest.fixture
     def image(self, subject: EngineUnderTest) -> ImageCapabilities:
-        """What it can do with pictures; skips engines that make none."""
+        """Its image capabilities; skips engines without image tasks."""
         if subject.capabilities.image is None:
-            pytest.skip("it makes no pictures")
+            pytest.skip("it does not support image tasks")
         return subject.capabilities.image
 
     @pytest.fixture
     def audio(self, subject: EngineUnderTest) -> AudioCapabilities:
-        """What it can do with sound; skips engines that make none."""
+        """Its audio capabilities; skips engines without audio tasks."""
         if subject.capabilities.audio is None:
-            pytest.skip("it makes no sound")
+            pytest.skip("it does not support audio tasks")
         return subject.capabilities.audio
 
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:
-        """A quick picture; override where the default size is slow."""
+        """A fast image task; override where the default size is slow."""
         return image_task(image)
 
     @pytest.fixture
     def audio_task(self, audio: AudioCapabilities) -> AudioTask:
-        """A quick sound."""
+        """A fast audio task."""
         return audio_task(audio)
 
     @pytest.fixture(params=["image_task", "audio_task"])
     def task(self, request: pytest.FixtureRequest) -> Task:
-        """A quick task of each kind that the engine does."""
+        """A fast task of each kind that the engine supports."""
         task: Task = request.getfixturevalue(request.param)
         return task

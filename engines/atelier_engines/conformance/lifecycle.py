@@ -1,4 +1,4 @@
-"""An engine starts, says what it can do, stops, and starts again."""
+"""Tests that an engine starts, has consistent capabilities, stops, and starts again."""
 
 # ruff: noqa: S101 (a suite of tests)
 
@@ -10,20 +10,20 @@ from atelier_engines.task import Task
 
 
 class LifecycleConformance(ConformanceFixtures):
-    """Starting, checking, stopping."""
+    """The tests of start, check and stop."""
 
     def test_its_check_passes_after_the_start(self, subject: EngineUnderTest) -> None:
-        """A started engine is ready to serve."""
+        """A started engine is ready."""
         subject.wait(subject.engine.check())
 
-    def test_its_capabilities_do_not_contradict_themselves(self, subject: EngineUnderTest) -> None:
-        """Defaults lie within ranges, ranges on their grids, features have what they need."""
+    def test_its_capabilities_are_consistent(self, subject: EngineUnderTest) -> None:
+        """Defaults are inside their ranges, and every feature has the limits that it needs."""
         assert list(contradictions(subject.capabilities)) == []
 
     def test_it_works_again_after_a_stop_and_a_start(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """Stopping gives everything back, and starting takes it again."""
+        """The capabilities are the same as before, and a task runs."""
         before = subject.capabilities
         subject.wait(subject.engine.stop())
         subject.wait(subject.engine.start())

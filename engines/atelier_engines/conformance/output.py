@@ -1,4 +1,4 @@
-"""What an engine says while it works, and what it gives."""
+"""Tests of the events of a task, and of its outputs."""
 
 # ruff: noqa: S101 (a suite of tests)
 
@@ -17,16 +17,16 @@ from atelier_engines.task import ImageTask, Task
 
 
 class OutputConformance(ConformanceFixtures):
-    """Stages, steps and outputs, of pictures and sounds alike."""
+    """The tests of stages, steps and outputs, for images and audio."""
 
     def test_every_seed_has_its_output_in_order(self, subject: EngineUnderTest, task: Task) -> None:
-        """A task gives one output a seed and nothing more."""
+        """A task has exactly one output for each seed."""
         assert [output.seed for output in subject.outputs(task)] == list(_seeds(task))
 
-    def test_its_progress_only_counts_up_and_reaches_its_total(
+    def test_its_steps_increase_and_reach_their_total(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """Steps count from 1 over the whole task, to the total that they all name."""
+        """Steps count from 1 over the whole task to their total, which is the same in all of them."""
         steps = subject.steps(task)
         indices = [step.index for step in steps]
         assert indices == sorted(set(indices))
@@ -38,26 +38,26 @@ class OutputConformance(ConformanceFixtures):
     def test_its_stages_are_single_lower_case_words(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """Names of stages become labels of metrics."""
+        """The names of stages become labels of metrics."""
         stages = [event.name for event in subject.events(task) if isinstance(event, Stage)]
         assert all(re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) for name in stages)
 
-    def test_work_is_announced_before_it_is_delivered(
+    def test_a_stage_or_step_comes_before_the_first_output(
         self, subject: EngineUnderTest, task: Task
     ) -> None:
-        """A watcher sees something before the first output, and nothing after the last."""
+        """The first event is not an output, and the last one is."""
         events = subject.events(task)
         assert not isinstance(events[0], Output)
         assert isinstance(events[-1], Output)
 
     def test_the_same_seed_gives_equal_bytes(self, subject: EngineUnderTest, task: Task) -> None:
-        """An engine that claims bit-exact seeds repeats itself exactly."""
+        """An engine that claims bit-exact results repeats them exactly."""
         if not (_uses_seed(subject, task) and subject.bit_exact):
             pytest.skip("it does not claim bit-exact seeds")
         assert subject.bytes_of(task) == subject.bytes_of(task)
 
     def test_another_seed_gives_another_result(self, subject: EngineUnderTest, task: Task) -> None:
-        """An engine that claims seeds obeys them."""
+        """An engine that claims SEED uses the seed."""
         if not _uses_seed(subject, task):
             pytest.skip("it does not claim seeds")
         assert subject.bytes_of(task) != subject.bytes_of(_with_seed(task, 8))
@@ -74,7 +74,7 @@ def _with_seed(task: Task, seed: int) -> Task:
 
 
 def _uses_seed(subject: EngineUnderTest, task: Task) -> bool:
-    can = subject.capabilities
+    capabilities = subject.capabilities
     if isinstance(task, ImageTask):
-        return can.image is not None and ImageFeature.SEED in can.image.features
-    return can.audio is not None and AudioFeature.SEED in can.audio.features
+        return capabilities.image is not None and ImageFeature.SEED in capabilities.image.features
+    return capabilities.audio is not None and AudioFeature.SEED in capabilities.audio.features

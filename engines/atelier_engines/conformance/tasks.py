@@ -1,4 +1,4 @@
-"""Small tasks that an engine says it can do, and tasks that it says it cannot."""
+"""Small tasks inside an engine's capabilities, and tasks outside of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ABSENT = "no-such-name"
 
 
 def image_task(capabilities: ImageCapabilities) -> ImageTask:
-    """One picture of the default size in few steps; where there is no other way, one enlarged."""
+    """A task for one image of the default size in few steps; on an engine that only upscales, one upscaled."""
     task = ImageTask(
         prompt="a lighthouse",
         width=capabilities.width.default,
@@ -42,13 +42,13 @@ def image_task(capabilities: ImageCapabilities) -> ImageTask:
         guidance=None if capabilities.guidance is None else capabilities.guidance.default,
     )
     if capabilities.upscale_only:
-        start = random_image(task.width, task.height, 1)
-        return replace(task, init_image=start, upscale=Upscale(factor=2.0))
+        initial = random_image(task.width, task.height, 1)
+        return replace(task, init_image=initial, upscale=Upscale(factor=2.0))
     return task
 
 
 def audio_task(capabilities: AudioCapabilities) -> AudioTask:
-    """One sound of the shortest length, but no less than half a second, in few steps."""
+    """A task for audio of the minimum length, but at least half a second, in few steps."""
     duration = max(capabilities.duration_seconds.min, min(0.5, capabilities.duration_seconds.max))
     return AudioTask(
         prompt="rain on a roof",
@@ -62,7 +62,7 @@ def audio_task(capabilities: AudioCapabilities) -> AudioTask:
 
 
 def few_steps(steps: IntegerRange | None) -> int | None:
-    """The allowed number of steps that is nearest to three from above; else the most."""
+    """The smallest allowed number of steps that is at least three; else the maximum."""
     if steps is None:
         return None
     if steps.allowed_values:
@@ -73,18 +73,18 @@ def few_steps(steps: IntegerRange | None) -> int | None:
 
 
 def many_steps(task: TaskT, steps: IntegerRange | None) -> TaskT:
-    """The same task with the most steps, where there are steps."""
+    """The same task with the maximum number of steps, where the engine has steps."""
     return task if steps is None else replace(task, steps=steps.max)
 
 
 def random_image(width: int, height: int, seed: int) -> Pixels:
-    """A colourful picture of that size."""
+    """An image of random pixels, of that size."""
     random = np.random.default_rng(seed)
     return Pixels(array=random.integers(0, 256, (height, width, 3), np.uint8))
 
 
 def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
-    """Tasks with one number each that the engine says it cannot take."""
+    """Tasks with one number each outside the engine's limits."""
     for width in outside(capabilities.width):
         yield replace(task, width=width)
     for height in outside(capabilities.height):
@@ -102,7 +102,7 @@ def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> It
 
 
 def audio_out_of_limits(capabilities: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
-    """Tasks with one number each that the engine says it cannot take."""
+    """Tasks with one number each outside the engine's limits."""
     for duration in beyond(capabilities.duration_seconds):
         yield replace(task, duration_seconds=duration)
     if AudioFeature.CANDIDATES in capabilities.features:
@@ -128,7 +128,7 @@ def _numbers_out_of_limits(
 
 
 def outside(allowed: IntegerRange) -> Iterator[int]:
-    """Whole numbers just outside a range: below, above, and between its multiples or choices."""
+    """Whole numbers just outside a range: below, above, and between its multiples or allowed values."""
     yield allowed.min - allowed.multiple_of
     yield allowed.max + allowed.multiple_of
     if allowed.multiple_of > 1 and allowed.min < allowed.max:
@@ -138,14 +138,14 @@ def outside(allowed: IntegerRange) -> Iterator[int]:
 
 
 def beyond(allowed: NumberRange) -> Iterator[float]:
-    """Numbers just outside a range, and what is no number."""
+    """Numbers just outside a range, and NaN."""
     yield np.nextafter(allowed.min, -np.inf).item()
     yield np.nextafter(allowed.max, np.inf).item()
     yield float("nan")
 
 
 def unsupported_images(capabilities: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
-    """Tasks that need what the engine does not claim."""
+    """Tasks that need a feature, or name a resource, that the engine does not claim."""
     for feature, needy in images_needing(capabilities, task).items():
         if feature not in capabilities.features:
             yield needy
@@ -169,12 +169,12 @@ def unsupported_images(capabilities: ImageCapabilities, task: ImageTask) -> Iter
 def images_needing(
     capabilities: ImageCapabilities, task: ImageTask
 ) -> dict[ImageFeature, ImageTask]:
-    """For each feature a task that needs it; none for SEED, which every task has."""
-    start = random_image(task.width, task.height, 1)
+    """A task that needs each feature; none for SEED, which every task has."""
+    initial = random_image(task.width, task.height, 1)
     control = _control(task, ControlType.CANNY)
     needy = {
-        ImageFeature.IMAGE_TO_IMAGE: replace(task, init_image=start),
-        ImageFeature.INPAINTING: replace(task, init_image=start, mask=start),
+        ImageFeature.IMAGE_TO_IMAGE: replace(task, init_image=initial),
+        ImageFeature.INPAINTING: replace(task, init_image=initial, mask=initial),
         ImageFeature.CONTROLNET: replace(task, controls=(control,)),
         ImageFeature.CONTROL_PREPROCESSING: replace(
             task, controls=(replace(control, preprocess=True),)
@@ -194,7 +194,7 @@ def _control(task: ImageTask, kind: ControlType) -> Control:
 
 
 def unsupported_audio(capabilities: AudioCapabilities, task: AudioTask) -> Iterator[AudioTask]:
-    """Tasks that need what the engine does not claim."""
+    """Tasks that need a feature, or name a resource, that the engine does not claim."""
     for feature, needy in audio_needing(task).items():
         if feature not in capabilities.features:
             yield needy
@@ -204,7 +204,7 @@ def unsupported_audio(capabilities: AudioCapabilities, task: AudioTask) -> Itera
 
 
 def audio_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
-    """For each feature a task that needs it; none for SEED, which every task has."""
+    """A task that needs each feature; none for SEED, which every task has."""
     return {
         AudioFeature.NEGATIVE_PROMPT: replace(task, negative_prompt="voices"),
         AudioFeature.SEAMLESS_LOOP: replace(task, seamless_loop=True),

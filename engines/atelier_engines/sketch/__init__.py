@@ -1,4 +1,4 @@
-"""Sketch: pictures and sounds without any model, for newcomers, tests and measurements."""
+"""The engine `sketch`: images and audio without a model, for first steps, tests and benchmarks."""
 
 from __future__ import annotations
 

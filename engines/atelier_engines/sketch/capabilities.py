@@ -1,4 +1,4 @@
-"""What a sketch engine says it can do."""
+"""The capabilities of a sketch engine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _STEPS = IntegerRange(min=1, max=1000, default=4)
 
 
 def build_capabilities(config: SketchConfig, features: frozenset[ImageFeature]) -> Capabilities:
-    """The capabilities of an engine so configured; `features` is what its pictures offer."""
+    """The capabilities of an engine of that configuration; `features` are those of its image source."""
     price = config.price_per_image
     return Capabilities(
-        description="Sketches of pictures and sounds, made without any model",
+        description="Sketched images and audio, generated without a model",
         image=_image(features),
         audio=_audio(),
         concurrency=config.concurrency,

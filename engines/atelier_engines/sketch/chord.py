@@ -1,4 +1,4 @@
-"""Synthesises a calm chord that a seed decides, of any exact length, block by block."""
+"""Synthesises a calm chord that depends on the seed, of any exact length, block by block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HARMONICS = ((1, 1.0), (2, 0.3), (3, 0.12))
 """Multiple of a tone's frequency, and how loud."""
 _PEAK = 0.8
 _BLOCK = 65536
-"""Samples worked on at once, to keep intermediate arrays small."""
+"""Samples per block, to keep intermediate arrays small."""
 _FADE_SECONDS = 0.25
 
 
@@ -32,21 +32,21 @@ class _Partial:
 
 
 class Chord:
-    """A sound to be, of `length` samples."""
+    """A chord of `length` samples, computed on demand."""
 
     def __init__(self, task: AudioTask) -> None:
-        """Compose it; nothing is computed yet."""
+        """Choose the tones; no samples are computed yet."""
         self.length = round(task.duration_seconds * task.sample_rate)
         self._rate = task.sample_rate
         self._channels = task.channels
         self._loops = task.seamless_loop
         self._partials = _compose(task, self.length / task.sample_rate)
 
-    def fill(self, sound: NDArray[np.float32], start: int, stop: int) -> None:
-        """Compute samples `start` to `stop` of `sound`, (samples, channels); blocks."""
+    def fill(self, samples: NDArray[np.float32], start: int, stop: int) -> None:
+        """Compute samples `start` to `stop` of `samples`, (samples, channels); blocks."""
         for low in range(start, stop, _BLOCK):
             high = min(low + _BLOCK, stop)
-            sound[low:high] = self._block(np.arange(low, high))
+            samples[low:high] = self._block(np.arange(low, high))
 
     def _block(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         seconds = numbers / self._rate
@@ -68,7 +68,7 @@ class Chord:
 
 
 def _compose(task: AudioTask, seconds: float) -> tuple[_Partial, ...]:
-    """A loop's sines and swells all fit into it a whole number of times."""
+    """Choose the sines; in a seamless loop each has a whole number of periods."""
     random = random_generator(task.seed, task.prompt)
     lowest = 110.0 * 2 ** (int(random.integers(0, 12)) / 12)
     chord = _CHORDS[int(random.integers(len(_CHORDS)))]

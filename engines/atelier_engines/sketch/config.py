@@ -1,4 +1,4 @@
-"""What can be set about a sketch engine, and about one of its tasks."""
+"""The settings of a sketch engine, and the options of its tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier_engines.config import Section
 
 _MAX_DELAY_SECONDS = 3600.0
 _MIN_OUTPUT_BYTES = 8192
-"""Bytes; the plainest PNG of the largest size fits."""
+"""Bytes; enough for a plain PNG of the largest size."""
 _MAX_OUTPUT_BYTES = 64 * 2**20
 
 
@@ -67,7 +67,7 @@ class SketchConfig(Section):
 
 
 class SketchOptions(Section):
-    """Options of one task; what is unset is as configured."""
+    """The options of one task; unset ones are as configured."""
 
     delay_seconds: float | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Draws an abstract picture that a seed and a prompt decide: a soft gradient with shapes on it."""
+"""Draws an abstract image that depends on seed and prompt: a soft gradient with shapes on it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _RGB = tuple[int, int, int]
 
 
 def random_generator(seed: int, *words: str) -> np.random.Generator:
-    """Random numbers that the seed and all words decide, the same on every machine."""
-    marks = [zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in words]
-    return np.random.default_rng([seed, *marks])
+    """A random generator that depends on the seed and all words, the same on every machine."""
+    hashes = [zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in words]
+    return np.random.default_rng([seed, *hashes])
 
 
 def draw_image(size: tuple[int, int], random: np.random.Generator, guidance: float) -> Image.Image:
-    """An RGB picture of `size` (width, height); more `guidance` gives stronger colours."""
+    """Draw an RGB image of `size` (width, height); more `guidance` gives stronger colours."""
     hue = random.random()
     vividness = 0.25 + 0.6 * min(guidance / _VIVID_GUIDANCE, 1.0)
     image = _gradient(size, hue, vividness, random)
@@ -47,7 +47,7 @@ def _gradient(
 def _add_shape(
     image: Image.Image, hue: float, vividness: float, random: np.random.Generator
 ) -> None:
-    """Paint one translucent disc or rounded block; drawn twice as large to soften its edge."""
+    """Draw one translucent disc or rounded block, at twice the size to soften its edge."""
     side = max(2, round(min(image.size) * random.uniform(0.15, 0.5)))
     mask = Image.new("L", (2 * side, 2 * side))
     pen = ImageDraw.Draw(mask)

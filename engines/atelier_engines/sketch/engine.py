@@ -1,4 +1,4 @@
-"""Runs sketch tasks: step by step, and as slowly or badly as it is told to."""
+"""Runs sketch tasks step by step, with the configured delay and failures."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from atelier_engines.threads import result_from_thread
 
 
 class SketchEngine:
-    """Pictures and sounds without any model."""
+    """Generates images and audio without a model."""
 
     def __init__(self, config: SketchConfig) -> None:
-        """Touch nothing yet: a folder of pictures is read by `start`."""
+        """Create the engine; `start` reads the image directory."""
         self._config = config
         self._source: ImageSource = DrawnSource()
         self._started = False
@@ -61,7 +61,7 @@ class SketchEngine:
     async def check(self) -> None:
         """See Engine.check."""
         if not self._started:
-            raise EngineUnavailableError("the sketch engine has not been started")
+            raise EngineUnavailableError("the engine is not started")
         if self._config.image_directory is not None:
             await result_from_thread(partial(open_directory, self._config.image_directory))
 
@@ -74,12 +74,12 @@ class SketchEngine:
         """See Engine.run.
 
         Raises:
-            InvalidTaskError: an option has a value that it cannot have.
-            EngineUnavailableError: the engine has not been started.
-            EngineFailedError: it was told to fail, or a picture in the folder is broken.
+            InvalidTaskError: an option has an invalid value.
+            EngineUnavailableError: the engine is not started.
+            EngineFailedError: it is configured to fail, or an image in the directory is broken.
         """
         if not self._started:
-            raise EngineUnavailableError("the sketch engine has not been started")
+            raise EngineUnavailableError("the engine is not started")
         options = _options(task)
         match task:
             case ImageTask():
@@ -97,29 +97,29 @@ class SketchEngine:
         pace = self._pace(options, steps=each * len(task.seeds), seed=task.seeds[0])
         yield Stage(name="draw")
         for number, seed in enumerate(task.seeds):
-            picture = await self._image(task, seed, options.font_size)
+            image = await self._image(task, seed, options.font_size)
             for step in range(1, each + 1):
                 index = number * each + step
                 await pace.step(index)
                 preview = None
                 if task.preview_interval and index % task.preview_interval == 0:
-                    preview = await self._preview(picture.image, step / each)
+                    preview = await self._preview(image.image, step / each)
                 yield Step(index=index, total=pace.steps, preview=preview)
-            yield Output(media=picture.media, seed=seed)
+            yield Output(media=image.media, seed=seed)
 
     async def _synthesise(self, task: AudioTask, options: SketchOptions) -> AsyncGenerator[Event]:
         pace = self._pace(options, steps=task.steps or 1, seed=task.seed)
         yield Stage(name="synthesise")
         chord = Chord(task)
-        sound = np.zeros((chord.length, task.channels), np.float32)
+        samples = np.zeros((chord.length, task.channels), np.float32)
         start = 0
         for index in range(1, pace.steps + 1):
             await pace.step(index)
             stop = chord.length * index // pace.steps
-            await result_from_thread(partial(chord.fill, sound, start, stop))
+            await result_from_thread(partial(chord.fill, samples, start, stop))
             start = stop
             yield Step(index=index, total=pace.steps)
-        yield Output(media=Samples(array=sound, sample_rate=task.sample_rate), seed=task.seed)
+        yield Output(media=Samples(array=samples, sample_rate=task.sample_rate), seed=task.seed)
 
     async def _image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
         if self._source.instant:
@@ -141,7 +141,7 @@ class SketchEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pace:
-    """How a task goes: slowly, badly, or not at all."""
+    """Delay and failure of a task."""
 
     steps: int
     delay_seconds: float
@@ -149,12 +149,12 @@ class _Pace:
     hangs: bool
 
     async def step(self, index: int) -> None:
-        """Spend the time of one step; gives way to others even when that is none."""
+        """Wait for the time of one step; yields to other tasks even without a delay."""
         await asyncio.sleep(self.delay_seconds)
         if self.hangs:
             await asyncio.Event().wait()
         if index == self.fails_at:
-            raise EngineFailedError(f"the sketch engine was told to fail, and did at step {index}")
+            raise EngineFailedError(f"the sketch engine failed at step {index}, as configured")
 
 
 def _options(task: Task) -> SketchOptions:
@@ -171,7 +171,7 @@ def _should_fail(seed: int, rate: float) -> bool:
 
 
 def _blend_preview(image: Image.Image, done: float, longest: int) -> Encoded:
-    """A preview in blocks that grow finer as the work proceeds; `done` is 0 to 1."""
+    """A preview in blocks that become finer with progress; `done` is 0 to 1."""
     small = image.copy()
     small.thumbnail((longest, longest), Image.Resampling.BILINEAR)
     coarse = (max(1, round(small.width * done**2)), max(1, round(small.height * done**2)))

@@ -1,4 +1,4 @@
-"""Where a sketch's pictures come from: drawn, picked from a folder, or one of a fixed size."""
+"""The image sources of a sketch engine: drawing, a directory of images, or a PNG of fixed length."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
-    """A finished picture."""
+    """A finished image."""
 
     media: Pixels | Encoded
-    """What is given out."""
+    """The output of the task."""
     image: Image.Image
-    """The same to make previews from."""
+    """The same image, to make previews from."""
 
 
 class ImageSource(Protocol):
-    """Makes pictures."""
+    """Makes the images of a sketch engine."""
 
     @property
     def features(self) -> frozenset[ImageFeature]:
-        """What it can do beyond words to picture."""
+        """Features beyond text-to-image."""
 
     @property
     def instant(self) -> bool:
-        """Whether a picture takes so little time that no thread is worth its while."""
+        """Whether making an image is faster than starting a thread for it."""
 
     def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
-        """The picture for that seed; blocks.
+        """Make the image of that seed; blocks.
 
         Raises:
-            EngineFailedError: there is none.
+            EngineFailedError: a file cannot be read.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnSource:
-    """Draws every picture anew."""
+    """Draws each image."""
 
     instant: ClassVar[bool] = False
     features: ClassVar[frozenset[ImageFeature]] = frozenset(
@@ -68,7 +68,7 @@ class DrawnSource:
     )
 
     def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
-        """See Source.picture."""
+        """See ImageSource.make_image."""
         size = (task.width, task.height)
         image = draw_image(
             size, random_generator(seed, task.prompt, task.negative_prompt), task.guidance or 0.0
@@ -83,7 +83,7 @@ class DrawnSource:
 
 @dataclass(frozen=True, slots=True)
 class DirectorySource:
-    """Picks from existing pictures: the seed decides which."""
+    """Chooses from the images of a directory, by seed."""
 
     files: tuple[Path, ...]
     """At least one."""
@@ -91,43 +91,43 @@ class DirectorySource:
 
     @property
     def features(self) -> frozenset[ImageFeature]:
-        """See Source.features. With one picture alone the seed decides nothing."""
+        """See ImageSource.features. With a single image the seed has no effect."""
         seed = {ImageFeature.SEED} if len(self.files) > 1 else set()
         return frozenset({ImageFeature.PREVIEW, *seed})
 
     def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002
-        """See Source.picture."""
+        """See ImageSource.make_image."""
         file = self.files[seed % len(self.files)]
         try:
             with Image.open(file) as opened:
                 upright = ImageOps.exif_transpose(opened).convert("RGB")
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-            raise EngineFailedError(f"the picture {file.name} cannot be read: {error}") from error
+            raise EngineFailedError(f"the image {file.name} cannot be read: {error}") from error
         image = ImageOps.fit(upright, (task.width, task.height))
         return SourceImage(media=pixels_from_image(image), image=image)
 
 
 def open_directory(folder: Path) -> DirectorySource:
-    """The pictures of a folder, in the order of their names.
+    """The images of a directory, in the order of their names.
 
     Raises:
-        ModelMissingError: the folder is missing or holds no picture.
+        ModelMissingError: the directory is missing or contains no image.
     """
     try:
         found = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
     except OSError as error:
-        raise ModelMissingError(f"the folder of pictures {folder} cannot be read") from error
+        raise ModelMissingError(f"the image directory {folder} cannot be read") from error
     if not found:
-        raise ModelMissingError(f"the folder {folder} holds no PNG, JPEG or WebP picture")
+        raise ModelMissingError(f"the image directory {folder} contains no PNG, JPEG or WebP file")
     return DirectorySource(tuple(found))
 
 
 @dataclass(frozen=True, slots=True)
 class FixedSizeSource:
-    """Gives a plain PNG of an exact number of bytes, made once for each size.
+    """Returns a plain PNG of an exact number of bytes, made once for each size.
 
-    A private chunk fills it up with noise, which compresses as badly as a real picture; the seed
-    stands in a text chunk, so that pictures of different seeds differ.
+    A private chunk pads it with noise, which compresses as badly as a real image; a text chunk holds the
+    seed, so that images of different seeds differ.
 
     Source: PNG (Third Edition), W3C, 5.3 chunk layout, 5.4 naming, 11.3.3.2 tEXt.
     """
@@ -142,7 +142,7 @@ class FixedSizeSource:
     _MAX_SIZES: ClassVar[int] = 4
 
     def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002
-        """See Source.picture."""
+        """See ImageSource.make_image."""
         size = (task.width, task.height)
         padded = self._templates.get(size)
         if padded is None:
@@ -156,7 +156,7 @@ class FixedSizeSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PaddedPng:
-    """A PNG in two parts, between which the seed's chunk goes."""
+    """A PNG in two parts, between which the chunk with the seed is inserted."""
 
     head: bytes
     tail: bytes
@@ -164,9 +164,9 @@ class _PaddedPng:
 
 
 _MAX_PREVIEW_SIDE = 512
-"""Longest side, in pixels, of what previews are made from."""
+"""Longest side, in pixels, of the image that previews are made from."""
 _CHUNK_OVERHEAD = 12
-"""Length of the last chunk, IEND; of any chunk without its data, too."""
+"""Length of a chunk without its data, and so of the last chunk, IEND."""
 
 
 def _pad(size: tuple[int, int], total: int) -> _PaddedPng:

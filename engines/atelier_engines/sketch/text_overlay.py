@@ -1,4 +1,4 @@
-"""Writes words on a picture: wrapped, shortened where they do not fit, legible on any ground."""
+"""Draws text on an image: wrapped, shortened where it does not fit, legible on any background."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import lru_cache
 from PIL import Image, ImageDraw, ImageFont
 
 _MAX_CHARACTERS = 400
-"""Characters looked at; more are never legible."""
+"""Maximum number of characters that are drawn; more are never legible."""
 _MIN_FONT_SIZE = 6
-"""Pixels; smaller letters cannot be read."""
+"""Pixels; a smaller font is not legible."""
 _SPACING = 1.25
 _MAX_HEIGHT_FRACTION = 0.6
-"""Part of the height that words may cover."""
+"""Maximum fraction of the image's height that text may cover."""
 _SHADE = (0, 0, 0, 120)
 _INK = (255, 255, 255, 255)
 _FAINT = (255, 255, 255, 190)
@@ -20,9 +20,9 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_text(image: Image.Image, words: str, small_words: str, font_size: int | None) -> None:
-    """Write `words`, and `small_words` below them, at the foot of the picture.
+    """Draw `words`, and `small_words` below them, at the bottom of the image.
 
-    `font_size` is in pixels; None fits it to the picture. Pictures too small for letters stay bare.
+    `font_size` is in pixels; None derives it from the image. Images too small for text get none.
     """
     size = font_size or max(_MIN_FONT_SIZE, min(image.size) // 15)
     margin = size // 2
@@ -50,7 +50,7 @@ def _font(size: int) -> _Font:
 
 
 def _wrap(words: str, font: _Font, room: float, rows: int) -> list[str]:
-    """At most `rows` lines, none wider than `room` pixels; what is cut off ends in an ellipsis."""
+    """Wrap text to at most `rows` lines of `room` pixels; an ellipsis marks what is cut off."""
     rest = _printable(words)
     lines: list[str] = []
     while rest and len(lines) < rows:
@@ -67,7 +67,7 @@ def _wrap(words: str, font: _Font, room: float, rows: int) -> list[str]:
 
 
 def _fitting_length(text: str, font: _Font, room: float) -> int:
-    """How many characters of `text` fit into `room` pixels."""
+    """Number of characters of `text` that fit into `room` pixels."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

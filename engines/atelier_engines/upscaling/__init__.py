@@ -1,4 +1,4 @@
-"""Enlarging pictures: by Lanczos' filter, or by networks made for it; the engine `upscale` does nothing else.
+"""Upscales images with the Lanczos filter or with super-resolution models; registers the engine `upscale`.
 
 Importing this package imports no torch; that happens when networks are loaded.
 """
@@ -21,4 +21,4 @@ def _create(config: UpscaleConfig) -> UpscaleEngine:
 
 
 ENGINE: EngineType[UpscaleConfig] = EngineType(config=UpscaleConfig, create=_create)
-"""What the package registers."""
+"""The engine type that the package registers."""

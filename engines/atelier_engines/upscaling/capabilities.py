@@ -1,4 +1,4 @@
-"""What an upscale engine says it can do."""
+"""The capabilities of the `upscale` engine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MAX_PROMPT_LENGTH = 8192
 def build_capabilities(
     upscalers: tuple[str, ...], versions: Mapping[str, str], *, on_cpu: bool
 ) -> Capabilities:
-    """The capabilities of an engine with these upscalers; `on_cpu` when all of them work there."""
+    """The capabilities of an engine with these upscalers; `on_cpu` says whether all of them run there."""
     return Capabilities(
-        description="Enlarges pictures, and makes none of its own",
+        description="Upscales images; generates none",
         image=ImageCapabilities(
             width=_SIDE,
             height=_SIDE,

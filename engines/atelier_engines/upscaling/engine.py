@@ -1,4 +1,4 @@
-"""The engine `upscale`: takes a picture and gives it enlarged."""
+"""The engine `upscale`: returns the initial image, upscaled."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from atelier_engines.upscaling.upscaler import TileDone
 
 
 class UpscaleEngine:
-    """See Engine. One thread works; tasks that are run at once wait for each other."""
+    """Upscales images on one thread; concurrent tasks wait for each other. See Engine."""
 
     def __init__(self, config: UpscaleConfig) -> None:
-        """Read nothing yet: `start` loads the networks."""
+        """Create the engine without loading anything."""
         self._config = config
         self._capabilities = build_capabilities(registry.names(config), {}, on_cpu=False)
         self._upscalers: Upscalers | None = None
@@ -40,7 +40,7 @@ class UpscaleEngine:
         """See Engine.start.
 
         Raises:
-            ModelMissingError: a network's file is absent, broken, no safetensors, or of another kind.
+            ModelMissingError: a network's file is absent, broken, not safetensors, or of another kind.
             EngineUnavailableError: the device or a package is absent.
         """
         if self._thread is not None:
@@ -69,13 +69,13 @@ class UpscaleEngine:
 
         Raises:
             EngineUnavailableError: it is not started.
-            UnsupportedError: the task is no picture to enlarge.
+            UnsupportedError: the task has no image to upscale.
             OutOfMemoryError: a tile is too large for the device.
             EngineFailedError: the device or the network failed.
         """
         found = self._require_started()
         if not isinstance(task, ImageTask):
-            raise UnsupportedError("audio", "this engine makes no sound")
+            raise UnsupportedError("audio", "this engine does not support audio tasks")
         work = partial(_upscale, found, task)
         async with aclosing(stream_from_thread(work, executor=self._thread)) as events:
             async for event in events:
@@ -95,19 +95,19 @@ class UpscaleEngine:
 
 
 def _upscale(upscalers: Upscalers, task: ImageTask, emit: Emit) -> None:
-    """Bring the picture to the task's size, as engines do that go on painting, and enlarge it."""
+    """Resize the initial image to the task's size, as image-to-image does, and upscale it."""
     if task.init_image is None or task.upscale is None:
         raise UnsupportedError(
-            "upscale", "this engine only enlarges pictures: give init_image and upscale"
+            "upscale", "this engine only upscales images: init_image and upscale are required"
         )
     emit(Stage(name="upscale"))
-    start = resize(task.init_image, (task.width, task.height))
-    enlarging = upscalers.get(task.upscale).upscale(start, task.upscale.factor)
-    emit(Output(media=_run_with_progress(enlarging, emit), seed=task.seeds[0]))
+    initial = resize(task.init_image, (task.width, task.height))
+    upscaling = upscalers.get(task.upscale).upscale(initial, task.upscale.factor)
+    emit(Output(media=_run_with_progress(upscaling, emit), seed=task.seeds[0]))
 
 
 def _run_with_progress(upscaling: Generator[TileDone, None, Pixels], emit: Emit) -> Pixels:
-    """What the upscaler makes, after telling of each of its tiles as a step."""
+    """Run the upscaler and emit each of its tiles as a step."""
     with closing(upscaling):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Enlarges with Lanczos' filter: exact, quick, without weights, and without any new detail."""
+"""Upscales with the Lanczos filter: exact, fast, without weights, and without any new detail."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from atelier_engines.upscaling.upscaler import TileDone
 
 
 class LanczosUpscaler:
-    """See Upscaler. A picture is one part; grey ones stay grey."""
+    """Upscales with the Lanczos filter, as one tile; greyscale images stay greyscale. See Upscaler."""
 
     def tile_count(self, width: int, height: int) -> int:  # noqa: ARG002
-        """See Upscaler.tiles."""
+        """See Upscaler.tile_count."""
         return 1
 
     def upscale(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
-        """See Upscaler.enlarge."""
-        enlarged = resize(pixels, Upscale(factor=factor).size_of(pixels.width, pixels.height))
+        """See Upscaler.upscale."""
+        upscaled = resize(pixels, Upscale(factor=factor).size_of(pixels.width, pixels.height))
         yield TileDone(index=1, total=1)
-        return enlarged
+        return upscaled
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """The picture in another size (width, height), by Lanczos' filter; itself where that is its size."""
+    """Resize an image to `size` (width, height) with the Lanczos filter; return it as it is at that size."""
     if size == (pixels.width, pixels.height):
         return pixels
     image = image_from_pixels(pixels).resize(size, Image.Resampling.LANCZOS)

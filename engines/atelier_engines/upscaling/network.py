@@ -1,4 +1,4 @@
-"""Enlarges with a network, tile by tile."""
+"""Upscales with a super-resolution model, tile by tile."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
+from atelier_engines.local import errors
 from atelier_engines.media import Pixels
 from atelier_engines.task import Upscale
 from atelier_engines.upscaling.resizing import RowResizer
@@ -20,67 +21,64 @@ from atelier_engines.upscaling.tile_stitching import TileStitcher
 from atelier_engines.upscaling.tiles import Span, split_into_tiles
 from atelier_engines.upscaling.upscaler import TileDone
 
-_CPU_ALLOCATOR = "can't allocate memory"
-"""Part of the RuntimeError of torch's CPU allocator, which has no class of its own."""
-
 
 class Network(Protocol):
-    """A loaded network for super-resolution, as spandrel describes it."""
+    """A loaded super-resolution model, as spandrel describes it."""
 
     @property
     def scale(self) -> int:
-        """How many times wider and higher its output is."""
+        """Factor of its output's width and height."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of its weights."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """Data type of its weights."""
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """From (1, 3, height, width) of 0 to 1 to the same, larger; in its dtype, on its device."""
+        """Upscale (1, 3, height, width) of 0 to 1, in its dtype and on its device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NetworkUpscaler:
-    """See Upscaler. Grey pictures come out in red, green and blue.
+    """Upscales with a model, see Upscaler. Greyscale images become RGB.
 
-    What the network's own scale does not reach or goes beyond, Lanczos' filter does afterwards.
+    The Lanczos filter resizes from the model's own scale to the requested factor.
     """
 
     network: Network
-    """The one to use."""
+    """The model to use."""
     digest: str
     """SHA-256 of its weights' file, in hexadecimal."""
     tile: int
-    """Side of a tile in pixels, before enlarging."""
+    """Side of a tile in pixels, before upscaling."""
     overlap: int
     """Pixels by which tiles overlap; at most half of `tile`."""
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it computes on the CPU."""
+        """Whether it runs on the CPU."""
         return self.network.device.type == "cpu"
 
     def tile_count(self, width: int, height: int) -> int:
-        """See Upscaler.tiles."""
+        """See Upscaler.tile_count."""
         return len(self._spans(width)) * len(self._spans(height))
 
     def upscale(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
-        """See Upscaler.enlarge."""
+        """See Upscaler.upscale."""
         scale, size = self.network.scale, (pixels.width, pixels.height)
         columns, rows = self._spans(size[0]), self._spans(size[1])
-        mosaic = TileStitcher(columns, rows, overlap=self.overlap, scale=scale)
-        enlarged = (size[0] * scale, size[1] * scale)
-        resizer = RowResizer(enlarged, Upscale(factor=factor).size_of(*size))
+        stitcher = TileStitcher(columns, rows, overlap=self.overlap, scale=scale)
+        upscaled = (size[0] * scale, size[1] * scale)
+        resizer = RowResizer(upscaled, Upscale(factor=factor).size_of(*size))
         total = len(columns) * len(rows)
-        places = product(range(len(rows)), range(len(columns)))
-        for index, (row, column) in enumerate(places, start=1):
-            mosaic.add(row, column, self._run(pixels, rows[row], columns[column]))
+        positions = product(range(len(rows)), range(len(columns)))
+        for index, (row, column) in enumerate(positions, start=1):
+            stitcher.add(row, column, self._run(pixels, rows[row], columns[column]))
             if column == len(columns) - 1:
-                resizer.add(mosaic.take_finished(row))
+                resizer.add(stitcher.take_finished(row))
             yield TileDone(index=index, total=total)
         return Pixels(array=resizer.result())
 
@@ -88,11 +86,11 @@ class NetworkUpscaler:
         return split_into_tiles(length, size=self.tile, overlap=self.overlap)
 
     def _run(self, pixels: Pixels, rows: Span, columns: Span) -> NDArray[np.float32]:
-        """The enlarged tile, (height, width, 3) of 0 to 1."""
-        cut = pixels.array[rows.start : rows.stop, columns.start : columns.stop]
-        if cut.shape[2] == 1:
-            cut = np.repeat(cut, 3, axis=2)
-        channels_first = np.ascontiguousarray(cut.transpose(2, 0, 1))[None]
+        """Upscale one tile; (height, width, 3) of 0 to 1."""
+        tile = pixels.array[rows.start : rows.stop, columns.start : columns.stop]
+        if tile.shape[2] == 1:
+            tile = np.repeat(tile, 3, axis=2)
+        channels_first = np.ascontiguousarray(tile.transpose(2, 0, 1))[None]
         device, dtype = self.network.device, self.network.dtype
         with _translate_errors(device, self.tile), torch.inference_mode():
             seen = torch.from_numpy(channels_first).to(device).float() / 255.0
@@ -106,11 +104,11 @@ def _translate_errors(device: torch.device, tile: int) -> Iterator[None]:
     """Translate what torch raises."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not (
-            isinstance(error, torch.OutOfMemoryError) or _CPU_ALLOCATOR in str(error)
-        ):
-            msg = f"the upscaler failed on {device}: {(str(error).splitlines() or [''])[0]}"
-            raise EngineFailedError(msg) from error
-        msg = f"a tile of {tile} pixels does not fit into the memory of {device}; set upscale_tile lower"
-        raise OutOfMemoryError(msg) from error
+    except (MemoryError, RuntimeError) as error:
+        if errors.is_out_of_memory(error):
+            raise OutOfMemoryError(
+                f"a tile of {tile} pixels does not fit into the memory of {device}; set a smaller upscale_tile"
+            ) from error
+        raise EngineFailedError(
+            f"the upscaler failed on {device}: {errors.first_line(error)}"
+        ) from error

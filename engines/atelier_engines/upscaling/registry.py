@@ -1,4 +1,4 @@
-"""All ways of enlarging pictures that an engine has, by name."""
+"""The upscalers of an engine, by name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from atelier_engines.upscaling.upscaler import Upscaler
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upscalers:
-    """What `load` has loaded."""
+    """The loaded upscalers of an engine."""
 
     by_name: Mapping[str, Upscaler]
-    """The default first."""
+    """The default comes first."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """For `Capabilities.versions`: packages, and `upscaler NAME` with the SHA-256 of its weights."""
+    """The entries of `Capabilities.versions`: packages, and `upscaler NAME` with the SHA-256 of its weights."""
     on_cpu: bool = True
-    """Whether all of them compute on the CPU, where equal tasks give equal bytes."""
+    """Whether all of them run on the CPU, where equal tasks give equal bytes."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """For `ImageCapabilities.upscalers`."""
+        """The names for `ImageCapabilities.upscalers`."""
         return tuple(self.by_name)
 
     def get(self, upscale: Upscale) -> Upscaler:
@@ -36,17 +36,17 @@ class Upscalers:
 
 
 def names(settings: UpscalerSettings) -> tuple[str, ...]:
-    """What `Upscalers.names` will be, without loading anything."""
+    """The names of the configured upscalers, without loading anything."""
     return (*settings.upscalers, LANCZOS)
 
 
 def load(settings: UpscalerSettings, *, device: str, precision: Precision) -> Upscalers:
-    """The configured networks, and Lanczos' filter after them; blocks, and imports torch if need be.
+    """Load the configured models, with the Lanczos filter after them; blocks, and imports torch if needed.
 
     `device` is a name that torch knows, or `auto`; see UpscaleConfig for both.
 
     Raises:
-        ModelMissingError: a file is absent, broken, no safetensors, or no network that enlarges.
+        ModelMissingError: a file is absent, broken, not safetensors, or not a super-resolution model.
         EngineUnavailableError: the device or a package is absent.
     """
     versions = {"pillow": PIL.__version__}

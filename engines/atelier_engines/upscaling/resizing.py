@@ -1,4 +1,4 @@
-"""Resizes a picture that comes a few rows at a time, so that its full size is never in memory."""
+"""Resizes an image that arrives a few rows at a time, so that its full size is never in memory."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _REACH = 3
-"""Pixels on either side of a place that Lanczos' filter looks at, of the larger of both grids."""
+"""Radius of the Lanczos filter in pixels, of the larger of both grids."""
 
 
 class RowResizer:
-    """Lanczos' filter over rows in order; the result does not depend on how many come at a time.
+    """The Lanczos filter over rows in order; the result does not depend on how many arrive at a time.
 
-    It works across first and down afterwards, for which a few rows suffice; Pillow goes first
-    whichever way is less work, and rounds between the two.
+    It filters horizontally first and vertically afterwards, for which a few rows suffice; Pillow chooses the
+    order that is less work, and rounds between the two.
 
     Source: Pillow 13, src/libImaging/Resample.c: outside of `box`, pixels count up to the filter's
-    reach, and at the picture's own edges the filter is cut off.
+    reach, and at the edges of the image the filter is cut off.
     """
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
-        """From and to these sizes (width, height)."""
+        """Resize from the size `source` to the size `target`, both (width, height)."""
         self._source, self._target = source, target
         self._ratio = source[1] / target[1]
         self._reach = math.ceil(_REACH * max(1.0, self._ratio)) + 1
         self._held = np.zeros((0, target[0], 3), np.uint8)
         self._first = 0
-        """The source's row that `_held` begins with; its rows have the target's width."""
+        """The source row at which `_held` begins; its rows have the target's width."""
         self._done = 0
         self._result = np.empty((target[1], target[0], 3), np.uint8)
 
     def add(self, rows: NDArray[np.uint8]) -> None:
-        """Take the next rows of the source, (height, width, 3)."""
+        """Add the next rows of the source, (height, width, 3)."""
         across = _resize_rows(
             rows, (self._target[0], len(rows)), (0, 0, self._source[0], len(rows))
         )
@@ -46,11 +46,11 @@ class RowResizer:
             self._resize(until)
 
     def result(self) -> NDArray[np.uint8]:
-        """The whole picture, once all rows are in."""
+        """The resized image, once all rows were added."""
         return self._result
 
     def _resize(self, until: int) -> None:
-        """Make the rows up to `until`, and forget what no later row looks at."""
+        """Compute the target rows up to `until`, and drop the source rows that no later row needs."""
         low, high = self._done * self._ratio - self._first, until * self._ratio - self._first
         box = (0, low, self._target[0], min(high, len(self._held)))
         band = _resize_rows(self._held, (self._target[0], until - self._done), box)

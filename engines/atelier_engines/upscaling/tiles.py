@@ -1,6 +1,6 @@
-"""Cuts a length into overlapping parts, and says how much of each part shows where.
+"""Splits a length into overlapping tiles, and computes the weights with which they are blended.
 
-Everything here is in one dimension: a picture's tiles are the product of its columns and its rows.
+Everything here is one-dimensional: the tiles of an image are the product of its columns and its rows.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Pixels `start` to `stop` of a side."""
+    """The pixels `start` to `stop` of a side."""
 
     start: int
     stop: int
 
 
 def split_into_tiles(length: int, *, size: int, overlap: int) -> tuple[Span, ...]:
-    """Parts of `size` pixels that cover `length` and overlap by at least `overlap`, in order.
+    """Tiles of `size` pixels that cover `length` and overlap by at least `overlap`, in order.
 
-    They are spread evenly. A length of at most `size` is one part.
+    They are spread evenly. A length of at most `size` is one tile.
     """
     if length <= size:
         return (Span(start=0, stop=length),)
@@ -34,10 +34,10 @@ def split_into_tiles(length: int, *, size: int, overlap: int) -> tuple[Span, ...
 def blend_weights(
     parts: tuple[Span, ...], *, overlap: int, scale: int
 ) -> tuple[NDArray[np.float32], ...]:
-    """For each part, how much of it shows at each of its pixels after enlarging by `scale`, 0 to 1.
+    """The weight of each tile at each of its pixels after upscaling by `scale`, 0 to 1.
 
-    Where parts overlap one fades into the other, and the shares sum to 1 everywhere. The outermost
-    quarter of an overlap does not show at all: there a network saw the cut instead of the picture.
+    Overlapping tiles are cross-faded, and the weights sum to 1 everywhere. The outermost quarter of an overlap
+    has weight 0: there a model saw the edge of the tile instead of the image.
     """
     length = parts[-1].stop * scale
     raw = [_ramp(part, parts, overlap=overlap, scale=scale) for part in parts]
@@ -51,7 +51,7 @@ def blend_weights(
 
 
 def _ramp(part: Span, parts: tuple[Span, ...], *, overlap: int, scale: int) -> NDArray[np.float64]:
-    """1 within, falling to 0 towards the ends that are not ends of the whole."""
+    """1 inside, falling to 0 towards those ends that are not ends of the whole length."""
     places = (np.arange((part.stop - part.start) * scale) + 0.5) / scale
     margin, ramp = overlap / 4, overlap / 2
     values = np.ones_like(places)

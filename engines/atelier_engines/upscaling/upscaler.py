@@ -1,4 +1,4 @@
-"""The one interface that every way of enlarging a picture has."""
+"""The interface of every upscaler."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from atelier_engines.media import Pixels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileDone:
-    """One more part of the picture is enlarged."""
+    """One more tile of the image is upscaled."""
 
     index: int
-    """Counts from 1."""
+    """Number of the tile, from 1."""
     total: int
-    """Parts of the whole picture."""
+    """Number of tiles of the whole image."""
 
 
 class Upscaler(Protocol):
-    """Enlarges pictures; used by one thread at a time."""
+    """Upscales images. For one thread at a time."""
 
     def tile_count(self, width: int, height: int) -> int:
-        """How many parts `enlarge` will tell of, for a picture of that size before enlarging."""
+        """Number of tiles for an image of that size before upscaling."""
 
     def upscale(self, pixels: Pixels, factor: float) -> Generator[TileDone, None, Pixels]:
-        """Enlarge the picture, yielding after each of its parts; the generator returns the result.
+        """Upscale the image, yielding after each tile; the generator returns the result.
 
-        The result's sides are those that `Upscale.size_of` says, for any `factor` above 1. Blocks
-        between two yields; closing the generator ends the work and frees what it held.
+        The result has the size of `Upscale.size_of`, for any `factor` above 1. Blocks between two yields; closing
+        the generator stops the work and frees its memory.
 
         Raises:
             OutOfMemoryError: a tile is too large for the device.

@@ -1,4 +1,4 @@
-"""Loads the networks that enlarge pictures. Reads safetensors alone: other formats can run code."""
+"""Loads super-resolution models. Reads safetensors only: other formats can run code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
+from atelier_engines.local.errors import first_line
 from atelier_engines.upscaling.config import Precision, UpscalerSettings
 from atelier_engines.upscaling.network import Network, NetworkUpscaler
 
@@ -31,23 +32,23 @@ _BROKEN = (
     ValueError,
     spandrel.UnsupportedModelError,
 )
-"""What reading a file and guessing its architecture was seen to raise, or may."""
+"""What spandrel raises for broken files and unknown architectures."""
 
 
 def load(
     settings: UpscalerSettings, *, device: str, precision: Precision
 ) -> Mapping[str, NetworkUpscaler]:
-    """The configured networks by name, on the device and ready to work.
+    """Load the configured models by name, onto the device.
 
     Raises:
-        ModelMissingError: a file is absent, broken, no safetensors, or no network that enlarges.
+        ModelMissingError: a file is absent, broken, not safetensors, or not a super-resolution model.
         EngineUnavailableError: the device is absent.
     """
-    place = _device(device)
-    dtype = _dtype(precision, place)
+    target = _device(device)
+    dtype = _dtype(precision, target)
     return {
         name: NetworkUpscaler(
-            network=_network(name, path, place, dtype),
+            network=_network(name, path, target, dtype),
             digest=_digest(path),
             tile=settings.upscale_tile,
             overlap=settings.upscale_overlap,
@@ -57,14 +58,14 @@ def load(
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that shape what networks make."""
+    """The versions of the packages that determine what the models compute."""
     return {"spandrel": spandrel.__version__, "torch": torch.__version__}
 
 
 def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Network:
     if path.suffix.lower() != _SUFFIX:
         raise ModelMissingError(
-            f"upscaler {name}: {path} is no {_SUFFIX} file, and other formats can run code when "
+            f"upscaler {name}: {path} is not a {_SUFFIX} file, and other formats can run code when "
             "they are read; convert it"
         )
     if not path.is_file():
@@ -72,8 +73,8 @@ def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     try:
         found = spandrel.ModelLoader().load_from_file(path)
     except _BROKEN as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelMissingError(f"upscaler {name}: {path} cannot be used: {first}") from error
+        message = f"upscaler {name}: {path} cannot be used: {first_line(error)}"
+        raise ModelMissingError(message) from error
     _require_super_resolution(name, path, found)
     found.eval().model.requires_grad_(requires_grad=False)
     try:
@@ -87,13 +88,13 @@ def _require_super_resolution(name: str, path: Path, found: spandrel.ModelDescri
     kind = found.architecture.name
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.purpose != "SR":
         raise ModelMissingError(
-            f"upscaler {name}: {path} holds a network for {found.purpose} ({kind}), "
-            "not one that enlarges pictures (SR)"
+            f"upscaler {name}: {path} holds a model for {found.purpose} ({kind}), "
+            "not for super-resolution (SR)"
         )
     if (found.input_channels, found.output_channels) != (_CHANNELS, _CHANNELS):
-        raise ModelMissingError(f"upscaler {name}: {path} ({kind}) is not for pictures in colour")
+        raise ModelMissingError(f"upscaler {name}: {path} ({kind}) does not support RGB images")
     if found.tiling is spandrel.ModelTiling.INTERNAL:
-        raise ModelMissingError(f"upscaler {name}: {path} ({kind}) cannot work tile by tile")
+        raise ModelMissingError(f"upscaler {name}: {path} ({kind}) cannot run tile by tile")
 
 
 def _digest(path: Path) -> str:

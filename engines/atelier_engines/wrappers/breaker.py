@@ -1,4 +1,4 @@
-"""Stops asking an engine that keeps failing, and tries it again after a while."""
+"""A circuit breaker around an engine: rejects tasks after repeated failures, and probes it later."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _MIN_RETRY_AFTER_SECONDS = 1.0
 
 @dataclass(slots=True, kw_only=True)
 class BreakerEngine:
-    """Opens after so many faults in a row: then it refuses at once, which `check` also says.
+    """Opens after `failure_threshold` consecutive failures: tasks are rejected at once, and `check` fails.
 
-    After `rest_seconds` one task is let through while others are still refused: if it succeeds the
-    breaker closes, if not it rests again. Faults of the task (invalid, filtered, too large) and runs
-    that were closed do not count: they say nothing about the engine.
+    After `reset_timeout_seconds` one task is let through as a probe while others are still rejected: if it
+    succeeds the breaker closes, if it fails the timeout starts again. Errors of the task (invalid, filtered,
+    too large) and runs that were closed do not count: they say nothing about the engine.
     """
 
     inner: Engine
     """The engine that does the work."""
     failure_threshold: int = 5
-    """So many in a row open it."""
+    """Number of consecutive failures that open it."""
     reset_timeout_seconds: float = 30.0
-    """How long it stays open."""
+    """How long it stays open before a probe."""
     clock: Callable[[], float] = time.monotonic
-    """Seconds; tests bring their own."""
+    """Returns the time in seconds; tests pass their own clock."""
     _consecutive_failures: int = field(default=0, init=False)
     _opened_at: float = field(default=0.0, init=False)
     _probing: bool = field(default=False, init=False)
@@ -113,12 +113,12 @@ class BreakerEngine:
         return self._consecutive_failures >= self.failure_threshold
 
     def _require_closed(self) -> None:
-        """Return if a task may begin now: the breaker is closed, or has rested and none is trying."""
+        """Return if a task may begin now: the breaker is closed, or a probe is due and none is running."""
         if not self._is_open:
             return
         left = self._opened_at + self.reset_timeout_seconds - self.clock()
         if left <= 0 and not self._probing:
             return
         wait = max(left, _MIN_RETRY_AFTER_SECONDS)
-        msg = f"it failed {self._consecutive_failures} times in a row and rests; try again in {wait:.0f} s"
+        msg = f"circuit breaker open after {self._consecutive_failures} failures; retry in {wait:.0f} s"
         raise EngineUnavailableError(msg, retry_after_seconds=wait)

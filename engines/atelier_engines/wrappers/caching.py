@@ -1,4 +1,4 @@
-"""Gives again what an equal task made before, instead of making it once more."""
+"""Returns the cached result of an equal task, instead of running the task again."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from atelier_engines.wrappers.task_digest import digest, image_bytes
 
 _log = logging.getLogger(__name__)
 _MAX_INLINE_BYTES = 2**18
-"""What is hashed or copied faster than a thread would begin."""
+"""Up to this size, hashing and copying are faster than starting a thread."""
 
 
 @dataclass(slots=True, eq=False)
 class _InFlight:
-    """A task under way that equal ones wait for."""
+    """A running task that equal tasks wait for."""
 
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when waiting for it makes no more sense."""
+    """Set when the task has ended, or its result will not be kept."""
     too_large: bool = False
-    """Whether what it makes will not be kept."""
+    """Whether its result is too large to be kept."""
 
 
 @dataclass(slots=True, kw_only=True)
 class CachingEngine:
-    """Keeps the results of whole tasks in memory, and makes equal tasks that come at once only once.
+    """Caches the results of whole tasks in memory, and runs equal concurrent tasks only once.
 
-    Tasks are equal if everything is that changes a pixel, see `task_digest`. An entry is a whole
-    task, all its seeds: an engine may let pictures of one task share work, which can change their
-    last bits. Only work that came to its end is kept. If the task that others wait for fails or is
-    stopped, the next one makes it.
+    Tasks are equal if everything that changes a pixel is equal, see `task_digest`. An entry is a whole task
+    with all its seeds: an engine may batch the images of one task, which can change their last bits. Only
+    results of tasks that completed are kept. If the task that others wait for fails or is stopped, the next
+    one runs.
 
-    Engines whose results do not repeat (BEST_EFFORT) are passed through, with a warning at the
-    start: whoever asks them twice wants two results. So are tasks with work at a remote service to
-    resume. What was made is forgotten with `start` and `stop`, so that weights may be replaced.
+    Engines whose results do not repeat (BEST_EFFORT) are passed through, with a warning at the start: a
+    caller who submits a task twice expects two results. Tasks that resume a job are passed through, too.
+    `start` and `stop` clear the cache, so that weights may be replaced.
     """
 
     inner: Engine
     """The engine that does the work."""
     name: str
-    """Its name, which counts as part of each task."""
+    """The engine's name, which is part of each key."""
     max_bytes: int
-    """Most bytes of pixels, samples and files to keep."""
+    """Maximum size of the cache in bytes."""
     on_lookup: Callable[[bool], None] = lambda _: None
-    """Told for every task that could have been kept whether it was."""
+    """Called for every cacheable task, with whether its result was cached."""
     _cache: OutputCache = field(init=False)
     _in_flight: dict[bytes, _InFlight] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Start empty."""
+        """Create the empty cache."""
         self._cache = OutputCache(self.max_bytes)
 
     @property
@@ -68,7 +68,7 @@ class CachingEngine:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that are kept now."""
+        """Size of the cached results in bytes."""
         return self._cache.held_bytes
 
     async def start(self) -> None:
@@ -76,7 +76,9 @@ class CachingEngine:
         self._cache.clear()
         await self.inner.start()
         if not self._is_reproducible:
-            _log.warning("results of engine %s do not repeat: none are kept", self.name)
+            _log.warning(
+                "result_cache_disabled", extra={"engine": self.name, "reason": "not reproducible"}
+            )
 
     async def check(self) -> None:
         """See Engine.check."""
@@ -88,9 +90,9 @@ class CachingEngine:
         await self.inner.stop()
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. What was made before comes after the stage `cache`, as `cached` outputs.
+        """See Engine.run. A cached result is yielded after the stage `cache`, as `cached` outputs.
 
-        The stage `wait` is spent while an equal task is at work.
+        The task is in the stage `wait` while an equal task is running.
         """
         async with aclosing(self._run(task)) as events:
             async for event in events:
@@ -104,12 +106,12 @@ class CachingEngine:
     async def _look_up(self, task: Task) -> AsyncGenerator[Event]:
         key = await self._key(task)
         before: _InFlight | None = None
-        while (making := self._in_flight.get(key)) is not None:
+        while (in_flight := self._in_flight.get(key)) is not None:
             if before is None:
                 yield Stage(name="wait")
-            before = making
-            await making.done.wait()
-            if making.too_large:
+            before = in_flight
+            await in_flight.done.wait()
+            if in_flight.too_large:
                 break
         kept = self._cache.get(key)
         self.on_lookup(kept is not None)
@@ -123,25 +125,25 @@ class CachingEngine:
                 yield event
 
     async def _make(self, key: bytes, task: Task) -> AsyncGenerator[Event]:
-        """Have the engine do the task, and keep what it makes, if it comes to its end."""
-        making = self._in_flight.setdefault(key, _InFlight())
+        """Run the task on the engine, and keep its outputs if it completes."""
+        in_flight = self._in_flight.setdefault(key, _InFlight())
         outputs: list[Output] = []
         try:
             async with aclosing(self.inner.run(task)) as events:
                 async for event in events:
-                    if isinstance(event, Output) and not making.too_large:
+                    if isinstance(event, Output) and not in_flight.too_large:
                         outputs.append(event)
                         if size_of(outputs) > self.max_bytes:
                             outputs.clear()
-                            making.too_large = True
-                            making.done.set()
+                            in_flight.too_large = True
+                            in_flight.done.set()
                     yield event
             if len(outputs) == len(_seeds(task)):
                 self._cache.put(key, await _copy_views(outputs))
         finally:
-            if self._in_flight.get(key) is making:
+            if self._in_flight.get(key) is in_flight:
                 del self._in_flight[key]
-            making.done.set()
+            in_flight.done.set()
 
     @property
     def _is_reproducible(self) -> bool:
@@ -161,7 +163,7 @@ async def _copy_views(outputs: list[Output]) -> tuple[Output, ...]:
 
 
 def _for_seeds(kept: tuple[Output, ...], task: Task) -> Iterator[Output]:
-    """With the seeds of the task, which are others where they have no effect."""
+    """The cached outputs with the seeds of the task, which may differ where they have no effect."""
     for output, seed in zip(kept, _seeds(task), strict=True):
         yield replace(output, seed=seed, cached=True)
 

@@ -1,4 +1,4 @@
-"""Keeps what tasks made in memory, within a number of bytes; what is longest unused goes first."""
+"""A cache of outputs in memory, bounded in bytes; the least recently used entry is dropped first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atelier_engines.event import Output
 from atelier_engines.media import Encoded, Media, Pixels, Samples
 
 _OVERHEAD_BYTES = 1024
-"""What an output takes beside its pixels or samples, generously."""
+"""Upper bound of the memory that an output takes beside its pixels or samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +22,16 @@ class _Entry:
 
 @dataclass(slots=True)
 class OutputCache:
-    """Outputs of whole tasks, by the digest of the task."""
+    """The outputs of whole tasks, by task digest."""
 
     max_bytes: int
-    """It never holds more."""
+    """Maximum size in bytes."""
     held_bytes: int = field(default=0, init=False)
-    """It holds so much now."""
+    """Current size in bytes."""
     _entries: OrderedDict[bytes, _Entry] = field(default_factory=OrderedDict, init=False)
 
     def get(self, key: bytes) -> tuple[Output, ...] | None:
-        """What was put under the key, if it is still there; it counts as used now."""
+        """The outputs of that key, if they are still cached; marks them as used."""
         kept = self._entries.get(key)
         if kept is None:
             return None
@@ -39,9 +39,9 @@ class OutputCache:
         return kept.outputs
 
     def put(self, key: bytes, outputs: Sequence[Output]) -> None:
-        """Keep outputs, and let go of others until they fit; without effect if they cannot.
+        """Cache outputs, and drop others until they fit; has no effect if they are too large.
 
-        Arrays must be their own, see `owned`, or they would hold more than they count.
+        Arrays must not be views, see `copy_views`, or they would keep more memory than is counted.
         """
         size = size_of(outputs)
         if size > self.max_bytes:
@@ -53,7 +53,7 @@ class OutputCache:
             self._drop(next(iter(self._entries)))
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop all entries."""
         self._entries.clear()
         self.held_bytes = 0
 
@@ -64,12 +64,12 @@ class OutputCache:
 
 
 def size_of(outputs: Sequence[Output]) -> int:
-    """Bytes that keeping them takes."""
+    """Memory that the outputs take, in bytes."""
     return sum(_OVERHEAD_BYTES + _bytes_of(output.media) for output in outputs)
 
 
 def copy_views(outputs: Sequence[Output]) -> tuple[Output, ...]:
-    """The same, with copies of arrays that are views of larger ones, such as of a whole batch."""
+    """Copy arrays that are views of larger ones, such as of a whole batch."""
     return tuple(replace(output, media=_copy_view(output.media)) for output in outputs)
 
 

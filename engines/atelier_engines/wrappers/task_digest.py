@@ -1,4 +1,4 @@
-"""Tells equal tasks by a digest of everything that changes what they make."""
+"""The digest of a task: equal for tasks with equal results."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import AudioTask, ImageTask, Task
 
 _IGNORED_FIELDS = frozenset({"preview_interval", "resume"})
-"""Fields of a task that change no pixel and no sample; every other one counts, those to come too."""
+"""Fields of a task that change no pixel and no sample; every other field is part of the digest."""
 
 
 def digest(task: Task, capabilities: Capabilities, engine: str) -> bytes:
-    """SHA-256 over the task, its pictures included, and over what would work on it.
+    """SHA-256 over the task, including its images, and over the engine with its models and versions.
 
-    Seeds count where they have an effect; elsewhere only how many there are. Takes about a
-    millisecond for each million pixels of the task's pictures.
+    Seeds are included where they have an effect; elsewhere only their number. Takes about a millisecond for
+    each million pixels of the task's images.
     """
     sink = hashlib.sha256()
     _feed(
@@ -38,11 +38,11 @@ def digest(task: Task, capabilities: Capabilities, engine: str) -> bytes:
 
 
 def image_bytes(task: Task) -> int:
-    """Size of the pictures that `digest` has to read."""
+    """Size of the images that `digest` reads, in bytes."""
     if isinstance(task, AudioTask):
         return 0
-    pictures = [task.init_image, task.mask, *(control.image for control in task.controls)]
-    return sum(picture.array.nbytes for picture in pictures if picture is not None)
+    images = [task.init_image, task.mask, *(control.image for control in task.controls)]
+    return sum(image.array.nbytes for image in images if image is not None)
 
 
 def _digested_fields(task: Task, *, seeded: bool) -> Iterator[tuple[str, object]]:
@@ -68,11 +68,11 @@ def _models(task: Task, capabilities: Capabilities) -> tuple[Model, ...]:
 
 class _Sink(Protocol):
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take more bytes."""
+        """Add bytes."""
 
 
 def _feed(sink: _Sink, value: object) -> None:
-    """Put the value in so that no other one looks the same: with its type, and its length in front."""
+    """Add a value unambiguously: with its type and length before it."""
     match value:
         case None | bool() | int() | float() | str() | Enum():
             sink.update(_encode(value))

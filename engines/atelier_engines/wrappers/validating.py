@@ -1,4 +1,4 @@
-"""Holds an engine to its interface, so that nothing above needs to distrust it."""
+"""Enforces an engine's interface, so that callers can rely on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ValidatingEngine:
-    """Refuses tasks outside the capabilities, and lets out no errors but EngineError."""
+    """Rejects tasks outside the capabilities, and translates other exceptions to EngineError."""
 
     inner: Engine
     """The engine that does the work."""
@@ -31,12 +31,12 @@ class ValidatingEngine:
         return self.inner.capabilities
 
     async def start(self) -> None:
-        """See Engine.start. An exception of the engine's own is EngineUnavailableError."""
+        """See Engine.start. Unexpected exceptions become EngineUnavailableError."""
         with _translate_errors("start"):
             await self.inner.start()
 
     async def check(self) -> None:
-        """See Engine.check. An exception of the engine's own is EngineUnavailableError."""
+        """See Engine.check. Unexpected exceptions become EngineUnavailableError."""
         with _translate_errors("check"):
             await self.inner.check()
 
@@ -48,10 +48,10 @@ class ValidatingEngine:
         """See Engine.run.
 
         Raises:
-            InvalidTaskError: a number lies outside the limits; nothing was begun.
-            UnsupportedError: a needed feature is missing; nothing was begun.
-            EngineFailedError: the engine raised something of its own, went backwards, or ended
-                without Output.
+            InvalidTaskError: a number is outside the limits; no work was begun.
+            UnsupportedError: a required feature is missing; no work was begun.
+            EngineFailedError: the engine raised an unexpected exception, its steps went backwards, or it
+                ended without an Output.
         """
         validation.validate(self.capabilities, task)
         step = outputs = 0
@@ -71,8 +71,8 @@ class ValidatingEngine:
         except EngineError:
             raise
         except Exception as error:
-            _log.exception("the engine raised an exception of its own")
-            msg = "the engine failed for a reason of its own; the server's log has it"
+            _log.exception("engine_run_crashed")
+            msg = "the engine raised an unexpected exception; see the server's log"
             raise EngineFailedError(msg) from error
         if not outputs:
             raise EngineFailedError("the engine ended without an output")
@@ -91,6 +91,6 @@ def _translate_errors(doing: str) -> Iterator[None]:
     except EngineError:
         raise
     except Exception as error:
-        _log.exception("the engine's %s raised an exception of its own", doing)
-        msg = f"the engine's {doing} failed for a reason of its own; the server's log has it"
+        _log.exception("engine_call_crashed", extra={"call": doing})
+        msg = f"the engine's {doing} raised an unexpected exception; see the server's log"
         raise EngineUnavailableError(msg) from error

@@ -1,10 +1,10 @@
-"""Words for a picture: many ways to ask for the same thing, drawn at random."""
+"""Words for an image: many ways to ask for the same thing, drawn at random."""
 
 import random
 from collections.abc import Sequence
 
 from recipe.concepts import Concept
-from recipe.data import Picture
+from recipe.data import TrainingImage
 
 COLOUR_WORDS = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "violet")}
 """Colours that go by more than one word."""
@@ -42,28 +42,28 @@ USUAL_STYLE = "flat"
 _PAINTED, _MOVED = 0.25, 0.08
 
 
-def caption(picture: Picture, concept: Concept, rng: random.Random) -> str:
-    """One way to ask for this picture; what it says is always right.
+def caption(image: TrainingImage, concept: Concept, rng: random.Random) -> str:
+    """One way to ask for this image; what it says is always right.
 
     Every style but the usual one is always named, so that a caption without a style means one
     drawing and not the mean of several.
     """
     name = concept.name if rng.random() < 0.6 else rng.choice(concept.names)
-    said = _said_colour(picture, concept, rng)
+    said = _said_colour(image, concept, rng)
     phrase = _phrase(name, said, rng)
-    usual = picture.style == USUAL_STYLE
+    usual = image.style == USUAL_STYLE
     if usual and rng.random() < 0.75:
         words = rng.choice(FRAMES).format(phrase)
     else:
         framed = phrase if rng.random() < 0.7 else rng.choice(FRAMES).format(phrase)
-        words = rng.choice(STYLE_FRAMES).format(framed, picture.style)
+        words = rng.choice(STYLE_FRAMES).format(framed, image.style)
     return _filled(words, rng) if rng.random() < 0.2 else words
 
 
-def _said_colour(picture: Picture, concept: Concept, rng: random.Random) -> str | None:
-    if picture.colour is not None:
-        return rng.choice(COLOUR_WORDS.get(picture.colour, (picture.colour,)))
-    natural = None if concept.paint or picture.style != USUAL_STYLE else concept.colour
+def _said_colour(image: TrainingImage, concept: Concept, rng: random.Random) -> str | None:
+    if image.colour is not None:
+        return rng.choice(COLOUR_WORDS.get(image.colour, (image.colour,)))
+    natural = None if concept.paint or image.style != USUAL_STYLE else concept.colour
     return natural if rng.random() < 0.3 else None
 
 
@@ -91,17 +91,17 @@ def _filled(words: str, rng: random.Random) -> str:
     )
 
 
-def weights(pictures: Sequence[Picture]) -> list[float]:
-    """How often to show each picture.
+def weights(images: Sequence[TrainingImage]) -> list[float]:
+    """How often to show each image.
 
     Held-out ones never; painted ones less than natural ones, for there are ten of each; and mostly
     the first placement, for to learn one place well takes less time than three.
     """
-    return [_weight(picture) for picture in pictures]
+    return [_weight(image) for image in images]
 
 
-def _weight(picture: Picture) -> float:
-    if picture.held:
+def _weight(image: TrainingImage) -> float:
+    if image.held:
         return 0.0
-    often = 1.0 if picture.placement == 0 else _MOVED
-    return often if picture.colour is None else often * _PAINTED
+    often = 1.0 if image.placement == 0 else _MOVED
+    return often if image.colour is None else often * _PAINTED

@@ -1,4 +1,4 @@
-"""Draws the training pictures from the icon packages: ``python -m recipe.data``.
+"""Draws the training images from the icon packages: ``python -m recipe.data``.
 
 Every concept is drawn in its natural colours, and in each of the ten colours where it may be
 painted; each of these in three placements. The result is one array and one list of records.
@@ -21,11 +21,11 @@ from recipe.colours import PALETTE, repaint
 
 BUILD = Path(__file__).parents[1] / "build"
 EXTRA = "extra"
-"""Folder in the build with more pictures, for the autoencoder alone."""
+"""Folder in the build with more images, for the autoencoder alone."""
 
 SIZE = 128
 PLACEMENTS = ((0.88, 0.0, 0.0), (0.80, -0.03, 0.03), (0.80, 0.03, -0.03))
-"""Share of the picture that the drawing fills, and its shift to the right and down as shares."""
+"""Share of the image that the drawing fills, and its shift to the right and down as shares."""
 
 PACKAGES = {"flat": "@iconify-json/fluent-emoji-flat", "noto": "@iconify-json/noto"}
 """Style word to the npm package with its drawings."""
@@ -38,8 +38,8 @@ _BALL = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """What one training picture shows."""
+class TrainingImage:
+    """What one training image shows."""
 
     concept: str
     style: str
@@ -52,22 +52,24 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """The drawn pictures and what each shows, in the same order."""
+class TrainingSet:
+    """The drawn images and what each shows, in the same order."""
 
     pixels: NDArray[np.uint8]
     """[count, 128, 128, 3], sRGB."""
-    records: list[Picture]
+    records: list[TrainingImage]
 
     @staticmethod
-    def load(build: Path = BUILD) -> "Pictures":
+    def load(build: Path = BUILD) -> "TrainingSet":
         """What the last run of this program drew.
 
         Raises:
             FileNotFoundError: it has not run yet.
         """
-        records = json.loads((build / "pictures.json").read_text("utf-8"))
-        return Pictures(np.load(build / "pictures.npy"), [Picture(**record) for record in records])
+        records = json.loads((build / "images.json").read_text("utf-8"))
+        return TrainingSet(
+            np.load(build / "images.npy"), [TrainingImage(**record) for record in records]
+        )
 
 
 class Icons:
@@ -96,8 +98,8 @@ def rasterise(body: str, side: float, placement: tuple[float, float, float]) -> 
 
 def draw(
     icons: Icons, style: str, wanted: Sequence[concepts.Concept]
-) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
-    """Every picture of these concepts in one style."""
+) -> Iterator[tuple[TrainingImage, NDArray[np.uint8]]]:
+    """Every image of these concepts in one style."""
     for concept in wanted:
         body, side = icons.svg(concept.icon)
         paints = PALETTE if concept.paint and style == "flat" else ()
@@ -105,7 +107,7 @@ def draw(
             painted = body if colour is None else repaint(body, concept.paint, colour)
             for index, placement in enumerate(PLACEMENTS):
                 yield (
-                    Picture(
+                    TrainingImage(
                         concept=concept.name,
                         style=style,
                         colour=colour,
@@ -118,7 +120,7 @@ def draw(
 
 def store(
     build: Path, packages: Path, tables: Sequence[str], styles: Sequence[str]
-) -> list[Picture]:
+) -> list[TrainingImage]:
     """Draw the concepts of these tables in these styles into ``build``; what was drawn."""
     build.mkdir(parents=True, exist_ok=True)
     wanted = concepts.load(*tables)
@@ -126,14 +128,14 @@ def store(
         pair for style in styles for pair in draw(Icons(packages / PACKAGES[style]), style, wanted)
     ]
     records = [record for record, _ in drawn]
-    np.save(build / "pictures.npy", np.stack([pixels for _, pixels in drawn]))
+    np.save(build / "images.npy", np.stack([pixels for _, pixels in drawn]))
     text = json.dumps([asdict(record) for record in records])
-    (build / "pictures.json").write_text(text, "utf-8")
+    (build / "images.json").write_text(text, "utf-8")
     return records
 
 
 def main() -> None:
-    """Draw and store the pictures to learn, and a wider set for the autoencoder alone."""
+    """Draw and store the images to learn, and a wider set for the autoencoder alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--tables", nargs="+", default=[*concepts.DRAWN])
@@ -143,7 +145,7 @@ def main() -> None:
     records = store(arguments.build, packages, arguments.tables, arguments.styles)
     store(arguments.build / EXTRA, packages, concepts.TABLES, tuple(PACKAGES))
     held = sum(record.held for record in records)
-    print(f"{len(records)} pictures, {held} of them held out of training")
+    print(f"{len(records)} images, {held} of them held out of training")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Outlines of a picture, as the ControlNet is shown them."""
+"""Outlines of an image, as the ControlNet is shown them."""
 
 import cv2
 import numpy as np
@@ -8,9 +8,9 @@ LOW, HIGH = 100, 200
 """Canny's thresholds, those that most programs use."""
 
 
-def canny(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[h, w] of an sRGB picture [h, w, 3]: 255 on an edge, one pixel wide, else 0."""
-    return np.asarray(cv2.Canny(np.ascontiguousarray(picture), LOW, HIGH), np.uint8)
+def canny(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[h, w] of an sRGB image [h, w, 3]: 255 on an edge, one pixel wide, else 0."""
+    return np.asarray(cv2.Canny(np.ascontiguousarray(image), LOW, HIGH), np.uint8)
 
 
 def agreement(made: NDArray[np.uint8], wanted: NDArray[np.uint8], tolerance: int) -> float:

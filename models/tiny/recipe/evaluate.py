@@ -1,6 +1,6 @@
 """Judges weights and draws their contact sheet: ``python -m recipe.evaluate``.
 
-Four figures: how often the nearest training picture shows the asked concept (``top1``, ``top5``),
+Four figures: how often the nearest training image shows the asked concept (``top1``, ``top5``),
 how often the dominant colour is the asked one, and how often captions that training never saw are
 drawn rightly: objects in a colour they were never shown in, and wordings never used.
 """
@@ -19,11 +19,11 @@ from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
 from recipe import captions, concepts, sheet
+from recipe.classifier import Classifier, dominant_colour, share
 from recipe.colours import PALETTE
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 from recipe.export import WEIGHTS
 from recipe.held_out import held_out
-from recipe.judge import Judge, dominant_colour, share
 
 HERE = Path(__file__).parents[1]
 """Where figures and sheets are committed."""
@@ -34,7 +34,7 @@ _BATCH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One picture to draw, and what it must show."""
+    """One image to draw, and what it must show."""
 
     prompt: str
     concept: str
@@ -42,7 +42,7 @@ class Asked:
     seed: int
 
 
-class Artist:
+class Renderer:
     """Draws prompts with a weights folder, as any user of diffusers would."""
 
     def __init__(self, weights: Path, *, steps: int, guidance: float) -> None:
@@ -56,7 +56,7 @@ class Artist:
         """[128, 128, 3] for each, in order."""
         for start in range(0, len(asked), _BATCH):
             group = asked[start : start + _BATCH]
-            pictures = self._pipeline(
+            images = self._pipeline(
                 [one.prompt for one in group],
                 generator=[torch.Generator().manual_seed(one.seed) for one in group],
                 num_inference_steps=self._steps,
@@ -65,22 +65,22 @@ class Artist:
                 width=128,
                 output_type="np",
             ).images
-            yield from (pictures * 255).round().astype(np.uint8)
+            yield from (images * 255).round().astype(np.uint8)
 
-    def wear(self, lora: Path) -> None:
+    def set_lora(self, lora: Path) -> None:
         """Load a LoRA."""
         self._pipeline.load_lora_weights(lora, adapter_name="worn")
 
-    def weigh(self, weight: float) -> None:
+    def set_lora_weight(self, weight: float) -> None:
         """Set the worn LoRA's weight."""
         self._pipeline.set_adapters("worn", weight)
 
-    def undress(self) -> None:
+    def disable_lora(self) -> None:
         """Unload it."""
         self._pipeline.unload_lora_weights()
 
     def seconds_for_one(self) -> float:
-        """The best of five runs for one picture."""
+        """The best of five runs for one image."""
         one = [Asked(prompt="a red heart", concept="heart", colour="red", seed=0)]
         times = []
         for _ in range(5):
@@ -91,8 +91,8 @@ class Artist:
 
 
 def recall(
-    artist: Artist,
-    judge: Judge,
+    renderer: Renderer,
+    classifier: Classifier,
     known: Sequence[concepts.Concept],
     styles: Sequence[str],
     seeds: int,
@@ -105,15 +105,15 @@ def recall(
         for seed in range(seeds)
     ]
     asked_styles = [style for style in styles for _ in range(len(known) * seeds)]
-    drawn = list(artist.draw(asked))
-    found = [judge.concepts(picture, 5) for picture in drawn]
+    drawn = list(renderer.draw(asked))
+    found = [classifier.concepts(image, 5) for image in drawn]
     first = [one.concept == names[0] for one, names in zip(asked, found, strict=True)]
     five = [one.concept in names for one, names in zip(asked, found, strict=True)]
-    right = [judge.style(p) == style for p, style in zip(drawn, asked_styles, strict=True)]
+    right = [classifier.style(p) == style for p, style in zip(drawn, asked_styles, strict=True)]
     figures: dict[str, object] = {
         "top1": round(share(first), 3),
         "top5": round(share(five), 3),
-        "pictures": len(asked),
+        "images": len(asked),
     }
     for style in styles:
         mine = [i for i, said in enumerate(asked_styles) if said == style]
@@ -131,14 +131,14 @@ def named(concept: str, style: str) -> str:
     return f"a {concept}" if style == captions.USUAL_STYLE else f"a {concept}, {style} style"
 
 
-def fair_pairs(pictures: Pictures, *, held: bool) -> list[tuple[str, str]]:
-    """Concepts and colours whose true picture is dominated by its colour.
+def fair_pairs(images: TrainingSet, *, held: bool) -> list[tuple[str, str]]:
+    """Concepts and colours whose true image is dominated by its colour.
 
     A yellow bus, for one, has more window than paint: no model could pass there.
     """
     return [
         (record.concept, record.colour)
-        for record, pixels in zip(pictures.records, pictures.pixels, strict=True)
+        for record, pixels in zip(images.records, images.pixels, strict=True)
         if record.colour is not None
         and record.placement == 0
         and record.held == held
@@ -146,17 +146,21 @@ def fair_pairs(pictures: Pictures, *, held: bool) -> list[tuple[str, str]]:
     ]
 
 
-def obedience(artist: Artist, judge: Judge, pictures: Pictures, seeds: int) -> dict[str, object]:
+def prompt_accuracy(
+    renderer: Renderer, classifier: Classifier, images: TrainingSet, seeds: int
+) -> dict[str, object]:
     """How often the asked colour dominates, and the asked concept is seen with it."""
-    pairs = fair_pairs(pictures, held=False)
+    pairs = fair_pairs(images, held=False)
     asked = [
         Asked(prompt=f"a {colour} {name}", concept=name, colour=colour, seed=seed)
         for name, colour in pairs
         for seed in range(seeds)
     ]
-    drawn = list(artist.draw(asked))
+    drawn = list(renderer.draw(asked))
     obeyed = [dominant_colour(p) == one.colour for one, p in zip(asked, drawn, strict=True)]
-    shown = [judge.concepts(p, 1)[0] == one.concept for one, p in zip(asked, drawn, strict=True)]
+    shown = [
+        classifier.concepts(p, 1)[0] == one.concept for one, p in zip(asked, drawn, strict=True)
+    ]
     by_colour = {
         word: round(share([o for a, o in zip(asked, obeyed, strict=True) if a.colour == word]), 2)
         for word in PALETTE
@@ -170,40 +174,40 @@ def obedience(artist: Artist, judge: Judge, pictures: Pictures, seeds: int) -> d
 
 
 def unseen(
-    artist: Artist,
-    judge: Judge,
+    renderer: Renderer,
+    classifier: Classifier,
     known: Sequence[concepts.Concept],
-    pictures: Pictures,
+    images: TrainingSet,
     seeds: int,
 ) -> dict[str, object]:
     """Concept right and, where a colour is asked, colour right, on captions never trained."""
-    fair = {*fair_pairs(pictures, held=False), *fair_pairs(pictures, held=True)}
+    fair = {*fair_pairs(images, held=False), *fair_pairs(images, held=True)}
     asked = [
         Asked(prompt=one.prompt, concept=one.concept, colour=one.colour, seed=seed)
         for one in held_out(known)
         for seed in range(seeds)
     ]
     right = [
-        judge.concepts(picture, 1)[0] == one.concept
-        and ((one.concept, one.colour) not in fair or dominant_colour(picture) == one.colour)
-        for one, picture in zip(asked, artist.draw(asked), strict=True)
+        classifier.concepts(image, 1)[0] == one.concept
+        and ((one.concept, one.colour) not in fair or dominant_colour(image) == one.colour)
+        for one, image in zip(asked, renderer.draw(asked), strict=True)
     ]
     failed = Counter(one.prompt for one, ok in zip(asked, right, strict=True) if not ok)
-    return {"right": round(share(right), 3), "pictures": len(asked), "failed": dict(failed)}
+    return {"right": round(share(right), 3), "images": len(asked), "failed": dict(failed)}
 
 
 def judged(a: argparse.Namespace, steps: int, guidance: float, styles: list[str]) -> Figures:
     """All figures at so many steps."""
-    pictures = Pictures.load(a.build)
-    judge, known = Judge.of(pictures), concepts.load(*a.tables)
-    artist = Artist(a.weights, steps=steps, guidance=guidance)
+    images = TrainingSet.load(a.build)
+    classifier, known = Classifier.from_images(images), concepts.load(*a.tables)
+    renderer = Renderer(a.weights, steps=steps, guidance=guidance)
     return {
         "steps": steps,
         "guidance": guidance,
-        "seconds_for_one": round(artist.seconds_for_one(), 3),
-        "recall": recall(artist, judge, known, styles, a.seeds),
-        "obedience": obedience(artist, judge, pictures, max(1, a.seeds // 4)),
-        "unseen": unseen(artist, judge, known, pictures, max(1, a.seeds // 2)),
+        "seconds_for_one": round(renderer.seconds_for_one(), 3),
+        "recall": recall(renderer, classifier, known, styles, a.seeds),
+        "prompt_accuracy": prompt_accuracy(renderer, classifier, images, max(1, a.seeds // 4)),
+        "unseen": unseen(renderer, classifier, known, images, max(1, a.seeds // 2)),
     }
 
 
@@ -214,7 +218,7 @@ def keep(path: Path, name: str, figures: Figures) -> None:
     print(json.dumps({name: figures}, indent=2), flush=True)
 
 
-def write_sheets(artist: Artist, folder: Path, styles: Sequence[str]) -> None:
+def write_sheets(renderer: Renderer, folder: Path, styles: Sequence[str]) -> None:
     """One for each style; that of the usual one has the colours too."""
     known = concepts.load(*concepts.DRAWN)
     for style in styles:
@@ -224,7 +228,7 @@ def write_sheets(artist: Artist, folder: Path, styles: Sequence[str]) -> None:
         asked = [Asked(prompt=p, concept="", colour=None, seed=11) for p in prompts]
         labels = [p.removesuffix(f", {style} style") for p in prompts]
         name = "contact-sheet.png" if usual else f"contact-sheet-{style}.png"
-        sheet.write(folder / name, labels, list(artist.draw(asked)))
+        sheet.write(folder / name, labels, list(renderer.draw(asked)))
 
 
 def main() -> None:
@@ -240,8 +244,8 @@ def main() -> None:
     a = parser.parse_args()
     settings = json.loads((a.weights / "atelier.json").read_text("utf-8"))
     guidance = settings["default_guidance"] if a.guidance is None else a.guidance
-    artist = Artist(a.weights, steps=settings["default_steps"], guidance=guidance)
-    write_sheets(artist, a.out, settings["styles"])
+    renderer = Renderer(a.weights, steps=settings["default_steps"], guidance=guidance)
+    write_sheets(renderer, a.out, settings["styles"])
     for steps in a.steps:
         figures = judged(a, steps, guidance, settings["styles"])
         keep(a.out / "figures.json", f"{steps} steps", figures)

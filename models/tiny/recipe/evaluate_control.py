@@ -1,7 +1,7 @@
 """Judges the ControlNet "canny": ``python -m recipe.evaluate_control``.
 
 Edges of one drawing, moved as training never saw it, meet the prompt of another thing in a colour.
-The figure is the F1 of the picture's edges against the map, with and without the ControlNet.
+The figure is the F1 of the image's edges against the map, with and without the ControlNet.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
 from numpy.typing import NDArray
 
 from recipe import concepts, sheet
+from recipe.classifier import dominant_colour, share
 from recipe.colours import PALETTE
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 from recipe.edges import agreement, canny
-from recipe.evaluate import HERE, Artist, Asked, keep
+from recipe.evaluate import HERE, Asked, Renderer, keep
 from recipe.export import CONTROLNETS, WEIGHTS
-from recipe.judge import dominant_colour, share
 from recipe.scenes import moved, shape
 
 Pixels = NDArray[np.uint8]
@@ -40,13 +40,13 @@ class Case:
 def cases(build: Path, count: int) -> list[Case]:
     """A third asks for a colour and a thing, a third for a thing, a third has a shape's edges."""
     rng = random.Random(2024)
-    pictures = Pictures.load(build)
-    plain = [i for i, r in enumerate(pictures.records) if r.colour is None and r.placement == 0]
+    images = TrainingSet.load(build)
+    plain = [i for i, r in enumerate(images.records) if r.colour is None and r.placement == 0]
     known = concepts.load(*concepts.DRAWN)
     painted = [concept for concept in known if concept.paint]
     made = []
     for index in range(count):
-        drawing = moved(pictures.pixels[rng.choice(plain)], rng)
+        drawing = moved(images.pixels[rng.choice(plain)], rng)
         if index % 3 == 2:
             drawing = shape(rng.choice(list(PALETTE)), rng)
         colour = None if index % 3 == 1 else rng.choice(list(PALETTE))
@@ -71,7 +71,7 @@ class Follower:
     def draw(self, case: Case, strength: float) -> Pixels:
         """[128, 128, 3]."""
         edges = torch.from_numpy(case.edges).float()[None, None].repeat(1, 3, 1, 1) / 255
-        (picture,) = self._pipeline(
+        (image,) = self._pipeline(
             case.asked.prompt,
             image=edges,
             controlnet_conditioning_scale=strength,
@@ -80,7 +80,7 @@ class Follower:
             guidance_scale=self._guidance,
             output_type="np",
         ).images
-        return np.asarray((picture * 255).round(), np.uint8)
+        return np.asarray((image * 255).round(), np.uint8)
 
 
 def main() -> None:
@@ -94,13 +94,13 @@ def main() -> None:
     a = parser.parse_args()
     settings = json.loads((a.weights / "atelier.json").read_text("utf-8"))
     usual = {"steps": settings["default_steps"], "guidance": settings["default_guidance"]}
-    artist = Artist(a.weights, **usual)
+    renderer = Renderer(a.weights, **usual)
     follower = Follower(a.weights, a.controlnet, **usual)
     wanted = cases(a.build, a.count)
-    without = [next(artist.draw([case.asked])) for case in wanted]
+    without = [next(renderer.draw([case.asked])) for case in wanted]
     at_zero = [follower.draw(case, 0.0) for case in wanted[:_SHOWN]]
     made = [follower.draw(case, 1.0) for case in wanted]
-    figures: dict[str, object] = {"pictures": len(wanted)}
+    figures: dict[str, object] = {"images": len(wanted)}
     for name, drawn in (("with", made), ("without", without)):
         for pixels in (1, 2):
             scores = [

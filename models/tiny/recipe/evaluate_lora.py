@@ -1,7 +1,7 @@
 """Judges the LoRA "sketch": ``python -m recipe.evaluate_lora``.
 
 Pencil has no colour: the chroma of the drawn pixels falls as the weight rises, and the nearest of
-all training pictures and sketches is a sketch, of the asked thing.
+all training images and sketches is a sketch, of the asked thing.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipe import concepts, sheet
-from recipe.data import BUILD, Pictures
-from recipe.evaluate import HERE, Artist, Asked, keep
+from recipe.classifier import Classifier, chroma, share
+from recipe.data import BUILD, TrainingSet
+from recipe.evaluate import HERE, Asked, Renderer, keep
 from recipe.export import LORAS, WEIGHTS
-from recipe.judge import Judge, chroma, share
 from recipe.sketch import sketch
 
 Pixels = NDArray[np.uint8]
@@ -24,19 +24,19 @@ _WEIGHTS = (0.0, 0.5, 1.0)
 _SHOWN = 12
 
 
-def judge_of(pictures: Pictures) -> Judge:
+def judge_of(images: TrainingSet) -> Classifier:
     """One that knows every natural drawing of the usual style both plain and as a sketch."""
     kept = [
         i
-        for i, r in enumerate(pictures.records)
+        for i, r in enumerate(images.records)
         if r.colour is None and r.placement == 0 and r.style == "flat"
     ]
-    plain = pictures.pixels[kept]
-    records = [pictures.records[i] for i in kept]
-    sketches = [sketch(picture) for picture in plain]
+    plain = images.pixels[kept]
+    records = [images.records[i] for i in kept]
+    sketches = [sketch(image) for image in plain]
     names = [record.concept for record in records]
     styles = ["plain"] * len(names) + ["sketch"] * len(names)
-    return Judge(np.concatenate([plain, np.stack(sketches)]), [*names, *names], styles)
+    return Classifier(np.concatenate([plain, np.stack(sketches)]), [*names, *names], styles)
 
 
 def main() -> None:
@@ -48,28 +48,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     a = parser.parse_args()
     settings = json.loads((a.weights / "atelier.json").read_text("utf-8"))
-    artist = Artist(
+    renderer = Renderer(
         a.weights, steps=settings["default_steps"], guidance=settings["default_guidance"]
     )
     known = concepts.load(*concepts.DRAWN)
     asked = [Asked(prompt=f"a {c.name}", concept=c.name, colour=None, seed=3) for c in known]
-    judge = judge_of(Pictures.load(a.build))
-    plain = list(artist.draw(asked))
-    artist.wear(a.lora)
+    classifier = judge_of(TrainingSet.load(a.build))
+    plain = list(renderer.draw(asked))
+    renderer.set_lora(a.lora)
     drawn: dict[float, list[Pixels]] = {}
     for weight in _WEIGHTS:
-        artist.weigh(weight)
-        drawn[weight] = list(artist.draw(asked))
-    artist.undress()
-    again = list(artist.draw(asked))
-    found = [judge.concepts(picture, 1)[0] for picture in drawn[1.0]]
+        renderer.set_lora_weight(weight)
+        drawn[weight] = list(renderer.draw(asked))
+    renderer.disable_lora()
+    again = list(renderer.draw(asked))
+    found = [classifier.concepts(image, 1)[0] for image in drawn[1.0]]
     figures: dict[str, object] = {
-        "pictures": len(asked),
+        "images": len(asked),
         **{
-            f"chroma_at_{weight:g}": round(float(np.mean([chroma(p) for p in pictures])), 1)
-            for weight, pictures in drawn.items()
+            f"chroma_at_{weight:g}": round(float(np.mean([chroma(p) for p in images])), 1)
+            for weight, images in drawn.items()
         },
-        "sketch_at_1": round(share([judge.style(p) == "sketch" for p in drawn[1.0]]), 3),
+        "sketch_at_1": round(share([classifier.style(p) == "sketch" for p in drawn[1.0]]), 3),
         "top1_at_1": round(
             share([name == one.concept for name, one in zip(found, asked, strict=True)]), 3
         ),

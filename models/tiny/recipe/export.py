@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 
 from recipe import networks, tokenizer
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 from recipe.train_decoder import decoder_trainer
 from recipe.train_unet import Networks
 
@@ -76,7 +76,7 @@ def write_defaults(build: Path, weights: Path) -> None:
         "default_steps": DEFAULT_STEPS,
         "default_guidance": DEFAULT_GUIDANCE,
         "default_size": [128, 128],
-        "styles": sorted({record.style for record in Pictures.load(build).records}),
+        "styles": sorted({record.style for record in TrainingSet.load(build).records}),
         "preview_factors": [[round(v, 5) for v in row] for row in factors.tolist()],
         "preview_bias": [round(v, 5) for v in bias.tolist()],
     }

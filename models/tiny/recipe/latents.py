@@ -1,4 +1,4 @@
-"""Encodes the pictures once, so that training the denoiser does no autoencoder work."""
+"""Encodes the images once, so that training the denoiser does no autoencoder work."""
 
 import argparse
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recipe import networks, workers
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 
 _BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A linear guess of the picture from the denoiser's latents: rgb = latent @ factors + bias."""
+    """A linear guess of the image from the denoiser's latents: rgb = latent @ factors + bias."""
 
     factors: torch.Tensor
     """[4, 3]."""
     bias: torch.Tensor
-    """[3]; the result is in 0..1, one value an 8x8 square of the picture."""
+    """[3]; the result is in 0..1, one value an 8x8 square of the image."""
 
 
 def trained_autoencoder(checkpoint: Path) -> AutoencoderKL:
@@ -36,9 +36,9 @@ def trained_autoencoder(checkpoint: Path) -> AutoencoderKL:
 
 
 @torch.inference_mode()
-def encode(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> torch.Tensor:
+def encode(vae: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor:
     """[n, 4, 16, 16] of [n, 128, 128, 3] sRGB, before the scaling factor."""
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     chunks = [
         vae.encode(chunk.float() / 127.5 - 1).latent_dist.mean for chunk in pixels.split(_BATCH)
     ]
@@ -67,9 +67,9 @@ def normalise(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     return (latents - mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1)
 
 
-def preview(latents: torch.Tensor, pictures: Pictures) -> Preview:
-    """Least squares from the latents, as the denoiser sees them, to the picture's 8x8 means."""
-    pixels = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2).float() / 255
+def preview(latents: torch.Tensor, images: TrainingSet) -> Preview:
+    """Least squares from the latents, as the denoiser sees them, to the image's 8x8 means."""
+    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).float() / 255
     wanted = nn.functional.avg_pool2d(pixels, 8).permute(0, 2, 3, 1).reshape(-1, 3)
     known = (latents * networks.SCALING).permute(0, 2, 3, 1).reshape(-1, 4)
     known = torch.cat([known, torch.ones(len(known), 1)], dim=1)
@@ -78,21 +78,21 @@ def preview(latents: torch.Tensor, pictures: Pictures) -> Preview:
 
 
 def main() -> None:
-    """Normalise the autoencoder, encode the pictures, store both."""
+    """Normalise the autoencoder, encode the images, store both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--refresh", action="store_true", help="keep the normalised autoencoder")
     arguments = parser.parse_args()
     build: Path = arguments.build
-    pictures = Pictures.load(build)
+    images = TrainingSet.load(build)
     if arguments.refresh:
         vae = AutoencoderKL.from_pretrained(build / "vae").eval()
-        latents = encode(vae, pictures.pixels)
+        latents = encode(vae, images.pixels)
     else:
         vae = trained_autoencoder(build / "vae.pt")
-        latents = normalise(vae, encode(vae, pictures.pixels))
+        latents = normalise(vae, encode(vae, images.pixels))
         vae.save_pretrained(build / "vae")
-    guess = preview(latents, pictures)
+    guess = preview(latents, images)
     torch.save(
         {
             "latents": latents * networks.SCALING,

@@ -1,6 +1,6 @@
 """The four networks: Stable Diffusion XL's architecture, with few and narrow layers.
 
-Sizes were chosen for two CPU cores: one picture in four steps takes well under half a second and
+Sizes were chosen for two CPU cores: one image in four steps takes well under half a second and
 the weights fit into 24 MB of fp16.
 """
 

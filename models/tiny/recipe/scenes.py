@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recipe import captions, concepts, latents, networks
 from recipe.colours import PALETTE, rgb
-from recipe.data import BUILD, SIZE, Picture, Pictures
+from recipe.data import BUILD, SIZE, TrainingImage, TrainingSet
 from recipe.edges import canny
 
 Pixels = NDArray[np.uint8]
@@ -30,20 +30,20 @@ _WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture and what is said of it."""
+    """An image and what is said of it."""
 
     pixels: Pixels
     caption: str
 
 
 class Scenes:
-    """Makes scenes out of the training pictures."""
+    """Makes scenes out of the training images."""
 
-    def __init__(self, pictures: Pictures, seed: int) -> None:
-        self._pictures = pictures
-        self._weights = captions.weights(pictures.records)
+    def __init__(self, images: TrainingSet, seed: int) -> None:
+        self._images = images
+        self._weights = captions.weights(images.records)
         self._known = {c.name: c for c in concepts.load(*concepts.TABLES)}
-        drawn = {record.concept for record in pictures.records}
+        drawn = {record.concept for record in images.records}
         self._painted = [c for c in self._known.values() if c.paint and c.name in drawn]
         self._rng = random.Random(seed)
 
@@ -54,24 +54,24 @@ class Scenes:
             colour = self._rng.choice(list(PALETTE))
             return Scene(shape(colour, self._rng), self._something(colour))
         (index,) = self._rng.choices(range(len(self._weights)), self._weights)
-        pixels = moved(self._pictures.pixels[index], self._rng)
+        pixels = moved(self._images.pixels[index], self._rng)
         if kind < _SHAPES + _TINTED:
             colour = self._rng.choice(list(PALETTE))
             return Scene(tinted(pixels, colour), self._something(colour))
-        return Scene(pixels, self._said(self._pictures.records[index]))
+        return Scene(pixels, self._said(self._images.records[index]))
 
-    def _said(self, picture: Picture) -> str:
+    def _said(self, image: TrainingImage) -> str:
         chance = self._rng.random()
         if chance < _EMPTY:
             return ""
         if chance > _EMPTY + _OTHER:
-            return captions.caption(picture, self._known[picture.concept], self._rng)
-        if picture.colour is not None:
-            return self._something(picture.colour)
-        other = self._rng.choice(self._pictures.records)
+            return captions.caption(image, self._known[image.concept], self._rng)
+        if image.colour is not None:
+            return self._something(image.colour)
+        other = self._rng.choice(self._images.records)
         return captions.caption(
-            Picture(
-                concept=other.concept, style=picture.style, colour=None, placement=0, held=False
+            TrainingImage(
+                concept=other.concept, style=image.style, colour=None, placement=0, held=False
             ),
             self._known[other.concept],
             self._rng,
@@ -82,7 +82,7 @@ class Scenes:
         if self._rng.random() < _EMPTY / 3:
             return f"something {colour}"
         concept = self._rng.choice([c for c in self._painted if c.hold != colour])
-        shown = Picture(
+        shown = TrainingImage(
             concept=concept.name,
             style=captions.USUAL_STYLE,
             colour=colour,
@@ -92,9 +92,9 @@ class Scenes:
         return captions.caption(shown, concept, self._rng)
 
 
-def moved(picture: Pixels, rng: random.Random) -> Pixels:
+def moved(image: Pixels, rng: random.Random) -> Pixels:
     """The drawing mirrored, turned, resized and shifted on its white ground."""
-    flipped = picture[:, ::-1] if rng.random() < 0.5 else picture
+    flipped = image[:, ::-1] if rng.random() < 0.5 else image
     angle = rng.uniform(-30, 30) if rng.random() < 0.8 else rng.uniform(-180, 180)
     turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, rng.uniform(0.6, 1.05))
     turn[:, 2] += np.array([rng.uniform(-0.1, 0.1) * SIZE for _ in range(2)])
@@ -109,9 +109,9 @@ def moved(picture: Pixels, rng: random.Random) -> Pixels:
     return np.asarray(made, np.uint8)
 
 
-def tinted(picture: Pixels, colour: str) -> Pixels:
+def tinted(image: Pixels, colour: str) -> Pixels:
     """The drawing in shades of one colour: its darks darker, its whites still white."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None] / 255
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None] / 255
     shade = np.clip(0.45 + 0.7 * grey, 0, 1)
     light = np.clip((grey - 0.8) / 0.2, 0, 1)
     painted = np.array(rgb(PALETTE[colour]), np.float32) * shade
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=4)
     a = parser.parse_args()
-    scenes = Scenes(Pictures.load(a.build), a.seed)
+    scenes = Scenes(TrainingSet.load(a.build), a.seed)
     made = [scenes.draw() for _ in range(a.count)]
     pixels = np.stack([one.pixels for one in made])
     vae = AutoencoderKL.from_pretrained(a.build / "vae").eval()

@@ -1,4 +1,4 @@
-"""The contact sheet: what the weights draw, each picture over its prompt."""
+"""The contact sheet: what the weights draw, each image over its prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,28 +18,28 @@ def painted() -> list[str]:
     return [f"a {colour} {name}" for name in _PAINTED for colour in PALETTE]
 
 
-def write(path: Path, said: Sequence[str], pictures: Sequence[NDArray[np.uint8]]) -> None:
+def write(path: Path, said: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> None:
     """One PNG with few enough colours to stay small."""
     rows = -(-len(said) // _COLUMNS)
     page = Image.new("RGB", (_COLUMNS * _SIDE, rows * (_SIDE + _LABEL)), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(10)
-    for index, (words, picture) in enumerate(zip(said, pictures, strict=True)):
+    for index, (words, image) in enumerate(zip(said, images, strict=True)):
         left, top = index % _COLUMNS * _SIDE, index // _COLUMNS * (_SIDE + _LABEL)
-        small = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        small = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         page.paste(small, (left, top))
         pen.text((left + 4, top + _SIDE), words[:18], "black", font)
     page.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def write_rows(path: Path, rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]]) -> None:
-    """One PNG of a label over each row of pictures."""
-    columns = max(len(pictures) for _, pictures in rows)
+    """One PNG of a label over each row of images."""
+    columns = max(len(images) for _, images in rows)
     page = Image.new("RGB", (columns * _SIDE, len(rows) * (_SIDE + _LABEL)), "white")
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(10)
-    for row, (words, pictures) in enumerate(rows):
+    for row, (words, images) in enumerate(rows):
         top = row * (_SIDE + _LABEL)
         pen.text((4, top), words, "black", font)
-        for column, picture in enumerate(pictures):
-            small = Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        for column, image in enumerate(images):
+            small = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             page.paste(small, (column * _SIDE, top + _LABEL))
     page.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

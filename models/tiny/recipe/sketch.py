@@ -10,14 +10,14 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from recipe import captions, latents, networks
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 
 _SHADE, _INK = 0.25, 0.85
 
 
-def sketch(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def sketch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The drawing's lines in dark pencil and its colours as pale greys, on white: [h, w, 3]."""
-    drawing = picture.astype(np.float32) / 255
+    drawing = image.astype(np.float32) / 255
     steps = cv2.morphologyEx(drawing, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
     lines = np.clip(1.5 * steps, 0, 1)
     greys = cv2.cvtColor(drawing, cv2.COLOR_RGB2GRAY)
@@ -30,19 +30,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
     a = parser.parse_args()
-    pictures = Pictures.load(a.build)
+    images = TrainingSet.load(a.build)
     kept = [
         i
-        for i, record in enumerate(pictures.records)
+        for i, record in enumerate(images.records)
         if record.style == captions.USUAL_STYLE and record.placement == 0 and not record.held
     ]
-    pixels = np.stack([sketch(pictures.pixels[i]) for i in kept])
+    pixels = np.stack([sketch(images.pixels[i]) for i in kept])
     vae = AutoencoderKL.from_pretrained(a.build / "vae").eval()
     torch.save(
         {
             "latents": latents.encode(vae, pixels) * networks.SCALING,
             "pixels": torch.from_numpy(pixels),
-            "pictures": torch.tensor(kept),
+            "images": torch.tensor(kept),
         },
         a.build / "sketch.pt",
     )

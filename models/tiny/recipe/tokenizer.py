@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 
 from recipe import captions, concepts, networks
 from recipe.colours import PALETTE
-from recipe.data import BUILD, Picture
+from recipe.data import BUILD, TrainingImage
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _MERGES = 2600
@@ -32,7 +32,7 @@ def corpus() -> list[str]:
     for concept in concepts.load(*concepts.TABLES):
         lines += list(concept.names) * 4
         for colour in (None, *PALETTE):
-            shown = Picture(
+            shown = TrainingImage(
                 concept=concept.name, style="flat", colour=colour, placement=0, held=False
             )
             lines.append(captions.caption(shown, concept, rng))

@@ -23,7 +23,7 @@ _SAVE_EVERY = 150
 def new(unet: UNet2DConditionModel) -> ControlNetModel:
     """A copy of the denoiser's first half, which adds nothing yet.
 
-    Its eye for the picture is narrower than SDXL's: 96 channels at most.
+    Its eye for the image is narrower than SDXL's: 96 channels at most.
     """
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 64, 96))
 
@@ -89,7 +89,7 @@ def train(options: Options, weights: Path) -> None:
         options.schedule,
         loss_at,
         checkpoint,
-        pictures=options.batch,
+        images=options.batch,
         every=_SAVE_EVERY,
     )
 
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--controlnets", type=Path, default=CONTROLNETS)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--batch", type=int, default=16, help="pictures a worker and step")
+    parser.add_argument("--batch", type=int, default=16, help="images a worker and step")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--restart", action="store_true", help="start the schedule again")

@@ -12,42 +12,42 @@ import torch
 from diffusers import AutoencoderKL
 
 from recipe import networks, workers
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 from recipe.train_unet import Options
 from recipe.train_vae import distance
 
 _NOISE = 0.12
 """Most noise, where the latents themselves have variance 1."""
 _SHARES = (0.35, 0.4, 0.1, 0.15)
-"""Of true pictures, drawings, sketches and scenes."""
+"""Of true images, drawings, sketches and scenes."""
 _SAVE_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Latents, and the pictures that they should become."""
+    """Latents, and the images that they should become."""
 
     latents: torch.Tensor
     pixels: torch.Tensor
     """[n, 3, 128, 128], uint8."""
-    pictures: torch.Tensor
+    images: torch.Tensor
     """[latents]: index into ``pixels`` of each."""
 
 
 def lessons(build: Path) -> list[Lesson]:
-    """True pictures, the denoiser's drawings of them, sketches and scenes; those there are.
+    """True images, the denoiser's drawings of them, sketches and scenes; those there are.
 
     There are no drawings of a denoiser that has hardly learnt to draw.
     """
-    pictures = Pictures.load(build)
-    pixels = _channels_first(torch.from_numpy(pictures.pixels))
-    kept = torch.tensor([i for i, record in enumerate(pictures.records) if not record.held])
+    images = TrainingSet.load(build)
+    pixels = _channels_first(torch.from_numpy(images.pixels))
+    kept = torch.tensor([i for i, record in enumerate(images.records) if not record.held])
     latents = torch.load(build / "latents.pt", weights_only=True)["latents"]
     found = [Lesson(latents[kept], pixels, kept)]
-    if (build / "drawn.pt").exists():
-        drawn = torch.load(build / "drawn.pt", weights_only=True)
+    if (build / "replay.pt").exists():
+        drawn = torch.load(build / "replay.pt", weights_only=True)
         if len(drawn["latents"]):
-            found.append(Lesson(drawn["latents"], pixels, drawn["pictures"]))
+            found.append(Lesson(drawn["latents"], pixels, drawn["images"]))
     for name in ("sketch.pt", "scenes.pt"):
         if (build / name).exists():
             stored = torch.load(build / name, weights_only=True, mmap=True)
@@ -63,14 +63,14 @@ def _channels_first(pixels: torch.Tensor) -> torch.Tensor:
 def batch(
     taught: list[Lesson], size: int, draw: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents with a little noise, and pictures in -1..1."""
+    """Latents with a little noise, and images in -1..1."""
     shares = torch.tensor(_SHARES[: len(taught)])
     latents, wanted = [], []
     for number in torch.multinomial(shares, size, replacement=True, generator=draw).tolist():
         lesson = taught[number]
         one = int(torch.randint(len(lesson.latents), (), generator=draw))
         latents.append(lesson.latents[one])
-        wanted.append(lesson.pixels[lesson.pictures[one]])
+        wanted.append(lesson.pixels[lesson.images[one]])
     clean = torch.stack(latents)
     spread = _NOISE * torch.rand(size, 1, 1, 1, generator=draw)
     noisy = clean + spread * torch.randn(clean.shape, generator=draw)
@@ -93,7 +93,7 @@ def train(options: Options) -> None:
         return distance(made.float(), wanted)
 
     workers.run(
-        trainer, options.schedule, loss_at, checkpoint, pictures=options.batch, every=_SAVE_EVERY
+        trainer, options.schedule, loss_at, checkpoint, images=options.batch, every=_SAVE_EVERY
     )
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--batch", type=int, default=4, help="pictures a worker and step")
+    parser.add_argument("--batch", type=int, default=4, help="images a worker and step")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--restart", action="store_true", help="start the schedule again")

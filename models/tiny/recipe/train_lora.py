@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recipe import captions, concepts, networks, workers
-from recipe.data import BUILD, Pictures
+from recipe.data import BUILD, TrainingSet
 from recipe.export import LORAS, WEIGHTS
 from recipe.frozen import Frozen
 from recipe.noise import Noised
@@ -32,9 +32,9 @@ class Sketches:
 
     def __init__(self, build: Path) -> None:
         stored = torch.load(build / "sketch.pt", weights_only=True)
-        records = Pictures.load(build).records
+        records = TrainingSet.load(build).records
         self._latents = stored["latents"]
-        self._records = [records[i] for i in stored["pictures"].tolist()]
+        self._records = [records[i] for i in stored["images"].tolist()]
         self._weights = captions.weights(self._records)
         self._concepts = {c.name: c for c in concepts.load(*concepts.TABLES)}
 
@@ -83,7 +83,7 @@ def train(options: Options, weights: Path) -> None:
         options.schedule,
         loss_at,
         checkpoint,
-        pictures=options.batch,
+        images=options.batch,
         every=_SAVE_EVERY,
     )
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--loras", type=Path, default=LORAS)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--batch", type=int, default=16, help="pictures a worker and step")
+    parser.add_argument("--batch", type=int, default=16, help="images a worker and step")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--restart", action="store_true", help="start the schedule again")

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from recipe import captions, concepts, networks, tokenizer, workers
-from recipe.data import BUILD, Picture, Pictures
+from recipe.data import BUILD, TrainingImage, TrainingSet
 from recipe.noise import Noised, time_ids
 
 _ZERO_SHARE, _EMPTY_SHARE = 0.06, 0.03
@@ -64,9 +64,9 @@ class Samples:
     """Draws captions with their latents."""
 
     def __init__(self, build: Path) -> None:
-        pictures = Pictures.load(build)
+        images = TrainingSet.load(build)
         self._concepts = {c.name: c for c in concepts.load(*concepts.TABLES)}
-        self._records: list[Picture] = pictures.records
+        self._records: list[TrainingImage] = images.records
         self._weights = captions.weights(self._records)
         self._latents = torch.load(build / "latents.pt", weights_only=True)["latents"]
         self._words = tokenizer.Pair(build)
@@ -78,10 +78,10 @@ class Samples:
         said = [self._caption(self._records[index], rng) for index in chosen]
         return self._latents[chosen], self._words.ids(said)
 
-    def _caption(self, picture: Picture, rng: random.Random) -> str:
+    def _caption(self, image: TrainingImage, rng: random.Random) -> str:
         if rng.random() < _EMPTY_SHARE:
             return ""
-        return captions.caption(picture, self._concepts[picture.concept], rng)
+        return captions.caption(image, self._concepts[image.concept], rng)
 
 
 def loss_of(
@@ -128,7 +128,7 @@ def train(options: Options) -> None:
             return loss_of(trained, samples, shares, options, step)
 
     workers.run(
-        trainer, options.schedule, loss_at, checkpoint, pictures=options.batch * _NOISES, every=150
+        trainer, options.schedule, loss_at, checkpoint, images=options.batch * _NOISES, every=150
     )
 
 

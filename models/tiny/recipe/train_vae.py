@@ -1,4 +1,4 @@
-"""Trains the autoencoder on the drawn pictures: ``python -m recipe.train_vae``."""
+"""Trains the autoencoder on the drawn images: ``python -m recipe.train_vae``."""
 
 import argparse
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch.nn import functional
 
 from recipe import networks, workers
-from recipe.data import BUILD, EXTRA, Pictures
+from recipe.data import BUILD, EXTRA, TrainingSet
 
 _SHIFT = 6
 _KL = 1e-4
@@ -28,27 +28,27 @@ class Options:
 
 
 def pool(build: Path) -> torch.Tensor:
-    """The training pictures of one folder: [n, 3, 128, 128], uint8."""
-    pictures = Pictures.load(build)
-    kept = [i for i, record in enumerate(pictures.records) if not record.held]
-    return torch.from_numpy(pictures.pixels[kept]).permute(0, 3, 1, 2).contiguous()
+    """The training images of one folder: [n, 3, 128, 128], uint8."""
+    images = TrainingSet.load(build)
+    kept = [i for i, record in enumerate(images.records) if not record.held]
+    return torch.from_numpy(images.pixels[kept]).permute(0, 3, 1, 2).contiguous()
 
 
 def batch(
     pools: tuple[torch.Tensor, torch.Tensor], size: int, random: torch.Generator
 ) -> torch.Tensor:
-    """Pictures drawn at random and moved a few pixels on their white ground."""
+    """TrainingSet drawn at random and moved a few pixels on their white ground."""
     drawn = []
     for _ in range(size):
         pool = pools[int(torch.rand((), generator=random) < 1 / 3)]
-        picture = pool[int(torch.randint(len(pool), (), generator=random))]
+        image = pool[int(torch.randint(len(pool), (), generator=random))]
         across, down = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=random).tolist()
-        drawn.append(picture.roll((down, across), (1, 2)))
+        drawn.append(image.roll((down, across), (1, 2)))
     return torch.stack(drawn).float() / 127.5 - 1
 
 
 def distance(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """How far a picture is from the wanted one.
+    """How far an image is from the wanted one.
 
     Absolute differences of pixels and of their steps to the right and down make it crisp; without
     the squared ones, of the pixels and of 8x8 means, colours are learnt very late.
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--batch", type=int, default=4, help="pictures a worker and step")
+    parser.add_argument("--batch", type=int, default=4, help="images a worker and step")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()

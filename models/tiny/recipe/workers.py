@@ -116,7 +116,7 @@ class Log:
         line = {
             "step": step,
             "loss": round(self._sum / self._count, 5),
-            "pictures_per_second": round(batch * self._count / seconds, 1),
+            "images_per_second": round(batch * self._count / seconds, 1),
         }
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -154,10 +154,10 @@ def run(
     loss_at: Callable[[int], torch.Tensor],
     checkpoint: Path,
     *,
-    pictures: int,
+    images: int,
     every: int,
 ) -> None:
-    """Train to the schedule's end on this worker's losses by step, of so many pictures each.
+    """Train to the schedule's end on this worker's losses by step, of so many images each.
 
     A checkpoint is written every so many steps and at the end, and a log beside it.
     """
@@ -165,7 +165,7 @@ def run(
     while trainer.step < schedule.steps:
         loss = loss_at(trainer.step)
         trainer.update(loss, schedule.at(trainer.step))
-        log.add(trainer.step, loss.item(), pictures * world())
+        log.add(trainer.step, loss.item(), images * world())
         if trainer.step % every == 0 or trainer.step == schedule.steps:
             save(checkpoint, trainer)
 

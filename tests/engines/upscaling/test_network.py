@@ -193,8 +193,8 @@ def test_files_that_are_absent_or_hold_something_else_are_refused(
     whole = small.read_bytes()
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     assert "cannot be used" in refused(tmp_path / "half.safetensors")
-    assert "not one that enlarges" in refused(compact(tmp_path, scale=1))
-    assert "colour" in refused(compact(tmp_path, channels=1))
+    assert "not for super-resolution" in refused(compact(tmp_path, scale=1))
+    assert "RGB" in refused(compact(tmp_path, channels=1))
     save_file({"nothing.known": torch.zeros(3)}, tmp_path / "odd.safetensors")
     assert "cannot be used" in refused(tmp_path / "odd.safetensors")
 
@@ -209,7 +209,7 @@ def test_a_device_that_is_not_there_is_named(small: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"upscalers": {"lanczos": "x.safetensors"}}, "always there"),
+        ({"upscalers": {"lanczos": "x.safetensors"}}, "is built in"),
         ({"upscale_tile": 64, "upscale_overlap": 33}, "half"),
         ({"upscalers": {"a b": "x.safetensors"}}, "pattern"),
     ],

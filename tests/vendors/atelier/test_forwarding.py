@@ -253,7 +253,7 @@ async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> Non
 
 async def test_a_failure_there_is_a_failure_here(engine: Engine) -> None:
     """With the other server's words."""
-    with pytest.raises(EngineFailedError, match="told to fail"):
+    with pytest.raises(EngineFailedError, match="as configured"):
         await story_of(engine, replace(PICTURE, options={"fail": True}))
 
 

@@ -61,7 +61,7 @@ class TestWithoutEvents(EngineConformance):
         settings = {"base_url": running.api, "poll_seconds": 0.002, **_SMALL}
         return InvokeAiEngine(InvokeAiConfig.model_validate(settings))
 
-    def test_previews_come_when_asked_for_and_are_small(
+    def test_previews_are_sent_on_request_and_are_small(
         self, subject: EngineUnderTest, image: ImageCapabilities, image_task: ImageTask
     ) -> None:
         """None arrive, because only events have them; the image arrives all the same."""

@@ -1,4 +1,4 @@
-"""Says what a picture shows, by comparing it with the training pictures."""
+"""Classifies images by comparing them with the training images."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipe.colours import PALETTE, rgb
-from recipe.data import Pictures
+from recipe.data import TrainingSet
 
 Float = NDArray[np.float32]
 
@@ -15,46 +15,46 @@ _WHITE_DISTANCE = 12.0
 """In CIELAB: pixels nearer to white than this are background."""
 
 
-class Judge:
-    """Nearest training pictures, on 16x16 RGB, and dominant colours."""
+class Classifier:
+    """Nearest training images, on 16x16 RGB, and dominant colours."""
 
-    def __init__(self, pictures: NDArray[np.uint8], labels: list[str], styles: list[str]) -> None:
-        self._known = np.stack([thumbnail(p) for p in pictures]).reshape(len(pictures), -1)
+    def __init__(self, images: NDArray[np.uint8], labels: list[str], styles: list[str]) -> None:
+        self._known = np.stack([thumbnail(p) for p in images]).reshape(len(images), -1)
         self._labels, self._styles = labels, styles
 
     @staticmethod
-    def of(pictures: Pictures) -> "Judge":
+    def from_images(images: TrainingSet) -> "Classifier":
         """One that knows all of them by their concepts and styles."""
-        records = pictures.records
-        return Judge(pictures.pixels, [r.concept for r in records], [r.style for r in records])
+        records = images.records
+        return Classifier(images.pixels, [r.concept for r in records], [r.style for r in records])
 
-    def concepts(self, picture: NDArray[np.uint8], count: int) -> list[str]:
-        """The ``count`` concepts with the nearest training pictures, the nearest first."""
-        order = (self._labels[i] for i in np.argsort(self._away(picture)))
+    def concepts(self, image: NDArray[np.uint8], count: int) -> list[str]:
+        """The ``count`` concepts with the nearest training images, the nearest first."""
+        order = (self._labels[i] for i in np.argsort(self._away(image)))
         return list(dict.fromkeys(order))[:count]
 
-    def style(self, picture: NDArray[np.uint8]) -> str:
-        """The style of the nearest training picture."""
-        return self._styles[int(self._away(picture).argmin())]
+    def style(self, image: NDArray[np.uint8]) -> str:
+        """The style of the nearest training image."""
+        return self._styles[int(self._away(image).argmin())]
 
-    def _away(self, picture: NDArray[np.uint8]) -> Float:
-        away: Float = np.square(self._known - thumbnail(picture).reshape(-1)).sum(axis=1)
+    def _away(self, image: NDArray[np.uint8]) -> Float:
+        away: Float = np.square(self._known - thumbnail(image).reshape(-1)).sum(axis=1)
         return away
 
 
-def thumbnail(picture: NDArray[np.uint8]) -> Float:
-    """[16, 16, 3] in 0..1: the mean colour of each 8x8 square of a [128, 128, 3] picture."""
-    step = picture.shape[0] // _SIDE
-    blocks = picture.reshape(_SIDE, step, _SIDE, step, 3).mean(axis=(1, 3)) / 255
+def thumbnail(image: NDArray[np.uint8]) -> Float:
+    """[16, 16, 3] in 0..1: the mean colour of each 8x8 square of a [128, 128, 3] image."""
+    step = image.shape[0] // _SIDE
+    blocks = image.reshape(_SIDE, step, _SIDE, step, 3).mean(axis=(1, 3)) / 255
     return blocks.astype(np.float32)
 
 
-def dominant_colour(picture: NDArray[np.uint8]) -> str:
-    """The colour word that most of the picture's pixels off the white ground are nearest to.
+def dominant_colour(image: NDArray[np.uint8]) -> str:
+    """The colour word that most of the image's pixels off the white ground are nearest to.
 
-    "white" for a picture with nothing on it.
+    "white" for an image with nothing on it.
     """
-    colours: Float = (picture.reshape(-1, 3) / 255).astype(np.float32)
+    colours: Float = (image.reshape(-1, 3) / 255).astype(np.float32)
     points = lab(colours)
     ground = np.linalg.norm(points - lab(np.ones((1, 3), np.float32)), axis=1)
     drawn = points[ground > _WHITE_DISTANCE]
@@ -66,9 +66,9 @@ def dominant_colour(picture: NDArray[np.uint8]) -> str:
     return words[int(np.bincount(nearest, minlength=len(words)).argmax())]
 
 
-def chroma(picture: NDArray[np.uint8]) -> float:
+def chroma(image: NDArray[np.uint8]) -> float:
     """Mean CIELAB chroma of the pixels off the white ground: 0 for greys, about 60 for icons."""
-    points = lab((picture.reshape(-1, 3) / 255).astype(np.float32))
+    points = lab((image.reshape(-1, 3) / 255).astype(np.float32))
     ground = np.linalg.norm(points - lab(np.ones((1, 3), np.float32)), axis=1)
     drawn = points[ground > _WHITE_DISTANCE]
     return float(np.hypot(drawn[:, 1], drawn[:, 2]).mean()) if len(drawn) else 0.0

@@ -1,6 +1,6 @@
-"""Begins a build with weights that are trained already: ``python -m recipe.begin``.
+"""Starts a build from released weights: ``python -m recipe.init_from_release``.
 
-The autoencoder keeps its latents, the tokenizers their vocabulary; the denoiser and both text
+The autoencoder keeps its latents, the tokenizers their vocabulary; the UNet and both text
 encoders go on from their weights, with a fresh optimiser and a fresh schedule.
 """
 

@@ -1,7 +1,7 @@
-"""Lets the exported weights draw every training picture, as latents: ``python -m recipe.drawn``.
+"""Generates every training image with the exported weights, as latents: ``python -m recipe.replay``.
 
-What the denoiser draws differs a little from what the encoder made of the true picture. Decoders
-that have seen only the latter turn those differences into stains; ``train_decoder`` uses both.
+The latents of the UNet differ slightly from the encoded training image. Decoders
+that were trained only on the latter decode those differences as stains; ``train_decoder`` uses both.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from recipe import captions, concepts
-from recipe.data import BUILD, Picture, Pictures
+from recipe.data import BUILD, TrainingImage, TrainingSet
 from recipe.export import DEFAULT_GUIDANCE, DEFAULT_STEPS, WEIGHTS
 
 _BATCH = 16
@@ -34,9 +34,9 @@ def draw(pipeline: StableDiffusionXLPipeline, said: list[str], seed: int) -> tor
 
 
 def nearest(
-    made: torch.Tensor, shown: Picture, records: list[Picture], true: torch.Tensor
+    made: torch.Tensor, shown: TrainingImage, records: list[TrainingImage], true: torch.Tensor
 ) -> tuple[int, float]:
-    """The true picture meant, in the placement that was drawn, and its mean squared distance."""
+    """The true image meant, in the placement that was drawn, and its mean squared distance."""
     same = [
         i
         for i, record in enumerate(records)
@@ -52,10 +52,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--rounds", type=int, default=3, help="drawings of each picture")
+    parser.add_argument("--rounds", type=int, default=3, help="drawings of each image")
     parser.add_argument("--farthest", type=float, default=0.35, help="mean squared distance")
     a = parser.parse_args()
-    records = Pictures.load(a.build).records
+    records = TrainingSet.load(a.build).records
     known = {concept.name: concept for concept in concepts.load(*concepts.TABLES)}
     shown = [r for r in records if r.placement == 0 and not r.held] * a.rounds
     rng = random.Random(3)
@@ -67,7 +67,7 @@ def main() -> None:
     matches = [nearest(one, record, records, true) for one, record in zip(made, shown, strict=True)]
     kept = [i for i, (_, away) in enumerate(matches) if away < a.farthest]
     meant = torch.tensor([matches[i][0] for i in kept])
-    torch.save({"latents": made[kept], "pictures": meant}, a.build / "drawn.pt")
+    torch.save({"latents": made[kept], "images": meant}, a.build / "replay.pt")
     mean = sum(away for _, away in matches) / len(matches)
     print(f"{len(kept)} of {len(made)} drawings kept, mean squared distance {mean:.3f}")
 
