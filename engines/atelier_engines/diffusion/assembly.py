@@ -18,16 +18,15 @@ from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import controlnet_loading
 from atelier_engines.diffusion.families import sd, sdxl
-from atelier_engines.diffusion.families.architecture import ArchitectureSpec
-from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.families.base import ArchitectureSpec, Family
 from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.embedding import EmbeddingCache
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import ControlNet, Denoiser, Runtime, TextEncoder
-from atelier_engines.diffusion.runtimes.torch_loader import TEXT_ENCODERS, TorchLoader
 from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.diffusion.torch_loader import TEXT_ENCODERS, TorchLoader
 from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.diffusion.weights.model_files import (
     Architecture,

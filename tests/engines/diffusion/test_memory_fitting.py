@@ -14,8 +14,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
-from atelier_engines.diffusion.memory.footprint import Footprint
+from atelier_engines.diffusion.memory.estimator import Footprint, ImageWork, MemoryEstimator
 from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local import devices
 from atelier_engines.local.peak_memory import PeakMemoryTracker

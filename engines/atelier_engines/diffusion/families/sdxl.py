@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families import architecture
-from atelier_engines.diffusion.families.architecture import ArchitectureSpec
-from atelier_engines.diffusion.families.base import is_guided
-from atelier_engines.diffusion.families.stable_diffusion import StableDiffusion
+from atelier_engines.diffusion.families import base
+from atelier_engines.diffusion.families.base import ArchitectureSpec, StableDiffusion, is_guided
 from atelier_engines.diffusion.prompts.embedding import Embedding, align, zeros_like
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.errors import ModelMissingError
@@ -101,7 +99,7 @@ def read_architecture(
     Raises:
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
-    found = architecture.read_architecture(
+    found = base.read_architecture(
         PIPELINE,
         unet=unet,
         vae=vae,

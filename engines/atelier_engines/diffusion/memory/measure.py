@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from atelier_engines.diffusion.families.base import Family
-from atelier_engines.diffusion.memory.footprint import Footprint
+from atelier_engines.diffusion.memory.estimator import Footprint
 from atelier_engines.local.peak_memory import PeakMemoryTracker
 
 _SIDES = (64, 128)
