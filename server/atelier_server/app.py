@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
+from atelier_engines.local.cpu import configure_threads
 from atelier_server.assembly import Service, assemble
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import Settings
@@ -51,6 +52,8 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_data_directory(settings.data_dir))
+        if settings.threads is not None:
+            configure_threads(settings.threads)
         service = await assemble(settings, stack)
         address = rpc_server.listen(service.server, settings.listen)
         metrics = stack.enter_context(_serve_metrics(settings, service.generations))

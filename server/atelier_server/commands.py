@@ -204,12 +204,15 @@ def _engines(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, En
     Raises:
         click.ClickException: the configuration cannot be used, or has no engine of a wanted name.
     """
-    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (see serve)
+    from atelier_engines.local.cpu import configure_threads  # noqa: PLC0415 (see serve)
+    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
 
     try:
         settings = load(path)
     except ConfigurationError as error:
         raise _UnusableError(str(error)) from error
+    if settings.threads is not None:
+        configure_threads(settings.threads)
     unknown = [name for name in wanted if name not in settings.engines]
     if unknown:
         known = ", ".join(settings.engines)

@@ -53,7 +53,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         "prediction": "prediction_type",
         "prompt_cache": "prompt_cache_bytes",
         "spacing": "timestep_spacing",
-        "threads": "a setting of the whole process, `threads` in the section `server`",
+        "threads": "`threads` at the top of the configuration, for the whole process",
     }
 
     preset: PresetName | None = Field(

@@ -256,6 +256,13 @@ class Settings(Section):
     engines: dict[Name, EngineSettings] = Field(
         description="Engines by name. Without this key: tiny (type diffusion) and sketch."
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads that one operation of a model on this machine may use, in all engines of the "
+        "process. Null: half of the cores that the process may use, so that the service stays responsive.",
+    )
     drain_seconds: float = Field(
         30,
         ge=0,

@@ -119,7 +119,7 @@ def test_a_runtime_without_loras_offers_none() -> None:
         ("prediction", "prediction_type"),
         ("prompt_cache", "prompt_cache_bytes"),
         ("spacing", "timestep_spacing"),
-        ("threads", "`threads` in the section `server`"),
+        ("threads", "`threads` at the top of the configuration"),
     ],
 )
 def test_a_renamed_setting_is_refused_by_its_new_name(key: str, new: str) -> None:
