@@ -23,7 +23,7 @@ Code = grpc.StatusCode
     [
         (picture(task={"width": 8}), "image.width", "greater than or equal to 16"),
         (picture(task={"width": 4160}), "image.width", "16 to 4096, not 4160"),
-        (picture(""), "image", "give a prompt"),
+        (picture(""), "image", "prompt is required"),
         (picture(request_id="a b"), "request_id", "pattern"),
         (pb.GenerateRequest(engine="sketch"), "task", "required"),
         (picture(options={"font_size": 1}), "options.font_size", "less than the minimum of 6"),

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class GenerationServiceStub:
-    """Makes pictures and sounds.
+    """Generates images and audio.
 
-    Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
-    BadRequest, and RetryInfo says when to try again where that makes sense.
+    Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
+    BadRequest; RetryInfo gives the delay before a retry that may succeed.
     """
 
     def __init__(self, channel):
@@ -91,47 +91,47 @@ class GenerationServiceStub:
 
 
 class GenerationServiceServicer:
-    """Makes pictures and sounds.
+    """Generates images and audio.
 
-    Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
-    BadRequest, and RetryInfo says when to try again where that makes sense.
+    Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
+    BadRequest; RetryInfo gives the delay before a retry that may succeed.
     """
 
     def Generate(self, request, context):
-        """Runs a task to its end and returns its outputs; or returns at once with `response_mode` ON_ACCEPTANCE.
+        """Runs a task to its end and returns its outputs; with `response_mode` ON_ACCEPTANCE, returns once it is accepted.
 
-        A caller that hangs up cancels the generation, unless it asked for ON_ACCEPTANCE.
+        Cancelling the call cancels the generation, unless the mode is ON_ACCEPTANCE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamProgress(self, request, context):
-        """Starts a task, or attaches to one by id, and follows it to its end.
+        """Starts a task, or attaches to a generation by id, and streams its events to the end.
 
-        Any number of callers may follow the same generation, each from any event on. A caller that started the
-        task here and hangs up cancels it, unless it asked for ON_ACCEPTANCE; one that attached does not.
+        Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
+        generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCapabilities(self, request, context):
-        """Lists every engine with all it can do and how busy it is.
+        """Lists all engines with their capabilities and their load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Health(self, request, context):
-        """Says whether the service and each engine can work now. Beside it stands grpc.health.v1.
+        """Returns the health of the server and of each engine. The server also implements grpc.health.v1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanGeneration(self, request, context):
-        """Says what a request would do and cost, without doing it.
+        """Returns the engine, parameters and cost that a request would have; nothing is started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,21 +152,21 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelGeneration(self, request, context):
-        """Stops a generation, and says how far it had come.
+        """Cancels a generation, and returns the last completed step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadArtifact(self, request_iterator, context):
-        """Stores a blob to use in tasks: a header first, then chunks of at most 512 KiB.
+        """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadArtifact(self, request, context):
-        """Returns a blob: what it is first, then chunks of at most 512 KiB from the offset on.
+        """Returns an artifact: its metadata first, then chunks of at most 512 KiB, starting at the offset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,10 +234,10 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GenerationService:
-    """Makes pictures and sounds.
+    """Generates images and audio.
 
-    Every error carries google.rpc.ErrorInfo with the domain "atelier" and a reason; bad input also carries
-    BadRequest, and RetryInfo says when to try again where that makes sense.
+    Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
+    BadRequest; RetryInfo gives the delay before a retry that may succeed.
     """
 
     @staticmethod
