@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, aclosing
 from typing import TypeVar
 
 import numpy as np
 import pytest
 
-from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.conformance.fake_server import Handler
+from atelier_engines.conformance.remote_service import FakeService, collect_events
 from atelier_engines.engine import Engine
+from atelier_engines.errors import EngineError
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import Task
@@ -42,6 +44,24 @@ async def run_task(engine: Engine, task: Task) -> list[Event]:
     """All events of the task."""
     async with aclosing(engine.run(task)) as events:
         return [event async for event in events]
+
+
+def failed_submissions(
+    *rows: tuple[Handler, type[EngineError], str],
+) -> Callable[[FakeService, Handler, type[EngineError], str], Coroutine[None, None, None]]:
+    """A test of responses that only one service gives: each is translated, and nothing is sent again."""
+
+    @pytest.mark.parametrize(("response", "error", "message"), rows, ids=range(len(rows)))
+    async def test(
+        vendor: FakeService, response: Handler, error: type[EngineError], message: str
+    ) -> None:
+        """A rejection says why; what may have been accepted is uncertain."""
+        vendor.submits.add(response)
+        with pytest.raises(error, match=message):
+            await collect_events(vendor)
+        assert vendor.accepted == 0, "the request was sent again"
+
+    return test
 
 
 def outputs(events: Iterable[Event]) -> list[Encoded]:

@@ -6,17 +6,25 @@ import pytest
 from pydantic import ValidationError
 
 from atelier_engines.config import Section
+from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
+from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.openai.config import OpenaiConfig
+from atelier_engines.vendors.runpod.config import RunpodConfig
 from atelier_engines.vendors.vastai.config import VastaiConfig
 
 
 @pytest.mark.parametrize(
     ("config", "old", "new"),
     [
+        (BflConfig, "deadline_seconds", "timeout_seconds"),
+        (FalConfig, "deadline_seconds", "timeout_seconds"),
+        (FalConfig, "pictures", "image_transfer"),
+        (RunpodConfig, "deadline_seconds", "timeout_seconds"),
+        (RunpodConfig, "customise", "overrides"),
         (ComfyuiConfig, "customise", "overrides"),
         (ComfyuiConfig, "previews", "preview_method"),
         (ComfyuiConfig, "request_seconds", "response_timeout_seconds"),

@@ -46,7 +46,7 @@ from atelier_engines.errors import (
     EngineUncertainError,
     InvalidTaskError,
 )
-from atelier_engines.event import Dispatched, Stage
+from atelier_engines.event import Dispatched, Output, Stage
 from atelier_engines.media import Encoded
 
 _HTML = "<html>error"
@@ -184,6 +184,22 @@ class SubmitConformance(_Fixtures):
 class RestartConformance(_Fixtures):
     """A new process continues with the handle alone, and pays nothing twice."""
 
+    def test_the_handle_comes_before_the_first_poll(self, resumable: FakeService) -> None:
+        """A process that dies while it waits has stored what finds the job; the handle holds no secret."""
+
+        async def submit() -> str:
+            async with run_engine(resumable) as engine:
+                events = engine.run(resumable.task)
+                assert await anext(events) == Stage(name="submit")
+                dispatched = await anext(events)
+                assert isinstance(dispatched, Dispatched)
+                assert (resumable.accepted, resumable.polled) == (1, 0)
+                await events.aclose()
+            return dispatched.handle
+
+        handle = wait(submit())
+        assert not resumable.api_key or resumable.api_key not in handle
+
     def test_a_restart_finds_the_job_and_pays_nothing(self, resumable: FakeService) -> None:
         """The handle holds no secret."""
         handle = wait(crash(resumable))
@@ -280,6 +296,22 @@ class PollConformance(_Fixtures):
 
 class CancelConformance(_Fixtures):
     """Closing a task cancels its jobs at the service."""
+
+    def test_closing_cancels_every_job_that_has_not_ended(self, cancellable: FakeService) -> None:
+        """Also those that are not polled yet; ended ones are left alone."""
+        task = replace(cancellable.task, seeds=_SEEDS)
+
+        async def close_after_first_output() -> None:
+            async with run_engine(cancellable) as engine:
+                events = engine.run(task)
+                async for event in events:
+                    if isinstance(event, Output):
+                        break
+                await events.aclose()
+
+        wait(close_after_first_output())
+        assert cancellable.cancelled == len(_SEEDS) - 1
+        assert cancellable.cancels_by_job in (None, [0, 1, 1])
 
     def test_cancelling_the_caller_cancels_the_job(
         self, cancellable: FakeService, running_job: Handler

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from atelier_engines.conformance.fake_server import (
     Handler,
@@ -20,6 +20,7 @@ from atelier_engines.event import Dispatched, Event, Output
 from atelier_engines.task import ImageTask
 
 ResultT = TypeVar("ResultT")
+JobT = TypeVar("JobT", bound="FakeJob")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +83,16 @@ class FakeService(ABC):
         """Number of cancellations that were requested."""
         return 0
 
+    @property
+    def cancels_by_job(self) -> list[int] | None:
+        """Number of requested cancellations of each job; None where the fake service does not record it."""
+        return None
+
+    @property
+    def polled(self) -> int:
+        """Number of polls."""
+        return 0
+
     def forget_jobs(self) -> None:
         """Forget all jobs, as a service does when they expire."""
         raise NotImplementedError
@@ -93,6 +104,65 @@ class FakeService(ABC):
             if isinstance(value, ResponseQueue):
                 value.clear()
         self.leaks = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeJob:
+    """A job that a fake service has accepted, and that is paid for."""
+
+    body: dict[str, Any] = field(default_factory=dict)
+    """Body of the request."""
+    polls: int = 0
+    """Number of regular responses to polls."""
+    asked: int = 0
+    """Number of polls, whatever the response."""
+    cancels: int = 0
+    """Number of requested cancellations, whatever the response."""
+    cancelled: bool = False
+    """Whether a cancellation was accepted."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeJobService(FakeService, Generic[JobT]):
+    """A fake service with jobs that are submitted, polled and cancelled by id."""
+
+    jobs: dict[str, JobT] = field(default_factory=dict)
+    """Accepted jobs by id."""
+
+    @property
+    def accepted(self) -> int:
+        """See FakeService.accepted."""
+        return len(self.jobs)
+
+    @property
+    def seeds(self) -> list[int] | None:
+        """See FakeService.seeds."""
+        seeds = [job.body.get("seed") for job in self.jobs.values()]
+        return None if None in seeds else [seed for seed in seeds if seed is not None]
+
+    @property
+    def cancelled(self) -> int:
+        """See FakeService.cancelled."""
+        return sum(self.cancels_by_job)
+
+    @property
+    def cancels_by_job(self) -> list[int]:
+        """See FakeService.cancels_by_job."""
+        return [job.cancels for job in self.jobs.values()]
+
+    @property
+    def polled(self) -> int:
+        """See FakeService.polled."""
+        return sum(job.asked for job in self.jobs.values())
+
+    def forget_jobs(self) -> None:
+        """See FakeService.forget_jobs."""
+        self.jobs.clear()
+
+    def reset(self) -> None:
+        """See FakeService.reset."""
+        FakeService.reset(self)
+        self.jobs.clear()
 
 
 @asynccontextmanager

@@ -121,7 +121,8 @@ class VendorClient:
             verify=ssl_context(),
             event_hooks={"request": [require_scheme]},
         ) as without_key:
-            response = await self._send_with_retries(without_key, "GET", url, {}, paid=False)
+            send = functools.partial(self._send, without_key, "GET", url, {}, paid=False)
+            response = await retry(send, self.pause)
         return self._require_media_type(response, kinds)
 
     async def fetch(
@@ -161,18 +162,7 @@ class VendorClient:
         self, method: str, url: str, content: RequestContent, *, paid: bool
     ) -> Response:
         self._require_own_host(url)
-        return await self._send_with_retries(self.client, method, url, content, paid=paid)
-
-    async def _send_with_retries(
-        self,
-        client: httpx2.AsyncClient,
-        method: str,
-        url: str,
-        content: RequestContent,
-        *,
-        paid: bool,
-    ) -> Response:
-        send = functools.partial(self._send, client, method, url, content, paid=paid)
+        send = functools.partial(self._send, self.client, method, url, content, paid=paid)
         return await retry(send, self.pause)
 
     async def _send(

@@ -18,6 +18,10 @@ MaxImages = Annotated[
     int, Field(ge=1, le=64, description="Maximum images in one task; each is one paid job.")
 ]
 """Limit of images in a task, each of them a job or a request of its own."""
+Concurrency = Annotated[
+    int, Field(ge=1, le=256, description="Maximum tasks at the service at once.")
+]
+"""Limit of tasks that are sent to a service at once."""
 TimeoutSeconds = Annotated[
     float,
     Field(
@@ -44,9 +48,7 @@ class RemoteConfig(Section):
         "currency; free when null.",
     )
     max_images: MaxImages = 4
-    concurrency: int = Field(
-        default=2, ge=1, le=256, description="Maximum tasks at the service at once."
-    )
+    concurrency: Concurrency = 2
     timeout_seconds: TimeoutSeconds = 300.0
 
 

@@ -20,12 +20,14 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
 from atelier_engines.task import ImageTask
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.deadline import Deadline
 
 JobT = TypeVar("JobT", bound=BaseModel)
 """What a service says about an accepted job: all that is needed to find it again."""
 ResponseT = TypeVar("ResponseT")
 """What a service says about the status of a job."""
+ConfigT = TypeVar("ConfigT")
 
 _BACKOFF_FACTOR = 1.5
 _MAX_BACKOFF = 5.0
@@ -61,12 +63,24 @@ class JobApi(Protocol[JobT, ResponseT]):
     """The jobs of one task at one service. Every method raises EngineError."""
 
     @property
-    def name(self) -> str:
-        """Name of the service in error messages."""
-
-    @property
     def job_type(self) -> type[JobT]:
         """Model of an accepted job, for the handle."""
+
+    @property
+    def client(self) -> VendorClient:
+        """Client of the service."""
+
+    @property
+    def task(self) -> ImageTask:
+        """Task to run; its `resume` is a handle of `run_jobs`."""
+
+    @property
+    def deadline(self) -> Deadline:
+        """Deadline of the whole task."""
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps in each job; 0 where they are not counted."""
 
     def submit(self, seeds: Sequence[int]) -> AsyncGenerator[JobT]:
         """Submit a job for each seed, in order and at most once, and yield each when it is accepted."""
@@ -86,24 +100,26 @@ class JobApi(Protocol[JobT, ResponseT]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Polling:
-    """How often to poll, and when a job counts as lost."""
+class TaskJobs(Generic[ConfigT]):
+    """What every JobApi holds."""
 
-    interval_seconds: float
-    """Initial interval between two polls; it grows to five times that."""
-    grace_seconds: float = 0.0
-    """A job that the service does not know is lost only after this time."""
-    delay_scale: float = 1.0
-    """Factor for the grace and for what the service says in Retry-After; tests make it small."""
+    client: VendorClient
+    """Client of the service."""
+    config: ConfigT
+    """Configuration of the engine."""
+    task: ImageTask
+    """Task to run."""
+    deadline: Deadline
+    """Deadline of the whole task."""
+
+    @property
+    def steps(self) -> int:
+        """See JobApi.steps."""
+        return self.task.steps or 0
 
 
 async def run_jobs(
-    api: JobApi[JobT, ResponseT],
-    task: ImageTask,
-    *,
-    deadline: Deadline,
-    polling: Polling,
-    steps: int = 0,
+    api: JobApi[JobT, ResponseT], *, poll_seconds: float, grace_seconds: float = 0.0
 ) -> AsyncGenerator[Event]:
     """Run the task as one job a seed; closing it cancels the jobs that have not ended.
 
@@ -111,11 +127,9 @@ async def run_jobs(
     jobs of the earlier attempt are polled, and only those that are missing are submitted.
 
     Args:
-        api: the service.
-        task: its `resume` is a handle of this function.
-        deadline: of the whole task.
-        polling: intervals and limits.
-        steps: denoising steps in each job; 0 where they are not counted.
+        api: the jobs of the task.
+        poll_seconds: initial interval between two polls; it grows to five times that.
+        grace_seconds: a job that the service does not know is lost only after this time.
 
     Raises:
         EngineUncertainError: it is unknown whether a job was accepted.
@@ -123,17 +137,17 @@ async def run_jobs(
         EngineTimeoutError: the deadline passed.
         EngineError: what the methods of `api` raise.
     """
-    jobs = parse_handle(task.resume, api.job_type)
-    ended, progress = 0, _Progress(steps=steps, jobs=len(task.seeds))
+    jobs, seeds = parse_handle(api.task.resume, api.job_type), api.task.seeds
+    ended, progress = 0, _Progress(steps=api.steps, jobs=len(seeds))
     try:
         yield Stage(name="submit")
-        async with aclosing(api.submit(task.seeds[len(jobs) :])) as accepted:
+        async with aclosing(api.submit(seeds[len(jobs) :])) as accepted:
             async for job in accepted:
                 jobs = (*jobs, job)
                 yield Dispatched(handle=dump_handle(jobs))
-        for number, (job, seed) in enumerate(zip(jobs, task.seeds, strict=True)):
-            poller = _Poller(api, job, deadline=deadline, polling=polling)
-            async with aclosing(poller.poll()) as statuses:
+        for number, (job, seed) in enumerate(zip(jobs, seeds, strict=True)):
+            poller = _Poller(api, job, grace_seconds=grace_seconds)
+            async with aclosing(poller.poll(poll_seconds)) as statuses:
                 async for status in statuses:
                     for event in progress.update(number, status):
                         yield event
@@ -180,32 +194,31 @@ class _Poller(Generic[JobT, ResponseT]):
         api: JobApi[JobT, ResponseT],
         job: JobT,
         *,
-        deadline: Deadline,
-        polling: Polling,
+        grace_seconds: float,
     ) -> None:
         self._api = api
         self._job = job
-        self._deadline = deadline
-        self._polling = polling
-        self._failures = _Failures(polling.grace_seconds * polling.delay_scale)
+        self._delay_scale = api.client.delay_scale
+        self._failures = _Failures(grace_seconds * self._delay_scale)
 
-    async def poll(self) -> AsyncGenerator[JobStatus[ResponseT]]:
+    async def poll(self, interval_seconds: float) -> AsyncGenerator[JobStatus[ResponseT]]:
         """Yield the status of the job until it has ended.
 
         Raises:
             EngineFailedError: the job is lost.
             EngineTimeoutError: the deadline passed.
         """
-        interval, reason = self._polling.interval_seconds, ""
+        interval, reason = interval_seconds, ""
+        vendor, deadline = self._api.client.name, self._api.deadline
         while True:
             pause = interval
             last_error: EngineError | None = None
             try:
-                async with self._deadline.timeout(self._api.name, reason=reason):
+                async with deadline.timeout(vendor, reason=reason):
                     status = await self._api.status(self._job)
             except EngineUnavailableError as error:
                 last_error = error
-                pause = max(pause, error.retry_after_seconds * self._polling.delay_scale)
+                pause = max(pause, error.retry_after_seconds * self._delay_scale)
             except EngineTimeoutError as error:
                 last_error = error
             except EngineFailedError as error:
@@ -217,11 +230,9 @@ class _Poller(Generic[JobT, ResponseT]):
                 if status.state is not JobState.ACTIVE:
                     return
                 reason = status.timeout_reason
-            self._deadline.require(self._api.name, because=last_error, reason=reason)
-            await asyncio.sleep(min(pause, self._deadline.remaining))
-            interval = min(
-                interval * _BACKOFF_FACTOR, self._polling.interval_seconds * _MAX_BACKOFF
-            )
+            deadline.require(vendor, because=last_error, reason=reason)
+            await asyncio.sleep(min(pause, deadline.remaining))
+            interval = min(interval * _BACKOFF_FACTOR, interval_seconds * _MAX_BACKOFF)
 
 
 @dataclass(slots=True)

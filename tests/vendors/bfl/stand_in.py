@@ -14,7 +14,7 @@ from aiohttp import web
 from PIL import Image
 
 from atelier_engines.conformance.fake_server import Handler, respond, serve
-from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.conformance.remote_service import FakeJob, FakeJobService
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.bfl.config import BflConfig
@@ -38,13 +38,11 @@ _SIZES = {"16:9": (1344, 768), "1:1": (1024, 1024), "9:16": (768, 1344)}
 PENDING = ({"progress": 0.25}, {"progress": None}, {"progress": 0.5}, {"progress": 0.5})
 
 
-@dataclass(slots=True)
-class Job:
-    """A job that was accepted, and is paid for."""
+@dataclass(slots=True, kw_only=True)
+class Job(FakeJob):
+    """A job of one model."""
 
     model: str
-    body: dict[str, Any]
-    polls: int = 0
 
 
 def state(status: str, **fields: object) -> Handler:
@@ -53,13 +51,12 @@ def state(status: str, **fields: object) -> Handler:
 
 
 @dataclass(slots=True, kw_only=True)
-class StandIn(FakeService):
+class StandIn(FakeJobService[Job]):
     """The API, a second region of it, and the storage."""
 
     api: str = ""
     region: str = ""
     storage: str = ""
-    jobs: dict[str, Job] = field(default_factory=dict)
     running: Handler | None = field(default_factory=lambda: state("Pending"))
     unknown_status: Handler | None = field(default_factory=lambda: state("Reasoning"))
     unknown_job: Handler = field(default_factory=lambda: state("Task not found"))
@@ -76,24 +73,9 @@ class StandIn(FakeService):
         config = {"api_key": KEY, "base_url": self.api, "poll_seconds": 0.001, **settings}
         return BflEngine(BflConfig.model_validate(config), delay_scale=0.02)
 
-    @property
-    def accepted(self) -> int:
-        """See FakeService.accepted."""
-        return len(self.jobs)
-
-    @property
-    def seeds(self) -> list[int] | None:
-        """See FakeService.seeds."""
-        return [job.body["seed"] for job in self.jobs.values()]
-
-    def forget_jobs(self) -> None:
-        """See FakeService.forget_jobs."""
-        self.jobs.clear()
-
     def reset(self) -> None:
         """See FakeService.reset."""
-        FakeService.reset(self)
-        self.jobs.clear()
+        FakeJobService.reset(self)
         self.submit_response.clear()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
@@ -108,7 +90,7 @@ class StandIn(FakeService):
         if wrong:
             return web.json_response({"detail": wrong}, status=422)
         name = f"job-{len(self.jobs)}"
-        self.jobs[name] = Job(model, body)
+        self.jobs[name] = Job(model=model, body=body)
         answer = {"id": name, "polling_url": f"{self.region}/v1/get_result?id={name}", "cost": 3.0}
         answer |= self.submit_response
         return web.json_response({key: value for key, value in answer.items() if value is not None})
@@ -117,11 +99,13 @@ class StandIn(FakeService):
         """GET /v1/get_result."""
         if request.headers.get("x-key") != KEY:
             return web.json_response({"detail": "Not authenticated"}, status=403)
+        name = request.query["id"]
+        job = self.jobs.get(name)
+        if job is not None:
+            job.asked += 1
         trouble = self.polls.next_handler()
         if trouble is not None:
             return await trouble(request)
-        name = request.query["id"]
-        job = self.jobs.get(name)
         if job is None:
             return web.json_response({"id": name, "status": "Task not found", "result": None})
         job.polls += 1

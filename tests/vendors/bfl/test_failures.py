@@ -9,12 +9,11 @@ from atelier_engines.conformance.remote import RemoteConformance
 from atelier_engines.conformance.remote_service import FakeService, collect_events
 from atelier_engines.errors import (
     ContentFilteredError,
-    EngineError,
     EngineFailedError,
     EngineUncertainError,
 )
 from tests.vendors.bfl.stand_in import StandIn, state
-from tests.vendors.calls import outputs
+from tests.vendors.calls import failed_submissions, outputs
 
 
 class TestFailures(RemoteConformance):
@@ -26,22 +25,10 @@ class TestFailures(RemoteConformance):
         return vendor
 
 
-@pytest.mark.parametrize(
-    ("trouble", "error", "says"),
-    [
-        (respond(404, {"message": "no such model"}), EngineFailedError, "no such model"),
-        (respond(200, {"name": "?"}), EngineUncertainError, "not sent again"),
-    ],
-    ids=range(2),
+test_a_submission_that_fails_is_not_repeated = failed_submissions(
+    (respond(404, {"message": "no such model"}), EngineFailedError, "no such model"),
+    (respond(200, {"name": "?"}), EngineUncertainError, "not sent again"),
 )
-async def test_a_submit_that_fails_is_not_repeated(
-    vendor: StandIn, trouble: Handler, error: type[EngineError], says: str
-) -> None:
-    """What was refused says why; what may have been accepted is uncertain."""
-    vendor.submits.add(trouble)
-    with pytest.raises(error, match=says):
-        await collect_events(vendor)
-    assert not vendor.jobs, "the honest answer came to a second try"
 
 
 @pytest.mark.parametrize(

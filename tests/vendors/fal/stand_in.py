@@ -15,7 +15,7 @@ from aiohttp import web
 from PIL import Image
 
 from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
-from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.conformance.remote_service import FakeJob, FakeJobService
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.fal.config import FalConfig
@@ -62,19 +62,12 @@ FIELDS: Mapping[str, set[str]] = {
 }
 
 
-@dataclass(slots=True)
-class Job:
-    """A job that was accepted, and is paid for."""
+@dataclass(slots=True, kw_only=True)
+class Job(FakeJob):
+    """A job of one model or app."""
 
     endpoint: str
-    body: dict[str, Any]
     headers: Mapping[str, str]
-    polls: int = 0
-    asked: int = 0
-    """How often its status was asked for, whatever the answer."""
-    cancels: int = 0
-    """How often it was to be cancelled."""
-    cancelled: bool = False
 
 
 def state(status: str, code: int = 202, **fields: object) -> Handler:
@@ -83,13 +76,12 @@ def state(status: str, code: int = 202, **fields: object) -> Handler:
 
 
 @dataclass(slots=True, kw_only=True)
-class StandIn(FakeService):
+class StandIn(FakeJobService[Job]):
     """The queue, the API that issues upload tokens, and the storage."""
 
     queue: str = ""
     rest: str = ""
     media: str = ""
-    jobs: dict[str, Job] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     """Stored by callers."""
     shape: str = "images"
@@ -110,29 +102,9 @@ class StandIn(FakeService):
         config = {"api_key": KEY, "poll_seconds": 0.001, **urls, **settings}
         return FalEngine(FalConfig.model_validate(config), delay_scale=0.001)
 
-    @property
-    def accepted(self) -> int:
-        """See FakeService.accepted."""
-        return len(self.jobs)
-
-    @property
-    def seeds(self) -> list[int] | None:
-        """See FakeService.seeds."""
-        return [job.body["seed"] for job in self.jobs.values()]
-
-    @property
-    def cancelled(self) -> int:
-        """See FakeService.cancelled."""
-        return sum(job.cancels for job in self.jobs.values())
-
-    def forget_jobs(self) -> None:
-        """See FakeService.forget_jobs."""
-        self.jobs.clear()
-
     def reset(self) -> None:
         """See FakeService.reset."""
-        FakeService.reset(self)
-        self.jobs.clear()
+        FakeJobService.reset(self)
         self.files.clear()
         self.shape = "images"
 
@@ -148,7 +120,7 @@ class StandIn(FakeService):
             return web.json_response({"detail": f"Application {endpoint} not found"}, status=404)
         job_id = str(uuid.uuid4())
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.jobs[job_id] = Job(endpoint, body, headers)
+        self.jobs[job_id] = Job(endpoint=endpoint, body=body, headers=headers)
         return web.json_response(self._place(job_id) | {"status": "IN_QUEUE", "queue_position": 2})
 
     async def status(self, request: web.Request) -> web.StreamResponse:

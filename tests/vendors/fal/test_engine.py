@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from atelier_engines.conformance.remote_service import collect_events, run_engine
-from atelier_engines.event import Dispatched, Output, Stage, Step
+from atelier_engines.conformance.remote_service import collect_events
+from atelier_engines.event import Output, Stage, Step
 from atelier_engines.task import Control, ControlType, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
 from tests.vendors.calls import outputs, plain
@@ -62,20 +62,6 @@ async def test_queue_positions_stages_and_steps_are_told_as_the_service_tells_th
         Step(index=2, total=4),
         Step(index=4, total=4),
     ]
-
-
-async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
-    """A process that dies while it waits has stored what finds the job."""
-    async with run_engine(vendor) as engine:
-        run = engine.run(TASK)
-        assert await anext(run) == Stage(name="submit")
-        dispatched = await anext(run)
-        assert isinstance(dispatched, Dispatched)
-        ((job_id, job),) = vendor.jobs.items()
-        assert job_id in dispatched.handle
-        assert KEY not in dispatched.handle
-        assert job.asked == 0
-        await run.aclose()
 
 
 async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
@@ -217,24 +203,6 @@ async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> No
     (job,) = vendor.jobs.values()
     (loader,) = of_class(job.body["workflow"], "CheckpointLoaderSimple")
     assert loader["ckpt_name"] == "own.safetensors"
-
-
-async def test_closing_cancels_every_job_that_is_not_done(vendor: StandIn) -> None:
-    """Also those that are not followed yet; done ones are left alone."""
-    async with run_engine(vendor) as engine:
-        run = engine.run(replace(TASK, seeds=(1, 2, 3)))
-        async for event in run:
-            if isinstance(event, Output):
-                break
-        await run.aclose()
-    assert [job.cancels for job in vendor.jobs.values()] == [0, 1, 1]
-
-
-def test_the_key_shows_nowhere() -> None:
-    """Neither in the text of the configuration nor in that of its errors."""
-    config = FalConfig.model_validate({"api_key": KEY})
-    assert KEY not in repr(config)
-    assert KEY not in str(config.model_dump())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Output, Stage
 from atelier_engines.task import SafetyMode
-from tests.vendors.calls import outputs, plain
+from tests.vendors.calls import failed_submissions, outputs, plain
 from tests.vendors.fal.stand_in import KEY, NSFW, TASK, StandIn, state
 
 REFUSED = {"detail": [{"loc": ["body"], "msg": "no", "type": "content_policy_violation"}]}
@@ -35,29 +35,17 @@ class TestFailures(RemoteConformance):
         return vendor
 
 
-@pytest.mark.parametrize(
-    ("trouble", "error", "says"),
-    [
-        (
-            respond(403, {"detail": "User is locked. Reason: Exhausted balance."}),
-            EngineQuotaError,
-            "credit",
-        ),
-        (respond(422, REFUSED), ContentFilteredError, "change the prompt"),
-        (respond(422, NO_WAY), InvalidTaskError, "too small"),
-        (respond(404, {"detail": "no such app"}), EngineFailedError, "no such app"),
-        (respond(200, {"request_id": "x"}), EngineUncertainError, "not sent again"),
-    ],
-    ids=range(5),
+test_a_submission_that_fails_is_not_repeated = failed_submissions(
+    (
+        respond(403, {"detail": "User is locked. Reason: Exhausted balance."}),
+        EngineQuotaError,
+        "credit",
+    ),
+    (respond(422, REFUSED), ContentFilteredError, "change the prompt"),
+    (respond(422, NO_WAY), InvalidTaskError, "too small"),
+    (respond(404, {"detail": "no such app"}), EngineFailedError, "no such app"),
+    (respond(200, {"request_id": "x"}), EngineUncertainError, "not sent again"),
 )
-async def test_a_submit_that_fails_is_not_repeated(
-    vendor: StandIn, trouble: Handler, error: type[EngineError], says: str
-) -> None:
-    """What was refused says why; what may have been accepted is uncertain."""
-    vendor.submits.add(trouble)
-    with pytest.raises(error, match=says):
-        await collect_events(vendor)
-    assert not vendor.jobs, "the honest answer came to a second try"
 
 
 async def test_a_flagged_picture_is_blocked(vendor: StandIn) -> None:

@@ -6,14 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from pydantic import ValidationError
-
 import atelier_engines
-from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.client import connect, ssl_context
-from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.runpod.config import RunpodConfig
 
 _PACKAGE = Path(atelier_engines.__file__).parent
 _HTTP_CLIENTS = {"AsyncClient", "Client"}
@@ -56,21 +50,3 @@ async def test_the_certificates_are_loaded_once() -> None:
     assert ssl_context() is ssl_context()
     async with connect("https://example.invalid", headers={"x-key": "k"}) as client:
         assert client.headers["x-key"] == "k"
-
-
-@pytest.mark.parametrize(
-    ("config", "own"),
-    [(BflConfig, {}), (FalConfig, {}), (RunpodConfig, {"endpoint": "e"})],
-)
-def test_the_old_name_of_the_time_limit_is_refused(
-    config: type[BflConfig | FalConfig | RunpodConfig], own: dict[str, str]
-) -> None:
-    """The message says what it is called now, wherever in the bases the key was renamed."""
-    with pytest.raises(ValidationError, match="deadline_seconds is now timeout_seconds"):
-        config.model_validate({"api_key": "k", "deadline_seconds": 3, **own})
-
-
-def test_a_renamed_key_of_the_subclass_is_refused_too() -> None:
-    """Both kinds in one message."""
-    with pytest.raises(ValidationError, match="pictures is now image_transfer"):
-        FalConfig.model_validate({"api_key": "k", "pictures": "hosted", "deadline_seconds": 3})

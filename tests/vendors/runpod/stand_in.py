@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
-from atelier_engines.conformance.remote_service import FakeService
+from atelier_engines.conformance.remote_service import FakeJob, FakeJobService
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.runpod.config import RunpodConfig
@@ -31,31 +31,17 @@ _MOST_BYTES = 10 * 10**6
 _POLICY = {"executionTimeout": (5_000, 604_800_000), "ttl": (10_000, 604_800_000)}
 
 
-@dataclass(slots=True)
-class Job:
-    """A job that was accepted, and is paid for."""
-
-    body: dict[str, Any]
-    polls: int = 0
-    asked: int = 0
-    """How often its status was asked for, whatever the answer."""
-    cancels: int = 0
-    """How often it was to be cancelled."""
-    cancelled: bool = False
-
-
 def state(status: str, **fields: object) -> Handler:
     """A poll response."""
     return respond(200, {"id": "x", "status": status, **fields})
 
 
 @dataclass(slots=True, kw_only=True)
-class StandIn(FakeService):
+class StandIn(FakeJobService[FakeJob]):
     """The API with one endpoint, and the storage for its images."""
 
     api: str = ""
     store: str = ""
-    jobs: dict[str, Job] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
     """As /health tells them."""
     shape: str = "v5"
@@ -75,24 +61,9 @@ class StandIn(FakeService):
         config = {**account, "poll_seconds": 0.001, **settings}
         return RunpodEngine(RunpodConfig.model_validate(config), delay_scale=0.001)
 
-    @property
-    def accepted(self) -> int:
-        """See FakeService.accepted."""
-        return len(self.jobs)
-
-    @property
-    def cancelled(self) -> int:
-        """See FakeService.cancelled."""
-        return sum(job.cancels for job in self.jobs.values())
-
-    def forget_jobs(self) -> None:
-        """See FakeService.forget_jobs."""
-        self.jobs.clear()
-
     def reset(self) -> None:
         """See FakeService.reset."""
-        FakeService.reset(self)
-        self.jobs.clear()
+        FakeJobService.reset(self)
         self.workers = {"idle": 0, "running": 1}
         self.shape = "v5"
 
@@ -115,7 +86,7 @@ class StandIn(FakeService):
         if wrong or "input" not in body:
             return web.json_response({"error": f"bad request: {wrong or 'input'}"}, status=400)
         job_id = f"{len(self.jobs)}f0e-4a2b-u1"
-        self.jobs[job_id] = Job(body)
+        self.jobs[job_id] = FakeJob(body=body)
         return web.json_response({"id": job_id, "status": "IN_QUEUE"})
 
     async def status(self, request: web.Request) -> web.StreamResponse:
@@ -132,7 +103,7 @@ class StandIn(FakeService):
             return await trouble(request)
         return web.json_response({"id": job_id, "delayTime": 12, **self._state(job_id, job)})
 
-    def _state(self, job_id: str, job: Job) -> dict[str, Any]:
+    def _state(self, job_id: str, job: FakeJob) -> dict[str, Any]:
         if job.cancelled:
             return {"status": "CANCELLED"}
         status = STATES[min(job.polls, len(STATES) - 1)]
@@ -143,7 +114,7 @@ class StandIn(FakeService):
             return {"status": status, "output": {"step": job.polls * 5, "total": 25}}
         return {"status": status}
 
-    def _ended(self, job_id: str, job: Job) -> dict[str, Any]:
+    def _ended(self, job_id: str, job: FakeJob) -> dict[str, Any]:
         given = job.body["input"]
         if "workflow" not in given:
             return {"status": "FAILED", "error": "Missing 'workflow' parameter"}
@@ -196,7 +167,7 @@ class StandIn(FakeService):
         job = self.jobs[request.match_info["name"].removesuffix(".png")]
         return web.Response(body=self.drawn(job), content_type="image/png")
 
-    def drawn(self, job: Job) -> bytes:
+    def drawn(self, job: FakeJob) -> bytes:
         """A picture that depends on all that was asked."""
         given = job.body["input"]
         return checking.drawn(given["workflow"], _sent(given))

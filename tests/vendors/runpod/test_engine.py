@@ -12,9 +12,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from atelier_engines.conformance.fake_server import respond
-from atelier_engines.conformance.remote_service import collect_events, run_engine
+from atelier_engines.conformance.remote_service import collect_events
 from atelier_engines.errors import InvalidTaskError
-from atelier_engines.event import Dispatched, Output, Stage, Step
+from atelier_engines.event import Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.runpod.config import RunpodConfig
 from tests.vendors.calls import noise, outputs, plain
@@ -103,20 +103,6 @@ async def test_what_does_not_count_the_tasks_steps_is_no_progress(vendor: StandI
     assert not [event for event in await collect_events(vendor) if isinstance(event, Step)]
 
 
-async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
-    """A process that dies while it waits has stored what finds the job."""
-    async with run_engine(vendor) as engine:
-        run = engine.run(TASK)
-        assert await anext(run) == Stage(name="submit")
-        dispatched = await anext(run)
-        assert isinstance(dispatched, Dispatched)
-        ((job_id, job),) = vendor.jobs.items()
-        assert job_id in dispatched.handle
-        assert KEY not in dispatched.handle
-        assert job.asked == 0
-        await run.aclose()
-
-
 async def test_a_workflow_carries_its_pictures_loras_and_controls(vendor: StandIn) -> None:
     """Nodes load each picture by the name under which it is sent; LoRAs keep their order."""
     task = replace(
@@ -157,24 +143,6 @@ async def test_pictures_too_large_for_a_request_are_refused_before_it_is_sent(
         await collect_events(vendor, replace(TASK, init_image=noise(1700, 1700)))
     assert error.value.field == "init_image"
     assert not vendor.jobs
-
-
-async def test_closing_cancels_every_job_that_is_not_done(vendor: StandIn) -> None:
-    """Also those that are not followed yet; done ones are left alone."""
-    async with run_engine(vendor) as engine:
-        run = engine.run(replace(TASK, seeds=(1, 2, 3)))
-        async for event in run:
-            if isinstance(event, Output):
-                break
-        await run.aclose()
-    assert [job.cancels for job in vendor.jobs.values()] == [0, 1, 1]
-
-
-def test_the_key_shows_nowhere() -> None:
-    """Neither in the text of the configuration nor in that of its errors."""
-    config = RunpodConfig.model_validate({"api_key": KEY, "endpoint": ENDPOINT})
-    assert KEY not in repr(config)
-    assert KEY not in str(config.model_dump())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from atelier_engines.conformance.fake_server import Handler, respond
+from atelier_engines.conformance.fake_server import respond
 from atelier_engines.conformance.remote import RemoteConformance
 from atelier_engines.conformance.remote_service import FakeService, collect_events, crash
 from atelier_engines.errors import (
@@ -21,7 +21,7 @@ from atelier_engines.errors import (
     OutOfMemoryError,
 )
 from atelier_engines.event import Stage
-from tests.vendors.calls import outputs
+from tests.vendors.calls import failed_submissions, outputs
 from tests.vendors.runpod.stand_in import TASK, StandIn, state
 
 TRACEBACK = "Traceback (most recent call last): secret.py"
@@ -37,22 +37,10 @@ class TestFailures(RemoteConformance):
         return vendor
 
 
-@pytest.mark.parametrize(
-    ("trouble", "error", "says"),
-    [
-        (respond(404, {"error": "endpoint not found"}), EngineFailedError, "endpoint"),
-        (respond(200, {"id": "a/../b"}), EngineUncertainError, "not sent again"),
-    ],
-    ids=range(2),
+test_a_submission_that_fails_is_not_repeated = failed_submissions(
+    (respond(404, {"error": "endpoint not found"}), EngineFailedError, "endpoint"),
+    (respond(200, {"id": "a/../b"}), EngineUncertainError, "not sent again"),
 )
-async def test_a_submit_that_fails_is_not_repeated(
-    vendor: StandIn, trouble: Handler, error: type[EngineError], says: str
-) -> None:
-    """What was refused says why; what may have been accepted is uncertain."""
-    vendor.submits.add(trouble)
-    with pytest.raises(error, match=says):
-        await collect_events(vendor)
-    assert not vendor.jobs, "the honest answer came to a second try"
 
 
 @pytest.mark.parametrize(

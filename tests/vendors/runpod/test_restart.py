@@ -1,44 +1,15 @@
-"""A server that is killed while RunPod works finds its job again, and pays once."""
+"""A server that is killed while a job runs at RunPod finds it again, and pays once."""
 
 from __future__ import annotations
 
-from grpc import aio
-
-from atelier.v1.generation_pb2 import State
-from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-from atelier_engines.conformance.fake_server import respond
 from tests.conftest import StartServer
-from tests.resilience.follower import Follower, wait_until
-from tests.server.calls import later, picture
-from tests.vendors.runpod.stand_in import ENDPOINT, KEY, StandIn
+from tests.vendors.killed_server import kill_while_a_job_runs
+from tests.vendors.runpod.stand_in import ENDPOINT, StandIn
 
 
-async def test_a_killed_server_attaches_to_its_job_again(
+async def test_a_killed_server_finds_its_job_again(
     vendor: StandIn, start_server: StartServer
 ) -> None:
-    """The handle was stored before the first poll."""
-    engine = {
-        "type": "runpod",
-        "api_key": KEY,
-        "endpoint": ENDPOINT,
-        "base_url": vendor.api,
-        "poll_seconds": 0.02,
-    }
-    vendor.polls.always = respond(200, {"status": "IN_PROGRESS"})
-    server = start_server(engines={"runpod": engine})
-    request = later(picture(engine="runpod", task={"width": 256, "height": 256}))
-    async with aio.insecure_channel(server.address) as channel:
-        accepted = await GenerationServiceStub(channel).Generate(request)
-
-        async def polling() -> bool:
-            return any(job.asked for job in vendor.jobs.values())
-
-        await wait_until(polling)
-        server.kill()
-    vendor.polls.clear()
-    again = start_server(engines={"runpod": engine})
-    follower = Follower(accepted.generation.id)
-    async with aio.insecure_channel(again.address) as channel:
-        await follower.follow(GenerationServiceStub(channel))
-    assert follower.last_state == State.STATE_SUCCEEDED
-    assert len(vendor.jobs) == 1
+    """The job is not submitted a second time."""
+    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
+    await kill_while_a_job_runs(vendor, start_server, engine)

@@ -11,6 +11,7 @@ from atelier_engines.vendors.config import (
     AccountConfig,
     ApiKey,
     BaseUrl,
+    Concurrency,
     MaxImages,
     PollSeconds,
     RemoteConfig,
@@ -45,11 +46,10 @@ class BflConfig(AccountConfig, RemoteConfig):
         description="From 0 (strict) to 5 or 6, depending on the model; the service's default when null.",
     )
     max_images: MaxImages = Field(default=4, le=24)
-    concurrency: int = Field(
+    concurrency: Concurrency = Field(
         default=6,
-        ge=1,
         le=24,
-        description="Maximum tasks at the service at once; it runs 24 jobs of an account at once.",
+        description="Maximum tasks at once, of 24 jobs that the service runs at once.",
     )
     poll_seconds: PollSeconds = 0.5
 

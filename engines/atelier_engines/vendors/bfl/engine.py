@@ -9,11 +9,11 @@ from atelier_engines.event import Event
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.bfl.capabilities import build_capabilities
 from atelier_engines.vendors.bfl.config import BflConfig
-from atelier_engines.vendors.bfl.flux_api import PROGRESS_STEPS, BflJobs, Credits
+from atelier_engines.vendors.bfl.flux_api import BflJobs, Credits
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
-from atelier_engines.vendors.jobs import Polling, run_jobs
+from atelier_engines.vendors.jobs import run_jobs
 
 _TRUSTED_HOSTS = (".bfl.ai",)
 _RESPONSE_TIMEOUT_SECONDS = 60.0
@@ -48,9 +48,5 @@ class BflEngine(RemoteEngine[VendorClient]):
     def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
         deadline = Deadline(self._config.timeout_seconds)
         jobs = BflJobs(client=self._connection, config=self._config, task=task, deadline=deadline)
-        polling = Polling(
-            interval_seconds=self._config.poll_seconds,
-            grace_seconds=_GRACE_SECONDS,
-            delay_scale=self._delay_scale,
-        )
-        return run_jobs(jobs, task, deadline=deadline, polling=polling, steps=PROGRESS_STEPS)
+        poll_seconds = self._config.poll_seconds
+        return run_jobs(jobs, poll_seconds=poll_seconds, grace_seconds=_GRACE_SECONDS)

@@ -11,17 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from atelier_engines.errors import ContentFilteredError, EngineFailedError
 from atelier_engines.event import Output, Stage
-from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.payloads import build_payload
-from atelier_engines.vendors.client import VendorClient
-from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.jobs import JobState, JobStatus
+from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
 from atelier_engines.vendors.results import fetch_image
 
-PROGRESS_STEPS = 100
-"""Steps that the progress of one job, 0 to 1, is reported in."""
+_PROGRESS_STEPS = 100
 _MAX_REASON_LENGTH = 200
 
 
@@ -92,20 +88,15 @@ class Credits(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BflJobs:
+class BflJobs(TaskJobs[BflConfig]):
     """The jobs of one task; see JobApi."""
 
-    name: ClassVar[str] = "bfl"
     job_type: ClassVar[type[BflJob]] = BflJob
 
-    client: VendorClient
-    """Client of the API."""
-    config: BflConfig
-    """Of the engine."""
-    task: ImageTask
-    """Task to run."""
-    deadline: Deadline
-    """Of the task."""
+    @property
+    def steps(self) -> int:
+        """Parts that the progress of one job is counted in."""
+        return _PROGRESS_STEPS
 
     async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[BflJob]:
         """See JobApi.submit."""
@@ -126,7 +117,7 @@ class BflJobs:
             response=found,
             state=found.state,
             stage=Stage(name="generate"),
-            steps=int(PROGRESS_STEPS * progress) if 0.0 <= progress <= 1.0 else 0,
+            steps=int(_PROGRESS_STEPS * progress) if 0.0 <= progress <= 1.0 else 0,
         )
 
     async def result(self, job: BflJob, status: JobStatus[BflStatus], seed: int) -> Output:

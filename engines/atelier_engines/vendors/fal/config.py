@@ -13,6 +13,7 @@ from atelier_engines.vendors.config import (
     AccountConfig,
     ApiKey,
     BaseUrl,
+    Concurrency,
     MaxImages,
     PollSeconds,
     RemoteConfig,
@@ -80,11 +81,9 @@ class FalConfig(AccountConfig, RemoteConfig):
         "at once; the service's default when null.",
     )
     max_images: MaxImages = Field(default=4, le=16)
-    concurrency: int = Field(
+    concurrency: Concurrency = Field(
         default=2,
-        ge=1,
-        le=256,
-        description="Maximum tasks at the service at once; it runs 2 for a new account and queues the rest.",
+        description="Maximum tasks at once; the service runs 2 for a new account and queues more.",
     )
     poll_seconds: PollSeconds = 0.5
 

@@ -19,7 +19,7 @@ from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.errors import translate_error
 from atelier_engines.vendors.fal.queue_api import FalJobs
 from atelier_engines.vendors.fal.storage import FalStorage
-from atelier_engines.vendors.jobs import Polling, run_jobs
+from atelier_engines.vendors.jobs import run_jobs
 
 _TRUSTED_HOSTS = (".fal.run", ".fal.ai")
 _RESPONSE_TIMEOUT_SECONDS = 60.0
@@ -76,5 +76,4 @@ class FalEngine(RemoteEngine[FalStorage]):
             task=task,
             deadline=deadline,
         )
-        polling = Polling(interval_seconds=self._config.poll_seconds, delay_scale=self._delay_scale)
-        return run_jobs(jobs, task, deadline=deadline, polling=polling, steps=jobs.steps)
+        return run_jobs(jobs, poll_seconds=self._config.poll_seconds)

@@ -17,16 +17,15 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.event import Output, Stage
-from atelier_engines.task import ImageTask, SafetyMode
+from atelier_engines.task import SafetyMode
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors.client import AnyResponse, VendorClient
+from atelier_engines.vendors.client import AnyResponse
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
-from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.errors import translate_failure
 from atelier_engines.vendors.fal.payloads import build_payload
 from atelier_engines.vendors.fal.storage import FalStorage, encode_data_uri
-from atelier_engines.vendors.jobs import JobState, JobStatus
+from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
 from atelier_engines.vendors.results import fetch_image
 
 _MAX_MESSAGE_LENGTH = 300
@@ -118,24 +117,15 @@ class FalResult(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FalJobs:
+class FalJobs(TaskJobs[FalConfig]):
     """The jobs of one task; see JobApi."""
 
-    name: ClassVar[str] = "fal"
     job_type: ClassVar[type[FalJob]] = FalJob
 
-    client: VendorClient
-    """Client of the queue."""
     storage: FalStorage
-    """Where images are uploaded to, if so configured."""
-    config: FalConfig
-    """Of the engine."""
+    """Storage that images are uploaded to, if so configured."""
     workflows: WorkflowSet | None
     """ComfyUI workflows, where the engine runs them instead of a model."""
-    task: ImageTask
-    """Task to run."""
-    deadline: Deadline
-    """Of the task."""
 
     @property
     def steps(self) -> int:
@@ -203,7 +193,7 @@ class FalJobs:
             f"fal failed to run the job: {(status.error or '')[:_MAX_MESSAGE_LENGTH]}; try again"
         )
         try:
-            async with self.deadline.timeout(self.name):
+            async with self.deadline.timeout(self.client.name):
                 result = await self.client.request("GET", job.response_url, model=FalResult)
         except (EngineTimeoutError, EngineUnavailableError) as error:
             if status.error:

@@ -9,6 +9,7 @@ from atelier_engines.vendors.config import (
     AccountConfig,
     ApiKey,
     BaseUrl,
+    Concurrency,
     MaxImages,
     PollSeconds,
     RemoteConfig,
@@ -25,11 +26,9 @@ class RunpodConfig(WorkflowSetConfig, AccountConfig, RemoteConfig):
     )
     base_url: BaseUrl = "https://api.runpod.ai/v2"
     max_images: MaxImages = Field(default=4, le=16)
-    concurrency: int = Field(
+    concurrency: Concurrency = Field(
         default=3,
-        ge=1,
-        le=256,
-        description="Maximum tasks at the endpoint at once; best set to its maximum of workers.",
+        description="Maximum tasks at once; best set to the endpoint's maximum of workers.",
     )
     poll_seconds: PollSeconds = 1.0
     timeout_seconds: TimeoutSeconds = Field(

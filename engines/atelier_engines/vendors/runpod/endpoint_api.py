@@ -14,12 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from atelier_engines.errors import EngineError, EngineFailedError
 from atelier_engines.event import Output, Stage
-from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.client import AnyResponse, VendorClient
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
-from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.jobs import JobState, JobStatus
+from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
 from atelier_engines.vendors.results import fetch_image
 from atelier_engines.vendors.runpod.config import RunpodConfig
 from atelier_engines.vendors.runpod.errors import translate_failure, translate_worker_message
@@ -120,27 +118,25 @@ class WorkerOutput(BaseModel):
         return self.message if self.status != "error" else ""
 
 
-@dataclass(slots=True, kw_only=True)
-class RunpodJobs:
+@dataclass(slots=True)
+class _Queue:
+    """What is known about the queue while a job waits in it."""
+
+    workers: Workers = field(default_factory=Workers)
+    """State of the endpoint's workers."""
+    starting: bool = False
+    """Whether a worker has been starting since the job began to wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunpodJobs(TaskJobs[RunpodConfig]):
     """The jobs of one task; see JobApi."""
 
-    name: ClassVar[str] = "runpod"
     job_type: ClassVar[type[RunpodJob]] = RunpodJob
 
-    client: VendorClient
-    """Client of the API."""
-    config: RunpodConfig
-    """Of the engine."""
     workflows: WorkflowSet
     """ComfyUI workflows of the engine."""
-    task: ImageTask
-    """Task to run."""
-    deadline: Deadline
-    """Of the task."""
-    _workers: Workers = field(default_factory=Workers)
-    """State of the workers while the job waits."""
-    _starting: bool = False
-    """Whether the job waits for a worker that is starting."""
+    _queue: _Queue = field(default_factory=_Queue)
 
     async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[RunpodJob]:
         """See JobApi.submit.
@@ -164,10 +160,10 @@ class RunpodJobs:
         found = await self.client.request("GET", self._job_path("status", job), model=RunpodStatus)
         if found.status == "IN_QUEUE":
             return await self._waiting_status(found)
-        self._starting = False
+        self._queue.starting = False
         state = _STATES.get(found.status)
         if state is None:
-            _log.warning("unknown_job_status", extra={"vendor": self.name, "status": found.status})
+            _log.warning("unknown_job_status", extra={"vendor": "runpod", "status": found.status})
             state = JobState.ACTIVE
         if state is not JobState.ACTIVE:
             return JobStatus(response=found, state=state)
@@ -197,12 +193,13 @@ class RunpodJobs:
         await self.client.request("POST", self._job_path("cancel", job), model=AnyResponse)
 
     async def _waiting_status(self, found: RunpodStatus) -> JobStatus[RunpodStatus]:
-        self._starting = self._starting or self._workers.starting
-        stage = Stage(name="start" if self._starting else "queued")
+        queue = self._queue
+        queue.starting = queue.starting or queue.workers.starting
+        stage = Stage(name="start" if queue.starting else "queued")
         with suppress(EngineError, TimeoutError):  # it only explains
             async with asyncio.timeout(_HEALTH_TIMEOUT_SECONDS):
-                self._workers = (await request_health(self.client, self.config)).workers
-        reason = f"no worker took the job; the endpoint has {self._workers}"
+                queue.workers = (await request_health(self.client, self.config)).workers
+        reason = f"no worker took the job; the endpoint has {queue.workers}"
         return JobStatus(response=found, stage=stage, timeout_reason=reason)
 
     def _count_steps(self, found: RunpodStatus) -> int:

@@ -12,7 +12,7 @@ from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
-from atelier_engines.vendors.jobs import Polling, run_jobs
+from atelier_engines.vendors.jobs import run_jobs
 from atelier_engines.vendors.runpod.config import RunpodConfig
 from atelier_engines.vendors.runpod.endpoint_api import RunpodJobs, request_health
 from atelier_engines.vendors.runpod.errors import translate_error
@@ -55,8 +55,7 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             task=task,
             deadline=deadline,
         )
-        polling = Polling(interval_seconds=self._config.poll_seconds, delay_scale=self._delay_scale)
-        return run_jobs(jobs, task, deadline=deadline, polling=polling, steps=task.steps or 0)
+        return run_jobs(jobs, poll_seconds=self._config.poll_seconds)
 
 
 def _build_capabilities(config: RunpodConfig, workflows: WorkflowSet) -> Capabilities:

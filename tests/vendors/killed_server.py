@@ -1,0 +1,41 @@
+"""What every service with jobs must survive: a real server that is killed while its job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from grpc import aio
+
+from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_engines.conformance.remote_service import FakeService
+from tests.conftest import StartServer
+from tests.resilience.follower import Follower
+from tests.server.calls import eventually, later, picture
+
+
+async def kill_while_a_job_runs(
+    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+) -> None:
+    """Start a server with that engine, kill it after a poll, and start it again: the job is paid once.
+
+    The handle was stored before the first poll, and no log holds the API key.
+    """
+    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    size = {"width": service.task.width, "height": service.task.height}
+    service.polls.always = service.running
+    server = start_server(engines=engines)
+    async with aio.insecure_channel(server.address) as channel:
+        request = later(picture(engine="remote", task=size))
+        accepted = await GenerationServiceStub(channel).Generate(request)
+        await eventually(lambda: service.polled > 0)
+        server.kill()
+    service.polls.clear()
+    again = start_server(engines=engines)
+    follower = Follower(accepted.generation.id)
+    async with aio.insecure_channel(again.address) as channel:
+        await follower.follow(GenerationServiceStub(channel))
+    assert follower.last_state == State.STATE_SUCCEEDED
+    assert service.accepted == 1
+    for one in (server, again):
+        assert service.api_key not in one.log.read_text()
