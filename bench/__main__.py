@@ -1,20 +1,26 @@
-"""`python -m bench [NAME...]`: measure these, or everything that takes no more than a few minutes."""
+"""Measures the project: `python -m bench [NAME...]`, or `python -m bench --against DIRECTORY`.
+
+With names: these measurements; without: all that take no more than a few minutes. `--against` compares this build
+with another checkout of the project, which has its own `.venv`, and writes nothing.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from bench import (
-    added,
     artifacts,
     batching,
     cancel,
+    cancel_latency,
+    comparison,
     encoding,
     fan_out,
     first_event,
-    leaving,
+    overhead,
     pipeline,
     report,
     soak,
@@ -24,7 +30,7 @@ from bench import (
 from bench.figures import Figure
 
 MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
-    "added": added.measure,
+    "overhead": overhead.measure,
     "throughput": throughput.measure,
     "first_event": first_event.measure,
     "fan_out": fan_out.measure,
@@ -34,7 +40,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "start": start.measure,
     "pipeline": pipeline.measure,
     "batching": batching.measure,
-    "leaving": leaving.measure,
+    "cancel_latency": cancel_latency.measure,
     "soak": soak.measure,
 }
 _LONG = ("soak",)
@@ -45,16 +51,28 @@ async def run(names: list[str]) -> None:
     """Measure one after the other; print and write each."""
     for name in names:
         figures = await MEASUREMENTS[name]()
-        print(report.table(name, figures), flush=True)
+        print(report.format_table(name, figures), flush=True)
         report.write(name, figures)
+
+
+async def compare(other: Path) -> None:
+    """Measure this build against another checkout, and print the ratios."""
+    print(report.format_table(f"this build / {other}", await comparison.measure(other)))
 
 
 def main() -> None:
     """Read the command line."""
-    names = sys.argv[1:] or [name for name in MEASUREMENTS if name not in _LONG]
-    if unknown := [name for name in names if name not in MEASUREMENTS]:
-        sys.exit(f"no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
-    asyncio.run(run(names))
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures the project.")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--against", type=Path, metavar="DIRECTORY")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in MEASUREMENTS]:
+        parser.error(f"no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
+    if arguments.against is not None:
+        asyncio.run(compare(arguments.against))
+    else:
+        names = arguments.names or [name for name in MEASUREMENTS if name not in _LONG]
+        asyncio.run(run(names))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_service_pb2 import DownloadArtifactRequest, UploadArtifactRequest
-from bench.calls import caller
+from bench.calls import open_stub
 from bench.figures import Figure, median
-from bench.processes import service
+from bench.processes import start_sketch
 
 if TYPE_CHECKING:
     from bench.calls import Stub
@@ -26,10 +26,10 @@ async def measure() -> list[Figure]:
     """One caller, 64 MiB, with and without the connection settings that the client library uses."""
     data = os.urandom(_BYTES)
     figures = []
-    async with service() as running:
+    async with start_sketch() as running:
         for settings, large in (("client's settings", True), ("gRPC's defaults", False)):
             up, down = [], []
-            async with caller(running.address, large_frames=large) as stub:
+            async with open_stub(running.address, large_frames=large) as stub:
                 for _ in range(_ROUNDS):
                     seconds, artifact_id = await _upload(stub, data)
                     up.append(_BYTES / seconds / 1e6)
@@ -43,7 +43,7 @@ async def measure() -> list[Figure]:
 
 async def _upload(stub: Stub, data: bytes) -> tuple[float, str]:
     start = time.perf_counter()
-    response = await stub.UploadArtifact(_parts(data))
+    response = await stub.UploadArtifact(_upload_requests(data))
     seconds = time.perf_counter() - start
     assert response.artifact.sha256 == hashlib.sha256(data).hexdigest()
     return seconds, response.artifact.id
@@ -58,7 +58,7 @@ async def _download(stub: Stub, artifact_id: str, data: bytes) -> float:
     return seconds
 
 
-def _parts(data: bytes) -> Iterator[UploadArtifactRequest]:
+def _upload_requests(data: bytes) -> Iterator[UploadArtifactRequest]:
     yield UploadArtifactRequest(header=UploadHeader(media_type="image/png", size=len(data)))
     for start in range(0, len(data), _CHUNK_BYTES):
         yield UploadArtifactRequest(chunk=data[start : start + _CHUNK_BYTES])

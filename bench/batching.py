@@ -1,4 +1,4 @@
-"""Four callers at once: runs of the denoiser that are shared, against runs in turns."""
+"""Four callers at once: batched denoiser runs compared with runs of one task each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from atelier_engines.diffusion import DiffusionEngine
-from bench.engines import SIDES, Taken, paint, running, task, timed
+from bench.engines import SIDES, Duration, generate, make_task, start_engine, time_work
 from bench.figures import Figure, median
 
 _ROUNDS = 21
@@ -21,48 +21,50 @@ async def measure() -> list[Figure]:
     """Whether that gains anything is a matter of the device; `atelier tune` finds it out."""
     figures: list[Figure] = []
     async with (
-        running(max_batch=_WAYS["alone"]) as alone,
-        running(max_batch=_WAYS["4 rows"]) as four,
-        running(max_batch=_WAYS["8 rows"]) as eight,
+        start_engine(max_batch=_WAYS["alone"]) as alone,
+        start_engine(max_batch=_WAYS["4 rows"]) as four,
+        start_engine(max_batch=_WAYS["8 rows"]) as eight,
     ):
         engines = {"alone": alone, "4 rows": four, "8 rows": eight}
         for side in SIDES:
-            rounds = [await _round(engines, side, index) for index in range(_ROUNDS)]
-            figures += _figures(side, rounds[1:])
+            rounds = [await _measure_round(engines, side, index) for index in range(_ROUNDS)]
+            figures += _make_figures(side, rounds[1:])
     return figures
 
 
-async def _round(
+async def _measure_round(
     engines: Mapping[str, DiffusionEngine], side: int, index: int
-) -> Mapping[str, tuple[Taken, float]]:
+) -> Mapping[str, tuple[Duration, float]]:
     """By way, what all took together and the callers' mean wait in seconds; the ways take turns."""
-    found: dict[str, tuple[Taken, float]] = {}
+    found: dict[str, tuple[Duration, float]] = {}
     names = list(engines)
     for place in range(len(names)):
         name = names[(index + place) % len(names)]
         waits: list[float] = []
-        taken = await timed(partial(_crowd, engines[name], side, waits))
+        taken = await time_work(partial(_run_callers, engines[name], side, waits))
         found[name] = (taken, sum(waits) / len(waits))
     return found
 
 
-async def _crowd(engine: DiffusionEngine, side: int, waits: list[float]) -> None:
-    await asyncio.gather(*(_caller(engine, side, seed, waits) for seed in range(_CALLERS)))
+async def _run_callers(engine: DiffusionEngine, side: int, waits: list[float]) -> None:
+    await asyncio.gather(*(_run_caller(engine, side, seed, waits) for seed in range(_CALLERS)))
 
 
-async def _caller(engine: DiffusionEngine, side: int, seed: int, waits: list[float]) -> None:
+async def _run_caller(engine: DiffusionEngine, side: int, seed: int, waits: list[float]) -> None:
     start = time.perf_counter()
-    await paint(engine, task("a green tree", side, seed))
+    await generate(engine, make_task("a green tree", side, seed))
     waits.append(time.perf_counter() - start)
 
 
-def _figures(side: int, rounds: Sequence[Mapping[str, tuple[Taken, float]]]) -> list[Figure]:
+def _make_figures(
+    side: int, rounds: Sequence[Mapping[str, tuple[Duration, float]]]
+) -> list[Figure]:
     figures: list[Figure] = []
     for name in _WAYS:
-        pictures = median([_CALLERS / of[name][0].wall for of in rounds])
+        images = median([_CALLERS / of[name][0].wall for of in rounds])
         wait = median([of[name][1] for of in rounds])
         figures += [
-            Figure(name=f"{side} px, {name}: pictures", value=pictures, unit="/s"),
+            Figure(name=f"{side} px, {name}: images", value=images, unit="/s"),
             Figure(name=f"{side} px, {name}: mean wait", value=wait * 1e3, unit="ms"),
         ]
     for name in list(_WAYS)[1:]:
@@ -71,7 +73,7 @@ def _figures(side: int, rounds: Sequence[Mapping[str, tuple[Taken, float]]]) -> 
         figures += [
             Figure(name=f"{side} px, {name} against alone: throughput", value=wall, unit="×"),
             Figure(
-                name=f"{side} px, {name} against alone: pictures a CPU second",
+                name=f"{side} px, {name} against alone: images a CPU second",
                 value=cpu,
                 unit="×",
             ),

@@ -1,4 +1,4 @@
-"""The calls that are measured, and how they are timed."""
+"""The calls that are measured, and their timing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # in the type stubs alone
     Stub = GenerationServiceAsyncStub
 
 OUTPUT_BYTES = 2**20
-"""Bytes of one picture in the measurements that compare with the bare server."""
+"""Bytes of one image in the measurements that compare with the bare server."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -33,7 +33,7 @@ _LARGE_FRAMES = (
 
 
 @asynccontextmanager
-async def connect(address: str, *, large_frames: bool = False) -> AsyncGenerator[aio.Channel]:
+async def open_channel(address: str, *, large_frames: bool = False) -> AsyncGenerator[aio.Channel]:
     """A connection of its own; `large_frames` with the settings that the client library uses for artifacts."""
     options = (*_OPTIONS, *(_LARGE_FRAMES if large_frames else ()))
     async with aio.insecure_channel(address, options=options) as channel:
@@ -41,34 +41,34 @@ async def connect(address: str, *, large_frames: bool = False) -> AsyncGenerator
 
 
 @asynccontextmanager
-async def caller(address: str, *, large_frames: bool = False) -> AsyncGenerator[Stub]:
+async def open_stub(address: str, *, large_frames: bool = False) -> AsyncGenerator[Stub]:
     """A stub on a connection of its own."""
-    async with connect(address, large_frames=large_frames) as channel:
+    async with open_channel(address, large_frames=large_frames) as channel:
         yield GenerationServiceStub(channel)
 
 
-def request(*, steps: int | None = None, inline: bool = True) -> GenerateRequest:
-    """A picture; how long it takes, and how large it becomes, is the engine's setting."""
+def make_request(*, steps: int | None = None, inline: bool = True) -> GenerateRequest:
+    """A request for an image; duration and size are settings of the engine."""
     task = ImageTask(prompt="a lighthouse", width=64, height=64, steps=steps, seed=7)
     return GenerateRequest(engine="sketch", image=task, inline_outputs=inline)
 
 
-async def generate(stub: Stub) -> float:
-    """Seconds from the call to a picture of OUTPUT_BYTES in hand."""
+async def time_generate(stub: Stub) -> float:
+    """Seconds from the call to an image of OUTPUT_BYTES in hand."""
     start = time.perf_counter()
-    response = await stub.Generate(request())
+    response = await stub.Generate(make_request())
     seconds = time.perf_counter() - start
     assert len(response.generation.outputs[0].data) == OUTPUT_BYTES
     return seconds
 
 
-async def rate(stub: Stub, *, callers: int, calls: int) -> float:
+async def measure_rate(stub: Stub, *, callers: int, calls: int) -> float:
     """Generations a second when so many callers each make their next call as soon as the last is answered."""
     remaining = iter(range(calls))
 
     async def keep_calling() -> None:
         for _ in remaining:
-            await generate(stub)
+            await time_generate(stub)
 
     start = time.perf_counter()
     await asyncio.gather(*(keep_calling() for _ in range(callers)))

@@ -1,4 +1,4 @@
-"""From the cancelling call to a free engine: in time, and in steps that were still done."""
+"""From CancelGeneration to a free engine: the time, and the steps that were still run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from atelier.v1.generation_service_pb2 import (
     CancelGenerationRequest,
     StreamProgressRequest,
 )
-from bench.calls import caller, request
+from bench.calls import make_request, open_stub
 from bench.figures import Figure, quantile
-from bench.processes import service
+from bench.processes import start_sketch
 
 if TYPE_CHECKING:
     from bench.calls import Stub
@@ -25,13 +25,13 @@ _STEP_SECONDS = 0.05
 
 
 async def measure() -> list[Figure]:
-    """The engine is free when the generation that waits for it has been taken up."""
+    """The engine is free when the next generation in its queue has started."""
     free: list[float] = []
     steps: list[float] = []
     delay = _STEPS * _STEP_SECONDS
     async with (
-        service(delay_seconds=delay, concurrency=1) as running,
-        caller(running.address) as stub,
+        start_sketch(delay_seconds=delay, concurrency=1) as running,
+        open_stub(running.address) as stub,
     ):
         for _ in range(_ROUNDS):
             seconds, extra = await _cancel_one(stub)
@@ -64,7 +64,7 @@ async def _cancel_one(stub: Stub) -> tuple[float, int]:
         step = event.step
         if step:
             break
-    waiting = asyncio.create_task(_taken_up(stub, second))
+    waiting = asyncio.create_task(_wait_running(stub, second))
     start = time.perf_counter()
     response = await stub.CancelGeneration(CancelGenerationRequest(generation_id=first))
     seconds = await waiting - start
@@ -73,13 +73,13 @@ async def _cancel_one(stub: Stub) -> tuple[float, int]:
 
 
 async def _start(stub: Stub) -> str:
-    wanted = request(steps=_STEPS, inline=False)
+    wanted = make_request(steps=_STEPS, inline=False)
     wanted.response_mode = RESPONSE_MODE_ON_ACCEPTANCE
     return (await stub.Generate(wanted)).generation.id
 
 
-async def _taken_up(stub: Stub, generation_id: str) -> float:
+async def _wait_running(stub: Stub, generation_id: str) -> float:
     async for event in stub.StreamProgress(StreamProgressRequest(generation_id=generation_id)):
         if event.state == State.STATE_RUNNING:
             return time.perf_counter()
-    raise RuntimeError(f"generation {generation_id} was never taken up")
+    raise RuntimeError(f"generation {generation_id} never started")

@@ -1,4 +1,4 @@
-"""Milliseconds and bytes of pictures' files: ours, and those that Pillow writes of itself."""
+"""Time and size of image encoding: our encoders, and those of Pillow."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ _WATCH_SECONDS = 2.0
 
 
 async def measure() -> list[Figure]:
-    """Every codec on every picture, in turns; then how each delays other threads."""
+    """Every encoder on every image, in turns; then how long each delays other threads."""
     figures: list[Figure] = []
     for size, rounds in _ROUNDS.items():
-        for kind, pixels in _pictures(size).items():
-            figures += _compared(f"{size} px, {kind}", pixels, rounds)
-    photo = _pictures(1024)["photo"]
-    figures.append(_lateness("sleep", partial(time.sleep, _NAP_SECONDS)))
-    figures += [_lateness(name, partial(codec, photo)) for name, codec in _codecs().items()]
+        for kind, pixels in _make_images(size).items():
+            figures += _compare(f"{size} px, {kind}", pixels, rounds)
+    photo = _make_images(1024)["photo"]
+    figures.append(_measure_delay("sleep", partial(time.sleep, _NAP_SECONDS)))
+    figures += [_measure_delay(name, partial(codec, photo)) for name, codec in _codecs().items()]
     return figures
 
 
 def _codecs() -> Mapping[str, Codec]:
     return {
         _OURS: partial(png_from_pixels, texts={}),
-        _DEFAULT: _pillow,
-        _FASTEST: partial(_pillow, compress_level=1),
+        _DEFAULT: _encode_with_pillow,
+        _FASTEST: partial(_encode_with_pillow, compress_level=1),
         "JPEG": partial(lossy_from_pixels, form="JPEG", provenance=None),
         "WebP": partial(lossy_from_pixels, form="WEBP", provenance=None),
         "AVIF": partial(lossy_from_pixels, form="AVIF", provenance=None),
     }
 
 
-def _pillow(pixels: Pixels, **settings: int) -> bytes:
+def _encode_with_pillow(pixels: Pixels, **settings: int) -> bytes:
     file = io.BytesIO()
     image_from_pixels(pixels).save(file, "PNG", **settings)
     return file.getvalue()
 
 
-def _compared(picture: str, pixels: Pixels, rounds: int) -> list[Figure]:
+def _compare(picture: str, pixels: Pixels, rounds: int) -> list[Figure]:
     """Medians of time, sizes, and how ours compares with Pillow's."""
     seconds: dict[str, list[float]] = {name: [] for name in _codecs()}
     sizes: dict[str, int] = {}
@@ -97,7 +97,7 @@ def _ratio(first: Sequence[float], second: Sequence[float]) -> float:
     return median([a / b for a, b in zip(first, second, strict=True)])
 
 
-def _lateness(name: str, work: Callable[[], object]) -> Figure:
+def _measure_delay(name: str, work: Callable[[], object]) -> Figure:
     """How late another thread wakes up meanwhile, as the server's event loop would.
 
     A codec that lets go of Python's lock delays it no more than sleeping does; one that holds it, by the
@@ -124,36 +124,40 @@ def _lateness(name: str, work: Callable[[], object]) -> Figure:
     )
 
 
-def _pictures(size: int) -> Mapping[str, Pixels]:
+def _make_images(size: int) -> Mapping[str, Pixels]:
     """What the engines here make, and something that compresses as badly as a photo."""
-    return {"tiny": _tiny(size), "sketch": _sketch(size), "photo": _photo(size)}
+    return {
+        "tiny": _tiny_image(size),
+        "sketch": _sketch_image(size),
+        "photo": _photo_like_image(size),
+    }
 
 
-def _tiny(size: int) -> Pixels:
-    """Things that the tiny model has drawn."""
+def _tiny_image(size: int) -> Pixels:
+    """Images that the tiny model made."""
     with Image.open(_SHEET) as sheet:
         return pixels_from_image(sheet.crop((0, 0, size, size)))
 
 
-def _sketch(size: int) -> Pixels:
+def _sketch_image(size: int) -> Pixels:
     task = ImageTask(prompt="a lighthouse at night", width=size, height=size, seeds=(3,))
     return pixels_from_image(DrawnSource().make_image(task, 3, None).image)
 
 
-def _photo(size: int) -> Pixels:
+def _photo_like_image(size: int) -> Pixels:
     """Light, edges and colour whose spectra fall as those of photos do, and a sensor's noise.
 
     Source: amplitudes near 1/f, as D. J. Field found in photos of nature (JOSA A 4, 2379, 1987).
     """
     draw = np.random.default_rng(0)
-    light = _field(draw, size, 1.3)
-    edges = np.sign(_field(draw, size, 2.0)) / 2
-    layers = [128 + 45 * (light + edges) + 18 * _field(draw, size, 1.6) for _ in range(3)]
+    light = _noise_field(draw, size, 1.3)
+    edges = np.sign(_noise_field(draw, size, 2.0)) / 2
+    layers = [128 + 45 * (light + edges) + 18 * _noise_field(draw, size, 1.6) for _ in range(3)]
     picture = np.stack(layers, axis=2) + draw.normal(0, 1.5, (size, size, 3))
     return Pixels(array=picture.clip(0, 255).astype(np.uint8))
 
 
-def _field(draw: np.random.Generator, size: int, slope: float) -> NDArray[np.float64]:
+def _noise_field(draw: np.random.Generator, size: int, slope: float) -> NDArray[np.float64]:
     """Noise whose amplitudes fall by frequency to the power of `slope`; mean 0, deviation 1."""
     frequencies = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     frequencies[0, 0] = 1

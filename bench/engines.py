@@ -1,4 +1,4 @@
-"""A diffusion engine in this process, and how its work is timed."""
+"""A diffusion engine in this process, and the timing of its work."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 
 SIDES = (64, 128)
-"""Pixels along the sides of the pictures that are measured."""
+"""Widths and heights of the images that are measured."""
 STEPS, GUIDANCE, SCHEDULER = 8, 2.5, "euler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What some work took."""
+class Duration:
+    """How long some work took."""
 
     wall: float
     """Seconds on the clock."""
@@ -32,7 +32,7 @@ class Taken:
 
 
 @asynccontextmanager
-async def running(**settings: object) -> AsyncGenerator[DiffusionEngine]:
+async def start_engine(**settings: object) -> AsyncGenerator[DiffusionEngine]:
     """The small trained model on one thread of the CPU, with these settings."""
     cpu.configure_threads(1)
     engine = DiffusionEngine(DiffusionConfig(device="cpu", **settings))
@@ -43,8 +43,8 @@ async def running(**settings: object) -> AsyncGenerator[DiffusionEngine]:
         await engine.stop()
 
 
-def task(prompt: str, side: int, seed: int, *, previews: int = 0) -> ImageTask:
-    """A square picture."""
+def make_task(prompt: str, side: int, seed: int, *, previews: int = 0) -> ImageTask:
+    """A square image."""
     return ImageTask(
         prompt=prompt,
         width=side,
@@ -57,16 +57,16 @@ def task(prompt: str, side: int, seed: int, *, previews: int = 0) -> ImageTask:
     )
 
 
-async def paint(engine: DiffusionEngine, wanted: ImageTask) -> NDArray[np.uint8]:
-    """The picture of a task with one seed."""
+async def generate(engine: DiffusionEngine, wanted: ImageTask) -> NDArray[np.uint8]:
+    """The image of a task with one seed."""
     async with aclosing(engine.run(wanted)) as events:
         media = [event.media async for event in events if isinstance(event, Output)]
     (array,) = [found.array for found in media if isinstance(found, Pixels)]
     return array
 
 
-async def timed(work: Callable[[], Awaitable[object]]) -> Taken:
-    """What it takes."""
+async def time_work(work: Callable[[], Awaitable[object]]) -> Duration:
+    """Run the work, and measure it."""
     wall, cpu = time.perf_counter(), time.process_time()
     await work()
-    return Taken(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
+    return Duration(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from atelier.v1.generation_service_pb2 import RESPONSE_MODE_ON_ACCEPTANCE, StreamProgressRequest
-from bench.calls import caller, request
+from bench.calls import make_request, open_stub
 from bench.figures import Figure, quantile
-from bench.processes import service
+from bench.processes import start_sketch
 
 if TYPE_CHECKING:
     from bench.calls import Stub
@@ -23,10 +23,10 @@ _PACED_SECONDS = 10.0  # ten events a second, as a fast local engine gives them
 
 async def measure() -> list[Figure]:
     """Once at an engine's pace, for the delay; once as fast as it goes, for the rate."""
-    async with service(delay_seconds=_PACED_SECONDS) as running:
-        _, delays = await _watch(running.address)
-    async with service(delay_seconds=1.0) as running:
-        rate, _ = await _watch(running.address)
+    async with start_sketch(delay_seconds=_PACED_SECONDS) as running:
+        _, delays = await _measure_watchers(running.address)
+    async with start_sketch(delay_seconds=1.0) as running:
+        rate, _ = await _measure_watchers(running.address)
     return [
         Figure(name="delay p50 at ten a second", value=quantile(delays, 0.5) * 1e3, unit="ms"),
         Figure(name="delay p99 at ten a second", value=quantile(delays, 0.99) * 1e3, unit="ms"),
@@ -34,11 +34,11 @@ async def measure() -> list[Figure]:
     ]
 
 
-async def _watch(address: str) -> tuple[float, list[float]]:
+async def _measure_watchers(address: str) -> tuple[float, list[float]]:
     """Events delivered a second, and the delay of each in seconds."""
     async with AsyncExitStack() as stack:
-        stubs = [await stack.enter_async_context(caller(address)) for _ in range(_CONNECTIONS)]
-        start = request(steps=_STEPS, inline=False)
+        stubs = [await stack.enter_async_context(open_stub(address)) for _ in range(_CONNECTIONS)]
+        start = make_request(steps=_STEPS, inline=False)
         start.response_mode = RESPONSE_MODE_ON_ACCEPTANCE
         generation_id = (await stubs[0].Generate(start)).generation.id
         begun = time.perf_counter()

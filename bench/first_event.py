@@ -6,9 +6,9 @@ import time
 
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2 import StreamProgressRequest
-from bench.calls import caller, request
+from bench.calls import make_request, open_stub
 from bench.figures import Figure, quantile
-from bench.processes import service
+from bench.processes import start_sketch
 
 _CALLS = 200
 
@@ -17,10 +17,10 @@ async def measure() -> list[Figure]:
     """Acceptance is the first event; progress is the first one that says RUNNING."""
     accepted: list[float] = []
     progress: list[float] = []
-    async with service() as running, caller(running.address) as stub:
+    async with start_sketch() as running, open_stub(running.address) as stub:
         for _ in range(_CALLS):
             start = time.perf_counter()
-            call = stub.StreamProgress(StreamProgressRequest(generate=request(inline=False)))
+            call = stub.StreamProgress(StreamProgressRequest(generate=make_request(inline=False)))
             first_at = running_at = 0.0
             async for event in call:
                 now = time.perf_counter()
@@ -30,14 +30,16 @@ async def measure() -> list[Figure]:
             accepted.append(first_at - start)
             progress.append(running_at - first_at)
     return [
-        _figure("progress after acceptance p50", progress, 0.5, target=20),
-        _figure("progress after acceptance p99", progress, 0.99, target=20),
-        _figure("acceptance after the call p50", accepted, 0.5),
-        _figure("acceptance after the call p99", accepted, 0.99),
+        _make_figure("progress after acceptance p50", progress, 0.5, target=20),
+        _make_figure("progress after acceptance p99", progress, 0.99, target=20),
+        _make_figure("acceptance after the call p50", accepted, 0.5),
+        _make_figure("acceptance after the call p99", accepted, 0.99),
     ]
 
 
-def _figure(name: str, seconds: list[float], share: float, target: float | None = None) -> Figure:
+def _make_figure(
+    name: str, seconds: list[float], share: float, target: float | None = None
+) -> Figure:
     value = quantile(seconds, share) * 1e3
     if target is None:
         return Figure(name=name, value=value, unit="ms")

@@ -1,4 +1,4 @@
-"""One picture at a time: the engine against diffusers' pipeline, and what its extras cost."""
+"""One image at a time: the engine compared with diffusers' pipeline, and the cost of previews."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from atelier_engines.diffusion import DiffusionEngine
 from atelier_tiny import WEIGHTS
-from bench.engines import GUIDANCE, SIDES, STEPS, Taken, paint, running, task, timed
+from bench.engines import (
+    GUIDANCE,
+    SIDES,
+    STEPS,
+    Duration,
+    generate,
+    make_task,
+    start_engine,
+    time_work,
+)
 from bench.figures import Figure, median
 
 _ROUNDS = 31
@@ -21,18 +30,20 @@ _BARE, _NEW, _KEPT, _SHOWN = "pipeline", "engine", "engine, prompt known", "engi
 
 
 async def measure() -> list[Figure]:
-    """Every round paints the same picture in all ways, in turns, with words that are new to it."""
+    """Every round generates the same image in all ways, in turns, from a new prompt."""
     figures: list[Figure] = []
-    async with running() as engine:
-        pipeline = _pipeline()
+    async with start_engine() as engine:
+        pipeline = _load_pipeline()
         for side in SIDES:
-            await _held_equal(engine, pipeline, side)
-            rounds = [await _round(engine, pipeline, side, index) for index in range(_ROUNDS)]
-            figures += _figures(side, rounds[1:])
+            await _require_equal(engine, pipeline, side)
+            rounds = [
+                await _measure_round(engine, pipeline, side, index) for index in range(_ROUNDS)
+            ]
+            figures += _make_figures(side, rounds[1:])
     return figures
 
 
-def _pipeline() -> StableDiffusionXLPipeline:
+def _load_pipeline() -> StableDiffusionXLPipeline:
     made: StableDiffusionXLPipeline = StableDiffusionXLPipeline.from_pretrained(
         WEIGHTS, dtype=torch.float32, add_watermarker=False
     )
@@ -40,21 +51,21 @@ def _pipeline() -> StableDiffusionXLPipeline:
     return made
 
 
-async def _held_equal(
+async def _require_equal(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, side: int
 ) -> None:
     """Compare bytes, so that it is the same work that is measured."""
     for seed in range(3):
         prompt = f"a red heart {seed}"
-        ours = await paint(engine, task(prompt, side, seed))
-        if not np.array_equal(ours, await _bare(pipeline, prompt, side, seed)):
-            raise RuntimeError(f"the pictures of seed {seed} at {side} px differ")
+        ours = await generate(engine, make_task(prompt, side, seed))
+        if not np.array_equal(ours, await _run_diffusers(pipeline, prompt, side, seed)):
+            raise RuntimeError(f"the images of seed {seed} at {side} px differ")
 
 
-async def _bare(
+async def _run_diffusers(
     pipeline: StableDiffusionXLPipeline, prompt: str, side: int, seed: int
 ) -> NDArray[np.uint8]:
-    """The picture by diffusers, on a thread of its own as in a service."""
+    """The image by diffusers, on a thread of its own as in a service."""
     return await asyncio.to_thread(partial(_call, pipeline, prompt, side, seed))
 
 
@@ -73,21 +84,21 @@ def _call(
     return np.asarray(made.images[0])
 
 
-async def _round(
+async def _measure_round(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, side: int, index: int
-) -> Mapping[str, Taken]:
+) -> Mapping[str, Duration]:
     prompt = f"a blue boat, number {index} of {side}"
     ways = {
-        _BARE: partial(_bare, pipeline, prompt, side, index),
-        _NEW: partial(paint, engine, task(prompt, side, index)),
-        _KEPT: partial(paint, engine, task(prompt, side, index)),
-        _SHOWN: partial(paint, engine, task(prompt, side, index, previews=1)),
+        _BARE: partial(_run_diffusers, pipeline, prompt, side, index),
+        _NEW: partial(generate, engine, make_task(prompt, side, index)),
+        _KEPT: partial(generate, engine, make_task(prompt, side, index)),
+        _SHOWN: partial(generate, engine, make_task(prompt, side, index, previews=1)),
     }
     order = list(ways) if index % 2 else [_NEW, _KEPT, _SHOWN, _BARE]
-    return {name: await timed(ways[name]) for name in order}
+    return {name: await time_work(ways[name]) for name in order}
 
 
-def _figures(side: int, rounds: Sequence[Mapping[str, Taken]]) -> list[Figure]:
+def _make_figures(side: int, rounds: Sequence[Mapping[str, Duration]]) -> list[Figure]:
     figures = [
         Figure(
             name=f"{side} px: {name}",
@@ -109,7 +120,7 @@ def _figures(side: int, rounds: Sequence[Mapping[str, Taken]]) -> list[Figure]:
                 target=0.98,
             ),
             Figure(
-                name=f"{side} px: {what}, pictures a CPU second",
+                name=f"{side} px: {what}, images a CPU second",
                 value=median([of[first].cpu / of[second].cpu for of in rounds]),
                 unit="×",
                 bound="at least",

@@ -1,15 +1,16 @@
-"""Starts what is measured: the real server, and the bare one that it is compared with."""
+"""Starts what is measured: the server, from this or another checkout, and the bare one that it is compared with."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ import yaml
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.calls import connect
+from bench.calls import open_channel
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _POLL_SECONDS = 0.005
-_START_SECONDS = 60.0
-_KEPT_SECONDS = 5.0
-_BYTECODE_KEPT = (
+_MAX_START_SECONDS = 300.0
+_RETENTION_SECONDS = 5.0
+_KEYS_BEFORE = {"data_dir": "data", "retention_seconds": "time_to_live_seconds"}
+"""Keys that are used here, and what older builds, which `--against` may name, called them."""
+_WITH_BYTECODE = (
     "env",
     "-u",
     "PYTHONDONTWRITEBYTECODE",
@@ -32,8 +35,8 @@ _BYTECODE_KEPT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """A server process."""
+class ServiceProcess:
+    """A server that runs in a process of its own."""
 
     address: str
     """Where it listens."""
@@ -41,6 +44,15 @@ class Running:
     """Its process."""
     start_seconds: float
     """From the start of the process to the first answer that it serves its engine."""
+
+    def cpu_seconds(self) -> float:
+        """CPU time that it has used on all its threads; Linux only.
+
+        Source: proc_pid_stat(5), fields 14 (utime) and 15 (stime).
+        """
+        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
         """Memory that it holds now; Linux only."""
@@ -51,45 +63,67 @@ class Running:
 
 
 @asynccontextmanager
-async def service(**sketch: object) -> AsyncGenerator[Running]:
-    """`atelier serve` with one engine `sketch`, which has these settings."""
-    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as directory:
-        address = f"127.0.0.1:{await _free_port()}"
-        config = Path(directory) / "atelier.yaml"
-        settings = {
-            "engines": {"sketch": {"type": "sketch", **sketch}},
-            "listen": address,
-            "metrics": "127.0.0.1:0",
-            "data_dir": str(Path(directory) / "data"),
-            "drain_seconds": 0,
-            # A disk that neither fills nor empties, as in a server that has run for a day.
-            "store": {"retention_seconds": _KEPT_SECONDS},
-        }
-        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        atelier = Path(sys.executable).with_name("atelier")
-        start = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(
-            *_BYTECODE_KEPT, atelier, "serve", "--config", config, stderr=DEVNULL
-        )
-        async with _stopping(process):
-            await _serving(process, address)
-            seconds = time.perf_counter() - start
-            yield Running(address=address, pid=process.pid, start_seconds=seconds)
+async def start_sketch(**settings: object) -> AsyncGenerator[ServiceProcess]:
+    """`atelier serve` of this checkout, with one engine `sketch` that has these settings."""
+    async with start_service({"sketch": {"type": "sketch", **settings}}) as process:
+        yield process
 
 
 @asynccontextmanager
-async def floor(output_bytes: int) -> AsyncGenerator[str]:
-    """The bare server of `bench.floor`; yields its address."""
+async def start_service(
+    engines: Mapping[str, Mapping[str, object]], *, checkout: Path | None = None
+) -> AsyncGenerator[ServiceProcess]:
+    """`atelier serve` with these engines; of another checkout, it runs in that one's `.venv`."""
+    atelier = Path(sys.executable).with_name("atelier")
+    if checkout is not None:
+        atelier = checkout / ".venv" / "bin" / "atelier"
+    with tempfile.TemporaryDirectory(prefix="atelier-bench-") as directory:
+        address = f"127.0.0.1:{await _free_port()}"
+        config = Path(directory) / "atelier.yaml"
+        keys = await _find_keys(atelier)
+        settings = {
+            "engines": engines,
+            "listen": address,
+            "metrics": "127.0.0.1:0",
+            keys["data_dir"]: str(Path(directory) / "data"),
+            "drain_seconds": 0,
+            # A disk that neither fills nor empties, as in a server that has run for a day.
+            "store": {keys["retention_seconds"]: _RETENTION_SECONDS},
+        }
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        start = time.perf_counter()
+        process = await asyncio.create_subprocess_exec(
+            *_WITH_BYTECODE, atelier, "serve", "--config", config, stderr=DEVNULL
+        )
+        async with _stop_at_exit(process):
+            await _wait_serving(process, address, list(engines))
+            seconds = time.perf_counter() - start
+            yield ServiceProcess(address=address, pid=process.pid, start_seconds=seconds)
+
+
+async def _find_keys(atelier: Path) -> Mapping[str, str]:
+    """How that build calls the keys that are used here: their names today, or those of version 0.1."""
+    process = await asyncio.create_subprocess_exec(atelier, "config", "reference", stdout=PIPE)
+    reference, _ = await process.communicate()
+    return {
+        today: today if f"| `{today}` |".encode() in reference else before
+        for today, before in _KEYS_BEFORE.items()
+    }
+
+
+@asynccontextmanager
+async def start_baseline(output_bytes: int) -> AsyncGenerator[str]:
+    """The bare server of `bench.grpc_baseline`; yields its address."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.floor", str(output_bytes), stdout=PIPE
+        sys.executable, "-m", "bench.grpc_baseline", str(output_bytes), stdout=PIPE
     )
     assert process.stdout is not None
-    async with _stopping(process):
+    async with _stop_at_exit(process):
         yield f"127.0.0.1:{int(await process.stdout.readline())}"
 
 
 @asynccontextmanager
-async def _stopping(process: Process) -> AsyncGenerator[None]:
+async def _stop_at_exit(process: Process) -> AsyncGenerator[None]:
     try:
         yield
     finally:
@@ -98,10 +132,15 @@ async def _stopping(process: Process) -> AsyncGenerator[None]:
         await process.wait()
 
 
-async def _serving(process: Process, address: str) -> None:
-    async with asyncio.timeout(_START_SECONDS), connect(address) as channel:
+async def _wait_serving(process: Process, address: str, engines: Sequence[str]) -> None:
+    for engine in engines:
+        await _wait_engine(process, address, engine)
+
+
+async def _wait_engine(process: Process, address: str, engine: str) -> None:
+    async with asyncio.timeout(_MAX_START_SECONDS), open_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service="sketch")
+        request = health_pb2.HealthCheckRequest(service=engine)
         while process.returncode is None:
             with contextlib.suppress(aio.AioRpcError):
                 answer = await stub.Check(request, timeout=1)  # type: ignore[attr-defined]

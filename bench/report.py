@@ -35,11 +35,11 @@ _NOTE = (
 )
 
 
-def table(measurement: str, figures: Sequence[Figure]) -> str:
+def format_table(measurement: str, figures: Sequence[Figure]) -> str:
     """The figures in columns."""
     width = max(len(figure.name) for figure in figures)
     lines = [
-        f"  {figure.name:<{width}}  {_number(figure.value):>8} {figure.unit:<4} {_verdict(figure)}"
+        f"  {figure.name:<{width}}  {_format_number(figure.value):>8} {figure.unit:<4} {_format_target(figure)}"
         for figure in figures
     ]
     return "\n".join([measurement, *(line.rstrip() for line in lines)])
@@ -51,7 +51,7 @@ def write(measurement: str, figures: Sequence[Figure]) -> None:
         "measurement": measurement,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "cpu": _cpu(),
+            "cpu": _cpu_name(),
             "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}",
             "load_average": round(os.getloadavg()[0], 1),
@@ -61,17 +61,17 @@ def write(measurement: str, figures: Sequence[Figure]) -> None:
             **{package: version(package) for package in _PACKAGES},
         },
         "notes": _NOTE,
-        "figures": [_entry(figure) for figure in figures],
+        "figures": [_to_entry(figure) for figure in figures],
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{measurement}.json"
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _entry(figure: Figure) -> dict[str, str | float | bool | None]:
+def _to_entry(figure: Figure) -> dict[str, str | float | bool | None]:
     entry: dict[str, str | float | bool | None] = {
         "name": figure.name,
-        "value": float(_number(figure.value)),
+        "value": float(_format_number(figure.value)),
         "unit": figure.unit,
     }
     if figure.bound:
@@ -80,20 +80,20 @@ def _entry(figure: Figure) -> dict[str, str | float | bool | None]:
     return entry
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     """Three digits that mean something."""
     if value == 0:
         return "0"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _verdict(figure: Figure) -> str:
+def _format_target(figure: Figure) -> str:
     if figure.met is None:
         return ""
     return f"{figure.bound} {figure.target:g}: {'met' if figure.met else 'MISSED'}"
 
 
-def _cpu() -> str:
+def _cpu_name() -> str:
     """The processor's name, where Linux tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -18,7 +18,7 @@ _REQUESTS, _SEED, _CALLERS = 1000, 1, 8
 
 
 async def measure() -> list[Figure]:
-    """Two engines: one for the crowd, one that paints every picture alone, to compare."""
+    """Two engines: one for the crowd, one that generates every image alone, to compare."""
     torch.set_num_threads(1)
     logging.getLogger("atelier_engines").setLevel(logging.ERROR)  # runs are to be split here
     warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
@@ -34,16 +34,16 @@ async def measure() -> list[Figure]:
             seconds = time.perf_counter() - start
     for line in (*tally.astray, *tally.wrong):
         print(f"  ! {line}")
-    return [*_promises(tally), *_account(tally, seconds)]
+    return [*_required_figures(tally), *_counted_figures(tally, seconds)]
 
 
-def _promises(tally: Tally) -> list[Figure]:
-    """What must hold."""
+def _required_figures(tally: Tally) -> list[Figure]:
+    """Figures with a target."""
     return [
-        _none("wrong pictures", len(tally.wrong)),
-        _none("requests with another end than they should have", len(tally.astray)),
-        _none("requests without an end", _REQUESTS - tally.outcomes.total()),
-        _none("tasks left in the loop", tally.left_over),
+        _require_none("wrong images", len(tally.wrong)),
+        _require_none("requests with another end than they should have", len(tally.astray)),
+        _require_none("requests without an end", _REQUESTS - tally.outcomes.total()),
+        _require_none("tasks left in the loop", tally.left_over),
         Figure(
             name="memory of the second half against the first",
             value=tally.growth,
@@ -54,22 +54,22 @@ def _promises(tally: Tally) -> list[Figure]:
     ]
 
 
-def _none(name: str, value: int) -> Figure:
+def _require_none(name: str, value: int) -> Figure:
     return Figure(name=name, value=value, unit="", bound="at most", target=0)
 
 
-def _account(tally: Tally, seconds: float) -> list[Figure]:
-    """What happened."""
+def _counted_figures(tally: Tally, seconds: float) -> list[Figure]:
+    """Figures without a target."""
     counts = {
         "requests": tally.outcomes.total(),
         **{f"requests, {name}": count for name, count in sorted(tally.outcomes.items())},
-        "pictures compared": tally.pictures,
-        "pictures equal to the bit": tally.equal,
+        "images compared": tally.pictures,
+        "images equal to the bit": tally.equal,
         "largest difference, of 255": tally.largest,
         "runs of the denoiser": tally.runs.total(),
-        "pictures in a run, mean": sum(size * count for size, count in tally.runs.items())
+        "images in a run, mean": sum(size * count for size, count in tally.runs.items())
         / max(1, tally.runs.total()),
-        "pictures in a run, most": max(tally.runs, default=0),
+        "images in a run, most": max(tally.runs, default=0),
         "shared runs without memory, split": tally.pressed,
     }
     resident = tally.resident or [0]

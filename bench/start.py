@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.calls import OUTPUT_BYTES, caller, rate
+from bench.calls import OUTPUT_BYTES, measure_rate, open_stub
 from bench.figures import Figure, median
-from bench.processes import service
+from bench.processes import start_sketch
 
 _STARTS = 7
 
@@ -15,10 +15,13 @@ async def measure() -> list[Figure]:
     idle: list[float] = []
     used: list[float] = []
     for _ in range(_STARTS):
-        async with service(output_bytes=OUTPUT_BYTES) as running, caller(running.address) as stub:
+        async with (
+            start_sketch(output_bytes=OUTPUT_BYTES) as running,
+            open_stub(running.address) as stub,
+        ):
             seconds.append(running.start_seconds)
             idle.append(running.resident_bytes() / 1e6)
-            await rate(stub, callers=1, calls=100)
+            await measure_rate(stub, callers=1, calls=100)
             used.append(running.resident_bytes() / 1e6)
     return [
         Figure(

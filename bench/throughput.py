@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.calls import OUTPUT_BYTES, caller, rate
+from bench.calls import OUTPUT_BYTES, measure_rate, open_stub
 from bench.figures import Figure, median
-from bench.processes import floor, service
+from bench.processes import start_baseline, start_sketch
 
 _ROUNDS = 9
 _CALLERS = (1, 8, 32)
@@ -15,27 +15,27 @@ async def measure() -> list[Figure]:
     """Rounds alternate between the two servers; the ratio is the median of the rounds' ratios."""
     figures = []
     async with (
-        floor(OUTPUT_BYTES) as floor_address,
-        service(output_bytes=OUTPUT_BYTES) as running,
-        caller(floor_address) as floor_stub,
-        caller(running.address) as stub,
+        start_baseline(OUTPUT_BYTES) as floor_address,
+        start_sketch(output_bytes=OUTPUT_BYTES) as running,
+        open_stub(floor_address) as floor_stub,
+        open_stub(running.address) as stub,
     ):
         for callers in _CALLERS:
-            await rate(floor_stub, callers=callers, calls=_CALLS)  # warm up
-            await rate(stub, callers=callers, calls=_CALLS)
+            await measure_rate(floor_stub, callers=callers, calls=_CALLS)  # warm up
+            await measure_rate(stub, callers=callers, calls=_CALLS)
             rounds = [
                 (
-                    await rate(floor_stub, callers=callers, calls=_CALLS),
-                    await rate(stub, callers=callers, calls=_CALLS),
+                    await measure_rate(floor_stub, callers=callers, calls=_CALLS),
+                    await measure_rate(stub, callers=callers, calls=_CALLS),
                 )
                 for _ in range(_ROUNDS)
             ]
-            figures += _figures(callers, rounds)
+            figures += _make_figures(callers, rounds)
         resident = running.resident_bytes() / 1e6
     return [*figures, Figure(name="resident after", value=resident, unit="MB")]
 
 
-def _figures(callers: int, rounds: list[tuple[float, float]]) -> list[Figure]:
+def _make_figures(callers: int, rounds: list[tuple[float, float]]) -> list[Figure]:
     ratio = median([ours / bare for bare, ours in rounds])
     of = f"{callers} caller{'s' if callers > 1 else ''}"
     return [

@@ -1,6 +1,6 @@
-"""The least that a grpc.aio server can do: one unary call that returns bytes, all settings at their defaults.
+"""A minimal grpc.aio server to compare with: one unary method that returns bytes, with default settings.
 
-`python -m bench.floor BYTES` prints its port and serves until it is stopped.
+`python -m bench.grpc_baseline BYTES` prints its port and serves until it is stopped.
 """
 
 from __future__ import annotations

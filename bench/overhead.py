@@ -1,32 +1,32 @@
-"""Time that the service adds to a generation: one caller, 1 MiB, against the bare server."""
+"""Time that the service adds to a generation, compared with the bare server: one caller, 1 MiB."""
 
 from __future__ import annotations
 
-from bench.calls import OUTPUT_BYTES, caller, generate
+from bench.calls import OUTPUT_BYTES, open_stub, time_generate
 from bench.figures import Figure, median, quantile
-from bench.processes import floor, service
+from bench.processes import start_baseline, start_sketch
 
 _ROUNDS = 15
 _CALLS = 40
 
 
 async def measure() -> list[Figure]:
-    """Everything between call and answer but the engine, less what the bare server takes for the same bytes."""
+    """Duration of a call, minus that of a call of the bare server for the same bytes."""
     bare: list[float] = []
     ours: list[float] = []
     added: list[float] = []
     async with (
-        floor(OUTPUT_BYTES) as floor_address,
-        service(output_bytes=OUTPUT_BYTES) as running,
-        caller(floor_address) as floor_stub,
-        caller(running.address) as stub,
+        start_baseline(OUTPUT_BYTES) as floor_address,
+        start_sketch(output_bytes=OUTPUT_BYTES) as running,
+        open_stub(floor_address) as floor_stub,
+        open_stub(running.address) as stub,
     ):
         for _ in range(_CALLS):  # warm up
-            await generate(floor_stub)
-            await generate(stub)
+            await time_generate(floor_stub)
+            await time_generate(stub)
         for _ in range(_ROUNDS):
-            least = [await generate(floor_stub) for _ in range(_CALLS)]
-            taken = [await generate(stub) for _ in range(_CALLS)]
+            least = [await time_generate(floor_stub) for _ in range(_CALLS)]
+            taken = [await time_generate(stub) for _ in range(_CALLS)]
             bare += least
             ours += taken
             added += [seconds - median(least) for seconds in taken]

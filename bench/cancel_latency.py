@@ -1,4 +1,4 @@
-"""From a caller's leaving to a free device: in time, and in runs of the denoiser."""
+"""From cancelling a task in the engine to a free device: the time, and the denoiser runs that still happen."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.event import Step
 from atelier_engines.local import cpu
 from atelier_engines.local.step_scheduler import FairBatcher
-from bench.engines import SIDES, task
+from bench.engines import SIDES, make_task
 from bench.figures import Figure, median, quantile
 
 _ROUNDS = 40
 
 
 @dataclass(slots=True)
-class _Noted:
-    """Notes when the denoiser runs."""
+class _RecordingPipeline:
+    """Records when the denoiser runs."""
 
-    painter: Pipeline
+    pipeline: Pipeline
     begun: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
 
     def denoise(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
         """See Painter.denoise."""
         self.begun.append(time.perf_counter())
-        made = self.painter.predict(runs)
+        made = self.pipeline.predict(runs)
         self.ended.append(time.perf_counter())
         return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Left:
-    """What one leaving came to."""
+class _Cancellation:
+    """Measurements of one cancellation."""
 
     seconds: float
     """From the close to its return, when the device is free."""
@@ -50,37 +50,41 @@ class _Left:
     ended: int
     """Runs that ended after the close was called."""
     run_seconds: float
-    """How long a run takes, of the median."""
+    """Median duration of a run."""
 
 
 async def measure() -> list[Figure]:
-    """Callers leave at another moment in each round."""
+    """Each round cancels at another moment of a step."""
     figures: list[Figure] = []
     cpu.configure_threads(1)
     loop = DenoiseScheduler("bench")
     painter = await loop.call(partial(loading.load, DiffusionConfig(device="cpu")))
-    noted = _Noted(painter)
+    noted = _RecordingPipeline(painter)
     await loop.call(partial(loop.configure, noted.denoise, FairBatcher(FixedLimit(rows=1))))
     for side in SIDES:
-        figures += _figures(side, [await _leave(loop, noted, side, at) for at in range(_ROUNDS)])
+        figures += _make_figures(
+            side, [await _cancel_at(loop, noted, side, at) for at in range(_ROUNDS)]
+        )
     await loop.call(painter.components.release)
     await loop.stop()
     return figures
 
 
-async def _leave(loop: DenoiseScheduler, noted: _Noted, side: int, at: int) -> _Left:
+async def _cancel_at(
+    loop: DenoiseScheduler, noted: _RecordingPipeline, side: int, at: int
+) -> _Cancellation:
     noted.begun.clear()
     noted.ended.clear()
-    begin = partial(noted.painter.start, task("a green tree", side, at))
+    begin = partial(noted.pipeline.start, make_task("a green tree", side, at))
     async with aclosing(loop.stream(begin)) as events:
         async for event in events:
             if isinstance(event, Step) and event.index == at % 6 + 1:
                 break
-        # Right after a step nothing is under way: leave at any moment of the next run.
+        # Right after a step nothing is running: cancel at any moment of the next run.
         await asyncio.sleep(at / _ROUNDS * (noted.ended[0] - noted.begun[0]))
         closed = time.perf_counter()
     took = time.perf_counter() - closed
-    return _Left(
+    return _Cancellation(
         seconds=took,
         begun=sum(moment > closed for moment in noted.begun),
         ended=sum(moment > closed for moment in noted.ended),
@@ -88,7 +92,7 @@ async def _leave(loop: DenoiseScheduler, noted: _Noted, side: int, at: int) -> _
     )
 
 
-def _figures(side: int, rounds: Sequence[_Left]) -> list[Figure]:
+def _make_figures(side: int, rounds: Sequence[_Cancellation]) -> list[Figure]:
     run = median([left.run_seconds for left in rounds]) * 1e3
     free = [left.seconds * 1e3 for left in rounds]
     return [
