@@ -16,7 +16,6 @@ from atelier_engines.wrappers.caching import CachingEngine
 from atelier_engines.wrappers.validating import ValidatingEngine
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.inputs import InputLoader
-from atelier_server.admission.resolve import Resolver
 from atelier_server.admission.router import Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
@@ -75,7 +74,8 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     decider = Decider(
         inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
         router=Router(statuses, settings.default_engine or next(iter(statuses))),
-        resolver=Resolver(styles=settings.styles, loras=settings.loras),
+        styles=settings.styles,
+        loras=settings.loras,
     )
     generations = GenerationLifecycle(store, decider)
     service = GenerationService(generations, artifacts, settings.limits)

@@ -25,12 +25,11 @@ def estimate_price(engine: EngineStatus, task: Task) -> float:
             return price.amount * (engine.service_seconds or _ASSUMED_SECONDS)
 
 
-def estimate_cost(engine: EngineStatus, task: Task) -> Cost | None:
-    """Estimated cost of the task on the engine; None when the engine is free."""
+def estimate_cost(engine: EngineStatus, task: Task) -> Cost:
+    """Estimated cost of the task on the engine, in the currency of the engine's price."""
     price = engine.capabilities.price
-    if price is None:
-        return None
-    return Cost(currency=price.currency, amount=estimate_price(engine, task))
+    currency = "" if price is None else price.currency
+    return Cost(currency=currency, amount=estimate_price(engine, task))
 
 
 def _count_outputs(task: Task) -> int:

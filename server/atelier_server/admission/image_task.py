@@ -20,10 +20,11 @@ from atelier_engines.task import (
 )
 from atelier_server.admission.loras import stack_loras
 from atelier_server.admission.parameters import ParameterRecorder
-from atelier_server.admission.styles import apply_style, get_style
+from atelier_server.admission.styles import apply_style
 from atelier_server.config.settings import LoraSettings, StyleSettings
 
 _DEFAULT_STRENGTH = 0.75
+_NO_STYLE = StyleSettings()
 _FROM_INIT_IMAGE = "not given: that of init_image"
 _CONTROL_TYPES = {
     pb.CONTROL_TYPE_CANNY: ControlType.CANNY,
@@ -57,9 +58,11 @@ def resolve_image_task(
     """The task with everything decided; the recorder notes how.
 
     Raises:
-        InvalidRequestError: there is no such style.
+        InvalidRequestError: no such style.
     """
-    style, request = get_style(request, styles), apply_style(request, styles)
+    style = _NO_STYLE
+    if request.style:
+        style, request = apply_style(request, styles)
     steps = recorder.clamp(
         "steps",
         request.steps if request.HasField("steps") else None,
@@ -105,7 +108,7 @@ def resolve_image_task(
             _to_control(control, images[f"controls[{index}].image"])
             for index, control in enumerate(request.controls)
         ),
-        loras=stack_loras(request.loras, loras),
+        loras=stack_loras(request.loras, loras) if request.loras else (),
         upscale=_to_upscale(request),
         resource_profile=recorder.choose_optional(
             "resource_profile",

@@ -1,4 +1,4 @@
-"""Orders the LoRAs of a task and weighs those whose weight the caller left open."""
+"""Orders the LoRAs of a task, and chooses the weights that the request leaves open."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ORDER = (
 
 
 def stack_loras(loras: Sequence[pb.Lora], settings: LoraSettings) -> tuple[Lora, ...]:
-    """Style first, then characters, then cinematic, then the rest; within a role as the caller ordered them.
+    """Style first, then characters, then cinematic, then the rest; within a role in the order of the request.
 
-    Several characters share the picture, so each weighs less the more there are, and so does the cinematic one.
+    Default weights of characters and of cinematic LoRAs fall with the number of characters.
     """
     characters = sum(lora.role == pb.LORA_ROLE_CHARACTER for lora in loras)
     return tuple(

@@ -1,4 +1,4 @@
-"""Reads an engine's own options, and checks them against its JSON Schema."""
+"""Parses the options of an engine, and checks them against its JSON Schema."""
 
 from __future__ import annotations
 
@@ -17,22 +17,19 @@ def parse_options(request: GenerateRequest) -> Mapping[str, JSON]:
     """The options as JSON values.
 
     Raises:
-        InvalidRequestError: one of them is not a number that JSON knows.
+        InvalidRequestError: a number is infinite or NaN.
     """
     try:
         options: Mapping[str, JSON] = MessageToDict(request.options)
     except ValueError as error:
-        why = "numbers must be finite"
-        raise InvalidRequestError([Violation("options", why)]) from error
+        raise InvalidRequestError([Violation("options", "numbers must be finite")]) from error
     return options
 
 
 def find_option_violations(
     schema: Mapping[str, JSON], options: Mapping[str, JSON]
 ) -> list[Violation]:
-    """What is wrong with the options; empty when nothing is."""
-    if not options and "required" not in schema:
-        return []
+    """Every violation of the schema; empty if there is none."""
     errors = Draft202012Validator(dict(schema)).iter_errors(dict(options))
     return [
         Violation(".".join(["options", *map(str, error.absolute_path)]), error.message)
@@ -41,5 +38,5 @@ def find_option_violations(
 
 
 def _select_best_match(error: ValidationError) -> ValidationError:
-    """Of the alternatives that all failed, the one the value came closest to: `or null` says nothing."""
+    """Of alternatives that all failed, the one nearest to the value, instead of one that only says `or null`."""
     return best_match([error]) or error

@@ -6,25 +6,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from atelier.v1 import engine_pb2
-from atelier.v1.generation_pb2 import Generation
+from atelier.v1.generation_pb2 import Generation, Parameter
 from atelier_engines import validation
 from atelier_engines.capabilities import Capabilities, Reproducibility
-from atelier_engines.errors import EngineError, InvalidTaskError, UnsupportedError
+from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.cost import estimate_price
 from atelier_server.admission.options import find_option_violations
-from atelier_server.admission.resolve import Resolved
 from atelier_server.engines.status import EngineStatus, EngineStatuses
 from atelier_server.errors import InvalidRequestError, UnsupportedTaskError, Violation
-
-Resolve = Callable[[Capabilities], Resolved]
-"""Decides a request for an engine of these capabilities."""
 
 REPRODUCIBILITIES = {
     Reproducibility.BIT_EXACT: engine_pb2.REPRODUCIBILITY_BIT_EXACT,
     Reproducibility.SAME_ENGINE: engine_pb2.REPRODUCIBILITY_SAME_ENGINE,
     Reproducibility.BEST_EFFORT: engine_pb2.REPRODUCIBILITY_BEST_EFFORT,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A task in which everything is decided."""
+
+    task: Task
+    """The task for the engine."""
+    parameters: tuple[Parameter, ...]
+    """How each of its values was decided, for the receipt."""
+
+
+Resolve = Callable[[Capabilities], Resolved]
+"""Decides a request for an engine of these capabilities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +78,9 @@ class Router:
             InvalidRequestError: a number is outside the engine's limits, or an option is wrong.
         """
         try:
-            resolved = resolve(engine.capabilities)
-            _validate(engine, resolved.task)
+            return Route(engine=engine, resolved=_resolve_valid(engine, resolve))
         except UnsupportedError as error:
             raise self._unsupported(engine, error, resolve) from error
-        violations = find_option_violations(
-            engine.capabilities.options_schema, resolved.task.options
-        )
-        if violations:
-            raise InvalidRequestError(violations)
-        return Route(engine=engine, resolved=resolved)
 
     def find_fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
         """Routes to the fallbacks of the engine tried first that are ready, untried and can do the task."""
@@ -127,21 +130,31 @@ class Router:
 def _try_resolve(engine: EngineStatus, resolve: Resolve) -> Resolved | None:
     """The task for the engine; None if the engine cannot do it."""
     try:
-        resolved = resolve(engine.capabilities)
-        validation.validate(engine.capabilities, resolved.task)
-    except (EngineError, InvalidRequestError):
+        return _resolve_valid(engine, resolve)
+    except (UnsupportedError, InvalidRequestError):
         return None
-    schema = engine.capabilities.options_schema
-    return None if find_option_violations(schema, resolved.task.options) else resolved
 
 
-def _validate(engine: EngineStatus, task: Task) -> None:
+def _resolve_valid(engine: EngineStatus, resolve: Resolve) -> Resolved:
+    """The task for the engine, checked against its capabilities and its options schema.
+
+    Raises:
+        UnsupportedError: the engine lacks a feature.
+        InvalidRequestError: a number is outside the engine's limits, or an option is wrong.
+    """
+    capabilities = engine.capabilities
+    resolved = resolve(capabilities)
+    task = resolved.task
     try:
-        validation.validate(engine.capabilities, task)
+        validation.validate(capabilities, task)
     except InvalidTaskError as error:
-        raise InvalidRequestError(
-            [Violation(_request_path(task, error.field), str(error))]
-        ) from error
+        violation = Violation(_request_path(task, error.field), str(error))
+        raise InvalidRequestError([violation]) from error
+    if task.options or "required" in capabilities.options_schema:
+        violations = find_option_violations(capabilities.options_schema, task.options)
+        if violations:
+            raise InvalidRequestError(violations)
+    return resolved
 
 
 def _request_path(task: Task, field: str) -> str:

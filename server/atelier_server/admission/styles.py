@@ -1,4 +1,4 @@
-"""Styles: words, LoRAs and defaults that a task takes on by naming one."""
+"""Styles: prompt texts, LoRAs and defaults that are applied to a task which names one."""
 
 from __future__ import annotations
 
@@ -15,33 +15,21 @@ _ROLES = {
 }
 
 
-_NO_STYLE = StyleSettings()
+def apply_style(
+    request: pb.ImageTask, styles: Mapping[str, StyleSettings]
+) -> tuple[StyleSettings, pb.ImageTask]:
+    """The style that the task names, and a copy of the task with its prompt texts and LoRAs.
 
-
-def get_style(request: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> StyleSettings:
-    """The style that the task names; one that changes nothing when it names none.
+    A LoRA that the caller names keeps the caller's weight and role.
 
     Raises:
-        InvalidRequestError: there is no such style; names those there are.
+        InvalidRequestError: no such style; names those there are.
     """
-    if not request.style:
-        return _NO_STYLE
     style = styles.get(request.style)
     if style is None:
         known = f"there are {', '.join(styles)}" if styles else "none is configured"
-        raise InvalidRequestError(
-            [Violation("image.style", f"no style {request.style!r}; {known}")]
-        )
-    return style
-
-
-def apply_style(request: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> pb.ImageTask:
-    """A copy of the task with the words and LoRAs of its style. What the caller says of a LoRA wins.
-
-    Raises:
-        InvalidRequestError: there is no such style.
-    """
-    style = get_style(request, styles)
+        violation = Violation("image.style", f"no style {request.style!r}; {known}")
+        raise InvalidRequestError([violation])
     task = pb.ImageTask()
     task.CopyFrom(request)
     task.prompt = f"{style.prompt_prefix}{request.prompt}{style.prompt_suffix}"
@@ -52,4 +40,4 @@ def apply_style(request: pb.ImageTask, styles: Mapping[str, StyleSettings]) -> p
         for lora in style.loras
         if lora.name not in named
     )
-    return task
+    return style, task

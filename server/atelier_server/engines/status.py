@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
-from atelier_server.engines.budget import DailyBudget
 from atelier_server.errors import UnknownEngineError
 
 Listener = Callable[["EngineStatus"], None]
-"""Called with each new status of each engine."""
+"""Called with the first status of each engine, and whenever its state or message changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DailyBudget:
+    """What may be spent on an engine in one day (UTC), and what has been."""
+
+    limit: float | None = None
+    """In the engine's currency; None for no limit."""
+    day: date = date.min
+    """The day (UTC) that `amount` was spent on."""
+    amount: float = 0.0
+    """Cost of the generations that ended on that day."""
+
+    @property
+    def spent_today(self) -> float:
+        """Cost of the generations that have ended since 00:00 UTC."""
+        return self.amount if self.day == _today() else 0.0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more may be spent until 00:00 UTC."""
+        return self.limit is not None and self.spent_today >= self.limit
+
+    def add(self, amount: float) -> DailyBudget:
+        """The budget after one more cost of today."""
+        return replace(self, day=_today(), amount=self.spent_today + amount)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +114,17 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         )
 
     def publish(self, status: EngineStatus) -> None:
-        """Replace the engine's status, and notify every listener."""
+        """Replace the engine's status; if its state or message changed, call every listener."""
+        before = self._statuses.get(status.name)
         self._statuses[status.name] = status
-        for listener in self._listeners:
-            listener(status)
+        if before is None or (before.state, before.message) != (status.state, status.message):
+            for listener in self._listeners:
+                listener(status)
 
     def subscribe(self, listener: Listener) -> None:
-        """Call the listener with every status published from now on."""
+        """Call the listener from now on."""
         self._listeners.append(listener)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

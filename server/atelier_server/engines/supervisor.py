@@ -12,8 +12,7 @@ from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError
 from atelier_server.config.settings import EngineSettings
-from atelier_server.engines.budget import DailyBudget
-from atelier_server.engines.status import EngineStatus, EngineStatuses
+from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
 from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT
 
 _log = logging.getLogger(__name__)

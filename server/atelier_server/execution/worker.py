@@ -5,30 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import assert_never
+from types import TracebackType
+from typing import Self, assert_never
 
 from atelier.v1.generation_pb2 import Output
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.task import Task
-from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
-from atelier_server.execution import receipt
 from atelier_server.execution.attempt import Attempt
-from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.finalize import AttemptFinalizer
 from atelier_server.logs import bind_fields
-from atelier_server.store.protocol import Claim, ClaimLostError, Store
+from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to claim from a store that raises
+_MAX_PENDING_WRITES = 16  # events; with more than these the engine waits for the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,11 +105,10 @@ class Worker:
         claim = attempt.claim
         attempt.timer.enter("prepare")
         task = replace(await self._load_task(attempt), resume=claim.remote_handle)
-        recipe = receipt.build_recipe(self.supervisor.status, task)
-        attempt.generation.receipt.recipe.CopyFrom(recipe)
+        attempt.record_recipe(self.supervisor.status, task)
         cached = False
         async with (
-            EventWriter(self.store, claim) as log,
+            _EventWriter(self.store, claim) as log,
             aclosing(self.supervisor.engine.run(task)) as events,
         ):
             async for event in events:
@@ -126,9 +125,8 @@ class Worker:
                     case _:
                         assert_never(event)
         attempt.generation.receipt.cached = cached
-        cost = None if cached else estimate_cost(self.supervisor.status, task)
-        if cost is not None:
-            attempt.generation.receipt.cost.CopyFrom(cost)
+        if not cached:
+            attempt.record_cost(self.supervisor.status, task)
 
     async def _load_task(self, attempt: Attempt) -> Task:
         """The task that was decided at submission, with its images."""
@@ -163,3 +161,40 @@ class Worker:
         artifact = await self.artifacts.write_output(artifact_id, encoded)
         outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
         attempt.timer.enter(before)
+
+
+class _EventWriter:
+    """Writes the log in the background, so that the engine does not wait for the disk; leaving waits for all writes."""
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        """Write under this claim."""
+        self._store = store
+        self._claim = claim
+        self._pending: deque[asyncio.Task[None]] = deque()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def write(self, event: Event) -> None:
+        """Append the event in the background, in order.
+
+        Raises:
+            ClaimLostError: the claim is void; this may be raised by a later event.
+        """
+        self._pending.append(asyncio.create_task(self._store.log(self._claim, event)))
+        while self._pending and (
+            self._pending[0].done() or len(self._pending) > _MAX_PENDING_WRITES
+        ):
+            await self._pending.popleft()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        outcomes = await asyncio.gather(*self._pending, return_exceptions=True)
+        if error is None:
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome

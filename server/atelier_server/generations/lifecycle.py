@@ -95,8 +95,9 @@ class GenerationLifecycle:
         plan = PlanGenerationResponse(
             engine=engine.name,
             parameters=route.resolved.parameters,
-            cost=estimate_cost(engine, route.resolved.task),
         )
+        if engine.capabilities.price is not None:
+            plan.cost.CopyFrom(estimate_cost(engine, route.resolved.task))
         wait = engine.backlog_seconds(await self.store.queue_depth(engine.name))
         if wait is not None and engine.service_seconds is not None:
             plan.estimated_wait.FromMicroseconds(int(wait * 1e6))
@@ -153,7 +154,7 @@ class GenerationLifecycle:
         Raises:
             InvalidRequestError: the page token is invalid, or belongs to another query.
         """
-        size = page_tokens.page_size(request)
+        size = page_tokens.get_page_size(request)
         query = Query(
             caller=caller,
             limit=size + 1,

@@ -1,4 +1,4 @@
-"""Page tokens: opaque to callers, and good only for the query they came from."""
+"""Page tokens: opaque to callers, valid only for the query that returned them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _DEFAULT_SIZE = 50
 _MAX_SIZE = 500
 
 
-def page_size(request: ListGenerationsRequest) -> int:
-    """Generations in one page; sizes above the largest are brought down, as AIP-158 asks."""
+def get_page_size(request: ListGenerationsRequest) -> int:
+    """Number of generations in one page; larger sizes are reduced to the maximum (AIP-158)."""
     return min(request.page_size or _DEFAULT_SIZE, _MAX_SIZE)
 
 
 def encode(request: ListGenerationsRequest, last_id: str) -> str:
-    """The token of the page that follows the one which ends with `last_id`."""
+    """The token of the page after the one that ends with `last_id`."""
     return base64.urlsafe_b64encode(f"{_fingerprint(request)}:{last_id}".encode()).decode()
 
 
 def decode(request: ListGenerationsRequest) -> str:
-    """The id that the page ends before; empty for the first page.
+    """The id that the page starts after, in descending order; empty for the first page.
 
     Raises:
-        InvalidRequestError: the token is not one of ours, or belongs to another query.
+        InvalidRequestError: the token is invalid, or belongs to another query.
     """
     if not request.page_token:
         return ""
@@ -35,11 +35,11 @@ def decode(request: ListGenerationsRequest) -> str:
         fingerprint, last_id = base64.urlsafe_b64decode(request.page_token).decode().split(":")
     except (binascii.Error, ValueError) as error:
         raise InvalidRequestError(
-            [Violation("page_token", "is not one that this service gave out")]
+            [Violation("page_token", "is not a page token of this service")]
         ) from error
     if fingerprint != _fingerprint(request):
         raise InvalidRequestError(
-            [Violation("page_token", "belongs to a list with another engine or other states")]
+            [Violation("page_token", "belongs to a query with another engine or other states")]
         )
     return last_id
 

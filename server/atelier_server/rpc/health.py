@@ -20,7 +20,6 @@ class Health:
     def __init__(self) -> None:
         """Start with everything not serving."""
         self.servicer = health_aio.HealthServicer()
-        self._statuses: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -35,9 +34,6 @@ class Health:
     def follow(self, engine: EngineStatus) -> None:
         """Take over whether the engine is ready; to be subscribed to the statuses of all engines."""
         status = _SERVING if engine.ready else _NOT_SERVING
-        if self._statuses.get(engine.name) == status:
-            return
-        self._statuses[engine.name] = status
         task = asyncio.ensure_future(self.servicer.set(engine.name, status))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

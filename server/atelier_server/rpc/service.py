@@ -72,7 +72,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 engine_to_pb(
                     engine,
                     await self.generations.store.queue_depth(engine.name),
-                    decider.resolver.styles,
+                    decider.styles,
                 )
                 for engine in engines
             ],
