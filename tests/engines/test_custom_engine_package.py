@@ -13,7 +13,7 @@ from grpc import aio
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import ROOT, StartServer
-from tests.server.calls import picture
+from tests.server.calls import image_request
 
 PACKAGE = ROOT / "examples" / "custom-engine"
 UV = ROOT / ".tools" / "uv" / "bin" / "uv"
@@ -82,7 +82,9 @@ async def test_a_server_finds_it_and_draws_with_it(start_server: StartServer, si
         known = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
         assert [(engine.name, engine.type) for engine in known.engines] == [("bands", "stripes")]
         task = {"width": 72, "height": 40, "seed": 7, "steps": 3}
-        made = await stub.Generate(picture("dusk", engine="bands", inline_outputs=True, task=task))
+        made = await stub.Generate(
+            image_request("dusk", engine="bands", inline_outputs=True, task=task)
+        )
     (output,) = made.generation.outputs
     assert (output.artifact.image_size.width, output.artifact.image_size.height) == (72, 40)
     assert output.seed == 7

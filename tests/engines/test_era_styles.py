@@ -13,7 +13,7 @@ from grpc import aio
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import ROOT, RunningServer, launch
-from tests.server.calls import Stub, picture, refusal
+from tests.server.calls import Stub, image_request, refusal
 from tests.vendors.invokeai.stand_in import StandIn, stand_in
 
 EXAMPLE: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "era-styles.yaml").read_text())
@@ -45,7 +45,7 @@ async def stub(server: RunningServer) -> AsyncIterator[Stub]:
 
 
 async def _sha256(stub: Stub, prompt: str, **task: object) -> str:
-    request = picture(prompt, engine="sketch", task={"seed": 7, **task})
+    request = image_request(prompt, engine="sketch", task={"seed": 7, **task})
     made = await stub.Generate(request)
     return made.generation.outputs[0].artifact.sha256
 
@@ -77,7 +77,7 @@ async def test_a_style_brings_its_loras_to_the_engine_that_has_them(
     stub: Stub, studio: StandIn
 ) -> None:
     """With their weights, and its words around the caller's."""
-    request = picture("a harbour", engine="studio", task={"style": "ruins", "steps": 3})
+    request = image_request("a harbour", engine="studio", task={"style": "ruins", "steps": 3})
     made = await stub.Generate(request)
     assert len(made.generation.outputs) == 1
     nodes = studio.batches[-1]["graph"]["nodes"]
@@ -92,13 +92,15 @@ async def test_a_style_is_refused_by_an_engine_that_lacks_its_loras(
     stub: Stub, engine: str, style: str
 ) -> None:
     """It is not applied by halves."""
-    found = await refusal(stub.Generate(picture("a harbour", engine=engine, task={"style": style})))
+    found = await refusal(
+        stub.Generate(image_request("a harbour", engine=engine, task={"style": style}))
+    )
     assert found.code is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_an_unknown_style_names_those_there_are(stub: Stub) -> None:
     """A misspelt era is easily mended."""
-    request = picture("a harbour", engine="sketch", task={"style": "industial"})
+    request = image_request("a harbour", engine="sketch", task={"style": "industial"})
     found = await refusal(stub.Generate(request))
     assert found.code is grpc.StatusCode.INVALID_ARGUMENT
     assert "industrial" in found.fields["image.style"]

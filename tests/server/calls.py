@@ -32,7 +32,7 @@ _MESSAGES = (
 )
 
 
-def picture(
+def image_request(
     prompt: str = "a lighthouse",
     *,
     task: Mapping[str, Any] | None = None,
@@ -43,7 +43,7 @@ def picture(
     return _with(made, request)
 
 
-def sound(
+def audio_request(
     prompt: str = "rain",
     *,
     seconds: float = 0.2,
@@ -67,17 +67,17 @@ def _with(made: pb.GenerateRequest, request: dict[str, Any]) -> pb.GenerateReque
     return made
 
 
-def slow(
+def slow_request(
     seconds: float = 30.0,
     steps: int = 100,
     **request: Any,  # noqa: ANN401 (fields of a request)
 ) -> pb.GenerateRequest:
     """A picture that takes so long."""
     task = {"steps": steps, **request.pop("task", {})}
-    return picture(task=task, options={"delay_seconds": seconds}, **request)
+    return image_request(task=task, options={"delay_seconds": seconds}, **request)
 
 
-def later(request: pb.GenerateRequest) -> pb.GenerateRequest:
+def on_acceptance(request: pb.GenerateRequest) -> pb.GenerateRequest:
     """The same, to be answered at once and to run on its own."""
     request.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
     return request
@@ -128,7 +128,7 @@ def read(error: aio.AioRpcError) -> Refusal:
     )
 
 
-def files(server: RunningServer) -> set[str]:
+def stored_blobs(server: RunningServer) -> set[str]:
     """Names of the stored blobs."""
     return {path.name for path in (server.data / "artifacts").iterdir()}
 

@@ -21,7 +21,7 @@ from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
-from tests.server.calls import Stub, eventually, files, picture, refusal
+from tests.server.calls import Stub, eventually, image_request, refusal, stored_blobs
 
 CHUNK = 512 * 2**10
 
@@ -93,16 +93,16 @@ async def test_an_upload_must_be_what_its_header_says(
     stub: Stub, server: RunningServer, header: dict[str, object], field: str
 ) -> None:
     """The field that is wrong is named, and no file stays."""
-    before = files(server)
+    before = stored_blobs(server)
     refused = await refusal(upload(stub, b"abc", **header))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert set(refused.fields) == {field}
-    assert files(server) == before
+    assert stored_blobs(server) == before
 
 
 async def test_an_upload_is_a_header_and_chunks(stub: Stub, server: RunningServer) -> None:
     """In this order; nothing stays of anything else."""
-    before = files(server)
+    before = stored_blobs(server)
     header = UploadHeader(media_type="image/png")
     for messages, field in (
         ([], "header"),
@@ -112,7 +112,7 @@ async def test_an_upload_is_a_header_and_chunks(stub: Stub, server: RunningServe
     ):
         refused = await refusal(stub.UploadArtifact(iter(messages)))
         assert (refused.code, set(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, {field})
-    assert files(server) == before
+    assert stored_blobs(server) == before
 
 
 async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer) -> None:
@@ -126,12 +126,12 @@ async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer)
         refused = await refusal(upload(stub, b"x" * 1001))
         assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
         assert "1000 bytes" in refused.message
-        assert len(files(server)) == 1
+        assert len(stored_blobs(server)) == 1
 
 
 async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServer) -> None:
     """The caller hangs up in the middle."""
-    before = files(server)
+    before = stored_blobs(server)
     reached = asyncio.Event()
 
     async def endless() -> AsyncIterator[pb.UploadArtifactRequest]:
@@ -142,16 +142,16 @@ async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServe
 
     call = stub.UploadArtifact(endless())
     await reached.wait()
-    await eventually(lambda: files(server) != before)
+    await eventually(lambda: stored_blobs(server) != before)
     call.cancel()
-    await eventually(lambda: files(server) == before)
+    await eventually(lambda: stored_blobs(server) == before)
 
 
 async def test_a_picture_to_start_from_may_be_uploaded_made_or_sent_along(stub: Stub) -> None:
     """All three ways give the same bytes, and strength 0 keeps the picture."""
     data = png("blue", (64, 64))
     uploaded = await upload(stub, data)
-    drawn = (await stub.Generate(picture(task={"seed": 1}, inline_outputs=True))).generation
+    drawn = (await stub.Generate(image_request(task={"seed": 1}, inline_outputs=True))).generation
     made = []
     for source in (
         MediaSource(artifact_id=uploaded.id),
@@ -159,7 +159,7 @@ async def test_a_picture_to_start_from_may_be_uploaded_made_or_sent_along(stub: 
         MediaSource(artifact_id=drawn.outputs[0].artifact.id),
     ):
         task = {"init_image": source, "strength": 0.0, "seed": 2}
-        request = picture(task=task, inline_outputs=True)
+        request = image_request(task=task, inline_outputs=True)
         request.attachments["start"] = data
         generation = (await stub.Generate(request)).generation
         assert generation.state == State.STATE_SUCCEEDED
@@ -178,7 +178,7 @@ async def test_pictures_of_every_kind_can_be_started_from(stub: Stub, mode: str)
     """Grey, transparent, with a palette, of 16 bits."""
     file = io.BytesIO()
     Image.new(mode, (32, 32)).save(file, "PNG")
-    request = picture(task={"init_image": MediaSource(attachment="a")})
+    request = image_request(task={"init_image": MediaSource(attachment="a")})
     request.attachments["a"] = file.getvalue()
     assert (await stub.Generate(request)).generation.state == State.STATE_SUCCEEDED
 
@@ -214,7 +214,7 @@ async def test_a_picture_that_cannot_be_used_is_refused(
 ) -> None:
     """Before any work, naming the field."""
     name = "a" if way == "attachment" else (await upload(stub, data)).id
-    request = picture(task={"init_image": MediaSource(**{way: name})})
+    request = image_request(task={"init_image": MediaSource(**{way: name})})
     request.attachments["a"] = data
     refused = await refusal(stub.Generate(request))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -228,7 +228,7 @@ async def test_a_source_that_leads_nowhere_is_refused(stub: Stub) -> None:
         (MediaSource(uri="https://example.com/a.png"), "image.init_image.uri"),
         (MediaSource(), "image.init_image.source"),
     ):
-        refused = await refusal(stub.Generate(picture(task={"init_image": source})))
+        refused = await refusal(stub.Generate(image_request(task={"init_image": source})))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert set(refused.fields) == {field}
 
@@ -243,4 +243,6 @@ async def test_lost_bytes_are_said_to_be_lost(stub: Stub, server: RunningServer)
     refused = await refusal(call.read())
     assert (refused.code, refused.reason) == (grpc.StatusCode.DATA_LOSS, "ARTIFACT_CORRUPT")
     task = {"init_image": MediaSource(artifact_id=stored.id)}
-    assert (await refusal(stub.Generate(picture(task=task)))).code is grpc.StatusCode.DATA_LOSS
+    assert (
+        await refusal(stub.Generate(image_request(task=task)))
+    ).code is grpc.StatusCode.DATA_LOSS

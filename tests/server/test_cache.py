@@ -9,7 +9,7 @@ from grpc import aio
 from atelier.v1.generation_pb2 import Generation
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
-from tests.server.calls import picture, slow
+from tests.server.calls import image_request, slow_request
 from tests.server.test_metrics import key, samples
 
 KEEPING = {
@@ -27,7 +27,7 @@ async def test_an_equal_request_is_free_and_its_receipt_says_why(start_server: S
         stub = GenerationServiceStub(channel)
 
         async def made(engine: str = "keeping", **task: object) -> Generation:
-            asked = picture(engine=engine, task={"seed": 7, **task})
+            asked = image_request(engine=engine, task={"seed": 7, **task})
             return (await stub.Generate(asked)).generation
 
         first = await made()
@@ -59,7 +59,7 @@ async def test_equal_requests_at_once_are_paid_once(start_server: StartServer) -
     server = start_server(engines={"keeping": {**KEEPING, "concurrency": 4}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
-        asked = slow(0.5, engine="keeping", task={"seed": 7})
+        asked = slow_request(0.5, engine="keeping", task={"seed": 7})
         answers = await asyncio.gather(*(stub.Generate(asked) for _ in range(4)))
         receipts = [answer.generation.receipt for answer in answers]
         assert sorted(receipt.cached for receipt in receipts) == [False, True, True, True]

@@ -10,7 +10,7 @@ from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, Generation, State
-from tests.server.calls import Stub, events_of, later, picture, refusal, slow
+from tests.server.calls import Stub, events_of, image_request, on_acceptance, refusal, slow_request
 
 
 async def cancel(stub: Stub, generation_id: str) -> pb.CancelGenerationResponse:
@@ -20,7 +20,7 @@ async def cancel(stub: Stub, generation_id: str) -> pb.CancelGenerationResponse:
 
 async def running(stub: Stub, request: pb.GenerateRequest, step: int = 1) -> str:
     """The id of a generation that has come so far, and runs on its own."""
-    generation_id = (await stub.Generate(later(request))).generation.id
+    generation_id = (await stub.Generate(on_acceptance(request))).generation.id
     call = stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id))
     async for event in call:
         if event.step >= step:
@@ -36,7 +36,7 @@ async def log_of(stub: Stub, generation_id: str) -> list[pb.StreamProgressRespon
 
 async def test_a_running_generation_stops_within_a_step(stub: Stub) -> None:
     """The answer says after which; its log and record agree."""
-    generation_id = await running(stub, slow(10, steps=100), step=3)
+    generation_id = await running(stub, slow_request(10, steps=100), step=3)
     answer = await cancel(stub, generation_id)
     assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
     assert 3 <= answer.stopped_at_step <= 10
@@ -52,8 +52,8 @@ async def test_a_running_generation_stops_within_a_step(stub: Stub) -> None:
 
 async def test_a_hanging_engine_is_stopped(stub: Stub) -> None:
     """It need not reach the end of its step."""
-    request = picture(options={"hang": True})
-    generation_id = (await stub.Generate(later(request))).generation.id
+    request = image_request(options={"hang": True})
+    generation_id = (await stub.Generate(on_acceptance(request))).generation.id
     async for event in stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id)):
         if event.stage == "draw":
             break
@@ -63,14 +63,16 @@ async def test_a_hanging_engine_is_stopped(stub: Stub) -> None:
 
 async def test_a_cancelled_waiting_generation_never_starts(workshop_stub: Stub) -> None:
     """The answer says so, and no engine ever saw it."""
-    ahead = await running(workshop_stub, slow(engine="narrow"))
-    waiting = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
+    ahead = await running(workshop_stub, slow_request(engine="narrow"))
+    waiting = (
+        await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))
+    ).generation
     answer = await cancel(workshop_stub, waiting.id)
     assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
     assert answer.generation.cancel_outcome == answer.outcome
     assert answer.stopped_at_step == 0
     await cancel(workshop_stub, ahead)
-    await workshop_stub.Generate(picture(engine="narrow"))  # what comes after it is done
+    await workshop_stub.Generate(image_request(engine="narrow"))  # what comes after it is done
     log = await log_of(workshop_stub, waiting.id)
     assert [event.state for event in log] == [State.STATE_QUEUED, State.STATE_CANCELLED]
     assert not log[-1].generation.HasField("start_time")
@@ -79,8 +81,8 @@ async def test_a_cancelled_waiting_generation_never_starts(workshop_stub: Stub) 
 
 async def test_what_has_ended_is_too_late_to_cancel(stub: Stub) -> None:
     """Whether it succeeded or was cancelled before; it stays as it is."""
-    made = (await stub.Generate(picture())).generation
-    stopped = await running(stub, slow())
+    made = (await stub.Generate(image_request())).generation
+    stopped = await running(stub, slow_request())
     before = (await cancel(stub, stopped)).generation
     for generation in (made, before):
         answer = await cancel(stub, generation.id)
@@ -90,7 +92,7 @@ async def test_what_has_ended_is_too_late_to_cancel(stub: Stub) -> None:
 
 async def test_two_who_cancel_at_once_both_learn_the_truth(stub: Stub) -> None:
     """Both answers say that it was stopped."""
-    generation_id = await running(stub, slow())
+    generation_id = await running(stub, slow_request())
     first, second = await asyncio.gather(cancel(stub, generation_id), cancel(stub, generation_id))
     assert first.generation == second.generation
     assert CancelOutcome.CANCEL_OUTCOME_STOPPED in {first.outcome, second.outcome}
@@ -98,14 +100,14 @@ async def test_two_who_cancel_at_once_both_learn_the_truth(stub: Stub) -> None:
 
 async def test_a_vendor_that_may_bill_is_named(workshop_stub: Stub) -> None:
     """Where the engine can't stop what a vendor does."""
-    generation_id = await running(workshop_stub, picture("hang", engine="odder"))
+    generation_id = await running(workshop_stub, image_request("hang", engine="odder"))
     answer = await cancel(workshop_stub, generation_id)
     assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
 
 
 async def test_a_caller_that_disconnects_frees_the_engine(workshop_stub: Stub) -> None:
     """The next task runs on the engine that can do one at a time."""
-    call = workshop_stub.Generate(slow(60, engine="narrow", request_id="gone-1"))
+    call = workshop_stub.Generate(slow_request(60, engine="narrow", request_id="gone-1"))
     listed = pb.ListGenerationsRequest(engine="narrow", page_size=1)
     generation = Generation()
     while generation.request_id != "gone-1":
@@ -117,7 +119,7 @@ async def test_a_caller_that_disconnects_frees_the_engine(workshop_stub: Stub) -
         if event.step:
             break
     call.cancel()
-    made = (await workshop_stub.Generate(picture(engine="narrow"))).generation
+    made = (await workshop_stub.Generate(image_request(engine="narrow"))).generation
     assert made.state == State.STATE_SUCCEEDED
     left = (await log_of(workshop_stub, generation.id))[-1].generation
     assert left.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
@@ -125,7 +127,7 @@ async def test_a_caller_that_disconnects_frees_the_engine(workshop_stub: Stub) -
 
 async def test_the_call_that_waits_is_told_of_the_cancellation(stub: Stub) -> None:
     """CANCELLED, with the generation's id."""
-    waiting = asyncio.ensure_future(refusal(stub.Generate(slow(request_id="told-1"))))
+    waiting = asyncio.ensure_future(refusal(stub.Generate(slow_request(request_id="told-1"))))
     generation_id = ""
     while not generation_id:
         listed = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=5))
@@ -140,7 +142,7 @@ async def test_the_call_that_waits_is_told_of_the_cancellation(stub: Stub) -> No
 async def test_a_deadline_that_passes_cancels_the_work(stub: Stub) -> None:
     """The caller's deadline is the call's; its generation ends with it."""
     with pytest.raises(aio.AioRpcError) as caught:
-        await stub.Generate(slow(60, steps=600, request_id="deadline-1"), timeout=1)
+        await stub.Generate(slow_request(60, steps=600, request_id="deadline-1"), timeout=1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     listed = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=5))
     (generation,) = [found for found in listed.generations if found.request_id == "deadline-1"]
@@ -151,7 +153,7 @@ async def test_a_deadline_that_passes_cancels_the_work(stub: Stub) -> None:
 
 async def test_a_timeout_gives_up_on_the_generation(stub: Stub) -> None:
     """Though the caller would wait; the failure says why and may be tried again."""
-    refused = await refusal(stub.Generate(slow(60, timeout_seconds=0.5)))
+    refused = await refusal(stub.Generate(slow_request(60, timeout_seconds=0.5)))
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refused.reason == "DEADLINE_EXCEEDED"
     assert "while running" in refused.message
@@ -160,8 +162,8 @@ async def test_a_timeout_gives_up_on_the_generation(stub: Stub) -> None:
 
 async def test_a_timeout_counts_the_time_in_the_queue(workshop_stub: Stub) -> None:
     """What still waits then fails without having begun."""
-    ahead = (await workshop_stub.Generate(later(picture(engine="stuck")))).generation
-    request = later(picture(engine="stuck", timeout_seconds=0.2))
+    ahead = (await workshop_stub.Generate(on_acceptance(image_request(engine="stuck")))).generation
+    request = on_acceptance(image_request(engine="stuck", timeout_seconds=0.2))
     waiting = (await workshop_stub.Generate(request)).generation
     last = (await log_of(workshop_stub, waiting.id))[-1].generation
     assert (last.state, last.failure.reason) == (State.STATE_FAILED, "DEADLINE_EXCEEDED")
@@ -171,8 +173,8 @@ async def test_a_timeout_counts_the_time_in_the_queue(workshop_stub: Stub) -> No
 
 async def test_a_deadline_that_cannot_be_met_is_said_before_any_work(workshop_stub: Stub) -> None:
     """By the measured time of the engine; nothing is kept of the request."""
-    await workshop_stub.Generate(slow(0.5, engine="dear"))
-    request = picture(engine="dear", timeout_seconds=0.01, request_id="hopeless-1")
+    await workshop_stub.Generate(slow_request(0.5, engine="dear"))
+    request = image_request(engine="dear", timeout_seconds=0.01, request_id="hopeless-1")
     refused = await refusal(workshop_stub.Generate(request))
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refused.reason == "DEADLINE_UNATTAINABLE"

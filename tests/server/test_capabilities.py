@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 
 from atelier.v1 import engine_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from tests.server.calls import Stub, events_of, later, picture, slow
+from tests.server.calls import Stub, events_of, image_request, on_acceptance, slow_request
 
 
 async def engines_of(stub: Stub) -> dict[str, engine_pb2.Engine]:
@@ -74,10 +74,10 @@ async def test_engines_say_how_they_stand(workshop_stub: Stub) -> None:
 
 async def test_the_load_is_told(workshop_stub: Stub) -> None:
     """What runs, what waits, and what the measured time makes of it."""
-    await workshop_stub.Generate(slow(0.2, engine="narrow"))
+    await workshop_stub.Generate(slow_request(0.2, engine="narrow"))
     ids = []
     for _ in range(2):
-        made = await workshop_stub.Generate(later(slow(engine="narrow")))
+        made = await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))
         ids.append(made.generation.id)
     async for event in workshop_stub.StreamProgress(pb.StreamProgressRequest(generation_id=ids[0])):
         if event.step:
@@ -90,5 +90,5 @@ async def test_the_load_is_told(workshop_stub: Stub) -> None:
         await workshop_stub.CancelGeneration(
             pb.CancelGenerationRequest(generation_id=generation_id)
         )
-    watch = pb.StreamProgressRequest(generate=picture(engine="narrow"))
+    watch = pb.StreamProgressRequest(generate=image_request(engine="narrow"))
     assert (await events_of(workshop_stub, watch))[-1].generation.outputs

@@ -38,7 +38,7 @@ from atelier_server.artifacts.metadata import NAMESPACE
 from atelier_server.artifacts.png import png_from_pixels
 from atelier_server.artifacts.provenance import Provenance, build_provenance
 from tests.conftest import StartServer
-from tests.server.calls import Stub, picture
+from tests.server.calls import Stub, image_request
 
 Bytes = NDArray[np.uint8]
 
@@ -107,7 +107,7 @@ async def encoder() -> AsyncIterator[Encoder]:
 
 def asked(form: str | None) -> pb.GenerateRequest:
     """A request for that format."""
-    return picture(task={} if form is None else {"format": FORMATS[form]})
+    return image_request(task={} if form is None else {"format": FORMATS[form]})
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -311,7 +311,7 @@ async def test_what_was_made_says_so_and_can_be_started_from(stub: Stub, form: s
     """By artifact and sent along; equal tasks have equal files, whatever their ids."""
     task = {"seed": 3, "num_images": 2, "format": FORMATS[form]}
     first, again = [
-        (await stub.Generate(picture(LONG, task=task, inline_outputs=True))).generation
+        (await stub.Generate(image_request(LONG, task=task, inline_outputs=True))).generation
         for _ in range(2)
     ]
     assert [output.data for output in first.outputs] == [output.data for output in again.outputs]
@@ -323,7 +323,7 @@ async def test_what_was_made_says_so_and_can_be_started_from(stub: Stub, form: s
     made = first.outputs[0]
     assert detect_media_type(made.data) == f"image/{form.lower()}"
     for source in (MediaSource(artifact_id=made.artifact.id), MediaSource(attachment="a")):
-        request = picture(task={"init_image": source, "strength": 0.0}, inline_outputs=True)
+        request = image_request(task={"init_image": source, "strength": 0.0}, inline_outputs=True)
         request.attachments["a"] = made.data
         generation = (await stub.Generate(request)).generation
         assert generation.state == State.STATE_SUCCEEDED
@@ -343,7 +343,7 @@ async def test_metadata_can_be_left_out(start_server: StartServer) -> None:
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
         for form, number in FORMATS.items():
-            request = picture(task={"format": number}, inline_outputs=True)
+            request = image_request(task={"format": number}, inline_outputs=True)
             data = (await stub.Generate(request)).generation.outputs[0].data
             assert (parameters_in(data), record_in(data)) == (None, None), form
             assert b"lighthouse" not in data

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, launch
-from tests.server.calls import picture, sound
+from tests.server.calls import audio_request, image_request
 from tests.server.messages import damaged, messages
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GenerationService"]
@@ -105,7 +105,11 @@ def _tasks(request: Message) -> Iterator[pb.GenerateRequest]:
 
 def valid(method: str) -> list[Message]:
     """Requests that are answered."""
-    generate = [picture(), sound(), picture(options={"font_size": 9, "fail": False})]
+    generate = [
+        image_request(),
+        audio_request(),
+        image_request(options={"font_size": 9, "fail": False}),
+    ]
     header = pb.UploadArtifactRequest()
     header.header.media_type = "image/png"
     requests: dict[str, list[Message]] = {
@@ -194,7 +198,9 @@ def test_any_attachment_is_answered(target: Target) -> None:
     @fuzzed
     @given(st.sampled_from(starts), st.binary(max_size=300))
     def check(start: bytes, rest: bytes) -> None:
-        request = picture(task={"mask": {"attachment": "a"}, "init_image": {"attachment": "a"}})
+        request = image_request(
+            task={"mask": {"attachment": "a"}, "init_image": {"attachment": "a"}}
+        )
         request.attachments["a"] = start + rest
         target.send("Generate", [request.SerializeToString()])
 

@@ -23,20 +23,20 @@ from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
 from tests.server.calls import (
     Stub,
+    audio_request,
     dispositions,
     events_of,
-    later,
-    picture,
+    image_request,
+    on_acceptance,
     receipt_of,
     refusal,
-    slow,
-    sound,
+    slow_request,
 )
 
 
 async def test_a_task_runs_to_its_end(stub: Stub) -> None:
     """The answer holds the finished generation."""
-    made = (await stub.Generate(picture(task={"seed": 7}))).generation
+    made = (await stub.Generate(image_request(task={"seed": 7}))).generation
     assert made.state == State.STATE_SUCCEEDED
     assert (made.engine, made.image.prompt, made.image.seed) == ("sketch", "a lighthouse", 7)
     assert made.request_id == made.id
@@ -49,7 +49,7 @@ async def test_a_task_runs_to_its_end(stub: Stub) -> None:
 
 async def test_a_caller_need_not_wait(stub: Stub) -> None:
     """ON_ACCEPTANCE answers while the generation waits, and it runs on its own."""
-    accepted = (await stub.Generate(later(slow(0.2)))).generation
+    accepted = (await stub.Generate(on_acceptance(slow_request(0.2)))).generation
     assert accepted.state == State.STATE_QUEUED
     watch = stub.StreamProgress(pb.StreamProgressRequest(generation_id=accepted.id))
     assert [event async for event in watch][-1].state == State.STATE_SUCCEEDED
@@ -57,7 +57,7 @@ async def test_a_caller_need_not_wait(stub: Stub) -> None:
 
 async def test_outputs_come_inline_when_asked_for(stub: Stub) -> None:
     """Their bytes are what size and digest say."""
-    (output,) = (await stub.Generate(picture(inline_outputs=True))).generation.outputs
+    (output,) = (await stub.Generate(image_request(inline_outputs=True))).generation.outputs
     assert len(output.data) == output.artifact.size
     assert hashlib.sha256(output.data).hexdigest() == output.artifact.sha256
 
@@ -68,7 +68,7 @@ async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: S
     server = start_server(engines=engines, limits={"max_inline_bytes": 25_000})
     async with aio.insecure_channel(server.address) as channel:
         made = await GenerationServiceStub(channel).Generate(
-            picture(task={"num_images": 4}, inline_outputs=True)
+            image_request(task={"num_images": 4}, inline_outputs=True)
         )
     outputs = made.generation.outputs
     assert [len(output.data) for output in outputs] == [10_000, 10_000, 0, 0]
@@ -77,7 +77,7 @@ async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: S
 
 async def test_outputs_above_the_limit_do_not_come_inline(stub: Stub) -> None:
     """A sound of more than 2 MiB is to be downloaded."""
-    request = sound(seconds=15, task={"channels": 2, "steps": 1}, inline_outputs=True)
+    request = audio_request(seconds=15, task={"channels": 2, "steps": 1}, inline_outputs=True)
     (output,) = (await stub.Generate(request)).generation.outputs
     assert output.artifact.size > 2 * 2**20
     assert output.data == b""
@@ -96,7 +96,7 @@ async def test_pictures_come_in_the_format_asked_for(
     stub: Stub, asked: task_pb2.ImageFormat.ValueType, media_type: str, name: str
 ) -> None:
     """The media type and the bytes agree."""
-    made = await stub.Generate(picture(task={"format": asked}, inline_outputs=True))
+    made = await stub.Generate(image_request(task={"format": asked}, inline_outputs=True))
     (output,) = made.generation.outputs
     with Image.open(io.BytesIO(output.data)) as image:
         assert (image.format, image.size) == (name, (64, 64))
@@ -116,7 +116,7 @@ async def test_sounds_come_in_the_format_asked_for(
 ) -> None:
     """Of the length, rate and channels asked for."""
     task = {"format": asked, "sample_rate": 48000, "channels": 2}
-    made = await stub.Generate(sound(seconds=0.5, task=task, inline_outputs=True))
+    made = await stub.Generate(audio_request(seconds=0.5, task=task, inline_outputs=True))
     (output,) = made.generation.outputs
     heard = soundfile.info(io.BytesIO(output.data))
     assert (heard.format, heard.samplerate, heard.channels, heard.frames) == (name, 48000, 2, 24000)
@@ -126,35 +126,37 @@ async def test_sounds_come_in_the_format_asked_for(
 async def test_a_long_vorbis_sound_leaves_the_server_standing(stub: Stub) -> None:
     """The codec would take a minute's samples onto its stack at once, and end the process."""
     task = {"format": task_pb2.AUDIO_FORMAT_OGG, "sample_rate": 16000, "steps": 1}
-    made = (await stub.Generate(sound(seconds=60, task=task, inline_outputs=True))).generation
+    made = (
+        await stub.Generate(audio_request(seconds=60, task=task, inline_outputs=True))
+    ).generation
     assert soundfile.info(io.BytesIO(made.outputs[0].data)).frames == 60 * 16000
 
 
 async def test_counts_number_their_seeds(stub: Stub) -> None:
     """The n-th picture uses seed + n, and is the one that this seed alone makes."""
     made = (
-        await stub.Generate(picture(task={"num_images": 3, "seed": 5}, inline_outputs=True))
+        await stub.Generate(image_request(task={"num_images": 3, "seed": 5}, inline_outputs=True))
     ).generation
     assert [output.seed for output in made.outputs] == [5, 6, 7]
-    alone = (await stub.Generate(picture(task={"seed": 6}, inline_outputs=True))).generation
+    alone = (await stub.Generate(image_request(task={"seed": 6}, inline_outputs=True))).generation
     assert made.outputs[1].data == alone.outputs[0].data
 
 
 async def test_the_same_seed_gives_the_same_bytes(stub: Stub) -> None:
     """Another seed gives others; so does none, and the receipt says which was drawn."""
-    requests = [picture(task={"seed": seed}, inline_outputs=True) for seed in (1, 1, 2)]
+    requests = [image_request(task={"seed": seed}, inline_outputs=True) for seed in (1, 1, 2)]
     first, again, other = [(await stub.Generate(request)).generation for request in requests]
     assert first.outputs[0].data == again.outputs[0].data != other.outputs[0].data
-    drawn = (await stub.Generate(picture(inline_outputs=True))).generation
+    drawn = (await stub.Generate(image_request(inline_outputs=True))).generation
     seed = int(receipt_of(drawn)["seed"].value.number_value)
     assert drawn.outputs[0].seed == seed
-    repeated = await stub.Generate(picture(task={"seed": seed}, inline_outputs=True))
+    repeated = await stub.Generate(image_request(task={"seed": seed}, inline_outputs=True))
     assert repeated.generation.outputs[0].data == drawn.outputs[0].data
 
 
 async def test_a_sound_repeats_itself(stub: Stub) -> None:
     """Samples of the same seed are equal, and it is no silence."""
-    request = sound(task={"seed": 3}, inline_outputs=True)
+    request = audio_request(task={"seed": 3}, inline_outputs=True)
     first, again = [(await stub.Generate(request)).generation.outputs[0] for _ in range(2)]
     assert first.data == again.data
     samples, _ = soundfile.read(io.BytesIO(first.data))
@@ -164,7 +166,7 @@ async def test_a_sound_repeats_itself(stub: Stub) -> None:
 async def test_the_receipt_accounts_for_every_parameter(stub: Stub) -> None:
     """Applied, defaulted, clamped and ignored, each with what was asked and why."""
     task = {"guidance": 99.0, "strength": 0.5, "steps": 3}
-    made = (await stub.Generate(picture(task=task))).generation
+    made = (await stub.Generate(image_request(task=task))).generation
     how = dispositions(made)
     assert how["steps"] == how["width"] == how["height"] == "applied"
     assert how["seed"] == how["num_images"] == "defaulted"
@@ -180,7 +182,9 @@ async def test_the_receipt_accounts_for_every_parameter(stub: Stub) -> None:
 
 async def test_the_receipt_says_what_was_done(stub: Stub) -> None:
     """Attempts, time in stages, and what is needed to repeat it."""
-    receipt = (await stub.Generate(picture(task={"seed": 9, "num_images": 2}))).generation.receipt
+    receipt = (
+        await stub.Generate(image_request(task={"seed": 9, "num_images": 2}))
+    ).generation.receipt
     (attempt,) = receipt.attempts
     assert (attempt.number, attempt.engine) == (1, "sketch")
     assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED
@@ -194,10 +198,10 @@ async def test_the_receipt_says_what_was_done(stub: Stub) -> None:
 async def test_a_strict_request_is_not_bent(stub: Stub) -> None:
     """What would be clamped or ignored is refused, each field by name; what fits is done."""
     task = {"guidance": 99.0, "strength": 0.5}
-    refused = await refusal(stub.Generate(picture(task=task, strict=True)))
+    refused = await refusal(stub.Generate(image_request(task=task, strict=True)))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert set(refused.fields) == {"image.guidance", "image.strength"}
-    made = await stub.Generate(picture(task={"guidance": 9.0}, strict=True))
+    made = await stub.Generate(image_request(task={"guidance": 9.0}, strict=True))
     assert made.generation.state == State.STATE_SUCCEEDED
 
 
@@ -205,19 +209,19 @@ async def test_a_strict_request_may_leave_the_seed_to_an_engine_without_seeds(
     workshop_stub: Stub,
 ) -> None:
     """The seed that the service draws is not one that the caller asked for."""
-    made = (await workshop_stub.Generate(picture(engine="album", strict=True))).generation
+    made = (await workshop_stub.Generate(image_request(engine="album", strict=True))).generation
     assert made.state == State.STATE_SUCCEEDED
     assert dispositions(made)["seed"] == "defaulted"
     assert made.outputs[0].seed == receipt_of(made)["seed"].value.number_value
     refused = await refusal(
-        workshop_stub.Generate(picture(engine="album", task={"seed": 1}, strict=True))
+        workshop_stub.Generate(image_request(engine="album", task={"seed": 1}, strict=True))
     )
     assert set(refused.fields) == {"image.seed"}
 
 
 async def test_the_same_request_id_is_the_same_generation(stub: Stub) -> None:
     """Also when several come at once, and with another way of delivery."""
-    request = slow(0.2, request_id="order-1")
+    request = slow_request(0.2, request_id="order-1")
     answers = await asyncio.gather(*(stub.Generate(request) for _ in range(8)))
     assert len({answer.generation.id for answer in answers}) == 1
     request.inline_outputs = True
@@ -228,8 +232,8 @@ async def test_the_same_request_id_is_the_same_generation(stub: Stub) -> None:
 
 async def test_a_request_id_cannot_be_used_for_something_else(stub: Stub) -> None:
     """The second task is refused, and says what to change."""
-    await stub.Generate(picture(request_id="order-2"))
-    refused = await refusal(stub.Generate(picture("a ship", request_id="order-2")))
+    await stub.Generate(image_request(request_id="order-2"))
+    refused = await refusal(stub.Generate(image_request("a ship", request_id="order-2")))
     assert refused.code is grpc.StatusCode.ALREADY_EXISTS
     assert refused.reason == "REQUEST_ID_REUSED"
     assert "order-2" in refused.message
@@ -254,12 +258,12 @@ async def left_behind(stub: Stub, request: pb.GenerateRequest) -> AsyncGenerator
 
 async def test_a_caller_that_leaves_while_it_is_accepted_leaves_nothing_behind(stub: Stub) -> None:
     """Whenever it hangs up, the generation is cancelled or was never there."""
-    async with aclosing(left_behind(stub, slow(5, request_id="hasty"))) as states:
+    async with aclosing(left_behind(stub, slow_request(5, request_id="hasty"))) as states:
         assert {state async for state in states} <= {State.STATE_CANCELLED}
 
 
 async def test_what_was_to_run_on_its_own_runs_though_its_caller_left(stub: Stub) -> None:
     """Whenever it hung up: what was accepted has come to a worker."""
-    request = later(picture(task={"steps": 1}, request_id="generous"))
+    request = on_acceptance(image_request(task={"steps": 1}, request_id="generous"))
     async with aclosing(left_behind(stub, request)) as states:
         assert {state async for state in states} == {State.STATE_SUCCEEDED}

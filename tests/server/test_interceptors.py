@@ -28,7 +28,7 @@ from atelier_server.rpc.interceptors.base import (
 from atelier_server.rpc.interceptors.errors import map_errors
 from atelier_server.rpc.interceptors.observe import observe_call
 from tests.conftest import StartServer
-from tests.server.calls import Stub, picture
+from tests.server.calls import Stub, image_request
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
@@ -224,7 +224,7 @@ async def test_tenant_and_trace_context_are_stored_with_the_generation(
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
-        await stub.Generate(picture(), metadata=list(trace.items()))
+        await stub.Generate(image_request(), metadata=list(trace.items()))
     assert server.terminate() == 0
     with closing(sqlite3.connect(server.data / "atelier.db")) as database:
         rows = database.execute("SELECT tenant, trace_context FROM generations").fetchall()

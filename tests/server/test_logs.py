@@ -13,12 +13,12 @@ import pytest
 
 import atelier_server
 from tests.conftest import RunningServer, StartServer
-from tests.server.calls import Stub, picture, refusal
+from tests.server.calls import Stub, image_request, refusal
 
 
 async def test_lines_are_json_and_name_their_generation(server: RunningServer, stub: Stub) -> None:
     """From start to end; none quotes the prompt, which is the caller's."""
-    made = (await stub.Generate(picture("a secret lighthouse"))).generation
+    made = (await stub.Generate(image_request("a secret lighthouse"))).generation
     lines = [line for line in server.log_lines() if line.get("generation") == made.id]
     assert [line["event"] for line in lines] == ["generation_started", "generation_succeeded"]
     for line in lines:
@@ -35,7 +35,7 @@ async def test_failures_are_logged_with_their_reason(
     workshop: RunningServer, workshop_stub: Stub
 ) -> None:
     """As warnings, under the generation's id."""
-    refused = await refusal(workshop_stub.Generate(picture("memory", engine="odd")))
+    refused = await refusal(workshop_stub.Generate(image_request("memory", engine="odd")))
     generation = refused.metadata["generation_id"]
     lines = [line for line in workshop.log_lines() if line.get("generation") == generation]
     assert [line["level"] for line in lines] == ["info", "warning"]

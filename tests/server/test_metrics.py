@@ -10,7 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from atelier.v1 import generation_service_pb2 as pb
 from tests.conftest import RunningServer
-from tests.server.calls import Stub, later, picture, refusal, slow, sound
+from tests.server.calls import (
+    Stub,
+    audio_request,
+    image_request,
+    on_acceptance,
+    refusal,
+    slow_request,
+)
 
 
 def fetch(server: RunningServer, path: str) -> tuple[int, str]:
@@ -42,10 +49,10 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 async def test_work_is_counted_and_timed(workshop: RunningServer, workshop_stub: Stub) -> None:
     """Each metric that dashboards rely on goes up, under the engine's name."""
     before = samples(workshop)
-    await workshop_stub.Generate(picture(engine="twin"))
-    await workshop_stub.Generate(sound(engine="twin"))
-    await refusal(workshop_stub.Generate(picture("memory", engine="odd")))
-    await refusal(workshop_stub.Generate(picture(engine="nobody")))
+    await workshop_stub.Generate(image_request(engine="twin"))
+    await workshop_stub.Generate(audio_request(engine="twin"))
+    await refusal(workshop_stub.Generate(image_request("memory", engine="odd")))
+    await refusal(workshop_stub.Generate(image_request(engine="nobody")))
     after = samples(workshop)
     call = {"grpc_service": "atelier.v1.GenerationService", "grpc_method": "Generate"}
     for sample, growth in (
@@ -72,9 +79,15 @@ async def test_every_way_to_be_cancelled_is_counted(
     """While it runs or waits, by a call or by hanging up."""
     cancelled = key("atelier_generations_total", engine="narrow", outcome="cancelled")
     before = samples(workshop).get(cancelled, 0)
-    running = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
-    waiting = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
-    call = workshop_stub.StreamProgress(pb.StreamProgressRequest(generate=slow(engine="narrow")))
+    running = (
+        await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))
+    ).generation
+    waiting = (
+        await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))
+    ).generation
+    call = workshop_stub.StreamProgress(
+        pb.StreamProgressRequest(generate=slow_request(engine="narrow"))
+    )
     first = await call.read()
     assert isinstance(first, pb.StreamProgressResponse)
     call.cancel()
@@ -98,9 +111,9 @@ async def test_calls_that_are_hung_up_on_are_counted(
         for method in ({"grpc_method": "Generate"}, {"grpc_method": "StreamProgress"})
     ]
     before = samples(workshop)
-    unary = workshop_stub.Generate(slow(engine="twin", request_id="unary"))
+    unary = workshop_stub.Generate(slow_request(engine="twin", request_id="unary"))
     stream = workshop_stub.StreamProgress(
-        pb.StreamProgressRequest(generate=slow(engine="twin", request_id="unary"))
+        pb.StreamProgressRequest(generate=slow_request(engine="twin", request_id="unary"))
     )
     assert isinstance(await stream.read(), pb.StreamProgressResponse)
     unary.cancel()
@@ -112,9 +125,10 @@ async def test_calls_that_are_hung_up_on_are_counted(
 
 async def test_load_is_shown(workshop: RunningServer, workshop_stub: Stub) -> None:
     """What waits and runs now, for every engine, and which engines are up."""
-    await workshop_stub.Generate(picture(engine="narrow"))
+    await workshop_stub.Generate(image_request(engine="narrow"))
     ids = [
-        (await workshop_stub.Generate(later(slow(engine="narrow")))).generation.id for _ in range(2)
+        (await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))).generation.id
+        for _ in range(2)
     ]
     shown: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     while not shown.get(key("atelier_queue_depth", engine="narrow")):

@@ -10,12 +10,12 @@ from PIL import Image
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
-from tests.server.calls import Stub, events_of, later, picture, slow
+from tests.server.calls import Stub, events_of, image_request, on_acceptance, slow_request
 
 
 async def accepted(stub: Stub, request: pb.GenerateRequest) -> str:
     """The id of a generation that runs on its own."""
-    return (await stub.Generate(later(request))).generation.id
+    return (await stub.Generate(on_acceptance(request))).generation.id
 
 
 async def ended(stub: Stub, generation_id: str) -> Generation:
@@ -26,7 +26,7 @@ async def ended(stub: Stub, generation_id: str) -> Generation:
 
 async def test_the_time_to_the_end_is_told_once_steps_are_done(stub: Stub) -> None:
     """Unset before the first step, then there, and nothing at the last."""
-    request = pb.StreamProgressRequest(generate=slow(0.2, steps=4))
+    request = pb.StreamProgressRequest(generate=slow_request(0.2, steps=4))
     log = await events_of(stub, request)
     told = [event.HasField("estimated_remaining") for event in log if event.step]
     assert all(told[:-1])
@@ -38,7 +38,7 @@ async def test_the_time_to_the_end_is_told_once_steps_are_done(stub: Stub) -> No
 
 async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
     """Waiting, running step by step, and last the finished generation."""
-    request = pb.StreamProgressRequest(generate=picture(task={"steps": 3}))
+    request = pb.StreamProgressRequest(generate=image_request(task={"steps": 3}))
     log = await events_of(stub, request)
     assert [event.sequence for event in log] == list(range(1, len(log) + 1))
     assert log[0].state == State.STATE_QUEUED
@@ -55,7 +55,7 @@ async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
 
 async def test_outputs_come_inline_with_the_last_event(stub: Stub) -> None:
     """Asked for in either place, also by those who attach."""
-    asked = picture(inline_outputs=True)
+    asked = image_request(inline_outputs=True)
     first = await events_of(stub, pb.StreamProgressRequest(generate=asked))
     assert first[-1].generation.outputs[0].data
     attach = pb.StreamProgressRequest(generation_id=first[-1].generation_id)
@@ -67,14 +67,16 @@ async def test_outputs_come_inline_with_the_last_event(stub: Stub) -> None:
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
 async def test_a_stream_goes_on_from_any_event(stub: Stub, after: int) -> None:
     """Those who attach to what has ended read the same log."""
-    whole = await events_of(stub, pb.StreamProgressRequest(generate=picture(task={"steps": 4})))
+    whole = await events_of(
+        stub, pb.StreamProgressRequest(generate=image_request(task={"steps": 4}))
+    )
     attach = pb.StreamProgressRequest(generation_id=whole[0].generation_id, after_sequence=after)
     assert await events_of(stub, attach) == whole[after:]
 
 
 async def test_an_interrupted_stream_is_resumed_without_loss(stub: Stub) -> None:
     """Each event once, though the watcher leaves and comes back all the time."""
-    generation_id = await accepted(stub, slow(0.5, steps=20))
+    generation_id = await accepted(stub, slow_request(0.5, steps=20))
     seen: list[int] = []
     state: State.ValueType = State.STATE_QUEUED
     while state != State.STATE_SUCCEEDED:
@@ -93,7 +95,7 @@ async def test_an_interrupted_stream_is_resumed_without_loss(stub: Stub) -> None
 
 async def test_twenty_watchers_see_the_same(stub: Stub) -> None:
     """Whenever they come."""
-    generation_id = await accepted(stub, slow(0.5, steps=10))
+    generation_id = await accepted(stub, slow_request(0.5, steps=10))
 
     async def watch(delay: float) -> list[pb.StreamProgressResponse]:
         await asyncio.sleep(delay)
@@ -106,7 +108,7 @@ async def test_twenty_watchers_see_the_same(stub: Stub) -> None:
 
 async def test_a_watch_from_beyond_the_end_ends(stub: Stub) -> None:
     """Whether the generation has ended before it began or ends meanwhile."""
-    generation_id = await accepted(stub, slow(0.2, steps=2))
+    generation_id = await accepted(stub, slow_request(0.2, steps=2))
     beyond = pb.StreamProgressRequest(generation_id=generation_id, after_sequence=1000)
     assert await events_of(stub, beyond) == []
     assert await events_of(stub, beyond) == []
@@ -114,7 +116,7 @@ async def test_a_watch_from_beyond_the_end_ends(stub: Stub) -> None:
 
 async def test_those_who_wait_are_told_their_place(workshop_stub: Stub) -> None:
     """It counts down to zero, and is gone once the work begins."""
-    ids = [await accepted(workshop_stub, slow(0.2, engine="narrow")) for _ in range(3)]
+    ids = [await accepted(workshop_stub, slow_request(0.2, engine="narrow")) for _ in range(3)]
     log = await events_of(workshop_stub, pb.StreamProgressRequest(generation_id=ids[-1]))
     places = [event.queue_position for event in log if event.HasField("queue_position")]
     assert places == sorted(places, reverse=True)
@@ -127,7 +129,7 @@ async def test_those_who_wait_are_told_their_place(workshop_stub: Stub) -> None:
 async def test_previews_come_as_often_as_asked_for(stub: Stub) -> None:
     """Every second step, and never when the caller wants none."""
     for interval, expected in ((2, [2, 4]), (0, [])):
-        request = picture(task={"steps": 4, "preview_interval": interval})
+        request = image_request(task={"steps": 4, "preview_interval": interval})
         log = await events_of(stub, pb.StreamProgressRequest(generate=request))
         shown = [event for event in log if event.HasField("preview")]
         assert [event.step for event in shown] == expected
@@ -138,7 +140,7 @@ async def test_previews_come_as_often_as_asked_for(stub: Stub) -> None:
 
 async def test_hanging_up_on_a_stream_that_started_the_task_cancels_it(stub: Stub) -> None:
     """Within a step; the record says how far it had come."""
-    call = stub.StreamProgress(pb.StreamProgressRequest(generate=slow(10, steps=100)))
+    call = stub.StreamProgress(pb.StreamProgressRequest(generate=slow_request(10, steps=100)))
     async for event in call:
         if event.step == 2:
             break
@@ -151,7 +153,7 @@ async def test_hanging_up_on_a_stream_that_started_the_task_cancels_it(stub: Stu
 
 async def test_hanging_up_on_a_stream_that_attached_leaves_it_running(stub: Stub) -> None:
     """Watching is not owning."""
-    generation_id = await accepted(stub, slow(0.5, steps=10))
+    generation_id = await accepted(stub, slow_request(0.5, steps=10))
     call = stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id))
     async for event in call:
         if event.step == 2:
@@ -162,7 +164,9 @@ async def test_hanging_up_on_a_stream_that_attached_leaves_it_running(stub: Stub
 
 async def test_hanging_up_leaves_running_what_was_to_run_on_its_own(stub: Stub) -> None:
     """ON_ACCEPTANCE holds for streams too."""
-    call = stub.StreamProgress(pb.StreamProgressRequest(generate=later(slow(0.5, steps=10))))
+    call = stub.StreamProgress(
+        pb.StreamProgressRequest(generate=on_acceptance(slow_request(0.5, steps=10)))
+    )
     async for event in call:
         if event.step == 2:
             break
@@ -172,7 +176,7 @@ async def test_hanging_up_leaves_running_what_was_to_run_on_its_own(stub: Stub) 
 
 async def test_the_last_caller_to_hang_up_cancels(stub: Stub) -> None:
     """Two calls with one request id own the generation together."""
-    request = pb.StreamProgressRequest(generate=slow(1, steps=20, request_id="shared-1"))
+    request = pb.StreamProgressRequest(generate=slow_request(1, steps=20, request_id="shared-1"))
     leaving, staying = stub.StreamProgress(request), stub.StreamProgress(request)
     async for event in leaving:
         assert event.sequence == 1

@@ -15,14 +15,14 @@ from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import (
     Stub,
+    audio_request,
     dispositions,
     eventually,
-    files,
-    later,
-    picture,
+    image_request,
+    on_acceptance,
     refusal,
-    slow,
-    sound,
+    slow_request,
+    stored_blobs,
 )
 
 
@@ -40,7 +40,7 @@ async def ids_of(stub: Stub, request: pb.ListGenerationsRequest) -> list[str]:
 
 async def test_a_generation_can_be_read_again(stub: Stub) -> None:
     """As the call that made it returned it, with its outputs inline only when asked for."""
-    made = (await stub.Generate(picture())).generation
+    made = (await stub.Generate(image_request())).generation
     request = pb.GetGenerationRequest(generation_id=made.id)
     assert (await stub.GetGeneration(request)).generation == made
     request.inline_outputs = True
@@ -50,12 +50,14 @@ async def test_a_generation_can_be_read_again(stub: Stub) -> None:
 
 async def test_lists_are_newest_first_and_paged(workshop_stub: Stub) -> None:
     """Every generation once; what comes meanwhile does not shift the pages."""
-    made = [(await workshop_stub.Generate(picture(engine="twin"))).generation.id for _ in range(5)]
+    made = [
+        (await workshop_stub.Generate(image_request(engine="twin"))).generation.id for _ in range(5)
+    ]
     first = await workshop_stub.ListGenerations(
         pb.ListGenerationsRequest(engine="twin", page_size=2)
     )
     assert [found.id for found in first.generations] == made[:-3:-1]
-    await workshop_stub.Generate(picture(engine="twin"))
+    await workshop_stub.Generate(image_request(engine="twin"))
     request = pb.ListGenerationsRequest(
         engine="twin", page_size=2, page_token=first.next_page_token
     )
@@ -66,8 +68,8 @@ async def test_lists_are_newest_first_and_paged(workshop_stub: Stub) -> None:
 
 async def test_lists_are_filtered(workshop_stub: Stub) -> None:
     """By engine and by state."""
-    succeeded = (await workshop_stub.Generate(picture(engine="odd"))).generation.id
-    await refusal(workshop_stub.Generate(picture("memory", engine="odd")))
+    succeeded = (await workshop_stub.Generate(image_request(engine="odd"))).generation.id
+    await refusal(workshop_stub.Generate(image_request("memory", engine="odd")))
     for states, inside in (
         ([], True),
         ([State.STATE_SUCCEEDED], True),
@@ -85,7 +87,7 @@ async def test_lists_are_filtered(workshop_stub: Stub) -> None:
 
 async def test_pages_are_never_larger_than_they_may_be(stub: Stub) -> None:
     """A size above the largest is brought down, as AIP-158 has it."""
-    await stub.Generate(picture())
+    await stub.Generate(image_request())
     page = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=2**32 - 1))
     assert 1 <= len(page.generations) <= 500
 
@@ -104,7 +106,7 @@ async def test_a_token_that_is_not_ours_is_refused(stub: Stub, token: str) -> No
 async def test_a_token_belongs_to_its_list(stub: Stub) -> None:
     """A list with another filter refuses it, one with another page size takes it."""
     for _ in range(3):
-        await stub.Generate(picture())
+        await stub.Generate(image_request())
     first = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=1))
     other = pb.ListGenerationsRequest(page_token=first.next_page_token, engine="sketch")
     refused = await refusal(stub.ListGenerations(other))
@@ -118,11 +120,11 @@ async def test_what_outlives_its_time_is_gone(start_server: StartServer) -> None
     server = start_server(store={"retention_seconds": 1})
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
-        first = (await stub.Generate(picture(inline_outputs=True))).generation
-        request = picture(task={"init_image": MediaSource(attachment="a")})
+        first = (await stub.Generate(image_request(inline_outputs=True))).generation
+        request = image_request(task={"init_image": MediaSource(attachment="a")})
         request.attachments["a"] = first.outputs[0].data
         made = (await stub.Generate(request)).generation
-        assert files(server) >= {made.outputs[0].artifact.id}
+        assert stored_blobs(server) >= {made.outputs[0].artifact.id}
         gone = pb.GetGenerationRequest(generation_id=made.id)
         while await exists(stub, gone):
             pass
@@ -131,7 +133,7 @@ async def test_what_outlives_its_time_is_gone(start_server: StartServer) -> None
         watch = pb.StreamProgressRequest(generation_id=made.id)
         assert (await refusal(stub.StreamProgress(watch).read())).reason == "NOT_FOUND"
         assert not (await stub.ListGenerations(pb.ListGenerationsRequest())).generations
-        await eventually(lambda: not files(server))
+        await eventually(lambda: not stored_blobs(server))
 
 
 async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
@@ -146,7 +148,7 @@ async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
 
 async def test_a_plan_says_what_would_be_done(workshop_stub: Stub) -> None:
     """The engine, every parameter and the price, as the generation then has them."""
-    request = picture(engine="dear", task={"num_images": 3, "seed": 1, "guidance": 99.0})
+    request = image_request(engine="dear", task={"num_images": 3, "seed": 1, "guidance": 99.0})
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     assert (plan.engine, plan.accepted) == ("dear", True)
     assert (plan.cost.currency, plan.cost.amount) == ("USD", 1.5)
@@ -161,11 +163,11 @@ async def test_a_plan_says_what_would_be_done(workshop_stub: Stub) -> None:
 
 async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
     """What would be refused now is an answer; what is wrong with the request is an error."""
-    await workshop_stub.Generate(slow(0.3, engine="dear"))
-    request = picture(engine="dear", timeout_seconds=0.01)
+    await workshop_stub.Generate(slow_request(0.3, engine="dear"))
+    request = image_request(engine="dear", timeout_seconds=0.01)
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     assert (plan.accepted, plan.rejection.reason) == (False, "DEADLINE_UNATTAINABLE")
-    wrong = pb.PlanGenerationRequest(generate=picture(engine="dear", task={"width": 4160}))
+    wrong = pb.PlanGenerationRequest(generate=image_request(engine="dear", task={"width": 4160}))
     assert (await refusal(workshop_stub.PlanGeneration(wrong))).reason == "INVALID_REQUEST"
     empty = workshop_stub.PlanGeneration(pb.PlanGenerationRequest())
     assert "generate" in (await refusal(empty)).fields
@@ -174,14 +176,16 @@ async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
 async def test_a_plan_leaves_nothing_behind(stub: Stub, server: RunningServer) -> None:
     """No generation, no stored attachment; its request id stays free."""
     before = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=500))
-    made = await stub.Generate(picture(inline_outputs=True))
-    stored = files(server)
-    request = picture(request_id="planned-1", task={"init_image": MediaSource(attachment="a")})
+    made = await stub.Generate(image_request(inline_outputs=True))
+    stored = stored_blobs(server)
+    request = image_request(
+        request_id="planned-1", task={"init_image": MediaSource(attachment="a")}
+    )
     request.attachments["a"] = made.generation.outputs[0].data
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     assert plan.accepted
-    assert files(server) == stored
+    assert stored_blobs(server) == stored
     after = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=500))
     assert len(after.generations) == min(500, len(before.generations) + 1)
-    other = later(sound(request_id="planned-1"))
+    other = on_acceptance(audio_request(request_id="planned-1"))
     assert (await stub.Generate(other)).generation.request_id == "planned-1"

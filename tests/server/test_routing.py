@@ -13,13 +13,13 @@ from atelier.v1.task_pb2 import ImageTask, MediaSource
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import (
     Stub,
+    audio_request,
     dispositions,
     events_of,
-    files,
-    picture,
+    image_request,
     receipt_of,
     refusal,
-    sound,
+    stored_blobs,
 )
 from tests.server.test_artifacts import png
 
@@ -34,8 +34,8 @@ async def planned(stub: Stub, request: pb.GenerateRequest) -> str:
 
 async def test_the_cheapest_engine_that_can_do_it_is_taken(workshop_stub: Stub) -> None:
     """Of equals the first in the configuration; `dear` stands before them and costs more."""
-    assert await planned(workshop_stub, picture(engine="")) == "sketch"
-    made = (await workshop_stub.Generate(sound(engine=""))).generation
+    assert await planned(workshop_stub, image_request(engine="")) == "sketch"
+    made = (await workshop_stub.Generate(audio_request(engine=""))).generation
     assert (made.engine, made.receipt.attempts[0].engine) == ("sketch", "sketch")
 
 
@@ -49,8 +49,8 @@ async def test_a_price_is_paid_for_what_nobody_does_for_free(start_server: Start
     server = start_server(engines=engines)
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
-        assert await planned(stub, picture(engine="")) == "free"
-        request = picture(engine="", task={"init_image": MediaSource(attachment="a")})
+        assert await planned(stub, image_request(engine="")) == "free"
+        request = image_request(engine="", task={"init_image": MediaSource(attachment="a")})
         request.attachments["a"] = png()
         assert await planned(stub, request) == "dear"
 
@@ -61,16 +61,18 @@ async def test_what_none_can_do_goes_to_the_default(start_server: StartServer) -
     server = start_server(engines=engines, default_engine="second")
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
-        assert await planned(stub, picture(engine="")) == "first"
-        refused = await refusal(stub.Generate(picture(engine="", options={"colour": "red"})))
+        assert await planned(stub, image_request(engine="")) == "first"
+        refused = await refusal(stub.Generate(image_request(engine="", options={"colour": "red"})))
         assert "options.colour" in refused.fields
-        refused = await refusal(stub.Generate(sound(engine="", task={"loudness_lufs": -14.0})))
+        refused = await refusal(
+            stub.Generate(audio_request(engine="", task={"loudness_lufs": -14.0}))
+        )
         assert refused.metadata["engine"] == "second"
 
 
 async def test_another_engine_takes_over_from_one_that_fails(workshop_stub: Stub) -> None:
     """Down the chain, past those that fail too or can't do it; the receipt tells all of it."""
-    request = pb.StreamProgressRequest(generate=sound(engine="lame"))
+    request = pb.StreamProgressRequest(generate=audio_request(engine="lame"))
     log = await events_of(workshop_stub, request)
     made = log[-1].generation
     assert (made.state, made.engine) == (State.STATE_SUCCEEDED, "twin")
@@ -86,7 +88,7 @@ async def test_another_engine_takes_over_from_one_that_fails(workshop_stub: Stub
 
 async def test_a_take_over_keeps_the_seed_and_tells_it_truly(workshop_stub: Stub) -> None:
     """It was drawn once, not asked for."""
-    made = (await workshop_stub.Generate(sound(engine="lame"))).generation
+    made = (await workshop_stub.Generate(audio_request(engine="lame"))).generation
     assert dispositions(made)["seed"] == "defaulted"
     assert made.outputs[0].seed == receipt_of(made)["seed"].value.number_value
     assert list(made.receipt.recipe.seeds) == [made.outputs[0].seed]
@@ -96,11 +98,13 @@ async def test_what_a_failed_engine_had_made_is_thrown_away(
     workshop: RunningServer, workshop_stub: Stub
 ) -> None:
     """It fails after its first picture; no file of that stays."""
-    before = files(workshop)
-    made = (await workshop_stub.Generate(picture(engine="lame", task={"num_images": 2}))).generation
+    before = stored_blobs(workshop)
+    made = (
+        await workshop_stub.Generate(image_request(engine="lame", task={"num_images": 2}))
+    ).generation
     kept = {output.artifact.id for output in made.outputs}
     assert len(kept) == 2
-    assert files(workshop) - before == kept
+    assert stored_blobs(workshop) - before == kept
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ async def test_only_what_can_do_no_harm_is_tried_again(
     workshop_stub: Stub, prompt: str, engine: str
 ) -> None:
     """A vendor may still be at work on what timed out; what was refused stays refused."""
-    call = workshop_stub.Generate(picture(prompt, engine="odder"))
+    call = workshop_stub.Generate(image_request(prompt, engine="odder"))
     if engine:
         assert (await call).generation.engine == engine
     else:
@@ -120,14 +124,14 @@ async def test_only_what_can_do_no_harm_is_tried_again(
 
 async def test_a_named_engine_without_chain_fails_alone(workshop_stub: Stub) -> None:
     """Nothing is degraded in silence."""
-    refused = await refusal(workshop_stub.Generate(picture(engine="lamer")))
+    refused = await refusal(workshop_stub.Generate(image_request(engine="lamer")))
     assert refused.reason == "ENGINE_FAILED"
     assert "as configured" in refused.message
 
 
 async def test_an_engine_whose_model_is_missing_names_who_could_do_it(workshop_stub: Stub) -> None:
     """Of its fallbacks only those that can work now."""
-    refused = await refusal(workshop_stub.Generate(picture(engine="absent")))
+    refused = await refusal(workshop_stub.Generate(image_request(engine="absent")))
     assert refused.reason == "ENGINE_UNAVAILABLE"
     assert refused.message.endswith("; its fallbacks are ready: twin")
 

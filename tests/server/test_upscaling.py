@@ -15,7 +15,7 @@ from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import ImageTask, MediaSource, Upscale
 from tests.conftest import StartServer
 from tests.engines.upscaling.networks import compact
-from tests.server.calls import dispositions, events_of, picture, receipt_of, refusal
+from tests.server.calls import dispositions, events_of, image_request, receipt_of, refusal
 
 START = MediaSource(attachment="a")
 
@@ -44,9 +44,9 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         assert not said["sketch"].upscale_only
         assert engine_pb2.IMAGE_FEATURE_UPSCALING not in said["sketch"].features
 
-        words = (await stub.Generate(picture(engine=""))).generation
+        words = (await stub.Generate(image_request(engine=""))).generation
         assert words.engine == "sketch"
-        refused = await refusal(stub.Generate(picture(engine="upscale")))
+        refused = await refusal(stub.Generate(image_request(engine="upscale")))
         assert (refused.reason, "init_image" in refused.message) == ("UNSUPPORTED", True)
 
         asked = enlarging(seed=7, strength=0.3)

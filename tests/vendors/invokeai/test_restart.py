@@ -8,7 +8,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
-from tests.server.calls import events_of, eventually, later, picture
+from tests.server.calls import events_of, eventually, image_request, on_acceptance
 from tests.vendors.invokeai.stand_in import StandIn
 
 
@@ -21,7 +21,9 @@ async def test_a_server_killed_half_way_finds_its_work_and_asks_for_nothing_agai
     first = start_server(engines=engines)
     async with aio.insecure_channel(first.address) as channel:
         stub = GenerationServiceStub(channel)
-        asked = await stub.Generate(later(picture(engine="studio", task={"steps": 4})))
+        asked = await stub.Generate(
+            on_acceptance(image_request(engine="studio", task={"steps": 4}))
+        )
         follow = pb.StreamProgressRequest(generation_id=asked.generation.id)
         async for event in stub.StreamProgress(follow):
             if event.step:
