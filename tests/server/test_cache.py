@@ -1,4 +1,4 @@
-"""What was made is given again for equal requests: at once, free, and said so."""
+"""The result cache: equal requests get the same output at once, free, marked as cached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEEPING = {
 
 
 async def test_an_equal_request_is_free_and_its_receipt_says_why(start_server: StartServer) -> None:
-    """In any file format, with artifacts of its own; another seed costs as ever."""
+    """In any file format, with its own artifacts; another seed is not cached."""
     server = start_server(engines={"keeping": KEEPING, "plain": {"type": "sketch"}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
@@ -54,8 +54,8 @@ async def test_an_equal_request_is_free_and_its_receipt_says_why(start_server: S
     assert key("atelier_cache_bytes", engine="plain") not in seen
 
 
-async def test_equal_requests_at_once_are_paid_once(start_server: StartServer) -> None:
-    """One is worked on, the others wait for it; the measured time is that of the one."""
+async def test_concurrent_equal_requests_are_executed_once(start_server: StartServer) -> None:
+    """One is executed, the others wait for it; the service time is measured once."""
     server = start_server(engines={"keeping": {**KEEPING, "concurrency": 4}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)

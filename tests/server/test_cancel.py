@@ -1,4 +1,4 @@
-"""Cancellation and deadlines: what was stopped stops, and the answer is the truth."""
+"""Cancellation and deadlines: the work stops, and the response says what happened."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.server.calls import Stub, events_of, image_request, on_acceptance, re
 
 
 async def cancel(stub: Stub, generation_id: str) -> pb.CancelGenerationResponse:
-    """Ask for it."""
+    """Cancel the generation."""
     return await stub.CancelGeneration(pb.CancelGenerationRequest(generation_id=generation_id))
 
 
 async def running(stub: Stub, request: pb.GenerateRequest, step: int = 1) -> str:
-    """The id of a generation that has come so far, and runs on its own."""
+    """The id of a generation that has reached this step."""
     generation_id = (await stub.Generate(on_acceptance(request))).generation.id
     call = stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id))
     async for event in call:
@@ -30,12 +30,12 @@ async def running(stub: Stub, request: pb.GenerateRequest, step: int = 1) -> str
 
 
 async def log_of(stub: Stub, generation_id: str) -> list[pb.StreamProgressResponse]:
-    """All its events, to its end."""
+    """All events of the generation."""
     return await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
 
 
 async def test_a_running_generation_stops_within_a_step(stub: Stub) -> None:
-    """The answer says after which; its log and record agree."""
+    """The response says after which; log and record agree."""
     generation_id = await running(stub, slow_request(10, steps=100), step=3)
     answer = await cancel(stub, generation_id)
     assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
@@ -51,7 +51,7 @@ async def test_a_running_generation_stops_within_a_step(stub: Stub) -> None:
 
 
 async def test_a_hanging_engine_is_stopped(stub: Stub) -> None:
-    """It need not reach the end of its step."""
+    """Also in the middle of a step."""
     request = image_request(options={"hang": True})
     generation_id = (await stub.Generate(on_acceptance(request))).generation.id
     async for event in stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id)):
@@ -61,8 +61,8 @@ async def test_a_hanging_engine_is_stopped(stub: Stub) -> None:
     assert (answer.outcome, answer.stopped_at_step) == (CancelOutcome.CANCEL_OUTCOME_STOPPED, 0)
 
 
-async def test_a_cancelled_waiting_generation_never_starts(workshop_stub: Stub) -> None:
-    """The answer says so, and no engine ever saw it."""
+async def test_a_generation_cancelled_in_the_queue_never_starts(workshop_stub: Stub) -> None:
+    """The response says so, and no engine executed it."""
     ahead = await running(workshop_stub, slow_request(engine="narrow"))
     waiting = (
         await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))
@@ -79,8 +79,8 @@ async def test_a_cancelled_waiting_generation_never_starts(workshop_stub: Stub) 
     assert not log[-1].generation.receipt.attempts
 
 
-async def test_what_has_ended_is_too_late_to_cancel(stub: Stub) -> None:
-    """Whether it succeeded or was cancelled before; it stays as it is."""
+async def test_it_is_too_late_to_cancel_after_the_end(stub: Stub) -> None:
+    """Whether it succeeded or was cancelled before; the record does not change."""
     made = (await stub.Generate(image_request())).generation
     stopped = await running(stub, slow_request())
     before = (await cancel(stub, stopped)).generation
@@ -90,23 +90,23 @@ async def test_what_has_ended_is_too_late_to_cancel(stub: Stub) -> None:
         assert answer.generation == generation
 
 
-async def test_two_who_cancel_at_once_both_learn_the_truth(stub: Stub) -> None:
-    """Both answers say that it was stopped."""
+async def test_concurrent_cancellations_get_the_same_response(stub: Stub) -> None:
+    """Both say that it was stopped."""
     generation_id = await running(stub, slow_request())
     first, second = await asyncio.gather(cancel(stub, generation_id), cancel(stub, generation_id))
     assert first.generation == second.generation
     assert CancelOutcome.CANCEL_OUTCOME_STOPPED in {first.outcome, second.outcome}
 
 
-async def test_a_vendor_that_may_bill_is_named(workshop_stub: Stub) -> None:
-    """Where the engine can't stop what a vendor does."""
+async def test_a_cancellation_warns_that_the_vendor_may_bill(workshop_stub: Stub) -> None:
+    """Where the engine cannot stop the remote job."""
     generation_id = await running(workshop_stub, image_request("hang", engine="odder"))
     answer = await cancel(workshop_stub, generation_id)
     assert answer.outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
 
 
 async def test_a_caller_that_disconnects_frees_the_engine(workshop_stub: Stub) -> None:
-    """The next task runs on the engine that can do one at a time."""
+    """The next task runs on the engine, whose concurrency is one."""
     call = workshop_stub.Generate(slow_request(60, engine="narrow", request_id="gone-1"))
     listed = pb.ListGenerationsRequest(engine="narrow", page_size=1)
     generation = Generation()
@@ -125,8 +125,8 @@ async def test_a_caller_that_disconnects_frees_the_engine(workshop_stub: Stub) -
     assert left.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
 
 
-async def test_the_call_that_waits_is_told_of_the_cancellation(stub: Stub) -> None:
-    """CANCELLED, with the generation's id."""
+async def test_the_waiting_call_ends_with_cancelled(stub: Stub) -> None:
+    """The error carries the generation's id."""
     waiting = asyncio.ensure_future(refusal(stub.Generate(slow_request(request_id="told-1"))))
     generation_id = ""
     while not generation_id:
@@ -139,8 +139,8 @@ async def test_the_call_that_waits_is_told_of_the_cancellation(stub: Stub) -> No
     assert refused.metadata["generation_id"] == generation_id
 
 
-async def test_a_deadline_that_passes_cancels_the_work(stub: Stub) -> None:
-    """The caller's deadline is the call's; its generation ends with it."""
+async def test_an_expired_call_deadline_cancels_the_generation(stub: Stub) -> None:
+    """The generation ends with the call that submitted it."""
     with pytest.raises(aio.AioRpcError) as caught:
         await stub.Generate(slow_request(60, steps=600, request_id="deadline-1"), timeout=1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -151,8 +151,8 @@ async def test_a_deadline_that_passes_cancels_the_work(stub: Stub) -> None:
     assert 1 <= last.generation.stopped_at_step < 100
 
 
-async def test_a_timeout_gives_up_on_the_generation(stub: Stub) -> None:
-    """Though the caller would wait; the failure says why and may be tried again."""
+async def test_a_timeout_fails_the_generation(stub: Stub) -> None:
+    """Though the caller still waits; the failure is retryable."""
     refused = await refusal(stub.Generate(slow_request(60, timeout_seconds=0.5)))
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refused.reason == "DEADLINE_EXCEEDED"
@@ -160,8 +160,8 @@ async def test_a_timeout_gives_up_on_the_generation(stub: Stub) -> None:
     assert refused.retry_seconds is not None
 
 
-async def test_a_timeout_counts_the_time_in_the_queue(workshop_stub: Stub) -> None:
-    """What still waits then fails without having begun."""
+async def test_a_timeout_includes_the_time_in_the_queue(workshop_stub: Stub) -> None:
+    """A generation that still waits fails without having started."""
     ahead = (await workshop_stub.Generate(on_acceptance(image_request(engine="stuck")))).generation
     request = on_acceptance(image_request(engine="stuck", timeout_seconds=0.2))
     waiting = (await workshop_stub.Generate(request)).generation
@@ -171,8 +171,8 @@ async def test_a_timeout_counts_the_time_in_the_queue(workshop_stub: Stub) -> No
     await cancel(workshop_stub, ahead.id)
 
 
-async def test_a_deadline_that_cannot_be_met_is_said_before_any_work(workshop_stub: Stub) -> None:
-    """By the measured time of the engine; nothing is kept of the request."""
+async def test_an_unattainable_deadline_is_rejected_at_submission(workshop_stub: Stub) -> None:
+    """By the measured service time; nothing of the request is stored."""
     await workshop_stub.Generate(slow_request(0.5, engine="dear"))
     request = image_request(engine="dear", timeout_seconds=0.01, request_id="hopeless-1")
     refused = await refusal(workshop_stub.Generate(request))

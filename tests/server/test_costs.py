@@ -1,4 +1,4 @@
-"""Money: what a generation cost, what an engine may spend, and engines that rest after faults."""
+"""The cost of generations, daily budgets, and circuit breakers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def picture(engine: str = "", count: int = 1) -> pb.GenerateRequest:
 
 
 def scraped(server: RunningServer) -> str:
-    """What Prometheus would see."""
+    """The metrics as Prometheus scrapes them."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics") as page:
         return str(page.read().decode())
 
 
 def quota_of(error: aio.AioRpcError) -> error_details_pb2.QuotaFailure:
-    """The QuotaFailure among the error's details."""
+    """The QuotaFailure in the error's details."""
     trailers = dict(error.trailing_metadata())
     quota = error_details_pb2.QuotaFailure()
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
@@ -45,10 +45,10 @@ def quota_of(error: aio.AioRpcError) -> error_details_pb2.QuotaFailure:
     return quota
 
 
-async def test_an_engine_keeps_to_its_daily_budget_also_after_a_restart(
+async def test_a_daily_budget_holds_across_a_restart(
     start_server: StartServer,
 ) -> None:
-    """Receipts carry the cost, a metric sums it, and when it is spent others take over or it is refused."""
+    """Receipts and a metric state the cost; once exhausted, another engine is selected or the request rejected."""
     server = start_server(engines={"dear": DEAR})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
@@ -79,8 +79,8 @@ async def test_an_engine_keeps_to_its_daily_budget_also_after_a_restart(
         assert (await stub.Generate(picture())).generation.engine == "free"
 
 
-async def test_an_engine_that_keeps_failing_rests(start_server: StartServer) -> None:
-    """After so many faults it is UNAVAILABLE, and Health says why; other engines go on."""
+async def test_the_circuit_breaker_opens_after_repeated_failures(start_server: StartServer) -> None:
+    """The engine is UNAVAILABLE and Health says why; other engines are not affected."""
     failing = {
         "type": "sketch",
         "fail_rate": 1,

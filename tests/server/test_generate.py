@@ -1,4 +1,4 @@
-"""Generate: from a request to the finished thing and its receipt."""
+"""Generate: from a request to the outputs and the receipt."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.server.calls import (
 )
 
 
-async def test_a_task_runs_to_its_end(stub: Stub) -> None:
-    """The answer holds the finished generation."""
+async def test_a_task_runs_to_completion(stub: Stub) -> None:
+    """The response holds the finished generation."""
     made = (await stub.Generate(image_request(task={"seed": 7}))).generation
     assert made.state == State.STATE_SUCCEEDED
     assert (made.engine, made.image.prompt, made.image.seed) == ("sketch", "a lighthouse", 7)
@@ -47,23 +47,23 @@ async def test_a_task_runs_to_its_end(stub: Stub) -> None:
     assert (output.artifact.image_size.width, output.artifact.image_size.height) == (64, 64)
 
 
-async def test_a_caller_need_not_wait(stub: Stub) -> None:
-    """ON_ACCEPTANCE answers while the generation waits, and it runs on its own."""
+async def test_generate_can_respond_on_acceptance(stub: Stub) -> None:
+    """The response comes while the generation waits, and it runs without a caller."""
     accepted = (await stub.Generate(on_acceptance(slow_request(0.2)))).generation
     assert accepted.state == State.STATE_QUEUED
     watch = stub.StreamProgress(pb.StreamProgressRequest(generation_id=accepted.id))
     assert [event async for event in watch][-1].state == State.STATE_SUCCEEDED
 
 
-async def test_outputs_come_inline_when_asked_for(stub: Stub) -> None:
-    """Their bytes are what size and digest say."""
+async def test_outputs_are_inlined_on_request(stub: Stub) -> None:
+    """Their bytes match size and digest."""
     (output,) = (await stub.Generate(image_request(inline_outputs=True))).generation.outputs
     assert len(output.data) == output.artifact.size
     assert hashlib.sha256(output.data).hexdigest() == output.artifact.sha256
 
 
-async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: StartServer) -> None:
-    """As many outputs come inline as fit into it together; the others are to be downloaded."""
+async def test_the_inline_limit_counts_all_outputs_of_a_response(start_server: StartServer) -> None:
+    """As many outputs are inlined as fit together; the others must be downloaded."""
     engines = {"sketch": {"type": "sketch", "output_bytes": 10_000}}
     server = start_server(engines=engines, limits={"max_inline_bytes": 25_000})
     async with aio.insecure_channel(server.address) as channel:
@@ -75,8 +75,8 @@ async def test_the_limit_is_of_the_answer_and_not_of_each_output(start_server: S
     assert [output.artifact.size for output in outputs] == [10_000] * 4
 
 
-async def test_outputs_above_the_limit_do_not_come_inline(stub: Stub) -> None:
-    """A sound of more than 2 MiB is to be downloaded."""
+async def test_outputs_above_the_limit_are_not_inlined(stub: Stub) -> None:
+    """Audio of more than 2 MiB must be downloaded."""
     request = audio_request(seconds=15, task={"channels": 2, "steps": 1}, inline_outputs=True)
     (output,) = (await stub.Generate(request)).generation.outputs
     assert output.artifact.size > 2 * 2**20
@@ -92,7 +92,7 @@ async def test_outputs_above_the_limit_do_not_come_inline(stub: Stub) -> None:
         (task_pb2.IMAGE_FORMAT_AVIF, "image/avif", "AVIF"),
     ],
 )
-async def test_pictures_come_in_the_format_asked_for(
+async def test_images_have_the_requested_format(
     stub: Stub, asked: task_pb2.ImageFormat.ValueType, media_type: str, name: str
 ) -> None:
     """The media type and the bytes agree."""
@@ -111,10 +111,10 @@ async def test_pictures_come_in_the_format_asked_for(
         (task_pb2.AUDIO_FORMAT_OGG, "audio/ogg", "OGG"),
     ],
 )
-async def test_sounds_come_in_the_format_asked_for(
+async def test_audio_has_the_requested_format(
     stub: Stub, asked: task_pb2.AudioFormat.ValueType, media_type: str, name: str
 ) -> None:
-    """Of the length, rate and channels asked for."""
+    """And the requested duration, sample rate and channels."""
     task = {"format": asked, "sample_rate": 48000, "channels": 2}
     made = await stub.Generate(audio_request(seconds=0.5, task=task, inline_outputs=True))
     (output,) = made.generation.outputs
@@ -123,8 +123,8 @@ async def test_sounds_come_in_the_format_asked_for(
     assert output.artifact.media_type == media_type
 
 
-async def test_a_long_vorbis_sound_leaves_the_server_standing(stub: Stub) -> None:
-    """The codec would take a minute's samples onto its stack at once, and end the process."""
+async def test_a_long_vorbis_output_does_not_crash_the_server(stub: Stub) -> None:
+    """Encoding a minute of samples in one call would overflow the codec's stack."""
     task = {"format": task_pb2.AUDIO_FORMAT_OGG, "sample_rate": 16000, "steps": 1}
     made = (
         await stub.Generate(audio_request(seconds=60, task=task, inline_outputs=True))
@@ -132,8 +132,8 @@ async def test_a_long_vorbis_sound_leaves_the_server_standing(stub: Stub) -> Non
     assert soundfile.info(io.BytesIO(made.outputs[0].data)).frames == 60 * 16000
 
 
-async def test_counts_number_their_seeds(stub: Stub) -> None:
-    """The n-th picture uses seed + n, and is the one that this seed alone makes."""
+async def test_the_images_of_a_task_have_consecutive_seeds(stub: Stub) -> None:
+    """Image n uses seed + n, and equals the image of a task with that seed alone."""
     made = (
         await stub.Generate(image_request(task={"num_images": 3, "seed": 5}, inline_outputs=True))
     ).generation
@@ -143,7 +143,7 @@ async def test_counts_number_their_seeds(stub: Stub) -> None:
 
 
 async def test_the_same_seed_gives_the_same_bytes(stub: Stub) -> None:
-    """Another seed gives others; so does none, and the receipt says which was drawn."""
+    """Another seed gives other bytes; without a seed a random one is used and is in the receipt."""
     requests = [image_request(task={"seed": seed}, inline_outputs=True) for seed in (1, 1, 2)]
     first, again, other = [(await stub.Generate(request)).generation for request in requests]
     assert first.outputs[0].data == again.outputs[0].data != other.outputs[0].data
@@ -154,8 +154,8 @@ async def test_the_same_seed_gives_the_same_bytes(stub: Stub) -> None:
     assert repeated.generation.outputs[0].data == drawn.outputs[0].data
 
 
-async def test_a_sound_repeats_itself(stub: Stub) -> None:
-    """Samples of the same seed are equal, and it is no silence."""
+async def test_the_same_seed_gives_the_same_audio(stub: Stub) -> None:
+    """The samples are equal, and not silence."""
     request = audio_request(task={"seed": 3}, inline_outputs=True)
     first, again = [(await stub.Generate(request)).generation.outputs[0] for _ in range(2)]
     assert first.data == again.data
@@ -163,8 +163,8 @@ async def test_a_sound_repeats_itself(stub: Stub) -> None:
     assert np.abs(samples).max() > 0.01
 
 
-async def test_the_receipt_accounts_for_every_parameter(stub: Stub) -> None:
-    """Applied, defaulted, clamped and ignored, each with what was asked and why."""
+async def test_the_receipt_lists_every_parameter(stub: Stub) -> None:
+    """Applied, defaulted, clamped and ignored, each with the requested value and an explanation."""
     task = {"guidance": 99.0, "strength": 0.5, "steps": 3}
     made = (await stub.Generate(image_request(task=task))).generation
     how = dispositions(made)
@@ -180,8 +180,8 @@ async def test_the_receipt_accounts_for_every_parameter(stub: Stub) -> None:
     assert "init_image" in strength.explanation
 
 
-async def test_the_receipt_says_what_was_done(stub: Stub) -> None:
-    """Attempts, time in stages, and what is needed to repeat it."""
+async def test_the_receipt_lists_attempts_timings_and_recipe(stub: Stub) -> None:
+    """How the generation was executed, and what is needed to repeat it."""
     receipt = (
         await stub.Generate(image_request(task={"seed": 9, "num_images": 2}))
     ).generation.receipt
@@ -195,8 +195,8 @@ async def test_the_receipt_says_what_was_done(stub: Stub) -> None:
     assert not receipt.HasField("cost")
 
 
-async def test_a_strict_request_is_not_bent(stub: Stub) -> None:
-    """What would be clamped or ignored is refused, each field by name; what fits is done."""
+async def test_a_strict_request_is_never_changed(stub: Stub) -> None:
+    """What would be clamped or ignored is an error that names each field; other requests run."""
     task = {"guidance": 99.0, "strength": 0.5}
     refused = await refusal(stub.Generate(image_request(task=task, strict=True)))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -205,10 +205,10 @@ async def test_a_strict_request_is_not_bent(stub: Stub) -> None:
     assert made.generation.state == State.STATE_SUCCEEDED
 
 
-async def test_a_strict_request_may_leave_the_seed_to_an_engine_without_seeds(
+async def test_a_strict_request_without_a_seed_runs_on_an_engine_without_seeds(
     workshop_stub: Stub,
 ) -> None:
-    """The seed that the service draws is not one that the caller asked for."""
+    """A random seed is not a requested seed."""
     made = (await workshop_stub.Generate(image_request(engine="album", strict=True))).generation
     assert made.state == State.STATE_SUCCEEDED
     assert dispositions(made)["seed"] == "defaulted"
@@ -220,7 +220,7 @@ async def test_a_strict_request_may_leave_the_seed_to_an_engine_without_seeds(
 
 
 async def test_the_same_request_id_is_the_same_generation(stub: Stub) -> None:
-    """Also when several come at once, and with another way of delivery."""
+    """Also with concurrent requests, and with another response mode."""
     request = slow_request(0.2, request_id="order-1")
     answers = await asyncio.gather(*(stub.Generate(request) for _ in range(8)))
     assert len({answer.generation.id for answer in answers}) == 1
@@ -230,8 +230,8 @@ async def test_the_same_request_id_is_the_same_generation(stub: Stub) -> None:
     assert again.outputs[0].data
 
 
-async def test_a_request_id_cannot_be_used_for_something_else(stub: Stub) -> None:
-    """The second task is refused, and says what to change."""
+async def test_a_request_id_cannot_be_reused_for_another_task(stub: Stub) -> None:
+    """The second task is rejected, and the error says what to change."""
     await stub.Generate(image_request(request_id="order-2"))
     refused = await refusal(stub.Generate(image_request("a ship", request_id="order-2")))
     assert refused.code is grpc.StatusCode.ALREADY_EXISTS
@@ -240,7 +240,7 @@ async def test_a_request_id_cannot_be_used_for_something_else(stub: Stub) -> Non
 
 
 async def left_behind(stub: Stub, request: pb.GenerateRequest) -> AsyncGenerator[State.ValueType]:
-    """How those generations end whose callers hung up at any moment of their acceptance."""
+    """The final states of generations whose callers disconnected at any moment of acceptance."""
     name = request.request_id
     calls: list[aio.UnaryUnaryCall[pb.GenerateRequest, pb.GenerateResponse]] = []
     for number in range(60):
@@ -256,14 +256,18 @@ async def left_behind(stub: Stub, request: pb.GenerateRequest) -> AsyncGenerator
             yield log[-1].state
 
 
-async def test_a_caller_that_leaves_while_it_is_accepted_leaves_nothing_behind(stub: Stub) -> None:
-    """Whenever it hangs up, the generation is cancelled or was never there."""
+async def test_a_caller_that_disconnects_during_acceptance_cancels_the_generation(
+    stub: Stub,
+) -> None:
+    """Whenever it disconnects, the generation is cancelled or was never accepted."""
     async with aclosing(left_behind(stub, slow_request(5, request_id="hasty"))) as states:
         assert {state async for state in states} <= {State.STATE_CANCELLED}
 
 
-async def test_what_was_to_run_on_its_own_runs_though_its_caller_left(stub: Stub) -> None:
-    """Whenever it hung up: what was accepted has come to a worker."""
+async def test_a_generation_accepted_without_waiting_runs_though_its_caller_disconnected(
+    stub: Stub,
+) -> None:
+    """Whenever it disconnected, an accepted generation was executed."""
     request = on_acceptance(image_request(task={"steps": 1}, request_id="generous"))
     async with aclosing(left_behind(stub, request)) as states:
         assert {state async for state in states} == {State.STATE_SUCCEEDED}

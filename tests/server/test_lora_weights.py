@@ -1,4 +1,4 @@
-"""The order and the weights of LoRAs."""
+"""The order and the default weights of LoRAs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from atelier_server.config.settings import LoraSettings
     ("characters", "each", "cinematic"),
     [(0, 0.0, 1.0), (1, 0.85, 0.95), (2, 0.75, 0.85), (3, 0.65, 0.75), (5, 0.65, 0.75)],
 )
-def test_weights_follow_from_the_number_of_characters(
+def test_default_weights_fall_with_the_number_of_characters(
     characters: int, each: float, cinematic: float
 ) -> None:
-    """Style first, then characters, then cinematic; the more characters, the less each weighs."""
+    """The order is style, characters, cinematic."""
     asked = [
         pb.Lora(name="film", role=pb.LORA_ROLE_CINEMATIC),
         *(pb.Lora(name=f"c{n}", role=pb.LORA_ROLE_CHARACTER) for n in range(characters)),
         pb.Lora(name="ink", role=pb.LORA_ROLE_STYLE),
     ]
     stack = [(lora.name, lora.weight) for lora in stack_loras(asked, LoraSettings())]
-    people = [(f"c{n}", each) for n in range(characters)]
-    assert stack == [("ink", 1.0), *people, ("film", cinematic)]
+    expected = [(f"c{n}", each) for n in range(characters)]
+    assert stack == [("ink", 1.0), *expected, ("film", cinematic)]
 
 
-def test_what_the_caller_weighs_is_left_alone() -> None:
-    """A weight that was given, zero included, stays; those without a role come last."""
+def test_requested_weights_are_kept() -> None:
+    """Zero included; LoRAs without a role come last."""
     asked = [
         pb.Lora(name="other"),
         pb.Lora(name="hero", role=pb.LORA_ROLE_CHARACTER, weight=0.0),

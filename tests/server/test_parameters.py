@@ -1,4 +1,4 @@
-"""How the receipt tells what became of a number."""
+"""How numbers are clamped to what an engine supports, and how the receipt says so."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ VARIANTS = IntegerRange(min=2, max=8, default=4, allowed_values=(2, 4, 8))
 
 
 @pytest.mark.parametrize(
-    ("asked", "used"), [(1, 2), (2, 2), (3, 4), (5, 4), (6, 8), (8, 8), (50, 8)]
+    ("requested", "used"), [(1, 2), (2, 2), (3, 4), (5, 4), (6, 8), (8, 8), (50, 8)]
 )
-def test_steps_come_to_the_nearest_that_there_are(asked: int, used: int) -> None:
-    """Of two as near the larger; the receipt names them all."""
-    ledger = ParameterRecorder()
-    assert ledger.clamp("steps", asked, VARIANTS) == used
-    (entry,) = ledger.parameters
-    assert (entry.disposition == Disposition.DISPOSITION_APPLIED) == (asked == used)
-    assert entry.explanation == ("" if asked == used else "this engine supports only 2, 4, 8")
+def test_steps_are_clamped_to_the_nearest_allowed_value(requested: int, used: int) -> None:
+    """Of two equally near the larger; the explanation lists all."""
+    recorder = ParameterRecorder()
+    assert recorder.clamp("steps", requested, VARIANTS) == used
+    (entry,) = recorder.parameters
+    assert (entry.disposition == Disposition.DISPOSITION_APPLIED) == (requested == used)
+    assert entry.explanation == ("" if requested == used else "this engine supports only 2, 4, 8")
 
 
-def test_the_steps_of_a_style_come_to_the_nearest_too() -> None:
-    """A style may serve several engines."""
+def test_default_steps_are_clamped_too() -> None:
+    """Those of a style, which may be used with several engines, and those of the engine."""
     assert ParameterRecorder().clamp("steps", None, VARIANTS, 30) == 8
     assert ParameterRecorder().clamp("steps", None, VARIANTS) == 4

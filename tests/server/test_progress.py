@@ -1,4 +1,4 @@
-"""StreamProgress: start or attach, from any event on, each event once, to the end."""
+"""StreamProgress: start or attach, from any sequence, each event exactly once, to the end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.server.calls import Stub, events_of, image_request, on_acceptance, sl
 
 
 async def accepted(stub: Stub, request: pb.GenerateRequest) -> str:
-    """The id of a generation that runs on its own."""
+    """The id of a generation accepted without waiting."""
     return (await stub.Generate(on_acceptance(request))).generation.id
 
 
 async def ended(stub: Stub, generation_id: str) -> Generation:
-    """The generation, once it has ended."""
+    """The generation after its end."""
     log = await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
     return log[-1].generation
 
 
-async def test_the_time_to_the_end_is_told_once_steps_are_done(stub: Stub) -> None:
-    """Unset before the first step, then there, and nothing at the last."""
+async def test_the_remaining_time_is_estimated_once_a_step_is_done(stub: Stub) -> None:
+    """Unset before the first step, set after it, and zero at the last."""
     request = pb.StreamProgressRequest(generate=slow_request(0.2, steps=4))
     log = await events_of(stub, request)
     told = [event.HasField("estimated_remaining") for event in log if event.step]
@@ -37,7 +37,7 @@ async def test_the_time_to_the_end_is_told_once_steps_are_done(stub: Stub) -> No
 
 
 async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
-    """Waiting, running step by step, and last the finished generation."""
+    """Queued, then each step, and last the finished generation."""
     request = pb.StreamProgressRequest(generate=image_request(task={"steps": 3}))
     log = await events_of(stub, request)
     assert [event.sequence for event in log] == list(range(1, len(log) + 1))
@@ -53,8 +53,8 @@ async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
     assert [event.attempt for event in (log[0], last)] == [0, 1]
 
 
-async def test_outputs_come_inline_with_the_last_event(stub: Stub) -> None:
-    """Asked for in either place, also by those who attach."""
+async def test_outputs_are_inlined_in_the_last_event(stub: Stub) -> None:
+    """Requested in either field, also by a call that attaches."""
     asked = image_request(inline_outputs=True)
     first = await events_of(stub, pb.StreamProgressRequest(generate=asked))
     assert first[-1].generation.outputs[0].data
@@ -65,8 +65,8 @@ async def test_outputs_come_inline_with_the_last_event(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
-async def test_a_stream_goes_on_from_any_event(stub: Stub, after: int) -> None:
-    """Those who attach to what has ended read the same log."""
+async def test_a_stream_resumes_after_any_sequence(stub: Stub, after: int) -> None:
+    """A call that attaches after the end reads the same log."""
     whole = await events_of(
         stub, pb.StreamProgressRequest(generate=image_request(task={"steps": 4}))
     )
@@ -74,8 +74,8 @@ async def test_a_stream_goes_on_from_any_event(stub: Stub, after: int) -> None:
     assert await events_of(stub, attach) == whole[after:]
 
 
-async def test_an_interrupted_stream_is_resumed_without_loss(stub: Stub) -> None:
-    """Each event once, though the watcher leaves and comes back all the time."""
+async def test_an_interrupted_stream_resumes_without_loss(stub: Stub) -> None:
+    """Each event once, though the watcher disconnects after every few events."""
     generation_id = await accepted(stub, slow_request(0.5, steps=20))
     seen: list[int] = []
     state: State.ValueType = State.STATE_QUEUED
@@ -93,8 +93,8 @@ async def test_an_interrupted_stream_is_resumed_without_loss(stub: Stub) -> None
     assert seen == list(range(1, len(seen) + 1))
 
 
-async def test_twenty_watchers_see_the_same(stub: Stub) -> None:
-    """Whenever they come."""
+async def test_twenty_watchers_receive_the_same_events(stub: Stub) -> None:
+    """Whenever they attach."""
     generation_id = await accepted(stub, slow_request(0.5, steps=10))
 
     async def watch(delay: float) -> list[pb.StreamProgressResponse]:
@@ -106,16 +106,16 @@ async def test_twenty_watchers_see_the_same(stub: Stub) -> None:
     assert logs[0][-1].state == State.STATE_SUCCEEDED
 
 
-async def test_a_watch_from_beyond_the_end_ends(stub: Stub) -> None:
-    """Whether the generation has ended before it began or ends meanwhile."""
+async def test_a_stream_after_the_last_sequence_ends(stub: Stub) -> None:
+    """Whether the generation ended before or ends meanwhile."""
     generation_id = await accepted(stub, slow_request(0.2, steps=2))
     beyond = pb.StreamProgressRequest(generation_id=generation_id, after_sequence=1000)
     assert await events_of(stub, beyond) == []
     assert await events_of(stub, beyond) == []
 
 
-async def test_those_who_wait_are_told_their_place(workshop_stub: Stub) -> None:
-    """It counts down to zero, and is gone once the work begins."""
+async def test_a_queued_generation_reports_its_queue_position(workshop_stub: Stub) -> None:
+    """It counts down to zero, and is unset while the generation runs."""
     ids = [await accepted(workshop_stub, slow_request(0.2, engine="narrow")) for _ in range(3)]
     log = await events_of(workshop_stub, pb.StreamProgressRequest(generation_id=ids[-1]))
     places = [event.queue_position for event in log if event.HasField("queue_position")]
@@ -126,8 +126,8 @@ async def test_those_who_wait_are_told_their_place(workshop_stub: Stub) -> None:
     )
 
 
-async def test_previews_come_as_often_as_asked_for(stub: Stub) -> None:
-    """Every second step, and never when the caller wants none."""
+async def test_previews_have_the_requested_interval(stub: Stub) -> None:
+    """Every second step, or never."""
     for interval, expected in ((2, [2, 4]), (0, [])):
         request = image_request(task={"steps": 4, "preview_interval": interval})
         log = await events_of(stub, pb.StreamProgressRequest(generate=request))
@@ -138,8 +138,8 @@ async def test_previews_come_as_often_as_asked_for(stub: Stub) -> None:
                 assert image.size == (event.preview.size.width, event.preview.size.height)
 
 
-async def test_hanging_up_on_a_stream_that_started_the_task_cancels_it(stub: Stub) -> None:
-    """Within a step; the record says how far it had come."""
+async def test_disconnecting_a_stream_that_started_the_task_cancels_it(stub: Stub) -> None:
+    """Within a step; the record says at which."""
     call = stub.StreamProgress(pb.StreamProgressRequest(generate=slow_request(10, steps=100)))
     async for event in call:
         if event.step == 2:
@@ -151,8 +151,8 @@ async def test_hanging_up_on_a_stream_that_started_the_task_cancels_it(stub: Stu
     assert 2 <= generation.stopped_at_step < 10
 
 
-async def test_hanging_up_on_a_stream_that_attached_leaves_it_running(stub: Stub) -> None:
-    """Watching is not owning."""
+async def test_disconnecting_a_stream_that_attached_does_not_cancel(stub: Stub) -> None:
+    """Only calls that submitted the task own it."""
     generation_id = await accepted(stub, slow_request(0.5, steps=10))
     call = stub.StreamProgress(pb.StreamProgressRequest(generation_id=generation_id))
     async for event in call:
@@ -162,8 +162,8 @@ async def test_hanging_up_on_a_stream_that_attached_leaves_it_running(stub: Stub
     assert (await ended(stub, generation_id)).state == State.STATE_SUCCEEDED
 
 
-async def test_hanging_up_leaves_running_what_was_to_run_on_its_own(stub: Stub) -> None:
-    """ON_ACCEPTANCE holds for streams too."""
+async def test_disconnecting_does_not_cancel_what_responds_on_acceptance(stub: Stub) -> None:
+    """The response mode applies to streams too."""
     call = stub.StreamProgress(
         pb.StreamProgressRequest(generate=on_acceptance(slow_request(0.5, steps=10)))
     )
@@ -174,7 +174,7 @@ async def test_hanging_up_leaves_running_what_was_to_run_on_its_own(stub: Stub) 
     assert (await ended(stub, event.generation_id)).state == State.STATE_SUCCEEDED
 
 
-async def test_the_last_caller_to_hang_up_cancels(stub: Stub) -> None:
+async def test_the_last_caller_to_disconnect_cancels(stub: Stub) -> None:
     """Two calls with one request id own the generation together."""
     request = pb.StreamProgressRequest(generate=slow_request(1, steps=20, request_id="shared-1"))
     leaving, staying = stub.StreamProgress(request), stub.StreamProgress(request)

@@ -1,4 +1,4 @@
-"""Generations as resources: get, list, plan, and their time to live."""
+"""Generations as resources: get, list, plan, retention."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.server.calls import (
 
 
 async def ids_of(stub: Stub, request: pb.ListGenerationsRequest) -> list[str]:
-    """The ids on all pages."""
+    """The ids of all pages."""
     ids: list[str] = []
     while True:
         page = await stub.ListGenerations(request)
@@ -38,8 +38,8 @@ async def ids_of(stub: Stub, request: pb.ListGenerationsRequest) -> list[str]:
         request.page_token = page.next_page_token
 
 
-async def test_a_generation_can_be_read_again(stub: Stub) -> None:
-    """As the call that made it returned it, with its outputs inline only when asked for."""
+async def test_a_generation_can_be_read(stub: Stub) -> None:
+    """As the call that submitted it returned it; outputs are inlined only on request."""
     made = (await stub.Generate(image_request())).generation
     request = pb.GetGenerationRequest(generation_id=made.id)
     assert (await stub.GetGeneration(request)).generation == made
@@ -49,7 +49,7 @@ async def test_a_generation_can_be_read_again(stub: Stub) -> None:
 
 
 async def test_lists_are_newest_first_and_paged(workshop_stub: Stub) -> None:
-    """Every generation once; what comes meanwhile does not shift the pages."""
+    """Every generation once; new ones do not shift the pages."""
     made = [
         (await workshop_stub.Generate(image_request(engine="twin"))).generation.id for _ in range(5)
     ]
@@ -85,8 +85,8 @@ async def test_lists_are_filtered(workshop_stub: Stub) -> None:
     assert not (await workshop_stub.ListGenerations(nobody)).generations
 
 
-async def test_pages_are_never_larger_than_they_may_be(stub: Stub) -> None:
-    """A size above the largest is brought down, as AIP-158 has it."""
+async def test_the_page_size_is_limited(stub: Stub) -> None:
+    """A larger size is reduced to the maximum (AIP-158)."""
     await stub.Generate(image_request())
     page = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=2**32 - 1))
     assert 1 <= len(page.generations) <= 500
@@ -96,15 +96,15 @@ async def test_pages_are_never_larger_than_they_may_be(stub: Stub) -> None:
     "token",
     ["garbage", "%%%%", "ü", "\0", base64.urlsafe_b64encode(b"\xff:1").decode(), "Og==", "x" * 512],
 )
-async def test_a_token_that_is_not_ours_is_refused(stub: Stub, token: str) -> None:
-    """The field is named."""
+async def test_an_invalid_page_token_is_rejected(stub: Stub, token: str) -> None:
+    """The error names the field."""
     refused = await refusal(stub.ListGenerations(pb.ListGenerationsRequest(page_token=token)))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert set(refused.fields) == {"page_token"}
 
 
-async def test_a_token_belongs_to_its_list(stub: Stub) -> None:
-    """A list with another filter refuses it, one with another page size takes it."""
+async def test_a_page_token_is_valid_for_its_query_only(stub: Stub) -> None:
+    """A query with another filter rejects it; another page size does not matter."""
     for _ in range(3):
         await stub.Generate(image_request())
     first = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=1))
@@ -115,7 +115,7 @@ async def test_a_token_belongs_to_its_list(stub: Stub) -> None:
     assert len((await stub.ListGenerations(longer)).generations) == 2
 
 
-async def test_what_outlives_its_time_is_gone(start_server: StartServer) -> None:
+async def test_expired_generations_are_deleted(start_server: StartServer) -> None:
     """The record, its log, its outputs, its inputs, and their files."""
     server = start_server(store={"retention_seconds": 1})
     async with aio.insecure_channel(server.address) as channel:
@@ -137,7 +137,7 @@ async def test_what_outlives_its_time_is_gone(start_server: StartServer) -> None
 
 
 async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
-    """Whether the generation is there still."""
+    """Whether the generation exists."""
     try:
         await stub.GetGeneration(request)
     except aio.AioRpcError as error:
@@ -146,8 +146,8 @@ async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
     return True
 
 
-async def test_a_plan_says_what_would_be_done(workshop_stub: Stub) -> None:
-    """The engine, every parameter and the price, as the generation then has them."""
+async def test_a_plan_equals_what_is_then_executed(workshop_stub: Stub) -> None:
+    """Engine, parameters and cost are those of the generation."""
     request = image_request(engine="dear", task={"num_images": 3, "seed": 1, "guidance": 99.0})
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     assert (plan.engine, plan.accepted) == ("dear", True)
@@ -161,8 +161,8 @@ async def test_a_plan_says_what_would_be_done(workshop_stub: Stub) -> None:
     assert again.HasField("estimated_wait")
 
 
-async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
-    """What would be refused now is an answer; what is wrong with the request is an error."""
+async def test_a_plan_names_the_rejection(workshop_stub: Stub) -> None:
+    """A rejection of the moment is part of the response; an invalid request is an error."""
     await workshop_stub.Generate(slow_request(0.3, engine="dear"))
     request = image_request(engine="dear", timeout_seconds=0.01)
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
@@ -173,8 +173,8 @@ async def test_a_plan_names_the_obstacle(workshop_stub: Stub) -> None:
     assert "generate" in (await refusal(empty)).fields
 
 
-async def test_a_plan_leaves_nothing_behind(stub: Stub, server: RunningServer) -> None:
-    """No generation, no stored attachment; its request id stays free."""
+async def test_a_plan_stores_nothing(stub: Stub, server: RunningServer) -> None:
+    """No generation and no attachment; its request id stays unused."""
     before = await stub.ListGenerations(pb.ListGenerationsRequest(page_size=500))
     made = await stub.Generate(image_request(inline_outputs=True))
     stored = stored_blobs(server)

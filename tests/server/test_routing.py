@@ -1,4 +1,4 @@
-"""Which engine does a task that names none, and who takes over when one fails."""
+"""Which engine executes a task that names none, and which fallback takes over after a failure."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ OUTCOMES = AttemptOutcome.Name
 
 
 async def planned(stub: Stub, request: pb.GenerateRequest) -> str:
-    """The engine that would run it."""
+    """The engine that would execute the request."""
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     return plan.engine
 
 
-async def test_the_cheapest_engine_that_can_do_it_is_taken(workshop_stub: Stub) -> None:
-    """Of equals the first in the configuration; `dear` stands before them and costs more."""
+async def test_the_cheapest_capable_engine_is_selected(workshop_stub: Stub) -> None:
+    """Of equally cheap engines the first in the configuration; `dear` precedes them and costs more."""
     assert await planned(workshop_stub, image_request(engine="")) == "sketch"
     made = (await workshop_stub.Generate(audio_request(engine=""))).generation
     assert (made.engine, made.receipt.attempts[0].engine) == ("sketch", "sketch")
 
 
-async def test_a_price_is_paid_for_what_nobody_does_for_free(start_server: StartServer) -> None:
-    """A picture alone can't be started from another one; only the dear engine can."""
+async def test_a_paid_engine_is_selected_if_no_free_one_is_capable(
+    start_server: StartServer,
+) -> None:
+    """Only the paid engine supports image-to-image."""
     engines = {
         "free": {"type": "sketch", "output_bytes": 8192},
         "dearer": {"type": "sketch", "price_per_image": 2},
@@ -55,8 +57,10 @@ async def test_a_price_is_paid_for_what_nobody_does_for_free(start_server: Start
         assert await planned(stub, request) == "dear"
 
 
-async def test_what_none_can_do_goes_to_the_default(start_server: StartServer) -> None:
-    """Its refusal is the answer."""
+async def test_a_task_that_no_engine_can_do_goes_to_the_default_engine(
+    start_server: StartServer,
+) -> None:
+    """Its error is the response."""
     engines = {"first": {"type": "sketch"}, "second": {"type": "sketch"}}
     server = start_server(engines=engines, default_engine="second")
     async with aio.insecure_channel(server.address) as channel:
@@ -70,8 +74,8 @@ async def test_what_none_can_do_goes_to_the_default(start_server: StartServer) -
         assert refused.metadata["engine"] == "second"
 
 
-async def test_another_engine_takes_over_from_one_that_fails(workshop_stub: Stub) -> None:
-    """Down the chain, past those that fail too or can't do it; the receipt tells all of it."""
+async def test_a_fallback_takes_over_after_a_failure(workshop_stub: Stub) -> None:
+    """The first in the chain that can do the task and succeeds; the receipt lists all attempts."""
     request = pb.StreamProgressRequest(generate=audio_request(engine="lame"))
     log = await events_of(workshop_stub, request)
     made = log[-1].generation
@@ -86,18 +90,18 @@ async def test_another_engine_takes_over_from_one_that_fails(workshop_stub: Stub
     assert [event.sequence for event in log] == list(range(1, len(log) + 1))
 
 
-async def test_a_take_over_keeps_the_seed_and_tells_it_truly(workshop_stub: Stub) -> None:
-    """It was drawn once, not asked for."""
+async def test_a_fallback_keeps_the_random_seed(workshop_stub: Stub) -> None:
+    """The receipt says that it was defaulted, not requested."""
     made = (await workshop_stub.Generate(audio_request(engine="lame"))).generation
     assert dispositions(made)["seed"] == "defaulted"
     assert made.outputs[0].seed == receipt_of(made)["seed"].value.number_value
     assert list(made.receipt.recipe.seeds) == [made.outputs[0].seed]
 
 
-async def test_what_a_failed_engine_had_made_is_thrown_away(
+async def test_the_outputs_of_a_failed_engine_are_deleted(
     workshop: RunningServer, workshop_stub: Stub
 ) -> None:
-    """It fails after its first picture; no file of that stays."""
+    """It fails after its first image; no file of that stays."""
     before = stored_blobs(workshop)
     made = (
         await workshop_stub.Generate(image_request(engine="lame", task={"num_images": 2}))
@@ -111,10 +115,10 @@ async def test_what_a_failed_engine_had_made_is_thrown_away(
     ("prompt", "engine"),
     [("away", "twin"), ("memory", "twin"), ("nothing", "twin"), ("late", ""), ("filtered", "")],
 )
-async def test_only_what_can_do_no_harm_is_tried_again(
+async def test_only_failures_that_are_safe_to_repeat_lead_to_a_fallback(
     workshop_stub: Stub, prompt: str, engine: str
 ) -> None:
-    """A vendor may still be at work on what timed out; what was refused stays refused."""
+    """A vendor may still work on what timed out; a filtered prompt stays filtered."""
     call = workshop_stub.Generate(image_request(prompt, engine="odder"))
     if engine:
         assert (await call).generation.engine == engine
@@ -122,21 +126,21 @@ async def test_only_what_can_do_no_harm_is_tried_again(
         assert (await refusal(call)).metadata["generation_id"]
 
 
-async def test_a_named_engine_without_chain_fails_alone(workshop_stub: Stub) -> None:
-    """Nothing is degraded in silence."""
+async def test_an_engine_without_fallbacks_fails(workshop_stub: Stub) -> None:
+    """No other engine takes over without being configured."""
     refused = await refusal(workshop_stub.Generate(image_request(engine="lamer")))
     assert refused.reason == "ENGINE_FAILED"
     assert "as configured" in refused.message
 
 
-async def test_an_engine_whose_model_is_missing_names_who_could_do_it(workshop_stub: Stub) -> None:
-    """Of its fallbacks only those that can work now."""
+async def test_an_engine_that_is_not_ready_names_its_ready_fallbacks(workshop_stub: Stub) -> None:
+    """And only those."""
     refused = await refusal(workshop_stub.Generate(image_request(engine="absent")))
     assert refused.reason == "ENGINE_UNAVAILABLE"
     assert refused.message.endswith("; its fallbacks are ready: twin")
 
 
-async def test_the_receipt_of_a_fallback_is_that_of_the_engine_that_did_it(
+async def test_the_receipt_after_a_fallback_describes_the_fallback(
     workshop_stub: Stub,
 ) -> None:
     """Parameters and reproducibility are decided anew, with the defaults of the fallback."""

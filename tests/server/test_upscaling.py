@@ -1,4 +1,4 @@
-"""Pictures are enlarged by the engine that does nothing else, and words never come to it."""
+"""The upscaling engine gets tasks that upscale an image, and no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = MediaSource(attachment="a")
 
 
 def enlarging(factor: float = 2.0, **task: object) -> pb.GenerateRequest:
-    """A request to enlarge a picture of 90 x 70 that is sent along."""
+    """A request to upscale an attached image of 90 x 70."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((90, 70)).convert("RGB").save(file, "PNG")
     image = ImageTask(init_image=START, upscale=Upscale(factor=factor), **task)  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ def enlarging(factor: float = 2.0, **task: object) -> pb.GenerateRequest:
 
 
 async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path: Path) -> None:
-    """Free and named first, it still gets only what is to be enlarged, at the picture's own size."""
+    """Though it is free and configured first, it gets only upscaling tasks, with the size of the image."""
     network = compact(tmp_path)
     upscale = {"type": "upscale", "upscalers": {"small": str(network)}, "upscale_tile": 64}
     server = start_server(engines={"upscale": upscale, "sketch": {"type": "sketch"}})
@@ -73,10 +73,10 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         ({"factor": 2.0, "width": 8193}, "INVALID_REQUEST", "image.width"),
     ],
 )
-async def test_what_cannot_be_enlarged_is_refused_at_once(
+async def test_invalid_upscaling_requests_are_rejected(
     start_server: StartServer, task: dict[str, float], reason: str, field: str
 ) -> None:
-    """With the field that is to blame."""
+    """The error names the field."""
     server = start_server(engines={"upscale": {"type": "upscale"}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
