@@ -12,7 +12,7 @@ from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.task_pb2 import ImageTask
 from tests.conftest import RunningServer, StartServer
 from tests.resilience.follower import Connect, wait_ended, wait_until
-from tests.server.calls import Stub, later, receipt_of
+from tests.server.calls import Stub, on_acceptance, receipt_of
 
 _BEFORE = {"poster": {"width": 64, "height": 64, "steps": 2, "prompt_suffix": ", before"}}
 _AFTER = {"poster": {"width": 128, "height": 96, "steps": 3, "prompt_suffix": ", after"}}
@@ -23,7 +23,9 @@ def _engine(**settings: object) -> dict[str, object]:
 
 
 def _poster(engine: str = "sketch") -> pb.GenerateRequest:
-    return later(pb.GenerateRequest(engine=engine, image=ImageTask(prompt="sea", style="poster")))
+    return on_acceptance(
+        pb.GenerateRequest(engine=engine, image=ImageTask(prompt="sea", style="poster"))
+    )
 
 
 async def _ended(stub: Stub, generation_id: str) -> Generation:

@@ -15,7 +15,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer, launch
 from tests.resilience.follower import Connect, artifact_ids, list_all, list_blobs, wait_ended
-from tests.server.calls import later, picture, refusal
+from tests.server.calls import image_request, on_acceptance, refusal
 
 _MIB = 2**20
 _LARGE = {"sketch": {"type": "sketch", "output_bytes": _MIB}}
@@ -39,10 +39,10 @@ async def test_an_output_that_does_not_fit_on_the_disk_fails_its_generation_alon
     server = start_server(engines=_LARGE)
     async with connect(server) as stub:
         with limit_file_size(server, _MIB // 2):
-            refused = await refusal(stub.Generate(picture()))
+            refused = await refusal(stub.Generate(image_request()))
         assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
         assert not list_blobs(server.data)
-        made = (await stub.Generate(picture())).generation
+        made = (await stub.Generate(image_request())).generation
         assert made.state == State.STATE_SUCCEEDED
         assert list_blobs(server.data) == artifact_ids([made])
 
@@ -53,14 +53,16 @@ async def test_a_full_disk_loses_nothing_that_was_accepted(
     """While nothing can be written, new work is refused; what was accepted before is executed afterwards."""
     server = start_server(engines={"sketch": {"type": "sketch", "delay_seconds": 0.3}})
     async with connect(server) as stub:
-        ids = [(await stub.Generate(later(picture()))).generation.id for _ in range(12)]
+        ids = [
+            (await stub.Generate(on_acceptance(image_request()))).generation.id for _ in range(12)
+        ]
         with limit_file_size(server, 4096):
-            refused = await refusal(stub.Generate(later(picture())))
+            refused = await refusal(stub.Generate(on_acceptance(image_request())))
             assert refused.code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
             assert refused.reason
         found = await wait_ended(stub, ids)
         assert {made.id for made in found} == set(ids)
-        made = (await stub.Generate(picture())).generation
+        made = (await stub.Generate(image_request())).generation
         assert made.state == State.STATE_SUCCEEDED
     assert server.process.poll() is None
 
@@ -73,11 +75,11 @@ async def test_a_lost_artifacts_folder_fails_generations_with_an_error_of_their_
     folder = server.data / "artifacts"
     async with connect(server) as stub:
         folder.rename(folder.with_name("elsewhere"))
-        refused = await refusal(stub.Generate(picture()))
+        refused = await refusal(stub.Generate(image_request()))
         assert refused.code is grpc.StatusCode.INTERNAL
         assert str(folder) not in refused.message
         folder.with_name("elsewhere").rename(folder)
-        assert (await stub.Generate(picture())).generation.outputs
+        assert (await stub.Generate(image_request())).generation.outputs
 
 
 async def test_an_output_whose_file_is_gone_is_data_loss(
@@ -86,7 +88,7 @@ async def test_an_output_whose_file_is_gone_is_data_loss(
     """Reported to the caller as DATA_LOSS, not as an internal error."""
     server = start_server()
     async with connect(server) as stub:
-        made = (await stub.Generate(picture())).generation
+        made = (await stub.Generate(image_request())).generation
     server.terminate()  # the newest outputs are answered from memory; a new process has none
     (server.data / "artifacts" / made.outputs[0].artifact.id).unlink()
     async with connect(start_server()) as stub:
@@ -131,5 +133,5 @@ async def test_a_second_server_on_the_same_data_is_refused(
     assert "another server" in said
     assert "Traceback" not in said
     async with connect(server) as stub:
-        assert (await stub.Generate(picture())).generation.state == State.STATE_SUCCEEDED
+        assert (await stub.Generate(image_request())).generation.state == State.STATE_SUCCEEDED
         assert len(await list_all(stub)) == 1

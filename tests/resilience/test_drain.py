@@ -14,7 +14,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer
 from tests.resilience.follower import Connect, Follower, wait_ended, wait_until
-from tests.server.calls import later, picture, refusal
+from tests.server.calls import image_request, on_acceptance, refusal
 
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -29,13 +29,13 @@ async def test_running_work_is_finished_and_answered_while_nothing_new_is_taken(
     """Health changes first; new calls get UNAVAILABLE with a retry time, running ones get their answer."""
     server = start_server(engines=_slow(2.0))
     async with connect(server) as stub, aio.insecure_channel(server.address) as channel:
-        answer = asyncio.ensure_future(stub.Generate(picture(request_id="the-running-one")))
+        answer = asyncio.ensure_future(stub.Generate(image_request(request_id="the-running-one")))
         await _running(server, connect)
         server.process.send_signal(signal.SIGTERM)
         await _not_serving(channel)
         assert not answer.done()
 
-        refused = await refusal(stub.Generate(picture()))
+        refused = await refusal(stub.Generate(image_request()))
         assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert refused.retry_seconds
         assert refused.pushback_ms
@@ -52,11 +52,11 @@ async def test_what_a_drained_server_accepted_before_is_still_found(
     """The same request id is the same generation, though nothing new is accepted."""
     server = start_server(engines=_slow(2.0))
     async with connect(server) as stub, aio.insecure_channel(server.address) as channel:
-        first = (await stub.Generate(later(picture(request_id="again")))).generation
+        first = (await stub.Generate(on_acceptance(image_request(request_id="again")))).generation
         await _running(server, connect)
         server.process.send_signal(signal.SIGTERM)
         await _not_serving(channel)
-        same = await stub.Generate(picture(request_id="again"))
+        same = await stub.Generate(image_request(request_id="again"))
         assert same.generation.id == first.id
         assert same.generation.state == State.STATE_SUCCEEDED
     assert await asyncio.to_thread(server.process.wait) == 0
@@ -68,7 +68,7 @@ async def test_work_that_takes_longer_is_released_and_executed_by_the_next_serve
     """It waits again as if never claimed: the attempt does not count, and events continue without a gap."""
     server = start_server(engines=_slow(60), drain_seconds=0.2)
     async with connect(server) as stub:
-        generation_id = (await stub.Generate(later(picture()))).generation.id
+        generation_id = (await stub.Generate(on_acceptance(image_request()))).generation.id
         follower = Follower(generation_id)
         following = asyncio.create_task(follower.follow(stub))
         await _running(server, connect)
@@ -92,7 +92,7 @@ async def test_a_caller_who_waits_when_the_drain_ends_is_told_to_try_again(
     """UNAVAILABLE; asking again under the same request id finds the generation, which was not cancelled."""
     server = start_server(engines=_slow(60), drain_seconds=0.2)
     async with connect(server) as stub:
-        answer = asyncio.ensure_future(stub.Generate(picture(request_id="patience")))
+        answer = asyncio.ensure_future(stub.Generate(image_request(request_id="patience")))
         await _running(server, connect)
         assert await asyncio.to_thread(server.terminate) == 0
         with pytest.raises(aio.AioRpcError) as caught:
@@ -101,7 +101,7 @@ async def test_a_caller_who_waits_when_the_drain_ends_is_told_to_try_again(
 
     again = start_server(address=server.address, engines=_slow(0))
     async with connect(again) as stub:
-        made = (await stub.Generate(picture(request_id="patience"))).generation
+        made = (await stub.Generate(image_request(request_id="patience"))).generation
         assert made.state == State.STATE_SUCCEEDED
         assert [found.id for found in await wait_ended(stub, [made.id])] == [made.id]
 
@@ -115,7 +115,9 @@ async def test_what_waits_is_left_for_the_next_server(
     }
     server = start_server(engines=engines)
     async with connect(server) as stub:
-        ids = [(await stub.Generate(later(picture()))).generation.id for _ in range(3)]
+        ids = [
+            (await stub.Generate(on_acceptance(image_request()))).generation.id for _ in range(3)
+        ]
         await _running(server, connect)
         assert await asyncio.to_thread(server.terminate) == 0
 

@@ -24,7 +24,7 @@ from tests.resilience.follower import (
     wait_ended,
     wait_until,
 )
-from tests.server.calls import Stub, later, picture
+from tests.server.calls import Stub, image_request, on_acceptance
 
 _QUEUED, _RUNNING = 20, 2
 
@@ -40,7 +40,8 @@ async def test_all_survive_a_kill_and_every_event_is_seen_once(
     server = start_server(engines=_sketch(concurrency=_RUNNING, delay_seconds=60))
     async with connect(server) as stub:
         accepted = [
-            (await stub.Generate(later(picture()))).generation.id for _ in range(_QUEUED + _RUNNING)
+            (await stub.Generate(on_acceptance(image_request()))).generation.id
+            for _ in range(_QUEUED + _RUNNING)
         ]
         followers = [Follower(generation_id) for generation_id in accepted]
         following = [asyncio.create_task(follower.follow(stub)) for follower in followers]
@@ -111,7 +112,7 @@ async def test_outputs_of_an_abandoned_attempt_are_deleted(
     """The first of two images was stored when the server was killed; after the restart its file is gone."""
     server = start_server(engines=_sketch(delay_seconds=1.0))
     async with connect(server) as stub:
-        await stub.Generate(later(picture(task={"num_images": 2, "steps": 4})))
+        await stub.Generate(on_acceptance(image_request(task={"num_images": 2, "steps": 4})))
 
         async def first_is_stored() -> bool:
             return bool(list_blobs(server.data))
@@ -139,14 +140,14 @@ async def test_a_generation_that_kills_the_server_fails_in_the_end_and_others_go
     }
     server = start_server(**settings)
     async with connect(server) as stub:
-        ids = [await _submit(stub, picture("live")), await _submit(stub, _lethal_request())]
+        ids = [await _submit(stub, image_request("live")), await _submit(stub, _lethal_request())]
     follower = Follower(ids[1])
     deaths = 0
     while not await _ended_before_server(server, connect, follower):
         deaths += 1
         server = start_server(address=server.address, wait=False, **settings)
     async with connect(server) as stub:
-        ids.append(await _submit(stub, picture("live on")))
+        ids.append(await _submit(stub, image_request("live on")))
         found = {generation.id: generation for generation in await wait_ended(stub, ids)}
     first, poisoned, last = (found[generation_id] for generation_id in ids)
     assert deaths == 3
@@ -165,7 +166,7 @@ def _attempts(generation: Generation) -> list[str]:
 
 
 def _request(request_id: str) -> pb.GenerateRequest:
-    return later(picture(request_id=request_id))
+    return on_acceptance(image_request(request_id=request_id))
 
 
 async def _submit_until_killed(stub: Stub, asked: set[str], promised: dict[str, str]) -> None:
@@ -180,7 +181,7 @@ async def _submit_until_killed(stub: Stub, asked: set[str], promised: dict[str, 
 
 
 async def _submit(stub: Stub, request: pb.GenerateRequest) -> str:
-    return (await stub.Generate(later(request))).generation.id
+    return (await stub.Generate(on_acceptance(request))).generation.id
 
 
 async def _ended_before_server(server: RunningServer, connect: Connect, follower: Follower) -> bool:
@@ -198,4 +199,4 @@ async def _ended_before_server(server: RunningServer, connect: Connect, follower
 
 def _lethal_request() -> pb.GenerateRequest:
     """Kills the server at its first step, half a second after it was started."""
-    return picture("die", task={"steps": 4}, options={"delay_seconds": 2.0})
+    return image_request("die", task={"steps": 4}, options={"delay_seconds": 2.0})

@@ -13,7 +13,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer
 from tests.resilience.follower import Connect, Follower
-from tests.server.calls import Stub, later, picture, slow
+from tests.server.calls import Stub, image_request, on_acceptance, slow_request
 
 _CALLERS = 50
 _ROUNDS = 5
@@ -46,7 +46,7 @@ async def test_every_one_of_200_watchers_sees_every_event_once(
     """Those that come before it starts and those that come while it runs see the same."""
     server = start_server()
     async with connect(server) as stub:
-        generation = (await stub.Generate(later(slow(2.0, steps=100)))).generation
+        generation = (await stub.Generate(on_acceptance(slow_request(2.0, steps=100)))).generation
         followers = [Follower(generation.id) for _ in range(_WATCHERS)]
         early, late = followers[: _WATCHERS // 2], followers[_WATCHERS // 2 :]
         following = [asyncio.create_task(follower.follow(stub)) for follower in early]
@@ -61,7 +61,7 @@ async def test_every_one_of_200_watchers_sees_every_event_once(
 
 
 async def _bytes_of_one(stub: Stub) -> int:
-    response = await stub.Generate(picture(inline_outputs=True))
+    response = await stub.Generate(image_request(inline_outputs=True))
     return len(response.generation.outputs[0].data)
 
 

@@ -13,7 +13,7 @@ from grpc import aio
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import ATELIER, StartServer, free_port, launch
-from tests.server.calls import Stub, picture
+from tests.server.calls import Stub, image_request
 from tests.server.conftest import install_odd
 
 SKETCH = {"type": "sketch"}
@@ -237,6 +237,6 @@ def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> 
                 stub = GenerationServiceStub(channel)
                 found = stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=300)
                 assert [engine.name for engine in found.engines] == ["tiny", "sketch"]
-                assert stub.Generate(picture(), timeout=300).generation.engine == "sketch"
+                assert stub.Generate(image_request(), timeout=300).generation.engine == "sketch"
         finally:
             process.kill()

@@ -12,7 +12,16 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from atelier.v1.task_pb2 import CONTROL_TYPE_CANNY, Control, Lora, MediaSource
 from tests.conftest import RunningServer
-from tests.server.calls import Stub, events_of, later, picture, refusal, send_bytes, slow, sound
+from tests.server.calls import (
+    Stub,
+    audio_request,
+    events_of,
+    image_request,
+    on_acceptance,
+    refusal,
+    send_bytes,
+    slow_request,
+)
 from tests.server.third_party.atelier_odd import PRIVATE
 
 Code = grpc.StatusCode
@@ -21,20 +30,24 @@ Code = grpc.StatusCode
 @pytest.mark.parametrize(
     ("request_", "field", "words"),
     [
-        (picture(task={"width": 8}), "image.width", "greater than or equal to 16"),
-        (picture(task={"width": 4160}), "image.width", "16 to 4096, not 4160"),
-        (picture(""), "image", "prompt is required"),
-        (picture(request_id="a b"), "request_id", "pattern"),
+        (image_request(task={"width": 8}), "image.width", "greater than or equal to 16"),
+        (image_request(task={"width": 4160}), "image.width", "16 to 4096, not 4160"),
+        (image_request(""), "image", "prompt is required"),
+        (image_request(request_id="a b"), "request_id", "pattern"),
         (pb.GenerateRequest(engine="sketch"), "task", "required"),
-        (picture(options={"font_size": 1}), "options.font_size", "less than the minimum of 6"),
-        (picture(options={"colour": 1}), "options.colour", "it has delay_seconds"),
-        (picture(options={"delay_seconds": float("nan")}), "options", "finite"),
-        (picture(timeout_seconds=0), "timeout", "greater than 0s"),
-        (picture(task={"num_images": 17}), "image.num_images", "at most 16, not 17"),
-        (picture(task={"seed": 2**63}), "image.seed", "less than or equal to"),
-        (picture(task={"style": "unheard"}), "image.style", "unheard"),
-        (sound(seconds=601), "audio.duration", "0.1 to 600"),
-        (sound(""), "audio.prompt", "at least 1"),
+        (
+            image_request(options={"font_size": 1}),
+            "options.font_size",
+            "less than the minimum of 6",
+        ),
+        (image_request(options={"colour": 1}), "options.colour", "it has delay_seconds"),
+        (image_request(options={"delay_seconds": float("nan")}), "options", "finite"),
+        (image_request(timeout_seconds=0), "timeout", "greater than 0s"),
+        (image_request(task={"num_images": 17}), "image.num_images", "at most 16, not 17"),
+        (image_request(task={"seed": 2**63}), "image.seed", "less than or equal to"),
+        (image_request(task={"style": "unheard"}), "image.style", "unheard"),
+        (audio_request(seconds=601), "audio.duration", "0.1 to 600"),
+        (audio_request(""), "audio.prompt", "at least 1"),
     ],
 )
 async def test_a_wrong_field_is_named(
@@ -52,7 +65,7 @@ async def test_a_wrong_field_is_named(
 async def test_fields_are_named_from_the_top_of_the_request(stub: Stub) -> None:
     """Inside `generate` where the request lies there, whoever finds them wrong."""
     for wrong in ({"width": 8}, {"width": 4160}):
-        request = picture(task=wrong)
+        request = image_request(task=wrong)
         stream = stub.StreamProgress(pb.StreamProgressRequest(generate=request))
         assert "generate.image.width" in (await refusal(stream.read())).fields
         plan = stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
@@ -67,7 +80,7 @@ async def test_every_wrong_field_is_named_at_once(stub: Stub) -> None:
         "loras": [Lora(name="")],
         "controls": [Control(type=CONTROL_TYPE_CANNY, image=MediaSource(uri="no address"))],
     }
-    refused = await refusal(stub.Generate(picture(task=task)))
+    refused = await refusal(stub.Generate(image_request(task=task)))
     expected = {"image.width", "image.steps", "image.loras[0].name", "image.controls[0].image.uri"}
     assert expected <= set(refused.fields)
 
@@ -75,7 +88,7 @@ async def test_every_wrong_field_is_named_at_once(stub: Stub) -> None:
 async def test_an_error_fits_into_trailers_whatever_it_quotes(stub: Stub) -> None:
     """Clients refuse trailers above 8 KiB, and would say so instead of what is wrong."""
     options = {f"{number}{'心' * 5000}": 1 for number in range(50)}
-    refused = await refusal(stub.Generate(picture(options=options)))
+    refused = await refusal(stub.Generate(image_request(options=options)))
     assert (refused.code, refused.reason) == (Code.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert refused.message.startswith("options.")
 
@@ -83,7 +96,7 @@ async def test_an_error_fits_into_trailers_whatever_it_quotes(stub: Stub) -> Non
 async def test_an_unknown_engine_names_the_known(workshop_stub: Stub) -> None:
     """NOT_FOUND, for every call that takes the name of an engine."""
     calls = (
-        workshop_stub.Generate(picture(engine="skech")),
+        workshop_stub.Generate(image_request(engine="skech")),
         workshop_stub.GetCapabilities(pb.GetCapabilitiesRequest(engine="skech")),
     )
     for call in calls:
@@ -101,7 +114,7 @@ async def test_what_is_unknown_is_not_found(stub: Stub) -> None:
         stub.CancelGeneration(pb.CancelGenerationRequest(generation_id="nothing")),
         stub.StreamProgress(pb.StreamProgressRequest(generation_id="nothing")).read(),
         stub.DownloadArtifact(pb.DownloadArtifactRequest(artifact_id="nothing")).read(),
-        stub.Generate(picture(task=image)),
+        stub.Generate(image_request(task=image)),
     )
     refusals = [await refusal(call) for call in calls]
     for refused in refusals:
@@ -112,7 +125,7 @@ async def test_what_is_unknown_is_not_found(stub: Stub) -> None:
 
 async def test_a_lacking_engine_names_those_that_can(workshop_stub: Stub) -> None:
     """FAILED_PRECONDITION, with the feature and the engines for programs too."""
-    refused = await refusal(workshop_stub.Generate(sound(engine="odd")))
+    refused = await refusal(workshop_stub.Generate(audio_request(engine="odd")))
     assert (refused.code, refused.reason) == (Code.FAILED_PRECONDITION, "UNSUPPORTED")
     assert refused.metadata["feature"] == "audio"
     assert {"dear", "sketch", "twin"} <= set(refused.metadata["engines"].split(","))
@@ -121,7 +134,9 @@ async def test_a_lacking_engine_names_those_that_can(workshop_stub: Stub) -> Non
 
 async def test_what_nobody_can_do_is_said(workshop_stub: Stub) -> None:
     """The message does not send the caller in search of an engine."""
-    refused = await refusal(workshop_stub.Generate(picture(task={"loras": [Lora(name="ink")]})))
+    refused = await refusal(
+        workshop_stub.Generate(image_request(task={"loras": [Lora(name="ink")]}))
+    )
     assert (refused.code, refused.metadata["feature"]) == (Code.FAILED_PRECONDITION, "LORA")
     assert "no engine of this server" in refused.message
 
@@ -133,7 +148,7 @@ async def test_an_engine_that_cannot_work_says_when_to_try_again(
     workshop_stub: Stub, engine: str, words: str
 ) -> None:
     """UNAVAILABLE, with RetryInfo and the pushback that client libraries heed."""
-    refused = await refusal(workshop_stub.Generate(picture(engine=engine)))
+    refused = await refusal(workshop_stub.Generate(image_request(engine=engine)))
     assert (refused.code, refused.reason) == (Code.UNAVAILABLE, "ENGINE_UNAVAILABLE")
     assert words in refused.message
     assert PRIVATE not in refused.message
@@ -142,15 +157,18 @@ async def test_an_engine_that_cannot_work_says_when_to_try_again(
 
 async def test_a_full_queue_says_when_to_try_again(workshop_stub: Stub) -> None:
     """UNAVAILABLE; what waits already is left alone."""
-    running = (await workshop_stub.Generate(later(slow(engine="narrow")))).generation
+    running = (
+        await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))
+    ).generation
     attach = pb.StreamProgressRequest(generation_id=running.id)
     async for event in workshop_stub.StreamProgress(attach):
         if event.state == State.STATE_RUNNING:
             break
     waiting = [
-        (await workshop_stub.Generate(later(slow(engine="narrow")))).generation for _ in "ab"
+        (await workshop_stub.Generate(on_acceptance(slow_request(engine="narrow")))).generation
+        for _ in "ab"
     ]
-    refused = await refusal(workshop_stub.Generate(picture(engine="narrow")))
+    refused = await refusal(workshop_stub.Generate(image_request(engine="narrow")))
     assert (refused.code, refused.reason) == (Code.UNAVAILABLE, "QUEUE_FULL")
     assert (refused.retry_seconds, refused.pushback_ms) == (1.0, "1000")
     assert "2 generations wait" in refused.message
@@ -182,7 +200,7 @@ async def test_an_engines_failure_reaches_the_caller(  # noqa: PLR0917 (one row 
     words: str,
 ) -> None:
     """With its own words; the call is not repeated by client libraries, who would find the same end."""
-    refused = await refusal(workshop_stub.Generate(picture(prompt, engine="odd")))
+    refused = await refusal(workshop_stub.Generate(image_request(prompt, engine="odd")))
     assert (refused.code, refused.reason) == (code, reason)
     assert words in refused.message
     assert (refused.retry_seconds is not None, refused.pushback_ms) == (retried, "-1")
@@ -199,7 +217,7 @@ async def test_what_nobody_foresaw_is_hidden_and_logged(
     workshop: RunningServer, workshop_stub: Stub, prompt: str
 ) -> None:
     """The caller learns that it failed, the log why."""
-    refused = await refusal(workshop_stub.Generate(picture(prompt, engine="odd")))
+    refused = await refusal(workshop_stub.Generate(image_request(prompt, engine="odd")))
     assert refused.code in {Code.ABORTED, Code.INTERNAL}
     assert "log" in refused.message
     assert PRIVATE not in str(refused)
@@ -210,7 +228,7 @@ async def test_what_nobody_foresaw_is_hidden_and_logged(
 
 async def test_a_failed_stream_ends_with_the_failure_and_no_error(workshop_stub: Stub) -> None:
     """The call did its work: it told how the generation ended."""
-    request = pb.StreamProgressRequest(generate=picture("memory", engine="odd"))
+    request = pb.StreamProgressRequest(generate=image_request("memory", engine="odd"))
     last = (await events_of(workshop_stub, request))[-1]
     assert last.generation.failure.reason == "OUT_OF_MEMORY"
 

@@ -11,7 +11,7 @@ from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.conformance.remote_service import FakeService
 from tests.conftest import StartServer
 from tests.resilience.follower import Follower
-from tests.server.calls import eventually, later, picture
+from tests.server.calls import eventually, image_request, on_acceptance
 
 
 async def kill_while_a_job_runs(
@@ -26,7 +26,7 @@ async def kill_while_a_job_runs(
     service.polls.always = service.running
     server = start_server(engines=engines)
     async with aio.insecure_channel(server.address) as channel:
-        request = later(picture(engine="remote", task=size))
+        request = on_acceptance(image_request(engine="remote", task=size))
         accepted = await GenerationServiceStub(channel).Generate(request)
         await eventually(lambda: service.polled > 0)
         server.kill()
