@@ -6,6 +6,7 @@ import asyncio
 import io
 import wave
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from atelier_client import (
     AudioTask,
     CancelOutcome,
     EngineState,
+    ImageFormat,
     ImageTask,
     ServingStatus,
     State,
@@ -40,6 +42,32 @@ async def test_a_prompt_becomes_a_picture(
     assert (made.state, made.engine, made.prompt) == (State.SUCCEEDED, "sketch", "a red heart")
     assert made.receipt is not None
     assert any(parameter.name == "seed" for parameter in made.receipt.parameters)
+
+
+async def test_the_task_of_a_generation_can_be_run_again(
+    calling: MakeCaller, server: RunningServer, tmp_path: Path
+) -> None:
+    """With every value as it was requested, and the input image by the id of its artifact."""
+    start = tmp_path / "start.png"
+    Image.new("RGB", (64, 64), "red").save(start)
+    task = ImageTask(
+        prompt="a red heart",
+        width=96,
+        height=64,
+        steps=2,
+        guidance=7.2,
+        seed=7,
+        init_image=start,
+        strength=0.3,
+        format=ImageFormat.WEBP,
+    )
+    async with calling(server.address) as caller:
+        first = await caller.call("generate", task)
+        again = await caller.call("generate", first.task)
+    assert replace(first.task, init_image=None) == replace(task, init_image=None)
+    assert again.task == first.task
+    assert again.images[0].data == first.images[0].data
+    assert again.id != first.id
 
 
 async def test_a_large_picture_is_fetched_whole(calling: MakeCaller, server: RunningServer) -> None:

@@ -95,7 +95,7 @@ def _with_fallbacks(
 
 
 def _weakest_cancel(engines: Sequence[client.Engine]) -> CancelSupport:
-    """REMOTE for engines of several kinds: the other server is told, and no step is promised."""
+    """STEP or NONE if all engines agree; else REMOTE, which does not promise to stop within a step."""
     kinds = {engine.cancel_support for engine in engines}
     if kinds == {enums.CancelSupport.STEP}:
         return CancelSupport.STEP

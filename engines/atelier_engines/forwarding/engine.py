@@ -22,10 +22,10 @@ from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.forwarding import errors
 from atelier_engines.forwarding.capabilities import decode_capabilities
+from atelier_engines.forwarding.client_tasks import build_client_task
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.forwarding.events import EventMapper
 from atelier_engines.forwarding.handle import Handle, parse_handle
-from atelier_engines.forwarding.requests import build_request
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
 
@@ -139,7 +139,7 @@ class ForwardingEngine:
     async def _submit(self, task: Task, request_id: str) -> str:
         """Send the task under the request id, and return the id of its generation."""
         request = await result_from_thread(
-            partial(build_request, task, seeded=self._takes_seeds(task))
+            partial(build_client_task, task, seeded=self._takes_seeds(task))
         )
         options: Mapping[str, object] = task.options
         sending = asyncio.create_task(self._send(request, options, request_id))

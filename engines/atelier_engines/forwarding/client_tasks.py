@@ -15,7 +15,7 @@ from atelier_engines.task import AudioTask, Control, ImageTask, Task
 _SEEDS = 2**63
 
 
-def build_request(task: Task, *, seeded: bool) -> client.ImageTask | client.AudioTask:
+def build_client_task(task: Task, *, seeded: bool) -> client.ImageTask | client.AudioTask:
     """The same task for the client, with every value set, so that no default of the server applies.
 
     `seeded` says whether the engine there takes seeds.
