@@ -1,4 +1,4 @@
-"""Both clients behind one face, and the stand-in for a server that misbehaves."""
+"""Both clients behind one interface, and a fake server that fails on purpose."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from atelier_client import AsyncClient, Client, Progress
-from tests.client.stand_in import StandIn, serving
+from tests.client.fake_server import FakeServer, serve
 
 
-class Caller:
+class ClientCaller:
     """Calls either client; the synchronous one in a thread."""
 
     def __init__(self, client: AsyncClient | Client) -> None:
@@ -30,7 +30,7 @@ class Caller:
     async def events(
         self, method: str, *arguments: object, **keywords: object
     ) -> AsyncGenerator[Progress]:
-        """What a streaming method yields; closing this closes that."""
+        """The items of a streaming method; closing this generator closes that one."""
         function: Callable[..., Any] = getattr(self.client, method)
         stream = function(*arguments, **keywords)
         if isinstance(self.client, AsyncClient):
@@ -55,22 +55,22 @@ def calling(request: pytest.FixtureRequest) -> MakeCaller:
     @asynccontextmanager
     async def opened(
         address: str, reconnect_timeout_seconds: float = 30.0
-    ) -> AsyncGenerator[Caller]:
+    ) -> AsyncGenerator[ClientCaller]:
         if request.param == "asyncio":
             async with AsyncClient(
                 address, reconnect_timeout_seconds=reconnect_timeout_seconds
             ) as client:
-                yield Caller(client)
+                yield ClientCaller(client)
             return
         with Client(address, reconnect_timeout_seconds=reconnect_timeout_seconds) as blocking:
-            yield Caller(blocking)
+            yield ClientCaller(blocking)
 
     return opened
 
 
 @pytest.fixture
-async def stand_in() -> AsyncGenerator[tuple[StandIn, str]]:
-    """A misbehaving service and its address."""
-    service = StandIn()
-    async with serving(service) as address:
+async def fake_server() -> AsyncGenerator[tuple[FakeServer, str]]:
+    """A fake server, and its address."""
+    service = FakeServer()
+    async with serve(service) as address:
         yield service, address

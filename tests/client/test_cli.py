@@ -1,4 +1,4 @@
-"""The command line: what it prints where, and how it ends."""
+"""The command line: its output on stdout and stderr, and its exit codes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from PIL import Image
 from atelier.v1 import generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from tests.client.atelier_command import atelier
-from tests.client.stand_in import PICTURE, StandIn, info, status
+from tests.client.fake_server import IMAGE_FILE, FakeServer, info, status
 
-Served = tuple[StandIn, str]
+Served = tuple[FakeServer, str]
 
 
 @pytest.mark.parametrize(
@@ -34,21 +34,21 @@ Served = tuple[StandIn, str]
     ids=lambda value: getattr(value, "name", None),
 )
 async def test_an_error_is_one_line_and_a_code(
-    code: grpc.StatusCode, exit_code: int, stand_in: Served
+    code: grpc.StatusCode, exit_code: int, fake_server: Served
 ) -> None:
     """What the server said and its reason on stderr, nothing on stdout."""
-    service, address = stand_in
+    service, address = fake_server
     service.refusals = [status(code, "what to\nchange", info("SOME_REASON"))]
     ended = await atelier("show", "g1", "--json", "--server", address)
     assert (ended.code, ended.out) == (exit_code, "")
     assert ended.err == "error: what to change (SOME_REASON)\n"
 
 
-async def test_violations_are_told(stand_in: Served) -> None:
-    """The fields to blame are part of the line."""
+async def test_violations_are_printed(fake_server: Served) -> None:
+    """The line names the invalid fields."""
     bad = error_details_pb2.BadRequest()
     bad.field_violations.add(field="image.width", description="at least 16")
-    service, address = stand_in
+    service, address = fake_server
     service.refusals = [
         status(grpc.StatusCode.INVALID_ARGUMENT, "bad request", info("INVALID"), bad)
     ]
@@ -57,7 +57,7 @@ async def test_violations_are_told(stand_in: Served) -> None:
 
 
 async def test_an_unreachable_server_ends_with_3() -> None:
-    """And says so in one line."""
+    """With one line on stderr."""
     ended = await atelier("health", ATELIER_SERVER="127.0.0.1:1")
     assert ended.code == 3
     assert ended.err.startswith("error: cannot reach the server")
@@ -81,16 +81,16 @@ async def test_an_unreachable_server_ends_with_3() -> None:
     ],
 )
 async def test_wrong_usage_ends_with_2(arguments: list[str], told: str) -> None:
-    """One line that says what to change."""
+    """With one line that says what to change."""
     ended = await atelier(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert told in ended.err
     assert ended.err.count("\n") == 1
 
 
-async def test_an_unexpected_error_is_one_line_too(stand_in: Served, tmp_path: Path) -> None:
-    """No traceback, unless asked for."""
-    service, address = stand_in
+async def test_an_unexpected_error_is_one_line_too(fake_server: Served, tmp_path: Path) -> None:
+    """No traceback without --debug."""
+    service, address = fake_server
     service.finished = generation_pb2.Generation(id="g1")
     service.finished.create_time.seconds = 2**45  # in the year 1,116,918
     told = await atelier("show", "g1", "--server", address, cwd=tmp_path)
@@ -101,17 +101,17 @@ async def test_an_unexpected_error_is_one_line_too(stand_in: Served, tmp_path: P
     assert "Traceback" in shown.err
 
 
-async def test_an_unhealthy_service_ends_with_1(stand_in: Served) -> None:
-    """For probes and scripts."""
-    _, address = stand_in
+async def test_an_unhealthy_service_ends_with_1(fake_server: Served) -> None:
+    """So that probes and scripts can use it."""
+    _, address = fake_server
     ended = await atelier("health", "--server", address)
     assert ended.code == 1
     assert ended.out.startswith("not serving")
 
 
-async def test_a_failed_generation_ends_with_1(stand_in: Served, tmp_path: Path) -> None:
-    """And leaves no file."""
-    service, address = stand_in
+async def test_a_failed_generation_ends_with_1(fake_server: Served, tmp_path: Path) -> None:
+    """It leaves no file."""
+    service, address = fake_server
     service.finished = generation_pb2.Generation(
         id="g1",
         state=generation_pb2.STATE_FAILED,
@@ -123,32 +123,32 @@ async def test_a_failed_generation_ends_with_1(stand_in: Served, tmp_path: Path)
     assert names_in(tmp_path) == []
 
 
-async def test_several_outputs_are_numbered(stand_in: Served, tmp_path: Path) -> None:
+async def test_several_outputs_are_numbered(fake_server: Served, tmp_path: Path) -> None:
     """`-o a.png` becomes a-1.png and a-2.png."""
-    service, address = stand_in
+    service, address = fake_server
     service.finished = generation_pb2.Generation()
-    service.finished.CopyFrom(StandIn().finished)
+    service.finished.CopyFrom(FakeServer().finished)
     service.finished.outputs.append(service.finished.outputs[0])
     await atelier("generate", "x", "-o", "a.png", "--server", address, cwd=tmp_path)
     assert names_in(tmp_path) == ["a-1.png", "a-2.png"]
 
 
 async def test_the_prompt_names_the_file_and_nothing_is_overwritten(
-    stand_in: Served, tmp_path: Path
+    fake_server: Served, tmp_path: Path
 ) -> None:
     """Without -o, twice the same prompt makes two files."""
-    _, address = stand_in
+    _, address = fake_server
     for _ in range(2):
         await atelier("generate", "a lamp", "--server", address, cwd=tmp_path)
     assert names_in(tmp_path) == ["a-lamp-2.png", "a-lamp.png"]
-    assert (tmp_path / "a-lamp.png").read_bytes() == PICTURE
+    assert (tmp_path / "a-lamp.png").read_bytes() == IMAGE_FILE
 
 
-async def test_a_file_that_cannot_be_written_is_told_with_the_way_out(
-    stand_in: Served, tmp_path: Path
+async def test_an_unwritable_file_is_reported_with_a_remedy(
+    fake_server: Served, tmp_path: Path
 ) -> None:
-    """The work is not lost: the line says how to get at it."""
-    _, address = stand_in
+    """The generation is kept: the line names the command that saves it."""
+    _, address = fake_server
     (tmp_path / "file").touch()
     ended = await atelier("generate", "x", "-o", "file/a.png", "--server", address, cwd=tmp_path)
     assert ended.code == 2
@@ -156,7 +156,7 @@ async def test_a_file_that_cannot_be_written_is_told_with_the_way_out(
 
 
 async def test_a_foreign_command_is_part_of_the_group(tmp_path: Path) -> None:
-    """An entry point in `atelier.commands` adds a command; a broken one breaks itself alone."""
+    """An entry point in `atelier.commands` adds a command; the others work if it cannot be imported."""
     plant(tmp_path, "wave = fine:wave\nbroken = nowhere:it\nodd = fine:number")
     (tmp_path / "fine.py").write_text(
         "import click\nnumber = 5\n"
@@ -177,7 +177,7 @@ async def test_a_foreign_command_is_part_of_the_group(tmp_path: Path) -> None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """What a command left there."""
+    """The files in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -207,16 +207,16 @@ async def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("preprocess", [False, True])
 async def test_control_images_are_maps_unless_these_are_to_be_computed(
-    stand_in: Served, tmp_path: Path, *, preprocess: bool
+    fake_server: Served, tmp_path: Path, *, preprocess: bool
 ) -> None:
     """In order, each with its type."""
-    service, address = stand_in
+    service, address = fake_server
     file = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(file)
     options = ["--control", f"canny={file}", "--control", f"depth={file}", "--detach"]
     options += ["--preprocess"] if preprocess else []
     await atelier("generate", "x", *options, "--server", address)
-    (request,) = (ask for ask in service.asked if isinstance(ask, pb.GenerateRequest))
+    (request,) = (ask for ask in service.requests if isinstance(ask, pb.GenerateRequest))
     assert [(control.type, control.preprocess) for control in request.image.controls] == [
         (task_pb2.CONTROL_TYPE_CANNY, preprocess),
         (task_pb2.CONTROL_TYPE_DEPTH, preprocess),

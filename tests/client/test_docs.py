@@ -1,4 +1,4 @@
-"""docs/client.md says what is true."""
+"""docs/client.md matches the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_every_program_runs(program: str, server: RunningServer, tmp_path: Path) -> None:
-    """As it stands, against the real server."""
+    """Unchanged, against the real server."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program),
         stderr=asyncio.subprocess.PIPE,
@@ -31,13 +31,13 @@ async def test_every_program_runs(program: str, server: RunningServer, tmp_path:
 
 
 async def test_the_help_is_the_help() -> None:
-    """What the page shows is what the command prints."""
+    """The page shows the output of the command."""
     ended = await atelier("generate", "--help", COLUMNS="100")
     assert f"$ atelier generate --help\n{ended.out}```" in PAGE
 
 
-def test_the_exit_codes_are_told_everywhere() -> None:
-    """In the page and in `atelier --help`, with the same words."""
+def test_the_exit_codes_are_documented() -> None:
+    """With the same text in the page and in `atelier --help`."""
     told = dict(re.findall(r"^\| (\d+) \| (.*) \|$", PAGE, re.MULTILINE))
     helped = dict(re.findall(r"^ +(\d+)  (.*)$", EPILOG, re.MULTILINE))
     assert told == helped

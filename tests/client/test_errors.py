@@ -1,4 +1,4 @@
-"""The error tree: total over status codes, and carried over the wire with its details."""
+"""Every status code has an error, and its details arrive at the caller."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from atelier_client.cli import exit_codes
 from atelier_client.errors import AtelierError
 from atelier_client.status import CODES, REASONS
 from tests.client.conftest import MakeCaller
-from tests.client.stand_in import FINISHED, StandIn, info, status
+from tests.client.fake_server import FINISHED, FakeServer, info, status
 
 ERRORS = [
     kind
     for kind in vars(errors).values()
     if inspect.isclass(kind) and issubclass(kind, AtelierError)
 ]
-Served = tuple[StandIn, str]
+Served = tuple[FakeServer, str]
 
 
 def test_every_status_code_has_an_error() -> None:
@@ -29,24 +29,24 @@ def test_every_status_code_has_an_error() -> None:
     assert set(CODES) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
 
-def test_the_docstring_draws_every_error() -> None:
-    """The tree in the docstring is the tree."""
+def test_the_docstring_lists_every_error() -> None:
+    """The tree in the docstring is complete."""
     assert inspect.getdoc(errors) is not None
     drawn = {word for word in (errors.__doc__ or "").split() if word.endswith("Error")}
     assert drawn == {kind.__name__ for kind in ERRORS}
 
 
 def test_every_error_has_an_exit_code() -> None:
-    """No error leaves the command line without a meaning."""
+    """Every error has an exit code of its own kind."""
     assert set(exit_codes._CODES) == set(ERRORS) - {AtelierError}
 
 
 @pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)
 async def test_a_status_arrives_as_its_error(
-    code: grpc.StatusCode, calling: MakeCaller, stand_in: Served
+    code: grpc.StatusCode, calling: MakeCaller, fake_server: Served
 ) -> None:
-    """Each status code becomes its error, with the server's words and reason."""
-    service, address = stand_in
+    """Each status code becomes its error, with the message and the reason of the server."""
+    service, address = fake_server
     service.refusals = [status(code, "what to change", info("SOME_REASON"))] * 5
     async with calling(address) as caller:
         with pytest.raises(CODES[code], match="what to change") as raised:
@@ -58,21 +58,21 @@ async def test_a_status_arrives_as_its_error(
 
 @pytest.mark.parametrize("reason", REASONS)
 async def test_a_reason_is_more_exact_than_its_code(
-    reason: str, calling: MakeCaller, stand_in: Served
+    reason: str, calling: MakeCaller, fake_server: Served
 ) -> None:
     """Reasons that share a code have errors of their own."""
-    service, address = stand_in
+    service, address = fake_server
     service.refusals = [status(grpc.StatusCode.FAILED_PRECONDITION, "no", info(reason))]
     async with calling(address) as caller:
         with pytest.raises(REASONS[reason]):
             await caller.call("generate", "a lamp")
 
 
-async def test_violations_name_the_fields(calling: MakeCaller, stand_in: Served) -> None:
-    """Bad input says which field is wrong, and how."""
+async def test_violations_name_the_fields(calling: MakeCaller, fake_server: Served) -> None:
+    """An invalid request names the field and the reason."""
     bad = error_details_pb2.BadRequest()
     bad.field_violations.add(field="image.width", description="at least 16")
-    service, address = stand_in
+    service, address = fake_server
     service.refusals = [status(grpc.StatusCode.INVALID_ARGUMENT, "no", bad, info("BAD"))]
     async with calling(address) as caller:
         with pytest.raises(errors.InvalidRequestError) as raised:
@@ -82,11 +82,11 @@ async def test_violations_name_the_fields(calling: MakeCaller, stand_in: Served)
     )
 
 
-async def test_unavailable_says_when_to_try_again(calling: MakeCaller, stand_in: Served) -> None:
+async def test_unavailable_says_when_to_try_again(calling: MakeCaller, fake_server: Served) -> None:
     """RetryInfo reaches the caller once the retries are used up."""
     retry = error_details_pb2.RetryInfo()
     retry.retry_delay.FromMilliseconds(1500)
-    service, address = stand_in
+    service, address = fake_server
     full = status(grpc.StatusCode.UNAVAILABLE, "the queue is full", info("QUEUE_FULL"), retry)
     service.refusals = [full] * 5
     async with calling(address) as caller:
@@ -96,21 +96,23 @@ async def test_unavailable_says_when_to_try_again(calling: MakeCaller, stand_in:
     assert raised.value.retry_after_seconds == 1.5
 
 
-async def test_a_short_unavailability_is_not_noticed(calling: MakeCaller, stand_in: Served) -> None:
+async def test_a_short_unavailability_is_not_noticed(
+    calling: MakeCaller, fake_server: Served
+) -> None:
     """A refused call is repeated, under the same request id."""
-    service, address = stand_in
+    service, address = fake_server
     service.refusals = [grpc.StatusCode.UNAVAILABLE] * 2
     async with calling(address) as caller:
         generation = await caller.call("submit", "a lamp")
     assert generation.id == "g1"
-    asked = [getattr(request, "request_id", "") for request in service.asked]
+    asked = [getattr(request, "request_id", "") for request in service.requests]
     assert len(asked) == 3
     assert asked[0]
     assert len(set(asked)) == 1
 
 
-async def test_nobody_there_is_unreachable(calling: MakeCaller) -> None:
-    """A port on which nobody listens is told apart from a server that says no."""
+async def test_a_closed_port_is_unreachable(calling: MakeCaller) -> None:
+    """A closed port differs from a server that rejects the call."""
     async with calling("127.0.0.1:1") as caller:
         with pytest.raises(errors.ServerUnreachableError, match="cannot reach the server"):
             await caller.call("health")
@@ -129,10 +131,10 @@ async def test_nobody_there_is_unreachable(calling: MakeCaller) -> None:
     ],
 )
 async def test_a_failed_generation_raises_its_failure(
-    code: int, reason: str, kind: type[AtelierError], calling: MakeCaller, stand_in: Served
+    code: int, reason: str, kind: type[AtelierError], calling: MakeCaller, fake_server: Served
 ) -> None:
     """A generation that ended badly raises, and the error names it."""
-    service, address = stand_in
+    service, address = fake_server
     service.finished = generation_pb2.Generation(
         id="g1",
         state=generation_pb2.STATE_FAILED,
@@ -144,9 +146,9 @@ async def test_a_failed_generation_raises_its_failure(
     assert (raised.value.reason, raised.value.generation_id) == (reason, "g1")
 
 
-async def test_a_cancelled_generation_raises(calling: MakeCaller, stand_in: Served) -> None:
-    """Somebody else's cancellation is no success."""
-    service, address = stand_in
+async def test_a_cancelled_generation_raises(calling: MakeCaller, fake_server: Served) -> None:
+    """A generation that another caller cancelled raises."""
+    service, address = fake_server
     service.finished = generation_pb2.Generation(
         id="g1",
         state=generation_pb2.STATE_CANCELLED,
@@ -157,9 +159,9 @@ async def test_a_cancelled_generation_raises(calling: MakeCaller, stand_in: Serv
             await caller.call("generate", "a lamp")
 
 
-async def test_large_outputs_are_fetched(calling: MakeCaller, stand_in: Served) -> None:
+async def test_large_outputs_are_fetched(calling: MakeCaller, fake_server: Served) -> None:
     """An output that did not come inline is downloaded before generate returns."""
-    _, address = stand_in
+    _, address = fake_server
     async with calling(address) as caller:
         generation = await caller.call("generate", "a lamp")
     assert generation.id == FINISHED.id

@@ -1,4 +1,4 @@
-"""Every example runs as it stands, against the real server."""
+"""Every example runs unchanged against the real server."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ async def run(server: RunningServer, cwd: Path, name: str, *arguments: str) -> s
 
 
 def names_in(folder: Path) -> set[str]:
-    """What an example left there."""
+    """The files in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 async def test_generate(server: RunningServer, tmp_path: Path) -> None:
-    """Shows progress and saves a picture."""
+    """Shows progress and saves an image."""
     out = await run(server, tmp_path, "generate.py", "a lighthouse", "a.png")
     assert "saved a.png" in out
     with Image.open(tmp_path / "a.png") as image:
@@ -44,19 +44,19 @@ async def test_generate(server: RunningServer, tmp_path: Path) -> None:
 
 
 async def test_sync(server: RunningServer, tmp_path: Path) -> None:
-    """The same seed makes the same picture."""
+    """The same seed makes the same image."""
     assert (await run(server, tmp_path, "sync.py", "a lighthouse")).endswith("equal\n")
 
 
 async def test_reattach(server: RunningServer, tmp_path: Path) -> None:
-    """The generation survives its watcher."""
+    """The generation outlives the process that follows it."""
     out = await run(server, tmp_path, "reattach.py", "a lighthouse", "a.png")
-    assert "going on after event 1" in out
+    assert "continuing after event 1" in out
     assert (tmp_path / "a.png").exists()
 
 
 async def test_upload_img2img(server: RunningServer, tmp_path: Path) -> None:
-    """Two pictures from one that was uploaded."""
+    """Two images from one that was uploaded."""
     Image.new("RGB", (64, 64), "red").save(tmp_path / "photo.png")
     await run(server, tmp_path, "upload_img2img.py", "photo.png", "in oil", "as a woodcut")
     assert names_in(tmp_path) == {

@@ -1,4 +1,4 @@
-"""When a stream is opened again, where, and after how long: decided without any I/O."""
+"""Whether, where and after which delay a stream is opened again, decided without I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from atelier_client.actions import (
 from atelier_client.errors import AtelierError
 from atelier_client.reconnect import ReconnectPolicy
 from atelier_client.requests import build_request
-from tests.client.stand_in import ARTIFACT, PICTURE
+from tests.client.fake_server import ARTIFACT, IMAGE_FILE
 
 GONE = errors.ServerUnreachableError("the connection broke")
 Outcome = Answer | AtelierError
@@ -33,7 +33,7 @@ Outcome = Answer | AtelierError
 
 @dataclass
 class Run:
-    """Answers an operation with what was prepared, on a clock that only sleeping moves."""
+    """Answers an operation with prepared outcomes, on a clock that only Sleep advances."""
 
     answers: list[Outcome]
     seconds: float = 0.0
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def policy(self) -> ReconnectPolicy:
-        """Ten seconds of patience, and no chance."""
+        """A timeout of ten seconds, and no jitter."""
         return ReconnectPolicy(timeout_seconds=10.0, clock=lambda: self.seconds, jitter=lambda: 1.0)
 
     def run(self, operation: Any) -> Any:  # noqa: ANN401 - operations of every kind
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def delays(self) -> list[float]:
-        """How long it slept, each time."""
+        """The delays, in order."""
         return [action.seconds for action in self.actions if isinstance(action, Sleep)]
 
     @property
@@ -88,7 +88,7 @@ def followed(run: Run, after_sequence: int = 0) -> list[int]:
 
 
 def test_a_stream_is_opened_again_after_its_last_message() -> None:
-    """Nothing is asked for twice."""
+    """No event is requested twice."""
     run = Run([event(4), event(5), GONE, GONE, event(6), GONE, event(7, last=True)])
     assert followed(run, after_sequence=3) == [4, 5, 6, 7]
     assert [request.after_sequence for request in run.opened] == [3, 5, 5, 6]
@@ -101,14 +101,14 @@ def test_what_was_delivered_is_not_delivered_again() -> None:
 
 
 def test_delays_double_until_a_message_arrives() -> None:
-    """From a tenth of a second to three seconds, then from the start again."""
+    """From 0.1 to 3 seconds, and from 0.1 again after a message."""
     run = Run([event(1), *[GONE] * 7, event(2), GONE, event(3, last=True)])
     assert followed(run) == [1, 2, 3]
     assert run.delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0, 0.1])
 
 
 def test_the_server_says_when_to_try_again() -> None:
-    """Its delay counts."""
+    """Its delay takes precedence."""
     busy = errors.UnavailableError("loading", retry_after_seconds=4.5)
     run = Run([event(1), busy, event(2, last=True)])
     assert followed(run) == [1, 2]
@@ -117,7 +117,7 @@ def test_the_server_says_when_to_try_again() -> None:
 
 @pytest.mark.parametrize(("begun", "seconds"), [([event(1)], 10.0), ([], 2.0)])
 def test_a_server_that_stays_away_is_given_up(begun: Sequence[Outcome], seconds: float) -> None:
-    """After the timeout; a server that never answered, sooner: the address may be wrong."""
+    """After the timeout, or sooner if it never answered: the address may be wrong."""
     run = Run([*begun, *[GONE] * 50])
     with pytest.raises(errors.ServerUnreachableError):
         followed(run)
@@ -125,7 +125,7 @@ def test_a_server_that_stays_away_is_given_up(begun: Sequence[Outcome], seconds:
 
 
 def test_an_error_that_waiting_does_not_cure_is_raised() -> None:
-    """At once."""
+    """Without another attempt."""
     run = Run([event(1), errors.NotFoundError("no such generation")])
     with pytest.raises(errors.NotFoundError):
         followed(run)
@@ -140,18 +140,18 @@ def test_a_stream_that_ends_without_a_last_event_is_over() -> None:
 
 
 def test_a_download_continues_at_the_byte_where_it_broke() -> None:
-    """The verifier keeps what has come."""
-    half = len(PICTURE) // 2
+    """The bytes received so far are kept."""
+    half = len(IMAGE_FILE) // 2
     parts: Iterable[Outcome] = (
         pb.DownloadArtifactResponse(artifact=ARTIFACT),
-        pb.DownloadArtifactResponse(chunk=PICTURE[:half]),
+        pb.DownloadArtifactResponse(chunk=IMAGE_FILE[:half]),
         GONE,
         pb.DownloadArtifactResponse(artifact=ARTIFACT),
-        pb.DownloadArtifactResponse(chunk=PICTURE[half:]),
+        pb.DownloadArtifactResponse(chunk=IMAGE_FILE[half:]),
         None,
     )
     run = Run([*parts])
-    assert run.run(operations.download("picture", run.policy)) == PICTURE
+    assert run.run(operations.download("image-1", run.policy)) == IMAGE_FILE
     assert [request.offset for request in run.opened] == [0, half]
 
 

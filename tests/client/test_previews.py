@@ -1,4 +1,4 @@
-"""Previews: shown where a terminal says that it can, in its own words."""
+"""Previews are shown only in terminals that support images, in their protocol."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ JPEG = Preview(media_type="image/jpeg", data=b"\xff\xd8\xff", width=64, height=6
         (Terminal(kitty_window_id="1", multiplexer="tmux,1,0"), TerminalImageProtocol.NONE),
     ],
 )
-def test_only_a_terminal_that_says_so_gets_pictures(
+def test_only_known_terminals_get_images(
     terminal: Terminal, protocol: TerminalImageProtocol
 ) -> None:
-    """Anything unknown, and anything inside a multiplexer, gets none."""
+    """Unknown terminals and multiplexers get none."""
     assert detect_protocol(terminal) is protocol
 
 
-def test_a_kitty_picture_is_whole_and_in_small_pieces() -> None:
+def test_a_kitty_image_is_whole_and_in_small_pieces() -> None:
     """The pieces are at most 4096 characters, and together they are the file."""
     pieces = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", render(PNG, TerminalImageProtocol.KITTY))
     assert base64.b64decode("".join(payload for _, payload in pieces)) == PNG.data
@@ -43,7 +43,7 @@ def test_a_kitty_picture_is_whole_and_in_small_pieces() -> None:
     assert [keys.rpartition("m=")[2] for keys, _ in pieces] == ["1"] * (len(pieces) - 1) + ["0"]
 
 
-def test_an_iterm_picture_is_whole() -> None:
+def test_an_iterm_image_is_whole() -> None:
     """One sequence with the file inside."""
     sequence = render(JPEG, TerminalImageProtocol.ITERM2)
     assert base64.b64encode(JPEG.data).decode() + "\a" in sequence
@@ -51,13 +51,13 @@ def test_an_iterm_picture_is_whole() -> None:
 
 @pytest.mark.parametrize("protocol", [TerminalImageProtocol.ITERM2, TerminalImageProtocol.KITTY])
 def test_the_cursor_comes_back(protocol: TerminalImageProtocol) -> None:
-    """A picture is drawn above the bar and leaves the bar alone."""
+    """The preview is shown above the bar, and the bar stays as it is."""
     sequence = render(PNG, protocol)
     assert sequence.startswith(f"\x1b7\x1b[{ROWS}A\r")
     assert sequence.endswith("\x1b8")
 
 
 def test_what_a_terminal_cannot_show_is_not_sent() -> None:
-    """Kitty decodes PNG alone, and most terminals decode nothing."""
+    """Kitty supports only PNG, and most terminals support no images."""
     assert render(JPEG, TerminalImageProtocol.KITTY) == ""
     assert render(PNG, TerminalImageProtocol.NONE) == ""

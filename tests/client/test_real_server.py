@@ -29,15 +29,15 @@ from tests.client.conftest import MakeCaller
 from tests.conftest import RunningServer
 
 
-async def test_a_prompt_becomes_a_picture(
+async def test_a_prompt_becomes_an_image(
     calling: MakeCaller, server: RunningServer, tmp_path: Path
 ) -> None:
     """Of the size and seed asked for, in a file that opens."""
     async with calling(server.address) as caller:
         made = await caller.call("generate", "a red heart", width=96, height=64, seed=7)
-    picture = made.images[0]
-    assert (picture.width, picture.height, picture.seed) == (96, 64, 7)
-    with Image.open(picture.save(tmp_path / "heart.png")) as image:
+    output = made.images[0]
+    assert (output.width, output.height, output.seed) == (96, 64, 7)
+    with Image.open(output.save(tmp_path / "heart.png")) as image:
         assert image.size == (96, 64)
     assert (made.state, made.engine, made.prompt) == (State.SUCCEEDED, "sketch", "a red heart")
     assert made.receipt is not None
@@ -70,7 +70,7 @@ async def test_the_task_of_a_generation_can_be_run_again(
     assert again.id != first.id
 
 
-async def test_a_large_picture_is_fetched_whole(calling: MakeCaller, server: RunningServer) -> None:
+async def test_a_large_image_is_fetched_whole(calling: MakeCaller, server: RunningServer) -> None:
     """More than comes inline."""
     async with calling(server.address) as caller:
         made = await caller.call("generate", "noise", width=1024, height=1024, num_images=2)
@@ -80,13 +80,13 @@ async def test_a_large_picture_is_fetched_whole(calling: MakeCaller, server: Run
     assert made.outputs[0].data != made.outputs[1].data
 
 
-async def test_a_prompt_becomes_a_sound(calling: MakeCaller, server: RunningServer) -> None:
+async def test_a_prompt_becomes_audio(calling: MakeCaller, server: RunningServer) -> None:
     """Of the length asked for."""
     task = AudioTask(prompt="a tone", duration_seconds=0.5)
     async with calling(server.address) as caller:
         made = await caller.call("generate", task)
-    with wave.open(io.BytesIO(made.audio[0].data)) as sound:
-        assert sound.getnframes() == pytest.approx(sound.getframerate() * 0.5, rel=0.01)
+    with wave.open(io.BytesIO(made.audio[0].data)) as file:
+        assert file.getnframes() == pytest.approx(file.getframerate() * 0.5, rel=0.01)
 
 
 async def test_events_count_from_one_without_gaps(
@@ -106,7 +106,7 @@ async def test_events_count_from_one_without_gaps(
     assert started[-1].generation.images[0].data.startswith(b"\x89PNG")
 
 
-async def test_a_picture_goes_up_and_comes_down_the_same(
+async def test_an_image_is_uploaded_and_downloaded_unchanged(
     calling: MakeCaller, server: RunningServer
 ) -> None:
     """And can be started from."""
@@ -196,7 +196,7 @@ async def test_many_callers_share_a_client(server: RunningServer) -> None:
     assert [one.images[0].seed for one in made] == list(range(20))
 
 
-async def test_the_command_makes_a_picture(server: RunningServer, tmp_path: Path) -> None:
+async def test_the_command_generates_an_image(server: RunningServer, tmp_path: Path) -> None:
     """Says on stdout where it is, and how it came along on stderr."""
     ended = await atelier(
         *("generate", "a red heart", "--size", "96x64", "--seed", "7", "-o", "heart.png"),
@@ -221,7 +221,7 @@ async def test_the_file_name_tells_the_format(
         assert image.format == form
 
 
-async def test_a_sound_by_command(server: RunningServer, tmp_path: Path) -> None:
+async def test_the_command_generates_audio(server: RunningServer, tmp_path: Path) -> None:
     """`--duration` says that it is one."""
     ended = await atelier(
         "generate", "a tone", "--duration", "0.5", ATELIER_SERVER=server.address, cwd=tmp_path

@@ -1,4 +1,4 @@
-"""Streams that break are taken up again where they broke."""
+"""Broken streams continue where they broke."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import Progress, errors
-from tests.client.conftest import Caller, MakeCaller
-from tests.client.stand_in import PICTURE, StandIn, info, serving, status
+from tests.client.conftest import ClientCaller, MakeCaller
+from tests.client.fake_server import IMAGE_FILE, FakeServer, info, serve, status
 
-Served = tuple[StandIn, str]
+Served = tuple[FakeServer, str]
 
 
 async def collect(
-    caller: Caller, method: str, *arguments: str, **keywords: object
+    caller: ClientCaller, method: str, *arguments: str, **keywords: object
 ) -> list[Progress]:
     """Every event of a stream that ends well."""
     stream = caller.events(method, *arguments, **keywords)
@@ -34,35 +34,35 @@ async def rest_of(stream: AsyncGenerator[Progress]) -> list[int]:
 
 @pytest.mark.parametrize("breaks", [[2], [0, 2], [1, 1, 1, 1], [0, 0, 4]])
 async def test_each_event_comes_once_over_a_breaking_connection(
-    breaks: list[int], calling: MakeCaller, stand_in: Served
+    breaks: list[int], calling: MakeCaller, fake_server: Served
 ) -> None:
     """Wherever the stream breaks, no event is lost and none comes twice."""
-    service, address = stand_in
+    service, address = fake_server
     service.breaks = breaks
     async with calling(address) as caller:
         events = await collect(caller, "follow", "g1")
     assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
 
 
-async def test_a_stream_goes_on_from_the_last_event_seen(
-    calling: MakeCaller, stand_in: Served
+async def test_a_stream_continues_after_the_last_event(
+    calling: MakeCaller, fake_server: Served
 ) -> None:
-    """The server is asked for what is missing, not for everything again."""
-    service, address = stand_in
+    """Only the missing events are requested."""
+    service, address = fake_server
     service.breaks = [2, 1]
     async with calling(address) as caller:
         await collect(caller, "follow", "g1", after_sequence=1)
     asked = [
-        ask.after_sequence for ask in service.asked if isinstance(ask, pb.StreamProgressRequest)
+        ask.after_sequence for ask in service.requests if isinstance(ask, pb.StreamProgressRequest)
     ]
     assert asked == [1, 3, 4]
 
 
 async def test_events_that_are_sent_again_are_dropped(
-    calling: MakeCaller, stand_in: Served
+    calling: MakeCaller, fake_server: Served
 ) -> None:
-    """A server that repeats itself is not repeated."""
-    service, address = stand_in
+    """Repeated events are dropped."""
+    service, address = fake_server
     service.breaks = [3]
     service.repeat_events = True
     async with calling(address) as caller:
@@ -71,24 +71,26 @@ async def test_events_that_are_sent_again_are_dropped(
 
 
 async def test_a_stream_survives_a_restart_of_the_server(calling: MakeCaller) -> None:
-    """The server goes away in the middle, and another comes up at the same address."""
-    second = StandIn()
+    """The server stops in the middle, and another starts at the same address."""
+    second = FakeServer()
     async with AsyncExitStack() as stack:
-        async with serving(StandIn(breaks=[2])) as address:
+        async with serve(FakeServer(breaks=[2])) as address:
             caller = await stack.enter_async_context(calling(address))
             stream = await stack.enter_async_context(aclosing(caller.events("follow", "g1")))
             seen = [(await anext(stream)).sequence for _ in range(2)]
         rest = asyncio.create_task(rest_of(stream))
         await asyncio.sleep(0.3)
-        await stack.enter_async_context(serving(second, address))
+        await stack.enter_async_context(serve(second, address))
         seen += await rest
     assert seen == [1, 2, 3, 4, 5]
-    assert second.asked[0] == pb.StreamProgressRequest(generation_id="g1", after_sequence=2)
+    assert second.requests[0] == pb.StreamProgressRequest(generation_id="g1", after_sequence=2)
 
 
-async def test_patience_ends(calling: MakeCaller, stand_in: Served) -> None:
-    """A server that stays away is given up, and the error names the generation's trouble."""
-    service, address = stand_in
+async def test_the_reconnect_timeout_ends_the_stream(
+    calling: MakeCaller, fake_server: Served
+) -> None:
+    """The error says that the server is unreachable."""
+    service, address = fake_server
     service.breaks = [2] + [0] * 50
     async with calling(address, reconnect_timeout_seconds=0.5) as caller:
         stream = caller.events("follow", "g1")
@@ -97,44 +99,44 @@ async def test_patience_ends(calling: MakeCaller, stand_in: Served) -> None:
                 await rest_of(stream)
 
 
-async def test_other_errors_are_not_tried_again(calling: MakeCaller, stand_in: Served) -> None:
-    """Only unavailability is waited out."""
-    service, address = stand_in
+async def test_other_errors_are_not_tried_again(calling: MakeCaller, fake_server: Served) -> None:
+    """Only UNAVAILABLE is retried."""
+    service, address = fake_server
     service.refusals = [status(grpc.StatusCode.NOT_FOUND, "no such generation", info("UNKNOWN"))]
     async with calling(address) as caller:
         stream = caller.events("follow", "g1")
         async with aclosing(stream):
             with pytest.raises(errors.NotFoundError):
                 await anext(stream)
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
 
 
 async def test_streaming_brings_the_bytes_with_the_last_event(
-    calling: MakeCaller, stand_in: Served
+    calling: MakeCaller, fake_server: Served
 ) -> None:
     """Also when neither stream nor download arrives in one piece."""
-    service, address = stand_in
+    service, address = fake_server
     service.breaks = [2, 3, 2]
     async with calling(address) as caller:
         events = await collect(caller, "stream", "a lamp")
     generation = events[-1].generation
     assert generation is not None
-    assert generation.images[0].data == PICTURE
+    assert generation.images[0].data == IMAGE_FILE
 
 
-async def test_leaving_a_stream_early_cancels(calling: MakeCaller, stand_in: Served) -> None:
-    """Who started a generation by `stream` and leaves does not want it any more."""
-    service, address = stand_in
+async def test_leaving_a_stream_early_cancels(calling: MakeCaller, fake_server: Served) -> None:
+    """Closing `stream` before the end cancels its generation."""
+    service, address = fake_server
     async with calling(address) as caller:
         stream = caller.events("stream", "a lamp")
         async with aclosing(stream):
             await anext(stream)
-    assert service.asked[-1] == pb.CancelGenerationRequest(generation_id="g1")
+    assert service.requests[-1] == pb.CancelGenerationRequest(generation_id="g1")
 
 
-async def test_a_stream_that_ends_does_not_cancel(calling: MakeCaller, stand_in: Served) -> None:
+async def test_a_stream_that_ends_does_not_cancel(calling: MakeCaller, fake_server: Served) -> None:
     """Nothing is cancelled after the last event, nor after a failure."""
-    service, address = stand_in
+    service, address = fake_server
     service.finished = generation_pb2.Generation(
         id="g1",
         state=generation_pb2.STATE_FAILED,
@@ -147,16 +149,16 @@ async def test_a_stream_that_ends_does_not_cancel(calling: MakeCaller, stand_in:
             with pytest.raises(errors.GenerationFailedError, match="it broke"):
                 await anext(stream)
     assert seen == [1, 2, 3, 4, 5]
-    assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.asked)
+    assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.requests)
 
 
 async def test_leaving_what_was_attached_to_cancels_nothing(
-    calling: MakeCaller, stand_in: Served
+    calling: MakeCaller, fake_server: Served
 ) -> None:
-    """A watcher may leave."""
-    service, address = stand_in
+    """Closing `follow` does not cancel."""
+    service, address = fake_server
     async with calling(address) as caller:
         stream = caller.events("follow", "g1")
         async with aclosing(stream):
             await anext(stream)
-    assert [type(ask) for ask in service.asked] == [pb.StreamProgressRequest]
+    assert [type(ask) for ask in service.requests] == [pb.StreamProgressRequest]

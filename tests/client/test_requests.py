@@ -1,4 +1,4 @@
-"""Typed tasks become the requests that the contract describes, every field of them."""
+"""Every field of a task is part of the request."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ EVERYTHING = ImageTask(
     preview_interval=2,
     upscale=Upscale(factor=2.0, model="big"),
 )
-SOUND = AudioTask(
+AUDIO = AudioTask(
     prompt="rain",
     negative_prompt="wind",
     duration_seconds=1.5,
@@ -89,8 +89,8 @@ def build(task: str | ImageTask | AudioTask, **keywords: object) -> pb.GenerateR
     return request_to_pb(build_request(task, given), {})
 
 
-def test_every_field_of_a_picture_reaches_the_wire() -> None:
-    """A field that the contract has and the client forgets fails here."""
+def test_every_field_of_an_image_task_reaches_the_wire() -> None:
+    """A field of the contract that the client lacks fails here."""
     image = build(EVERYTHING).image
     assert {name.name for name, _ in image.ListFields()} == {
         field.name for field in task_pb2.ImageTask.DESCRIPTOR.fields
@@ -102,9 +102,9 @@ def test_every_field_of_a_picture_reaches_the_wire() -> None:
     assert (image.width, image.height, image.seed, image.num_images) == (64, 32, 7, 2)
 
 
-def test_every_field_of_a_sound_reaches_the_wire() -> None:
-    """A field that the contract has and the client forgets fails here."""
-    audio = build(SOUND).audio
+def test_every_field_of_an_audio_task_reaches_the_wire() -> None:
+    """A field of the contract that the client lacks fails here."""
+    audio = build(AUDIO).audio
     assert {name.name for name, _ in audio.ListFields()} == {
         field.name for field in task_pb2.AudioTask.DESCRIPTOR.fields
     }
@@ -127,26 +127,26 @@ def test_every_way_to_run_reaches_the_wire() -> None:
     assert request.inline_outputs
 
 
-def test_what_is_not_said_is_not_sent() -> None:
-    """An engine's default is chosen by the engine."""
+def test_unset_fields_are_not_sent() -> None:
+    """The engine chooses its defaults."""
     image = build("a lamp").image
     assert [field.name for field, _ in image.ListFields()] == ["prompt"]
 
 
-def test_zero_is_said() -> None:
-    """Zero differs from nothing."""
+def test_zero_is_sent() -> None:
+    """Zero differs from unset."""
     image = build("a lamp", seed=0, guidance=0.0, strength=0.0, preview_interval=0).image
     assert all(image.HasField(name) for name in ("seed", "guidance", "strength"))
     assert image.HasField("preview_interval")
 
 
 def test_an_audio_task_of_defaults_is_an_audio_task() -> None:
-    """Even a sound that says almost nothing is a sound."""
+    """Even with a prompt alone."""
     assert build(AudioTask(prompt="")).WhichOneof("task") == "audio"
 
 
-def test_media_travel_by_the_way_that_fits() -> None:
-    """Bytes are attached, artifacts and addresses named."""
+def test_media_are_attached_or_named() -> None:
+    """Bytes are attached; artifacts and URIs are named."""
     request = build(EVERYTHING)
     assert request.image.init_image.attachment == "init_image"
     assert dict(request.attachments) == {"init_image": PNG}
@@ -156,7 +156,7 @@ def test_media_travel_by_the_way_that_fits() -> None:
 
 
 def test_small_files_are_attached_and_large_ones_uploaded(tmp_path: Path) -> None:
-    """The sum decides, so that no request grows beyond what a server takes."""
+    """The total decides, so that no request exceeds the limit of the server."""
     file = tmp_path / "a.png"
     file.write_bytes(PNG * 80_000)
     small = build_request("x", {"init_image": file})
@@ -165,7 +165,7 @@ def test_small_files_are_attached_and_large_ones_uploaded(tmp_path: Path) -> Non
     assert select_uploads(large) == (file, PNG * 80_000)
 
 
-def test_an_id_is_drawn_for_each_request() -> None:
+def test_each_request_has_a_random_id() -> None:
     """So that a repeated call is one generation, and two calls are two."""
     ids = {build("a lamp").request_id for _ in range(3)}
     assert len(ids) == 3
@@ -188,7 +188,7 @@ def test_an_id_is_drawn_for_each_request() -> None:
 def test_a_value_that_fits_no_field_is_a_bad_request(
     keywords: dict[str, object], name: str
 ) -> None:
-    """Refused before anything is sent, and named."""
+    """Rejected before anything is sent; the error names the field."""
     with pytest.raises(errors.InvalidRequestError, match=name):
         build("a lamp", **keywords)
 
@@ -200,20 +200,20 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
 
 
 def test_a_task_is_not_contradicted_from_outside() -> None:
-    """The fields of a finished task are said in it."""
+    """The fields of a task object are set in it alone."""
     with pytest.raises(TypeError, match="width"):
         build(ImageTask(prompt="a lamp"), width=3)
 
 
 def test_the_keywords_are_the_fields() -> None:
-    """Whatever an ImageTask has can be said as a keyword, with the same type."""
+    """Every field of an ImageTask is a keyword of the same type."""
     task = {field.name: field.type for field in fields(ImageTask) if field.name != "prompt"}
     keywords = {name: kind.__forward_arg__ for name, kind in ImageKeywords.__annotations__.items()}
     assert keywords == task
 
 
 def test_both_clients_offer_the_same() -> None:
-    """Same methods, same parameters, same words about them."""
+    """The same methods, parameters and docstrings."""
     for name, method in inspect.getmembers(AsyncClient, inspect.isfunction):
         if name.startswith("_"):
             continue
@@ -231,8 +231,8 @@ def test_both_clients_offer_the_same() -> None:
     ],
     ids=lambda kind: kind.__name__,
 )
-def test_every_word_stands_at_its_number(word: type[enums.ProtoEnum]) -> None:
-    """The words are the contract's, in the contract's order, none missing."""
+def test_every_enumeration_member_has_its_number(word: type[enums.ProtoEnum]) -> None:
+    """The members are those of the contract, in its order."""
     homes = (generation_pb2, engine_pb2, task_pb2, pb)
     wire = next(getattr(home, word.__name__) for home in homes if hasattr(home, word.__name__))
     prefix = wire.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED")

@@ -18,9 +18,9 @@ import pytest
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from tests.client.atelier_command import ATELIER, PLAIN, start
-from tests.client.stand_in import StandIn
+from tests.client.fake_server import FakeServer
 
-Served = tuple[StandIn, str]
+Served = tuple[FakeServer, str]
 PREVIEW = generation_pb2.Preview(media_type="image/png", data=b"\x89PNG small")
 
 
@@ -69,9 +69,9 @@ async def run_on(
     )
 
 
-async def test_a_terminal_shows_a_bar(stand_in: Served, tmp_path: Path) -> None:
-    """Stage, step, share; and where the file went on stdout."""
-    _, address = stand_in
+async def test_a_terminal_shows_a_bar(fake_server: Served, tmp_path: Path) -> None:
+    """Stage, step and percentage; the file is on stdout."""
+    _, address = fake_server
     async with screen() as terminal:
         process = await run_on(terminal, "generate", "x", "--server", address, cwd=tmp_path)
         out, _ = await process.communicate()
@@ -87,10 +87,10 @@ async def test_a_terminal_shows_a_bar(stand_in: Served, tmp_path: Path) -> None:
     [({"KITTY_WINDOW_ID": "1"}, "\x1b_Ga=T"), ({"TERM_PROGRAM": "iTerm.app"}, "\x1b]1337;File=")],
 )
 async def test_previews_are_drawn_where_they_can_be(
-    environment: dict[str, str], mark: str, stand_in: Served, tmp_path: Path
+    environment: dict[str, str], mark: str, fake_server: Served, tmp_path: Path
 ) -> None:
-    """One for each event that has one, in the terminal's own words."""
-    service, address = stand_in
+    """One for each event that has one, in the protocol of the terminal."""
+    service, address = fake_server
     service.preview = PREVIEW
     async with screen() as terminal:
         process = await run_on(
@@ -101,9 +101,9 @@ async def test_previews_are_drawn_where_they_can_be(
     assert terminal.text.count(mark) == 4
 
 
-async def test_previews_stay_away_from_other_terminals(stand_in: Served, tmp_path: Path) -> None:
+async def test_previews_stay_away_from_other_terminals(fake_server: Served, tmp_path: Path) -> None:
     """No escape sequences for a terminal that would print them."""
-    service, address = stand_in
+    service, address = fake_server
     service.preview = PREVIEW
     async with screen() as terminal:
         process = await run_on(terminal, "generate", "x", "--server", address, cwd=tmp_path)
@@ -114,11 +114,11 @@ async def test_previews_stay_away_from_other_terminals(stand_in: Served, tmp_pat
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-async def test_an_interrupt_cancels_and_tells_the_answer(
-    sent: signal.Signals, stand_in: Served, tmp_path: Path
+async def test_an_interrupt_cancels_and_prints_the_result(
+    sent: signal.Signals, fake_server: Served, tmp_path: Path
 ) -> None:
-    """The server is asked to stop, and what it says is said."""
-    service, address = stand_in
+    """The generation is cancelled, and the result is printed."""
+    service, address = fake_server
     service.hangs_after = 2
     process = await start("generate", "x", "--server", address, cwd=tmp_path)
     assert process.stderr is not None
@@ -128,14 +128,14 @@ async def test_an_interrupt_cancels_and_tells_the_answer(
     _, err = await process.communicate()
     assert process.returncode == 130
     assert err.decode() == "g1: cancelled at step 2\n"
-    assert isinstance(service.asked[-1], pb.CancelGenerationRequest)
+    assert isinstance(service.requests[-1], pb.CancelGenerationRequest)
 
 
 async def test_an_interrupted_watch_leaves_the_generation_alone(
-    stand_in: Served, tmp_path: Path
+    fake_server: Served, tmp_path: Path
 ) -> None:
-    """Who only watches does not cancel."""
-    service, address = stand_in
+    """`watch` does not cancel."""
+    service, address = fake_server
     service.hangs_after = 2
     process = await start("watch", "g1", "--json", "--server", address, cwd=tmp_path)
     assert process.stdout is not None
@@ -143,14 +143,14 @@ async def test_an_interrupted_watch_leaves_the_generation_alone(
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert (process.returncode, err.decode().strip()) == (130, "error: interrupted")
-    assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.asked)
+    assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.requests)
 
 
 async def test_a_reader_that_leaves_ends_the_command_quietly(
-    stand_in: Served, tmp_path: Path
+    fake_server: Served, tmp_path: Path
 ) -> None:
-    """`atelier watch --json | head -1` prints no complaint."""
-    _, address = stand_in
+    """`atelier watch --json | head -1` prints no error."""
+    _, address = fake_server
     line = f"{ATELIER} watch g1 --json --server {address} | head -1"
     process = await asyncio.create_subprocess_exec(
         "bash",

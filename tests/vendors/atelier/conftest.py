@@ -14,7 +14,7 @@ Launch = Callable[..., RunningServer]
 
 @pytest.fixture(scope="session")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """The other server, shared by all tests that leave it as they found it."""
+    """The other server, shared by all tests that do not change it."""
     running = launch(tmp_path_factory.mktemp("other"))
     yield running
     running.kill()

@@ -1,4 +1,4 @@
-"""What the engine asks of the other server, what it makes of the answers, and what it leaves behind."""
+"""Requests to the other server, its responses, and what remains after a failure."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from atelier_engines.task import (
     Task,
 )
 from atelier_engines.vendors.atelier import ENGINE, AtelierConfig
-from tests.client.stand_in import Context, StandIn, serving
+from tests.client.fake_server import Context, FakeServer, serve
 from tests.conftest import RunningServer, free_port
 from tests.server.conftest import install_odd
 from tests.vendors.atelier.conftest import Launch
 
-PICTURE = ImageTask(prompt="a lamp", width=64, height=48, seeds=(3, 4), steps=2, guidance=5.0)
-SOUND = AudioTask(
+IMAGE = ImageTask(prompt="a lamp", width=64, height=48, seeds=(3, 4), steps=2, guidance=5.0)
+AUDIO = AudioTask(
     prompt="rain", duration_seconds=0.3, seed=5, sample_rate=16000, channels=2, steps=2
 )
 
@@ -62,7 +62,7 @@ async def there(other: RunningServer) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def story_of(engine: Engine, task: Task) -> list[Event]:
+async def collect_events(engine: Engine, task: Task) -> list[Event]:
     """Everything that the task yields."""
     async with aclosing(engine.run(task)) as events:
         return [event async for event in events]
@@ -73,30 +73,30 @@ def handles(story: list[Event]) -> list[str]:
     return [event.handle for event in story if isinstance(event, Dispatched)]
 
 
-async def all_of(client: AsyncClient) -> list[Generation]:
+async def list_generations(client: AsyncClient) -> list[Generation]:
     """Every generation of the server."""
     async with aclosing(client.list()) as generations:
         return [generation async for generation in generations]
 
 
-async def test_pictures_come_as_they_were_made(engine: Engine, there: AsyncClient) -> None:
+async def test_images_are_passed_on_unchanged(engine: Engine, there: AsyncClient) -> None:
     """Byte for byte those of the other server, and in the order of the seeds."""
     direct = await there.generate(
         "a lamp", engine="sketch", width=64, height=48, seed=3, num_images=2, steps=2, guidance=5.0
     )
-    outputs = [event for event in await story_of(engine, PICTURE) if isinstance(event, Output)]
+    outputs = [event for event in await collect_events(engine, IMAGE) if isinstance(event, Output)]
     assert [output.seed for output in outputs] == [3, 4]
     files = [output.media.data for output in outputs if isinstance(output.media, Encoded)]
     assert files == [made.data for made in direct.images]
 
 
-async def test_sounds_have_the_samples_that_were_made(engine: Engine, other: RunningServer) -> None:
+async def test_audio_keeps_its_samples(engine: Engine, other: RunningServer) -> None:
     """Encoded again they are the other server's file, sample for sample."""
-    output = (await story_of(engine, SOUND))[-1]
+    output = (await collect_events(engine, AUDIO))[-1]
     assert isinstance(output, Output)
     assert isinstance(output.media, Samples)
     async with AsyncClient(other.address) as client:
-        newest = (await all_of(client))[0]
+        newest = (await list_generations(client))[0]
         made = (await client.get(newest.id)).audio[0].data
     file = io.BytesIO()
     soundfile.write(file, output.media.array, 16000, "PCM_16", format="WAV")
@@ -116,8 +116,8 @@ def test_every_sample_survives_being_decoded_and_encoded() -> None:
     assert np.array_equal(soundfile.read(io.BytesIO(again.getvalue()), dtype="int16")[0], every)
 
 
-def test_a_sound_that_is_no_wav_file_is_a_failure() -> None:
-    """It was asked for."""
+def test_audio_that_is_not_a_wav_file_is_a_failure() -> None:
+    """WAV was requested."""
     with pytest.raises(EngineFailedError, match="WAV"):
         samples_from_wav(b"OggS")
 
@@ -125,13 +125,13 @@ def test_a_sound_that_is_no_wav_file_is_a_failure() -> None:
 async def test_the_handle_is_written_before_the_task_is_sent(
     engine: Engine, there: AsyncClient
 ) -> None:
-    """Whoever dies after the first handle leaves nothing behind that could not be found."""
-    async with aclosing(engine.run(PICTURE)) as events:
+    """After a crash, the generation is found by the handle."""
+    async with aclosing(engine.run(IMAGE)) as events:
         assert isinstance(await anext(events), Stage)
         first = await anext(events)
         assert isinstance(first, Dispatched)
         handle = parse_handle(first.handle)
-        known = await all_of(there)
+        known = await list_generations(there)
         assert handle.request_id not in {generation.request_id for generation in known}
         second = await anext(events)
     assert isinstance(second, Dispatched)
@@ -143,25 +143,25 @@ async def test_the_handle_is_written_before_the_task_is_sent(
 async def test_work_is_found_again_by_either_handle(
     engine: Engine, there: AsyncClient, which: int
 ) -> None:
-    """By the one from before the acceptance as by the one from after it; nothing is made twice."""
-    first = await story_of(engine, PICTURE)
-    count = len(await all_of(there))
-    again = await story_of(engine, replace(PICTURE, resume=handles(first)[which]))
-    assert len(await all_of(there)) == count
+    """Both from before and from after the acceptance; nothing runs twice."""
+    first = await collect_events(engine, IMAGE)
+    count = len(await list_generations(there))
+    again = await collect_events(engine, replace(IMAGE, resume=handles(first)[which]))
+    assert len(await list_generations(there)) == count
     assert [event for event in again if isinstance(event, Output)] == [
         event for event in first if isinstance(event, Output)
     ]
 
 
-async def test_work_with_uploaded_pictures_is_found_again_too(
+async def test_a_task_with_uploaded_images_is_found_again_too(
     engine: Engine, there: AsyncClient
 ) -> None:
-    """Sent again they have other names, so that the request is not the same to the other server."""
-    task = replace(PICTURE, init_image=random_image(1000, 800, 1))
-    first = await story_of(engine, task)
-    count = len(await all_of(there))
-    again = await story_of(engine, replace(task, resume=handles(first)[0]))
-    assert len(await all_of(there)) == count
+    """Sent again they have new artifact ids, so the request differs."""
+    task = replace(IMAGE, init_image=random_image(1000, 800, 1))
+    first = await collect_events(engine, task)
+    count = len(await list_generations(there))
+    again = await collect_events(engine, replace(task, resume=handles(first)[0]))
+    assert len(await list_generations(there)) == count
     assert handles(again)[-1] == handles(first)[-1]
 
 
@@ -170,27 +170,27 @@ async def test_work_that_was_never_accepted_is_sent_when_it_is_taken_up_again(
 ) -> None:
     """The process died between the first handle and the sending."""
     handle = Handle(request_id="never-sent")
-    story = await story_of(engine, replace(PICTURE, resume=handle.serialize()))
+    story = await collect_events(engine, replace(IMAGE, resume=handle.serialize()))
     assert isinstance(story[-1], Output)
-    assert (await all_of(there))[0].request_id == "never-sent"
+    assert (await list_generations(there))[0].request_id == "never-sent"
 
 
 async def test_lost_work_is_a_failure(engine: Engine) -> None:
-    """The other server has forgotten it, or its data."""
+    """The other server has lost its data."""
     handle = Handle(request_id="r", generation_id="0" * 32)
     with pytest.raises(EngineFailedError, match="lost"):
-        await story_of(engine, replace(PICTURE, resume=handle.serialize()))
+        await collect_events(engine, replace(IMAGE, resume=handle.serialize()))
 
 
 async def test_a_handle_of_another_kind_is_a_failure(engine: Engine) -> None:
     """The engine of that name was of another type before."""
     with pytest.raises(EngineFailedError, match="is invalid"):
-        await story_of(engine, replace(PICTURE, resume="job-17"))
+        await collect_events(engine, replace(IMAGE, resume="job-17"))
 
 
 async def test_closing_stops_the_work_there(engine: Engine, there: AsyncClient) -> None:
     """When the close returns, the other server has stopped."""
-    slow = replace(PICTURE, steps=100, options={"delay_seconds": 60})
+    slow = replace(IMAGE, steps=100, options={"delay_seconds": 60})
     handle = Handle(request_id="")
     async with aclosing(engine.run(slow)) as events:
         while not handle.generation_id:
@@ -201,8 +201,8 @@ async def test_closing_stops_the_work_there(engine: Engine, there: AsyncClient) 
     assert found.state is State.CANCELLED
 
 
-class Hesitant(StandIn):
-    """Accepts a task only when it is told to."""
+class DelayedServer(FakeServer):
+    """Accepts a task only when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,12 +232,12 @@ class Hesitant(StandIn):
 
 
 async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> None:
-    """What is accepted after its caller has gone is stopped as soon as it is known."""
-    service = Hesitant()
-    async with serving(service) as address:
+    """A task that is accepted after its cancellation is cancelled at once."""
+    service = DelayedServer()
+    async with serve(service) as address:
         engine = ENGINE.create(AtelierConfig(address=address))
         await engine.start()
-        run = asyncio.create_task(story_of(engine, PICTURE))
+        run = asyncio.create_task(collect_events(engine, IMAGE))
         await service.sent.wait()
         run.cancel()
         await asyncio.sleep(0)
@@ -245,29 +245,29 @@ async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> Non
         await asyncio.wait([run])
         await engine.stop()
     assert run.cancelled()
-    sent, cancelled = service.asked
+    sent, cancelled = service.requests
     assert isinstance(cancelled, pb.CancelGenerationRequest)
     assert isinstance(sent, pb.GenerateRequest)
     assert sent.strict, "nothing is clamped or ignored there in silence"
 
 
 async def test_a_failure_there_is_a_failure_here(engine: Engine) -> None:
-    """With the other server's words."""
+    """With the message of the other server."""
     with pytest.raises(EngineFailedError, match="as configured"):
-        await story_of(engine, replace(PICTURE, options={"fail": True}))
+        await collect_events(engine, replace(IMAGE, options={"fail": True}))
 
 
-async def test_a_wrong_option_is_blamed_by_its_name(engine: Engine) -> None:
+async def test_an_invalid_option_is_named(engine: Engine) -> None:
     """As the other server does."""
     with pytest.raises(InvalidTaskError) as refused:
-        await story_of(engine, replace(PICTURE, options={"font_size": -1}))
+        await collect_events(engine, replace(IMAGE, options={"font_size": -1}))
     assert refused.value.field == "options.font_size"
 
 
 async def test_seeds_that_do_not_follow_one_another_are_refused(engine: Engine) -> None:
-    """The contract knows but the first of them."""
+    """The contract has only the first seed."""
     with pytest.raises(UnsupportedError, match="consecutive seeds"):
-        await story_of(engine, replace(PICTURE, seeds=(3, 9)))
+        await collect_events(engine, replace(IMAGE, seeds=(3, 9)))
 
 
 async def test_a_server_that_is_not_there_has_begun_nothing() -> None:
@@ -284,10 +284,10 @@ async def test_an_engine_that_is_not_there_is_named(other: RunningServer) -> Non
         await engine.start()
 
 
-async def test_no_more_is_promised_than_the_weakest_that_may_do_the_work(
+async def test_the_capabilities_are_those_of_the_weakest_engine(
     launching: Launch, tmp_path: Path
 ) -> None:
-    """A fallback there that cannot stop within a step, nor repeat itself, counts as well."""
+    """A fallback without cancellation by step or reproducibility counts as well."""
     server = launching(
         "mixed",
         environment=install_odd(tmp_path / "site"),

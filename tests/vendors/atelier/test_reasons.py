@@ -1,4 +1,4 @@
-"""What the errors of the other server mean here."""
+"""Translation of the errors of the other server."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def test_every_reason_of_the_contract_has_its_error() -> None:
 
 @pytest.mark.parametrize("reason", sorted(CODES))
 def test_the_error_of_a_reason_keeps_the_text(reason: str) -> None:
-    """And says whose text it is."""
+    """With the other server named as its source."""
     error = errors.translate_rejection(theirs.AtelierError("make it smaller", reason=reason))
     assert isinstance(error, EngineError)
     assert "make it smaller" in str(error)
 
 
-def test_a_wrong_field_is_blamed_by_its_name_in_the_task() -> None:
-    """Without the kind of task before it."""
+def test_an_invalid_field_is_named_without_its_task() -> None:
+    """The path starts within the task."""
     violation = theirs.Violation(field="image.controls[0].strength", message="too much")
     error = errors.translate_rejection(theirs.InvalidRequestError("no", violations=(violation,)))
     assert isinstance(error, InvalidTaskError)
     assert error.field == "controls[0].strength"
 
 
-def test_silence_about_accepted_work_is_no_leave_to_do_it_again() -> None:
+def test_an_accepted_task_of_an_unreachable_server_is_not_repeated() -> None:
     """Neither here nor on another engine."""
     error = errors.translate_after_acceptance(theirs.ServerUnreachableError("gone"))
     assert not error.repeatable

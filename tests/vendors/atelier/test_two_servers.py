@@ -1,4 +1,4 @@
-"""Two real servers: what a caller of the first sees of the work of the second, and what survives."""
+"""Two real servers: progress, cancellation and crashes of either."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SLOW = {"delay_seconds": 60}
 BRISK = {"delay_seconds": 2}
 
 
-def forwarding(address: str, **settings: object) -> dict[str, object]:
+def forwarding_engines(address: str, **settings: object) -> dict[str, object]:
     """Engines of a server that forwards to the one at the address."""
     far = {"type": "atelier", "address": address, "engine": "sketch", **settings}
     return {"far": far, "near": {"type": "sketch"}}
 
 
-async def begun(client: AsyncClient, generation_id: str, step: int = 1) -> None:
+async def wait_for_step(client: AsyncClient, generation_id: str, step: int = 1) -> None:
     """Wait until the generation has done so many steps."""
     async with aclosing(client.follow(generation_id)) as story:
         async for progress in story:
@@ -32,13 +32,13 @@ async def begun(client: AsyncClient, generation_id: str, step: int = 1) -> None:
                 return
 
 
-async def all_of(server: RunningServer) -> list[Generation]:
+async def list_generations(server: RunningServer) -> list[Generation]:
     """Every generation of the server."""
     async with AsyncClient(server.address) as client, aclosing(client.list()) as found:
         return [generation async for generation in found]
 
 
-async def finished(server: RunningServer, generation_id: str) -> Generation:
+async def wait_until_finished(server: RunningServer, generation_id: str) -> Generation:
     """The generation at its end, with the bytes of its outputs."""
     async with AsyncClient(server.address, reconnect_timeout_seconds=60) as client:
         async with aclosing(client.follow(generation_id)) as story:
@@ -48,8 +48,8 @@ async def finished(server: RunningServer, generation_id: str) -> Generation:
 
 
 async def test_progress_and_previews_come_through(launching: Launch, other: RunningServer) -> None:
-    """Every step and preview of the second server is one of the first, and so is the file: it names its maker."""
-    front = launching("front", engines=forwarding(other.address))
+    """Every step, preview and file of the second server is passed on; the file names its engine."""
+    front = launching("front", engines=forwarding_engines(other.address))
     async with AsyncClient(front.address) as client:
         task = {"width": 64, "height": 64, "steps": 6, "preview_interval": 2, "seed": 5}
         story = client.stream("a lamp", engine="far", **task)  # type: ignore[arg-type]
@@ -64,85 +64,83 @@ async def test_progress_and_previews_come_through(launching: Launch, other: Runn
     assert sorted({event.step for event in events}) == list(range(7))
     assert {"submit", "draw"} <= {event.stage for event in events}
     made = [event.generation for event in (events[-1], near[-1])]
-    drawn, makers = set(), []
+    pixels, makers = set(), []
     for one in made:
         assert one is not None
-        with Image.open(io.BytesIO(one.images[0].data)) as picture:
-            drawn.add(picture.tobytes())
-            makers.append(json.loads(picture.info["atelier"])["engine"])
-    assert len(drawn) == 1
+        with Image.open(io.BytesIO(one.images[0].data)) as image:
+            pixels.add(image.tobytes())
+            makers.append(json.loads(image.info["atelier"])["engine"])
+    assert len(pixels) == 1
     assert makers == ["sketch", "near"]
 
 
-async def test_a_cancellation_goes_through_and_is_true(
-    launching: Launch, other: RunningServer
-) -> None:
-    """When the first server says that the work was stopped, the second has stopped it."""
-    front = launching("front", engines=forwarding(other.address))
+async def test_a_cancellation_is_forwarded(launching: Launch, other: RunningServer) -> None:
+    """When the first server reports it as stopped, the second has stopped it."""
+    front = launching("front", engines=forwarding_engines(other.address))
     async with AsyncClient(front.address) as client:
         accepted = await client.submit("a lamp", engine="far", steps=200, options=SLOW)
-        await begun(client, accepted.id)
+        await wait_for_step(client, accepted.id)
         answer = await client.cancel(accepted.id)
     assert answer.outcome is CancelOutcome.STOPPED
-    there = (await all_of(other))[0]
+    there = (await list_generations(other))[0]
     assert (there.state, there.cancel_outcome) == (State.CANCELLED, CancelOutcome.STOPPED)
 
 
-async def test_hanging_up_goes_through(launching: Launch, other: RunningServer) -> None:
-    """A caller of the first server who leaves stops the second one."""
-    front = launching("front", engines=forwarding(other.address))
+async def test_a_cancelled_call_is_forwarded(launching: Launch, other: RunningServer) -> None:
+    """Cancelling the stream at the first server stops the second one."""
+    front = launching("front", engines=forwarding_engines(other.address))
     async with AsyncClient(front.address) as client:
         story = client.stream("a lamp", engine="far", steps=200, options=SLOW)
         async with aclosing(story):
             async for progress in story:
                 if progress.step:
                     break
-    assert (await all_of(other))[0].state is State.CANCELLED
+    assert (await list_generations(other))[0].state is State.CANCELLED
 
 
-async def test_the_second_server_may_die_meanwhile(launching: Launch) -> None:
-    """It takes up its work again, and the first one follows: one generation on either."""
+async def test_the_second_server_may_be_killed(launching: Launch) -> None:
+    """It runs the generation again, and the first one follows it: one generation on each."""
     address = f"127.0.0.1:{free_port()}"
     second = launching("second", address=address)
-    front = launching("front", engines=forwarding(address))
+    front = launching("front", engines=forwarding_engines(address))
     async with AsyncClient(front.address) as client:
         accepted = await client.submit("a lamp", engine="far", steps=40, options=BRISK)
-        await begun(client, accepted.id, step=5)
+        await wait_for_step(client, accepted.id, step=5)
     second.kill()
     second = launching("second", address=address)
-    made = await finished(front, accepted.id)
+    made = await wait_until_finished(front, accepted.id)
     assert made.state is State.SUCCEEDED
-    there = await all_of(second)
+    there = await list_generations(second)
     assert [one.state for one in there] == [State.SUCCEEDED]
     assert there[0].receipt is not None
     assert len(there[0].receipt.attempts) == 2
 
 
-async def test_the_first_server_may_die_meanwhile(launching: Launch, other: RunningServer) -> None:
-    """It finds its work again instead of asking for it a second time."""
-    before = {one.id for one in await all_of(other)}
+async def test_the_first_server_may_be_killed(launching: Launch, other: RunningServer) -> None:
+    """It finds the generation again, and starts no second one."""
+    before = {one.id for one in await list_generations(other)}
     address = f"127.0.0.1:{free_port()}"
-    front = launching("front", address=address, engines=forwarding(other.address))
+    front = launching("front", address=address, engines=forwarding_engines(other.address))
     async with AsyncClient(address) as client:
         accepted = await client.submit("a lamp", engine="far", steps=40, options=BRISK)
-        await begun(client, accepted.id, step=5)
+        await wait_for_step(client, accepted.id, step=5)
     front.kill()
-    front = launching("front", address=address, engines=forwarding(other.address))
-    made = await finished(front, accepted.id)
+    front = launching("front", address=address, engines=forwarding_engines(other.address))
+    made = await wait_until_finished(front, accepted.id)
     assert made.receipt is not None
     assert len(made.receipt.attempts) == 2
-    there = [one for one in await all_of(other) if one.id not in before]
+    there = [one for one in await list_generations(other) if one.id not in before]
     assert [one.state for one in there] == [State.SUCCEEDED]
     assert there[0].receipt is not None
     assert len(there[0].receipt.attempts) == 1
 
 
-async def test_another_engine_takes_over_when_the_second_server_is_not_there(
+async def test_a_fallback_runs_when_the_second_server_is_unreachable(
     launching: Launch,
 ) -> None:
-    """Nothing was begun, so that no harm is done."""
+    """Nothing was started, so a fallback is safe."""
     second = launching("second")
-    engines = forwarding(second.address, fallbacks=["near"])
+    engines = forwarding_engines(second.address, fallbacks=["near"])
     front = launching("front", engines=engines, health_interval_seconds=60)
     second.kill()
     async with AsyncClient(front.address) as client:
@@ -155,11 +153,11 @@ async def test_another_engine_takes_over_when_the_second_server_is_not_there(
 async def test_a_cancellation_at_the_second_server_is_a_failure_at_the_first(
     launching: Launch, other: RunningServer
 ) -> None:
-    """Nobody cancelled anything there."""
-    front = launching("front", engines=forwarding(other.address))
+    """There it was not cancelled."""
+    front = launching("front", engines=forwarding_engines(other.address))
     async with AsyncClient(front.address) as client, AsyncClient(other.address) as there:
         accepted = await client.submit("a lamp", engine="far", steps=200, options=SLOW)
-        await begun(client, accepted.id)
-        await there.cancel((await all_of(other))[0].id)
+        await wait_for_step(client, accepted.id)
+        await there.cancel((await list_generations(other))[0].id)
     with pytest.raises(GenerationFailedError, match="cancelled"):
-        await finished(front, accepted.id)
+        await wait_until_finished(front, accepted.id)

@@ -1,6 +1,6 @@
-"""The server's side of the wire, for what a healthy server never does: break, refuse, damage.
+"""A fake server for what a healthy one never does: broken streams, rejected calls, damaged bytes.
 
-It tells one story: a generation with the events 1 to 5, whose one output is PICTURE.
+It serves one generation with the events 1 to 5, whose one output is IMAGE_FILE.
 """
 
 # ruff: noqa: D102, N802 - the contract names and documents these methods
@@ -28,14 +28,14 @@ from atelier.v1.generation_service_pb2_grpc import (
 _M = TypeVar("_M", bound=Message)
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8192
+IMAGE_FILE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8192
 """2 MiB and 8 bytes that look like a PNG file to who reads no further than its first bytes."""
 CHUNK = 512 * 1024
 ARTIFACT = artifact_pb2.Artifact(
-    id="picture",
+    id="image-1",
     media_type="image/png",
-    size=len(PICTURE),
-    sha256=hashlib.sha256(PICTURE).hexdigest(),
+    size=len(IMAGE_FILE),
+    sha256=hashlib.sha256(IMAGE_FILE).hexdigest(),
     image_size=artifact_pb2.ImageSize(width=64, height=32),
 )
 FINISHED = generation_pb2.Generation(
@@ -63,16 +63,16 @@ def info(reason: str) -> error_details_pb2.ErrorInfo:
 
 
 @dataclass
-class StandIn(GenerationServiceServicer):
-    """Answers as it is told, and remembers what it was asked."""
+class FakeServer(GenerationServiceServicer):
+    """Answers as configured, and records its requests."""
 
     refusals: list[status_pb2.Status | grpc.StatusCode] = field(default_factory=list)
     """How the next calls end, before they begin; one is used up by each call."""
     breaks: list[int] = field(default_factory=list)
     """After how many messages the next streams break; one is used up by each stream."""
     finished: generation_pb2.Generation = field(default_factory=lambda: FINISHED)
-    picture: bytes = PICTURE
-    asked: list[Message] = field(default_factory=list)
+    image_file: bytes = IMAGE_FILE
+    requests: list[Message] = field(default_factory=list)
     authorizations: list[str | bytes | None] = field(default_factory=list)
     """What each call said about who calls."""
     repeat_events: bool = False
@@ -83,7 +83,7 @@ class StandIn(GenerationServiceServicer):
     """What every event but the last shows."""
 
     async def _begin(self, request: Message, context: Context) -> None:
-        self.asked.append(request)
+        self.requests.append(request)
         self.authorizations.append(dict(context.invocation_metadata() or ()).get("authorization"))
         match self.refusals.pop(0) if self.refusals else None:
             case status_pb2.Status() as rich:
@@ -144,8 +144,8 @@ class StandIn(GenerationServiceServicer):
     ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
         await self._begin(request, context)
         chunks = [
-            pb.DownloadArtifactResponse(chunk=self.picture[at : at + CHUNK])
-            for at in range(request.offset, len(self.picture), CHUNK)
+            pb.DownloadArtifactResponse(chunk=self.image_file[at : at + CHUNK])
+            for at in range(request.offset, len(self.image_file), CHUNK)
         ]
         parts = [pb.DownloadArtifactResponse(artifact=ARTIFACT), *chunks]
         async for message in self._broken(parts, context):
@@ -156,7 +156,7 @@ class StandIn(GenerationServiceServicer):
     ) -> pb.UploadArtifactResponse:
         parts = [part async for part in requests]
         await self._begin(parts[0], context)
-        self.asked.extend(parts[1:])
+        self.requests.extend(parts[1:])
         return pb.UploadArtifactResponse(artifact=ARTIFACT)
 
     async def GetGeneration(
@@ -199,7 +199,7 @@ class StandIn(GenerationServiceServicer):
 
 
 @asynccontextmanager
-async def serving(service: StandIn, address: str = "127.0.0.1:0") -> AsyncGenerator[str]:
+async def serve(service: FakeServer, address: str = "127.0.0.1:0") -> AsyncGenerator[str]:
     """Serve on a port of this machine; yields HOST:PORT."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     add_GenerationServiceServicer_to_server(service, server)
