@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.config import Section
+from atelier_engines.local.config import Precision
 
 LANCZOS = "lanczos"
 """The upscaler that every engine has."""
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import PIL
 
 from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.local.config import Precision
 from atelier_engines.task import Upscale
-from atelier_engines.upscaling.config import LANCZOS, Precision, UpscalerSettings
+from atelier_engines.upscaling.config import LANCZOS, UpscalerSettings
 from atelier_engines.upscaling.lanczos import LanczosUpscaler
 from atelier_engines.upscaling.upscaler import Upscaler
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,18 +9,16 @@ import spandrel
 import torch
 from safetensors import SafetensorError
 
-from atelier_engines.errors import EngineUnavailableError, ModelMissingError
+from atelier_engines.errors import ModelMissingError
+from atelier_engines.local import devices
+from atelier_engines.local.config import Precision
 from atelier_engines.local.errors import first_line
-from atelier_engines.upscaling.config import Precision, UpscalerSettings
+from atelier_engines.local.weights.digests import digest_file
+from atelier_engines.local.weights.sources import SAFETENSORS_SUFFIX
+from atelier_engines.upscaling.config import UpscalerSettings
 from atelier_engines.upscaling.network import Network, NetworkUpscaler
 
-_SUFFIX = ".safetensors"
 _CHANNELS = 3
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 _BROKEN = (
     AssertionError,
     KeyError,
@@ -44,12 +41,12 @@ def load(
         ModelMissingError: a file is absent, broken, not safetensors, or not a super-resolution model.
         EngineUnavailableError: the device is absent.
     """
-    target = _device(device)
-    dtype = _dtype(precision, target)
+    target = devices.resolve_device(device)
+    dtype = devices.resolve_dtype(precision, target)
     return {
         name: NetworkUpscaler(
             network=_network(name, path, target, dtype),
-            digest=_digest(path),
+            digest=digest_file(path),
             tile=settings.upscale_tile,
             overlap=settings.upscale_overlap,
         )
@@ -63,9 +60,9 @@ def versions() -> dict[str, str]:
 
 
 def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Network:
-    if path.suffix.lower() != _SUFFIX:
+    if path.suffix.lower() != SAFETENSORS_SUFFIX:
         raise ModelMissingError(
-            f"upscaler {name}: {path} is not a {_SUFFIX} file, and other formats can run code when "
+            f"upscaler {name}: {path} is not a {SAFETENSORS_SUFFIX} file, and other formats can run code when "
             "they are read; convert it"
         )
     if not path.is_file():
@@ -95,25 +92,3 @@ def _require_super_resolution(name: str, path: Path, found: spandrel.ModelDescri
         raise ModelMissingError(f"upscaler {name}: {path} ({kind}) does not support RGB images")
     if found.tiling is spandrel.ModelTiling.INTERNAL:
         raise ModelMissingError(f"upscaler {name}: {path} ({kind}) cannot run tile by tile")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not (
-        torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-    ):
-        raise EngineUnavailableError(f"there is no device {name} here")
-    return device
-
-
-def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return _DTYPES[precision]

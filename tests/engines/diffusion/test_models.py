@@ -148,7 +148,7 @@ async def test_a_hub_id_is_looked_for_in_the_cache_alone_when_download_is_off() 
 async def test_a_device_that_is_not_there_is_named(model: Path) -> None:
     """Not taken for a broken model."""
     engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cuda:3"))
-    with pytest.raises(EngineUnavailableError, match="cuda:3 is not there"):
+    with pytest.raises(EngineUnavailableError, match="cuda:3 does not exist"):
         await engine.start()
 
 
