@@ -18,8 +18,8 @@ from atelier_engines.imaging import image_from_pixels, pixels_from_image
 from atelier_engines.media import Pixels
 from atelier_engines.sketch.sources import DrawnSource
 from atelier_engines.task import ImageTask
-from atelier_server.artifacts.lossy import lossy_from_pixels
-from atelier_server.artifacts.png import png_from_pixels
+from atelier_server.artifacts.lossy import encode_lossy
+from atelier_server.artifacts.png import encode_png
 from bench.figures import Figure, median
 
 Codec: TypeAlias = Callable[[Pixels], bytes]
@@ -45,12 +45,12 @@ async def measure() -> list[Figure]:
 
 def _codecs() -> Mapping[str, Codec]:
     return {
-        _OURS: partial(png_from_pixels, texts={}),
+        _OURS: partial(encode_png, texts={}),
         _DEFAULT: _encode_with_pillow,
         _FASTEST: partial(_encode_with_pillow, compress_level=1),
-        "JPEG": partial(lossy_from_pixels, form="JPEG", provenance=None),
-        "WebP": partial(lossy_from_pixels, form="WEBP", provenance=None),
-        "AVIF": partial(lossy_from_pixels, form="AVIF", provenance=None),
+        "JPEG": partial(encode_lossy, form="JPEG", provenance=None),
+        "WebP": partial(encode_lossy, form="WEBP", provenance=None),
+        "AVIF": partial(encode_lossy, form="AVIF", provenance=None),
     }
 
 

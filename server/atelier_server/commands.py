@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _UnusableError(click.ClickException):
-    """The configuration can't be used."""
+    """The configuration is invalid."""
 
     exit_code = 2
 
@@ -24,11 +24,11 @@ class _UnusableError(click.ClickException):
 @click.option(
     "--config", "path", type=click.Path(path_type=Path), help="Configuration file (YAML)."
 )
-@click.option("--listen", metavar="HOST:PORT", help="Where to serve gRPC.")
+@click.option("--listen", metavar="HOST:PORT", help="Address of the gRPC server.")
 @click.option(
     "--metrics",
     metavar="HOST:PORT",
-    help="Where to serve /metrics, /healthz and /readyz over HTTP.",
+    help="HTTP address of /metrics, /healthz and /readyz.",
 )
 @click.option(
     "--data-dir",
@@ -39,7 +39,7 @@ class _UnusableError(click.ClickException):
     "--allow-insecure",
     is_flag=True,
     default=None,
-    help="Serve other machines without TLS and keys.",
+    help="Allow an address that other machines can reach, without TLS.",
 )
 def serve(
     path: Path | None,
@@ -49,7 +49,7 @@ def serve(
     *,
     allow_insecure: bool | None,
 ) -> None:
-    """Serve generations over gRPC until told to stop (SIGTERM, Ctrl-C)."""
+    """Serve generations over gRPC until SIGTERM or Ctrl-C."""
     from atelier_server import app, logs  # noqa: PLC0415 (the other commands need not wait for it)
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
 
@@ -67,13 +67,13 @@ def serve(
 
 @click.group()
 def config() -> None:
-    """Work with configuration files."""
+    """Check and document configuration files."""
 
 
 @config.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def check(path: Path) -> None:
-    """Say whether a configuration file can be used, and if not, every reason why."""
+    """Check a configuration file, and list every error in it."""
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (see serve)
 
     try:
@@ -81,13 +81,13 @@ def check(path: Path) -> None:
     except ConfigurationError as error:
         raise _UnusableError(str(error)) from error
     engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
-    click.echo(f"{path}: fine; engines: {engines}")
+    click.echo(f"{path}: valid; engines: {engines}")
 
 
 @config.command()
 def reference() -> None:
-    """Print the reference of everything that can be configured."""
-    from atelier_server.config.reference import reference as text  # noqa: PLC0415 (see serve)
+    """Print the reference of all settings."""
+    from atelier_server.config.reference import write_reference as text  # noqa: PLC0415 (see serve)
 
     click.echo(text(), nl=False)
 
@@ -100,38 +100,38 @@ _engines_argument = click.argument("engines", nargs=-1)
 
 @click.group()
 def models() -> None:
-    """Look after the weights that a configuration names."""
+    """Download, verify and list the weights that a configuration names."""
 
 
 @models.command()
 @_config_option
 @_engines_argument
 def pull(path: Path | None, engines: tuple[str, ...]) -> None:
-    """Download what ENGINES (all, if none is named) need, so that serving needs no network."""
-    _for_each(path, engines, download=True, verify=False)
+    """Download the weights of ENGINES (default: all), so that serving needs no network."""
+    _check_weights(path, engines, download=True, verify=False)
 
 
 @models.command()
 @_config_option
 @_engines_argument
 def verify(path: Path | None, engines: tuple[str, ...]) -> None:
-    """Read all weights of ENGINES (all, if none is named); end with 1 if any are not as they should be."""
-    _for_each(path, engines, download=False, verify=True)
+    """Verify the weights of ENGINES (default: all); the exit status is 1 if any are invalid."""
+    _check_weights(path, engines, download=False, verify=True)
 
 
 @models.command("list")
 @_config_option
-@click.option("--no-digest", is_flag=True, help="Do not read all bytes for their digests.")
+@click.option("--no-digest", is_flag=True, help="Do not compute digests, which reads every byte.")
 @_engines_argument
 def list_models(path: Path | None, engines: tuple[str, ...], *, no_digest: bool) -> None:
-    """Show the weights of ENGINES (all, if none is named): what, how large, whether they are here."""
+    """List the weights of ENGINES (default: all): source, size, and whether they are present."""
     from atelier_engines.errors import EngineError  # noqa: PLC0415 (see serve)
 
-    for name, entry in _entries(path, engines):
+    for name, entry in _list_weights(path, engines):
         line = f"{name} {entry.key}: {entry.source}"
         try:
             found = entry.find(False)  # noqa: FBT003 (no download)
-            about = [found.family, _size(found.size_bytes)]
+            about = [found.family, _format_size(found.size_bytes)]
             if not no_digest:
                 about.append(found.digest())
         except EngineError as error:
@@ -143,14 +143,14 @@ def list_models(path: Path | None, engines: tuple[str, ...], *, no_digest: bool)
 @_config_option
 @_engines_argument
 def tune(path: Path | None, engines: tuple[str, ...]) -> None:
-    """Measure what is fastest for ENGINES (all, if none is named) on this machine, and keep it for them.
+    """Measure the fastest settings of ENGINES (default: all) on this machine, and store them for the server.
 
-    Stop the server first: whatever else is at work is measured too.
+    Stop the server first: other work on the machine changes the measurements.
     """
     from atelier_engines import registry  # noqa: PLC0415 (see serve)
     from atelier_engines.errors import EngineError  # noqa: PLC0415
 
-    for name, engine in _engines(path, engines):
+    for name, engine in _select_engines(path, engines):
         measure = registry.load(engine.type).tune
         if measure is None:
             continue
@@ -161,48 +161,52 @@ def tune(path: Path | None, engines: tuple[str, ...]) -> None:
             raise click.ClickException(f"{name}: {error}") from error
 
 
-def _for_each(path: Path | None, engines: Sequence[str], *, download: bool, verify: bool) -> None:
-    """Find, or download, all weights, and read them if asked to; a line each.
+def _check_weights(
+    path: Path | None, engines: Sequence[str], *, download: bool, verify: bool
+) -> None:
+    """Find or download all weights, and verify them if required; prints one line for each.
 
     Raises:
-        click.ClickException: some are not as they should be.
+        click.ClickException: some are missing or invalid.
     """
     from atelier_engines.errors import EngineError  # noqa: PLC0415 (see serve)
 
-    troubles = 0
-    for name, entry in _entries(path, engines):
+    failures = 0
+    for name, entry in _list_weights(path, engines):
         try:
             found = entry.find(download)
             if verify:
                 found.verify()
         except EngineError as error:
-            troubles += 1
+            failures += 1
             click.echo(f"{name} {entry.key}: {entry.source}: {error}", err=True)
         else:
-            click.echo(f"{name} {entry.key}: {entry.source}  {_size(found.size_bytes)}  fine")
-    if troubles:
-        raise click.ClickException(f"{troubles} of the weights are not as they should be")
+            click.echo(f"{name} {entry.key}: {entry.source}  {_format_size(found.size_bytes)}  ok")
+    if failures:
+        raise click.ClickException(f"{failures} of the weights are missing or invalid")
 
 
-def _entries(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, WeightsEntry]]:
-    """The weights that the configuration names, with the names of their engines.
+def _list_weights(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, WeightsEntry]]:
+    """The weights of the selected engines, each with the name of its engine.
 
     Raises:
-        click.ClickException: the configuration cannot be used, or has no engine of a wanted name.
+        click.ClickException: the configuration is invalid, or has no engine of that name.
     """
     from atelier_engines import registry  # noqa: PLC0415 (see serve)
 
-    for name, engine in _engines(path, wanted):
+    for name, engine in _select_engines(path, wanted):
         weights = registry.load(engine.type).weights
         for entry in weights(engine.config) if weights is not None else ():
             yield name, entry
 
 
-def _engines(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, EngineSettings]]:
-    """The wanted engines of the configuration, all if none is wanted, with their names.
+def _select_engines(
+    path: Path | None, wanted: Sequence[str]
+) -> Iterator[tuple[str, EngineSettings]]:
+    """The named engines of the configuration, or all of them, with their names.
 
     Raises:
-        click.ClickException: the configuration cannot be used, or has no engine of a wanted name.
+        click.ClickException: the configuration is invalid, or has no engine of that name.
     """
     from atelier_engines.local.cpu import configure_threads  # noqa: PLC0415 (see serve)
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
@@ -221,6 +225,6 @@ def _engines(path: Path | None, wanted: Sequence[str]) -> Iterator[tuple[str, En
         yield name, settings.engines[name]
 
 
-def _size(count: int) -> str:
-    """Bytes as people read them."""
+def _format_size(count: int) -> str:
+    """The number of bytes in MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""Draws names: sortable by time, impossible to guess."""
+"""Generates ids that sort by time and cannot be guessed, and seeds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import time
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _LENGTH = 26
 _RANDOM_BITS = 80
-_STEP_BITS = (
-    64  # ids of the same millisecond are so far apart that none can be guessed from another
-)
+_STEP_BITS = 64  # distance of ids of the same millisecond, so that none can be guessed from another
 
 
 class _Ids:
-    """Draws ids, each greater than the one before, also within one millisecond."""
+    """Generates ids, each greater than the one before, also within one millisecond."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -42,8 +40,8 @@ def new_id() -> str:
 
 
 def random_seed(generation_id: str) -> int:
-    """The seed drawn for a generation that names none: 0 to 2**32 - 1, short enough to be typed again.
+    """The seed of a generation whose request sets none: 0 to 2**32 - 1, short enough to be typed.
 
-    It follows from the id, so that every attempt, on whichever engine, draws the same.
+    It follows from the id, so that every attempt, on any engine, has the same.
     """
     return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:4])

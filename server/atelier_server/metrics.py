@@ -1,10 +1,10 @@
-"""Everything that Prometheus can scrape."""
+"""The metrics that Prometheus scrapes."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-disable_created_metrics()  # twice the lines for nothing that a scraper does not know
+disable_created_metrics()  # they double the output, and Prometheus does not need them
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _BYTES = tuple(4.0**power for power in range(5, 15))
@@ -12,39 +12,46 @@ _BYTES = tuple(4.0**power for power in range(5, 15))
 GENERATIONS = Counter("atelier_generations_total", "Generations that ended.", ["engine", "outcome"])
 GENERATION_SECONDS = Histogram(
     "atelier_generation_seconds",
-    "From acceptance to end, of those that succeeded.",
+    "Time from acceptance to end of generations that succeeded.",
     ["engine"],
     buckets=_SECONDS,
 )
 QUEUE_SECONDS = Histogram(
-    "atelier_queue_seconds", "From acceptance to the first attempt.", ["engine"], buckets=_SECONDS
+    "atelier_queue_seconds",
+    "Time from acceptance to the first attempt.",
+    ["engine"],
+    buckets=_SECONDS,
 )
 STAGE_SECONDS = Histogram(
     "atelier_stage_seconds", "Time in each stage.", ["engine", "stage"], buckets=_SECONDS
 )
-QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that wait.", ["engine"])
-IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are worked on.", ["engine"])
+QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that are waiting.", ["engine"])
+IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are running.", ["engine"])
 BACKLOG_SECONDS = Gauge(
-    "atelier_backlog_seconds", "Work waiting and in hand, at the measured rate.", ["engine"]
+    "atelier_backlog_seconds",
+    "Time that waiting and running generations will take, at the measured rate.",
+    ["engine"],
 )
-ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine can work.", ["engine"])
-COST = Counter("atelier_cost_total", "Money that generations have cost.", ["engine", "currency"])
+ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine is ready.", ["engine"])
+COST = Counter("atelier_cost_total", "Cost of generations.", ["engine", "currency"])
 CACHE_LOOKUPS = Counter(
     "atelier_cache_lookups_total",
-    "Tasks looked for among kept results, by whether there was one (hit, miss).",
+    "Lookups in the result cache (hit or miss).",
     ["engine", "outcome"],
 )
-CACHE_BYTES = Gauge("atelier_cache_bytes", "Kept results, in memory.", ["engine"])
+CACHE_BYTES = Gauge("atelier_cache_bytes", "Size of the result cache.", ["engine"])
 ARTIFACT_BYTES = Histogram(
     "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
 )
-GRPC_STARTED = Counter("grpc_server_started_total", "Calls begun.", ["grpc_service", "grpc_method"])
+GRPC_STARTED = Counter(
+    "grpc_server_started_total", "Calls that started.", ["grpc_service", "grpc_method"]
+)
 GRPC_HANDLED = Counter(
-    "grpc_server_handled_total", "Calls ended.", ["grpc_service", "grpc_method", "grpc_code"]
+    "grpc_server_handled_total", "Calls that ended.", ["grpc_service", "grpc_method", "grpc_code"]
 )
 GRPC_SECONDS = Histogram(
     "grpc_server_handling_seconds",
-    "Time of calls.",
+    "Duration of calls.",
     ["grpc_service", "grpc_method"],
     buckets=_SECONDS,
 )

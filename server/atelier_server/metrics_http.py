@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz over HTTP, in a thread of their own."""
+"""Serves /metrics, /healthz and /readyz over HTTP, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
-class _Quiet(WSGIRequestHandler):
+class _SilentHandler(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Scrapes are not worth a line each."""
+        """Log nothing: scrapes are frequent."""
 
 
 class MetricsServer:
-    """The HTTP port for Prometheus and for probes."""
+    """The HTTP server for Prometheus and for probes."""
 
     def __init__(self, address: str, *, ready: Callable[[], bool]) -> None:
-        """Listen at once; `ready` says whether generations are taken.
+        """Listen at once; `ready` tells whether the server accepts generations.
 
         Raises:
             AddressInUseError: the address can't be listened on.
@@ -35,12 +35,14 @@ class MetricsServer:
         self._ready = ready
         self._metrics = make_wsgi_app()
         try:
-            self._server = make_server(host.strip("[]"), int(port), self._handle, _Server, _Quiet)
+            self._server = make_server(
+                host.strip("[]"), int(port), self._handle, _Server, _SilentHandler
+            )
         except OSError as error:
-            msg = f"can't serve metrics on {address}: {error.strerror}"
+            msg = f"cannot serve metrics on {address}: {error.strerror}"
             raise AddressInUseError(msg) from error
         self.address = f"{host}:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, name="exposition", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening."""
@@ -60,7 +62,7 @@ class MetricsServer:
                 return _respond(start, "503 Service Unavailable", b"not ready\n")
             case _:
                 return _respond(
-                    start, "404 Not Found", b"there are /metrics, /healthz and /readyz\n"
+                    start, "404 Not Found", b"not found; available: /metrics, /healthz, /readyz\n"
                 )
 
 

@@ -34,8 +34,8 @@ from atelier_engines.task import (
     Upscale,
 )
 from atelier_server.artifacts.encode import Encoder
-from atelier_server.artifacts.metadata import NAMESPACE
-from atelier_server.artifacts.png import png_from_pixels
+from atelier_server.artifacts.lossy import NAMESPACE
+from atelier_server.artifacts.png import encode_png
 from atelier_server.artifacts.provenance import Provenance, build_provenance
 from tests.conftest import StartServer
 from tests.server.calls import Stub, image_request
@@ -121,7 +121,7 @@ def test_a_png_is_exact_for_every_reader(size: tuple[int, int], channels: int) -
         np.full((*size, channels), 255, np.uint8),
         noise(2 * size[0], size[1], channels)[::-2],
     ):
-        data = png_from_pixels(Pixels(array=array), {"parameters": "été 灯台", "atelier": "{}"})
+        data = encode_png(Pixels(array=array), {"parameters": "été 灯台", "atelier": "{}"})
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
         with Image.open(io.BytesIO(data)) as image:
@@ -136,7 +136,7 @@ def test_a_png_is_exact_for_every_reader(size: tuple[int, int], channels: int) -
 def test_each_row_of_a_png_has_the_filter_that_suits_it() -> None:
     """What changes from left to right is told from above, what changes downwards from the left."""
     both = np.concatenate([slope(40, 60, 3), slope(60, 40, 3).transpose(1, 0, 2)])
-    data = png_from_pixels(Pixels(array=both), {})
+    data = encode_png(Pixels(array=both), {})
     start = data.index(b"IDAT") + 4
     stream = zlib.decompress(data[start : data.index(b"IEND") - 8])
     filters = np.frombuffer(stream, np.uint8).reshape(80, 181)[:, 0]
@@ -151,7 +151,7 @@ def test_a_png_is_no_larger_than_a_quick_one_of_pillow(make: object) -> None:
     array = make(256)
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG", compress_level=1)
-    assert len(png_from_pixels(Pixels(array=array), {})) < 1.05 * len(file.getvalue())
+    assert len(encode_png(Pixels(array=array), {})) < 1.05 * len(file.getvalue())
 
 
 @pytest.mark.parametrize("form", LOSSY)

@@ -9,7 +9,7 @@ from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.media import Pixels
 from atelier_server.artifacts.artifact_store import ArtifactStore
-from atelier_server.artifacts.decode import UndecodableError, decode
+from atelier_server.artifacts.decode import UndecodableError, decode_image
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
 _MEDIA_TYPE_BY_SIGNATURE = {
@@ -40,7 +40,7 @@ class InputLoader:
             data = await self._read_source(request, path, source, caller)
             try:
                 images[path] = await asyncio.to_thread(
-                    decode, data, max_pixels=self._max_pixels, grey=path == "mask"
+                    decode_image, data, max_pixels=self._max_pixels, grey=path == "mask"
                 )
             except UndecodableError as error:
                 raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error

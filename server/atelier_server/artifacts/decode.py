@@ -16,7 +16,7 @@ class UndecodableError(ValueError):
     """The bytes are not an image of a supported format; the message says why."""
 
 
-def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
+def decode_image(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
     """Decode an image to RGB, or to one channel with `grey`, with its EXIF orientation applied.
 
     Transparent parts become white. The size is checked before any pixel is decoded.
@@ -37,7 +37,7 @@ def decode(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
     except UnidentifiedImageError as error:
         msg = "not a PNG, JPEG, WebP or AVIF image"
         raise UndecodableError(msg) from error
-    except Exception as error:  # decoders raise whatever they like on broken files
+    except Exception as error:  # decoders raise errors of any type on damaged files
         msg = "the image is damaged"
         raise UndecodableError(msg) from error
 
@@ -50,7 +50,7 @@ def read_image_size(data: bytes) -> tuple[int, int] | None:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             return image.size
-    except Exception:  # noqa: BLE001 (decoders raise whatever they like; the upload itself is fine)
+    except Exception:  # noqa: BLE001 (decoders raise errors of any type; the upload itself is valid)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Turns pixels and samples into files, in threads of its own."""
+"""Encodes images and audio as files, on threads of its own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.imaging import pixels_from_image
 from atelier_engines.media import Encoded, Media, Pixels, Samples
-from atelier_server.artifacts.lossy import LossyFormat, lossy_from_pixels
-from atelier_server.artifacts.png import png_from_pixels
+from atelier_server.artifacts.lossy import LossyFormat, encode_lossy
+from atelier_server.artifacts.png import encode_png
 from atelier_server.artifacts.provenance import Provenance
 
 _IMAGE_FORMATS: dict[task_pb2.ImageFormat.ValueType, Literal["PNG"] | LossyFormat] = {
@@ -32,41 +32,43 @@ _AUDIO_FORMATS = {
     task_pb2.AUDIO_FORMAT_FLAC: ("FLAC", "PCM_16", "audio/flac"),
     task_pb2.AUDIO_FORMAT_OGG: ("OGG", "VORBIS", "audio/ogg"),
 }
-_SOUND_BLOCK = 2**16  # libsndfile's Vorbis lays out on its stack what one call writes
+_AUDIO_BLOCK_SAMPLES = (
+    2**16
+)  # libsndfile's Vorbis encoder puts the samples of one call on its stack
 
 
 class Encoder:
-    """Makes files of what engines make.
+    """Encodes the media that engines return.
 
-    Its threads are its own, one a core: a thread that asyncio lends may be one that engines wait for.
-    All codecs but JPEG let other threads run; JPEG, at 4 ms a megapixel, gives way to them every few milliseconds.
+    It has one thread per core of its own, because engines may block all threads of asyncio's executor.
+    All codecs but JPEG release Python's lock; JPEG takes 4 ms per megapixel and yields every few milliseconds.
     """
 
     def __init__(self, *, metadata: bool) -> None:
-        """With `metadata`, the files of pictures say how they were made."""
+        """With `metadata`, image files contain their provenance."""
         self._metadata = metadata
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="encode")
 
     async def encode(
         self, media: Media, request: GenerateRequest, provenance: Provenance | None
     ) -> Encoded:
-        """The media in the file format that the request asks for; untouched when it is such a file already."""
-        ready = _as_asked(media, request)
+        """The media in the file format of the request; unchanged if it is a file of that format already."""
+        ready = _keep_encoded(media, request)
         if ready is not None:
-            # Byte for byte, metadata or not: the vendor may have signed its file (C2PA), and whatever we
-            # wrote into it would turn a signed picture into one that was tampered with.
+            # Not one byte is changed, metadata or not: the service may have signed its file (C2PA), and any
+            # change would make the signature invalid.
             return ready
         known = provenance if self._metadata else None
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _encoded, media, request, known)
+        return await loop.run_in_executor(self._threads, _encode, media, request, known)
 
     def close(self) -> None:
-        """Begin nothing more; what is being encoded comes to its end."""
+        """Accept nothing more; what is being encoded is finished."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _as_asked(media: Media, request: GenerateRequest) -> Encoded | None:
-    """The media itself, when it is a file already, in the format asked for or with none asked for; else None."""
+def _keep_encoded(media: Media, request: GenerateRequest) -> Encoded | None:
+    """The media itself if it is a file of the requested format, or if none is requested; otherwise None."""
     if not isinstance(media, Encoded):
         return None
     asked = request.image.format
@@ -75,28 +77,28 @@ def _as_asked(media: Media, request: GenerateRequest) -> Encoded | None:
     return media if media.media_type == _media_type(asked) else None
 
 
-def _encoded(media: Media, request: GenerateRequest, provenance: Provenance | None) -> Encoded:
+def _encode(media: Media, request: GenerateRequest, provenance: Provenance | None) -> Encoded:
     match media:
         case Encoded():
-            with Image.open(io.BytesIO(media.data)) as picture:
-                return _picture(pixels_from_image(picture), request.image.format, provenance)
+            with Image.open(io.BytesIO(media.data)) as image:
+                return _encode_image(pixels_from_image(image), request.image.format, provenance)
         case Pixels():
-            return _picture(media, request.image.format, provenance)
+            return _encode_image(media, request.image.format, provenance)
         case Samples():
-            return _sound(media, request.audio.format)
+            return _encode_audio(media, request.audio.format)
         case _:
             assert_never(media)
 
 
-def _picture(
+def _encode_image(
     pixels: Pixels, asked: task_pb2.ImageFormat.ValueType, provenance: Provenance | None
 ) -> Encoded:
     form = _IMAGE_FORMATS[asked]
     match form:
         case "PNG":
-            data = png_from_pixels(pixels, _texts(provenance))
+            data = encode_png(pixels, _png_texts(provenance))
         case "JPEG" | "WEBP" | "AVIF":
-            data = lossy_from_pixels(pixels, form, provenance)
+            data = encode_lossy(pixels, form, provenance)
         case _:
             assert_never(form)
     return Encoded(
@@ -108,14 +110,14 @@ def _media_type(asked: task_pb2.ImageFormat.ValueType) -> str:
     return f"image/{_IMAGE_FORMATS[asked].lower()}"
 
 
-def _texts(provenance: Provenance | None) -> dict[str, str]:
-    """By PNG keyword; `parameters` is where the tools of Stable Diffusion look."""
+def _png_texts(provenance: Provenance | None) -> dict[str, str]:
+    """Text by PNG keyword; Stable Diffusion tools read `parameters`."""
     if provenance is None:
         return {}
     return {"parameters": provenance.parameters, "atelier": provenance.record}
 
 
-def _sound(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> Encoded:
+def _encode_audio(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> Encoded:
     name, subtype, media_type = _AUDIO_FORMATS[asked]
     file = io.BytesIO()
     with soundfile.SoundFile(
@@ -125,7 +127,7 @@ def _sound(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> Encoded:
         channels=samples.array.shape[1],
         format=name,
         subtype=subtype,
-    ) as sound:
-        for start in range(0, len(samples.array), _SOUND_BLOCK):
-            sound.write(samples.array[start : start + _SOUND_BLOCK])
+    ) as encoded:
+        for start in range(0, len(samples.array), _AUDIO_BLOCK_SAMPLES):
+            encoded.write(samples.array[start : start + _AUDIO_BLOCK_SAMPLES])
     return Encoded(media_type=media_type, data=file.getvalue())

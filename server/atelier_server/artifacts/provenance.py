@@ -30,14 +30,14 @@ def build_provenance(engine: str, recipe: Recipe, task: Task, seed: int) -> Prov
     """
     if not isinstance(task, ImageTask):
         return None
-    record = _record(engine, recipe, task, seed)
+    record = _build_record(engine, recipe, task, seed)
     return Provenance(
-        parameters=_parameters(engine, recipe, task, seed),
+        parameters=_build_parameters(engine, recipe, task, seed),
         record=json.dumps(record, ensure_ascii=False, separators=(",", ":")),
     )
 
 
-def _record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> dict[str, JSON]:
+def _build_record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> dict[str, JSON]:
     """The fields by their names in the contract; empty ones are left out, except the prompts."""
     optional: dict[str, JSON] = {
         "steps": task.steps,
@@ -46,7 +46,7 @@ def _record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> dict[str
         "loras": [{"name": lora.name, "weight": _round(lora.weight)} for lora in task.loras],
         "strength": None if task.init_image is None else _round(task.strength),
         "masked": None if task.mask is None else True,
-        "controls": [_control(control) for control in task.controls],
+        "controls": [_describe_control(control) for control in task.controls],
         "upscale": None
         if task.upscale is None
         else {"factor": _round(task.upscale.factor), "model": task.upscale.model},
@@ -66,7 +66,7 @@ def _record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> dict[str
     }
 
 
-def _control(control: Control) -> JSON:
+def _describe_control(control: Control) -> JSON:
     return {
         "type": control.type.value,
         "preprocess": control.preprocess,
@@ -76,7 +76,7 @@ def _control(control: Control) -> JSON:
     }
 
 
-def _parameters(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> str:
+def _build_parameters(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> str:
     """The text that Stable Diffusion tools read: prompt, negative prompt, and one line of settings.
 
     Source: AUTOMATIC1111/stable-diffusion-webui 0365002, modules/infotext_utils.py, quote and

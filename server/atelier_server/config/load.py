@@ -72,10 +72,10 @@ def load(path: Path | None, **overrides: object) -> Settings:
 
 def describe_errors(error: ValidationError, prefix: str = "") -> list[str]:
     """One line for each error: its key, what is expected, and the value."""
-    return [_line(prefix, problem) for problem in error.errors(include_url=False)]
+    return [_format_error(prefix, problem) for problem in error.errors(include_url=False)]
 
 
-def _line(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
+def _format_error(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
     path = ".".join(
         [*([prefix] if prefix else []), *(str(part) for part in problem["loc"] if part != "config")]
     )
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _substitute_variables(value: Any, path: str, problems: list[str]) -> Any:  # noqa: ANN401 (whatever YAML holds)
     match value:
         case str():
-            return _VARIABLE.sub(lambda found: _variable(found, path, problems), value)
+            return _VARIABLE.sub(lambda found: _read_variable(found, path, problems), value)
         case dict():
             return {
                 key: _substitute_variables(item, f"{path}.{key}".lstrip("."), problems)
@@ -125,7 +125,7 @@ def _substitute_variables(value: Any, path: str, problems: list[str]) -> Any:  #
             return value
 
 
-def _variable(found: re.Match[str], path: str, problems: list[str]) -> str:
+def _read_variable(found: re.Match[str], path: str, problems: list[str]) -> str:
     if found[0] == "$$":
         return "$"
     value = os.environ.get(found["name"], found["default"])

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the models themselves."""
+"""Writes docs/configuration.md from the models of the configuration."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from atelier_server.config.settings import Settings
 _INTRODUCTION = """\
 # Configuration
 
-One YAML file, given to `atelier serve --config FILE`; every key may be left out, and without a file all defaults hold.
-`${NAME}` and `${NAME:-default}` in any string are replaced from the environment of the server; `$$` is a dollar.
-`atelier config check FILE` names everything that is wrong with a file. This page is written by
-`atelier config reference`.
+One YAML file, given to `atelier serve --config FILE`.
+Every key is optional; without a file all defaults apply.
+`${NAME}` and `${NAME:-default}` in any string are replaced by environment variables of the server; `$$` is a `$`.
+`atelier config check FILE` lists every error of a file. `atelier config reference` writes this page.
 
 ```yaml
 listen: 0.0.0.0:50051
-allow_insecure: true            # until there is TLS, required without TLS
+allow_insecure: true            # required without TLS
 data_dir: ${ATELIER_DATA:-/var/lib/atelier}
 engines:
   tiny:                         # the name that requests use
-    type: diffusion             # the type's own keys stand beside `type`
+    type: diffusion             # keys of the type stand beside `type`
     fallbacks: [sketch]
   sketch:
     type: sketch
@@ -46,58 +46,63 @@ _NAMES: dict[type, str] = {
 }
 
 
-def reference() -> str:
-    """The whole page."""
+def write_reference() -> str:
+    """Write the page."""
     seen: set[type[BaseModel]] = set()
-    parts = [_INTRODUCTION, *_sections("Top level", "", Settings, seen)]
+    parts = [_INTRODUCTION, *_write_sections("Top level", "", Settings, seen)]
     for name in registry.engine_types():
         kind = registry.load(name).config
-        parts += _sections(f"Engines of type `{name}`", "engines.NAME.", kind, seen)
+        parts += _write_sections(f"Engines of type `{name}`", "engines.NAME.", kind, seen)
     return "\n".join(parts)
 
 
-def _sections(
+def _write_sections(
     title: str, path: str, model: type[BaseModel], seen: set[type[BaseModel]]
 ) -> Iterator[str]:
-    """The model's table, then those of the sections in it that have not been shown yet."""
+    """The table of a model, then the tables of its sections that were not written yet."""
     seen.add(model)
-    yield from _section(title, model)
+    yield from _write_section(title, model)
     for key, field in model.model_fields.items():
-        for nested in _models(field.annotation):
+        for nested in _find_models(field.annotation):
             if nested not in seen and nested is not BaseModel:
                 many = ".NAME" if typing.get_origin(field.annotation) is dict else ""
                 inner = f"{path}{key}{many}"
-                yield from _sections(f"`{inner}`", f"{inner}.", nested, seen)
+                yield from _write_sections(f"`{inner}`", f"{inner}.", nested, seen)
 
 
-def _models(annotation: object) -> Iterator[type[BaseModel]]:
-    """The models that the annotation is made of."""
+def _find_models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models in the annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in typing.get_args(annotation):
-        yield from _models(argument)
+        yield from _find_models(argument)
 
 
-def _section(title: str, model: type[BaseModel]) -> Iterator[str]:
+def _write_section(title: str, model: type[BaseModel]) -> Iterator[str]:
     yield f"## {title}\n"
     if model.__doc__:
         yield f"{model.__doc__.strip().splitlines()[0]}\n"
-    yield "| key | type | default | what it is |"
+    yield "| key | type | default | description |"
     yield "|---|---|---|---|"
     for name, field in model.model_fields.items():
         if not field.exclude:
-            yield f"| `{name}` | {_type(field)} | {_default(field)} | {field.description} |"
+            cells = (
+                f"`{name}`",
+                _describe_type(field),
+                _describe_default(field),
+                field.description,
+            )
+            yield f"| {' | '.join(map(str, cells))} |"
     yield ""
 
 
-def _type(field: FieldInfo) -> str:
-    return f"{_name(field.annotation)}{''.join(_bound(rule) for rule in field.metadata)}".replace(
-        "|", "\\|"
-    )
+def _describe_type(field: FieldInfo) -> str:
+    bounds = "".join(_describe_bound(rule) for rule in field.metadata)
+    return f"{_describe_annotation(field.annotation)}{bounds}".replace("|", "\\|")
 
 
-def _name(annotation: object) -> str:
-    """The type in words."""
+def _describe_annotation(annotation: object) -> str:
+    """The type in words, such as `whole number or null`."""
     if isinstance(annotation, type) and annotation in _NAMES:
         return _NAMES[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Enum):
@@ -105,7 +110,10 @@ def _name(annotation: object) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return " or ".join(f"`{value}`" for value in arguments)
-    names = ["null" if argument is type(None) else _name(argument) for argument in arguments]
+    names = [
+        "null" if argument is type(None) else _describe_annotation(argument)
+        for argument in arguments
+    ]
     templates = {
         typing.Annotated: names[:1],
         tuple: ["list of", *names[:1]],
@@ -116,7 +124,7 @@ def _name(annotation: object) -> str:
     return " or ".join(names) if names else "section"
 
 
-def _bound(rule: object) -> str:
+def _describe_bound(rule: object) -> str:
     match rule:
         case Ge():
             return f", ≥ {rule.ge}"
@@ -132,7 +140,7 @@ def _bound(rule: object) -> str:
             return ""
 
 
-def _default(field: FieldInfo) -> str:
+def _describe_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     match field.get_default(call_default_factory=True, validated_data={}):

@@ -1,1 +1,1 @@
-"""gRPC: the only part of the server that knows calls, codes and trailers."""
+"""The gRPC services. Only this package handles calls, status codes and trailers."""

@@ -11,28 +11,28 @@ from atelier_server.engines.status import EngineStatus
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_WHOLE = ("", "atelier.v1.GenerationService")
+_SERVICES = ("", "atelier.v1.GenerationService")
 
 
 class Health:
     """Keeps the standard health service up to date."""
 
     def __init__(self) -> None:
-        """Start with everything not serving."""
+        """Report everything as not serving."""
         self.servicer = health_aio.HealthServicer()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """The server takes generations now."""
-        for name in _WHOLE:
+        """Report that the server accepts generations."""
+        for name in _SERVICES:
             await self.servicer.set(name, _SERVING)
 
     async def drain(self) -> None:
-        """The server takes nothing new; this can't be undone."""
+        """Report that the server accepts nothing new; this cannot be undone."""
         await self.servicer.enter_graceful_shutdown()
 
     def follow(self, engine: EngineStatus) -> None:
-        """Take over whether the engine is ready; to be subscribed to the statuses of all engines."""
+        """Report whether the engine is ready; to be subscribed to the statuses of all engines."""
         status = _SERVING if engine.ready else _NOT_SERVING
         task = asyncio.ensure_future(self.servicer.set(engine.name, status))
         self._tasks.add(task)

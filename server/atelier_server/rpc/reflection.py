@@ -23,7 +23,7 @@ _METHOD = "ServerReflectionInfo"
 
 
 class _Reflection(ReflectionServicer):
-    """Finds calls too: protobuf's descriptor pool knows services as symbols, but not what is in them."""
+    """Also finds methods: protobuf's descriptor pool has services as symbols, but not their methods."""
 
     def _file_containing_symbol(
         self, request: reflection_pb2.ServerReflectionRequest, fully_qualified_name: str
@@ -39,7 +39,7 @@ class _Reflection(ReflectionServicer):
 
 
 def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
-    """Let clients ask the server for its contract; `services` are full names."""
+    """Add reflection of these services, given by their full names."""
     pool = descriptor_pool.Default()
     _add_stable_descriptor(pool)
     names = (*services, f"{_ALPHA}.{_SERVICE}", f"{_STABLE}.{_SERVICE}")

@@ -1,4 +1,4 @@
-"""Builds the gRPC server: its settings, its services, its port."""
+"""Builds the gRPC server: its options, services and interceptors; opens its port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(service: GenerationService, health_service: Health, limits: LimitSetti
 
 
 def listen(server: aio.Server, address: str) -> str:
-    """Open the port; returns the address with the port that was really taken.
+    """Open the port; returns the address with the actual port.
 
     Raises:
         AddressInUseError: something else listens there, or the address is not this machine's.
@@ -49,18 +49,18 @@ def listen(server: aio.Server, address: str) -> str:
 
 def _options(limits: LimitSettings) -> list[tuple[str, int]]:
     return [
-        # A second server on the same port would silently take half of the calls.
+        # Without this, a second server on the same port would silently receive half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", limits.max_message_bytes),
-        ("grpc.max_send_message_length", -1),  # what is sent inline is limited by `inline_bytes`
+        ("grpc.max_send_message_length", -1),  # `max_inline_bytes` limits responses
         ("grpc.max_metadata_size", 16 * 2**10),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
-        # Dead peers are noticed, and clients such as grpcurl's may ping idle connections every 20 s.
+        # Detects dead peers, and allows clients such as grpcurl to ping idle connections every 20 s.
         ("grpc.keepalive_time_ms", _MINUTE_MS),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
-        # Connections are renewed so that clients find new replicas; running calls may finish first.
+        # Closes connections from time to time so that clients find new replicas; running calls finish first.
         ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),
         ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),
         ("grpc.max_connection_age_grace_ms", 60 * _MINUTE_MS),

@@ -1,4 +1,4 @@
-"""GenerationService: one short method a call. Errors are raised; `interceptors/errors.py` makes statuses of them."""
+"""GenerationService: one short method per call. Errors are raised; `interceptors/errors.py` converts them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
-    """See proto/atelier/v1/generation_service.proto for what each call promises."""
+    """The service of proto/atelier/v1/generation_service.proto, which documents each call."""
 
     generations: GenerationLifecycle
     artifacts: ArtifactStore
@@ -34,14 +34,14 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     started: float = field(default_factory=time.monotonic)
 
     async def Generate(self, request: pb.GenerateRequest, _: Context) -> pb.GenerateResponse:
-        """Run a task to its end, or answer once it is accepted."""
+        """Run a task to its end, or return once it is accepted."""
         inline, response_mode = request.inline_outputs, request.response_mode
         generation = await self._submit(request)
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
             generation = await self.generations.wait_result(generation.id, request, _tenant())
             _require_success(generation)
         if inline:
-            await self._inline(generation)
+            await self._attach_outputs(generation)
         return pb.GenerateResponse(generation=generation)
 
     async def StreamProgress(
@@ -49,12 +49,12 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         """Start a task or attach to one, and follow it."""
         inline = request.inline_outputs or request.generate.inline_outputs
-        async with aclosing(await self._events(request)) as events:
+        async with aclosing(await self._open_events(request)) as events:
             async for event in events:
                 if inline and event.HasField("generation"):
                     last = pb.StreamProgressResponse()
                     last.CopyFrom(event)
-                    await self._inline(last.generation)
+                    await self._attach_outputs(last.generation)
                     yield last
                 else:
                     yield event
@@ -83,7 +83,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         )
 
     async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:
-        """Say who can work."""
+        """Report the state of the server and of each engine."""
         serving = not self.generations.draining
         response = pb.HealthResponse(
             status=pb.SERVING_STATUS_SERVING if serving else pb.SERVING_STATUS_NOT_SERVING,
@@ -99,10 +99,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     async def PlanGeneration(
         self, request: pb.PlanGenerationRequest, _: Context
     ) -> pb.PlanGenerationResponse:
-        """Say what a request would do."""
+        """Return what a request would do, without doing it."""
         if not request.HasField("generate"):
             validate(request)
-        with _inside("generate"):
+        with _prefix_fields("generate"):
             _validate_generate(request.generate)
             return await self.generations.plan(request.generate, _tenant())
 
@@ -113,7 +113,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         validate(request)
         generation = await self.generations.get(request.generation_id, _tenant())
         if request.inline_outputs:
-            await self._inline(generation)
+            await self._attach_outputs(generation)
         return pb.GetGenerationResponse(generation=generation)
 
     async def ListGenerations(
@@ -134,8 +134,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
-        header = await uploads.header_of(requests)
-        async with aclosing(uploads.chunks_of(requests)) as chunks:
+        header = await uploads.read_header(requests)
+        async with aclosing(uploads.read_chunks(requests)) as chunks:
             artifact = await self.artifacts.upload(header, chunks, _tenant())
         return pb.UploadArtifactResponse(artifact=artifact)
 
@@ -169,11 +169,11 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             metadata=Metadata(tenant=call.caller.tenant, trace_context=call.trace_context),
         )
 
-    async def _events(
+    async def _open_events(
         self, request: pb.StreamProgressRequest
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         if request.WhichOneof("target") == "generate":
-            with _inside("generate"):
+            with _prefix_fields("generate"):
                 generation = await self._submit(request.generate)
             return self.generations.follow_submitted(
                 generation.id, request.generate, _tenant(), request.after_sequence
@@ -181,8 +181,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         validate(request)
         return self.generations.follow(request.generation_id, _tenant(), request.after_sequence)
 
-    async def _inline(self, generation: Generation) -> None:
-        """Put the bytes of outputs into the answer, as many as may come inline altogether."""
+    async def _attach_outputs(self, generation: Generation) -> None:
+        """Put the bytes of outputs into the response, up to the limit for inline outputs."""
         left = self.limits.max_inline_bytes
         for output in generation.outputs:
             if output.artifact.size <= left:
@@ -195,18 +195,21 @@ def _tenant() -> str:
 
 
 @contextmanager
-def _inside(field: str) -> Generator[None]:
-    """Name wrong fields as the caller sees them: inside `field`."""
+def _prefix_fields(field: str) -> Generator[None]:
+    """Prefix the paths of invalid fields with `field`, so that they start at the top of the request."""
     try:
         yield
     except InvalidRequestError as error:
         raise InvalidRequestError(
-            [Violation(f"{field}.{wrong.field}", wrong.message) for wrong in error.violations]
+            [
+                Violation(f"{field}.{violation.field}", violation.message)
+                for violation in error.violations
+            ]
         ) from error
 
 
 def _validate_generate(request: pb.GenerateRequest) -> None:
-    """Validate all but the attachments, whose bytes would be copied."""
+    """Validate everything except the attachments, whose bytes would be copied."""
     attachments = dict(request.attachments)
     request.ClearField("attachments")
     validate(request)

@@ -10,8 +10,8 @@ from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.rpc.validation import validate
 
 
-async def header_of(requests: AsyncIterator[UploadArtifactRequest]) -> UploadHeader:
-    """The header that an upload begins with.
+async def read_header(requests: AsyncIterator[UploadArtifactRequest]) -> UploadHeader:
+    """Read the header, which is the first message of an upload.
 
     Raises:
         InvalidRequestError: it begins with something else, or the header is wrong.
@@ -23,13 +23,13 @@ async def header_of(requests: AsyncIterator[UploadArtifactRequest]) -> UploadHea
     return first.header
 
 
-async def chunks_of(requests: AsyncIterator[UploadArtifactRequest]) -> AsyncGenerator[bytes]:
-    """The chunks that follow.
+async def read_chunks(requests: AsyncIterator[UploadArtifactRequest]) -> AsyncGenerator[bytes]:
+    """Read the chunks after the header.
 
     Raises:
         InvalidRequestError: something else follows.
     """
     async for request in requests:
         if request.WhichOneof("part") != "chunk":
-            raise InvalidRequestError([Violation("chunk", "must be all that follows the header")])
+            raise InvalidRequestError([Violation("chunk", "only chunks may follow the header")])
         yield request.chunk

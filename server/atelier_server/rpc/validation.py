@@ -1,4 +1,4 @@
-"""Checks requests against the constraints written in the contract.
+"""Validates requests against the constraints of the contract.
 
 Clients get stubs without the constraints, and the server shares those stubs. So the constrained contract lies
 beside this file as a descriptor set, and lives in a descriptor pool of its own.
@@ -21,20 +21,24 @@ _validator = Validator()
 
 
 def validate(message: Message) -> None:
-    """Return if the message keeps to the contract. Large bytes must not be in it: it is copied.
+    """Return if the message satisfies the contract. It is copied, so it must not contain large bytes.
 
     Raises:
-        InvalidRequestError: it does not; names every field that is wrong.
+        InvalidRequestError: it does not; names every invalid field.
     """
-    constrained = _classes()[message.DESCRIPTOR.full_name].FromString(message.SerializeToString())
+    constrained = _load_classes()[message.DESCRIPTOR.full_name].FromString(
+        message.SerializeToString()
+    )
     violations = _validator.collect_violations(constrained)
     if violations:
-        raise errors.InvalidRequestError([_violation(violation) for violation in violations])
+        raise errors.InvalidRequestError(
+            [_convert_violation(violation) for violation in violations]
+        )
 
 
 @cache
-def _classes() -> dict[str, type[Message]]:
-    """The constrained message classes by full name."""
+def _load_classes() -> dict[str, type[Message]]:
+    """The message classes with constraints, by full name."""
     contract = FileDescriptorSet.FromString(
         files("atelier_server.rpc").joinpath("contract.binpb").read_bytes()
     )
@@ -50,7 +54,7 @@ def _classes() -> dict[str, type[Message]]:
     return {name: GetMessageClass(pool.FindMessageTypeByName(name)) for name in names}
 
 
-def _violation(violation: Violation) -> errors.Violation:
+def _convert_violation(violation: Violation) -> errors.Violation:
     path = ""
     for element in violation.proto.field.elements if violation.proto.field is not None else ():
         path += f".{element.field_name}"
