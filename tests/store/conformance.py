@@ -180,7 +180,7 @@ class StoreConformance:
         for step in (1, 2):
             await store.log(claim, Event(stage="draw", step=step, steps=2))
         last = Event(stage="draw", step=2, steps=2)
-        await store.finish(claim, succeeded(claim, "picture"), last)
+        await store.finish(claim, succeeded(claim, "image"), last)
         events = await log_of(store, generation_id)
         assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
         assert [event.state for event in events] == [
@@ -190,7 +190,7 @@ class StoreConformance:
         ]
         assert {event.generation_id for event in events} == {generation_id}
         assert [event.step for event in events] == [0, 0, 1, 2, 2]
-        assert events[-1].generation.outputs[0].artifact.id == "picture"
+        assert events[-1].generation.outputs[0].artifact.id == "image"
         assert events[-1].progress == 1.0
         assert not any(event.HasField("generation") for event in events[:-1])
 
@@ -379,15 +379,15 @@ class StoreConformance:
         """Another caller's generation and artifact are not found, like those that do not exist."""
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim, "picture"), Event())
-        assert (await store.get_artifact("ada", "picture")).size == 3
+        await store.finish(claim, succeeded(claim, "image"), Event())
+        assert (await store.get_artifact("ada", "image")).size == 3
         for caller, name in (("bob", generation_id), ("ada", "nothing")):
             with pytest.raises(NotFoundError):
                 await store.get(caller, name)
             with pytest.raises(NotFoundError):
                 await store.cancel(caller, name)
         with pytest.raises(NotFoundError):
-            await store.get_artifact("bob", "picture")
+            await store.get_artifact("bob", "image")
         with pytest.raises(NotFoundError):
             await log_of(store, "nothing")
         assert await store.list(Query(caller="bob", limit=10)) == []
@@ -467,9 +467,9 @@ class StoreConformance:
         first = (await store.submit(submission())).generation.id
         waiting = (await store.submit(submission(inputs=("upload",)))).generation.id
         claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim, "picture"), Event())
+        await store.finish(claim, succeeded(claim, "image"), Event())
         assert list(await store.sweep(time.time())) == []
-        assert list(await store.sweep(time.time() + 20)) == ["picture"]
+        assert list(await store.sweep(time.time() + 20)) == ["image"]
         with pytest.raises(NotFoundError):
             await store.get("ada", first)
         with pytest.raises(NotFoundError):
