@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
+
+from aiohttp import web
 
 from atelier_engines.conformance.fake_server import (
     Handler,
@@ -21,6 +24,30 @@ from atelier_engines.task import ImageTask
 
 ResultT = TypeVar("ResultT")
 JobT = TypeVar("JobT", bound="FakeJob")
+ServiceT = TypeVar("ServiceT", bound="FakeService")
+
+
+def scripted(
+    queue: str,
+) -> Callable[
+    [Callable[[ServiceT, web.Request], Awaitable[web.StreamResponse]]],
+    Callable[[ServiceT, web.Request], Awaitable[web.StreamResponse]],
+]:
+    """Decorator of a fake service's handler: the queue of that name replaces its response."""
+
+    def decorate(
+        handle: Callable[[ServiceT, web.Request], Awaitable[web.StreamResponse]],
+    ) -> Callable[[ServiceT, web.Request], Awaitable[web.StreamResponse]]:
+        @functools.wraps(handle)
+        async def scripted_handle(service: ServiceT, request: web.Request) -> web.StreamResponse:
+            service.record(queue, request)
+            responses: ResponseQueue = getattr(service, queue)
+            handler = responses.next_handler()
+            return await (handle(service, request) if handler is None else handler(request))
+
+        return scripted_handle
+
+    return decorate
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +94,11 @@ class FakeService(ABC):
     def reject(self, status: int, message: str) -> Handler:
         """A rejection in the shape of the service."""
         return respond(status, {"error": message})
+
+    def record(self, queue: str, request: web.Request) -> None:
+        """Count a request before its response; `queue` names the queue that scripts it."""
+        if queue == "downloads" and self.api_key and self.api_key in str(request.headers):
+            self.leaks += 1
 
     @property
     @abstractmethod
@@ -128,6 +160,15 @@ class FakeJobService(FakeService, Generic[JobT]):
 
     jobs: dict[str, JobT] = field(default_factory=dict)
     """Accepted jobs by id."""
+
+    def record(self, queue: str, request: web.Request) -> None:
+        """See FakeService.record."""
+        FakeService.record(self, queue, request)
+        job = self.jobs.get(request.match_info.get("id") or request.query.get("id", ""))
+        if job is not None and queue == "polls":
+            job.asked += 1
+        if job is not None and queue == "cancels":
+            job.cancels += 1
 
     @property
     def accepted(self) -> int:

@@ -14,7 +14,7 @@ from aiohttp import web
 from PIL import Image
 
 from atelier_engines.conformance.fake_server import Handler, respond, serve
-from atelier_engines.conformance.remote_service import FakeJob, FakeJobService
+from atelier_engines.conformance.remote_service import FakeJob, FakeJobService, scripted
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.bfl.config import BflConfig
@@ -78,13 +78,11 @@ class StandIn(FakeJobService[Job]):
         FakeJobService.reset(self)
         self.submit_response.clear()
 
+    @scripted("submits")
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/{model}."""
         if request.headers.get("x-key") != KEY:
             return web.json_response({"detail": f"bad key {request.headers['x-key']}"}, status=403)
-        trouble = self.submits.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         model, body = request.match_info["model"], await request.json()
         wrong = list(_wrong(model, body))
         if wrong:
@@ -95,17 +93,13 @@ class StandIn(FakeJobService[Job]):
         answer |= self.submit_response
         return web.json_response({key: value for key, value in answer.items() if value is not None})
 
+    @scripted("polls")
     async def poll(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/get_result."""
         if request.headers.get("x-key") != KEY:
             return web.json_response({"detail": "Not authenticated"}, status=403)
         name = request.query["id"]
         job = self.jobs.get(name)
-        if job is not None:
-            job.asked += 1
-        trouble = self.polls.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         if job is None:
             return web.json_response({"id": name, "status": "Task not found", "result": None})
         job.polls += 1
@@ -117,12 +111,9 @@ class StandIn(FakeJobService[Job]):
             answer |= {"status": "Ready", "result": {"sample": sample, "seed": job.body["seed"]}}
         return web.json_response(answer)
 
+    @scripted("downloads")
     async def sample(self, request: web.Request) -> web.StreamResponse:
         """GET of a picture."""
-        self.leaks += "x-key" in request.headers
-        trouble = self.downloads.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         job = self.jobs[request.match_info["name"]]
         return web.Response(
             body=drawn(job.body), content_type=f"image/{job.body.get('output_format', 'jpeg')}"

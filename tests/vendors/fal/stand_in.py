@@ -15,7 +15,7 @@ from aiohttp import web
 from PIL import Image
 
 from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
-from atelier_engines.conformance.remote_service import FakeJob, FakeJobService
+from atelier_engines.conformance.remote_service import FakeJob, FakeJobService, scripted
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.fal.config import FalConfig
@@ -108,13 +108,11 @@ class StandIn(FakeJobService[Job]):
         self.files.clear()
         self.shape = "images"
 
+    @scripted("submits")
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """POST /{owner}/{app}[/{subpath}]."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.submits.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         endpoint, body = request.path[1:], await request.json()
         if endpoint not in FIELDS:
             return web.json_response({"detail": f"Application {endpoint} not found"}, status=404)
@@ -123,6 +121,7 @@ class StandIn(FakeJobService[Job]):
         self.jobs[job_id] = Job(endpoint=endpoint, body=body, headers=headers)
         return web.json_response(self._place(job_id) | {"status": "IN_QUEUE", "queue_position": 2})
 
+    @scripted("polls")
     async def status(self, request: web.Request) -> web.StreamResponse:
         """GET of a job's status."""
         if (refused := _unknown(request)) is not None:
@@ -131,10 +130,6 @@ class StandIn(FakeJobService[Job]):
         job = self.jobs.get(job_id)
         if job is None:
             return web.json_response({"status": "NOT_FOUND"}, status=404)
-        job.asked += 1
-        trouble = self.polls.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         state = dict(STATES[min(job.polls, len(STATES) - 1)])
         job.polls += 1
         if job.cancelled:
@@ -145,13 +140,11 @@ class StandIn(FakeJobService[Job]):
         status = 200 if state["status"] == "COMPLETED" else 202
         return web.json_response(state | self._place(job_id), status=status)
 
+    @scripted("results")
     async def result(self, request: web.Request) -> web.StreamResponse:
         """GET of a job's result."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.results.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         return self._result(request.match_info["id"])
 
     def _result(self, job_id: str) -> web.StreamResponse:
@@ -167,16 +160,12 @@ class StandIn(FakeJobService[Job]):
             return web.json_response({"detail": wrong}, status=422)
         return web.json_response(self._made(job_id, job))
 
+    @scripted("cancels")
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """PUT of a job's cancel address."""
         if (refused := _unknown(request)) is not None:
             return refused
         job = self.jobs.get(request.match_info["id"])
-        if job is not None:
-            job.cancels += 1
-        trouble = self.cancels.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         if job is None:
             return web.json_response({"status": "NOT_FOUND"}, status=404)
         if job.polls >= len(STATES):
@@ -201,12 +190,9 @@ class StandIn(FakeJobService[Job]):
         self.files[name] = await request.read()
         return web.json_response({"access_url": f"{self.media}/files/{name}"})
 
+    @scripted("downloads")
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """GET of a picture made."""
-        self.leaks += "authorization" in request.headers
-        trouble = self.downloads.next_handler()
-        if trouble is not None:
-            return await trouble(request)
+        """GET of a generated image."""
         data = self.drawn(self.jobs[request.match_info["id"]])
         return web.Response(body=data, content_type=Image.MIME[_format(data)])
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
-from atelier_engines.conformance.remote_service import FakeJob, FakeJobService
+from atelier_engines.conformance.remote_service import FakeJob, FakeJobService, scripted
 from atelier_engines.engine import Engine
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.runpod.config import RunpodConfig
@@ -67,13 +67,11 @@ class StandIn(FakeJobService[FakeJob]):
         self.workers = {"idle": 0, "running": 1}
         self.shape = "v5"
 
+    @scripted("submits")
     async def run(self, request: web.Request) -> web.StreamResponse:
         """POST /run."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.submits.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         raw = await request.read()
         if len(raw) > _MOST_BYTES:
             return web.json_response({"error": "body too large"}, status=400)
@@ -89,6 +87,7 @@ class StandIn(FakeJobService[FakeJob]):
         self.jobs[job_id] = FakeJob(body=body)
         return web.json_response({"id": job_id, "status": "IN_QUEUE"})
 
+    @scripted("polls")
     async def status(self, request: web.Request) -> web.StreamResponse:
         """GET /status/{id}."""
         if (refused := _unknown(request)) is not None:
@@ -97,10 +96,6 @@ class StandIn(FakeJobService[FakeJob]):
         job = self.jobs.get(job_id)
         if job is None:
             return web.json_response({"error": "job not found"}, status=404)
-        job.asked += 1
-        trouble = self.polls.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         return web.json_response({"id": job_id, "delayTime": 12, **self._state(job_id, job)})
 
     def _state(self, job_id: str, job: FakeJob) -> dict[str, Any]:
@@ -133,37 +128,28 @@ class StandIn(FakeJobService[FakeJob]):
         output = outputs.get(self.shape, {"images": [image]})
         return {"status": "COMPLETED", "executionTime": 2000, "output": output}
 
+    @scripted("cancels")
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """POST /cancel/{id}."""
         if (refused := _unknown(request)) is not None:
             return refused
         job_id = request.match_info["id"]
-        if job_id in self.jobs:
-            self.jobs[job_id].cancels += 1
-        trouble = self.cancels.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         if job_id not in self.jobs:
             return web.json_response({"error": "job not found"}, status=404)
         self.jobs[job_id].cancelled = True
         return web.json_response({"id": job_id, "status": "CANCELLED"})
 
+    @scripted("healths")
     async def health(self, request: web.Request) -> web.StreamResponse:
         """GET /health."""
         if (refused := _unknown(request)) is not None:
             return refused
-        trouble = self.healths.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         jobs = {"completed": 1, "failed": 0, "inProgress": 0, "inQueue": 2, "retried": 0}
         return web.json_response({"jobs": jobs, "workers": self.workers})
 
+    @scripted("downloads")
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET of a picture in the store."""
-        self.leaks += "authorization" in request.headers
-        trouble = self.downloads.next_handler()
-        if trouble is not None:
-            return await trouble(request)
         job = self.jobs[request.match_info["name"].removesuffix(".png")]
         return web.Response(body=self.drawn(job), content_type="image/png")
 
