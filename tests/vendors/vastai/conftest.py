@@ -1,4 +1,4 @@
-"""Vast.ai's stand-in, one for all tests."""
+"""The fake Vast.ai, one for all tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Make = Callable[..., VastaiEngine]
 
 
 def config_for(vendor: StandIn, **settings: object) -> VastaiConfig:
-    """Hardly any pauses."""
+    """Settings with short pauses."""
     return VastaiConfig.model_validate(
         {
             "api_key": KEY,
@@ -42,7 +42,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 
 @pytest.fixture
 def vendor(running: StandIn) -> Iterator[StandIn]:
-    """An honest one that rents out nothing yet."""
+    """Without instances or scripted failures; all instances are stopped after the test."""
     running.reset()
     yield running
     running.close()
@@ -50,7 +50,7 @@ def vendor(running: StandIn) -> Iterator[StandIn]:
 
 @pytest.fixture
 async def make(vendor: StandIn) -> AsyncIterator[Make]:
-    """Makes engines that speak to it; they are stopped after the test."""
+    """Creates engines of the fake service, which are stopped after the test."""
     made: list[VastaiEngine] = []
 
     def one(clock: Callable[[], float] = time.time, **settings: object) -> VastaiEngine:

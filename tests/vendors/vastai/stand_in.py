@@ -1,4 +1,4 @@
-"""Vast.ai's side of the wire; the machines that it rents out are real Atelier servers on this one."""
+"""A fake Vast.ai, whose instances are real Atelier servers on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPERATORS = {"eq", "neq", "gt", "gte", "lt", "lte", "in", "notin"}
 _BEFORE_RUNNING: tuple[dict[str, Any], ...] = (
     {"actual_status": None},
     {"actual_status": "loading", "status_msg": "Pulling fs layer"},
-    {"actual_status": "running"},  # its ports come a little later
+    {"actual_status": "running"},  # its ports are mapped a little later
 )
 
 
@@ -43,20 +43,20 @@ def offer(number: int, dph: float = 0.4) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Box:
-    """A rented machine."""
+class FakeInstance:
+    """A rented instance."""
 
     id: int
     offer: Mapping[str, Any]
     order: Mapping[str, Any]
     server: RunningServer | None
     looks: int = 0
-    """How often it was looked at."""
+    """Number of times its state was requested."""
     fate: dict[str, Any] = field(default_factory=dict)
-    """Replaces what is shown of it."""
+    """Replaces fields of its state."""
 
     def shown(self) -> dict[str, Any]:
-        """As the service describes it."""
+        """Its state in the shape of the service."""
         self.looks += 1
         facts: dict[str, Any] = {
             "id": self.id,
@@ -80,21 +80,21 @@ class Box:
 
 @dataclass(slots=True)
 class StandIn:
-    """Honest unless told otherwise."""
+    """The API, with all instances of the account."""
 
     directory: Path
-    """Where the machines have their disks."""
+    """Directory with the data of the instances."""
     api: str = ""
     offers: list[dict[str, Any]] = field(default_factory=lambda: [offer(1), offer(2), offer(3)])
-    boxes: dict[int, Box] = field(default_factory=dict)
-    rented: list[Box] = field(default_factory=list)
-    """Every machine that was ever paid for."""
+    instances: dict[int, FakeInstance] = field(default_factory=dict)
+    rented: list[FakeInstance] = field(default_factory=list)
+    """All instances that were ever rented."""
     taken: set[int] = field(default_factory=set)
-    """Offers that somebody else has rented meanwhile."""
+    """Offers that others have rented."""
     fates: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """What becomes of machines rented by that offer; `dead` boots nothing."""
+    """Replaced fields of instances by their offer; `dead` starts no server."""
     engines: dict[str, Any] = field(default_factory=lambda: dict(SKETCH))
-    """Of the Atelier servers on the machines."""
+    """Engines of the Atelier servers on the instances."""
     searches: ResponseQueue = field(default_factory=ResponseQueue)
     creations: ResponseQueue = field(default_factory=ResponseQueue)
     looks: ResponseQueue = field(default_factory=ResponseQueue)
@@ -103,118 +103,122 @@ class StandIn:
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(7000))
 
     def reset(self) -> None:
-        """Be honest again, and forget and end everything."""
+        """Stop all instances, and return to regular responses."""
         self.close()
-        for line in (self.searches, self.creations, self.looks, self.lists, self.destructions):
-            line.clear()
-        for memory in (self.boxes, self.rented, self.taken, self.fates):
-            memory.clear()
+        for queue in (self.searches, self.creations, self.looks, self.lists, self.destructions):
+            queue.clear()
+        for records in (self.instances, self.rented, self.taken, self.fates):
+            records.clear()
         self.offers = [offer(1), offer(2), offer(3)]
         self.engines = dict(SKETCH)
 
     def close(self) -> None:
-        """End every machine."""
-        for box in self.boxes.values():
-            _end(box)
+        """Stop all instances."""
+        for instance in self.instances.values():
+            _stop(instance)
 
-    def add(self, label: str, *, boots: bool = True, fate: Mapping[str, Any] | None = None) -> Box:
-        """A machine that was rented in an earlier life."""
+    def add(
+        self, label: str, *, starts: bool = True, fate: Mapping[str, Any] | None = None
+    ) -> FakeInstance:
+        """An instance that a previous process has rented."""
         order = {"label": label}
-        return self._boot(offer(9), order, {**(fate or {}), **({} if boots else {"dead": True})})
+        return self._start(offer(9), order, {**(fate or {}), **({} if starts else {"dead": True})})
 
     async def search(self, request: web.Request) -> web.StreamResponse:
         """POST /api/v0/bundles/."""
-        if (trouble := _stranger(request) or self.searches.next_handler()) is not None:
-            return await trouble(request) if callable(trouble) else trouble
-        asked = await request.json()
-        for name, filters in asked.items():
+        if (scripted := await _scripted(request, self.searches)) is not None:
+            return scripted
+        query = await request.json()
+        for name, filters in query.items():
             known = name in _CONTROLS or (name in _FIELDS and set(filters) <= _OPERATORS)
             if not known:
-                return _refused(400, "invalid_args", f"unknown filter {name}")
-        most = asked.get("dph_total", {}).get("lte", float("inf"))
+                return _reject(400, "invalid_args", f"unknown filter {name}")
+        most = query.get("dph_total", {}).get("lte", float("inf"))
         found = [one for one in self.offers if one["dph_total"] <= most]
-        return _answer({"offers": sorted(found, key=lambda one: one["dph_total"])})
+        return _respond({"offers": sorted(found, key=lambda one: one["dph_total"])})
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """PUT /api/v0/asks/{id}/."""
-        if (trouble := _stranger(request) or self.creations.next_handler()) is not None:
-            return await trouble(request) if callable(trouble) else trouble
+        if (scripted := await _scripted(request, self.creations)) is not None:
+            return scripted
         return await self.accept(request)
 
     async def accept(self, request: web.Request) -> web.Response:
-        """Rent it out."""
+        """Create the instance."""
         number, order = int(request.match_info["id"]), await request.json()
         chosen = next((one for one in self.offers if one["id"] == number), None)
         if chosen is None or number in self.taken:
-            return _refused(404, "invalid_args", f"error 404/3603: no_such_ask {number}")
+            return _reject(404, "invalid_args", f"error 404/3603: no_such_ask {number}")
         if not isinstance(order.get("env"), dict) or not (
             order.get("image") or order.get("template_hash_id")
         ):
-            return _refused(
+            return _reject(
                 400, "invalid_args", "env must be an object, and image or template given"
             )
-        box = self._boot(chosen, order, self.fates.get(number, {}))
-        return _answer({"success": True, "new_contract": box.id})
+        instance = self._start(chosen, order, self.fates.get(number, {}))
+        return _respond({"success": True, "new_contract": instance.id})
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET /api/v0/instances/{id}/."""
-        if (trouble := _stranger(request) or self.looks.next_handler()) is not None:
-            return await trouble(request) if callable(trouble) else trouble
-        box = self.boxes.get(int(request.match_info["id"]))
-        return _answer({"instances": box.shown() if box else None})
+        if (scripted := await _scripted(request, self.looks)) is not None:
+            return scripted
+        instance = self.instances.get(int(request.match_info["id"]))
+        return _respond({"instances": instance.shown() if instance else None})
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """GET /api/v1/instances/, two a page."""
-        if (trouble := _stranger(request) or self.lists.next_handler()) is not None:
-            return await trouble(request) if callable(trouble) else trouble
+        """GET /api/v1/instances/, two per page."""
+        if (scripted := await _scripted(request, self.lists)) is not None:
+            return scripted
         after = int(request.query.get("after_token", 0))
-        rest = sorted(box_id for box_id in self.boxes if box_id > after)
-        page = [self.boxes[box_id].shown() for box_id in rest[:2]]
+        rest = sorted(instance_id for instance_id in self.instances if instance_id > after)
+        page = [self.instances[instance_id].shown() for instance_id in rest[:2]]
         token = str(rest[1]) if len(rest) > len(page) else None
-        return _answer({"instances": page, "next_token": token})
+        return _respond({"instances": page, "next_token": token})
 
     async def destroy(self, request: web.Request) -> web.StreamResponse:
         """DELETE /api/v0/instances/{id}/."""
-        if (trouble := _stranger(request) or self.destructions.next_handler()) is not None:
-            return await trouble(request) if callable(trouble) else trouble
-        box = self.boxes.pop(int(request.match_info["id"]), None)
-        if box is None:
-            return _refused(404, "no_such_instance", "error 404: no such instance")
-        _end(box)
-        return _answer({"success": True})
+        if (scripted := await _scripted(request, self.destructions)) is not None:
+            return scripted
+        instance = self.instances.pop(int(request.match_info["id"]), None)
+        if instance is None:
+            return _reject(404, "no_such_instance", "error 404: no such instance")
+        _stop(instance)
+        return _respond({"success": True})
 
-    def _boot(
+    def _start(
         self, chosen: Mapping[str, Any], order: Mapping[str, Any], fate: Mapping[str, Any]
-    ) -> Box:
-        box_id, fate = next(self._ids), dict(fate)
+    ) -> FakeInstance:
+        instance_id, fate = next(self._ids), dict(fate)
         server = None
         if not fate.pop("dead", False):
-            disk = self.directory / str(box_id)
+            disk = self.directory / str(instance_id)
             disk.mkdir()
             server = launch(disk, wait=False, engines=self.engines, drain_seconds=0)
-        box = Box(box_id, chosen, order, server, fate=fate)
-        self.boxes[box_id] = box
-        self.rented.append(box)
-        return box
+        instance = FakeInstance(instance_id, chosen, order, server, fate=fate)
+        self.instances[instance_id] = instance
+        self.rented.append(instance)
+        return instance
 
 
-def _end(box: Box) -> None:
-    if box.server is not None and box.server.process.poll() is None:
-        box.server.kill()
+def _stop(instance: FakeInstance) -> None:
+    if instance.server is not None and instance.server.process.poll() is None:
+        instance.server.kill()
 
 
-def _stranger(request: web.Request) -> web.Response | None:
-    if request.headers.get("authorization") == f"Bearer {KEY}":
-        return None
-    return _refused(401, "auth_error", f"bad key {request.headers.get('authorization')}")
+async def _scripted(request: web.Request, queue: ResponseQueue) -> web.StreamResponse | None:
+    """The response to a request with a wrong key, or the scripted one; None for the regular one."""
+    if request.headers.get("authorization") != f"Bearer {KEY}":
+        return _reject(401, "auth_error", f"bad key {request.headers.get('authorization')}")
+    handler = queue.next_handler()
+    return None if handler is None else await handler(request)
 
 
-def _refused(status: int, error: str, msg: str) -> web.Response:
-    return _answer({"success": False, "error": error, "msg": msg}, status)
+def _reject(status: int, error: str, msg: str) -> web.Response:
+    return _respond({"success": False, "error": error, "msg": msg}, status)
 
 
-def _answer(body: object, status: int = 200) -> web.Response:
-    """JSON whose type names no charset: the official command takes no other."""
+def _respond(body: object, status: int = 200) -> web.Response:
+    """JSON without a charset in its content type, as the official command requires."""
     return web.Response(
         status=status, body=json.dumps(body).encode(), content_type="application/json"
     )
@@ -222,7 +226,7 @@ def _answer(body: object, status: int = 200) -> web.Response:
 
 @contextmanager
 def stand_in(directory: Path) -> Iterator[StandIn]:
-    """A running one."""
+    """Start the fake service."""
     made = StandIn(directory)
     app = web.Application()
     app.router.add_post("/api/v0/bundles/", made.search)

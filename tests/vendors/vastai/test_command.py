@@ -1,6 +1,6 @@
-"""The official command line against the stand-in: what it understands, the service speaks.
+"""The official command line against the fake service, which therefore speaks the real protocol.
 
-`vastai` wants other versions than we do, so it has an environment of its own, which `make test` makes.
+`vastai` needs other versions of packages, so it has an environment of its own, which `make test` creates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not VASTAI.exists(), reason="`make sdks` has not
 
 
 def vastai(vendor: StandIn, home: Path, *arguments: str) -> Any:  # noqa: ANN401 (its JSON)
-    """What the command answers."""
+    """The JSON output of the command."""
     program = ["/usr/bin/env", f"HOME={home}", str(VASTAI), *arguments]
     options = ["--url", vendor.api, "--api-key", KEY, "--raw", "--retry", "1"]
     done = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
@@ -45,13 +45,14 @@ def test_the_command_rents_and_destroys(vendor: StandIn, tmp_path: Path) -> None
     ]
     made = vastai(vendor, tmp_path, "create", "instance", "1", *order)
     assert made["success"]
-    box = vendor.boxes[made["new_contract"]]
-    assert box.order["env"] == {f"-p {PORT}:{PORT}": "1"}
-    assert box.order["label"] == "tests/1"
+    instance = vendor.instances[made["new_contract"]]
+    assert instance.order["env"] == {f"-p {PORT}:{PORT}": "1"}
+    assert instance.order["label"] == "tests/1"
     states = [
-        vastai(vendor, tmp_path, "show", "instance", str(box.id))["actual_status"] for _ in range(3)
+        vastai(vendor, tmp_path, "show", "instance", str(instance.id))["actual_status"]
+        for _ in range(3)
     ]
     assert states == [None, "loading", "running"]
-    assert [one["id"] for one in vastai(vendor, tmp_path, "show", "instances")] == [box.id]
-    vastai(vendor, tmp_path, "destroy", "instance", str(box.id), "-y")
-    assert vendor.boxes == {}
+    assert [one["id"] for one in vastai(vendor, tmp_path, "show", "instances")] == [instance.id]
+    vastai(vendor, tmp_path, "destroy", "instance", str(instance.id), "-y")
+    assert vendor.instances == {}

@@ -1,4 +1,4 @@
-"""A rented machine, through the suite for all engines."""
+"""A rented instance, through the suite for all engines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.vendors.vastai.stand_in import StandIn
 
 
 class TestRented(EngineConformance):
-    """Rented once, and once more after the stop."""
+    """Rented at the start, and again after a stop."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """With a sketch engine on the machine, and nobody who looks after it meanwhile."""
+        """With a sketch engine on the instance, and without checks in between."""
         running.reset()
         return VastaiEngine(config_for(running, check_seconds=3600), delay_scale=0.001)

@@ -1,4 +1,4 @@
-"""A real server that rents a machine, and dies while the machine is at work."""
+"""A real server is killed while its rented instance runs a task."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def serving(vendor: StandIn, directory: Path) -> Iterator[RunningServer]:
         server.kill()
 
 
-async def test_a_server_that_is_killed_finds_its_machine_and_its_work_again(
+async def test_a_killed_server_finds_its_instance_and_its_task_again(
     vendor: StandIn, tmp_path: Path
 ) -> None:
-    """The machine is rented once and the picture made once; a stop destroys the machine."""
+    """The instance is rented once and the image generated once; a stop destroys the instance."""
     with serving(vendor, tmp_path) as server:
         async with AsyncClient(server.address) as client:
             options = {"delay_seconds": 3}
             accepted = await client.submit("a lamp", engine="rented", steps=40, options=options)
-            async with aclosing(client.follow(accepted.id)) as story:
-                async for progress in story:
+            async with aclosing(client.follow(accepted.id)) as updates:
+                async for progress in updates:
                     if progress.step > 3:
                         break
     with serving(vendor, tmp_path) as server:
         async with AsyncClient(server.address) as client:
-            async with aclosing(client.follow(accepted.id)) as story:
-                async for _ in story:
+            async with aclosing(client.follow(accepted.id)) as updates:
+                async for _ in updates:
                     pass
             made = await client.get(accepted.id)
-        (box,) = vendor.rented
-        assert box.server is not None
-        async with AsyncClient(box.server.address) as client, aclosing(client.list()) as found:
-            there = [one async for one in found]
+        (instance,) = vendor.rented
+        assert instance.server is not None
+        async with AsyncClient(instance.server.address) as client, aclosing(client.list()) as found:
+            generations = [one async for one in found]
         assert server.terminate() == 0
     assert made.state is State.SUCCEEDED
     assert made.receipt is not None
     assert len(made.receipt.attempts) == 2
-    assert [one.state for one in there] == [State.SUCCEEDED]
-    assert vendor.boxes == {}
+    assert [one.state for one in generations] == [State.SUCCEEDED]
+    assert vendor.instances == {}
