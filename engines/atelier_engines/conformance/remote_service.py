@@ -80,6 +80,8 @@ class FakeService(ABC):
     """What the service says about any other key."""
     resumable: ClassVar[bool] = True
     """Whether a job is found again after a restart; if not, the task must not be sent a second time."""
+    batched: ClassVar[bool] = False
+    """Whether all images of a task are submitted before the handle is stored, and cancelled by one request."""
     cancellable: ClassVar[bool] = True
     """Whether the service can cancel jobs."""
     downloadable: ClassVar[bool] = True

@@ -93,6 +93,7 @@ class StandIn(FakeService):
 
     task: ClassVar[ImageTask] = TASK
     downloadable: ClassVar[bool] = False
+    batched: ClassVar[bool] = True
 
     def engine(self, **settings: object) -> Engine:
         """See FakeService.engine."""

@@ -86,6 +86,7 @@ class StandIn(FakeService):
 
     task: ClassVar[ImageTask] = TASK
     downloadable: ClassVar[bool] = False
+    batched: ClassVar[bool] = True
 
     def engine(self, **settings: object) -> Engine:
         """See FakeService.engine."""

@@ -51,16 +51,6 @@ class TestFailures(RestartConformance, PollConformance, CancelConformance):
         """See RemoteConformance.service."""
         return vendor
 
-    def test_a_restart_between_two_submissions_sends_only_what_is_missing(
-        self, resumable: FakeService
-    ) -> None:
-        """All images of a task are one batch, so nothing is missing."""
-        task = replace(TASK, seeds=(3, 4, 5))
-        handle = wait(crash(resumable, task))
-        outputs = wait(collect_outputs(resumable, replace(task, resume=handle)))
-        assert [output.seed for output in outputs] == [3, 4, 5]
-        assert resumable.accepted == len(task.seeds)
-
     def test_transient_errors_between_polls_do_not_lose_a_paid_job(
         self, service: FakeService, running_job: Handler
     ) -> None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
+from typing import ClassVar
 
 from pydantic import BaseModel
 
-from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
     EngineFailedError,
-    EngineUnavailableError,
-    UnsupportedError,
 )
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.concurrency import run_concurrently
+from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.ideogram.capabilities import build_capabilities
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
 from atelier_engines.vendors.ideogram.requests import ImageRequest, build_request
@@ -51,25 +50,28 @@ class _Response(BaseModel):
     """The requested images, or fewer."""
 
 
-class IdeogramEngine:
-    """Version 3 of the models behind https://api.ideogram.ai."""
+class IdeogramEngine(RemoteEngine[VendorClient]):
+    """Version 3 of the models behind https://api.ideogram.ai.
+
+    Closing a task closes its connections; the service may still finish, and bill. The handle only says
+    that requests were sent: the service cannot look them up.
+    """
+
+    name: ClassVar[str] = _NAME
 
     def __init__(self, config: IdeogramConfig, *, delay_scale: float = 1.0) -> None:
         """Connect to nothing yet; `delay_scale` multiplies every pause."""
+        super().__init__(build_capabilities(config))
         self._config = config
         self._delay_scale = delay_scale
-        self._capabilities = build_capabilities(config)
-        self._connection: VendorClient | None = None
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """See Engine.capabilities."""
-        return self._capabilities
+    async def check(self) -> None:
+        """See Engine.check. The service has no request that is free of charge."""
+        _ = self._connection
 
-    async def start(self) -> None:
-        """See Engine.start. Connects with the first request."""
+    async def _connect(self) -> VendorClient:
         timeout, key = self._config.timeout_seconds, self._config.api_key.get_secret_value()
-        self._connection = VendorClient(
+        return VendorClient(
             name=_NAME,
             client=connect(
                 self._config.base_url, headers={"Api-Key": key}, read_timeout_seconds=timeout
@@ -79,20 +81,8 @@ class IdeogramEngine:
             response_timeout_seconds=timeout,
         )
 
-    async def check(self) -> None:
-        """See Engine.check. The service has no request that is free of charge."""
-        self._require_started()
-
-    async def stop(self) -> None:
-        """See Engine.stop."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
-
-    async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it closes the connections; the service may still finish, and bill.
-
-        The handle only says that requests were sent: the service cannot look them up.
+    async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
+        """Run the task, one paid request per image.
 
         Raises:
             ContentFilteredError: the service rejected the prompt, an input image or the result.
@@ -100,8 +90,6 @@ class IdeogramEngine:
                 meanwhile; the service may have been paid, so nothing is sent again.
             EngineError: see `vendors.errors`.
         """
-        if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "this engine does not support audio tasks")
         require_not_submitted(_NAME, task)
         request = await result_from_thread(partial(build_request, task, self._config))
         yield Stage(name="generate")
@@ -117,7 +105,7 @@ class IdeogramEngine:
     async def _generate_image(
         self, request: ImageRequest, seed: int, task: ImageTask
     ) -> Encoded | Pixels:
-        client, content = self._require_started(), request.build_content(seed)
+        client, content = self._connection, request.build_content(seed)
         response = await client.submit_once("POST", request.path, model=_Response, **content)
         if not response.data:
             raise EngineFailedError("ideogram responded without an image")
@@ -129,11 +117,6 @@ class IdeogramEngine:
         with errors.after_acceptance(_NAME):
             file = await client.download(image.url, kinds=_MEDIA_TYPES)
         return await load_result(_NAME, file.data, task)
-
-    def _require_started(self) -> VendorClient:
-        if self._connection is None:
-            raise EngineUnavailableError("the ideogram engine has not been started")
-        return self._connection
 
 
 def _translate_rejection(key: str, response: Response) -> EngineError | None:

@@ -8,15 +8,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
-from atelier_engines.capabilities import Capabilities
-from atelier_engines.errors import EngineError, EngineUnavailableError, UnsupportedError
+from atelier_engines.errors import EngineError
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import JSON, AudioTask, ImageTask, Task
+from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.images import load_result
 from atelier_engines.vendors.invokeai.api import InvokeAiClient, translate_rejection
 from atelier_engines.vendors.invokeai.capabilities import build_capabilities
@@ -47,35 +48,47 @@ class _Run:
     """Names of the generated images on the server."""
 
 
-class InvokeAiEngine:
-    """SDXL models on one InvokeAI server."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Connection:
+    """The server, as it was at the start."""
+
+    client: InvokeAiClient
+    feed: EventFeed
+    catalog: ModelCatalog
+    board_id: str
+    """Board that keeps the images; empty for none."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.client.vendor.close()
+
+
+class InvokeAiEngine(RemoteEngine[_Connection]):
+    """SDXL models on one InvokeAI server. Models, LoRAs and ControlNets are those that it had at the start."""
+
+    name: ClassVar[str] = _NAME
 
     def __init__(self, config: InvokeAiConfig, *, delay_scale: float = 1.0) -> None:
         """Connect to nothing yet; `delay_scale` multiplies every pause."""
+        super().__init__(build_capabilities(config, ModelCatalog()))
         self._config = config
         self._delay_scale = delay_scale
-        self._catalog = ModelCatalog()
-        self._capabilities = build_capabilities(config, self._catalog)
-        self._board_id = ""
-        self._connection: tuple[InvokeAiClient, EventFeed] | None = None
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """See Engine.capabilities. Models, LoRAs and ControlNets are those that the server had at the start."""
-        return self._capabilities
+    async def check(self) -> None:
+        """See Engine.check. Asks whether the queue's processor is running."""
+        await self._connection.client.require_running()
 
-    async def start(self) -> None:
-        """See Engine.start. Lists the models, and finds or creates the board.
+    async def _connect(self) -> _Connection:
+        """Sign in, list the models, and find or create the board.
 
         Raises:
             ModelMissingError: the server lacks a model that the configuration names, or any SDXL model.
             EngineUnavailableError: the server cannot be reached, or rejects the sign-in.
         """
         config = self._config
-        http = connect(config.base_url)
         vendor = VendorClient(
             name=_NAME,
-            client=http,
+            client=connect(config.base_url),
             delay_scale=self._delay_scale,
             response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS,
             translate_error=translate_rejection,
@@ -83,30 +96,19 @@ class InvokeAiEngine:
         client = InvokeAiClient(vendor=vendor, email=config.email, password=config.password)
         try:
             await client.sign_in()
-            self._catalog = build_catalog(await client.list_models(), config)
-            if config.board is not None:
-                self._board_id = (await client.find_board(config.board)).board_id
+            catalog = build_catalog(await client.list_models(), config)
+            named = None if config.board is None else await client.find_board(config.board)
         except BaseException:
             await vendor.close()
             raise
-        self._capabilities = build_capabilities(config, self._catalog)
-        feed = EventFeed(http.base_url, lambda: client.token, delay_scale=self._delay_scale)
-        self._connection = client, feed
+        self._capabilities = build_capabilities(config, catalog)
+        url, scale = vendor.client.base_url, self._delay_scale
+        feed = EventFeed(url, lambda: client.token, delay_scale=scale)
+        board_id = "" if named is None else named.board_id
+        return _Connection(client=client, feed=feed, catalog=catalog, board_id=board_id)
 
-    async def check(self) -> None:
-        """See Engine.check. Asks whether the queue's processor is running."""
-        client, _ = self._require_started()
-        await client.require_running()
-
-    async def stop(self) -> None:
-        """See Engine.stop."""
-        if self._connection is not None:
-            client, _ = self._connection
-            self._connection = None
-            await client.vendor.close()
-
-    async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it cancels this task's queue items, and no others.
+    async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
+        """Run the task as one batch; closing it cancels this task's queue items, and no others.
 
         Raises:
             EngineFailedError: an item failed, was cancelled at the server, or is lost.
@@ -115,14 +117,11 @@ class InvokeAiEngine:
             EngineTimeoutError: the deadline has passed.
             EngineError: see `vendors.errors`.
         """
-        if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "this engine does not support audio tasks")
         deadline = Deadline(self._config.timeout_seconds)
         yield Stage(name="submit")
         known = await self._find_batch(task.resume, deadline)
         batch_id = f"atelier-{uuid.uuid4()}" if known is None else known.batch_id
-        _, feed = self._require_started()
-        async with feed.subscribed(batch_id) as events:
+        async with self._connection.feed.subscribed(batch_id) as events:
             batch = known or await self._submit(task, batch_id)
             run = _Run(task=task, deadline=deadline, batch=batch, events=events)
             over = False
@@ -143,7 +142,7 @@ class InvokeAiEngine:
         if not handle:
             return None
         batch = BatchHandle.parse(handle)
-        client, _ = self._require_started()
+        client = self._connection.client
         with errors.after_acceptance(_NAME):
             async with deadline.timeout(_NAME):
                 items = [await client.fetch_item(item_id) for item_id in batch.item_ids]
@@ -153,7 +152,7 @@ class InvokeAiEngine:
         return batch
 
     async def _submit(self, task: ImageTask, batch_id: str) -> BatchHandle:
-        client, _ = self._require_started()
+        client = self._connection.client
         batch = BatchHandle(batch_id=batch_id)
         uploaded = UploadedImages()
         try:
@@ -170,7 +169,13 @@ class InvokeAiEngine:
     def _build_batch(
         self, task: ImageTask, batch_id: str, uploaded: UploadedImages
     ) -> dict[str, JSON]:
-        graph = build_graph(task, self._catalog, uploaded, self._config, board_id=self._board_id)
+        graph = build_graph(
+            task,
+            self._connection.catalog,
+            uploaded,
+            self._config,
+            board_id=self._connection.board_id,
+        )
         node, name = SEED
         seeds = [seed % _SEED_RANGE for seed in task.seeds]
         return {
@@ -185,11 +190,11 @@ class InvokeAiEngine:
     async def _watch(self, run: _Run) -> AsyncGenerator[Event]:
         """Yield progress and images, in the order of the seeds."""
         progress = ProgressTracker(run.task)
-        client, feed = self._require_started()
+        connection = self._connection
         for item_id, seed in zip(run.batch.item_ids, run.task.seeds, strict=True):
             updates = watch_item(
-                client,
-                feed,
+                connection.client,
+                connection.feed,
                 run.events,
                 item_id,
                 poll_seconds=self._config.poll_seconds,
@@ -208,7 +213,7 @@ class InvokeAiEngine:
 
     async def _fetch_image(self, run: _Run) -> Encoded | Pixels:
         """Download the latest generated image."""
-        client, _ = self._require_started()
+        client = self._connection.client
         with errors.after_acceptance(_NAME):
             async with run.deadline.timeout(_NAME):
                 file = await client.fetch_image(run.generated[-1])
@@ -216,8 +221,8 @@ class InvokeAiEngine:
 
     async def _cleanup(self, batch: BatchHandle, generated: list[str], *, cancel: bool) -> None:
         """Delete this task's images on the server, and cancel its items, within a few seconds; best effort."""
-        client, _ = self._require_started()
-        names = (*batch.uploads, *(() if self._board_id else generated))
+        client = self._connection.client
+        names = (*batch.uploads, *(() if self._connection.board_id else generated))
         calls = [partial(client.delete_image, name) for name in names]
         if cancel:
             calls.insert(0, partial(client.cancel, batch.batch_id))
@@ -226,8 +231,3 @@ class InvokeAiEngine:
                 for call in calls:
                     with suppress(EngineError):
                         await call()
-
-    def _require_started(self) -> tuple[InvokeAiClient, EventFeed]:
-        if self._connection is None:
-            raise EngineUnavailableError("the invokeai engine has not been started")
-        return self._connection

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from atelier_engines.capabilities import Capabilities
-from atelier_engines.errors import EngineFailedError, EngineUnavailableError, UnsupportedError
+from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.at_most_once import SUBMITTING, require_not_submitted
 from atelier_engines.vendors.concurrency import run_concurrently
+from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.images import load_preview, load_result
 from atelier_engines.vendors.openai.capabilities import build_capabilities
 from atelier_engines.vendors.openai.config import OpenaiConfig
@@ -31,40 +31,32 @@ Previews = asyncio.Queue[Encoded | None]
 """Previews of all images as they arrive; None whenever an image has ended."""
 
 
-class OpenaiEngine:
-    """Image models behind https://api.openai.com."""
+class OpenaiEngine(RemoteEngine["OpenaiClient"]):
+    """Image models behind https://api.openai.com.
+
+    Closing a task closes its connections; the service may still finish, and bill. The handle only says
+    that requests were sent: the service cannot look them up.
+    """
+
+    name: ClassVar[str] = _NAME
 
     def __init__(self, config: OpenaiConfig, *, delay_scale: float = 1.0) -> None:
         """Connect to nothing yet; `delay_scale` multiplies every pause."""
+        super().__init__(build_capabilities(config))
         self._config = config
         self._delay_scale = delay_scale
-        self._capabilities = build_capabilities(config)
-        self._connection: OpenaiClient | None = None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See Engine.capabilities."""
-        return self._capabilities
-
-    async def start(self) -> None:
-        """See Engine.start. Loads the SDK; connects with the first request."""
-        client_class = await result_from_thread(_load_client_class)
-        self._connection = client_class(self._config)
 
     async def check(self) -> None:
         """See Engine.check. Requests the model's description, which is free."""
-        await retry(self._require_started().check, self._pause)
+        await retry(self._connection.check, self._pause)
 
-    async def stop(self) -> None:
-        """See Engine.stop."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+    async def _connect(self) -> OpenaiClient:
+        """Load the SDK; it connects with the first request."""
+        client_class = await result_from_thread(_load_client_class)
+        return client_class(self._config)
 
-    async def run(self, task: Task) -> AsyncGenerator[Event]:
-        """See Engine.run. Closing it closes the connections; the service may still finish, and bill.
-
-        The handle only says that requests were sent: the service cannot look them up.
+    async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
+        """Run the task, one paid request per image.
 
         Raises:
             ContentFilteredError: the service rejected the prompt, an input image or the result.
@@ -72,8 +64,6 @@ class OpenaiEngine:
                 meanwhile; the service may have been paid, so nothing is sent again.
             EngineError: see `vendors.errors`.
         """
-        if isinstance(task, AudioTask):
-            raise UnsupportedError("audio", "this engine does not support audio tasks")
         require_not_submitted(_NAME, task)
         request = await result_from_thread(partial(build_request, task, self._config))
         yield Stage(name="generate")
@@ -101,7 +91,7 @@ class OpenaiEngine:
             previews.put_nowait(None)
 
     async def _request_image(self, request: ImageRequest, previews: Previews) -> Base64Image:
-        client = self._require_started()
+        client = self._connection
         response = await retry(partial(client.send, request), self._pause)
         async with aclosing(client.receive(response)) as images:
             async for image in images:
@@ -114,11 +104,6 @@ class OpenaiEngine:
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds * self._delay_scale)
-
-    def _require_started(self) -> OpenaiClient:
-        if self._connection is None:
-            raise EngineUnavailableError("the openai engine has not been started")
-        return self._connection
 
 
 async def _merge_events(
