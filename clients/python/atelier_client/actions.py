@@ -2,7 +2,7 @@
 
 An operation is a generator without I/O. It yields an action, and is sent the answer; if the action
 fails, the AtelierError is thrown into it. `operations` has one for each method of a client. Both
-clients run them: they perform each action, blocking or with asyncio, see `performer`.
+clients run them, blocking or with asyncio, see `action_runner`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import grpc
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_client import media, operations
+from atelier_client.action_runner import ActionRunner, IoFunctions
 from atelier_client.actions import (
     Action,
     Answer,
@@ -31,7 +32,6 @@ from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
 from atelier_client.media import Artifact, LocalMedia
-from atelier_client.performer import Performer, Primitives
 from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import error_from_rpc
@@ -47,7 +47,7 @@ async def _read_file(path: Path) -> bytes:
     return await asyncio.to_thread(media.read, path)
 
 
-_PRIMITIVES = Primitives(receive=_receive, sleep=asyncio.sleep, read_file=_read_file)
+_IO_FUNCTIONS = IoFunctions(receive=_receive, sleep=asyncio.sleep, read_file=_read_file)
 
 
 class AsyncClient(BaseClient):
@@ -184,32 +184,32 @@ class AsyncClient(BaseClient):
         return await self._run(operations.fetch(generation, self._policy))
 
     async def _run(self, operation: Operation[R]) -> R:
-        """Perform what the operation asks for, and return its result."""
-        with closing(operation), self._performer() as performer:
+        """Run the actions of an operation, and return its result."""
+        with closing(operation), self._new_runner() as runner:
             step = resume(operation)
             while not isinstance(step, Done):
-                step = resume(operation, await _perform(performer, step))
+                step = resume(operation, await _run_action(runner, step))
             return step.result
 
     async def _deliver(self, operation: Streaming[E]) -> AsyncGenerator[E]:
-        """Perform what the operation asks for, and yield what it delivers."""
-        with closing(operation), self._performer() as performer:
+        """Run the actions of an operation, and yield the items that it delivers."""
+        with closing(operation), self._new_runner() as runner:
             step = resume(operation)
             while not isinstance(step, Done):
                 if isinstance(step, Deliver):
                     yield step.item
                     step = resume(operation)
                 else:
-                    step = resume(operation, await _perform(performer, step))
+                    step = resume(operation, await _run_action(runner, step))
 
-    def _performer(self) -> Performer:
-        return Performer(self._stub, self._connection, _PRIMITIVES)
+    def _new_runner(self) -> ActionRunner:
+        return ActionRunner(self._stub, self._connection, _IO_FUNCTIONS)
 
 
-async def _perform(performer: Performer, action: Action) -> Answer | AtelierError:
-    """Perform an action; returns its answer, or the error that it failed with."""
+async def _run_action(runner: ActionRunner, action: Action) -> Answer | AtelierError:
+    """Run an action, and return its answer or its error."""
     try:
-        answer = performer.start(action)
+        answer = runner.start(action)
         received: Answer = await answer if isawaitable(answer) else answer
     except grpc.RpcError as error:
         return error_from_rpc(error)

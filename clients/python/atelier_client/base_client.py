@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import grpc
 
 from atelier_client import environment
@@ -9,7 +11,7 @@ from atelier_client.channel import Connection
 from atelier_client.reconnect import ReconnectPolicy
 
 
-class BaseClient:
+class BaseClient(ABC):
     """A connection to one server."""
 
     def __init__(
@@ -39,6 +41,6 @@ class BaseClient:
         )
         self._open_channel()
 
+    @abstractmethod
     def _open_channel(self) -> None:
         """Create the channel; it connects on first use."""
-        raise NotImplementedError

@@ -12,6 +12,7 @@ import grpc
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_client import media, operations
+from atelier_client.action_runner import ActionRunner, IoFunctions
 from atelier_client.actions import (
     Action,
     Answer,
@@ -29,13 +30,12 @@ from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
 from atelier_client.media import Artifact, LocalMedia
-from atelier_client.performer import Performer, Primitives
 from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import error_from_rpc
 from atelier_client.tasks import AudioTask, ImageTask, Keywords
 
-_PRIMITIVES = Primitives(
+_IO_FUNCTIONS = IoFunctions(
     receive=lambda stream: next(stream, None), sleep=time.sleep, read_file=media.read
 )
 
@@ -171,32 +171,32 @@ class Client(BaseClient):
         return self._run(operations.fetch(generation, self._policy))
 
     def _run(self, operation: Operation[R]) -> R:
-        """Perform what the operation asks for, and return its result."""
-        with closing(operation), self._performer() as performer:
+        """Run the actions of an operation, and return its result."""
+        with closing(operation), self._new_runner() as runner:
             step = resume(operation)
             while not isinstance(step, Done):
-                step = resume(operation, _perform(performer, step))
+                step = resume(operation, _run_action(runner, step))
             return step.result
 
     def _deliver(self, operation: Streaming[E]) -> Generator[E]:
-        """Perform what the operation asks for, and yield what it delivers."""
-        with closing(operation), self._performer() as performer:
+        """Run the actions of an operation, and yield the items that it delivers."""
+        with closing(operation), self._new_runner() as runner:
             step = resume(operation)
             while not isinstance(step, Done):
                 if isinstance(step, Deliver):
                     yield step.item
                     step = resume(operation)
                 else:
-                    step = resume(operation, _perform(performer, step))
+                    step = resume(operation, _run_action(runner, step))
 
-    def _performer(self) -> Performer:
-        return Performer(self._stub, self._connection, _PRIMITIVES)
+    def _new_runner(self) -> ActionRunner:
+        return ActionRunner(self._stub, self._connection, _IO_FUNCTIONS)
 
 
-def _perform(performer: Performer, action: Action) -> Answer | AtelierError:
-    """Perform an action; returns its answer, or the error that it failed with."""
+def _run_action(runner: ActionRunner, action: Action) -> Answer | AtelierError:
+    """Run an action, and return its answer or its error."""
     try:
-        answer: Answer = performer.start(action)
+        answer: Answer = runner.start(action)
     except grpc.RpcError as error:
         return error_from_rpc(error)
     except AtelierError as error:

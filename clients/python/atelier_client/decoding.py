@@ -66,7 +66,7 @@ def progress_from_pb(pb: service_pb2.StreamProgressResponse) -> results.Progress
         steps=pb.steps,
         progress=pb.progress,
         queue_position=pb.queue_position if pb.HasField("queue_position") else None,
-        expected_remaining_seconds=read_seconds(pb, "estimated_remaining"),
+        estimated_remaining_seconds=read_seconds(pb, "estimated_remaining"),
         preview=_preview(pb.preview) if pb.HasField("preview") else None,
         generation=generation_from_pb(pb.generation) if pb.HasField("generation") else None,
     )
@@ -87,8 +87,8 @@ def plan_from_pb(pb: service_pb2.PlanGenerationResponse) -> results.Plan:
         engine=pb.engine,
         parameters=tuple(_parameter(parameter) for parameter in pb.parameters),
         cost=_cost(pb.cost) if pb.HasField("cost") else None,
-        expected_wait_seconds=read_seconds(pb, "estimated_wait"),
-        expected_duration_seconds=read_seconds(pb, "estimated_duration"),
+        estimated_wait_seconds=read_seconds(pb, "estimated_wait"),
+        estimated_duration_seconds=read_seconds(pb, "estimated_duration"),
         accepted=pb.accepted,
         rejection=_failure(pb.rejection) if pb.HasField("rejection") else None,
     )

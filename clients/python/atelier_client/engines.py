@@ -159,6 +159,6 @@ class Capabilities:
     default_engine: str
     version: str
     max_inline_bytes: int
-    """Largest output that is sent inline, in bytes."""
+    """Maximum size of an inline output in bytes."""
     max_upload_bytes: int
-    """Largest artifact that can be uploaded, in bytes."""
+    """Maximum size of an uploaded artifact in bytes."""

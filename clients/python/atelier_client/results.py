@@ -244,7 +244,7 @@ class Progress:
     """Completed fraction, 0 to 1."""
     queue_position: int | None
     """Tasks ahead in the queue of the server, or of a remote service; None where unknown."""
-    expected_remaining_seconds: float | None
+    estimated_remaining_seconds: float | None
     preview: Preview | None
     generation: Generation | None
     """The finished generation, in the last event."""
@@ -267,8 +267,8 @@ class Plan:
     engine: str
     parameters: tuple[Parameter, ...]
     cost: Cost | None
-    expected_wait_seconds: float | None
-    expected_duration_seconds: float | None
+    estimated_wait_seconds: float | None
+    estimated_duration_seconds: float | None
     accepted: bool
     """Whether it would be accepted now."""
     rejection: Failure | None

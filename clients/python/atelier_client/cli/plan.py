@@ -39,10 +39,10 @@ def _print_plan(plan: Plan) -> None:
     click.echo(f"engine     {plan.engine}")
     if plan.cost is not None:
         click.echo(f"cost       {plan.cost.amount:g} {plan.cost.currency}")
-    if plan.expected_wait_seconds is not None:
-        click.echo(f"wait       {plan.expected_wait_seconds:.1f} s")
-    if plan.expected_duration_seconds is not None:
-        click.echo(f"duration   {plan.expected_duration_seconds:.1f} s")
+    if plan.estimated_wait_seconds is not None:
+        click.echo(f"wait       {plan.estimated_wait_seconds:.1f} s")
+    if plan.estimated_duration_seconds is not None:
+        click.echo(f"duration   {plan.estimated_duration_seconds:.1f} s")
     if plan.rejection is not None:
-        click.echo(f"rejection   {plan.rejection.message} ({plan.rejection.reason})")
+        click.echo(f"rejection  {plan.rejection.message} ({plan.rejection.reason})")
     Console().print(build_parameter_table(plan.parameters))

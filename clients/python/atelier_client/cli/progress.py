@@ -128,7 +128,7 @@ class ProgressBar:
 
     def show(self, event: results.Progress) -> None:
         """Update the bar, and show the preview if there is one."""
-        left = event.expected_remaining_seconds
+        left = event.estimated_remaining_seconds
         self._progress.update(
             self._task,
             completed=event.progress,

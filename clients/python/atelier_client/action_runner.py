@@ -1,4 +1,4 @@
-"""Performs the actions of an operation with gRPC; both clients share it."""
+"""Runs the actions of operations with gRPC; both clients share it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atelier_client.channel import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Primitives:
+class IoFunctions:
     """The three functions that differ between blocking code and asyncio."""
 
     receive: Callable[[Any], Any]
@@ -25,20 +25,20 @@ class Primitives:
     """Return the bytes of a file."""
 
 
-class Performer:
-    """Performs the actions of one operation, and owns its open stream; used under `with`.
+class ActionRunner:
+    """Runs the actions of one operation, and owns its open stream; a context manager.
 
-    Answers are what the gRPC stub and the primitives return: values in blocking code, awaitables with
+    It returns what the gRPC stub and the I/O functions return: values in blocking code, awaitables with
     asyncio. `actions.call` and `actions.receive` check their types.
     """
 
     def __init__(
-        self, stub: GenerationServiceStub, connection: Connection, primitives: Primitives
+        self, stub: GenerationServiceStub, connection: Connection, io_functions: IoFunctions
     ) -> None:
         """Start without a stream."""
         self._stub = stub
         self._connection = connection
-        self._primitives = primitives
+        self._io_functions = io_functions
         self._stream: Any = None
 
     def __enter__(self) -> Self:
@@ -64,11 +64,11 @@ class Performer:
                 self._stream = self._method(name)(request, metadata=metadata)
                 return None
             case Receive():
-                return self._primitives.receive(self._stream)
+                return self._io_functions.receive(self._stream)
             case Sleep(seconds=seconds):
-                return self._primitives.sleep(seconds)
+                return self._io_functions.sleep(seconds)
             case ReadFile(path=path):
-                return self._primitives.read_file(path)
+                return self._io_functions.read_file(path)
             case _:
                 assert_never(action)
 
