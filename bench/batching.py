@@ -14,7 +14,7 @@ from bench.figures import Figure, median
 _ROUNDS = 21
 _CALLERS = 4
 _WAYS: Mapping[str, int] = {"alone": 1, "4 rows": 4, "8 rows": 8}
-"""Names of the ways to the most rows in a run; a picture has two here, with guidance."""
+"""Names of the ways to the most rows in a run; an image has two here, with guidance."""
 
 
 async def measure() -> list[Figure]:

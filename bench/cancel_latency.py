@@ -32,7 +32,7 @@ class _RecordingPipeline:
     ended: list[float] = field(default_factory=list)
 
     def denoise(self, runs: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
-        """See Painter.denoise."""
+        """See Pipeline.predict."""
         self.begun.append(time.perf_counter())
         made = self.pipeline.predict(runs)
         self.ended.append(time.perf_counter())
@@ -58,14 +58,14 @@ async def measure() -> list[Figure]:
     figures: list[Figure] = []
     cpu.configure_threads(1)
     loop = DenoiseScheduler("bench")
-    painter = await loop.call(partial(loading.load, DiffusionConfig(device="cpu")))
-    noted = _RecordingPipeline(painter)
+    pipeline = await loop.call(partial(loading.load, DiffusionConfig(device="cpu")))
+    noted = _RecordingPipeline(pipeline)
     await loop.call(partial(loop.configure, noted.denoise, FairBatcher(FixedLimit(rows=1))))
     for side in SIDES:
         figures += _make_figures(
             side, [await _cancel_at(loop, noted, side, at) for at in range(_ROUNDS)]
         )
-    await loop.call(painter.components.release)
+    await loop.call(pipeline.components.release)
     await loop.stop()
     return figures
 

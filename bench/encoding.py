@@ -60,7 +60,7 @@ def _encode_with_pillow(pixels: Pixels, **settings: int) -> bytes:
     return file.getvalue()
 
 
-def _compare(picture: str, pixels: Pixels, rounds: int) -> list[Figure]:
+def _compare(image_name: str, pixels: Pixels, rounds: int) -> list[Figure]:
     """Medians of time, sizes, and how ours compares with Pillow's."""
     seconds: dict[str, list[float]] = {name: [] for name in _codecs()}
     sizes: dict[str, int] = {}
@@ -73,20 +73,22 @@ def _compare(picture: str, pixels: Pixels, rounds: int) -> list[Figure]:
     figures = []
     for name, taken in seconds.items():
         figures += [
-            Figure(name=f"{picture}: {name}", value=median(taken) * 1e3, unit="ms"),
-            Figure(name=f"{picture}: {name}", value=sizes[name] / 1024, unit="KiB"),
+            Figure(name=f"{image_name}: {name}", value=median(taken) * 1e3, unit="ms"),
+            Figure(name=f"{image_name}: {name}", value=sizes[name] / 1024, unit="KiB"),
         ]
     for name in (_DEFAULT, _FASTEST):
         figures += [
             Figure(
-                name=f"{picture}: {name} / ours, time",
+                name=f"{image_name}: {name} / ours, time",
                 value=_ratio(seconds[name], seconds[_OURS]),
                 unit="×",
                 bound="at least",
                 target=1,
             ),
             Figure(
-                name=f"{picture}: ours / {name}, bytes", value=sizes[_OURS] / sizes[name], unit="×"
+                name=f"{image_name}: ours / {name}, bytes",
+                value=sizes[_OURS] / sizes[name],
+                unit="×",
             ),
         ]
     return figures
@@ -153,8 +155,8 @@ def _photo_like_image(size: int) -> Pixels:
     light = _noise_field(draw, size, 1.3)
     edges = np.sign(_noise_field(draw, size, 2.0)) / 2
     layers = [128 + 45 * (light + edges) + 18 * _noise_field(draw, size, 1.6) for _ in range(3)]
-    picture = np.stack(layers, axis=2) + draw.normal(0, 1.5, (size, size, 3))
-    return Pixels(array=picture.clip(0, 255).astype(np.uint8))
+    image = np.stack(layers, axis=2) + draw.normal(0, 1.5, (size, size, 3))
+    return Pixels(array=image.clip(0, 255).astype(np.uint8))
 
 
 def _noise_field(draw: np.random.Generator, size: int, slope: float) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ CHUNK = 512 * 2**10
 
 
 def png(color: str = "red", size: tuple[int, int] = (48, 40), mode: str = "RGB") -> bytes:
-    """A small picture."""
+    """A small image."""
     file = io.BytesIO()
     Image.new(mode, size, color).save(file, "PNG")
     return file.getvalue()
@@ -147,8 +147,8 @@ async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServe
     await eventually(lambda: stored_blobs(server) == before)
 
 
-async def test_a_picture_to_start_from_may_be_uploaded_made_or_sent_along(stub: Stub) -> None:
-    """All three ways give the same bytes, and strength 0 keeps the picture."""
+async def test_an_image_to_start_from_may_be_uploaded_made_or_sent_along(stub: Stub) -> None:
+    """All three ways give the same bytes, and strength 0 keeps the image."""
     data = png("blue", (64, 64))
     uploaded = await upload(stub, data)
     drawn = (await stub.Generate(image_request(task={"seed": 1}, inline_outputs=True))).generation
@@ -174,7 +174,7 @@ async def test_a_picture_to_start_from_may_be_uploaded_made_or_sent_along(stub: 
 @pytest.mark.parametrize(
     "mode", ["L", "LA", "P", "RGBA", "I;16", "1"], ids=lambda mode: mode.replace(";", "")
 )
-async def test_pictures_of_every_kind_can_be_started_from(stub: Stub, mode: str) -> None:
+async def test_images_of_every_kind_can_be_started_from(stub: Stub, mode: str) -> None:
     """Grey, transparent, with a palette, of 16 bits."""
     file = io.BytesIO()
     Image.new(mode, (32, 32)).save(file, "PNG")
@@ -198,7 +198,7 @@ def bomb(width: int, height: int) -> bytes:
     ("data", "words"),
     [
         (b"", "not a PNG, JPEG, WebP or AVIF"),
-        (b"no picture at all", "not a PNG, JPEG, WebP or AVIF"),
+        (b"no image at all", "not a PNG, JPEG, WebP or AVIF"),
         (b"GIF89a" + bytes(100), "not a PNG, JPEG, WebP or AVIF"),
         (png()[:60], "damaged"),
         (png(size=(64, 64), mode="RGBA")[:90], "damaged"),
@@ -209,7 +209,7 @@ def bomb(width: int, height: int) -> bytes:
     ids=["empty", "text", "gif", "stump", "cut", "large", "bomb", "nothing"],
 )
 @pytest.mark.parametrize("way", ["attachment", "artifact_id"])
-async def test_a_picture_that_cannot_be_used_is_refused(
+async def test_an_image_that_cannot_be_used_is_refused(
     stub: Stub, way: str, data: bytes, words: str
 ) -> None:
     """Before any work, naming the field."""

@@ -221,7 +221,7 @@ def test_a_broken_database_is_named(tmp_path: Path) -> None:
 
 
 def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> None:
-    """`atelier serve` is enough; a picture comes from sketch at once."""
+    """`atelier serve` is enough; an image comes from sketch at once."""
     address = f"127.0.0.1:{free_port()}"
     command: list[str | Path] = [
         *(ATELIER, "serve", "--listen", address),

@@ -1,4 +1,4 @@
-"""The trained model behind the service: controls, LoRAs, pictures to start from, many callers."""
+"""The trained model behind the service: controls, LoRAs, images to start from, many callers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def star() -> bytes:
 
 
 def asked(prompt: str, **task: object) -> pb.GenerateRequest:
-    """A request whose picture comes inline, with a star sent along."""
+    """A request whose image comes inline, with a star sent along."""
     image = ImageTask(prompt=prompt, **{"seed": 7, **task})  # type: ignore[arg-type]
     request = pb.GenerateRequest(engine="tiny", image=image, inline_outputs=True)
     if any(field.message_type and "sent" in str(value) for field, value in image.ListFields()):
@@ -65,7 +65,7 @@ def asked(prompt: str, **task: object) -> pb.GenerateRequest:
 
 
 async def made(stub: Stub, request: pb.GenerateRequest) -> tuple[NDArray[np.uint8], Generation]:
-    """The picture, and what is said of it."""
+    """The image, and what is said of it."""
     generation = (await stub.Generate(request)).generation
     assert generation.state == State.STATE_SUCCEEDED
     with Image.open(io.BytesIO(generation.outputs[0].data)) as picture:
@@ -88,7 +88,7 @@ async def test_it_says_what_comes_with_the_model(stub: Stub) -> None:
 
 
 async def test_a_photo_steers_and_a_lora_draws(stub: Stub) -> None:
-    """Dark where the star is, and in pencil when asked so; enlarged at last."""
+    """Dark where the star is, and in pencil when asked so; upscaled at last."""
     control = Control(type=task_pb2.CONTROL_TYPE_CANNY, image=SENT, preprocess=True)
     steered, _ = await made(stub, asked("a red ball", controls=[control]))
     plain, _ = await made(stub, asked("a red ball"))
@@ -109,8 +109,8 @@ async def test_a_photo_steers_and_a_lora_draws(stub: Stub) -> None:
     assert {"controlnet canny", "pillow", "torch"} < set(versions)
 
 
-async def test_a_picture_to_start_from_is_kept_where_the_mask_is_black(stub: Stub) -> None:
-    """The star's own dark area is the mask: around it, white is repainted."""
+async def test_an_image_to_start_from_is_kept_where_the_mask_is_black(stub: Stub) -> None:
+    """The star's own dark area is the mask: around it, white is inpainted."""
     start = {"init_image": SENT, "strength": 0.6}
     varied, _ = await made(stub, asked("a blue star", **start))
     masked, _ = await made(stub, asked("a blue star", mask=SENT, **start))
@@ -122,7 +122,7 @@ async def test_a_picture_to_start_from_is_kept_where_the_mask_is_black(stub: Stu
     ("size", "wanted"),
     [((100, 64), (96, 64)), ((4000, 2000), (2048, 1024)), ((20, 300), (64, 296))],
 )
-async def test_a_picture_to_start_from_decides_the_size(
+async def test_an_image_to_start_from_decides_the_size(
     stub: Stub, size: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
     """In its proportions, within the limits and on the grid; who says a size gets that."""

@@ -1,4 +1,4 @@
-"""Files of pictures: exact where they can be, in every format, and saying how they were made."""
+"""Files of images: exact where they can be, in every format, and saying how they were made."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ ODD = 'a \0 b \x7f \x85 \ufffe <c> & "d" ]]> \r\n e \u2028 🌊'
 
 
 def noise(height: int, width: int, channels: int, seed: int = 0) -> Bytes:
-    """A picture that no filter helps."""
+    """An image that no filter helps."""
     shape = (height, width, channels)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 def slope(height: int, width: int, channels: int) -> Bytes:
-    """A picture that changes from left to right, and wraps round."""
+    """An image that changes from left to right, and wraps round."""
     row = (np.arange(width) * 5 % 256).astype(np.uint8)
     return np.broadcast_to(row[None, :, None], (height, width, channels))
 
 
 def blobs(size: int) -> Bytes:
-    """A smooth picture with a few edges and a little grain, as photos are."""
+    """A smooth image with a few edges and a little grain, as photos are."""
     y, x = np.mgrid[:size, :size] / size
     waves = [np.sin(7 * x + k) * np.cos(5 * y - k) + (x + y * k > 0.8) for k in range(3)]
     grain = np.random.default_rng(1).normal(0, 1.5, (size, size, 3))
@@ -155,7 +155,7 @@ def test_a_png_is_no_larger_than_a_quick_one_of_pillow(make: object) -> None:
 
 
 @pytest.mark.parametrize("form", LOSSY)
-async def test_lossy_pictures_look_the_same(encoder: Encoder, form: str) -> None:
+async def test_lossy_images_look_the_same(encoder: Encoder, form: str) -> None:
     """But for grain; colour is as sharp as light where the format can do that."""
     array = blobs(96)
     made = await encoder.encode(Pixels(array=array), asked(form), None)
@@ -174,7 +174,7 @@ async def test_lossy_pictures_look_the_same(encoder: Encoder, form: str) -> None
 
 
 @pytest.mark.parametrize("form", FORMATS)
-async def test_grey_pictures_stay_grey(encoder: Encoder, form: str) -> None:
+async def test_grey_images_stay_grey(encoder: Encoder, form: str) -> None:
     """One channel goes in, and what comes out has no colour."""
     grey = blobs(48)[:, :, :1]
     made = await encoder.encode(Pixels(array=grey), asked(form), HERE)
@@ -291,7 +291,7 @@ async def test_a_vendors_file_is_passed_on_byte_for_byte(encoder: Encoder) -> No
 
 
 async def test_encoding_waits_for_no_thread_of_others(encoder: Encoder) -> None:
-    """All threads that asyncio lends are busy, and pictures and sounds are still made."""
+    """All threads that asyncio lends are busy, and images and audio are still made."""
     free = threading.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
@@ -338,7 +338,7 @@ async def test_what_was_made_says_so_and_can_be_started_from(stub: Stub, form: s
 
 
 async def test_metadata_can_be_left_out(start_server: StartServer) -> None:
-    """By the configuration; the picture is the same."""
+    """By the configuration; the image is the same."""
     server = start_server(outputs={"metadata": False})
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)

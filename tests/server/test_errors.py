@@ -212,7 +212,7 @@ async def test_an_engines_failure_reaches_the_caller(  # noqa: PLR0917 (one row 
     assert (failure.code, failure.retryable) == (code.value[0], retried)
 
 
-@pytest.mark.parametrize("prompt", ["key error", "stop", "no picture"])
+@pytest.mark.parametrize("prompt", ["key error", "stop", "no image"])
 async def test_what_nobody_foresaw_is_hidden_and_logged(
     workshop: RunningServer, workshop_stub: Stub, prompt: str
 ) -> None:

@@ -51,6 +51,6 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
     ],
 )
 def test_a_template_that_cannot_work_is_refused(template: str, complaint: str) -> None:
-    """What is wrong is said when the configuration is read, not when a picture is lost."""
+    """What is wrong is said when the configuration is read, not when an image is lost."""
     with pytest.raises(ValidationError, match=complaint):
         ExportSettings(directory=Path(), template=template)

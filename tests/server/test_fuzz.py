@@ -86,7 +86,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 def tamed(request: Message) -> bytes:
-    """The request, without sounds that would keep this machine busy."""
+    """The request, without audio that would keep this machine busy."""
     for found in _tasks(request):
         if found.audio.duration.seconds > LONGEST_SOUND:
             found.audio.duration.FromMicroseconds(100_000)
@@ -192,7 +192,7 @@ def test_any_upload_is_answered(target: Target) -> None:
 
 
 def test_any_attachment_is_answered(target: Target) -> None:
-    """Bytes that begin as a picture does, and go on as they like."""
+    """Bytes that begin as an image does, and go on as they like."""
     starts = (b"", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff\xe0", b"RIFF\x24\0\0\0WEBPVP8 ")
 
     @fuzzed

@@ -58,7 +58,7 @@ def test_importing_the_server_imports_no_model_library(package: str) -> None:
 
 
 def test_serving_without_local_models_imports_no_model_library(tmp_path: Path) -> None:
-    """Start, serve a picture, stop; an engine type that needs them may be installed."""
+    """Start, serve an image, stop; an engine type that needs them may be installed."""
     (tmp_path / "data").mkdir()
     config = tmp_path / "atelier.yaml"
     config.write_text(

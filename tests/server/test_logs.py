@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+import atelier_engines
 import atelier_server
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import Stub, image_request, refusal
@@ -69,7 +70,7 @@ def _log_calls(package: Path) -> Iterator[tuple[str, ast.Call]]:
                 yield f"{path.name}:{node.lineno}", node
 
 
-@pytest.mark.parametrize("package", [atelier_server])
+@pytest.mark.parametrize("package", [atelier_engines, atelier_server])
 def test_every_event_has_a_constant_key_and_its_data_in_fields(package: ModuleType) -> None:
     """The form that `atelier_server.logs` describes."""
     calls = list(_log_calls(Path(str(package.__file__)).parent))

@@ -20,7 +20,7 @@ from tests.server.calls import dispositions, events_of, image_request, receipt_o
 START = MediaSource(attachment="a")
 
 
-def enlarging(factor: float = 2.0, **task: object) -> pb.GenerateRequest:
+def upscaling(factor: float = 2.0, **task: object) -> pb.GenerateRequest:
     """A request to upscale an attached image of 90 x 70."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((90, 70)).convert("RGB").save(file, "PNG")
@@ -49,7 +49,7 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         refused = await refusal(stub.Generate(image_request(engine="upscale")))
         assert (refused.reason, "init_image" in refused.message) == ("UNSUPPORTED", True)
 
-        asked = enlarging(seed=7, strength=0.3)
+        asked = upscaling(seed=7, strength=0.3)
         made = (await stub.Generate(asked)).generation
         assert made.engine == "upscale"
         assert Image.open(io.BytesIO(made.outputs[0].data)).size == (180, 140)
@@ -60,7 +60,7 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         assert "enlarges" in receipt["strength"].explanation
         assert len(made.receipt.recipe.versions["upscaler small"]) == 64
 
-        events = await events_of(stub, pb.StreamProgressRequest(generate=enlarging()))
+        events = await events_of(stub, pb.StreamProgressRequest(generate=upscaling()))
         steps = [(event.step, event.steps) for event in events if event.step]
         assert steps
         assert all(total == 4 for _, total in steps), "two tiles by two"
@@ -80,6 +80,6 @@ async def test_invalid_upscaling_requests_are_rejected(
     server = start_server(engines={"upscale": {"type": "upscale"}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
-        refused = await refusal(stub.Generate(enlarging(**task)))
+        refused = await refusal(stub.Generate(upscaling(**task)))
         assert refused.reason == reason
         assert field in refused.fields

@@ -78,14 +78,14 @@ class TinyVaePreviewer:
 
 
 def preview_or_none(previewer: Previewer, latents: torch.Tensor) -> Encoded | None:
-    """A preview of latents, (1, channels, height, width); None, and a line in the log, if it fails.
+    """A preview of latents, (1, channels, height, width); None, and a warning in the log, if it fails.
 
-    The picture itself does not depend on it.
+    The image itself does not depend on it.
     """
     try:
         return previewer.preview(latents)
-    except Exception as error:  # noqa: BLE001 (whatever it is, the picture goes on)
-        _log.warning("a preview failed, the picture goes on: %s", first_line(error))
+    except Exception as error:  # noqa: BLE001 (of any type: the image does not need its preview)
+        _log.warning("preview_failed", extra={"error": first_line(error)})
         return None
 
 

@@ -94,7 +94,7 @@ class OddEngine:
             yield Step(index=1, total=2)
         if task.prompt == "hang":
             await asyncio.Event().wait()
-        kind = np.float64 if task.prompt == "no picture" else np.uint8
+        kind = np.float64 if task.prompt == "no image" else np.uint8
         array = np.zeros((task.height, task.width, 3), kind)
         yield Output(media=Pixels(array=array), seed=task.seeds[0])
 
