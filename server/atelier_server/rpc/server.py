@@ -12,15 +12,13 @@ from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.interceptors.base import Interceptor, InterceptorChain
-from atelier_server.rpc.interceptors.errors import map_errors
 from atelier_server.rpc.interceptors.observe import observe_call
 from atelier_server.rpc.reflection import add_reflection
 from atelier_server.rpc.service import GenerationService
 
 _MINUTE_MS = 60_000
-_INTERCEPTORS: Sequence[Interceptor] = (observe_call, map_errors)
-"""The outermost first. What refuses calls (authentication, quotas) belongs after `map_errors`, what only watches them
-(tracing) before it."""
+_INTERCEPTORS: Sequence[Interceptor] = (observe_call,)
+"""The outermost first: tracing and metrics, then authentication, then quotas."""
 
 
 def build(service: GenerationService, health_service: Health, limits: LimitSettings) -> aio.Server:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from atelier_server.errors import InvalidRequestError, Violation
+from atelier_server.rpc.interceptors.errors import convert_error
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -68,26 +69,12 @@ class Call:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """The gRPC status that a failed call ends with."""
-
-    code: grpc.StatusCode
-    message: str
-    trailers: tuple[tuple[str, str | bytes], ...]
-
-
-class CallFailedError(Exception):
-    """Carries the final status through the outer interceptors; the caller receives it after they have ended."""
-
-    def __init__(self, status: Status) -> None:
-        """End the call with this status."""
-        super().__init__(status.message)
-        self.status = status
-
-
 Interceptor: TypeAlias = "Callable[[Call, Context], AbstractAsyncContextManager[Call]]"
-"""Runs before and after each call; yields the call, or a changed copy, to the interceptors inside it."""
+"""Runs before and after each call; yields the call, or a changed copy, to the interceptors inside it.
+
+What it raises, and what is raised inside it, ends the call; the caller receives the status after the outermost
+interceptor has ended.
+"""
 
 _current: ContextVar[Call] = ContextVar("call")
 
@@ -131,26 +118,32 @@ class InterceptorChain(aio.ServerInterceptor):
 
     def _wrap_function(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(request: object, context: Context) -> object:
+            call = make_call(request, context)
             try:
-                async with self._enter(make_call(request, context), context):
+                async with self._enter(call, context):
                     return await behavior(_require_valid(request), context)
-            except CallFailedError as error:
-                status = error.status
+            except aio.AbortError:  # the handler has set its status itself
+                raise
+            except Exception as error:  # noqa: BLE001 (every error becomes a status)
+                status = convert_error(error, call.service, call.method)
             return await context.abort(status.code, status.message, status.trailers)
 
         return respond
 
     def _wrap_generator(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(request: object, context: Context) -> AsyncGenerator[object]:
+            call = make_call(request, context)
             try:
                 async with (
-                    self._enter(make_call(request, context), context),
+                    self._enter(call, context),
                     aclosing(behavior(_require_valid(request), context)) as responses,
                 ):
                     async for response in responses:
                         yield response
-            except CallFailedError as error:
-                status = error.status
+            except aio.AbortError:  # the handler has set its status itself
+                raise
+            except Exception as error:  # noqa: BLE001 (every error becomes a status)
+                status = convert_error(error, call.service, call.method)
             else:
                 return
             await context.abort(status.code, status.message, status.trailers)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc import aio
+from grpc import StatusCode
 
 from atelier_server.errors import (
     CODES,
@@ -19,7 +19,6 @@ from atelier_server.errors import (
     InvalidRequestError,
     ServiceError,
 )
-from atelier_server.rpc.interceptors.base import Call, CallFailedError, Context, Status
 
 _log = logging.getLogger(__name__)
 _DOMAIN = "atelier"
@@ -33,28 +32,26 @@ _MAX_DESCRIPTION_BYTES = 200
 _MAX_VIOLATIONS = 8
 
 
-@asynccontextmanager
-async def map_errors(call: Call, _: Context) -> AsyncGenerator[Call]:
-    """Raise CallFailedError for whatever is raised inside; errors that are not for the caller are logged.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The gRPC status that a failed call ends with."""
 
-    Raises:
-        CallFailedError: the call ends with this status.
-    """
-    try:
-        yield call
-    except (CallFailedError, aio.AbortError):  # its status is decided already
-        raise
-    except Exception as error:
-        if not isinstance(error, ServiceError):
-            _log.exception("call_failed", extra={"service": call.service, "method": call.method})
-        raise CallFailedError(status_from_error(error)) from error
+    code: StatusCode
+    message: str
+    trailers: tuple[tuple[str, str | bytes], ...]
 
 
-def status_from_error(error: Exception) -> Status:
-    """The status of an error. The texts of errors that are not for the caller are left out."""
+def find_code(error: Exception) -> StatusCode:
+    """The code that a call ends with if it raises this error."""
+    return CODES[error.reason] if isinstance(error, ServiceError) else StatusCode.INTERNAL
+
+
+def convert_error(error: Exception, service: str, method: str) -> Status:
+    """The status of a call that raised this error. Errors whose text is not for the caller are logged instead."""
     if not isinstance(error, ServiceError):
+        _log.error("call_failed", exc_info=error, extra={"service": service, "method": method})
         error = ServiceError("the server failed; its log has the reason")
-    code = CODES[error.reason]
+    code = find_code(error)
     message = _truncate(str(error), _MAX_MESSAGE_BYTES)
     details: list[Any] = []
     for detail in _details(error):

@@ -12,14 +12,15 @@ import grpc
 from grpc import aio
 
 from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED
-from atelier_server.rpc.interceptors.base import Call, CallFailedError, Context
+from atelier_server.rpc.interceptors.base import Call, Context
+from atelier_server.rpc.interceptors.errors import find_code
 
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def observe_call(call: Call, context: Context) -> AsyncGenerator[Call]:
-    """Record the call in the metrics and the log; it must stand outside `map_errors`, which decides the status."""
+    """Record the call in the metrics and the log."""
     GRPC_STARTED.labels(call.service, call.method).inc()
     start = time.perf_counter()
     code = grpc.StatusCode.OK
@@ -28,11 +29,11 @@ async def observe_call(call: Call, context: Context) -> AsyncGenerator[Call]:
     except (asyncio.CancelledError, GeneratorExit):
         code = grpc.StatusCode.CANCELLED
         raise
-    except CallFailedError as error:
-        code = error.status.code
-        raise
     except aio.AbortError:  # the handler has set its status itself
         code = context.code()
+        raise
+    except Exception as error:
+        code = find_code(error)
         raise
     finally:
         seconds = time.perf_counter() - start
