@@ -1,4 +1,4 @@
-"""Black Forest Labs' side of the wire: submits in one place, polls in another, pictures in a third."""
+"""A fake of Black Forest Labs: submissions on one host, polls on a second, images on a third."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class StandIn(FakeJobService[Job]):
 
     @scripted("downloads")
     async def sample(self, request: web.Request) -> web.StreamResponse:
-        """GET of a picture."""
+        """GET of an image."""
         job = self.jobs[request.match_info["name"]]
         return web.Response(
             body=drawn(job.body), content_type=f"image/{job.body.get('output_format', 'jpeg')}"
@@ -127,7 +127,7 @@ class StandIn(FakeJobService[Job]):
 
 
 def drawn(body: Mapping[str, Any]) -> bytes:
-    """A picture that depends on all that was asked."""
+    """An image that depends on the whole request."""
     if "image" in body:
         size = _opened(body["image"]).size
     elif "aspect_ratio" in body:
@@ -141,7 +141,7 @@ def drawn(body: Mapping[str, Any]) -> bytes:
 
 
 def _wrong(model: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the service would refuse, in the shape of its refusals."""
+    """Validation errors of the service, in its own shape."""
     for name in body.keys() - FIELDS[model]:
         yield {"loc": ["body", name], "msg": f"unknown field {name}", "type": "extra"}
     grid, least = (32, 256) if model == "flux-pro-1.1" else (16, 64)
@@ -167,7 +167,7 @@ def _opened(text: str) -> Image.Image:
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """A running one."""
+    """The service, running."""
     made = StandIn()
     api, region, storage = (
         web.Application(client_max_size=2**25),

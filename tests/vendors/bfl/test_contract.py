@@ -14,12 +14,12 @@ from tests.vendors.bfl.stand_in import StandIn
 
 
 class TestFlux2(EngineConformance):
-    """Edits pictures, and repaints with the filling model."""
+    """Image-to-image, and inpainting with the fill model."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """The default."""
+        """The default configuration."""
         running.reset()
         return running.engine()
 
@@ -36,7 +36,7 @@ class TestFlux2Flex(EngineConformance):
 
 
 class TestFluxPro(EngineConformance):
-    """Is on a coarser grid and starts from words alone."""
+    """A coarser grid, and text-to-image only."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -47,16 +47,16 @@ class TestFluxPro(EngineConformance):
 
 
 class TestUltra(EngineConformance):
-    """Takes a shape instead of a size."""
+    """An aspect ratio instead of a size."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """Without repainting."""
+        """Without inpainting."""
         running.reset()
         return running.engine(model="flux-pro-1.1-ultra", inpainting=False)
 
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:
-        """A small one, since each is brought to size here."""
+        """A small image, since each is resized here."""
         return replace(tasks.image_task(image), width=512, height=544)

@@ -1,4 +1,4 @@
-"""What a bfl engine sends, and how its work proceeds."""
+"""Requests, progress and results of a bfl engine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.vendors.calls import outputs, plain, steps
 
 
 def decoded(text: str) -> np.ndarray:
-    """The pixels of a picture that was sent."""
+    """The pixels of an image that was sent."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
-async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
+async def test_a_task_is_one_paid_job_and_its_image_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
-    """All that decides the picture is in the body; the key stays with the service."""
+    """The body has everything that determines the image; the key goes to the service only."""
     events = await collect_events(vendor)
     (job,) = vendor.jobs.values()
     assert job.model == "flux-2-pro"
@@ -39,22 +39,22 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
         "seed": 7,
         "output_format": "png",
     }
-    (picture,) = outputs(events)
-    assert picture.data == drawn(job.body)
-    assert (picture.media_type, picture.width, picture.height) == ("image/png", 64, 80)
+    (image,) = outputs(events)
+    assert image.data == drawn(job.body)
+    assert (image.media_type, image.width, image.height) == ("image/png", 64, 80)
     assert vendor.leaks == 0
 
 
-async def test_progress_is_the_services_own_and_counts_over_all_pictures(vendor: StandIn) -> None:
-    """A hundred steps a picture; what is not said or stands still is not told."""
+async def test_progress_counts_over_all_images(vendor: StandIn) -> None:
+    """A hundred steps an image; absent or repeated progress yields no event."""
     events = await collect_events(vendor, replace(TASK, seeds=(7, 8)))
     assert steps(events) == [(n, 200) for n in (25, 50, 100, 125, 150, 200)]
 
 
-async def test_several_pictures_are_several_jobs_and_every_handle_names_all_so_far(
+async def test_several_images_are_several_jobs_and_every_handle_names_all_so_far(
     vendor: StandIn,
 ) -> None:
-    """Each job has its own seed; the pictures come in the order of the seeds."""
+    """Each job has its own seed; the images come in the order of the seeds."""
     events = await collect_events(vendor, replace(TASK, seeds=(3, 2**31 + 1, 5)))
     handles = [event.handle for event in events if isinstance(event, Dispatched)]
     assert [handle.count("job-") // 2 for handle in handles] == [1, 2, 3]
@@ -62,8 +62,8 @@ async def test_several_pictures_are_several_jobs_and_every_handle_names_all_so_f
     assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**31 + 1, 5]
 
 
-async def test_a_picture_to_start_from_is_sent_in_the_size_of_the_result(vendor: StandIn) -> None:
-    """As plain base64 of a PNG, filled into the size."""
+async def test_an_init_image_is_sent_in_the_size_of_the_result(vendor: StandIn) -> None:
+    """As base64 of a PNG, resized to cover the size."""
     await collect_events(vendor, replace(TASK, init_image=plain(300, 20, 77)))
     (job,) = vendor.jobs.values()
     sent = decoded(job.body["input_image"])
@@ -71,8 +71,8 @@ async def test_a_picture_to_start_from_is_sent_in_the_size_of_the_result(vendor:
     assert (sent == 77).all()
 
 
-async def test_the_start_counts_the_more_the_less_strength_there_is(vendor: StandIn) -> None:
-    """Where the service takes a weight, it is what strength leaves of the start."""
+async def test_the_weight_of_the_init_image_is_the_rest_of_strength(vendor: StandIn) -> None:
+    """For models that take a weight."""
     task = replace(TASK, width=512, height=512, init_image=plain(64, 64, 9), strength=0.3)
     await collect_events(vendor, task, model="flux-pro-1.1-ultra")
     (job,) = vendor.jobs.values()
@@ -80,10 +80,10 @@ async def test_the_start_counts_the_more_the_less_strength_there_is(vendor: Stan
     assert job.body["aspect_ratio"] == "1:1"
 
 
-async def test_a_mask_goes_to_the_filling_model_white_where_it_is_repainted(
+async def test_a_mask_goes_to_the_fill_model_white_where_to_inpaint(
     vendor: StandIn,
 ) -> None:
-    """The mask has the picture's size, one channel, and nothing between black and white."""
+    """The mask has the image's size, one channel, and only the values 0 and 255."""
     mask = plain(64, 80, 0)
     mask.array[:40] = 200
     await collect_events(vendor, replace(TASK, init_image=plain(64, 80, 9), mask=mask))
@@ -94,10 +94,10 @@ async def test_a_mask_goes_to_the_filling_model_white_where_it_is_repainted(
     assert (sent[40:] == 0).all()
 
 
-async def test_models_that_choose_their_size_are_brought_to_the_size_asked_for(
+async def test_images_of_models_that_choose_their_size_are_resized(
     vendor: StandIn,
 ) -> None:
-    """The nearest shape is asked for, and the result scaled and cropped."""
+    """The nearest aspect ratio is requested, and the result scaled and cropped."""
     task = replace(TASK, width=1024, height=560)
     events = await collect_events(vendor, task, model="flux-kontext-pro")
     (job,) = vendor.jobs.values()
@@ -111,13 +111,15 @@ async def test_models_that_choose_their_size_are_brought_to_the_size_asked_for(
     ("size", "ratio"),
     [((64, 64), "1:1"), ((2100, 900), "21:9"), ((3000, 64), "21:9"), ((700, 1000), "2:3")],
 )
-def test_the_nearest_ratio_is_nearest_by_proportion(size: tuple[int, int], ratio: str) -> None:
-    """Wide and tall are treated alike; beyond the widest it is the widest."""
+def test_the_nearest_aspect_ratio_is_nearest_by_proportion(
+    size: tuple[int, int], ratio: str
+) -> None:
+    """Wide and tall are treated alike; the widest is the limit."""
     assert nearest_ratio(*size) == ratio
 
 
 async def test_options_and_steps_reach_the_models_that_have_them(vendor: StandIn) -> None:
-    """And only what was said is sent."""
+    """Unset ones are not sent."""
     task = replace(TASK, steps=12, guidance=2.5, options={"prompt_upsampling": False})
     await collect_events(vendor, task, model="flux-2-flex", safety_tolerance=0)
     body = vendor.jobs["job-0"].body
@@ -129,7 +131,9 @@ async def test_options_and_steps_reach_the_models_that_have_them(vendor: StandIn
 @pytest.mark.parametrize(
     "settings", [{"model": "flux-9"}, {"safety_tolerance": 6}, {"base_url": "ftp://bfl.ai"}]
 )
-def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object]) -> None:
-    """An unknown model, more tolerance than it has, an address that is none."""
+def test_invalid_settings_are_refused_when_the_configuration_is_read(
+    settings: dict[str, object],
+) -> None:
+    """An unknown model, too high a tolerance, an invalid URL."""
     with pytest.raises(ValidationError):
         BflConfig.model_validate({"api_key": KEY, **settings})

@@ -1,4 +1,4 @@
-"""What becomes of everything that can go wrong at Black Forest Labs; nothing is paid for twice."""
+"""Failures of Black Forest Labs, each translated to an error; nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ test_a_submission_that_fails_is_not_repeated = failed_submissions(
 
 
 @pytest.mark.parametrize(
-    ("status", "details", "says"),
+    ("status", "details", "message"),
     [
         ("Request Moderated", {"Moderation Reasons": ["Violence", "Gore"]}, "Violence, Gore"),
         ("Content Moderated", None, "the generated image"),
@@ -40,37 +40,37 @@ test_a_submission_that_fails_is_not_repeated = failed_submissions(
     ],
 )
 async def test_moderation_is_final(
-    vendor: StandIn, status: str, details: object, says: str
+    vendor: StandIn, status: str, details: object, message: str
 ) -> None:
-    """It says what was refused and why, and nothing is tried again."""
+    """The error message what was refused and why, and nothing is retried."""
     vendor.polls.add(state("Pending"), state(status, details=details))
-    with pytest.raises(ContentFilteredError, match=says):
+    with pytest.raises(ContentFilteredError, match=message):
         await collect_events(vendor)
     assert len(vendor.jobs) == 1
 
 
 @pytest.mark.parametrize("last", [state("Error", details="GPU fell off"), state("Ready")])
-async def test_a_job_that_dies_half_way_has_failed(vendor: StandIn, last: Handler) -> None:
-    """Also one that is ready without a picture."""
+async def test_a_job_that_ends_with_an_error_has_failed(vendor: StandIn, last: Handler) -> None:
+    """So has one that is ready without an image."""
     vendor.polls.add(state("Pending", progress=0.5), last)
     with pytest.raises(EngineFailedError):
         await collect_events(vendor)
 
 
-async def test_a_job_that_is_not_yet_known_everywhere_is_waited_for(vendor: StandIn) -> None:
-    """The first polls may ask a region that has not heard of it."""
+async def test_a_job_that_a_region_does_not_know_yet_is_polled_on(vendor: StandIn) -> None:
+    """The first polls may reach a region that does not know it yet."""
     vendor.polls.add(state("Task not found"), respond(404, {"detail": "Task not found"}))
     assert outputs(await collect_events(vendor))
 
 
-async def test_an_unknown_status_means_that_the_job_goes_on(vendor: StandIn) -> None:
-    """The set of statuses has grown before; progress may be nonsense."""
+async def test_an_unknown_status_means_that_the_job_is_running(vendor: StandIn) -> None:
+    """The set of statuses has grown before; progress may be out of range."""
     vendor.polls.add(state("Reasoning", progress=7.0), state("Generating", progress=-1))
     assert outputs(await collect_events(vendor))
 
 
-async def test_a_polling_address_on_a_foreign_host_never_sees_the_key(vendor: StandIn) -> None:
-    """The service names it, so it is not believed."""
+async def test_a_polling_url_on_another_host_never_receives_the_key(vendor: StandIn) -> None:
+    """URLs from the service are checked."""
     foreign = vendor.region.replace("127.0.0.1", "localhost")
     vendor.submit_response = {"polling_url": f"{foreign}/v1/get_result?id=job-0"}
     with pytest.raises(EngineFailedError, match="must not receive the API key"):
@@ -78,7 +78,7 @@ async def test_a_polling_address_on_a_foreign_host_never_sees_the_key(vendor: St
     assert vendor.jobs["job-0"].polls == 0
 
 
-async def test_an_answer_without_polling_address_is_found_by_its_id(vendor: StandIn) -> None:
-    """As those to requests with a webhook are."""
+async def test_a_job_without_a_polling_url_is_polled_by_its_id(vendor: StandIn) -> None:
+    """Responses to requests with a webhook have none."""
     vendor.submit_response = {"polling_url": None, "status": "Pending", "webhook_url": "https://x"}
     assert outputs(await collect_events(vendor))

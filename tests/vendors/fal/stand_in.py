@@ -1,4 +1,4 @@
-"""fal's side of the wire: a queue, a giver of leave to store, and a store of files, each on a host of its own."""
+"""A fake of fal: a queue, an API for upload tokens, and a file storage, each on its own host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMFY: dict[str, Any] = {
     "controlnets": {"depth": "depth_sdxl.safetensors"},
 }
 NSFW = "nsfw"
-"""In a prompt, makes a picture that is flagged."""
+"""A prompt with this word gets a flagged image."""
 STATES: tuple[dict[str, Any], ...] = (
     {"status": "IN_QUEUE", "queue_position": 2},
     {"status": "IN_QUEUE", "queue_position": 0},
@@ -40,7 +40,7 @@ STATES: tuple[dict[str, Any], ...] = (
     {"status": "IN_PROGRESS", "logs": 3},
     {"status": "COMPLETED", "logs": 3, "metrics": {"inference_time": 0.5}},
 )
-"""What honest polls say, one after the other; `logs` is how many steps the log tells."""
+"""Regular poll responses, one after the other; `logs` is the number of steps in the log."""
 _COMMON = {"prompt", "image_size", "num_inference_steps", "seed", "num_images", "embeddings"} | {
     "enable_safety_checker",
     "safety_checker_version",
@@ -83,9 +83,9 @@ class StandIn(FakeJobService[Job]):
     rest: str = ""
     media: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    """Stored by callers."""
+    """Uploaded files by name."""
     shape: str = "images"
-    """Of results: images, image, outputs, or inline for a data URI."""
+    """Shape of results: images, image, outputs, or inline for a data URI."""
     results: ResponseQueue = field(default_factory=ResponseQueue)
     """Responses to requests for the result of a job."""
     running: Handler | None = field(default_factory=lambda: state("IN_PROGRESS"))
@@ -197,15 +197,15 @@ class StandIn(FakeJobService[Job]):
         return web.Response(body=data, content_type=Image.MIME[_format(data)])
 
     def drawn(self, job: Job) -> bytes:
-        """A picture that depends on all that was asked; black when flagged."""
+        """An image that depends on the whole request; black when flagged."""
         if "workflow" in job.body:
             return checking.drawn(job.body["workflow"], self._sent(job))
         size = job.body["image_size"]
         said = [item for item in sorted(job.body.items()) if not item[0].endswith("_url")]
         colour = 0 if _flagged(job) else zlib.crc32(repr(said).encode()) & 0xFFFFFF
         file = io.BytesIO()
-        picture = Image.new("RGB", (size["width"], size["height"]), f"#{colour:06x}")
-        picture.save(file, job.body.get("format", "jpeg"))
+        image = Image.new("RGB", (size["width"], size["height"]), f"#{colour:06x}")
+        image.save(file, job.body.get("format", "jpeg"))
         return file.getvalue()
 
     def _place(self, job_id: str) -> dict[str, Any]:
@@ -223,16 +223,16 @@ class StandIn(FakeJobService[Job]):
         if self.shape == "inline":
             data = self.drawn(job)
             url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-        picture = {"url": url, "content_type": "image/png"}
+        image = {"url": url, "content_type": "image/png"}
         shapes: dict[str, dict[str, Any]] = {
-            "image": {"image": picture},
-            "outputs": {"outputs": {"9": {"images": [picture | {"filename": "a.png"}]}}},
+            "image": {"image": image},
+            "outputs": {"outputs": {"9": {"images": [image | {"filename": "a.png"}]}}},
         }
         flags = {"has_nsfw_concepts": [_flagged(job)], "seed": job.body.get("seed")}
-        return shapes.get(self.shape, {"images": [picture], **flags})
+        return shapes.get(self.shape, {"images": [image], **flags})
 
     def _wrong(self, job: Job) -> Iterator[dict[str, Any]]:
-        """What the model would refuse, in the shape of its refusals."""
+        """Validation errors of the model, in its own shape."""
         for name in job.body.keys() - FIELDS[job.endpoint]:
             yield {"loc": ["body", name], "msg": f"unknown field {name}", "type": "extra"}
         if "workflow" in job.body:
@@ -273,7 +273,7 @@ def _flagged(job: Job) -> bool:
 
 
 def _log(body: Mapping[str, Any], done: int) -> list[dict[str, Any]]:
-    """Lines as diffusers writes them; the first counts parts of the model, not steps."""
+    """Log lines as diffusers writes them; the first counts components, not steps."""
     total = int(body.get("num_inference_steps", 4))
     lines = ["Loading pipeline components...: 71%|███████   | 5/7 [00:00<00:00]"]
     lines += [
@@ -291,7 +291,7 @@ def _format(data: bytes) -> str:
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """A running one."""
+    """The service, running."""
     made = StandIn()
     queue, rest, media = (web.Application(client_max_size=2**26) for _ in range(3))
     queue.router.add_get("/{owner}/{app}/requests/{id}/status", made.status)

@@ -15,21 +15,21 @@ from tests.vendors.fal.stand_in import COMFY, StandIn
 
 
 class _Small(EngineConformance):
-    """Pictures of no more pixels than needed."""
+    """Small images."""
 
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:
-        """As the suite's own, but small."""
+        """The suite's task in a small size."""
         return replace(image_task(image), width=256, height=264)
 
 
 class TestLightning(_Small):
-    """The model that draws in few steps."""
+    """The model with few steps."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """The default."""
+        """The default configuration."""
         running.reset()
         return running.engine()
 
@@ -40,7 +40,7 @@ class TestFull(_Small):
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: StandIn) -> Engine:
-        """With a LoRA and a price; pictures are hosted."""
+        """With a LoRA and a price; images are hosted."""
         running.reset()
         return running.engine(
             model="fal-ai/fast-sdxl",
@@ -52,7 +52,7 @@ class TestFull(_Small):
 
 
 class TestComfy(_Small):
-    """Workflows on an app of one's own."""
+    """Workflows on a custom app."""
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -1,4 +1,4 @@
-"""What a fal engine sends, and how its work proceeds."""
+"""Requests, progress and results of a fal engine."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.vendors.fal.stand_in import APP, COMFY, KEY, TASK, StandIn
 
 
 def decoded(url: str) -> np.ndarray:
-    """The pixels of a picture that was sent as a data URI."""
+    """The pixels of an image that was sent as a data URI."""
     data = base64.b64decode(url.removeprefix("data:image/png;base64,"), validate=True)
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
+async def test_a_task_is_one_paid_job_and_its_image_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
-    """All that decides the picture is in the body; the key stays with the service."""
+    """The body has everything that determines the image; the key goes to the service only."""
     events = await collect_events(vendor)
     (job,) = vendor.jobs.values()
     assert job.endpoint == "fal-ai/fast-lightning-sdxl"
@@ -42,16 +42,16 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
         "enable_safety_checker": True,
         "seed": 7,
     }
-    (picture,) = outputs(events)
-    assert picture.data == vendor.drawn(job)
-    assert (picture.media_type, picture.width, picture.height) == ("image/png", 256, 264)
+    (image,) = outputs(events)
+    assert image.data == vendor.drawn(job)
+    assert (image.media_type, image.width, image.height) == ("image/png", 256, 264)
     assert vendor.leaks == 0
 
 
-async def test_queue_positions_stages_and_steps_are_told_as_the_service_tells_them(
+async def test_queue_positions_stages_and_steps_are_reported(
     vendor: StandIn,
 ) -> None:
-    """Steps come from the lines of the log that count to just as many, and never go back."""
+    """Steps come from log lines with the same total, and never go backwards."""
     events = await collect_events(vendor)
     told = [event for event in events if isinstance(event, Stage | Step)]
     assert told == [
@@ -64,8 +64,8 @@ async def test_queue_positions_stages_and_steps_are_told_as_the_service_tells_th
     ]
 
 
-async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
-    """A job that nobody waits for any more is not begun, and pictures are not kept for long."""
+async def test_the_service_is_told_when_to_drop_jobs_and_images(vendor: StandIn) -> None:
+    """A job past its deadline is not started, and images are not kept for long."""
     await collect_events(vendor, timeout_seconds=90, expire_seconds=600)
     (job,) = vendor.jobs.values()
     assert job.headers["x-fal-request-timeout"] == "90"
@@ -73,7 +73,7 @@ async def test_the_service_is_told_when_to_forget(vendor: StandIn) -> None:
     assert preference == '{"expiration_duration_seconds": 600}'
 
 
-async def test_several_pictures_are_several_jobs(vendor: StandIn) -> None:
+async def test_several_images_are_several_jobs(vendor: StandIn) -> None:
     """Each has its own seed, and 32 bits of it; steps count over all of them."""
     events = await collect_events(vendor, replace(TASK, seeds=(3, 2**32 + 1, 5)))
     assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
@@ -82,10 +82,10 @@ async def test_several_pictures_are_several_jobs(vendor: StandIn) -> None:
     assert steps == [(n, 12) for n in (2, 4, 6, 8, 10, 12)]
 
 
-async def test_a_picture_to_start_from_is_sent_inline_in_the_size_of_the_result(
+async def test_an_init_image_is_sent_inline_in_the_size_of_the_result(
     vendor: StandIn,
 ) -> None:
-    """As a data URI of a PNG, filled into the size; strength goes as it is."""
+    """As a data URI of a PNG, resized to cover the size; strength is sent unchanged."""
     await collect_events(vendor, replace(TASK, init_image=plain(900, 20, 77), strength=0.6))
     (job,) = vendor.jobs.values()
     assert job.endpoint == "fal-ai/fast-lightning-sdxl/image-to-image"
@@ -95,8 +95,8 @@ async def test_a_picture_to_start_from_is_sent_inline_in_the_size_of_the_result(
     assert (sent == 77).all()
 
 
-async def test_a_hosted_picture_is_stored_once_for_all_jobs(vendor: StandIn) -> None:
-    """The store sees the leave that the key bought, never the key."""
+async def test_a_hosted_image_is_uploaded_once_for_all_jobs(vendor: StandIn) -> None:
+    """The storage receives the upload token, never the key."""
     task = replace(TASK, seeds=(1, 2), init_image=plain(64, 64, 77))
     assert len(outputs(await collect_events(vendor, task, image_transfer="hosted"))) == 2
     ((name, data),) = vendor.files.items()
@@ -107,8 +107,8 @@ async def test_a_hosted_picture_is_stored_once_for_all_jobs(vendor: StandIn) -> 
     assert vendor.leaks == 0
 
 
-async def test_a_mask_goes_along_white_where_it_is_repainted(vendor: StandIn) -> None:
-    """One channel, nothing between black and white."""
+async def test_a_mask_is_sent_white_where_to_inpaint(vendor: StandIn) -> None:
+    """One channel, only the values 0 and 255."""
     mask = plain(256, 264, 0)
     mask.array[:40] = 200
     await collect_events(vendor, replace(TASK, init_image=plain(256, 264, 9), mask=mask))
@@ -119,8 +119,8 @@ async def test_a_mask_goes_along_white_where_it_is_repainted(vendor: StandIn) ->
     assert (sent[40:] == 0).all()
 
 
-async def test_the_full_model_takes_what_the_fast_one_lacks(vendor: StandIn) -> None:
-    """Steps as a number, guidance, a negative prompt, and LoRAs by their addresses."""
+async def test_the_full_model_takes_more_parameters(vendor: StandIn) -> None:
+    """Steps as a number, guidance, a negative prompt, and LoRAs by URL."""
     task = replace(
         TASK, steps=30, guidance=5.0, negative_prompt="fog", loras=(Lora(name="rust", weight=0.6),)
     )
@@ -133,14 +133,14 @@ async def test_the_full_model_takes_what_the_fast_one_lacks(vendor: StandIn) -> 
 
 
 async def test_options_reach_the_model(vendor: StandIn) -> None:
-    """And only when they were said."""
+    """Unset ones are not sent."""
     await collect_events(vendor, replace(TASK, options={"expand_prompt": True}))
     (job,) = vendor.jobs.values()
     assert job.body["expand_prompt"] is True
 
 
-async def test_an_engine_can_be_fixed_to_steps_that_are_no_range(vendor: StandIn) -> None:
-    """Two steps make quick drafts."""
+async def test_an_engine_can_be_fixed_to_a_number_of_steps(vendor: StandIn) -> None:
+    """Two steps are enough for drafts."""
     image = vendor.engine(steps=2).capabilities.image
     assert image is not None
     assert image.steps is not None
@@ -149,10 +149,10 @@ async def test_an_engine_can_be_fixed_to_steps_that_are_no_range(vendor: StandIn
 
 
 @pytest.mark.parametrize(("safety", "offered"), [("block", 1), ("flag", 2), ("off", 3)])
-def test_callers_may_be_stricter_than_the_configuration_never_laxer(
+def test_requests_may_be_stricter_than_the_configuration_never_laxer(
     vendor: StandIn, safety: str, offered: int
 ) -> None:
-    """What is offered ends with what is configured."""
+    """The configured mode is the laxest one that is supported."""
     image = vendor.engine(safety=safety).capabilities.image
     assert image is not None
     assert image.safety_modes == (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)[:offered]
@@ -160,24 +160,24 @@ def test_callers_may_be_stricter_than_the_configuration_never_laxer(
 
 @pytest.mark.parametrize("shape", ["images", "image", "outputs"])
 async def test_every_shape_of_a_workflows_result_is_understood(vendor: StandIn, shape: str) -> None:
-    """Apps and saved workflows answer each in their own way."""
+    """Apps and saved workflows use different ones."""
     vendor.shape = shape
     assert outputs(await collect_events(vendor, COMFY_TASK, comfy=COMFY))
 
 
-async def test_a_picture_that_comes_inline_is_not_fetched(vendor: StandIn) -> None:
-    """As models in sync mode send it."""
+async def test_an_inline_result_is_not_downloaded(vendor: StandIn) -> None:
+    """Models in sync mode return one."""
     vendor.shape = "inline"
-    (picture,) = outputs(await collect_events(vendor))
+    (image,) = outputs(await collect_events(vendor))
     (job,) = vendor.jobs.values()
-    assert picture.data == vendor.drawn(job)
+    assert image.data == vendor.drawn(job)
 
 
 COMFY_TASK = ImageTask(prompt="a castle", width=256, height=256, seeds=(7,), steps=25, guidance=6.0)
 
 
-async def test_a_workflow_carries_loras_control_and_their_pictures(vendor: StandIn) -> None:
-    """LoRAs in their order under their files, a depth ControlNet, and its map by the name it is sent under."""
+async def test_a_workflow_carries_loras_control_and_their_images(vendor: StandIn) -> None:
+    """LoRA files in order, a depth ControlNet, and its control image by the name that it is sent with."""
     task = replace(
         COMFY_TASK,
         loras=(Lora(name="medieval", weight=0.8), Lora(name="cinematic", weight=0.5)),
@@ -196,7 +196,7 @@ async def test_a_workflow_carries_loras_control_and_their_pictures(vendor: Stand
     assert (decoded(image["url"]) == 128).all()
 
 
-async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> None:
+async def test_a_workflow_can_be_changed_by_configuration(vendor: StandIn) -> None:
     """Nodes are merged by id or title."""
     changed = {**COMFY, "overrides": {"Checkpoint": {"inputs": {"ckpt_name": "own.safetensors"}}}}
     await collect_events(vendor, COMFY_TASK, comfy=changed)
@@ -219,7 +219,9 @@ async def test_a_workflow_may_be_changed_by_configuration(vendor: StandIn) -> No
     ],
     ids=range(8),
 )
-def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object]) -> None:
-    """When the configuration is read, not when the first task comes."""
+def test_invalid_settings_are_refused_when_the_configuration_is_read(
+    settings: dict[str, object],
+) -> None:
+    """Not only when the first task runs."""
     with pytest.raises(ValidationError):
         FalConfig.model_validate({"api_key": KEY, **settings})

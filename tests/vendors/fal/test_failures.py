@@ -1,4 +1,4 @@
-"""What becomes of everything that can go wrong at fal; nothing is paid for twice."""
+"""Failures of fal, each translated to an error; nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ test_a_submission_that_fails_is_not_repeated = failed_submissions(
 )
 
 
-async def test_a_flagged_picture_is_blocked(vendor: StandIn) -> None:
-    """Nobody is given the black one as if it were the result."""
+async def test_a_flagged_image_is_blocked(vendor: StandIn) -> None:
+    """The black image is not returned as a result."""
     with pytest.raises(ContentFilteredError, match="flagged"):
         await collect_events(vendor, replace(TASK, prompt=NSFW))
 
 
-async def test_a_flagged_picture_is_delivered_as_such_where_that_is_configured(
+async def test_a_flagged_image_is_returned_as_such_if_so_configured(
     vendor: StandIn,
 ) -> None:
-    """Black, and marked; a caller who wants it blocked has it blocked."""
+    """Black, and flagged; a request can still have it blocked."""
     events = await collect_events(vendor, replace(TASK, prompt=NSFW), safety="flag")
     (output,) = [event for event in events if isinstance(event, Output)]
     assert output.flagged
@@ -68,7 +68,7 @@ async def test_a_flagged_picture_is_delivered_as_such_where_that_is_configured(
 
 
 async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:
-    """The service is told so."""
+    """The request disables the check."""
     events = await collect_events(vendor, replace(TASK, prompt=NSFW), safety="off")
     (job,) = vendor.jobs.values()
     assert job.body["enable_safety_checker"] is False
@@ -76,7 +76,7 @@ async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "error", "says"),
+    ("result", "error", "message"),
     [
         (respond(422, REFUSED), ContentFilteredError, "change the prompt"),
         (respond(422, NO_WAY), InvalidTaskError, "too small"),
@@ -94,17 +94,17 @@ async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:
     ids=range(8),
 )
 async def test_a_completed_job_may_have_failed(
-    vendor: StandIn, result: Handler, error: type[EngineError], says: str
+    vendor: StandIn, result: Handler, error: type[EngineError], message: str
 ) -> None:
-    """There is no failed state: the result says it."""
+    """There is no failed status: the result has the error."""
     vendor.polls.add(state("COMPLETED", 200))
     vendor.results.add(result)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         await collect_events(vendor)
 
 
-async def test_a_misfit_is_blamed_on_the_field_of_the_task(vendor: StandIn) -> None:
-    """Under its name in our contract."""
+async def test_a_validation_error_names_the_field_of_the_task(vendor: StandIn) -> None:
+    """By its name in our contract."""
     vendor.results.add(respond(422, NO_WAY))
     with pytest.raises(InvalidTaskError) as error:
         await collect_events(vendor, replace(TASK, init_image=plain(8, 8, 0)))
@@ -112,8 +112,8 @@ async def test_a_misfit_is_blamed_on_the_field_of_the_task(vendor: StandIn) -> N
 
 
 @pytest.mark.parametrize("kind", ["runner_disconnected", "generation_timeout", "internal_error"])
-async def test_a_job_that_dies_half_way_has_failed(vendor: StandIn, kind: str) -> None:
-    """Its state says enough, and another try can do no harm."""
+async def test_a_job_that_ends_with_an_error_has_failed(vendor: StandIn, kind: str) -> None:
+    """Its status has the reason, and another engine may be tried."""
     vendor.polls.add(state("IN_PROGRESS"), state("COMPLETED", 200, error="gone", error_type=kind))
     with pytest.raises(EngineFailedError, match=kind) as error:
         await collect_events(vendor)
@@ -121,23 +121,23 @@ async def test_a_job_that_dies_half_way_has_failed(vendor: StandIn, kind: str) -
 
 
 async def test_a_failed_job_whose_result_is_a_server_error_has_failed(vendor: StandIn) -> None:
-    """The status of the model's own answer comes through as that of the result."""
+    """The HTTP status of the model becomes that of the result."""
     vendor.polls.add(state("COMPLETED", 200, error="CUDA error"))
     vendor.results.always = respond(500, {"detail": "CUDA error"})
     with pytest.raises(EngineFailedError, match="CUDA error"):
         await collect_events(vendor)
 
 
-async def test_a_failed_job_gives_no_picture(vendor: StandIn) -> None:
-    """Whatever its result seems to be."""
+async def test_a_failed_job_returns_no_image(vendor: StandIn) -> None:
+    """Whatever its result contains."""
     vendor.polls.add(state("COMPLETED", 200, error="half done"))
     vendor.results.add(respond(200, {"images": [{"url": "data:image/png;base64,AA=="}]}))
     with pytest.raises(EngineFailedError, match="half done"):
         await collect_events(vendor)
 
 
-async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> None:
-    """A lost runner is replaced by the service itself."""
+async def test_a_job_that_goes_back_into_the_queue_is_polled_on(vendor: StandIn) -> None:
+    """The service itself replaces a lost runner."""
     vendor.polls.add(
         state("IN_PROGRESS"), state("IN_QUEUE", queue_position=0), state("IN_PROGRESS")
     )
@@ -147,8 +147,8 @@ async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> N
     assert outputs(events)
 
 
-async def test_addresses_on_a_foreign_host_never_see_the_key(vendor: StandIn) -> None:
-    """The service names them, so they are not believed."""
+async def test_urls_on_another_host_never_receive_the_key(vendor: StandIn) -> None:
+    """URLs from the service are checked."""
     foreign = vendor.queue.replace("127.0.0.1", "localhost")
     urls = dict.fromkeys(("status_url", "response_url", "cancel_url"), f"{foreign}/a/b/requests/x")
     vendor.submits.add(respond(200, {"request_id": "x", **urls}))
@@ -156,8 +156,8 @@ async def test_addresses_on_a_foreign_host_never_see_the_key(vendor: StandIn) ->
         await collect_events(vendor)
 
 
-async def test_a_key_in_a_refusal_of_its_own_kind_is_not_passed_on(vendor: StandIn) -> None:
-    """Whole or in half."""
+async def test_a_key_in_an_error_of_its_own_kind_is_masked(vendor: StandIn) -> None:
+    """The whole key and each half of it."""
     told = f"User of {KEY} is locked, secret {KEY.partition(':')[2]}"
     vendor.submits.add(respond(403, {"detail": told}))
     with pytest.raises(EngineQuotaError, match="locked") as error:

@@ -1,4 +1,4 @@
-"""fal's own SDK works against the stand-in: so the stand-in speaks as fal does."""
+"""fal's own SDK works with the fake service, so the fake follows fal's API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARGUMENTS = {
 async def client(
     vendor: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[fal_client.AsyncClient]:
-    """The SDK's client; where it speaks to are constants of its own, so those are what is changed."""
+    """The SDK's client; its URLs are constants, so those are changed."""
     monkeypatch.setattr(sdk, "QUEUE_URL_FORMAT", f"{vendor.queue}/")
     monkeypatch.setattr(sdk, "REST_URL", vendor.rest)
     monkeypatch.setattr(sdk, "CDN_URL", vendor.media)
@@ -38,15 +38,15 @@ async def client(
 
 
 async def statuses(handle: fal_client.AsyncRequestHandle) -> list[fal_client.Status]:
-    """All that the SDK is told about a job."""
+    """Every status that the SDK receives for a job."""
     events = handle.iter_events(with_logs=True, interval=0.001)
     return [event async for event in events]
 
 
-async def test_the_sdk_submits_follows_and_fetches(
+async def test_the_sdk_submits_polls_and_fetches(
     vendor: StandIn, client: fal_client.AsyncClient
 ) -> None:
-    """Queue positions, logs and result come as it wants them."""
+    """Queue positions, logs and the result have the shape that it expects."""
     handle = await client.submit(MODEL, ARGUMENTS, start_timeout=300)
     told = await statuses(handle)
     kinds = [type(event).__name__ for event in told]
@@ -56,13 +56,13 @@ async def test_the_sdk_submits_follows_and_fetches(
     assert handle.request_id == job_id
     assert result["images"][0]["url"] == f"{vendor.media}/made/{job_id}"
     assert result["has_nsfw_concepts"] == [False]
-    assert job.headers["x-fal-request-timeout"].startswith("60")
+    assert job.headers["x-fal-request-timeout"].startswith("300")
 
 
-async def test_the_sdk_uploads_a_picture_to_start_from(
+async def test_the_sdk_uploads_an_init_image(
     vendor: StandIn, client: fal_client.AsyncClient
 ) -> None:
-    """Leave first, then the file; a subpath of the model is no part of the job's addresses."""
+    """First a token, then the file; a subpath of the model is not part of the job's URLs."""
     url = await client.upload_image(Image.new("RGB", (64, 72)), format="png")
     handle = await client.submit(f"{MODEL}/image-to-image", {**ARGUMENTS, "image_url": url})
     result = await handle.get(interval=0.001)
@@ -71,15 +71,15 @@ async def test_the_sdk_uploads_a_picture_to_start_from(
     assert Image.open(io.BytesIO(data)).size == (64, 72)
 
 
-async def test_the_sdk_is_told_of_flags(client: fal_client.AsyncClient) -> None:
-    """A flagged picture is no error to it."""
+async def test_the_sdk_receives_flags(client: fal_client.AsyncClient) -> None:
+    """A flagged image is not an error."""
     handle = await client.submit(MODEL, {**ARGUMENTS, "prompt": NSFW})
     result = await handle.get(interval=0.001)
     assert result["has_nsfw_concepts"] == [True]
 
 
 async def test_the_sdk_cancels(vendor: StandIn, client: fal_client.AsyncClient) -> None:
-    """Then the job is completed, and its result is that it was cancelled."""
+    """The job is then completed, with a result that message it was cancelled."""
     handle = await client.submit(MODEL, ARGUMENTS)
     await handle.cancel()
     (job,) = vendor.jobs.values()
@@ -93,10 +93,10 @@ async def test_the_sdk_cancels(vendor: StandIn, client: fal_client.AsyncClient) 
     ("key", "arguments", "status"),
     [("no:key", ARGUMENTS, 401), (KEY, {**ARGUMENTS, "num_inference_steps": 3}, 422)],
 )
-async def test_the_sdk_understands_refusals(
+async def test_the_sdk_understands_errors(
     client: fal_client.AsyncClient, key: str, arguments: dict[str, Any], status: int
 ) -> None:
-    """A bad key at once, a bad argument when the result is fetched."""
+    """An invalid key at once, an invalid argument when the result is fetched."""
     client.key = key
 
     async def run() -> None:

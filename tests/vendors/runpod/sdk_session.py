@@ -1,4 +1,4 @@
-"""What a user of RunPod's SDK would do, run by the Python that has it; prints what came of it as JSON."""
+"""A session of RunPod's SDK, run by a Python that has it installed; prints the outcome as JSON."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ import runpod
 
 
 def main(api: str, endpoint_id: str, key: str, graph: str) -> None:
-    """Run a job to its end, cancel another, ask for health, and come with a wrong key."""
+    """Run one job, cancel another, request the health, and use an invalid key."""
     runpod.endpoint_url_base = api  # where it speaks to is a constant of its own
     endpoint = runpod.Endpoint(endpoint_id, api_key=key)
     work = {"input": {"workflow": json.loads(graph)}, "policy": {"ttl": 60_000}}

@@ -1,4 +1,4 @@
-"""RunPod's side of the wire, with a worker-comfyui behind it, and a store for its pictures."""
+"""A fake of RunPod, with worker-comfyui and a storage for its images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILES: dict[str, Any] = {
     "controlnets": {"depth": "depth_sdxl.safetensors"},
 }
 STATES = ("IN_QUEUE", "IN_QUEUE", "IN_PROGRESS", "IN_PROGRESS", "COMPLETED")
-"""What honest polls say, one after the other."""
+"""Regular poll responses, one after the other."""
 _MOST_BYTES = 10 * 10**6
 _POLICY = {"executionTimeout": (5_000, 604_800_000), "ttl": (10_000, 604_800_000)}
 
@@ -43,9 +43,9 @@ class StandIn(FakeJobService[FakeJob]):
     api: str = ""
     store: str = ""
     workers: dict[str, int] = field(default_factory=dict)
-    """As /health tells them."""
+    """Workers in the response of /health."""
     shape: str = "v5"
-    """Of results: v5, s3, message, message_url or progress, which is v5 with progress on the way."""
+    """Shape of results: v5, s3, message, message_url or progress, which is v5 with progress."""
     healths: ResponseQueue = field(default_factory=ResponseQueue)
     """Responses to requests for the state of the workers."""
     running: Handler | None = field(default_factory=lambda: state("IN_PROGRESS"))
@@ -149,12 +149,12 @@ class StandIn(FakeJobService[FakeJob]):
 
     @scripted("downloads")
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """GET of a picture in the store."""
+        """GET of an image in the storage."""
         job = self.jobs[request.match_info["name"].removesuffix(".png")]
         return web.Response(body=self.drawn(job), content_type="image/png")
 
     def drawn(self, job: FakeJob) -> bytes:
-        """A picture that depends on all that was asked."""
+        """An image that depends on the whole request."""
         given = job.body["input"]
         return checking.drawn(given["workflow"], _sent(given))
 
@@ -175,7 +175,7 @@ def _unknown(request: web.Request) -> web.StreamResponse | None:
 
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
-    """A running one."""
+    """The service, running."""
     made = StandIn()
     api, store = web.Application(client_max_size=2**25), web.Application()
     api.router.add_post("/v2/{endpoint}/run", made.run)

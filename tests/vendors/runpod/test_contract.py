@@ -15,11 +15,11 @@ from tests.vendors.runpod.stand_in import FILES, StandIn
 
 
 class _Small(EngineConformance):
-    """Pictures of no more pixels than needed."""
+    """Small images."""
 
     @pytest.fixture
     def image_task(self, image: ImageCapabilities) -> ImageTask:
-        """As the suite's own, but small."""
+        """The suite's task in a small size."""
         return replace(image_task(image), width=128, height=160)
 
 

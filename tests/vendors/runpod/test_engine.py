@@ -1,4 +1,4 @@
-"""What a runpod engine sends, and how its work proceeds."""
+"""Requests, progress and results of a runpod engine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.vendors.comfy_workflows.checking import of_class
 from tests.vendors.runpod.stand_in import ENDPOINT, FILES, KEY, TASK, StandIn
 
 
-async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
+async def test_a_task_is_one_paid_job_and_its_image_arrives_byte_for_byte(
     vendor: StandIn,
 ) -> None:
-    """The graph is filled, and the service told when to give the job up itself."""
+    """The graph has the task's values, and the policy message when the service drops the job."""
     events = await collect_events(vendor, timeout_seconds=120)
     (job,) = vendor.jobs.values()
     assert job.body.keys() == {"input", "policy"}
@@ -33,22 +33,22 @@ async def test_a_task_is_one_paid_job_and_its_picture_arrives_byte_for_byte(
     assert job.body["input"]["images"] == []
     (sampler,) = of_class(job.body["input"]["workflow"], "KSampler")
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 25, 6.0)
-    (picture,) = outputs(events)
-    assert picture.data == vendor.drawn(job)
-    assert (picture.media_type, picture.width, picture.height) == ("image/png", 128, 136)
+    (image,) = outputs(events)
+    assert image.data == vendor.drawn(job)
+    assert (image.media_type, image.width, image.height) == ("image/png", 128, 136)
 
 
 @pytest.mark.parametrize("shape", ["v5", "s3", "message", "message_url"])
 async def test_every_shape_of_a_result_is_understood(vendor: StandIn, shape: str) -> None:
-    """Of workers before and after version 5, with and without a store; the store never sees the key."""
+    """Of workers before and after version 5, with and without a storage, which never receives the key."""
     vendor.shape = shape
-    (picture,) = outputs(await collect_events(vendor))
+    (image,) = outputs(await collect_events(vendor))
     (job,) = vendor.jobs.values()
-    assert picture.data == vendor.drawn(job)
+    assert image.data == vendor.drawn(job)
     assert vendor.leaks == 0
 
 
-async def test_what_goes_wrong_beside_a_picture_does_not_lose_it(
+async def test_an_error_beside_an_image_does_not_lose_it(
     vendor: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged."""
@@ -61,28 +61,28 @@ async def test_what_goes_wrong_beside_a_picture_does_not_lose_it(
     assert vars(record)["error"] == "node 12 made gifs"
 
 
-async def test_stages_are_told_as_the_service_tells_them(vendor: StandIn) -> None:
-    """worker-comfyui tells no steps, so there are none."""
+async def test_stages_are_reported(vendor: StandIn) -> None:
+    """worker-comfyui reports no steps, so there are none."""
     events = await collect_events(vendor)
     told = [event for event in events if isinstance(event, Stage | Step)]
     assert told == [Stage(name="submit"), Stage(name="queued"), Stage(name="generate")]
 
 
 async def test_a_cold_start_is_a_stage_of_its_own(vendor: StandIn) -> None:
-    """While workers come up and none is there; it does not go back to being queued."""
+    """While workers are starting and none is ready; it does not go back to queued."""
     vendor.workers = {"idle": 0, "running": 0, "initializing": 1}
     events = await collect_events(vendor)
     names = [event.name for event in events if isinstance(event, Stage)]
     assert names == ["submit", "queued", "start", "generate"]
 
 
-async def test_without_word_of_the_workers_the_job_is_just_queued(vendor: StandIn) -> None:
-    """The health of the endpoint only explains."""
+async def test_without_the_health_of_the_workers_the_job_is_queued(vendor: StandIn) -> None:
+    """The health of the endpoint is optional."""
     vendor.healths.always = respond(404, {})
     assert outputs(await collect_events(vendor))
 
 
-async def test_progress_of_a_worker_of_ones_own_is_told_and_is_no_result(vendor: StandIn) -> None:
+async def test_progress_of_a_custom_worker_is_reported_and_is_no_result(vendor: StandIn) -> None:
     """It comes in the same field as the result."""
     vendor.shape = "progress"
     events = await collect_events(vendor, replace(TASK, seeds=(1, 2)))
@@ -91,7 +91,7 @@ async def test_progress_of_a_worker_of_ones_own_is_told_and_is_no_result(vendor:
     assert len(outputs(events)) == 2
 
 
-async def test_what_does_not_count_the_tasks_steps_is_no_progress(vendor: StandIn) -> None:
+async def test_progress_with_another_total_is_ignored(vendor: StandIn) -> None:
     """A worker may count downloads or megabytes."""
     for told in (
         {"step": 1, "total": 3},
@@ -103,8 +103,8 @@ async def test_what_does_not_count_the_tasks_steps_is_no_progress(vendor: StandI
     assert not [event for event in await collect_events(vendor) if isinstance(event, Step)]
 
 
-async def test_a_workflow_carries_its_pictures_loras_and_controls(vendor: StandIn) -> None:
-    """Nodes load each picture by the name under which it is sent; LoRAs keep their order."""
+async def test_a_workflow_carries_its_images_loras_and_controls(vendor: StandIn) -> None:
+    """Nodes load each image by the name under which it is sent; LoRAs keep their order."""
     task = replace(
         TASK,
         init_image=plain(64, 64, 9),
@@ -126,8 +126,8 @@ async def test_a_workflow_carries_its_pictures_loras_and_controls(vendor: StandI
     assert sampler["denoise"] == 0.6
 
 
-async def test_two_tasks_never_share_names_of_files(vendor: StandIn) -> None:
-    """A worker keeps pictures of earlier jobs."""
+async def test_two_tasks_never_share_file_names(vendor: StandIn) -> None:
+    """A worker keeps images of earlier jobs."""
     task = replace(TASK, init_image=plain(64, 64, 9))
     await collect_events(vendor, task)
     await collect_events(vendor, task)
@@ -135,10 +135,10 @@ async def test_two_tasks_never_share_names_of_files(vendor: StandIn) -> None:
     assert len(set(names)) == 2
 
 
-async def test_pictures_too_large_for_a_request_are_refused_before_it_is_sent(
+async def test_images_too_large_for_a_request_are_refused_before_it_is_sent(
     vendor: StandIn,
 ) -> None:
-    """The caller is told to send smaller ones."""
+    """The error asks for smaller ones."""
     with pytest.raises(InvalidTaskError, match="smaller") as error:
         await collect_events(vendor, replace(TASK, init_image=noise(1700, 1700)))
     assert error.value.field == "init_image"
@@ -149,8 +149,10 @@ async def test_pictures_too_large_for_a_request_are_refused_before_it_is_sent(
     "settings",
     [{"endpoint": "../other"}, {"family": "sd3"}, {"workflows": {"img2img": {}}}, {"models": []}],
 )
-def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object]) -> None:
-    """When the configuration is read, not when the first task comes."""
+def test_invalid_settings_are_refused_when_the_configuration_is_read(
+    settings: dict[str, object],
+) -> None:
+    """Not only when the first task runs."""
     with pytest.raises(ValidationError):
         RunpodConfig.model_validate({"api_key": KEY, "endpoint": ENDPOINT, **settings})
 

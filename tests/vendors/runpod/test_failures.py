@@ -1,4 +1,4 @@
-"""What becomes of everything that can go wrong at RunPod; nothing is paid for twice."""
+"""Failures of RunPod, each translated to an error; nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestFailures(RemoteConformance):
 
     @pytest.fixture
     def service(self, vendor: StandIn) -> FakeService:
-        """Its images are in a bucket."""
+        """The fake service with images in a bucket."""
         vendor.shape = "s3"
         return vendor
 
@@ -44,7 +44,7 @@ test_a_submission_that_fails_is_not_repeated = failed_submissions(
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "says"),
+    ("fields", "error", "message"),
     [
         (
             {"error": "ComfyUI server (127.0.0.1:8188) not reachable"},
@@ -85,17 +85,17 @@ test_a_submission_that_fails_is_not_repeated = failed_submissions(
     ids=range(8),
 )
 async def test_a_failed_job_says_why(
-    vendor: StandIn, fields: dict[str, object], error: type[EngineError], says: str
+    vendor: StandIn, fields: dict[str, object], error: type[EngineError], message: str
 ) -> None:
-    """In the worker's words, but without its traceback."""
+    """With the worker's message, but without its traceback."""
     vendor.polls.add(state("IN_PROGRESS"), state("FAILED", **fields))
-    with pytest.raises(error, match=says) as raised:
+    with pytest.raises(error, match=message) as raised:
         await collect_events(vendor)
     assert TRACEBACK not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "message"),
     [
         (None, "no image"),
         ({"status": "success_no_images", "images": []}, "SaveImage"),
@@ -108,31 +108,31 @@ async def test_a_failed_job_says_why(
     ],
     ids=range(8),
 )
-async def test_a_completed_job_without_a_picture_has_failed(
-    vendor: StandIn, output: object, says: str
+async def test_a_completed_job_without_an_image_has_failed(
+    vendor: StandIn, output: object, message: str
 ) -> None:
-    """Whatever stands in its place."""
+    """Whatever its output contains instead."""
     vendor.polls.add(state("COMPLETED", **({} if output is None else {"output": output})))
-    with pytest.raises(EngineFailedError, match=says):
+    with pytest.raises(EngineFailedError, match=message):
         await collect_events(vendor)
 
 
-async def test_a_job_that_ran_for_too_long_is_out_of_time(vendor: StandIn) -> None:
-    """By the service's own clock."""
+async def test_a_job_that_exceeded_the_services_time_limit_has_timed_out(vendor: StandIn) -> None:
+    """By the status TIMED_OUT."""
     vendor.polls.add(state("TIMED_OUT"))
     with pytest.raises(EngineTimeoutError):
         await collect_events(vendor)
 
 
-async def test_a_job_that_others_cancel_has_failed(vendor: StandIn) -> None:
-    """In the service's console, or by emptying the queue."""
+async def test_a_job_that_was_cancelled_elsewhere_has_failed(vendor: StandIn) -> None:
+    """In the console, or by purging the queue."""
     vendor.polls.add(state("CANCELLED"))
     with pytest.raises(EngineFailedError, match="cancelled"):
         await collect_events(vendor)
 
 
-async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> None:
-    """A lost worker is replaced; running and unknown states go on too."""
+async def test_a_job_that_goes_back_into_the_queue_is_polled_on(vendor: StandIn) -> None:
+    """A lost worker is replaced; RUNNING and unknown statuses are polled on too."""
     vendor.polls.add(state("RUNNING"), state("IN_QUEUE", retries=1), state("PONDERING"))
     events = await collect_events(vendor)
     names = [event.name for event in events if isinstance(event, Stage)]
@@ -140,8 +140,8 @@ async def test_a_job_that_goes_back_into_the_queue_goes_on(vendor: StandIn) -> N
     assert outputs(events)
 
 
-async def test_a_job_that_no_worker_takes_says_how_the_workers_are(vendor: StandIn) -> None:
-    """So that the owner of the endpoint knows what to change."""
+async def test_a_job_that_no_worker_takes_reports_the_workers(vendor: StandIn) -> None:
+    """So that the operator knows what to change."""
     vendor.polls.always = state("IN_QUEUE")
     vendor.workers = {"idle": 0, "running": 0, "throttled": 3}
     with pytest.raises(EngineTimeoutError, match="3 throttled"):
@@ -153,7 +153,7 @@ async def test_a_job_that_no_worker_takes_says_how_the_workers_are(vendor: Stand
 async def test_a_restart_after_the_job_has_expired_says_that_it_is_lost(
     vendor: StandIn, bad: str
 ) -> None:
-    """So does one with a handle that is none."""
+    """So does one with an invalid handle."""
     handle = await crash(vendor)
     vendor.jobs.clear()
     for resume in (handle, bad):

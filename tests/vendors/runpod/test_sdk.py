@@ -1,4 +1,4 @@
-"""RunPod's own SDK works against the stand-in: so the stand-in speaks as RunPod does.
+"""RunPod's own SDK works with the fake service, so the fake follows RunPod's API.
 
 The SDK wants other versions than we do, so it has an environment of its own, which `make test` makes.
 """
@@ -26,7 +26,7 @@ GRAPH: dict[str, dict[str, Any]] = {
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="`make sdks` has not been run")
 async def test_the_sdk_runs_cancels_asks_and_is_refused(vendor: StandIn) -> None:
-    """A job's states and output come as the SDK wants them, and so do health and a refusal."""
+    """Statuses, output, health and errors have the shape that the SDK expects."""
     session = await asyncio.create_subprocess_exec(
         PYTHON,
         SESSION,

@@ -1,4 +1,4 @@
-"""The tables of faults leave nothing out."""
+"""Every HTTP status and transport error is translated."""
 
 from __future__ import annotations
 
@@ -51,42 +51,42 @@ def made(kind: type[Exception]) -> httpx2.HTTPError:
 @pytest.mark.parametrize("paid", [False, True])
 @pytest.mark.parametrize("status", range(400, 600))
 def test_every_status_has_its_error(status: int, *, paid: bool) -> None:
-    """It names the vendor, the status and the vendor's words."""
+    """It names the vendor, the status and the vendor's message."""
     error = errors.translate_status("acme", status, "because", retry_after=None, paid=paid)
     assert type(error) in set(EngineError.__subclasses__())
     assert str(error).startswith(f"acme answered {status}: because")
 
 
 @pytest.mark.parametrize("status", range(500, 600))
-def test_after_an_order_no_fault_of_the_service_may_be_repeated_but_503(status: int) -> None:
-    """Only 503 says that nothing was taken on."""
+def test_after_a_paid_request_only_503_allows_a_retry(status: int) -> None:
+    """Only 503 says that nothing was started."""
     error = errors.translate_status("acme", status, "", retry_after=None, paid=True)
     assert isinstance(error, EngineUnavailableError if status == 503 else EngineUncertainError)
 
 
 @pytest.mark.parametrize("status", range(400, 600))
-def test_a_free_question_is_never_uncertain(status: int) -> None:
-    """Asking again can do no harm."""
+def test_a_free_request_is_never_uncertain(status: int) -> None:
+    """It can be sent again."""
     error = errors.translate_status("acme", status, "", retry_after=None)
     assert not isinstance(error, EngineUncertainError)
 
 
 @pytest.mark.parametrize("wanted", [0.0, 3.5])
-def test_the_pause_that_the_service_wants_is_passed_on(wanted: float) -> None:
-    """None means a second; zero means zero."""
+def test_retry_after_is_passed_on(wanted: float) -> None:
+    """One second if absent; zero stays zero."""
     error = errors.translate_status("acme", 429, "", retry_after=wanted)
     assert isinstance(error, EngineUnavailableError)
     assert error.retry_after_seconds == wanted
 
 
-def test_what_a_vendor_says_is_cut_short() -> None:
-    """A page of HTML is no message."""
+def test_a_vendors_message_is_truncated() -> None:
+    """It may be a long HTML page."""
     assert len(str(errors.translate_status("acme", 400, "x" * 9999, retry_after=None))) < 400
 
 
 @pytest.mark.parametrize("kind", HTTP, ids=lambda kind: kind.__name__)
 def test_every_broken_connection_has_its_error(kind: type[Exception]) -> None:
-    """Its words stay inside: they may hold addresses with keys."""
+    """Without its text, which may contain URLs with keys."""
     error = errors.translate_transport("acme", made(kind), paid=False)
     assert isinstance(error, EngineUnavailableError | EngineFailedError)
     assert "acme" in str(error)
@@ -94,8 +94,10 @@ def test_every_broken_connection_has_its_error(kind: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("kind", TRANSPORT, ids=lambda kind: kind.__name__)
-def test_after_an_order_only_what_was_never_sent_may_be_repeated(kind: type[Exception]) -> None:
-    """A class that httpx2 adds is uncertain until somebody says otherwise."""
+def test_after_a_paid_request_only_what_was_never_sent_may_be_retried(
+    kind: type[Exception],
+) -> None:
+    """A class that httpx2 adds is uncertain by default."""
     error = errors.translate_transport("acme", made(kind), paid=True)
     if kind.__name__ in NEVER_SENT:
         assert isinstance(error, EngineUnavailableError)
@@ -105,15 +107,15 @@ def test_after_an_order_only_what_was_never_sent_may_be_repeated(kind: type[Exce
         assert isinstance(error, EngineUncertainError)
 
 
-def test_an_address_that_is_none_has_failed_and_is_not_asked_again() -> None:
-    """Waiting mends no address."""
+def test_an_invalid_url_has_failed_and_is_not_retried() -> None:
+    """Waiting would not help."""
     error = errors.translate_transport("acme", httpx2.InvalidURL("secret"), paid=False)
     assert isinstance(error, EngineFailedError)
     assert "secret" not in str(error)
 
 
-def test_an_answer_without_end_is_a_timeout_or_uncertain() -> None:
-    """Depending on whether it was an order."""
+def test_a_response_without_end_is_a_timeout_or_uncertain() -> None:
+    """Depending on whether the request was paid."""
     assert isinstance(
         errors.translate_transport("acme", TimeoutError(), paid=False), EngineTimeoutError
     )
@@ -122,7 +124,7 @@ def test_an_answer_without_end_is_a_timeout_or_uncertain() -> None:
     )
 
 
-def test_while_work_is_under_way_nothing_says_that_none_was_begun() -> None:
+def test_after_acceptance_no_error_says_that_nothing_was_started() -> None:
     """Another engine would be paid for the same task."""
     with pytest.raises(EngineTimeoutError) as error, errors.after_acceptance("acme"):
         raise EngineUnavailableError("acme cannot be reached")

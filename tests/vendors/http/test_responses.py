@@ -1,4 +1,4 @@
-"""What answers explain, and how long they ask to wait."""
+"""Error messages and Retry-After of responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOW = 1_700_000_000.0
 
 
 def explained(body: bytes, *secrets: str) -> str:
-    """What the answer says."""
+    """The error message of the response."""
     return Response(status=400, headers=httpx2.Headers(), body=body).error_message(secrets)
 
 
@@ -31,12 +31,12 @@ def explained(body: bytes, *secrets: str) -> str:
     ],
     ids=range(10),
 )
-def test_a_vendors_words_are_found_in_the_usual_shapes(body: bytes, text: str) -> None:
-    """On one line; anything else says nothing, and nothing breaks."""
+def test_a_vendors_message_is_found_in_the_usual_shapes(body: bytes, text: str) -> None:
+    """On one line; anything else gives an empty message."""
     assert explained(body) == text
 
 
-def test_keys_are_struck_from_a_vendors_words() -> None:
+def test_keys_are_masked_in_a_vendors_message() -> None:
     """With and without the scheme before them."""
     headers = httpx2.Headers(
         {"Authorization": "Bearer sk-12345678", "x-key": "abcdefgh", "accept": "application/json"}
@@ -62,5 +62,5 @@ def test_keys_are_struck_from_a_vendors_words() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    """Never negative, at most a day; nonsense says nothing."""
+    """Never negative, at most a day; None if malformed."""
     assert parse_retry_after(value, now=NOW) == seconds
