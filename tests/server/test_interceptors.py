@@ -17,7 +17,7 @@ from grpc import aio
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_server.errors import ServiceError
-from atelier_server.rpc.interceptors.base import (
+from atelier_server.rpc.interceptors.chain import (
     Call,
     Caller,
     Context,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
@@ -118,11 +119,12 @@ class ArtifactStore:
         A younger blob may belong to an attempt or an upload that is still running, here or in another process.
         """
         ids: list[str] = []
-        async for blob_id in self._blobs.list_older_than(older_than):
-            ids.append(blob_id)
-            if len(ids) >= _ORPHANS_AT_ONCE:
-                await self._delete_unknown(ids)
-                ids = []
+        async with aclosing(self._blobs.list_older_than(older_than)) as blobs:
+            async for blob_id in blobs:
+                ids.append(blob_id)
+                if len(ids) >= _ORPHANS_AT_ONCE:
+                    await self._delete_unknown(ids)
+                    ids = []
         await self._delete_unknown(ids)
 
     async def delete_expired(self, now: float) -> None:

@@ -11,7 +11,7 @@ from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.health import Health
-from atelier_server.rpc.interceptors.base import Interceptor, InterceptorChain
+from atelier_server.rpc.interceptors.chain import Interceptor, InterceptorChain
 from atelier_server.rpc.interceptors.observe import observe_call
 from atelier_server.rpc.reflection import add_reflection
 from atelier_server.rpc.service import GenerationService

@@ -16,7 +16,7 @@ from atelier_server.errors import GenerationFailedError, InvalidRequestError, Vi
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.rpc import uploads
 from atelier_server.rpc.capabilities import engine_to_pb
-from atelier_server.rpc.interceptors.base import Context, current_call
+from atelier_server.rpc.interceptors.chain import Context, current_call
 from atelier_server.rpc.validation import validate
 from atelier_server.store.protocol import Metadata
 from atelier_server.version import VERSION

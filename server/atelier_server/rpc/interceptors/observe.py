@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 
 from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED
-from atelier_server.rpc.interceptors.base import Call, Context
+from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
 
 _log = logging.getLogger(__name__)
