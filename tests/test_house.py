@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ PACKAGES = ("server/atelier_server", "engines/atelier_engines", "clients/python/
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
+REPEATED_STEMS = {"__init__", "capabilities", "config", "engine", "errors"}  # one a package
 
 
 def calls_in_async_for(tree: ast.AST) -> Iterator[int]:
@@ -43,3 +45,15 @@ def test_files_and_functions_are_short(path: Path) -> None:
         and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
     ]
     assert long == []
+
+
+def test_names_are_not_used_again_and_again() -> None:
+    """No name of a file or of a public class stands in more than three places, or nobody knows which one is meant."""
+    stems = Counter(path.stem for path in SOURCES if path.stem not in REPEATED_STEMS)
+    classes = Counter(
+        node.name
+        for path in SOURCES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in (stems + classes).items() if count > 3] == []
