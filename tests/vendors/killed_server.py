@@ -21,7 +21,8 @@ async def kill_while_a_job_runs(
 
     The handle was stored before the first poll, and no log holds the API key.
     """
-    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    key = {"api_key": service.api_key} if service.api_key else {}
+    engines = {"remote": {"poll_seconds": 0.02, **key, **engine}}
     size = {"width": service.task.width, "height": service.task.height}
     service.polls.always = service.running
     server = start_server(engines=engines)
@@ -38,4 +39,4 @@ async def kill_while_a_job_runs(
     assert follower.last_state == State.STATE_SUCCEEDED
     assert service.accepted == 1
     for one in (server, again):
-        assert service.api_key not in one.log.read_text()
+        assert not service.api_key or service.api_key not in one.log.read_text()

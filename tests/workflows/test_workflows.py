@@ -154,7 +154,7 @@ def test_controls_are_chained_between_the_prompt_and_the_sampler() -> None:
     assert second["positive"] == ["control_1_apply", 0]
     assert second["negative"] == ["control_1_apply", 1]
     assert (second["strength"], second["start_percent"], second["end_percent"]) == (1.5, 0.1, 0.8)
-    assert graph["control_2_size"]["inputs"]["image"] == ["control_2_picture", 0]
+    assert graph["control_2_size"]["inputs"]["image"] == ["control_2_load", 0]
     assert graph["control_1_apply"]["inputs"]["vae"] == ["checkpoint", 2]
     assert graph["sampler"]["inputs"]["negative"] == ["control_2_apply", 1]
 
@@ -233,7 +233,7 @@ def test_a_workflow_comes_from_two_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("graph", "says"),
+    ("graph", "message"),
     [
         ({"nodes": [], "links": []}, "Export"),
         ({}, "no nodes"),
@@ -243,14 +243,14 @@ def test_a_workflow_comes_from_two_files(tmp_path: Path) -> None:
         (GRAPH | {"5": GRAPH["2"]}, "names the nodes 2, 5"),
     ],
 )
-def test_an_invalid_graph_is_refused(graph: Json, says: str) -> None:
-    """The error says what to correct."""
-    with pytest.raises(WorkflowError, match=says):
+def test_an_invalid_graph_is_refused(graph: Json, message: str) -> None:
+    """The error message what to correct."""
+    with pytest.raises(WorkflowError, match=message):
         parse_workflow("own", graph, BINDINGS)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (
             {"slots": {"prompt": [{"id": "99", "input": "text"}]}},
@@ -266,9 +266,9 @@ def test_an_invalid_graph_is_refused(graph: Json, says: str) -> None:
         ({"loras": {"node": {"id": "88", "class_type": None}}}, "loras.*'88'"),
     ],
 )
-def test_bindings_that_do_not_fit_are_refused(change: Json, says: str) -> None:
+def test_bindings_that_do_not_fit_are_refused(change: Json, message: str) -> None:
     """The error names the key."""
-    with pytest.raises(WorkflowError, match=says):
+    with pytest.raises(WorkflowError, match=message):
         parse_workflow("own", GRAPH, merge_patch(BINDINGS, change))
 
 
@@ -308,7 +308,7 @@ def test_overrides_are_merged_recursively_and_null_removes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"Smapler": {"inputs": {"cfg": 1}}}, "Smapler"),
         ({"latent": None}, "latent"),
@@ -316,7 +316,7 @@ def test_overrides_are_merged_recursively_and_null_removes() -> None:
         ({"sampler": 3}, "sampler"),
     ],
 )
-def test_an_override_that_breaks_the_workflow_is_refused(changes: Json, says: str) -> None:
+def test_an_override_that_breaks_the_workflow_is_refused(changes: Json, message: str) -> None:
     """Unknown nodes, broken links and slots without their input."""
-    with pytest.raises(WorkflowError, match=says):
+    with pytest.raises(WorkflowError, match=message):
         apply_overrides(load_builtin("sdxl_txt2img"), changes)

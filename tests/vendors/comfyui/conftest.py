@@ -1,4 +1,4 @@
-"""Two ComfyUI stand-ins for all tests."""
+"""Two fake ComfyUI servers for all tests."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tests.vendors.comfyui.state import StandIn
 @pytest.fixture(scope="session")
 def running() -> Iterator[list[StandIn]]:
     """Started once."""
-    with stand_ins(2) as made:
-        yield made
+    with stand_ins(2) as servers:
+        yield servers
 
 
 @pytest.fixture
 def server(running: list[StandIn]) -> StandIn:
-    """An honest one that knows nothing yet."""
+    """Without jobs or scripted failures."""
     running[0].reset()
     return running[0]
 
 
 @pytest.fixture
 def second(running: list[StandIn]) -> StandIn:
-    """Another one."""
+    """A second server."""
     running[1].reset()
     return running[1]

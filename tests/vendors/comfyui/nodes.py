@@ -1,4 +1,4 @@
-"""What the stand-in has: the classes of nodes that workflows use, and the files that they can name."""
+"""Node classes and files of the fake server, and its validation of graphs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHOLE = ["INT", {"default": 1}]
 
 
 def combo(*names: str) -> list[Any]:
-    """Choices as newer servers send them."""
+    """Choices in the format of newer servers."""
     return ["COMBO", {"options": list(names)}]
 
 
@@ -97,7 +97,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
 
 
 def object_info(*, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Answer to GET /object_info."""
+    """Response to GET /object_info."""
     return {
         name: {
             "input": {"required": required, "optional": OPTIONAL.get(name, {}), "hidden": {}},
@@ -112,12 +112,12 @@ def object_info(*, without: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def problem(kind: str, message: str, details: str = "", **extra: object) -> dict[str, Any]:
-    """One fault as the server words it."""
+    """A validation error in the shape of the server."""
     return {"type": kind, "message": message, "details": details, "extra_info": extra}
 
 
-def faults_of(graph: Json, uploads: set[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """What POST /prompt finds wrong with a graph, as `error` and `node_errors`; None for nothing."""
+def find_problems(graph: Json, uploads: set[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Validation errors of a graph, as `error` and `node_errors`; None if it is valid."""
     if not isinstance(graph, dict) or "nodes" in graph or "links" in graph:
         return problem("invalid_prompt", "Cannot execute because a node is missing its class"), {}
     errors = {}
@@ -127,7 +127,7 @@ def faults_of(graph: Json, uploads: set[str]) -> tuple[dict[str, Any], dict[str,
             return problem(
                 "missing_node_type", f"Node '{kind}' not found", f"Node ID '#{node_id}'"
             ), {}
-        found = list(_faults_of_node(graph, node, uploads))
+        found = list(_find_node_problems(graph, node, uploads))
         if found:
             errors[node_id] = {"errors": found, "dependent_outputs": ["save"], "class_type": kind}
     if not any(node["class_type"] == "SaveImage" for node in graph.values()):
@@ -139,10 +139,10 @@ def faults_of(graph: Json, uploads: set[str]) -> tuple[dict[str, Any], dict[str,
     return None
 
 
-def _faults_of_node(graph: Json, node: Json, uploads: set[str]) -> Json:
+def _find_node_problems(graph: Json, node: Json, uploads: set[str]) -> Json:
     inputs, kind = node["inputs"], node["class_type"]
     allowed = REQUIRED[kind] | OPTIONAL.get(kind, {})
-    for name, told in REQUIRED[kind].items():
+    for name, specification in REQUIRED[kind].items():
         if name not in inputs:
             yield problem(
                 "required_input_missing", "Required input is missing", name, input_name=name
@@ -153,7 +153,9 @@ def _faults_of_node(graph: Json, node: Json, uploads: set[str]) -> Json:
             if value[0] not in graph:
                 yield problem("bad_linked_input", "Bad linked input", name, input_name=name)
             continue
-        choices = told[0] if isinstance(told[0], list) else _options(told)
+        choices = (
+            specification[0] if isinstance(specification[0], list) else _options(specification)
+        )
         if kind == "LoadImage":
             if value not in uploads:
                 text = f"image - Invalid image file: {value}"
@@ -162,8 +164,10 @@ def _faults_of_node(graph: Json, node: Json, uploads: set[str]) -> Json:
             text = f"{name}: '{value}' not in {choices}"
             yield problem("value_not_in_list", "Value not in list", text, input_name=name)
     for name in inputs.keys() - allowed.keys():
-        yield problem("exception_during_validation", "our workflows name no such input", name)
+        yield problem(
+            "exception_during_validation", "the built-in workflows have no such input", name
+        )
 
 
-def _options(told: list[Any]) -> list[str] | None:
-    return told[1]["options"] if told[0] == "COMBO" else None
+def _options(specification: list[Any]) -> list[str] | None:
+    return specification[1]["options"] if specification[0] == "COMBO" else None

@@ -110,9 +110,11 @@ class _Routes:
             return web.json_response(
                 {"error": nodes.problem("invalid_prompt_id", "no UUID")}, status=400
             )
-        refused = nodes.faults_of(body.get("prompt"), set(server.received))
-        if refused:
-            return web.json_response({"error": refused[0], "node_errors": refused[1]}, status=400)
+        rejection = nodes.find_problems(body.get("prompt"), set(server.received))
+        if rejection:
+            return web.json_response(
+                {"error": rejection[0], "node_errors": rejection[1]}, status=400
+            )
         assert does.no_sockets or body["client_id"] in server.sockets, "connect before the prompt"
         server.submitted.append(body)
         for number in range(does.others):

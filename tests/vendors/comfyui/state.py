@@ -19,7 +19,7 @@ from atelier_engines.vendors.comfyui.engine import ComfyuiEngine
 TASK = ImageTask(prompt="a lighthouse", width=128, height=64, seeds=(7,), steps=4, guidance=3.0)
 IMAGE = random_image(128, 64, 1)
 
-OTHERS = "somebody-else"
+OTHERS = "other-client"
 """Prefix of the ids of jobs of other clients."""
 
 

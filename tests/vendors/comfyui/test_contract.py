@@ -26,7 +26,7 @@ class TestSdxl(_Small):
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: list[StandIn]) -> Engine:
-        """Offers everything."""
+        """With all features."""
         for server in running:
             server.reset()
         return running[0].engine(
@@ -49,12 +49,12 @@ class TestFlux(_Small):
 
 
 class TestOldServer(_Small):
-    """Before progress had states and previews had metadata."""
+    """Without progress states and metadata of previews."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, running: list[StandIn]) -> Engine:
-        """One model, one picture a task."""
+        """One model, one image per task."""
         running[0].reset()
         running[0].does.old = True
         return running[0].engine(models=["juggernaut.safetensors"], max_images=1)

@@ -64,7 +64,7 @@ async def test_images_are_uploaded_and_named_as_the_server_names_them(server: St
     async with run_engine(server, controlnets={"depth": "sdxl_depth.safetensors"}) as engine:
         await run_task(engine, task)
     graph = server.graph()
-    for node in ("init", "mask", "control_1_picture"):
+    for node in ("init", "mask", "control_1_load"):
         name = graph[node]["inputs"]["image"]
         assert name.endswith(" (1).png")
         with Image.open(io.BytesIO(server.received[name])) as image:
@@ -108,7 +108,7 @@ async def test_a_task_runs_on_the_server_with_the_shortest_queue(
 ) -> None:
     """Servers with equal queues take turns."""
     async with run_engine(server, servers=[{"url": server.url}, {"url": second.url}]) as engine:
-        server.pending.extend([n, f"somebody-else-{n}", {}, {}, []] for n in range(3))
+        server.pending.extend([n, f"other-client-{n}", {}, {}, []] for n in range(3))
         await run_task(engine, TASK)
         assert (len(server.submitted), len(second.submitted)) == (0, 1)
         while server.pending or server.executing:
@@ -120,7 +120,7 @@ async def test_a_task_runs_on_the_server_with_the_shortest_queue(
 
 async def test_a_server_that_does_not_respond_is_skipped(server: StandIn, second: StandIn) -> None:
     """One of two is enough, at the start and later."""
-    second.does.token = "it wants a key"  # noqa: S105 (nobody's)
+    second.does.token = "a required key"  # noqa: S105 (of no service)
     async with run_engine(server, servers=[{"url": server.url}, {"url": second.url}]) as engine:
         for _ in range(3):
             await run_task(engine, TASK)
@@ -130,7 +130,7 @@ async def test_a_server_that_does_not_respond_is_skipped(server: StandIn, second
 
 async def test_headers_for_a_proxy_are_sent_with_every_request(server: StandIn) -> None:
     """Sockets and downloads included; they never show in the engine's configuration."""
-    server.does.token = "Bearer of-the-tests"  # noqa: S105 (nobody's)
+    server.does.token = "Bearer of-the-tests"  # noqa: S105 (of no service)
     settings = {"url": server.url, "headers": {"Authorization": server.does.token}}
     assert len(steps(await collect_events(server, servers=[settings]))) == 4
     assert "of-the-tests" not in repr(ComfyuiConfig.model_validate({"servers": [settings]}))

@@ -56,8 +56,8 @@ REJECTIONS = {
 @pytest.mark.parametrize("kind", REJECTIONS)
 async def test_every_rejection_of_a_workflow_has_its_error(server: StandIn, kind: str) -> None:
     """An error of the task, or a missing node."""
-    refused = {"error": nodes.problem(kind, "Rejected", "in detail"), "node_errors": []}
-    server.submits.add(respond(400, refused))
+    rejection = {"error": nodes.problem(kind, "Rejected", "in detail"), "node_errors": []}
+    server.submits.add(respond(400, rejection))
     async with run_engine(server) as engine:
         with pytest.raises(REJECTIONS[kind], match="Rejected in detail"):
             await run_task(engine, TASK)

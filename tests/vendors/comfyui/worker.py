@@ -1,4 +1,4 @@
-"""Works through a ComfyUI stand-in's queue, and draws true PNG files."""
+"""Runs the queue of a fake ComfyUI server, and generates PNG files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = Any
 
 
 class _GoneError(Exception):
-    """The run ends without a word: the server was restarted."""
+    """The run ends without a message: the server was restarted."""
 
 
 class _StoppedError(Exception):
@@ -28,13 +28,13 @@ class _StoppedError(Exception):
 
 
 class Worker:
-    """One job at a time."""
+    """Runs one job at a time."""
 
     def __init__(self, server: StandIn) -> None:
         self.server = server
 
     async def work(self) -> None:
-        """Until it is cancelled."""
+        """Run jobs until cancelled."""
         while True:
             if not self.server.pending or self.server.does.held:
                 await asyncio.sleep(0.001)
@@ -61,7 +61,7 @@ class Worker:
             await self._tell(extra, "execution_cached", tell | {"nodes": [], "timestamp": 1})
             if not does.cached:
                 await self._sample(prompt, graph, extra)
-            outputs = {"save": {"images": [self._draw(graph)]}}
+            outputs = {"save": {"images": [self._generate(graph)]}}
             await self._tell(extra, "executed", tell | {"node": "save", "output": outputs["save"]})
             await self._tell(extra, "execution_success", tell)
             await asyncio.sleep(does.history_seconds)
@@ -95,21 +95,21 @@ class Worker:
         )
         for step in range(1, steps + 1):
             await asyncio.sleep(does.step_seconds)
-            await self._misbehave(prompt, step, extra)
+            await self._apply_behaviour(prompt, step, extra)
             state = {"value": step, "max": steps, "state": "running", "node_id": sampler}
             if not does.old:
                 await self._tell(
                     extra, "progress_state", {"prompt_id": prompt, "nodes": {sampler: state}}
                 )
-            told = {"node": sampler, "value": step, "max": steps, "prompt_id": prompt}
+            progress = {"node": sampler, "value": step, "max": steps, "prompt_id": prompt}
             if does.old:
-                await self._tell(extra, "progress", told)
+                await self._tell(extra, "progress", progress)
                 await self._preview(prompt, extra, step)
             else:
                 await self._preview(prompt, extra, step)
-                await self._tell(extra, "progress", told)
+                await self._tell(extra, "progress", progress)
 
-    async def _misbehave(self, prompt: str, step: int, extra: Json) -> None:
+    async def _apply_behaviour(self, prompt: str, step: int, extra: Json) -> None:
         does = self.server.does
         if step == does.hang_up_at:
             for socket, _ in list(self.server.sockets.values()):
@@ -131,7 +131,7 @@ class Worker:
             await self._send(extra, "no json")
             await self._send(extra, '{"type": "progress", "data": [1]}')
             await self._send(extra, b"\x00\x00")
-            await self._send(extra, struct.pack(">II", 1, 1) + b"no picture")
+            await self._send(extra, struct.pack(">II", 1, 1) + b"no image")
             await self._send(extra, struct.pack(">II", 4, 2**31) + b"{}")
             await self._send(extra, struct.pack(">II", 3, 2) + b"42text")
             if step == 1:
@@ -152,7 +152,7 @@ class Worker:
             head = struct.pack(">II", 1, 1)
         await self._send(extra, head + file.getvalue())
 
-    def _draw(self, graph: Json) -> dict[str, str]:
+    def _generate(self, graph: Json) -> dict[str, str]:
         inputs = [node["inputs"] for node in graph.values()]
         prefix = graph["save"]["inputs"]["filename_prefix"]
         sized = next(found for found in inputs if isinstance(found.get("width"), int))
@@ -163,12 +163,12 @@ class Worker:
             0, 256, (4, 4, 3), np.uint8
         )
         file = io.BytesIO()
-        picture = Image.fromarray(colours).resize(
+        image = Image.fromarray(colours).resize(
             (sized["width"], sized["height"]), Image.Resampling.NEAREST
         )
-        picture.save(file, "PNG", compress_level=1)
+        image.save(file, "PNG", compress_level=1)
         name = f"{prefix}_00001_.png"
-        assert name not in self.server.files, "an earlier picture would be taken for this one"
+        assert name not in self.server.files, "the prefix is not unique"
         self.server.files[name] = file.getvalue()
         return {"filename": name, "subfolder": "", "type": self.server.does.kind}
 

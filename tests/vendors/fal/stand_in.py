@@ -199,7 +199,7 @@ class StandIn(FakeJobService[Job]):
     def drawn(self, job: Job) -> bytes:
         """An image that depends on the whole request; black when flagged."""
         if "workflow" in job.body:
-            return checking.drawn(job.body["workflow"], self._sent(job))
+            return checking.generate(job.body["workflow"], self._sent(job))
         size = job.body["image_size"]
         said = [item for item in sorted(job.body.items()) if not item[0].endswith("_url")]
         colour = 0 if _flagged(job) else zlib.crc32(repr(said).encode()) & 0xFFFFFF
@@ -236,7 +236,7 @@ class StandIn(FakeJobService[Job]):
         for name in job.body.keys() - FIELDS[job.endpoint]:
             yield {"loc": ["body", name], "msg": f"unknown field {name}", "type": "extra"}
         if "workflow" in job.body:
-            for fault in checking.faults(job.body["workflow"], self._sent(job)):
+            for fault in checking.find_problems(job.body["workflow"], self._sent(job)):
                 yield {"loc": ["body", "workflow"], "msg": fault, "type": "value_error"}
             return
         steps = job.body["num_inference_steps"]

@@ -159,9 +159,9 @@ def _find_problems(
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
     """Start the fake service."""
-    made = StandIn()
+    service = StandIn()
     api, storage = web.Application(client_max_size=2**25), web.Application()
-    api.router.add_post("/v1/ideogram-v3/{kind}", made.generate)
-    storage.router.add_get("/{number}", made.download)
-    with serve(api, storage) as (made.api, made.storage):
-        yield made
+    api.router.add_post("/v1/ideogram-v3/{kind}", service.generate)
+    storage.router.add_get("/{number}", service.download)
+    with serve(api, storage) as (service.api, service.storage):
+        yield service

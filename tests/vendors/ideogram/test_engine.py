@@ -123,7 +123,7 @@ async def test_options_win_over_the_configuration(vendor: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "error", "says"),
+    ("response", "error", "message"),
     [
         (respond(402, {"error": "x", "reject_reason": "daily_limit"}), EngineQuotaError, "x"),
         (respond(422, {"error": f"unsafe {KEY}"}), ContentFilteredError, "unsafe …"),
@@ -134,11 +134,11 @@ async def test_options_win_over_the_configuration(vendor: StandIn) -> None:
     ids=["quota", "unsafe", "hangs", "drips", "no-data"],
 )
 async def test_a_request_that_fails_is_not_repeated(
-    vendor: StandIn, response: Handler, error: type[EngineError], says: str
+    vendor: StandIn, response: Handler, error: type[EngineError], message: str
 ) -> None:
     """A rejection says why; what may have been done is uncertain."""
     vendor.submits.add(response)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         await collect_events(vendor, timeout_seconds=0.2)
     assert not vendor.paid, "the request was sent again"
 

@@ -1,4 +1,4 @@
-"""What InvokeAI's server holds a graph to: the nodes there are, their fields, and what may lead where."""
+"""Validation of graphs as in InvokeAI's server: node types, their fields, and their connections."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Node:
     """One type of node."""
 
     fields: frozenset[str]
-    """That can be set."""
+    """Fields that can be set."""
     inputs: frozenset[str] = frozenset()
-    """That must be led to by an edge."""
+    """Inputs that must be connected."""
     outputs: frozenset[str] = frozenset()
-    """That edges can start from."""
+    """Outputs that can be connected."""
     optional: frozenset[str] = frozenset()
-    """That may be led to by an edge."""
+    """Inputs that may be connected."""
 
 
 def _node(fields: str, inputs: str = "", outputs: str = "", optional: str = "") -> Node:
@@ -63,7 +63,7 @@ def find_problems(
     images: Mapping[str, Any],
     boards: Mapping[str, str],
 ) -> Iterator[str]:
-    """One sentence for everything that the server would refuse, at once or when the node is run."""
+    """Everything that the server would reject, at once or when the node is run."""
     nodes = graph["nodes"]
     for name, node in nodes.items():
         kind = NODES.get(node["type"])
@@ -72,22 +72,22 @@ def find_problems(
             continue
         for field in node.keys() - _EVERY - kind.fields:
             yield f"{name} has no field {field}"
-        led = {
+        connected = {
             edge["destination"]["field"]
             for edge in graph["edges"]
             if edge["destination"]["node_id"] == name
         }
-        for field in (kind.inputs - led) | (led - kind.inputs - kind.optional):
-            yield f"{name}.{field} is not led to, or cannot be"
-        yield from _wrong_names(name, node, models=models, images=images, boards=boards)
-        yield from _wrong_values(name, node)
+        for field in (kind.inputs - connected) | (connected - kind.inputs - kind.optional):
+            yield f"{name}.{field} is not connected, or cannot be"
+        yield from _find_name_problems(name, node, models=models, images=images, boards=boards)
+        yield from _find_value_problems(name, node)
     for edge in graph["edges"]:
         source = nodes.get(edge["source"]["node_id"], {"type": ""})
         if edge["source"]["field"] not in getattr(NODES.get(source["type"]), "outputs", ()):
-            yield f"an edge starts from nothing: {edge['source']}"
+            yield f"an edge has no source: {edge['source']}"
 
 
-def _wrong_names(
+def _find_name_problems(
     name: str,
     node: Mapping[str, Any],
     *,
@@ -105,7 +105,7 @@ def _wrong_names(
         yield f"{name}: no board {node['board']}"
 
 
-def _wrong_values(name: str, node: Mapping[str, Any]) -> Iterator[str]:
+def _find_value_problems(name: str, node: Mapping[str, Any]) -> Iterator[str]:
     if node["type"] == "noise" and (node["width"] % 8 or node["height"] % 8):
         yield "noise: sizes are multiples of 8"
     if node["type"] == "denoise_latents":

@@ -1,4 +1,4 @@
-"""The queue of the stand-in: items that are drawn one after the other, and what is told about them."""
+"""The queue of the fake InvokeAI server: runs items one after the other, and sends events about them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOM = "default"
 
 @dataclass(slots=True)
 class Item:
-    """One picture."""
+    """One item."""
 
     number: int
     batch_id: str
@@ -33,8 +33,8 @@ class Item:
     mapping: dict[str, str] = field(default_factory=dict)
 
     def wire(self) -> dict[str, Any]:
-        """As the server tells it: what is None is left out."""
-        told = {
+        """Its state in the shape of the server, without fields that are None."""
+        data = {
             "item_id": self.number,
             "status": self.status,
             "status_sequence": self.sequence,
@@ -45,37 +45,37 @@ class Item:
             "error_traceback": self.error_type and "Traceback: /home/invoke/secret.py",
             "session": {"results": self.results, "prepared_source_mapping": self.mapping},
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in data.items() if value is not None}
 
 
 @dataclass(slots=True)
 class Queue:
-    """Honest unless told otherwise."""
+    """Runs items, and behaves as its fields say."""
 
     socket: socketio.AsyncServer
     items: dict[int, Item] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
     paused: bool = False
     stuck: bool = False
-    """Never gets beyond the first step."""
+    """Whether items never get beyond the first step."""
     silent: bool = False
-    """Sends no events, although it lets people connect."""
+    """Whether it sends no events, although sockets connect."""
     drops: bool = False
-    """Breaks all connections in the middle, and tells nothing of the rest."""
+    """Whether it drops all connections half way, and sends no event afterwards."""
     shuffled: bool = False
-    """Tells every change of status twice, an older one last."""
+    """Whether it sends every change of status twice, an older one last."""
     failure: tuple[str, str] | None = None
-    """Type and text of the exception that the denoising raises."""
+    """Type and message of the exception of the denoising node."""
     result: Mapping[str, Any] | None = None
-    """What the last node is said to have made, instead of a picture."""
+    """Output of the last node, instead of an image."""
     preview: str = ""
-    """Instead of an honest one."""
+    """Data URL of every preview, instead of a valid one."""
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _gpu: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _drawing: set[asyncio.Task[None]] = field(default_factory=set)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     def reset(self) -> None:
-        """Forget everything, and be honest."""
+        """Forget everything, and behave regularly."""
         self.items.clear()
         self.images.clear()
         self.paused = self.stuck = self.silent = self.drops = self.shuffled = False
@@ -84,41 +84,41 @@ class Queue:
         self._gpu = asyncio.Lock()
 
     def add(self, batch_id: str, graph: dict[str, Any], seed: int) -> int:
-        """Take in one picture; returns its number."""
+        """Enqueue an item; returns its number."""
         item = Item(next(self._numbers), batch_id, graph, seed)
         self.items[item.number] = item
-        task = asyncio.get_running_loop().create_task(self._draw(item))
-        self._drawing.add(task)
-        task.add_done_callback(self._drawing.discard)
+        task = asyncio.get_running_loop().create_task(self._run(item))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         return item.number
 
     async def cancel(self, batch_ids: list[str]) -> int:
-        """End what has not ended; tells it in bulk, as the server does."""
+        """Cancel items that have not ended, with one bulk event, as the server does."""
         hit = [item for item in self.items.values() if item.batch_id in batch_ids and _alive(item)]
         for item in hit:
             item.status = "canceled"
-        await self.tell(
+        await self.send(
             "queue_items_canceled", {"canceled_item_ids": [item.number for item in hit]}
         )
         return len(hit)
 
-    async def tell(self, event: str, data: Mapping[str, Any]) -> None:
-        """Send an event to all who have subscribed."""
+    async def send(self, event: str, data: Mapping[str, Any]) -> None:
+        """Send an event to all subscribed sockets."""
         if not self.silent:
             await self.socket.emit(event, {"queue_id": ROOM, "timestamp": 1, **data}, room=ROOM)
 
-    async def _draw(self, item: Item) -> None:
+    async def _run(self, item: Item) -> None:
         async with self._gpu:
             while self.paused and item.number in self.items:  # noqa: ASYNC110 (set from another thread)
                 await asyncio.sleep(0.001)
-            if not self._goes_on(item):
+            if not self._is_alive(item):
                 return
             await self._change(item, "in_progress")
             for name, node in item.graph["nodes"].items():
-                await self._told(item, "invocation_started", name)
+                await self._send(item, "invocation_started", name)
                 if node["type"] == "denoise_latents" and not await self._denoise(item, name):
                     return
-                if not self._goes_on(item):
+                if not self._is_alive(item):
                     return
                 await self._record(item, name, node)
             await self._change(item, "completed")
@@ -126,24 +126,24 @@ class Queue:
     async def _denoise(self, item: Item, name: str) -> bool:
         """Whether it got to the end."""
         steps = item.graph["nodes"][name]["steps"]
-        await self._told(item, "invocation_progress", name, percentage=None, message="Preparing")
+        await self._send(item, "invocation_progress", name, percentage=None, message="Preparing")
         for step in range(1, steps + 1):
             await asyncio.sleep(0.001)
-            if not self._goes_on(item):
+            if not self._is_alive(item):
                 return False
             if self.drops:
                 self.silent = True
                 for sid, _ in list(self.socket.manager.get_participants("/", ROOM)):
                     await self.socket.disconnect(sid)
             image = {"width": 1024, "height": 1024, "dataURL": self.preview or _preview(step)}
-            await self._told(
+            await self._send(
                 item, "invocation_progress", name, percentage=step / steps, image=image
             )
-            while self.stuck and self._goes_on(item):  # noqa: ASYNC110 (as above)
+            while self.stuck and self._is_alive(item):  # noqa: ASYNC110 (as above)
                 await asyncio.sleep(0.001)
         if self.failure:
             item.error_type, item.error_message = self.failure
-            await self._told(item, "invocation_error", name, error_type=item.error_type)
+            await self._send(item, "invocation_error", name, error_type=item.error_type)
             await self._change(item, "failed")
             return False
         return True
@@ -151,38 +151,38 @@ class Queue:
     async def _record(self, item: Item, name: str, node: Mapping[str, Any]) -> None:
         prepared = f"prepared-{name}"
         item.mapping[prepared] = name
-        made: Mapping[str, Any] = {"type": f"{node['type']}_output", "image": None}
+        output: Mapping[str, Any] = {"type": f"{node['type']}_output", "image": None}
         if node["type"] == "l2i":
             await asyncio.sleep(0.005)  # decoding takes its time too
             image_name = f"{item.number}-{item.batch_id[-8:]}.png"
-            self.images[image_name] = drawn(item)
-            made = {"type": "image_output", "image": {"image_name": image_name}, "width": 8}
-            made = made if self.result is None else self.result
-        item.results[prepared] = dict(made)
+            self.images[image_name] = generated(item)
+            output = {"type": "image_output", "image": {"image_name": image_name}, "width": 8}
+            output = output if self.result is None else self.result
+        item.results[prepared] = dict(output)
 
     async def _change(self, item: Item, status: str) -> None:
         before, item.status = item.status, status
         item.sequence += 1
         about = {"item_id": item.number, "batch_id": item.batch_id}
-        told = {**about, "status": status, "status_sequence": item.sequence}
-        await self.tell("queue_item_status_changed", told)
+        data = {**about, "status": status, "status_sequence": item.sequence}
+        await self.send("queue_item_status_changed", data)
         if self.shuffled:
             late = {**about, "status": before, "status_sequence": item.sequence - 1}
-            await self.tell("queue_item_status_changed", late)
+            await self.send("queue_item_status_changed", late)
 
-    async def _told(self, item: Item, event: str, node: str, **data: object) -> None:
+    async def _send(self, item: Item, event: str, node: str, **data: object) -> None:
         about = {"item_id": item.number, "batch_id": item.batch_id, "invocation_source_id": node}
-        await self.tell(event, {**about, "invocation": {"id": f"prepared-{node}"}, **data})
+        await self.send(event, {**about, "invocation": {"id": f"prepared-{node}"}, **data})
 
-    def _goes_on(self, item: Item) -> bool:
+    def _is_alive(self, item: Item) -> bool:
         return item.number in self.items and _alive(item)
 
 
-def drawn(item: Item) -> bytes:
-    """A picture that depends on all that was asked, but for the names that chance gave."""
+def generated(item: Item) -> bytes:
+    """A PNG file whose colour depends on the whole graph, except for random names."""
     noise = item.graph["nodes"]["noise"]
-    asked = [sorted(node.items()) for node in item.graph["nodes"].values() if "image" not in node]
-    colour = zlib.crc32(repr((asked, item.seed)).encode()) & 0xFFFFFF
+    nodes = [sorted(node.items()) for node in item.graph["nodes"].values() if "image" not in node]
+    colour = zlib.crc32(repr((nodes, item.seed)).encode()) & 0xFFFFFF
     file = io.BytesIO()
     Image.new("RGB", (noise["width"], noise["height"]), f"#{colour:06x}").save(file, "PNG")
     return file.getvalue()

@@ -77,6 +77,8 @@ class StandIn(FakeService):
     """Room in the queue."""
     refuses_sockets: bool = False
     """Whether Socket.IO connections are refused."""
+    poll_count: int = 0
+    """Number of polls of items."""
     cancelled_batches: list[str] = field(default_factory=list)
     """Batches whose cancellation was requested."""
     running: Handler | None = field(default_factory=lambda: respond(200, {"status": "in_progress"}))
@@ -103,6 +105,11 @@ class StandIn(FakeService):
         """See FakeService.cancelled."""
         return len(self.cancelled_batches)
 
+    @property
+    def polled(self) -> int:
+        """See FakeService.polled."""
+        return self.poll_count
+
     def forget_jobs(self) -> None:
         """See FakeService.forget_jobs."""
         self.queue.items.clear()
@@ -122,6 +129,7 @@ class StandIn(FakeService):
             records.clear()
         self.users = self.refuses_sockets = False
         self.sign_ins, self.room, self.models = 0, 10000, dict(MODELS)
+        self.poll_count = 0
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
         """POST /api/v1/auth/login."""
@@ -159,11 +167,12 @@ class StandIn(FakeService):
         ids = [self.queue.add(batch["batch_id"], batch["graph"], seed) for seed in taken]
         about = {"batch_id": batch["batch_id"], "enqueued": len(ids), "priority": 0}
         answer = {**about, "requested": len(datum["items"]), "item_ids": ids[::-1], "batch": batch}
-        await self.queue.tell("batch_enqueued", about)
+        await self.queue.send("batch_enqueued", about)
         return web.json_response(answer)
 
     async def item(self, request: web.Request) -> web.StreamResponse:
         """GET …/i/{item_id}."""
+        self.poll_count += 1
         scripted = self.polls.next_handler()
         if scripted is not None:
             return await scripted(request)
@@ -263,20 +272,20 @@ class StandIn(FakeService):
 def stand_in() -> Iterator[StandIn]:
     """Start the fake server."""
     socket = socketio.AsyncServer(async_mode="aiohttp", monitor_clients=False)
-    made = StandIn(socket=socket, queue=Queue(socket))
+    service = StandIn(socket=socket, queue=Queue(socket))
 
     async def connect(_sid: str, _environ: object, auth: object) -> bool:
-        return made.welcome(auth)
+        return service.welcome(auth)
 
     async def subscribe(sid: str, data: dict[str, str]) -> None:
         await socket.enter_room(sid, data["queue_id"])
 
     socket.on("connect", connect)
     socket.on("subscribe_queue", subscribe)
-    app = made.application()
+    app = service.application()
     app.on_cleanup.append(_end_pings)
-    with serve(app) as (made.api,):
-        yield made
+    with serve(app) as (service.api,):
+        yield service
 
 
 async def _end_pings(_: web.Application) -> None:

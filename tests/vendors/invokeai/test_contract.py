@@ -16,6 +16,7 @@ from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.engine import InvokeAiEngine
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, StandIn
 
+_BY_EVENTS = {"poll_seconds": 2.0}  # no poll overtakes the events of steps and previews
 _SMALL = {"width": 64, "height": 64, "concurrency": 3}
 
 
@@ -27,7 +28,8 @@ class TestPlain(EngineConformance):
     def engine(cls, running: StandIn) -> Engine:
         """With ControlNets for two control types."""
         running.reset()
-        return running.engine(controlnets={"canny": "canny-xl", "depth": "depth-xl"}, **_SMALL)
+        controlnets = {"canny": "canny-xl", "depth": "depth-xl"}
+        return running.engine(controlnets=controlnets, **_BY_EVENTS, **_SMALL)
 
 
 class TestWithUsers(EngineConformance):
@@ -45,6 +47,7 @@ class TestWithUsers(EngineConformance):
             password=PASSWORD,
             board="atelier",
             price={"amount": 0.001},
+            **_BY_EVENTS,
             **_SMALL,
         )
 

@@ -20,9 +20,11 @@ from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.schemas import SocketEvent
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents
 from tests.vendors.calls import outputs, plain, steps
-from tests.vendors.invokeai.queue import drawn
+from tests.vendors.invokeai.queue import generated
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, TASK, StandIn
 
+BY_EVENTS = {"poll_seconds": 10.0}
+"""Settings with which only an event triggers a poll, so that no poll overtakes the events of steps."""
 CONTROLNETS = {"canny": "canny-xl", "depth": "depth-xl"}
 
 
@@ -55,9 +57,9 @@ async def test_a_task_is_one_batch_and_its_image_arrives_byte_for_byte(vendor: S
     assert (denoise["steps"], denoise["cfg_scale"], denoise["scheduler"]) == (4, 6.0, "euler")
     assert denoise["denoising_start"] == 0
     (item,) = vendor.queue.items.values()
-    (picture,) = outputs(events)
-    assert picture.data == drawn(item)
-    assert (picture.media_type, picture.width, picture.height) == ("image/png", 64, 80)
+    (image,) = outputs(events)
+    assert image.data == generated(item)
+    assert (image.media_type, image.width, image.height) == ("image/png", 64, 80)
 
 
 async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
@@ -72,7 +74,7 @@ async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
 
 async def test_stages_and_steps_follow_the_servers_events(vendor: StandIn) -> None:
     """Every step of every image once, counted over the whole task."""
-    events = await collect_events(vendor, replace(TASK, seeds=(7, 8)))
+    events = await collect_events(vendor, replace(TASK, seeds=(7, 8)), **BY_EVENTS)
     assert steps(events) == [(n, 8) for n in range(1, 9)]
     stages = [event.name for event in events if isinstance(event, Stage)]
     assert stages[0] == "submit"
@@ -81,7 +83,7 @@ async def test_stages_and_steps_follow_the_servers_events(vendor: StandIn) -> No
 
 async def test_previews_are_the_servers_own_at_the_requested_interval(vendor: StandIn) -> None:
     """Each a small JPEG."""
-    events = await collect_events(vendor, replace(TASK, preview_interval=2))
+    events = await collect_events(vendor, replace(TASK, preview_interval=2), **BY_EVENTS)
     previews = {
         event.index: event.preview for event in events if isinstance(event, Step) and event.preview
     }
@@ -103,8 +105,8 @@ async def test_seeds_are_items_of_one_batch_in_their_order(vendor: StandIn) -> N
     assert len(vendor.batches) == 1
     assert [item.seed for item in vendor.queue.items.values()] == [3, 1, 5]
     assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**32 + 1, 5]
-    made = [drawn(item) for item in vendor.queue.items.values()]
-    assert [picture.data for picture in outputs(events)] == made
+    expected = [generated(item) for item in vendor.queue.items.values()]
+    assert [image.data for image in outputs(events)] == expected
 
 
 async def test_an_init_image_is_uploaded_in_the_size_of_the_result(
@@ -175,14 +177,14 @@ async def test_capabilities_are_the_sdxl_models_of_the_server(vendor: StandIn) -
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [({"model": "Old One"}, "Juggernaut"), ({"controlnets": {"pose": "canny"}}, "canny-xl")],
 )
 async def test_a_missing_model_fails_the_start_and_available_ones_are_named(
-    vendor: StandIn, settings: dict[str, object], says: str
+    vendor: StandIn, settings: dict[str, object], message: str
 ) -> None:
     """Not the first task."""
-    with pytest.raises(ModelMissingError, match=says):
+    with pytest.raises(ModelMissingError, match=message):
         await collect_events(vendor, TASK, **settings)
 
 
@@ -199,9 +201,9 @@ async def test_a_board_keeps_the_images_and_is_created_once(vendor: StandIn) -> 
         await collect_events(vendor, board="atelier")
     assert list(vendor.boards) == ["atelier"]
     for batch in vendor.batches:
-        picture = batch["graph"]["nodes"]["output"]
-        assert picture["board"] == {"board_id": "board-0"}
-        assert picture["is_intermediate"] is False
+        output = batch["graph"]["nodes"]["output"]
+        assert output["board"] == {"board_id": "board-0"}
+        assert output["is_intermediate"] is False
     assert len(vendor.queue.images) == 2
 
 

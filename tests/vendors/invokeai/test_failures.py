@@ -69,7 +69,7 @@ async def test_a_server_under_maintenance_is_retried_and_generates_once(vendor: 
 
 
 @pytest.mark.parametrize(
-    ("response", "error", "says"),
+    ("response", "error", "message"),
     [
         (respond(422, {"detail": [{"msg": "unknown node"}]}), InvalidTaskError, "unknown node"),
         (respond(500, {"detail": "enqueuing"}), EngineUncertainError, "not sent again"),
@@ -80,11 +80,11 @@ async def test_a_server_under_maintenance_is_retried_and_generates_once(vendor: 
     ids=range(5),
 )
 async def test_a_submit_that_fails_is_not_repeated_and_leaves_nothing(
-    vendor: StandIn, response: Handler, error: type[EngineError], says: str
+    vendor: StandIn, response: Handler, error: type[EngineError], message: str
 ) -> None:
     """A batch that may have arrived is cancelled by its id; uploads are deleted."""
     vendor.submits.add(response)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         await collect_events(vendor, replace(TASK, init_image=plain(8, 8, 8)))
     assert not vendor.batches
     assert vendor.cancelled == 1
@@ -102,7 +102,7 @@ async def test_a_full_queue_is_an_error_and_no_item_stays_in_it(vendor: StandIn,
 
 
 @pytest.mark.parametrize(
-    ("failure", "error", "says"),
+    ("failure", "error", "message"),
     [
         (("OutOfMemoryError", "CUDA out of memory. Tried …"), OutOfMemoryError, "fewer pixels"),
         (("RuntimeError", "CUDA out of memory"), OutOfMemoryError, "fewer pixels"),
@@ -113,11 +113,11 @@ async def test_a_full_queue_is_an_error_and_no_item_stays_in_it(vendor: StandIn,
     ids=range(5),
 )
 async def test_an_item_that_fails_says_why(
-    vendor: StandIn, failure: tuple[str, str], error: type[EngineError], says: str
+    vendor: StandIn, failure: tuple[str, str], error: type[EngineError], message: str
 ) -> None:
     """On one line and without the server's traceback; the other items of the task are cancelled."""
     vendor.queue.failure = failure
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error, match=message) as caught:
         await collect_events(vendor, replace(TASK, seeds=(1, 2)))
     assert "secret.py" not in str(caught.value)
     assert vendor.cancelled_batches == [vendor.batches[0]["batch_id"]]
@@ -160,8 +160,8 @@ async def test_invalid_events_are_ignored(vendor: StandIn) -> None:
             if isinstance(event, Dispatched):
                 batch_id = vendor.batches[0]["batch_id"]
                 bad = {"batch_id": batch_id, "item_id": "x", "percentage": 7}
-                await vendor.queue.tell("invocation_progress", bad)
-                await vendor.queue.tell("queue_items_canceled", {"canceled_item_ids": None})
+                await vendor.queue.send("invocation_progress", bad)
+                await vendor.queue.send("queue_items_canceled", {"canceled_item_ids": None})
     assert outputs(seen)
 
 
@@ -222,7 +222,7 @@ async def test_an_item_completed_without_an_image_has_failed(
 
 
 @pytest.mark.parametrize(
-    ("response", "says"),
+    ("response", "message"),
     [
         (respond(404, {"detail": "Not Found"}), "deleted"),
         (respond(200, "<html>"), "instead of a result"),
@@ -231,11 +231,11 @@ async def test_an_item_completed_without_an_image_has_failed(
     ids=["gone", "page", "broken"],
 )
 async def test_an_image_that_is_gone_or_invalid_has_failed(
-    vendor: StandIn, response: Handler, says: str
+    vendor: StandIn, response: Handler, message: str
 ) -> None:
     """Waiting would not help."""
     vendor.downloads.add(response)
-    with pytest.raises(EngineFailedError, match=says):
+    with pytest.raises(EngineFailedError, match=message):
         await collect_events(vendor)
 
 

@@ -220,10 +220,10 @@ def _find_problems(
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
     """Start the fake service."""
-    made = StandIn()
+    service = StandIn()
     app = web.Application(client_max_size=2**26)
-    app.router.add_post("/v1/images/{kind}", made.generate)
-    app.router.add_get("/v1/models/{name}", made.model)
+    app.router.add_post("/v1/images/{kind}", service.generate)
+    app.router.add_get("/v1/models/{name}", service.model)
     with serve(app) as (url,):
-        made.api = f"{url}/v1"
-        yield made
+        service.api = f"{url}/v1"
+        yield service

@@ -140,7 +140,7 @@ async def test_a_rate_limit_is_waited_for_and_the_request_paid_once(vendor: Stan
 
 
 @pytest.mark.parametrize(
-    ("response", "error", "says"),
+    ("response", "error", "message"),
     [
         (failing(400, "moderation_blocked", "unsafe"), ContentFilteredError, "unsafe"),
         (failing(400, "content_policy_violation"), ContentFilteredError, "because"),
@@ -165,13 +165,13 @@ async def test_a_rate_limit_is_waited_for_and_the_request_paid_once(vendor: Stan
 )
 @pytest.mark.parametrize("interval", [0, 1], ids=["whole", "streamed"])
 async def test_a_request_that_fails_is_not_repeated(
-    vendor: StandIn, response: Handler, error: type[EngineError], says: str, interval: int
+    vendor: StandIn, response: Handler, error: type[EngineError], message: str, interval: int
 ) -> None:
     """A rejection says why; what may have been done is uncertain."""
     vendor.submits.add(response)
-    if interval and says == "without an image":
-        error, says = EngineUncertainError, "without the image"
-    with pytest.raises(error, match=says):
+    if interval and message == "without an image":
+        error, message = EngineUncertainError, "without the image"
+    with pytest.raises(error, match=message):
         await collect_events(vendor, replace(TASK, preview_interval=interval), timeout_seconds=0.3)
     assert vendor.arrived == 1
 
@@ -181,7 +181,7 @@ BROKEN = {"message": f"oops {KEY}", "type": "server_error", "code": None, "param
 
 
 @pytest.mark.parametrize(
-    ("end", "error", "says"),
+    ("end", "error", "message"),
     [
         ([{"error": BLOCKED}], ContentFilteredError, "unsafe"),
         ([{"error": BROKEN}], EngineFailedError, "oops …"),
@@ -190,17 +190,17 @@ BROKEN = {"message": f"oops {KEY}", "type": "server_error", "code": None, "param
     ids=["blocked", "failed", "ended"],
 )
 async def test_a_stream_that_ends_early_has_its_error(
-    vendor: StandIn, end: list[dict[str, object]], error: type[EngineError], says: str
+    vendor: StandIn, end: list[dict[str, object]], error: type[EngineError], message: str
 ) -> None:
     """After its previews."""
     vendor.end = end
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         await collect_events(vendor, replace(TASK, preview_interval=1))
     assert vendor.arrived == 1
 
 
 @pytest.mark.parametrize("interval", [0, 1], ids=["whole", "streamed"])
-@pytest.mark.parametrize("text", ["%%%", base64.b64encode(b"no picture").decode()])
+@pytest.mark.parametrize("text", ["%%%", base64.b64encode(b"no image").decode()])
 async def test_an_invalid_image_has_failed(vendor: StandIn, text: str, interval: int) -> None:
     """Invalid base64, or not an image; invalid previews are skipped."""
     vendor.changed = {"b64_json": text, "data": [{"b64_json": text}]}

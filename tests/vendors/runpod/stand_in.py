@@ -113,7 +113,7 @@ class StandIn(FakeJobService[FakeJob]):
         given = job.body["input"]
         if "workflow" not in given:
             return {"status": "FAILED", "error": "Missing 'workflow' parameter"}
-        faults = list(checking.faults(given["workflow"], _sent(given)))
+        faults = list(checking.find_problems(given["workflow"], _sent(given)))
         if faults:
             error = "Workflow validation failed:\n" + "\n".join(f"• {fault}" for fault in faults)
             return {"status": "FAILED", "error": error}
@@ -156,7 +156,7 @@ class StandIn(FakeJobService[FakeJob]):
     def drawn(self, job: FakeJob) -> bytes:
         """An image that depends on the whole request."""
         given = job.body["input"]
-        return checking.drawn(given["workflow"], _sent(given))
+        return checking.generate(given["workflow"], _sent(given))
 
 
 def _sent(given: dict[str, Any]) -> dict[str, bytes]:

@@ -43,7 +43,7 @@ async def test_the_sdk_runs_cancels_asks_and_is_refused(vendor: StandIn) -> None
     assert image["type"] == "base64"
     done, cancelled = vendor.jobs.values()
     assert done.body["policy"] == {"ttl": 60_000}
-    assert vendor.drawn(done) == checking.drawn(GRAPH, {})
+    assert vendor.drawn(done) == checking.generate(GRAPH, {})
     assert (answer["cancelled"], cancelled.cancels) == ("CANCELLED", 1)
     assert answer["health"]["workers"]["running"] == 1
     assert "401" in answer["refusal"] or "Unauthorized" in answer["refusal"]

@@ -36,8 +36,8 @@ def config_for(vendor: StandIn, **settings: object) -> VastaiConfig:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     """Started once."""
-    with stand_in(tmp_path_factory.mktemp("hosts")) as made:
-        yield made
+    with stand_in(tmp_path_factory.mktemp("hosts")) as service:
+        yield service
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def vendor(running: StandIn) -> Iterator[StandIn]:
 @pytest.fixture
 async def make(vendor: StandIn) -> AsyncIterator[Make]:
     """Creates engines of the fake service, which are stopped after the test."""
-    made: list[VastaiEngine] = []
+    engines: list[VastaiEngine] = []
 
     def one(clock: Callable[[], float] = time.time, **settings: object) -> VastaiEngine:
         config = config_for(vendor, **settings)
         engine = VastaiEngine(config, delay_scale=0.001, clock=clock)
-        made.append(engine)
+        engines.append(engine)
         return engine
 
     yield one
-    for engine in made:
+    for engine in engines:
         await engine.stop()

@@ -30,7 +30,7 @@ _BEFORE_RUNNING: tuple[dict[str, Any], ...] = (
 
 
 def offer(number: int, dph: float = 0.4) -> dict[str, Any]:
-    """An offer of the machine 100 + number."""
+    """An offer of host 100 + number."""
     return {
         "id": number,
         "machine_id": 100 + number,
@@ -227,13 +227,13 @@ def _respond(body: object, status: int = 200) -> web.Response:
 @contextmanager
 def stand_in(directory: Path) -> Iterator[StandIn]:
     """Start the fake service."""
-    made = StandIn(directory)
+    service = StandIn(directory)
     app = web.Application()
-    app.router.add_post("/api/v0/bundles/", made.search)
-    app.router.add_put("/api/v0/asks/{id}/", made.create)
-    app.router.add_get("/api/v0/instances/{id}/", made.show)
-    app.router.add_get("/api/v1/instances/", made.list)
-    app.router.add_delete("/api/v0/instances/{id}/", made.destroy)
-    with serve(app) as (made.api,):
-        yield made
-    made.close()
+    app.router.add_post("/api/v0/bundles/", service.search)
+    app.router.add_put("/api/v0/asks/{id}/", service.create)
+    app.router.add_get("/api/v0/instances/{id}/", service.show)
+    app.router.add_get("/api/v1/instances/", service.list)
+    app.router.add_delete("/api/v0/instances/{id}/", service.destroy)
+    with serve(app) as (service.api,):
+        yield service
+    service.close()

@@ -43,9 +43,9 @@ def test_the_command_rents_and_destroys(vendor: StandIn, tmp_path: Path) -> None
         "--env",
         f"-p {PORT}:{PORT}",
     ]
-    made = vastai(vendor, tmp_path, "create", "instance", "1", *order)
-    assert made["success"]
-    instance = vendor.instances[made["new_contract"]]
+    created = vastai(vendor, tmp_path, "create", "instance", "1", *order)
+    assert created["success"]
+    instance = vendor.instances[created["new_contract"]]
     assert instance.order["env"] == {f"-p {PORT}:{PORT}": "1"}
     assert instance.order["label"] == "tests/1"
     states = [

@@ -49,14 +49,14 @@ async def test_a_killed_server_finds_its_instance_and_its_task_again(
             async with aclosing(client.follow(accepted.id)) as updates:
                 async for _ in updates:
                     pass
-            made = await client.get(accepted.id)
+            generation = await client.get(accepted.id)
         (instance,) = vendor.rented
         assert instance.server is not None
         async with AsyncClient(instance.server.address) as client, aclosing(client.list()) as found:
             generations = [one async for one in found]
         assert server.terminate() == 0
-    assert made.state is State.SUCCEEDED
-    assert made.receipt is not None
-    assert len(made.receipt.attempts) == 2
+    assert generation.state is State.SUCCEEDED
+    assert generation.receipt is not None
+    assert len(generation.receipt.attempts) == 2
     assert [one.state for one in generations] == [State.SUCCEEDED]
     assert vendor.instances == {}

@@ -173,7 +173,7 @@ async def test_an_unhealthy_instance_is_replaced_in_the_background(
 
 async def test_leftover_instances_are_destroyed_at_the_start(vendor: StandIn, make: Make) -> None:
     """All with the label that are not ready, on every page; those with other labels are kept."""
-    others = {vendor.add(f"somebody-else/{number}", starts=False).id for number in range(2)}
+    others = {vendor.add(f"other-label/{number}", starts=False).id for number in range(2)}
     vendor.add("tests/1", starts=False)
     vendor.add("tests/2", starts=False)
     await make().start()
@@ -309,9 +309,9 @@ async def test_a_service_that_is_down_rents_nothing(vendor: StandIn, make: Make)
 
 async def test_a_wrong_key_is_reported_without_being_shown(make: Make) -> None:
     """Even if the service repeats it."""
-    with pytest.raises(EngineUnavailableError, match="key") as refused:
+    with pytest.raises(EngineUnavailableError, match="key") as rejected:
         await make(api_key="wrong-key-of-the-tests").start()
-    assert "wrong-key-of-the-tests" not in str(refused.value)
+    assert "wrong-key-of-the-tests" not in str(rejected.value)
 
 
 async def test_a_destruction_that_fails_is_retried_until_it_succeeds(
