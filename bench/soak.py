@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from bench.figures import Figure
-from tests.engines.diffusion import mixture, soaking
-from tests.engines.diffusion.soaking import Tally
+from tests.engines.diffusion import random_requests, soak
+from tests.engines.diffusion.soak import Tally
 
 _REQUESTS, _SEED, _CALLERS = 1000, 1, 8
 
@@ -23,14 +23,14 @@ async def measure() -> list[Figure]:
     logging.getLogger("atelier_engines").setLevel(logging.ERROR)  # runs are to be split here
     warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
     with tempfile.TemporaryDirectory(prefix="atelier-soak-") as folder:
-        configuration = soaking.configuration(Path(folder))
+        configuration = soak.configuration(Path(folder))
         async with (
-            soaking.started(configuration) as engine,
-            soaking.started(configuration) as judge,
+            soak.started(configuration) as engine,
+            soak.started(configuration) as judge,
         ):
             start = time.perf_counter()
-            requests = mixture.draw(engine.capabilities, count=_REQUESTS, seed=_SEED)
-            tally = await soaking.soak(engine, judge, requests, callers=_CALLERS)
+            requests = random_requests.draw(engine.capabilities, count=_REQUESTS, seed=_SEED)
+            tally = await soak.soak(engine, judge, requests, callers=_CALLERS)
             seconds = time.perf_counter() - start
     for line in (*tally.astray, *tally.wrong):
         print(f"  ! {line}")

@@ -1,4 +1,4 @@
-"""The `diffusion` engine: words to pictures with Stable Diffusion 1.5, 2.1 and XL, on this machine's CPU or GPU.
+"""The `diffusion` engine: text-to-image with Stable Diffusion 1.5, 2.1 and XL, on this machine's CPU or GPU.
 
 Importing this package imports no torch; that happens when an engine starts.
 """

@@ -1,4 +1,4 @@
-"""The engine: one model, one device, one thread that works on it for all tasks."""
+"""The `diffusion` engine: one model, on one device, run by one thread for all tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class DiffusionEngine:
-    """See Engine. Tasks that are run at once are worked on step by step, together or in turns."""
+    """Generates images with one model; concurrent tasks share runs of the denoiser or alternate. See Engine."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         self._config = config
@@ -62,11 +62,11 @@ class DiffusionEngine:
         self._capabilities = capabilities.build_capabilities(self._config, self._pipeline.info)
 
     async def check(self) -> None:
-        """See Engine.check. While a task is at work, the device is taken to be well.
+        """See Engine.check. While a task is running, the device is assumed to work.
 
         Raises:
             EngineUnavailableError: it is not started.
-            EngineFailedError: the device computes no more.
+            EngineFailedError: the device failed its self-test.
         """
         scheduler, pipeline = self._require_started()
         if not self._tasks:
@@ -77,9 +77,9 @@ class DiffusionEngine:
 
         Raises:
             EngineUnavailableError: it is not started.
-            UnsupportedError: the task is no picture.
-            InvalidTaskError: the scheduler cannot work in so many steps.
-            OutOfMemoryError: the picture is too large for the device.
+            UnsupportedError: the task is not an image task.
+            InvalidTaskError: the scheduler does not support the number of steps.
+            OutOfMemoryError: the image is too large for the device.
             EngineFailedError: the device or the model failed.
         """
         scheduler, pipeline = self._require_started()

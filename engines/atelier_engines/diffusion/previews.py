@@ -1,6 +1,6 @@
-"""Small pictures of work in progress, without the autoencoder.
+"""Makes previews from latents, without the autoencoder.
 
-Either a linear map of the latents' channels, which costs next to nothing, or a tiny autoencoder that
+Either a linear map of the latents' channels, which takes almost no time, or a tiny autoencoder that
 was distilled from the model's own (TAESD).
 """
 
@@ -31,60 +31,60 @@ _log = logging.getLogger(__name__)
 
 
 class Previewer(Protocol):
-    """Makes small pictures of latents."""
+    """Makes previews of latents."""
 
     def preview(self, latents: torch.Tensor) -> Encoded:
-        """A small picture of latents, (1, channels, height, width), as the denoiser sees them."""
+        """Make a preview of latents, (1, channels, height, width), in the denoiser's scale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearPreviewer:
-    """Turns each latent cell into one pixel by a linear map of its channels."""
+    """Converts each latent pixel into one pixel by a linear map of its channels."""
 
     factors: Sequence[Sequence[float]]
-    """(channels, 3): from latents as the denoiser sees them to red, green, blue of 0 to 1."""
+    """(channels, 3): from latents in the denoiser's scale to RGB of 0 to 1."""
     bias: Sequence[float]
-    """(3,): the colour of latents that are zero."""
+    """(3,): the colour of zero latents."""
     max_side: int
-    """Longest side in pixels; larger previews are shrunk, smaller ones stay as they are."""
+    """Longest side in pixels; larger previews are shrunk, smaller ones are not changed."""
     encoding: PreviewFormat = "jpeg"
-    """Of the bytes."""
+    """File format of the previews."""
 
     def preview(self, latents: torch.Tensor) -> Encoded:
         """See Previewer.preview."""
-        cells = latents[0].float().permute(1, 2, 0).cpu()
-        colours = cells @ torch.tensor(self.factors) + torch.tensor(self.bias)
+        pixels = latents[0].float().permute(1, 2, 0).cpu()
+        colours = pixels @ torch.tensor(self.factors) + torch.tensor(self.bias)
         return _encode(colours, self.max_side, self.encoding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyVaePreviewer:
-    """Runs a tiny autoencoder: eight pixels along the side of a cell, before they are shrunk."""
+    """Decodes with a tiny autoencoder: eight pixels a side for each latent pixel, shrunk afterwards."""
 
     network: AutoencoderTiny
     """In evaluation mode, on any device."""
     max_side: int
     """See LinearPreviewer.max_side."""
     encoding: PreviewFormat = "jpeg"
-    """Of the bytes."""
+    """File format of the previews."""
 
     def preview(self, latents: torch.Tensor) -> Encoded:
         """See Previewer.preview."""
         network = self.network
-        seen = latents.to(device=network.device, dtype=network.dtype)
-        made = network.decode(seen / network.config["scaling_factor"], return_dict=False)[0]
+        scaled = latents.to(device=network.device, dtype=network.dtype)
+        made = network.decode(scaled / network.config["scaling_factor"], return_dict=False)[0]
         colours = made[0].float().permute(1, 2, 0).cpu() / 2 + 0.5
         return _encode(colours, self.max_side, self.encoding)
 
 
 def preview_or_none(previewer: Previewer, latents: torch.Tensor) -> Encoded | None:
-    """A preview of latents, (1, channels, height, width); None, and a warning in the log, if it fails.
+    """Make a preview of latents, (1, channels, height, width); return None and log a warning if it fails.
 
-    The image itself does not depend on it.
+    The image itself does not depend on its previews.
     """
     try:
         return previewer.preview(latents)
-    except Exception as error:  # noqa: BLE001 (of any type: the image does not need its preview)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the image does not depend on it)
         _log.warning("preview_failed", extra={"error": first_line(error)})
         return None
 
@@ -97,17 +97,17 @@ def build_previewer(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Previewer:
-    """What makes an engine's previews: the configured tiny autoencoder, else a linear map.
+    """Create an engine's previewer: the configured tiny autoencoder, else a linear map.
 
     Args:
-        config: of the engine.
+        config: the engine's configuration.
         factors: see LinearPreviewer.
         bias: see LinearPreviewer.
-        device: where a tiny autoencoder is to run.
-        dtype: what it is to compute in.
+        device: where a tiny autoencoder runs.
+        dtype: its data type.
 
     Raises:
-        ModelMissingError: the tiny autoencoder is absent, broken, or another network.
+        ModelMissingError: the tiny autoencoder is absent, broken, or another model.
     """
     max_side, encoding = config.preview_pixels, config.preview_format
     if config.preview_model is None:
@@ -118,12 +118,12 @@ def build_previewer(
 
 
 def load_tiny_vae(path: Path, *, device: torch.device, dtype: torch.dtype) -> AutoencoderTiny:
-    """The tiny autoencoder in a directory with its config.json, or in one `.safetensors` file.
+    """Load a tiny autoencoder from a directory with its config.json, or from one `.safetensors` file.
 
-    A file alone has TAESD's own shape; its names are diffusers', or those of the original decoder.
+    A single file has TAESD's architecture; its names are diffusers', or those of the original decoder.
 
     Raises:
-        ModelMissingError: it is absent, broken, or another network.
+        ModelMissingError: it is absent, broken, or another model.
     """
     from diffusers.models.autoencoders.autoencoder_tiny import (  # noqa: PLC0415 (few need it)
         AutoencoderTiny,
@@ -166,6 +166,6 @@ def _decoder_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def _encode(colours: torch.Tensor, max_side: int, encoding: PreviewFormat) -> Encoded:
-    """The picture of colours, (height, width, 3), about 0 to 1."""
+    """Encode colours, (height, width, 3), about 0 to 1, as a preview."""
     pixels = colours.nan_to_num().clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
     return preview_from_pixels(Pixels(array=pixels), max_side=max_side, encoding=encoding)

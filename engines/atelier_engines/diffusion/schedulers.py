@@ -1,4 +1,4 @@
-"""Schedulers by the names people know, on top of diffusers' classes."""
+"""Schedulers under their common names, as classes of diffusers with settings."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ NAMES: Final[tuple[SchedulerName, ...]] = get_args(SchedulerName)
 
 
 class Scheduler(Protocol):
-    """What all schedulers of diffusers have, and what is used of them here."""
+    """The interface of diffusers' schedulers that is used here."""
 
     order: int
     """Runs of the denoiser in one step."""
     init_noise_sigma: float | torch.Tensor
-    """Standard deviation of the noise to begin with; known once the steps are set."""
+    """Standard deviation of the initial noise; valid after `set_timesteps`."""
     timesteps: torch.Tensor
-    """(runs,): when the denoiser is run, the noisiest first; known once the steps are set."""
+    """(runs,): the time step of each run of the denoiser, the noisiest first; valid after `set_timesteps`."""
     alphas_cumprod: torch.Tensor
-    """(training steps,): the share of signal variance left at each time step."""
+    """(training steps,): the cumulative product of alphas, the fraction of signal variance."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """Everything that it was made with."""
+        """The arguments that it was created with."""
 
     def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None:
-        """Decide when to run the denoiser."""
+        """Set the time steps of the denoiser's runs."""
 
     def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """Latents as the denoiser wants them."""
+        """Scale latents for the denoiser."""
 
     def add_noise(
         self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """Latents with the noise over them that is due at a time step."""
+        """Add the noise of a time step to latents."""
 
     # Its arguments differ between schedulers.
     step: Any
-    """Go on by one run of the denoiser."""
+    """Apply one prediction of the denoiser to latents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """A class of diffusers, and what makes it the scheduler of that name."""
+    """A class of diffusers, with the settings of one scheduler."""
 
     scheduler: type[ConfigMixin]
     settings: Mapping[str, bool | int | str] = field(default_factory=dict)
@@ -76,14 +76,14 @@ class _Kind:
 _Settings = Mapping[str, bool | int | str]
 
 _LATENT: Final[_Settings] = {"clip_sample": False}
-"""Latents are not bounded by 1, as the pixels are that these were made for."""
+"""These schedulers were made for pixels, which are at most 1; latents are not."""
 
 _DPMPP: Final[_Settings] = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 
 _DPMPP_SDE: Final[_Settings] = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
 
 _SINGLE_STEP: Final[_Settings] = {**_DPMPP_SDE, "lower_order_final": True}
-"""The last step is one of first order, since it ends without noise."""
+"""The last step is of first order, since it ends without noise."""
 
 _EVEN: Final[_Settings] = {"use_karras_sigmas": False}
 
@@ -117,33 +117,35 @@ _KINDS: Final[Mapping[SchedulerName, _Kind]] = {
 EPSILON_ONLY: Final[frozenset[SchedulerName]] = frozenset(
     {"euler_a", "heun", "pndm", "dpm2", "dpm2_a"}
 )
-"""Those that diffusers wrote for denoisers which predict noise or velocity, not clean latents."""
+"""Schedulers that diffusers implements only for denoisers that predict noise or velocity, not latents."""
 
 
 def build(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Scheduler:
-    """A new scheduler for one picture, set to `steps`, with the noise schedule of the `model`'s.
+    """Create a scheduler for one image, set to `steps`, with the noise schedule of the model's own.
 
     Raises:
-        UnsupportedError: there is none of that name, or not for what the model predicts.
-        InvalidTaskError: it cannot work in so many steps.
+        UnsupportedError: there is none of that name, or it does not support the model's prediction type.
+        InvalidTaskError: it does not support that number of steps.
     """
     kind = next((kind for known, kind in _KINDS.items() if known == name), None)
     if kind is None:
         raise UnsupportedError("scheduler", f"scheduler must be one of {', '.join(NAMES)}")
     if name in EPSILON_ONLY and model.config["prediction_type"] == "sample":
         known = ", ".join(other for other in NAMES if other not in EPSILON_ONLY)
-        message = f"this model predicts clean latents; scheduler must be one of {known}"
+        message = f"this model predicts latents (prediction_type sample); scheduler must be one of {known}"
         raise UnsupportedError("scheduler", message)
     made = cast("Scheduler", kind.scheduler.from_config(model.config, **kind.settings))
     try:
         made.set_timesteps(steps, device=device)
     except ValueError as error:
-        raise InvalidTaskError("steps", f"{name} cannot work in {steps} steps: {error}") from error
+        raise InvalidTaskError(
+            "steps", f"{name} does not support {steps} steps: {error}"
+        ) from error
     return made
 
 
 def find_name(model: Scheduler) -> SchedulerName | None:
-    """What the `model`'s own scheduler is called here; None where it has no name."""
+    """Find the name of a model's own scheduler; None where it has none here."""
     for name, kind in _KINDS.items():
         same = all(model.config.get(key) == value for key, value in kind.settings.items())
         if type(model) is kind.scheduler and same:

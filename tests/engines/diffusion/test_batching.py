@@ -19,9 +19,9 @@ from atelier_engines.errors import EngineFailedError, OutOfMemoryError
 from atelier_engines.event import Event, Step
 from atelier_engines.local.step_scheduler import FairBatcher
 from atelier_engines.task import ImageTask
-from tests.engines.diffusion.asking import ask
-from tests.engines.diffusion.test_parity_pictures import mask, photo
-from tests.engines.diffusion.watching import Watched
+from tests.engines.diffusion.calls import image_task
+from tests.engines.diffusion.recording_family import RecordingFamily
+from tests.engines.diffusion.test_parity_init_images import mask, photo
 
 TOLERANCE = 1e-5
 """Of pixels of -1 to 1. A run for several sums in another order than a run for one."""
@@ -29,13 +29,15 @@ TOLERANCE_DDIM = 5e-5
 """DDIM divides by the share of signal, which makes much of the last bits where there is little."""
 
 MIXED = (
-    ask(prompt="a red apple", seeds=(1,), steps=6),
-    ask(prompt="a blue house", seeds=(2, 3), steps=4, scheduler="euler_a"),
-    ask(prompt="blue", seeds=(4,), steps=5, guidance=1.0, scheduler="dpmpp_2m"),
-    ask(prompt="red", seeds=(5,), steps=3, scheduler="heun", negative_prompt="apple"),
-    ask(prompt="house", seeds=(6,), steps=8, scheduler="ddim", init_image=photo(), strength=0.5),
-    ask(prompt="house", seeds=(7,), steps=5, init_image=photo(), mask=mask(), strength=0.8),
-    ask(prompt="a red apple", seeds=(8,), steps=4, width=96, height=64),
+    image_task(prompt="a red apple", seeds=(1,), steps=6),
+    image_task(prompt="a blue house", seeds=(2, 3), steps=4, scheduler="euler_a"),
+    image_task(prompt="blue", seeds=(4,), steps=5, guidance=1.0, scheduler="dpmpp_2m"),
+    image_task(prompt="red", seeds=(5,), steps=3, scheduler="heun", negative_prompt="apple"),
+    image_task(
+        prompt="house", seeds=(6,), steps=8, scheduler="ddim", init_image=photo(), strength=0.5
+    ),
+    image_task(prompt="house", seeds=(7,), steps=5, init_image=photo(), mask=mask(), strength=0.8),
+    image_task(prompt="a red apple", seeds=(8,), steps=4, width=96, height=64),
 )
 
 
@@ -58,7 +60,7 @@ class Bench:
 
     async def paint(self, task: ImageTask) -> list[torch.Tensor]:
         """The pictures of a task, as floats."""
-        family = Watched(self.painter.family)
+        family = RecordingFamily(self.painter.family)
         await self.follow(replace(self.painter, family=family), task)
         return family.decoded
 
@@ -74,7 +76,7 @@ class Bench:
 
     async def alone(self, task: ImageTask) -> list[torch.Tensor]:
         """The pictures of a task, painted without a loop."""
-        family = Watched(self.painter.family)
+        family = RecordingFamily(self.painter.family)
         work = partial(replace(self.painter, family=family).generate, task, lambda _: None)
         await self.loop.call(work)
         return family.decoded
@@ -115,7 +117,7 @@ async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) 
     finished = asyncio.Event()
 
     async def long() -> None:
-        task = ask(steps=40, guidance=1.0)
+        task = image_task(steps=40, guidance=1.0)
         async with aclosing(bench.loop.stream(partial(bench.painter.start, task))) as events:
             async for event in events:
                 if isinstance(event, Step):
@@ -126,7 +128,7 @@ async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) 
 
     working = asyncio.create_task(long())
     await finished.wait()
-    await bench.paint(ask(steps=2, guidance=1.0, seeds=(9,)))
+    await bench.paint(image_task(steps=2, guidance=1.0, seeds=(9,)))
     assert early[-1] == "long"
     await working
     assert {1, 2} == set(bench.runs)
@@ -134,10 +136,13 @@ async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) 
 
 async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
     """Its neighbours in the run are painted as if it had not been there."""
-    good, bad = ask(prompt="a red apple", steps=6), ask(prompt="blue", steps=6, seeds=(3,))
-    family = Watched(bench.painter.family)
+    good, bad = (
+        image_task(prompt="a red apple", steps=6),
+        image_task(prompt="blue", steps=6, seeds=(3,)),
+    )
+    family = RecordingFamily(bench.painter.family)
 
-    class NanFamily(Watched):
+    class NanFamily(RecordingFamily):
         def condition(self, *words: str, **settings: Any) -> Any:  # noqa: ANN401 (as above)
             """See Family.condition."""
             made = self.family.condition(*words, **settings)
@@ -161,7 +166,7 @@ async def test_runs_that_do_not_fit_are_made_smaller(bench: Bench) -> None:
             raise torch.OutOfMemoryError("no room for so many")
 
     bench.refuse = refuse
-    tasks = [ask(seeds=(seed,), steps=3) for seed in range(4)]
+    tasks = [image_task(seeds=(seed,), steps=3) for seed in range(4)]
     made = await asyncio.gather(*(bench.paint(task) for task in tasks))
     assert set(bench.runs) == {1}
     for task, (picture,) in zip(tasks, made, strict=True):
@@ -176,7 +181,7 @@ async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -
         if any(abs(float(run.inputs.latents[0, 0, 0, 0]) - marked) < 1e-4 for run in runs):
             raise torch.OutOfMemoryError("no room for this one")
 
-    task = ask(seeds=(1,), steps=3)
+    task = image_task(seeds=(1,), steps=3)
     marked = float("nan")
     seen: list[DenoiseRequest] = []
     bench.refuse = seen.extend
@@ -184,7 +189,7 @@ async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -
     marked = float(seen[1].inputs.latents[0, 0, 0, 0])
     bench.refuse = refuse
     results = await asyncio.gather(
-        bench.paint(task), bench.paint(ask(seeds=(2,), steps=3)), return_exceptions=True
+        bench.paint(task), bench.paint(image_task(seeds=(2,), steps=3)), return_exceptions=True
     )
     assert isinstance(results[0], OutOfMemoryError)
     assert not isinstance(results[1], BaseException)
@@ -198,8 +203,8 @@ async def test_when_all_pictures_of_a_task_fail_the_others_go_on(bench: Bench) -
             raise torch.OutOfMemoryError("no room for these")
 
     bench.refuse = refuse
-    several = ask(seeds=(1, 2, 3, 4), steps=3)
-    other = ask(width=96, steps=3)
+    several = image_task(seeds=(1, 2, 3, 4), steps=3)
+    other = image_task(width=96, steps=3)
     results = await asyncio.gather(bench.paint(several), bench.paint(other), return_exceptions=True)
     assert isinstance(results[0], OutOfMemoryError)
     assert not isinstance(results[1], BaseException)
@@ -218,16 +223,19 @@ async def test_a_mistake_in_the_loop_itself_leaves_nobody_waiting(bench: Bench) 
 
     await bench.loop.call(lambda: bench.loop.configure(bench.denoise, Broken(FixedLimit(rows=1))))
     with pytest.raises(LookupError):
-        await bench.paint(ask())
+        await bench.paint(image_task())
     await bench.loop.call(
         lambda: bench.loop.configure(bench.denoise, FairBatcher(FixedLimit(rows=1)))
     )
-    assert len(await bench.paint(ask())) == 1
+    assert len(await bench.paint(image_task())) == 1
 
 
 async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
     """When the close returns, no run for it is begun any more; the others are not disturbed."""
-    long, other = ask(steps=150, guidance=1.0), ask(steps=30, guidance=1.0, seeds=(2,))
+    long, other = (
+        image_task(steps=150, guidance=1.0),
+        image_task(steps=30, guidance=1.0, seeds=(2,)),
+    )
     working = asyncio.create_task(bench.paint(other))
     stream = bench.loop.stream(partial(bench.painter.start, long))
     async for event in stream:
@@ -244,17 +252,17 @@ async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
 
 async def test_a_crowd_of_one_size_does_not_keep_another_size_waiting(bench: Bench) -> None:
     """Groups that cannot share a run take turns."""
-    crowd = [ask(steps=12, guidance=1.0, seeds=(seed,)) for seed in range(6)]
+    crowd = [image_task(steps=12, guidance=1.0, seeds=(seed,)) for seed in range(6)]
     working = [asyncio.create_task(bench.paint(task)) for task in crowd]
     await asyncio.sleep(0)
-    await bench.paint(ask(width=72, height=72, steps=4, guidance=1.0))
+    await bench.paint(image_task(width=72, height=72, steps=4, guidance=1.0))
     assert not any(task.done() for task in working)
     await asyncio.gather(*working)
 
 
 async def test_work_can_be_called_between_two_runs(bench: Bench) -> None:
     """What must happen on the device's thread does not wait for the end of a task."""
-    working = asyncio.create_task(bench.paint(ask(steps=60, guidance=1.0)))
+    working = asyncio.create_task(bench.paint(image_task(steps=60, guidance=1.0)))
     await bench.under_way(working)
     assert not working.done()
     await working
@@ -262,7 +270,7 @@ async def test_work_can_be_called_between_two_runs(bench: Bench) -> None:
 
 async def test_stopping_the_loop_ends_what_is_left(bench: Bench) -> None:
     """Nobody waits for ever."""
-    working = asyncio.create_task(bench.paint(ask(steps=150)))
+    working = asyncio.create_task(bench.paint(image_task(steps=150)))
     await bench.under_way(working)
     await bench.loop.stop()
     assert await working == []
@@ -277,7 +285,7 @@ class WaitingRequest:
 
 
 def _waiting_request(bench: Bench, width: int) -> WaitingRequest:
-    painting = bench.painter.start(ask(width=width, steps=1), lambda _: None)[0]
+    painting = bench.painter.start(image_task(width=width, steps=1), lambda _: None)[0]
     with torch.inference_mode():
         asked = next(painting)
     painting.close()

@@ -28,11 +28,11 @@ from atelier_engines.diffusion.controls.edges import canny_edges
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
-from tests.engines.diffusion import steering, tiny_sd, tiny_sdxl
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion import tiny_sd, tiny_sdxl, write_adapters
+from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.test_parity import SCHEDULERS
 from tests.engines.diffusion.test_parity import reference as of_words
-from tests.engines.diffusion.test_parity_pictures import mask, photo
+from tests.engines.diffusion.test_parity_init_images import mask, photo
 
 CANNY, DEPTH = ControlType.CANNY, ControlType.DEPTH
 STYLE, KOHYA = Lora(name="style", weight=0.8), Lora(name="kohya", weight=-0.4)
@@ -49,10 +49,10 @@ def control(kind: ControlType = CANNY, **changes: object) -> Control:
 def folder(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """ControlNets and LoRAs."""
     made = tmp_path_factory.mktemp("steering")
-    steering.write_controlnet(made / "canny", model, seed=1)
-    steering.write_controlnet(made / "depth", model, seed=2)
-    steering.write_lora(made / "loras" / "style", model, seed=3)
-    steering.write_kohya_lora(made / "loras" / "kohya.safetensors", model, seed=4)
+    write_adapters.write_controlnet(made / "canny", model, seed=1)
+    write_adapters.write_controlnet(made / "depth", model, seed=2)
+    write_adapters.write_lora(made / "loras" / "style", model, seed=3)
+    write_adapters.write_kohya_lora(made / "loras" / "kohya.safetensors", model, seed=4)
     return made
 
 
@@ -131,35 +131,37 @@ async def test_a_control_gives_the_pipelines_bytes_with_every_scheduler(
     steered: DiffusionEngine, parts: dict[str, Any], scheduler: str, guidance: float
 ) -> None:
     """With and without guidance, where the map is seen twice and once."""
-    task = ask(scheduler=scheduler, guidance=guidance, steps=4, controls=(control(),))
-    (made,) = await pictures_of(steered, task)
+    task = image_task(scheduler=scheduler, guidance=guidance, steps=4, controls=(control(),))
+    (made,) = await generate_images(steered, task)
     assert np.array_equal(made, reference(parts, task))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        ask(controls=(control(strength=0.3),)),
-        ask(controls=(control(strength=2.0),), guidance=1.0),
-        ask(controls=(control(start=0.3),), steps=5),
-        ask(controls=(control(end=0.5),), steps=5, scheduler="heun"),
-        ask(controls=(control(start=0.25, end=0.75),), steps=4, scheduler="dpmpp_2m"),
-        ask(controls=(control(), control(DEPTH, strength=0.5))),
-        ask(controls=(control(DEPTH), control(CANNY, strength=0.4, start=0.4)), steps=5),
-        ask(controls=(control(end=0.2), control(DEPTH, start=0.2)), steps=5, guidance=1.0),
-        ask(controls=(control(), control(strength=0.5))),
-        ask(controls=(control(),), width=96, height=72),
-        ask(controls=(control(image=photo(50, 90)),), negative_prompt="a blue house"),
-        ask(controls=(control(),), init_image=photo(), strength=0.6, steps=5),
-        ask(controls=(control(end=0.5),), init_image=photo(), strength=0.8, steps=6),
-        ask(
+        image_task(controls=(control(strength=0.3),)),
+        image_task(controls=(control(strength=2.0),), guidance=1.0),
+        image_task(controls=(control(start=0.3),), steps=5),
+        image_task(controls=(control(end=0.5),), steps=5, scheduler="heun"),
+        image_task(controls=(control(start=0.25, end=0.75),), steps=4, scheduler="dpmpp_2m"),
+        image_task(controls=(control(), control(DEPTH, strength=0.5))),
+        image_task(controls=(control(DEPTH), control(CANNY, strength=0.4, start=0.4)), steps=5),
+        image_task(controls=(control(end=0.2), control(DEPTH, start=0.2)), steps=5, guidance=1.0),
+        image_task(controls=(control(), control(strength=0.5))),
+        image_task(controls=(control(),), width=96, height=72),
+        image_task(controls=(control(image=photo(50, 90)),), negative_prompt="a blue house"),
+        image_task(controls=(control(),), init_image=photo(), strength=0.6, steps=5),
+        image_task(controls=(control(end=0.5),), init_image=photo(), strength=0.8, steps=6),
+        image_task(
             controls=(control(), control(DEPTH)),
             init_image=photo(),
             strength=1.0,
             scheduler="euler_a",
         ),
-        ask(controls=(control(),), init_image=photo(), mask=mask(), strength=0.7, steps=5),
-        ask(controls=(control(strength=0.5),), init_image=photo(), mask=mask(), strength=1.0),
+        image_task(controls=(control(),), init_image=photo(), mask=mask(), strength=0.7, steps=5),
+        image_task(
+            controls=(control(strength=0.5),), init_image=photo(), mask=mask(), strength=1.0
+        ),
     ],
     ids=lambda task: f"{len(task.controls)}-{task.width}x{task.height}-{task.scheduler}",
 )
@@ -167,7 +169,7 @@ async def test_every_kind_of_control_gives_the_pipelines_bytes(
     steered: DiffusionEngine, parts: dict[str, Any], task: ImageTask
 ) -> None:
     """Strengths, spans, several at once, sizes, variations and repainting."""
-    (made,) = await pictures_of(steered, task)
+    (made,) = await generate_images(steered, task)
     assert np.array_equal(made, reference(parts, task))
 
 
@@ -175,11 +177,11 @@ async def test_a_control_changes_the_picture_and_one_without_effect_does_not(
     steered: DiffusionEngine,
 ) -> None:
     """No strength, or a span that no step lies in, is exactly none."""
-    (plain,) = await pictures_of(steered, ask())
-    (followed,) = await pictures_of(steered, ask(controls=(control(),)))
+    (plain,) = await generate_images(steered, image_task())
+    (followed,) = await generate_images(steered, image_task(controls=(control(),)))
     assert not np.array_equal(followed, plain)
     for nothing in (control(strength=0.0), control(start=0.99), control(end=0.01)):
-        (made,) = await pictures_of(steered, ask(controls=(nothing,)))
+        (made,) = await generate_images(steered, image_task(controls=(nothing,)))
         assert np.array_equal(made, plain)
 
 
@@ -188,8 +190,8 @@ async def test_edges_of_a_photo_are_those_that_could_have_been_given(
 ) -> None:
     """The map is computed of the photo in the picture's size."""
     given = control(image=Pixels(array=canny_edges(photo().array)))
-    (wanted,) = await pictures_of(steered, ask(controls=(given,)))
-    (made,) = await pictures_of(steered, ask(controls=(control(preprocess=True),)))
+    (wanted,) = await generate_images(steered, image_task(controls=(given,)))
+    (made,) = await generate_images(steered, image_task(controls=(control(preprocess=True),)))
     assert np.array_equal(made, wanted)
 
 
@@ -198,17 +200,17 @@ async def test_what_cannot_be_computed_is_told_and_the_next_task_is_done(
 ) -> None:
     """With the setting that would help."""
     with pytest.raises(UnsupportedError, match=r"preprocessors\.depth"):
-        await pictures_of(steered, ask(controls=(control(DEPTH, preprocess=True),)))
-    assert await pictures_of(steered, ask(controls=(control(),)))
+        await generate_images(steered, image_task(controls=(control(DEPTH, preprocess=True),)))
+    assert await generate_images(steered, image_task(controls=(control(),)))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        ask(loras=(STYLE,), negative_prompt="a blue house"),
-        ask(loras=(KOHYA, STYLE), guidance=1.0),
-        ask(loras=(STYLE,), controls=(control(),)),
-        ask(loras=(STYLE, KOHYA), controls=(control(), control(DEPTH)), scheduler="euler_a"),
+        image_task(loras=(STYLE,), negative_prompt="a blue house"),
+        image_task(loras=(KOHYA, STYLE), guidance=1.0),
+        image_task(loras=(STYLE,), controls=(control(),)),
+        image_task(loras=(STYLE, KOHYA), controls=(control(), control(DEPTH)), scheduler="euler_a"),
     ],
     ids=lambda task: f"{len(task.loras)}-{len(task.controls)}",
 )
@@ -233,7 +235,7 @@ async def test_loras_give_the_pipelines_bytes(
         if task.controls
         else of_words(own, task, 7)
     )
-    (made,) = await pictures_of(steered, task)
+    (made,) = await generate_images(steered, task)
     assert np.array_equal(made, wanted)
 
 
@@ -242,15 +244,15 @@ async def test_tasks_with_other_loras_and_controls_at_once_leave_each_other_alon
 ) -> None:
     """Each is what it is alone, though they take turns step by step."""
     tasks = [
-        ask(),
-        ask(loras=(STYLE,)),
-        ask(loras=(KOHYA,), controls=(control(),)),
-        ask(controls=(control(), control(DEPTH))),
-        ask(loras=(Lora(name="style", weight=0.0),)),
-        ask(loras=(Lora(name="style", weight=0.2),)),
+        image_task(),
+        image_task(loras=(STYLE,)),
+        image_task(loras=(KOHYA,), controls=(control(),)),
+        image_task(controls=(control(), control(DEPTH))),
+        image_task(loras=(Lora(name="style", weight=0.0),)),
+        image_task(loras=(Lora(name="style", weight=0.2),)),
     ]
-    alone = [(await pictures_of(steered, task))[0] for task in tasks]
-    together = await asyncio.gather(*(pictures_of(steered, task) for task in tasks))
+    alone = [(await generate_images(steered, task))[0] for task in tasks]
+    together = await asyncio.gather(*(generate_images(steered, task) for task in tasks))
     for task, wanted, (made,) in zip(tasks, alone, together, strict=True):
         assert np.array_equal(made, wanted), task
     assert np.array_equal(alone[4], alone[0])
@@ -264,13 +266,13 @@ async def test_pictures_of_which_only_some_are_steered_share_runs(
     engine = DiffusionEngine(DiffusionConfig(**settings(folder, model), max_batch=12))
     await engine.start()
     tasks = [
-        ask(),
-        ask(controls=(control(),), seeds=(1, 2)),
-        ask(controls=(control(DEPTH, strength=0.5), control(end=0.5)), guidance=1.0),
-        ask(controls=(control(start=0.5),), seeds=(5,)),
+        image_task(),
+        image_task(controls=(control(),), seeds=(1, 2)),
+        image_task(controls=(control(DEPTH, strength=0.5), control(end=0.5)), guidance=1.0),
+        image_task(controls=(control(start=0.5),), seeds=(5,)),
     ]
-    alone = [await pictures_of(engine, task) for task in tasks]
-    together = await asyncio.gather(*(pictures_of(engine, task) for task in tasks))
+    alone = [await generate_images(engine, task) for task in tasks]
+    together = await asyncio.gather(*(generate_images(engine, task) for task in tasks))
     await engine.stop()
     for wanted, made in zip(alone, together, strict=True):
         for first, second in zip(wanted, made, strict=True):
@@ -292,15 +294,15 @@ async def test_the_engine_says_what_it_has(steered: DiffusionEngine) -> None:
 async def test_stable_diffusion_1_follows_controls_too(tmp_path: Path) -> None:
     """Bit by bit as in its own pipeline."""
     own = tiny_sd.write(tmp_path, "sd15")
-    net = steering.write_controlnet(tmp_path / "canny", own, seed=5)
+    net = write_adapters.write_controlnet(tmp_path / "canny", own, seed=5)
     engine = DiffusionEngine(
         DiffusionConfig.model_validate(
             {"model": str(own), "device": "cpu", "controlnets": {"canny": str(net)}}
         )
     )
     await engine.start()
-    task = ask(controls=(control(strength=0.9),))
-    (made,) = await pictures_of(engine, task)
+    task = image_task(controls=(control(strength=0.9),))
+    (made,) = await generate_images(engine, task)
     await engine.stop()
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
         own, controlnet=ControlNetModel.from_pretrained(net), safety_checker=None
@@ -325,7 +327,7 @@ async def test_a_controlnet_of_another_family_is_told_at_the_start(
     model: Path, tmp_path: Path
 ) -> None:
     """With what does not fit."""
-    net = steering.write_controlnet(
+    net = write_adapters.write_controlnet(
         tmp_path / "canny", tiny_sd.write(tmp_path / "other", "sd15"), seed=6
     )
     engine = DiffusionEngine(
@@ -333,7 +335,7 @@ async def test_a_controlnet_of_another_family_is_told_at_the_start(
             {"model": str(model), "device": "cpu", "controlnets": {"canny": str(net)}}
         )
     )
-    with pytest.raises(ModelMissingError, match="made for another family of models: its cross_att"):
+    with pytest.raises(ModelMissingError, match="for another model family: its cross_att"):
         await engine.start()
 
 
@@ -344,8 +346,8 @@ async def test_a_model_made_to_inpaint_follows_controls_too(
     own = tiny_sdxl.write(tmp_path, channels=9)
     engine = DiffusionEngine(DiffusionConfig(**settings(folder, own)))
     await engine.start()
-    task = ask(controls=(control(),), init_image=photo(), mask=mask(), strength=0.8, steps=4)
-    (made,) = await pictures_of(engine, task)
+    task = image_task(controls=(control(),), init_image=photo(), mask=mask(), strength=0.8, steps=4)
+    (made,) = await generate_images(engine, task)
     await engine.stop()
     pipeline = StableDiffusionXLPipeline.from_pretrained(own, add_watermarker=False)
     wanted = reference({**parts, "components": pipeline.components}, task)

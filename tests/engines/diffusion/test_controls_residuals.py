@@ -18,7 +18,7 @@ from atelier_engines.diffusion.runtimes.torch import (
     TorchDenoiser,
 )
 from atelier_engines.diffusion.sampler import ModelInput
-from tests.engines.diffusion import steering
+from tests.engines.diffusion import write_adapters
 
 CPU = torch.device("cpu")
 ROWS = 4
@@ -31,7 +31,7 @@ def runtime(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     nets = {
         name: TorchControlNet(
             ControlNetModel.from_pretrained(
-                steering.write_controlnet(folder / name, model, seed=seed)
+                write_adapters.write_controlnet(folder / name, model, seed=seed)
             )
         )
         for seed, name in enumerate(("canny", "depth"))

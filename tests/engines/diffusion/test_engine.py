@@ -22,7 +22,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.registry import load
 from atelier_engines.task import AudioTask
-from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.calls import collect_events, generate_images, image_task
 from tests.engines.diffusion.inspection import unet_of
 
 HUGE = 2**25
@@ -57,7 +57,7 @@ def test_it_is_registered_under_its_name() -> None:
 
 async def test_it_tells_stages_steps_and_outputs_in_order(engine: DiffusionEngine) -> None:
     """Steps count over all pictures; every picture comes as soon as it is done."""
-    events = await events_of(engine, ask(seeds=(1, 2), steps=2))
+    events = await collect_events(engine, image_task(seeds=(1, 2), steps=2))
     told: list[object] = []
     for event in events:
         match event:
@@ -80,7 +80,7 @@ async def test_a_second_order_scheduler_counts_the_steps_that_were_asked_for(
     engine: DiffusionEngine, runs: list[int]
 ) -> None:
     """Heun runs the denoiser twice a step, but for the last."""
-    events = await events_of(engine, ask(scheduler="heun", steps=3))
+    events = await collect_events(engine, image_task(scheduler="heun", steps=3))
     steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert len(runs) == 5
@@ -91,7 +91,7 @@ async def test_without_guidance_the_denoiser_runs_on_the_prompt_alone(
     engine: DiffusionEngine, runs: list[int], guidance: float, rows: int
 ) -> None:
     """Guidance of 1 and below has no effect, and costs nothing."""
-    await events_of(engine, ask(guidance=guidance, steps=2))
+    await collect_events(engine, image_task(guidance=guidance, steps=2))
     assert runs == [rows, rows]
 
 
@@ -99,14 +99,14 @@ async def test_closing_stops_within_a_step_and_the_next_task_runs(
     engine: DiffusionEngine, runs: list[int]
 ) -> None:
     """After the close nothing of the old task is left on the device."""
-    async with aclosing(engine.run(ask(steps=150))) as events:
+    async with aclosing(engine.run(image_task(steps=150))) as events:
         async for event in events:
             if isinstance(event, Step):
                 break
         at_close = len(runs)
     after_close = len(runs)
     assert after_close - at_close <= 1
-    assert await pictures_of(engine, ask(steps=2))
+    assert await generate_images(engine, image_task(steps=2))
     assert len(runs) == after_close + 2
 
 
@@ -114,9 +114,9 @@ async def test_a_cancelled_task_that_waits_never_begins(
     engine: DiffusionEngine, runs: list[int]
 ) -> None:
     """A task behind another one can go without a trace."""
-    async with aclosing(engine.run(ask(steps=20))) as first:
+    async with aclosing(engine.run(image_task(steps=20))) as first:
         assert isinstance(await anext(first), Stage)
-        waiting = asyncio.create_task(events_of(engine, ask(seeds=(99,), steps=30)))
+        waiting = asyncio.create_task(collect_events(engine, image_task(seeds=(99,), steps=30)))
         await asyncio.sleep(0)
         waiting.cancel()
         rest = [event async for event in first]
@@ -128,9 +128,9 @@ async def test_a_cancelled_task_that_waits_never_begins(
 
 async def test_tasks_at_once_do_not_mix(engine: DiffusionEngine) -> None:
     """Each gets the picture it gets alone."""
-    tasks = [ask(seeds=(seed,), scheduler="euler_a") for seed in (1, 2, 3)]
-    alone = [await pictures_of(engine, task) for task in tasks]
-    together = await asyncio.gather(*(pictures_of(engine, task) for task in tasks))
+    tasks = [image_task(seeds=(seed,), scheduler="euler_a") for seed in (1, 2, 3)]
+    alone = [await generate_images(engine, task) for task in tasks]
+    together = await asyncio.gather(*(generate_images(engine, task) for task in tasks))
     for (one,), (other,) in zip(alone, together, strict=True):
         assert (one == other).all()
 
@@ -139,22 +139,22 @@ async def test_too_many_steps_for_the_scheduler_are_the_callers_mistake(
     engine: DiffusionEngine,
 ) -> None:
     """LCM has but 50 steps to choose from."""
-    with pytest.raises(InvalidTaskError, match="lcm cannot work in 51 steps") as caught:
-        await events_of(engine, ask(scheduler="lcm", steps=51))
+    with pytest.raises(InvalidTaskError, match="lcm does not support 51 steps") as caught:
+        await collect_events(engine, image_task(scheduler="lcm", steps=51))
     assert caught.value.field == "steps"
 
 
 async def test_a_scheduler_it_does_not_have_is_unsupported(engine: DiffusionEngine) -> None:
     """The message names those it has."""
     with pytest.raises(UnsupportedError, match="dpmpp_2m_karras"):
-        await events_of(engine, ask(scheduler="plms"))
+        await collect_events(engine, image_task(scheduler="plms"))
 
 
 async def test_sound_is_unsupported(engine: DiffusionEngine) -> None:
     """It makes pictures only."""
     task = AudioTask(prompt="rain", duration_seconds=1, seed=1, sample_rate=48000, channels=1)
     with pytest.raises(UnsupportedError):
-        await events_of(engine, task)
+        await collect_events(engine, task)
 
 
 async def test_a_picture_too_large_for_the_memory_is_out_of_memory(
@@ -162,14 +162,14 @@ async def test_a_picture_too_large_for_the_memory_is_out_of_memory(
 ) -> None:
     """The engine survives it."""
     with pytest.raises(OutOfMemoryError, match=f"{HUGE} x {HUGE} pixels"):
-        await events_of(engine, ask(width=HUGE, height=HUGE))
-    assert await pictures_of(engine, ask())
+        await collect_events(engine, image_task(width=HUGE, height=HUGE))
+    assert await generate_images(engine, image_task())
 
 
 async def test_whatever_torch_raises_becomes_an_engine_error(engine: DiffusionEngine) -> None:
     """A size off the grid of latents makes layers disagree; guarded engines never see one."""
     with pytest.raises(EngineFailedError, match="failed on cpu"):
-        await events_of(engine, ask(width=4, height=4))
+        await collect_events(engine, image_task(width=4, height=4))
 
 
 async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
@@ -180,7 +180,7 @@ async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
     hook = unet.register_forward_hook(lambda *call: (call[-1][0] * float("inf"),))
     try:
         with pytest.raises(EngineFailedError, match="another precision"):
-            await events_of(engine, ask())
+            await collect_events(engine, image_task())
     finally:
         hook.remove()
 
@@ -191,7 +191,7 @@ async def test_before_the_start_it_is_unavailable(model: Path) -> None:
     with pytest.raises(EngineUnavailableError):
         await engine.check()
     with pytest.raises(EngineUnavailableError):
-        await events_of(engine, ask())
+        await collect_events(engine, image_task())
     await engine.start()
     await engine.check()
     await engine.stop()
@@ -203,7 +203,7 @@ async def test_its_check_does_not_wait_for_a_task_at_work(
     engine: DiffusionEngine, runs: list[int]
 ) -> None:
     """Health is asked for often, and must not queue behind pictures."""
-    async with aclosing(engine.run(ask(steps=100))) as events:
+    async with aclosing(engine.run(image_task(steps=100))) as events:
         assert isinstance(await anext(events), Stage)
         await engine.check()
         assert len(runs) < 100

@@ -20,7 +20,7 @@ from atelier_engines.event import Step
 from atelier_engines.local import devices
 from atelier_engines.local.config import Precision
 from atelier_engines.local.model_cache import MODEL_CACHE
-from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.calls import collect_events, generate_images, image_task
 from tests.engines.diffusion.inspection import modules_of
 from tests.engines.diffusion.test_parity import SCHEDULERS
 
@@ -65,7 +65,7 @@ async def test_it_is_close_to_the_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     kind, settings = SCHEDULERS[scheduler]
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
-    (made,) = await pictures_of(engine, ask(scheduler=scheduler))
+    (made,) = await generate_images(engine, image_task(scheduler=scheduler))
     wanted = pipeline(
         "a red apple",
         width=64,
@@ -81,19 +81,19 @@ async def test_it_is_close_to_the_pipeline(
 
 async def test_the_same_task_gives_the_same_bytes(cuda: DiffusionEngine) -> None:
     """What SAME_ENGINE promises."""
-    task = ask(width=256, height=256, steps=8)
-    (one,), (other,) = await pictures_of(cuda, task), await pictures_of(cuda, task)
+    task = image_task(width=256, height=256, steps=8)
+    (one,), (other,) = await generate_images(cuda, task), await generate_images(cuda, task)
     assert np.array_equal(one, other)
 
 
 async def test_closing_leaves_the_device_idle(cuda: DiffusionEngine) -> None:
     """No step that was ordered ahead is left when the close returns."""
-    async with aclosing(cuda.run(ask(width=512, height=512, steps=150))) as events:
+    async with aclosing(cuda.run(image_task(width=512, height=512, steps=150))) as events:
         async for event in events:
             if isinstance(event, Step):
                 break
     assert torch.cuda.current_stream().query()
-    assert await pictures_of(cuda, ask())
+    assert await generate_images(cuda, image_task())
 
 
 async def test_out_of_memory_is_typed_and_survived(cuda: DiffusionEngine) -> None:
@@ -101,10 +101,10 @@ async def test_out_of_memory_is_typed_and_survived(cuda: DiffusionEngine) -> Non
     torch.cuda.set_per_process_memory_fraction(FRACTION_OF_ANY_GPU)
     try:
         with pytest.raises(OutOfMemoryError, match="2048 x 1024"):
-            await events_of(cuda, ask(width=2048, height=1024))
+            await collect_events(cuda, image_task(width=2048, height=1024))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert await pictures_of(cuda, ask())
+    assert await generate_images(cuda, image_task())
 
 
 async def test_stopping_gives_the_memory_back(model: Path) -> None:
@@ -112,7 +112,7 @@ async def test_stopping_gives_the_memory_back(model: Path) -> None:
     before = torch.cuda.memory_allocated()
     engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cuda"))
     await engine.start()
-    await pictures_of(engine, ask())
+    await generate_images(engine, image_task())
     assert torch.cuda.memory_allocated() > before
     await engine.stop()
     assert torch.cuda.memory_allocated() <= before + 2**25
@@ -155,12 +155,15 @@ async def test_what_does_not_fit_waits_in_main_memory(model: Path, tmp_path: Pat
     """And makes the same bytes when it is back."""
     first = copied(model, tmp_path / "1")
     await first.start()
-    (wanted,) = await pictures_of(first, ask())
+    (wanted,) = await generate_images(first, image_task())
     needed = sum(part.nbytes for part in first.inspect().components.status())
     second = copied(model, tmp_path / "2", memory_budget=needed * 1.2)
     await second.start()
     assert places(first)["unet"] == "cpu"
-    (other,), (back,) = await pictures_of(second, ask()), await pictures_of(first, ask())
+    (other,), (back,) = (
+        await generate_images(second, image_task()),
+        await generate_images(first, image_task()),
+    )
     assert np.array_equal(other, wanted)
     assert np.array_equal(back, wanted)
     await second.stop()
@@ -174,7 +177,10 @@ async def test_the_profile_memory_keeps_the_denoiser_alone_on_the_device(
     usual, saving = (copied(model, tmp_path / name, profile=name) for name in PROFILES)
     await usual.start()
     await saving.start()
-    (wanted,), (made,) = await pictures_of(usual, ask()), await pictures_of(saving, ask())
+    (wanted,), (made,) = (
+        await generate_images(usual, image_task()),
+        await generate_images(saving, image_task()),
+    )
     assert places(usual) == {"unet": "cuda", "vae": "cuda", "text": "cuda"}
     assert places(saving) == {"unet": "cuda", "vae": "cpu", "text": "cpu"}
     assert np.array_equal(made, wanted)
@@ -191,7 +197,10 @@ async def test_speed_changes_the_last_bits_alone(
     fast = copied(model, tmp_path / "2", precision="float32", **faster)
     await usual.start()
     await fast.start()
-    (wanted,), (made,) = await pictures_of(usual, ask()), await pictures_of(fast, ask())
+    (wanted,), (made,) = (
+        await generate_images(usual, image_task()),
+        await generate_images(fast, image_task()),
+    )
     assert np.abs(made.astype(int) - wanted).max() <= 4
     await fast.stop()
     await usual.stop()
@@ -200,14 +209,14 @@ async def test_speed_changes_the_last_bits_alone(
 async def test_the_size_that_is_named_does_fit(cuda: DiffusionEngine) -> None:
     """After what was too large has failed."""
     total = torch.cuda.get_device_properties(0).total_memory
-    await pictures_of(cuda, ask(width=256, height=256))
+    await generate_images(cuda, image_task(width=256, height=256))
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 2**26) / total)
     try:
         with pytest.raises(OutOfMemoryError, match="largest picture that fits") as caught:
-            await events_of(cuda, ask(width=2048, height=1024, steps=1))
+            await collect_events(cuda, image_task(width=2048, height=1024, steps=1))
         width, height = map(int, re.findall(r"is (\d+) x (\d+)$", str(caught.value))[0])
-        assert await pictures_of(cuda, ask(width=width, height=height, steps=1))
+        assert await generate_images(cuda, image_task(width=width, height=height, steps=1))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
@@ -217,6 +226,6 @@ async def test_a_tiny_autoencoder_makes_previews_on_the_device(model: Path, tmp_
     AutoencoderTiny().save_pretrained(tmp_path / "taesd")
     engine = copied(model, tmp_path / "model", preview_model=str(tmp_path / "taesd"))
     await engine.start()
-    events = await events_of(engine, ask(preview_interval=1))
+    events = await collect_events(engine, image_task(preview_interval=1))
     assert all(event.preview is not None for event in events if isinstance(event, Step))
     await engine.stop()

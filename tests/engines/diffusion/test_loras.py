@@ -16,7 +16,7 @@ from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.errors import InvalidTaskError, ModelMissingError, UnsupportedError
 from atelier_engines.task import Lora
-from tests.engines.diffusion import steering, tiny_sd
+from tests.engines.diffusion import tiny_sd, write_adapters
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 
@@ -29,9 +29,9 @@ KOHYA = Lora(name="kohya", weight=1.0)
 def folder(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """A directory of LoRAs for the model; not to be changed."""
     made = tmp_path_factory.mktemp("loras")
-    steering.write_lora(made / "style", model, seed=1)
-    steering.write_lora(made / "fig.ure", model, seed=2, rank=3, text=False)
-    steering.write_kohya_lora(made / "kohya.safetensors", model, seed=3)
+    write_adapters.write_lora(made / "style", model, seed=1)
+    write_adapters.write_lora(made / "fig.ure", model, seed=2, rank=3, text=False)
+    write_adapters.write_kohya_lora(made / "kohya.safetensors", model, seed=3)
     return made
 
 
@@ -129,7 +129,7 @@ def test_every_set_gives_what_diffusers_gives(
     adapters.activate(loras)
     for index, lora in enumerate(loras):
         path = folder / (
-            "kohya.safetensors" if lora is KOHYA else f"{lora.name}/{steering.LORA_FILE}"
+            "kohya.safetensors" if lora is KOHYA else f"{lora.name}/{write_adapters.LORA_FILE}"
         )
         plain.load_lora_weights(path, adapter_name=f"one_{index}")
     names = [f"one_{index}" for index in range(len(loras))]
@@ -257,12 +257,12 @@ def rename_network(path: Path) -> None:
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "broken": (drop_a_file, "the LoRA bad in .* cannot be read"),
-    "another family": (widen, r"the LoRA bad does not fit this model: .* \(4, 320\)"),
+    "another family": (widen, r"the LoRA bad does not match this model: .* \(4, 320\)"),
     "another model": (
         displace,
-        "the LoRA bad does not fit this model: the model has no down_block",
+        "the LoRA bad does not match this model: the model has no down_block",
     ),
-    "more than a LoRA": (add_weights, "is no LoRA that can be used here"),
+    "more than a LoRA": (add_weights, "is not a supported LoRA"),
     "another network": (rename_network, "it is for a model with transformer"),
 }
 
@@ -273,7 +273,7 @@ def test_a_lora_that_does_not_fit_is_named_and_changes_nothing(
 ) -> None:
     """The set that was active still is, and others can be asked for."""
     spoil, message = SPOILED[what]
-    path = steering.write_lora(tmp_path / "bad", model, seed=9) / steering.LORA_FILE
+    path = write_adapters.write_lora(tmp_path / "bad", model, seed=9) / write_adapters.LORA_FILE
     spoil(path)
     adapters = made_for(networks, lora_directory=str(folder), loras={"bad": str(path)})
     wanted = picture(networks)
@@ -298,7 +298,7 @@ def test_a_lora_of_sdxl_does_not_fit_stable_diffusion_1(folder: Path, tmp_path: 
         text_encoders=[networks.text_encoder],
         max_loaded=2,
     )
-    with pytest.raises(ModelMissingError, match="the LoRA style does not fit this model"):
+    with pytest.raises(ModelMissingError, match="the LoRA style does not match this model"):
         adapters.activate((STYLE,))
 
 

@@ -17,7 +17,7 @@ from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local.model_cache import MODEL_CACHE
 from atelier_engines.local.torch_module import count_bytes
 from atelier_engines.local.weights import safetensors_header
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.inspection import unet_of
 
 CPU = torch.device("cpu")
@@ -57,16 +57,16 @@ async def test_engines_with_the_same_files_share_their_networks(
     other = made(model)
     await other.start()
     assert unet_of(other) is unet_of(engine)
-    tasks = [ask(seeds=(seed,), steps=4) for seed in range(4)]
-    alone = [await pictures_of(engine, task) for task in tasks]
+    tasks = [image_task(seeds=(seed,), steps=4) for seed in range(4)]
+    alone = [await generate_images(engine, task) for task in tasks]
     owners = (engine, other, engine, other)
     together = await asyncio.gather(
-        *(pictures_of(owner, task) for owner, task in zip(owners, tasks, strict=True))
+        *(generate_images(owner, task) for owner, task in zip(owners, tasks, strict=True))
     )
     await other.stop()
     for (one,), (same,) in zip(alone, together, strict=True):
         assert np.array_equal(one, same)
-    (again,) = await pictures_of(engine, tasks[0])
+    (again,) = await generate_images(engine, tasks[0])
     assert np.array_equal(again, alone[0][0])
 
 
@@ -86,13 +86,15 @@ async def test_engines_that_do_not_fit_together_take_turns(model: Path, tmp_path
     first = made(shutil.copytree(model, tmp_path / "1"))
     second_folder = shutil.copytree(model, tmp_path / "2")
     await first.start()
-    (wanted,) = await pictures_of(first, ask())
+    (wanted,) = await generate_images(first, image_task())
     needed = bytes_of(first)
     second = made(second_folder, memory_budget=needed * 1.2)
     await second.start()
     assert count_bytes(unet_of(first)) == 0
     assert count_bytes(unet_of(second)) > 0
-    (back,), (other,) = await asyncio.gather(pictures_of(first, ask()), pictures_of(second, ask()))
+    (back,), (other,) = await asyncio.gather(
+        generate_images(first, image_task()), generate_images(second, image_task())
+    )
     assert np.array_equal(back, wanted)
     assert np.array_equal(other, wanted)
     await second.stop()

@@ -19,7 +19,7 @@ from atelier_engines.errors import OutOfMemoryError
 from atelier_engines.local import devices
 from atelier_engines.local.peak_memory import PeakMemoryTracker
 from atelier_engines.task import ResourceProfile
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.inspection import unet_of
 
 CPU = torch.device("cpu")
@@ -127,11 +127,11 @@ async def test_a_picture_that_cannot_fit_is_refused_before_any_work(
 ) -> None:
     """The message names a size, and the next task runs."""
     with pytest.raises(OutOfMemoryError, match="the largest image that fits is") as caught:
-        await pictures_of(engine, ask(width=HUGE, height=HUGE))
+        await generate_images(engine, image_task(width=HUGE, height=HUGE))
     assert f"{HUGE} x {HUGE} pixels does not fit into the memory of cpu" in str(caught.value)
     width, height = map(int, re.findall(r"is (\d+) x (\d+)$", str(caught.value))[0])
     assert width == height <= 2048
-    assert await pictures_of(engine, ask())
+    assert await generate_images(engine, image_task())
 
 
 async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
@@ -144,8 +144,8 @@ async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
     )
     try:
         failed, fine = await asyncio.gather(
-            pictures_of(engine, ask(width=128, height=128)),
-            pictures_of(engine, ask()),
+            generate_images(engine, image_task(width=128, height=128)),
+            generate_images(engine, image_task()),
             return_exceptions=True,
         )
     finally:
@@ -154,14 +154,14 @@ async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
     assert "an image of 128 x 128 pixels does not fit" in str(failed)
     assert "the largest image that fits is 104 x 104" in str(failed)
     assert isinstance(fine, list)
-    assert np.array_equal(fine, await pictures_of(engine, ask()))
+    assert np.array_equal(fine, await generate_images(engine, image_task()))
 
 
 LIMITED = """
 import asyncio, re, resource, sys
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.errors import OutOfMemoryError
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import image_task, generate_images
 
 async def main():
     config = DiffusionConfig(
@@ -172,11 +172,11 @@ async def main():
     used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, resource.RLIM_INFINITY))
     try:
-        await pictures_of(engine, ask(width=4096, height=2048, steps=1))
+        await generate_images(engine, image_task(width=4096, height=2048, steps=1))
     except OutOfMemoryError as error:
         found = re.search(r"fits is (\\d+) x (\\d+)", str(error))
         width, height = int(found[1]), int(found[2])
-        made = await pictures_of(engine, ask(width=width, height=height, steps=1))
+        made = await generate_images(engine, image_task(width=width, height=height, steps=1))
         print(width, height, made[0].shape[1], made[0].shape[0])
     await engine.stop()
 
@@ -202,9 +202,9 @@ async def test_the_profile_memory_decodes_in_tiles_as_diffusers_does(
     """A caller's choice is nobody else's."""
     size = {"width": 128, "height": 192}
     (whole,), (tiled,), (again,) = await asyncio.gather(
-        pictures_of(engine, ask(**size)),
-        pictures_of(engine, ask(**size, resource_profile=ResourceProfile.MEMORY)),
-        pictures_of(engine, ask(**size, resource_profile=ResourceProfile.SPEED)),
+        generate_images(engine, image_task(**size)),
+        generate_images(engine, image_task(**size, resource_profile=ResourceProfile.MEMORY)),
+        generate_images(engine, image_task(**size, resource_profile=ResourceProfile.SPEED)),
     )
     pipeline.vae.enable_tiling()
     try:
@@ -230,11 +230,11 @@ async def test_an_engine_may_be_configured_to_save_memory(
         DiffusionConfig(model=str(model), device="cpu", profile=ResourceProfile.MEMORY)
     )
     await saving.start()
-    asked = ask(width=128, height=192, resource_profile=ResourceProfile.MEMORY)
-    (wanted,) = await pictures_of(engine, asked)
-    (tiled,) = await pictures_of(saving, ask(width=128, height=192))
-    (fast,) = await pictures_of(
-        saving, ask(width=128, height=192, resource_profile=ResourceProfile.SPEED)
+    asked = image_task(width=128, height=192, resource_profile=ResourceProfile.MEMORY)
+    (wanted,) = await generate_images(engine, asked)
+    (tiled,) = await generate_images(saving, image_task(width=128, height=192))
+    (fast,) = await generate_images(
+        saving, image_task(width=128, height=192, resource_profile=ResourceProfile.SPEED)
     )
     await saving.stop()
     assert np.array_equal(tiled, wanted)

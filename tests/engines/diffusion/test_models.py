@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from tests.engines.diffusion import tiny_sdxl
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -157,7 +157,7 @@ async def test_a_model_of_a_single_variant_is_found_without_being_told(tmp_path:
     folder = tiny_sdxl.write(tmp_path, variant="fp16")
     assert (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file()
     engine = await started(model=str(folder))
-    assert await pictures_of(engine, ask())
+    assert await generate_images(engine, image_task())
     await engine.stop()
 
 

@@ -33,8 +33,8 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.schedulers import NAMES
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sdxl
-from tests.engines.diffusion.asking import ask, pictures_of
-from tests.engines.diffusion.watching import Watched
+from tests.engines.diffusion.calls import generate_images, image_task
+from tests.engines.diffusion.recording_family import RecordingFamily
 
 Settings = dict[str, str | bool]
 
@@ -109,26 +109,26 @@ async def test_every_scheduler_gives_the_pipelines_bytes(
     guidance: float,
 ) -> None:
     """With and without guidance, random schedulers included."""
-    task = ask(scheduler=scheduler, guidance=guidance, steps=4)
-    (made,) = await pictures_of(engine, task)
+    task = image_task(scheduler=scheduler, guidance=guidance, steps=4)
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(pipeline, task, 7))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        ask(width=96, height=72),
-        ask(width=72, height=128, guidance=1.0),
-        ask(negative_prompt="a blue house"),
-        ask(negative_prompt="a blue house", guidance=1.0),
-        ask(negative_prompt="a blue house", scheduler="euler_a", steps=7),
-        ask(prompt=""),
-        ask(prompt="naïve — 猫 🍎!"),
-        ask(steps=1),
-        ask(steps=20, scheduler="dpmpp_2m"),
-        ask(guidance=0.0),
-        ask(guidance=1.5, seeds=(2**63 - 1,)),
-        ask(guidance=30.0, seeds=(0,)),
+        image_task(width=96, height=72),
+        image_task(width=72, height=128, guidance=1.0),
+        image_task(negative_prompt="a blue house"),
+        image_task(negative_prompt="a blue house", guidance=1.0),
+        image_task(negative_prompt="a blue house", scheduler="euler_a", steps=7),
+        image_task(prompt=""),
+        image_task(prompt="naïve — 猫 🍎!"),
+        image_task(steps=1),
+        image_task(steps=20, scheduler="dpmpp_2m"),
+        image_task(guidance=0.0),
+        image_task(guidance=1.5, seeds=(2**63 - 1,)),
+        image_task(guidance=30.0, seeds=(0,)),
     ],
     ids=lambda task: f"{task.width}x{task.height}-{task.scheduler}-{task.prompt[:8]}",
 )
@@ -136,7 +136,7 @@ async def test_every_kind_of_task_gives_the_pipelines_bytes(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, task: ImageTask
 ) -> None:
     """Sizes, prompts of all scripts, negative prompts, steps, seeds."""
-    (made,) = await pictures_of(engine, task)
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(pipeline, task, task.seeds[0]))
 
 
@@ -144,8 +144,8 @@ async def test_each_picture_of_several_is_the_one_its_seed_gives_alone(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline
 ) -> None:
     """A picture does not depend on its neighbours in the task."""
-    task = ask(seeds=(1, 2, 1), scheduler="euler_a")
-    made = await pictures_of(engine, task)
+    task = image_task(seeds=(1, 2, 1), scheduler="euler_a")
+    made = await generate_images(engine, task)
     for seed, picture in zip(task.seeds, made, strict=True):
         assert np.array_equal(picture, reference(pipeline, task, seed))
 
@@ -156,8 +156,8 @@ def test_not_a_bit_is_lost_before_rounding(
 ) -> None:
     """The pictures are equal as floats too, where bytes could hide a small difference."""
     painter = engine.inspect()
-    task = ask(scheduler=scheduler, negative_prompt="blue")
-    family = Watched(painter.family)
+    task = image_task(scheduler=scheduler, negative_prompt="blue")
+    family = RecordingFamily(painter.family)
     replace(painter, family=family).generate(task, lambda _: None)
     (made,) = family.decoded
     floats = (made * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
@@ -178,6 +178,6 @@ async def test_a_model_that_encodes_the_empty_negative_prompt_is_followed(
     await engine.start()
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
-    (made,) = await pictures_of(engine, ask())
+    (made,) = await generate_images(engine, image_task())
     await engine.stop()
-    assert np.array_equal(made, reference(pipeline, ask(), 7))
+    assert np.array_equal(made, reference(pipeline, image_task(), 7))

@@ -18,7 +18,7 @@ from atelier_engines.diffusion.schedulers import NAMES, build
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sd
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 
 @pytest.fixture(scope="module", params=["sd15", "sd21"])
@@ -77,24 +77,24 @@ async def test_every_scheduler_gives_the_pipelines_bytes(
     sd: DiffusionEngine, pipeline: StableDiffusionPipeline, scheduler: str
 ) -> None:
     """With guidance, for noise (1.5) and for velocity (2.1)."""
-    task = ask(scheduler=scheduler, guidance=7.5, steps=4)
-    (made,) = await pictures_of(sd, task)
+    task = image_task(scheduler=scheduler, guidance=7.5, steps=4)
+    (made,) = await generate_images(sd, task)
     assert np.array_equal(made, reference(pipeline, task))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        ask(width=96, height=72),
-        ask(width=72, height=128, guidance=1.0),
-        ask(negative_prompt="a blue house"),
-        ask(negative_prompt="a blue house", guidance=1.0),
-        ask(negative_prompt="a blue house", scheduler="euler_a", steps=7),
-        ask(prompt=""),
-        ask(prompt="naïve — 猫 🍎!"),
-        ask(steps=1),
-        ask(guidance=0.0),
-        ask(guidance=1.5, seeds=(2**63 - 1,)),
+        image_task(width=96, height=72),
+        image_task(width=72, height=128, guidance=1.0),
+        image_task(negative_prompt="a blue house"),
+        image_task(negative_prompt="a blue house", guidance=1.0),
+        image_task(negative_prompt="a blue house", scheduler="euler_a", steps=7),
+        image_task(prompt=""),
+        image_task(prompt="naïve — 猫 🍎!"),
+        image_task(steps=1),
+        image_task(guidance=0.0),
+        image_task(guidance=1.5, seeds=(2**63 - 1,)),
     ],
     ids=lambda task: f"{task.width}x{task.height}-{task.scheduler}-{task.prompt[:8]}",
 )
@@ -102,7 +102,7 @@ async def test_every_kind_of_task_gives_the_pipelines_bytes(
     sd: DiffusionEngine, pipeline: StableDiffusionPipeline, task: ImageTask
 ) -> None:
     """Sizes, prompts, negative prompts, steps, seeds; an empty negative prompt is encoded."""
-    (made,) = await pictures_of(sd, task)
+    (made,) = await generate_images(sd, task)
     assert np.array_equal(made, reference(pipeline, task))
 
 
@@ -111,10 +111,10 @@ async def test_a_variation_gives_the_pipelines_bytes(
 ) -> None:
     """Image to image."""
     pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
-    task = ask(init_image=Pixels(array=pixels), strength=0.6, steps=5)
+    task = image_task(init_image=Pixels(array=pixels), strength=0.6, steps=5)
     other = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
-    (made,) = await pictures_of(sd, task)
+    (made,) = await generate_images(sd, task)
     wanted = reference(other, task, image=Image.fromarray(pixels), strength=0.6)
     assert np.array_equal(made, wanted)
 

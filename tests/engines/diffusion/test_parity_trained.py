@@ -20,9 +20,9 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
 from atelier_tiny import CONTROLNETS, LORAS, WEIGHTS
-from tests.engines.diffusion import test_controls_parity, test_parity, test_parity_pictures
-from tests.engines.diffusion.asking import ask, pictures_of
-from tests.engines.diffusion.test_parity_pictures import mask, photo
+from tests.engines.diffusion import test_controls_parity, test_parity, test_parity_init_images
+from tests.engines.diffusion.calls import generate_images, image_task
+from tests.engines.diffusion.test_parity_init_images import mask, photo
 
 
 def star(width: int, height: int) -> Pixels:
@@ -35,7 +35,7 @@ def star(width: int, height: int) -> Pixels:
 
 def usual(side: int = 128, **changes: object) -> ImageTask:
     """A task as the model was made for."""
-    return ask(
+    return image_task(
         **{
             "prompt": "a green apple",
             "width": side,
@@ -83,7 +83,7 @@ async def test_pictures_from_words_are_the_pipelines(
 ) -> None:
     """Sizes, schedulers, seeds, guidances."""
     own = trained.scheduler
-    (made,) = await pictures_of(tiny, task)
+    (made,) = await generate_images(tiny, task)
     assert np.array_equal(made, test_parity.reference(trained, task, task.seeds[0]))
     trained.scheduler = own
 
@@ -103,8 +103,8 @@ async def test_variations_and_repainting_are_the_pipelines(
         (StableDiffusionXLInpaintPipeline, repainted),
     ):
         pipeline = kind(**trained.components, add_watermarker=False)
-        (made,) = await pictures_of(tiny, task)
-        assert np.array_equal(made, test_parity_pictures.reference(pipeline, task))
+        (made,) = await generate_images(tiny, task)
+        assert np.array_equal(made, test_parity_init_images.reference(pipeline, task))
 
 
 @pytest.mark.parametrize("start", [None, photo(128, 128)], ids=["words", "picture"])
@@ -124,9 +124,9 @@ async def test_controlled_pictures_are_the_pipelines(
         )
     }
     parts: dict[str, Any] = {"components": trained.components, "nets": nets}
-    (made,) = await pictures_of(tiny, task)
+    (made,) = await generate_images(tiny, task)
     assert np.array_equal(made, test_controls_parity.reference(parts, task))
-    (without,) = await pictures_of(tiny, usual(scheduler=scheduler))
+    (without,) = await generate_images(tiny, usual(scheduler=scheduler))
     assert not np.array_equal(made, without)
 
 
@@ -134,10 +134,10 @@ async def test_pictures_with_its_lora_are_the_pipelines_and_leave_no_trace(
     tiny: DiffusionEngine,
 ) -> None:
     """At weight 0 the plain picture, at 1 the pipeline's, and then the plain one again."""
-    (before,) = await pictures_of(tiny, usual())
-    (at_zero,) = await pictures_of(tiny, usual(loras=(Lora(name="sketch", weight=0.0),)))
-    (worn,) = await pictures_of(tiny, usual(loras=(Lora(name="sketch"),)))
-    (after,) = await pictures_of(tiny, usual())
+    (before,) = await generate_images(tiny, usual())
+    (at_zero,) = await generate_images(tiny, usual(loras=(Lora(name="sketch", weight=0.0),)))
+    (worn,) = await generate_images(tiny, usual(loras=(Lora(name="sketch"),)))
+    (after,) = await generate_images(tiny, usual())
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         WEIGHTS, dtype=torch.float32, add_watermarker=False
     )

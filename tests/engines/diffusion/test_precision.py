@@ -9,7 +9,7 @@ import torch
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from tests.engines.diffusion import tiny_sd
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 
 async def autoencoder_computes_in(**config: object) -> torch.dtype:
@@ -19,7 +19,7 @@ async def autoencoder_computes_in(**config: object) -> torch.dtype:
     )
     await engine.start()
     assert engine.inspect().family.runtime.dtype == torch.float16
-    assert await pictures_of(engine, ask(steps=1))
+    assert await generate_images(engine, image_task(steps=1))
     (vae,) = (part for part in engine.inspect().components.status() if part.name == "vae")
     await engine.stop()
     return vae.key.dtype

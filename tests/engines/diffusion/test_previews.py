@@ -24,14 +24,16 @@ from atelier_engines.diffusion.sampler import InitialLatents, Sampler
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded
-from tests.engines.diffusion.asking import ask, events_of
+from tests.engines.diffusion.calls import collect_events, image_task
 
 CPU = torch.device("cpu")
 
 
 async def previewed(engine: DiffusionEngine, interval: int) -> list[int]:
     """The steps that had a preview."""
-    events = await events_of(engine, ask(steps=5, width=96, height=64, preview_interval=interval))
+    events = await collect_events(
+        engine, image_task(steps=5, width=96, height=64, preview_interval=interval)
+    )
     steps = [event for event in events if isinstance(event, Step)]
     for step in steps:
         if step.preview is not None:
@@ -121,7 +123,7 @@ async def test_the_models_own_colours_are_used(model: Path, tmp_path: Path) -> N
     (folder / "atelier.json").write_text(json.dumps(card), "utf-8")
     engine = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
     await engine.start()
-    events = await events_of(engine, ask(preview_interval=1))
+    events = await collect_events(engine, image_task(preview_interval=1))
     await engine.stop()
     (first, *_) = (event.preview for event in events if isinstance(event, Step))
     assert first is not None
@@ -201,7 +203,9 @@ async def test_an_engine_previews_with_the_configured_autoencoder(model: Path, t
     )
     engine = DiffusionEngine(config)
     await engine.start()
-    events = await events_of(engine, ask(width=96, height=64, steps=2, preview_interval=1))
+    events = await collect_events(
+        engine, image_task(width=96, height=64, steps=2, preview_interval=1)
+    )
     await engine.stop()
     made = [event.preview for event in events if isinstance(event, Step)]
     assert [(one.media_type, one.width, one.height) for one in made if one is not None] == [
@@ -229,6 +233,6 @@ def test_a_preview_is_made_only_when_it_is_due(
     """Off costs nothing; and a picture whose previews fail comes all the same."""
     counting, events = Counting(), list[Event]()
     painter = dataclasses.replace(engine.inspect(), previewer=counting)
-    painter.generate(ask(steps=4, preview_interval=interval), events.append)
+    painter.generate(image_task(steps=4, preview_interval=interval), events.append)
     assert counting.asked == asked
     assert isinstance(events[-1], Output)

@@ -21,7 +21,7 @@ from atelier_engines.diffusion.prompts.encoder import PromptEncoder
 from atelier_engines.diffusion.runtimes.base import Runtime, TextEncoder, TextEncoderOutput
 from atelier_engines.event import Event, Output
 from atelier_engines.media import Pixels
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 PIECES = (" ".join(["red"] * 75), "a blue house", "an apple")
 """The first one fills a chunk."""
@@ -224,7 +224,7 @@ def painted(
     events: list[Event] = []
     family = replace(painter.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
     prompt, negative = texts
-    task = ask(prompt=prompt, negative_prompt=negative)
+    task = image_task(prompt=prompt, negative_prompt=negative)
     replace(painter, family=family).generate(task, events.append)
     (media,) = (event.media for event in events if isinstance(event, Output))
     assert isinstance(media, Pixels)
@@ -280,15 +280,15 @@ async def test_the_engine_keeps_as_many_prompts_as_are_configured(model: Path) -
         cache = family.prompts.cache
         before = cache.hits
         for _ in range(2):
-            await pictures_of(engine, ask(negative_prompt="blue", steps=1))
+            await generate_images(engine, image_task(negative_prompt="blue", steps=1))
         assert cache.hits - before == hits
         await engine.stop()
 
 
 async def test_brackets_steer_the_engines_pictures(engine: DiffusionEngine) -> None:
     """Unless a backslash makes signs of them, or the weight is 1."""
-    (usual,) = await pictures_of(engine, ask(prompt="a red apple"))
-    (strong,) = await pictures_of(engine, ask(prompt="a (red:3) apple"))
-    (one,) = await pictures_of(engine, ask(prompt="a (red:1) apple"))
+    (usual,) = await generate_images(engine, image_task(prompt="a red apple"))
+    (strong,) = await generate_images(engine, image_task(prompt="a (red:3) apple"))
+    (one,) = await generate_images(engine, image_task(prompt="a (red:1) apple"))
     assert not np.array_equal(usual, strong)
     assert np.array_equal(usual, one)

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.task import ImageTask
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.test_parity import reference
 
 LONG = "red apple and blue house " * 30
@@ -42,11 +42,11 @@ def embedded(
 @pytest.mark.parametrize(
     "task",
     [
-        ask(prompt=LONG),
-        ask(prompt=LONG, guidance=1.0),
-        ask(prompt=LONG, negative_prompt=LONG[::-1], scheduler="euler_a"),
-        ask(prompt=LONG, negative_prompt="a blue house"),
-        ask(prompt="a red apple", negative_prompt=LONG, width=96),
+        image_task(prompt=LONG),
+        image_task(prompt=LONG, guidance=1.0),
+        image_task(prompt=LONG, negative_prompt=LONG[::-1], scheduler="euler_a"),
+        image_task(prompt=LONG, negative_prompt="a blue house"),
+        image_task(prompt="a red apple", negative_prompt=LONG, width=96),
     ],
     ids=["alone", "unguided", "both", "prompt", "negative"],
 )
@@ -65,14 +65,14 @@ async def test_long_prompts_give_the_pipelines_bytes(
     own = pipeline.scheduler
     wanted = reference(pipeline, task, 7, "pil", **more)
     pipeline.scheduler = own
-    (picture,) = await pictures_of(engine, task)
+    (picture,) = await generate_images(engine, task)
     assert np.array_equal(picture, wanted)
 
 
 async def test_the_end_of_a_long_prompt_counts(engine: DiffusionEngine) -> None:
     """No word is lost."""
-    (one,) = await pictures_of(engine, ask(prompt=LONG + "red"))
-    (other,) = await pictures_of(engine, ask(prompt=LONG + "blue"))
+    (one,) = await generate_images(engine, image_task(prompt=LONG + "red"))
+    (other,) = await generate_images(engine, image_task(prompt=LONG + "blue"))
     assert not np.array_equal(one, other)
 
 
@@ -90,9 +90,9 @@ async def test_plain_syntax_gives_the_pipelines_bytes_for_brackets(
     plain: DiffusionEngine, pipeline: StableDiffusionXLPipeline
 ) -> None:
     """And for BREAK and backslashes."""
-    task = ask(prompt=r"a (red:1.5) [apple] \( BREAK", negative_prompt="(blue)")
+    task = image_task(prompt=r"a (red:1.5) [apple] \( BREAK", negative_prompt="(blue)")
     own = pipeline.scheduler
     wanted = reference(pipeline, task, 7)
     pipeline.scheduler = own
-    (picture,) = await pictures_of(plain, task)
+    (picture,) = await generate_images(plain, task)
     assert np.array_equal(picture, wanted)

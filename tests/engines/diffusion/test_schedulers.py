@@ -77,7 +77,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
 @pytest.mark.parametrize("name", ["lcm", "tcd"])
 def test_more_steps_than_a_scheduler_can_are_refused(name: str) -> None:
     """Those of distilled models have fifty to choose from."""
-    with pytest.raises(InvalidTaskError, match=f"{name} cannot work in 51 steps"):
+    with pytest.raises(InvalidTaskError, match=f"{name} does not support 51 steps"):
         schedulers.build(name, model(), steps=51, device=CPU)
 
 

@@ -18,7 +18,7 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.weights.model_files import CONFIGURATIONS
 from atelier_engines.errors import ModelMissingError
 from tests.engines.diffusion import original_layout, tiny_sd, tiny_sdxl
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 KINDS = ("sd15", "sd21", "sdxl")
 
@@ -56,7 +56,7 @@ async def started(**config: object) -> DiffusionEngine:
 async def picture(**config: object) -> NDArray[np.uint8]:
     """What an engine of that configuration paints."""
     engine = await started(**config)
-    (made,) = await pictures_of(engine, ask(negative_prompt="a blue house", steps=2))
+    (made,) = await generate_images(engine, image_task(negative_prompt="a blue house", steps=2))
     await engine.stop()
     return made
 

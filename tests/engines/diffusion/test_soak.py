@@ -13,9 +13,9 @@ from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.batching import DenoiseRequest
 from atelier_engines.diffusion.pipeline import Pipeline
-from tests.engines.diffusion import mixture, soaking
-from tests.engines.diffusion.asking import ask
-from tests.engines.diffusion.mixture import Request
+from tests.engines.diffusion import random_requests, soak
+from tests.engines.diffusion.calls import image_task
+from tests.engines.diffusion.random_requests import Request
 
 COUNT, SEED, CALLERS = 60, 10, 8
 
@@ -31,20 +31,20 @@ def _diffusers_may_warn() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def configuration(tmp_path_factory: pytest.TempPathFactory) -> DiffusionConfig:
     """A model with ControlNets and LoRAs."""
-    return soaking.configuration(tmp_path_factory.mktemp("soak"))
+    return soak.configuration(tmp_path_factory.mktemp("soak"))
 
 
 @pytest.fixture
 async def crowded(configuration: DiffusionConfig) -> AsyncIterator[DiffusionEngine]:
     """The engine that is put through it."""
-    async with soaking.started(configuration) as engine:
+    async with soak.started(configuration) as engine:
         yield engine
 
 
 @pytest.fixture
 async def judge(configuration: DiffusionConfig) -> AsyncIterator[DiffusionEngine]:
     """The engine that paints everything alone."""
-    async with soaking.started(configuration) as engine:
+    async with soak.started(configuration) as engine:
         yield engine
 
 
@@ -52,8 +52,8 @@ async def test_a_mixed_crowd_gets_its_pictures_its_errors_and_leaves_nothing_beh
     crowded: DiffusionEngine, judge: DiffusionEngine
 ) -> None:
     """`make soak` sends many more requests, and watches the memory."""
-    requests = mixture.draw(crowded.capabilities, count=COUNT, seed=SEED)
-    tally = await soaking.soak(crowded, judge, requests, callers=CALLERS)
+    requests = random_requests.draw(crowded.capabilities, count=COUNT, seed=SEED)
+    tally = await soak.soak(crowded, judge, requests, callers=CALLERS)
     assert tally.wrong == []
     assert tally.astray == []
     assert tally.left_over == 0
@@ -68,7 +68,7 @@ async def test_a_mixed_crowd_gets_its_pictures_its_errors_and_leaves_nothing_beh
 
 def test_the_crowd_asks_for_everything_that_the_engine_can_do(crowded: DiffusionEngine) -> None:
     """And for the same, when it is drawn again."""
-    requests = mixture.draw(crowded.capabilities, count=COUNT, seed=SEED)
+    requests = random_requests.draw(crowded.capabilities, count=COUNT, seed=SEED)
     tasks = [request.task for request in requests if request.expected is None]
     assert crowded.capabilities.image is not None
     assert {ImageFeature.CONTROLNET, ImageFeature.LORA} <= crowded.capabilities.image.features
@@ -79,7 +79,7 @@ def test_the_crowd_asks_for_everything_that_the_engine_can_do(crowded: Diffusion
     assert any(task.mask is not None for task in tasks)
     assert any(request.leaves_after_seconds is not None for request in requests)
     assert any(request.leaves_after_events is not None for request in requests)
-    again = mixture.draw(crowded.capabilities, count=COUNT, seed=SEED)
+    again = random_requests.draw(crowded.capabilities, count=COUNT, seed=SEED)
     assert [request.task.seeds for request in again] == [r.task.seeds for r in requests]
     assert [request.task.prompt for request in again] == [r.task.prompt for r in requests]
 
@@ -96,10 +96,10 @@ async def test_pictures_that_are_mixed_up_do_not_pass(
     crowded: DiffusionEngine, judge: DiffusionEngine
 ) -> None:
     """Else the soak would prove nothing."""
-    loop, painter = soaking.parts(crowded)
+    loop, painter = soak.parts(crowded)
     crowded._pipeline = Mixed(**{name: getattr(painter, name) for name in painter.__slots__})
-    tasks = [ask(seeds=(seed,), steps=2, guidance=1.0) for seed in range(4)]
-    tally = await soaking.soak(
+    tasks = [image_task(seeds=(seed,), steps=2, guidance=1.0) for seed in range(4)]
+    tally = await soak.soak(
         crowded, judge, [Request(task=task) for task in tasks], callers=len(tasks)
     )
     assert tally.wrong

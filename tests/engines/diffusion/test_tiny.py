@@ -16,9 +16,11 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.event import Output, Step
 from atelier_engines.media import Pixels
 from atelier_tiny import WEIGHTS
-from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.calls import collect_events, generate_images, image_task
 
-TASK = ask(prompt="a red heart", width=128, height=128, steps=4, guidance=2.5, preview_interval=1)
+TASK = image_task(
+    prompt="a red heart", width=128, height=128, steps=4, guidance=2.5, preview_interval=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +46,13 @@ async def test_its_pictures_are_the_pipelines(tiny: DiffusionEngine) -> None:
         guidance_scale=2.5,
         generator=torch.Generator("cpu").manual_seed(7),
     ).images[0]
-    (made,) = await pictures_of(tiny, TASK)
+    (made,) = await generate_images(tiny, TASK)
     assert np.array_equal(made, np.asarray(wanted))
 
 
 async def test_the_first_preview_already_resembles_the_picture(tiny: DiffusionEngine) -> None:
     """The factors in atelier.json fit the weights beside it."""
-    events = await events_of(tiny, TASK)
+    events = await collect_events(tiny, TASK)
     (picture,) = [
         Image.fromarray(event.media.array)
         for event in events

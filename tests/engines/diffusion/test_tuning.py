@@ -19,7 +19,7 @@ from atelier_engines.diffusion.tuning import records
 from atelier_engines.diffusion.tuning.benchmark import smallest_near_best
 from atelier_engines.diffusion.tuning.records import BatchSizeRecord, TuningKey
 from atelier_engines.diffusion.tuning.tune import tune, tuning_key
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 KEY = TuningKey(model="abc", device="cpu", precision="float32", torch="2")
 
@@ -115,5 +115,5 @@ async def test_an_engine_follows_what_was_measured_of_it(model: Path, tmp_path: 
         records.write(path, key, (record(64, rows),))
         await engine.start()
         assert engine.capabilities.reproducibility is promise
-        assert len(await pictures_of(engine, ask(seeds=(1, 2)))) == 2
+        assert len(await generate_images(engine, image_task(seeds=(1, 2)))) == 2
         await engine.stop()

@@ -30,7 +30,7 @@ from atelier_engines.diffusion.presets import PRESETS
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import original_layout
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def wanted(model: Path, steps: int, variants: Mapping[int, Path]) -> NDArray[np.
 
 def distilled_task(steps: int) -> ImageTask:
     """One that is asked for with nothing but steps."""
-    return ask(steps=steps, guidance=0.0)
+    return image_task(steps=steps, guidance=0.0)
 
 
 @pytest.mark.parametrize("steps", [2, 4, 8])
@@ -128,15 +128,15 @@ async def test_the_number_of_steps_chooses_the_denoiser(
     distilled: DiffusionEngine, model: Path, variants: Mapping[int, Path], steps: int
 ) -> None:
     """Whether its file holds all weights, under whichever names, or a LoRA."""
-    (made,) = await pictures_of(distilled, distilled_task(steps))
+    (made,) = await generate_images(distilled, distilled_task(steps))
     assert np.array_equal(made, wanted(model, steps, variants))
 
 
 async def test_variants_at_once_do_not_mix(distilled: DiffusionEngine) -> None:
     """Rows of different networks never share a run."""
     tasks = [distilled_task(steps) for steps in (2, 4, 8, 4)]
-    alone = [await pictures_of(distilled, task) for task in tasks]
-    together = await asyncio.gather(*(pictures_of(distilled, task) for task in tasks))
+    alone = [await generate_images(distilled, task) for task in tasks]
+    together = await asyncio.gather(*(generate_images(distilled, task) for task in tasks))
     for (one,), (other,) in zip(alone, together, strict=True):
         assert np.array_equal(one, other)
 
@@ -146,7 +146,7 @@ async def test_steps_that_no_variant_was_made_for_are_refused(distilled: Diffusi
     with pytest.raises(InvalidTaskError, match="steps must be one of 2, 4, 8, not 6"):
         validation.validate(distilled.capabilities, distilled_task(6))
     with pytest.raises(InvalidTaskError, match="steps must be one of 2, 4, 8, for which"):
-        await pictures_of(distilled, distilled_task(6))
+        await generate_images(distilled, distilled_task(6))
 
 
 def test_the_preset_shows_in_the_capabilities(distilled: DiffusionEngine) -> None:
@@ -218,7 +218,7 @@ async def test_one_step_predicts_the_picture_itself(
             )
         )
         await engine.start()
-        made += await pictures_of(engine, distilled_task(1))
+        made += await generate_images(engine, distilled_task(1))
         await engine.stop()
     assert np.array_equal(made[0], made[1])
 
@@ -245,7 +245,7 @@ async def test_another_autoencoder_takes_the_place_of_the_models(
     for vae in (None, str(other_vae), str(weights), str(original)):
         engine = DiffusionEngine(DiffusionConfig(model=str(model), vae=vae, device="cpu"))
         await engine.start()
-        pictures += await pictures_of(engine, ask())
+        pictures += await generate_images(engine, image_task())
         assert engine.capabilities.image is not None
         digests.append(engine.capabilities.image.models[0].digest)
         await engine.stop()

@@ -1,1 +1,1 @@
-"""Pictures that steer the composition: maps, made of photos if need be, and ControlNets."""
+"""ControlNets, their control maps, and the preprocessors that compute maps from photos."""

@@ -1,4 +1,4 @@
-"""The colours of ADE20K's 150 classes, which ControlNets for segments were trained on.
+"""The colours of ADE20K's 150 classes, which segmentation ControlNets were trained on.
 
 Source: CSAILVision/semantic-segmentation-pytorch, data/color150.mat; in the order of the challenge's
 classes, objectInfo150.csv there.

@@ -1,4 +1,4 @@
-"""Which kinds of controls a configuration offers, without loading anything."""
+"""The control types that a configuration offers, without loading anything."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from atelier_engines.task import ControlType
 
 
 def networks(config: DiffusionConfig) -> Mapping[ControlType, str]:
-    """Where the ControlNet of each kind comes from; those of the small model come with it."""
+    """The source of the ControlNet of each type; those of the small model come with it."""
     found = {ControlType(kind): str(path) for kind, path in _tiny(config).items()}
     return {**found, **config.controlnets}
 
 
 def preprocessed_types(config: DiffusionConfig) -> frozenset[ControlType]:
-    """Kinds of controls whose map can be computed from a photo."""
+    """The control types whose map can be computed from a photo."""
     named = {
         ControlType.CANNY: True,
         ControlType.DEPTH: config.preprocessors.depth is not None,
@@ -28,18 +28,18 @@ def preprocessed_types(config: DiffusionConfig) -> frozenset[ControlType]:
 
 
 def control_types(config: DiffusionConfig) -> tuple[ControlType, ...]:
-    """Kinds of controls, in the order in which they are defined."""
+    """The control types, in the order in which they are defined."""
     found = networks(config)
     return tuple(kind for kind in ControlType if kind in found)
 
 
 def max_controls(config: DiffusionConfig) -> int:
-    """Most controls in one task; 0 where there are none."""
+    """Maximum number of controls in one task; 0 where there are none."""
     return config.max_controls if networks(config) else 0
 
 
 def features(config: DiffusionConfig) -> frozenset[ImageFeature]:
-    """What controls add to an engine's features."""
+    """The features that controls add to an engine."""
     found = set()
     if networks(config):
         found.add(ImageFeature.CONTROLNET)

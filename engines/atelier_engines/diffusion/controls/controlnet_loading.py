@@ -1,4 +1,4 @@
-"""Finds and loads ControlNets, and holds them against the denoiser that they are to steer."""
+"""Finds and loads ControlNets, and checks that they match the denoiser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from atelier_engines.local.weights import digests, sources
 _STEM = "diffusion_pytorch_model"
 _CLASS = "ControlNetModel"
 _CHANNELS = 4
-"""Of latents; what else a denoiser that inpaints takes, ControlNets do not see."""
+"""Latent channels; ControlNets do not take the mask channels of inpainting models."""
 
 _SHARED = (
     "cross_attention_dim",
@@ -36,10 +36,10 @@ _SHARED = (
 
 
 def resolve_paths(config: DiffusionConfig) -> Mapping[str, Path]:
-    """A directory or file for each ControlNet by name, downloaded if need be and allowed.
+    """Find the directory or file of each ControlNet, and download it if needed and allowed.
 
     Raises:
-        ModelMissingError: there is none; the text says where it was looked for.
+        ModelMissingError: one is absent; the message says which places were searched.
     """
     return {
         kind.value: sources.resolve_component(source, "controlnet", download=config.download)
@@ -48,7 +48,7 @@ def resolve_paths(config: DiffusionConfig) -> Mapping[str, Path]:
 
 
 def list_files(path: Path) -> tuple[Path, ...]:
-    """The weights of a ControlNet's directory or file.
+    """List the weight files of a ControlNet's directory or file.
 
     Raises:
         ModelMissingError: the directory has none.
@@ -70,7 +70,7 @@ def digest(path: Path) -> str:
 def load(
     path: Path, unet_config: Mapping[str, Any], *, device: torch.device, dtype: torch.dtype
 ) -> ControlNetModel:
-    """The ControlNet in a directory or file, on the device and in evaluation mode.
+    """Load a ControlNet from a directory or file, onto the device and in evaluation mode.
 
     Args:
         path: the directory or file.
@@ -79,7 +79,7 @@ def load(
         dtype: the type that it is to compute in.
 
     Raises:
-        ModelMissingError: it is no ControlNet, incomplete, or made for another family of models.
+        ModelMissingError: it is not a ControlNet, incomplete, or for another model family.
     """
     found = _load_folder(path, dtype) if path.is_dir() else _load_file(path, unet_config, dtype)
     _require_match(path, found, unet_config)
@@ -91,7 +91,9 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
     part = diffusers_layout.find_component(folder, _STEM, None)
     kind = diffusers_layout.read_object(folder / "config.json").get("_class_name")
     if kind != _CLASS:
-        raise ModelMissingError(f"{folder} is a {kind or 'nameless network'}, not a {_CLASS}")
+        raise ModelMissingError(
+            f"{folder} is a {kind or 'model without _class_name'}, not a {_CLASS}"
+        )
     try:
         found, report = ControlNetModel.from_pretrained(
             folder,
@@ -101,7 +103,7 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
             local_files_only=True,
             output_loading_info=True,
         )
-    except Exception as error:  # files of strangers fail in many ways
+    except Exception as error:  # third-party files fail in many ways
         raise _load_error(folder, error) from error
     lost = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if lost:
@@ -114,7 +116,7 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
 
 
 def _load_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> ControlNetModel:
-    """A file tells no settings, so they are taken to be those of the denoiser's first half."""
+    """Load a single file, which has no configuration: that of the denoiser's encoder half is assumed."""
     try:
         tensors = convert_controlnet_checkpoint(
             load_file(sources.require_safetensors(path)), settings
@@ -125,36 +127,36 @@ def _load_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> C
     taken = {name: value for name, value in settings.items() if name in known}
     taken |= {"in_channels": _CHANNELS, "conditioning_embedding_out_channels": _embedding(tensors)}
     try:
-        with torch.device("meta"):  # what is drawn at random would be replaced anyway
+        with torch.device("meta"):  # random initial weights would be replaced anyway
             network = ControlNetModel(**taken)
         converted = {name: tensor.to(dtype) for name, tensor in tensors.items()}
         network.load_state_dict(converted, assign=True)
-    except Exception as error:  # files of strangers fail in many ways
+    except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
-            f"{path} does not fit the model's denoiser as a ControlNet; if it is made for the same "
-            "family but built differently, configure a directory that has its config.json"
+            f"{path} does not match the model's denoiser as a ControlNet; if it is for the same "
+            "family but has another architecture, configure a directory with its config.json"
         ) from error
     return network
 
 
 def _embedding(tensors: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
-    """Channels of the layers that read the map: one at the start, then two for each halving."""
+    """Channels of the layers that encode the map: the first one, then two for each downsampling."""
     names = ["conv_in", *(f"blocks.{index}" for index in range(1, 32, 2))]
     weights = (tensors.get(f"controlnet_cond_embedding.{name}.weight") for name in names)
     return tuple(weight.shape[0] for weight in weights if weight is not None)
 
 
 def _require_match(path: Path, network: ControlNetModel, settings: Mapping[str, Any]) -> None:
-    """Return if the network can steer a denoiser of these settings.
+    """Return if the ControlNet matches a denoiser of that configuration.
 
     Raises:
-        ModelMissingError: it cannot.
+        ModelMissingError: it does not.
     """
     for name in _SHARED:
         own, wanted = network.config[name], settings[name]
         if _as_tuple(own) != _as_tuple(wanted):
             raise ModelMissingError(
-                f"the ControlNet {path} was made for another family of models: its {name} is "
+                f"the ControlNet {path} is for another model family: its {name} is "
                 f"{own}, the denoiser's {wanted}"
             )
     expected = {
@@ -171,7 +173,7 @@ def _require_match(path: Path, network: ControlNetModel, settings: Mapping[str, 
 
 
 def _as_tuple(value: object) -> object:
-    """Lists of files and tuples of defaults mean the same."""
+    """Lists from files as tuples, to compare them with defaults."""
     return tuple(value) if isinstance(value, list) else value
 
 

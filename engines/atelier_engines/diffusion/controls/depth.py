@@ -1,4 +1,4 @@
-"""How near things are in a photo."""
+"""Estimates depth maps from photos."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from atelier_engines.diffusion.controls import vision_model
 from atelier_engines.errors import EngineFailedError
 
 _IN_METRES = ("glpn", "zoedepth")
-"""Models whose numbers grow with the distance; those of others with nearness."""
+"""Models that predict the distance; others predict its inverse."""
 
 
 class DepthPreprocessor:
-    """Estimates depth."""
+    """Computes depth maps."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         """Load the model in a directory.
 
         Raises:
-            ModelMissingError: it is none that estimates depth.
+            ModelMissingError: it does not estimate depth.
         """
         self._vision = vision_model.load(AutoModelForDepthEstimation, folder, device)
         settings = self._vision.model.config
@@ -33,7 +33,7 @@ class DepthPreprocessor:
         )
 
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, 3): the nearest is white, the farthest black, whatever they are.
+        """Compute the depth map, (height, width, 3): the nearest point is white, the farthest black.
 
         Source of the scaling: diffusers' documentation of ControlNets for depth (0.42.1).
         """
@@ -45,7 +45,7 @@ class DepthPreprocessor:
         if self._in_metres:
             found = 1 / found.clamp(min=1e-3)
         if not torch.isfinite(found).all():
-            raise EngineFailedError("the preprocessor for depth made numbers that are none")
+            raise EngineFailedError("the depth preprocessor produced NaN or infinity")
         span = found.max() - found.min()
         scaled = (found - found.min()) / span if span > 0 else torch.zeros_like(found)
         grey = (scaled * 255).round().to(torch.uint8).cpu().numpy()

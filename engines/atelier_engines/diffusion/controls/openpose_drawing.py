@@ -1,4 +1,4 @@
-"""Draws people as OpenPose does, which ControlNets for poses were trained on.
+"""Draws poses as OpenPose does, which pose ControlNets were trained on.
 
 Joints are numbered as OpenPose numbers the 18 of its COCO model: nose, neck, right shoulder, elbow
 and wrist, the left ones, right hip, knee and ankle, the left ones, right and left eye, right and
@@ -20,7 +20,7 @@ NECK = 1
 SHOULDERS = (2, 5)
 
 FROM_COCO = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
-"""Which of COCO's 17 joints each one is; the neck is none, it lies between the shoulders.
+"""The index of each joint among COCO's 17; the neck is not one of them, it is between the shoulders.
 
 Source: COCO, the keypoint names in its annotations: nose, left and right eye, ear, shoulder, elbow,
 wrist, hip, knee, ankle.
@@ -35,7 +35,7 @@ LIMBS = (
 
 _HALF_WIDTH = 4
 _REFERENCE_PIXELS = 512
-"""Limbs are 8 pixels wide in pictures of this height, and joints as large."""
+"""Limbs are 8 pixels wide in images of this height, and joints are as large."""
 _LIMB_BRIGHTNESS = 0.6
 """Source of these and of the limbs: lllyasviel/ControlNet, annotator/openpose/util.py."""
 
@@ -44,14 +44,14 @@ Joint = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Where somebody's joints are."""
+    """The joints of one person."""
 
     joints: tuple[Joint | None, ...]
-    """x and y in pixels of each of the 18 joints; None for those that are not seen."""
+    """x and y in pixels of each of the 18 joints; None for those that are not visible."""
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """Red, green and blue of a joint, and of the limb of that number: hues 20 degrees apart."""
+    """RGB colour of a joint, and of the limb of that number: hues 20 degrees apart."""
     hue = index * 20
     sixth, within = divmod(hue, 60)
     rising, falling = round(255 * within / 60), round(255 * (60 - within) / 60)
@@ -66,7 +66,7 @@ def colour(index: int) -> tuple[int, int, int]:
 
 
 def person_from_coco(coco: Sequence[Joint | None]) -> Person:
-    """Somebody of whom COCO's 17 joints are known."""
+    """Create a person from COCO's 17 joints."""
     joints = [None if index is None else coco[index] for index in FROM_COCO]
     right, left = (joints[shoulder] for shoulder in SHOULDERS)
     if right is not None and left is not None:
@@ -75,7 +75,7 @@ def person_from_coco(coco: Sequence[Joint | None]) -> Person:
 
 
 def draw_poses(people: Sequence[Person], *, width: int, height: int) -> NDArray[np.uint8]:
-    """(height, width, 3): the people on black, limbs first and joints over them."""
+    """Draw people on black, (height, width, 3), limbs first and joints over them."""
     canvas = np.zeros((height, width, 3), np.uint8)
     half = max(1, round(_HALF_WIDTH * min(width, height) / _REFERENCE_PIXELS))
     for index, limb in enumerate(LIMBS):

@@ -1,4 +1,4 @@
-"""How people stand in a photo."""
+"""Estimates the poses of people in photos."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from atelier_engines.errors import ModelMissingError
 
 _COCO_JOINTS = 17
 _MIN_SCORE = 0.5
-"""People that are less certain are left out."""
+"""People with a lower score are left out."""
 
 
 class PosePreprocessor:
-    """Finds people and their joints, and draws them as OpenPose does."""
+    """Computes pose maps: detects people and their joints, and draws them as OpenPose does."""
 
     def __init__(self, folder: Path, people: Path | None, device: torch.device) -> None:
         """Load the models in two directories.
 
         Args:
-            folder: of the model that finds the joints of one person.
-            people: of the one that finds people; None to take the photo for one person.
-            device: where they compute.
+            folder: of the model that estimates the joints of one person.
+            people: of the model that detects people; None to assume that the photo shows one person.
+            device: where they run.
 
         Raises:
-            ModelMissingError: one of them is of another kind.
+            ModelMissingError: one of them is another kind of model.
         """
         self._joints = vision_model.load(VitPoseForPoseEstimation, folder, device)
         count = self._joints.model.config.num_labels
         if count != _COCO_JOINTS:
             raise ModelMissingError(
-                f"the preprocessor {folder} knows {count} joints; one trained on COCO knows "
+                f"the preprocessor {folder} has {count} joints; a model trained on COCO has "
                 f"{_COCO_JOINTS}"
             )
         self._people = None
@@ -45,7 +45,7 @@ class PosePreprocessor:
             self._people = vision_model.load(AutoModelForObjectDetection, people, device)
 
     def __call__(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, 3): skeletons on black; nothing but black where nobody is."""
+        """Compute the pose map, (height, width, 3): skeletons on black; all black without people."""
         height, width = photo.shape[:2]
         boxes = self._boxes(photo)
         people = self._people_in(photo, boxes) if boxes else []

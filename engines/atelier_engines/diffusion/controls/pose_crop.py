@@ -1,4 +1,4 @@
-"""Between a photo and the frame around one person in it, as models for poses see them."""
+"""Crops of people from photos, as pose models take them, and the coordinates of joints in the photo."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels."""
 
 MIN_CONFIDENCE = 0.3
-"""Joints that are not more certain are left out."""
+"""Joints of a lower or equal confidence are left out."""
 MARGIN = 1.25
-"""Frames are that much larger than the boxes around people."""
+"""Factor by which the crop is larger than the box around a person."""
 
 
 def expand_box(box: Box, aspect: float) -> Box:
-    """The box, a quarter larger and of that width for its height, as the model is trained on.
+    """Expand a box by a quarter and to that aspect ratio, as in the model's training.
 
     Source: "ViTPose" (arXiv 2204.12484) and the top-down data of MMPose that it uses.
     """
@@ -29,7 +29,7 @@ def expand_box(box: Box, aspect: float) -> Box:
 
 
 def crop(photo: NDArray[np.uint8], frame: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """What is in the frame, brought to a size in pixels; black where it leaves the photo."""
+    """Crop the frame and resize it to a size in pixels; it is black outside of the photo."""
     left, top, wide, high = frame
     across, down = (size[0] - 1) / wide, (size[1] - 1) / high
     matrix = np.array([[across, 0, -left * across], [0, down, -top * down]])
@@ -37,11 +37,11 @@ def crop(photo: NDArray[np.uint8], frame: Box, size: tuple[int, int]) -> NDArray
 
 
 def locate_joint(heat: NDArray[np.float32], frame: Box) -> Joint | None:
-    """Where in the photo a joint is most likely; None where that is not likely enough.
+    """Locate a joint in the photo; None if its confidence is too low.
 
     Args:
-        heat: (rows, columns): how likely the joint is in each part of the frame.
-        frame: where it is in the photo.
+        heat: heat map, (rows, columns): the confidence in each cell of the frame.
+        frame: position of the frame in the photo.
     """
     y, x = np.unravel_index(int(heat.argmax()), heat.shape)
     if heat[y, x] <= MIN_CONFIDENCE:
@@ -55,7 +55,7 @@ def locate_joint(heat: NDArray[np.float32], frame: Box) -> Joint | None:
 
 
 def _refine(line: NDArray[np.float32], peak: int) -> float:
-    """A quarter towards the higher neighbour, since peaks lie between the parts.
+    """Offset of a peak: a quarter of a cell towards the higher neighbour, since peaks lie between cells.
 
     Source: "Stacked Hourglass Networks" (arXiv 1603.06937), section 3.2.
     """

@@ -1,4 +1,4 @@
-"""The maps that ControlNets follow: as they were given, or computed from a photo."""
+"""Control maps: as the task gives them, or computed from a photo."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType
 
 Preprocessor = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""A map of a photo, both (height, width, 3)."""
+"""Computes the control map of a photo; both are (height, width, 3)."""
 
 
 class ControlPreprocessor:
-    """Makes maps; its models are loaded when they are first needed. For one thread at a time."""
+    """Computes control maps; its models are loaded when they are first needed. For one thread at a time."""
 
     def __init__(self, config: DiffusionConfig, device: torch.device) -> None:
-        """Find the configured models, downloaded if need be and allowed.
+        """Find the configured models, and download them if needed and allowed.
 
         Raises:
-            ModelMissingError: one is absent; the text says where it was looked for.
+            ModelMissingError: one is absent; the message says which places were searched.
         """
         self._device = device
         self._folders: dict[str, Path] = {
@@ -44,10 +44,10 @@ class ControlPreprocessor:
         self._loaded: dict[ControlType, Preprocessor] = {ControlType.CANNY: canny_edges}
 
     def get_map(self, control: Control, *, width: int, height: int) -> Pixels:
-        """What the control is to follow, for a picture of that size in pixels.
+        """The map of a control, for an image of that size in pixels.
 
-        A map that is ready is given back as it is, in its own size. A photo is brought to the
-        picture's size first, so that lines come out as wide as ControlNets know them.
+        A given map is returned as it is, in its own size. A photo is resized to the image's size first, so
+        that lines have the width that ControlNets are trained on.
 
         Raises:
             UnsupportedError: no model is configured that computes such maps.
@@ -87,7 +87,7 @@ class ControlPreprocessor:
         if found is None:
             raise UnsupportedError(
                 "controls",
-                f"this engine computes no {kind.value} map from a photo: give the map itself, or "
-                f"have `preprocessors.{kind.value}` name a model in the engine's configuration",
+                f"this engine cannot compute a {kind.value} map from a photo: send the map itself, or "
+                f"set `preprocessors.{kind.value}` in the engine's configuration",
             )
         return found

@@ -1,4 +1,4 @@
-"""What ControlNets add to a run of the denoiser whose rows are steered each in its own way."""
+"""The ControlNet residuals of a run of the denoiser, whose rows may have different controls."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from atelier_engines.diffusion.sampler import ModelInput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlInput:
-    """What one row is to follow in this run."""
+    """One control of one row in this run."""
 
     network: str
     """The ControlNet's name."""
     map: torch.Tensor
     """(1, 3, height, width) in pixels, 0 to 1, on the runtime's device and in its dtype."""
     scale: float
-    """What the residuals are multiplied by; 0 is the same as no hint."""
+    """Factor of the residuals; 0 is the same as no control."""
 
 
 def compute_residuals(

@@ -1,4 +1,4 @@
-"""Loads the models that look at photos, as transformers defines them."""
+"""Loads the vision models of preprocessors with transformers."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from atelier_engines.local.errors import first_line
 from atelier_engines.local.load_lock import LOAD_LOCK
 
 FILES = ("*.json", "*.safetensors")
-"""What such a model is made of, on the hub."""
+"""The files of such a model on the hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionModel:
-    """A model that looks at photos."""
+    """A vision model with its image processor."""
 
     model: Any
-    """A module of transformers, on `device`."""
+    """The transformers module, on `device`."""
     processor: Any
-    """Makes its inputs of photos, and something useful of its outputs."""
+    """Preprocesses photos, and postprocesses the outputs of the model."""
     device: torch.device
-    """Where it computes, in float32."""
+    """Where it runs, in float32."""
 
 
 def load(kind: type[Any], folder: Path, device: torch.device) -> VisionModel:
-    """The model in a directory.
+    """Load the model in a directory.
 
     Args:
         kind: the class of transformers that loads it.
         folder: its directory.
-        device: where it is to compute.
+        device: where it runs.
 
     Raises:
-        ModelMissingError: it is absent, broken, incomplete, or of another kind.
+        ModelMissingError: it is absent, broken, incomplete, or another kind of model.
     """
     try:
         with LOAD_LOCK:
@@ -50,14 +50,14 @@ def load(kind: type[Any], folder: Path, device: torch.device) -> VisionModel:
                 dtype=torch.float32,
             )
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
-    except Exception as error:  # files of strangers fail in many ways
+    except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
             f"the preprocessor {folder} cannot be loaded: {first_line(error)}"
         ) from error
     lost = sorted(map(str, report["missing_keys"]))
     if lost:
         raise ModelMissingError(
-            f"the preprocessor {folder} is incomplete or of another kind: {len(lost)} tensors are "
+            f"the preprocessor {folder} is incomplete or another kind of model: {len(lost)} tensors are "
             f"missing, {lost[0]} first"
         )
     model = model.to(device).eval().requires_grad_(requires_grad=False)

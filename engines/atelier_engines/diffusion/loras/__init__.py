@@ -1,1 +1,1 @@
-"""Low-rank adaptations: found by name, held against the model, and switched from task to task."""
+"""LoRAs: found by name, checked against the model, and switched from task to task."""

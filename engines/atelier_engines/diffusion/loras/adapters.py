@@ -1,4 +1,4 @@
-"""The LoRAs of a model: loaded when they are first asked for, switched from task to task."""
+"""The LoRAs of a model: loaded on first use, and switched from task to task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atelier_engines.local.weights import digests
 from atelier_engines.task import Lora
 
 LoraKey = tuple[Lora, ...]
-"""What tells sets of LoRAs apart: those that have a weight, in their order."""
+"""Identifies a set of LoRAs: those with a weight, in their order."""
 
 
 class LoraSwitch:
@@ -25,10 +25,10 @@ class LoraSwitch:
     def __init__(
         self, library: LoraCatalog, networks: Sequence[AdaptedNetwork], *, max_loaded: int
     ) -> None:
-        """Begin with none active.
+        """Start with no active LoRA.
 
         Args:
-            library: where the LoRAs are.
+            library: finds the files of the LoRAs.
             networks: the text encoders and the denoiser, or all of them where a model has several;
                 each is changed by this one alone.
             max_loaded: most LoRAs in memory, but never fewer than a task asks for.
@@ -37,23 +37,23 @@ class LoraSwitch:
         self._networks = tuple(networks)
         self._max_loaded = max_loaded
         self._loaded: dict[str, str] = {}
-        """PEFT's names of the loaded ones, those used longest ago first."""
+        """PEFT's names of the loaded LoRAs, the least recently used first."""
         self._digests: dict[str, str] = {}
         self._count = 0
         self._active: LoraKey = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The LoRAs that can be asked for."""
+        """Names of the LoRAs that the engine offers."""
         return self._catalog.names
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """The LoRAs in memory, those used longest ago first."""
+        """Names of the LoRAs in memory, the least recently used first."""
         return tuple(self._loaded)
 
     def key(self, loras: Sequence[Lora]) -> LoraKey:
-        """What tells this set from others that make other pictures; () is the plain model.
+        """The key of a set of LoRAs; equal keys give equal images, and () is the plain model.
 
         Raises:
             InvalidTaskError: a LoRA is named twice.
@@ -65,16 +65,16 @@ class LoraSwitch:
         return tuple(lora for lora in loras if lora.weight)
 
     def digests(self, loras: Sequence[Lora]) -> Mapping[str, str]:
-        """SHA-256 of the files of these LoRAs, which have been active, by name."""
+        """SHA-256 of the files of these LoRAs by name; they must have been active."""
         return {lora.name: self._digests[lora.name] for lora in loras}
 
     def activate(self, loras: Sequence[Lora]) -> None:
-        """From now on compute with these LoRAs, in their order, and no others.
+        """Make these LoRAs active, in their order, and no others.
 
         Raises:
             UnsupportedError: there is no LoRA of that name.
             InvalidTaskError: a LoRA is named twice.
-            ModelMissingError: a LoRA is broken, or does not fit the model; what was active still is.
+            ModelMissingError: a LoRA is broken, or does not match the model; the active ones stay active.
         """
         key = self.key(loras)
         if key == self._active:
@@ -98,7 +98,7 @@ class LoraSwitch:
             network.set_adapters(adapters, weights)
 
     def _ensure_loaded(self, name: str) -> None:
-        """Load a LoRA if it is not, and note that it was used last."""
+        """Load a LoRA if it is not loaded, and mark it as the most recently used."""
         adapter = self._loaded.pop(name, None)
         if adapter is None:
             adapter = self._load(name)
@@ -120,7 +120,7 @@ class LoraSwitch:
         return adapter
 
     def _unload_oldest(self, *, keep: int) -> None:
-        """Give back the memory of those that were used longest ago, where there are too many."""
+        """Unload the least recently used LoRAs, where there are too many."""
         while len(self._loaded) > max(self._max_loaded, keep):
             name = next(iter(self._loaded))
             self._delete(self._loaded.pop(name))
@@ -150,7 +150,7 @@ def build_switch(
 
 
 def _sdxl_settings(networks: Sequence[AdaptedNetwork]) -> Mapping[str, Any] | None:
-    """The denoiser's settings, if it is SDXL's."""
+    """The denoiser's configuration if it is SDXL's, else None."""
     if all(network.prefix != "text_encoder_2" for network in networks):
         return None
     (settings, *_) = (network.module.config for network in networks if network.prefix == DENOISER)

@@ -1,4 +1,4 @@
-"""The files of the LoRAs that an engine offers."""
+"""Finds the files of the LoRAs that an engine offers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from atelier_engines.local.weights import sources
 
 
 class LoraCatalog:
-    """Finds LoRAs by name. Callers' words are looked up and never become part of a path."""
+    """Finds LoRAs by name. A caller's name is only looked up, and never becomes part of a path."""
 
     def __init__(self, config: DiffusionConfig) -> None:
-        """Find them all, downloaded if need be and allowed.
+        """Find all of them, and download them if needed and allowed.
 
         Raises:
             ModelMissingError: one is absent, or no safetensors file.
@@ -29,14 +29,14 @@ class LoraCatalog:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The LoRAs that can be asked for."""
+        """Names of the LoRAs that the engine offers."""
         return tuple(self._files)
 
     def file(self, name: str) -> Path:
         """The file of a LoRA.
 
         Raises:
-            UnsupportedError: there is none of that name.
+            UnsupportedError: there is no LoRA of that name.
         """
         if name not in self._files:
             known = ", ".join(self._files) or "none"

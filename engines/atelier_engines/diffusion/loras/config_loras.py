@@ -1,4 +1,4 @@
-"""Which LoRAs a configuration offers, without loading anything."""
+"""The LoRAs that a configuration offers, without loading anything."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from atelier_engines.diffusion.weights_config import TINY
 
 SUFFIX = ".safetensors"
 FILE = "pytorch_lora_weights.safetensors"
-"""What diffusers calls the file in a LoRA's directory."""
+"""diffusers' name of the file in a LoRA's directory."""
 
 
 def sources(config: DiffusionConfig) -> Mapping[str, str]:
-    """Where the LoRA of each name comes from, in the order of the names.
+    """The source of each LoRA, in the order of the names.
 
-    What is configured by name wins over what lies in the directory of LoRAs, and that over those
-    that come with the small model.
+    LoRAs configured by name take precedence over those in `lora_directory`, and these over those that come
+    with the small model.
     """
     found = {name: str(path) for name, path in _tiny(config).items()}
     if config.lora_directory is not None:
@@ -28,22 +28,22 @@ def sources(config: DiffusionConfig) -> Mapping[str, str]:
 
 
 def names(config: DiffusionConfig) -> tuple[str, ...]:
-    """The LoRAs that callers can name."""
+    """Names of the LoRAs that callers can use."""
     return tuple(sources(config))
 
 
 def max_loras(config: DiffusionConfig) -> int:
-    """Most LoRAs in one task; 0 where there are none."""
+    """Maximum number of LoRAs in one task; 0 where there are none."""
     return config.max_loras if sources(config) else 0
 
 
 def features(config: DiffusionConfig) -> frozenset[ImageFeature]:
-    """What LoRAs add to an engine's features."""
+    """The features that LoRAs add to an engine."""
     return frozenset({ImageFeature.LORA}) if sources(config) else frozenset()
 
 
 def find_file(folder: Path) -> Path | None:
-    """The one LoRA in a directory: the file of diffusers' name, else the only one."""
+    """Find the LoRA in a directory: the file with diffusers' name, else the only one."""
     if (folder / FILE).is_file():
         return folder / FILE
     found = list(folder.glob(f"*{SUFFIX}"))
@@ -51,7 +51,7 @@ def find_file(folder: Path) -> Path | None:
 
 
 def _list_directory(directory: Path) -> Mapping[str, str]:
-    """Files by their names without the ending, and directories that hold one."""
+    """List the files by stem, and the directories that contain one."""
     if not directory.is_dir():  # said at the start
         return {}
     found: dict[str, str] = {}

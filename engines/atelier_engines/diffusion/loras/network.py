@@ -1,4 +1,4 @@
-"""One network with LoRAs that can be put on and taken off."""
+"""Adds LoRAs to one component of a model, and removes them without a trace."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights
 
-# It reports other LoRAs of the same text encoder as missing in the file; what is missing indeed, or
-# of another shape, has been found before.
+# It reports other LoRAs of the same text encoder as missing in the file; tensors that are really missing, or
+# of another shape, were found before.
 logging.getLogger("transformers.integrations.peft").setLevel(logging.ERROR)
 
 
 class AdaptedNetwork:
-    """A network of a model, whose own weights are never touched.
+    """A component of a model whose own weights are never changed.
 
-    Without LoRAs it is what it was before: the layers that PEFT puts around its own are out then.
+    Without active LoRAs it is exactly the original: the layers that PEFT wraps around its own are removed.
     """
 
     def __init__(self, prefix: str, module: torch.nn.Module) -> None:
-        """Take a network as it is.
+        """Start with the original component.
 
         Args:
-            prefix: the name under which LoRAs know it.
-            module: the network.
+            prefix: its name in the files of LoRAs.
+            module: the component.
         """
         self.prefix = prefix
         self.module = module
         self._wrapped: dict[str, torch.nn.Module] = {}
-        """PEFT's layers by their place, while they are out."""
+        """PEFT's layers by their name in the module, while they are removed."""
         self._adapters: set[str] = set()
 
     def load(self, adapter: str, lora: LoraWeights) -> None:
-        """Add what the LoRA holds for this network, by diffusers' own loaders.
+        """Add the part of a LoRA that targets this component, by diffusers' own loaders.
 
         Raises:
-            Exception: whatever they raise; nothing of it is left then.
+            Exception: whatever they raise; the LoRA is removed again.
         """
         if not lora.targets(self.prefix):
             return
@@ -50,7 +50,7 @@ class AdaptedNetwork:
         self._adapters.add(adapter)
         try:
             with warnings.catch_warnings():
-                # That there is more than one, as is meant here.
+                # More than one LoRA is intended here.
                 warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
                 self._load(adapter, lora)
         except BaseException:
@@ -58,21 +58,21 @@ class AdaptedNetwork:
             raise
 
     def set_adapters(self, adapters: Sequence[str], weights: Sequence[float]) -> None:
-        """Change what the network computes; nothing is changed without adapters of its own."""
+        """Set the active adapters and their weights; those that do not target this component are ignored."""
         pairs = zip(adapters, weights, strict=True)
         active = [(name, weight) for name, weight in pairs if name in self._adapters]
         if not active:
             self._detach()
             return
         self._attach()
-        # They are left to require gradients, though nobody computes any: torch multiplies in another
-        # order without that, and the last bits would not be diffusers'.
+        # They keep requires_grad, though no gradients are computed: without it torch multiplies in another
+        # order, and the last bits would differ from diffusers'.
         set_weights_and_activate_adapters(
             self.module, [name for name, _ in active], [weight for _, weight in active]
         )
 
     def delete(self, adapter: str) -> None:
-        """Give its memory back."""
+        """Remove an adapter and free its memory."""
         if adapter not in self._adapters:
             return
         self._attach()
@@ -103,14 +103,14 @@ class AdaptedNetwork:
             )
 
     def _attach(self) -> None:
-        """Put PEFT's layers back around the network's own."""
+        """Wrap PEFT's layers around the component's own again."""
         for place, layer in self._wrapped.items():
             own = cast("torch.Tensor", layer.get_submodule("base_layer").weight)
             self.module.set_submodule(place, layer.to(own.device))
         self._wrapped.clear()
 
     def _detach(self) -> None:
-        """Take PEFT's layers out, so that the network is what it was before."""
+        """Remove PEFT's layers, so that the component is exactly the original."""
         found = dict(self.module.named_modules())
         found = {place: layer for place, layer in found.items() if _is_wrapper(layer)}
         for place, layer in found.items():

@@ -1,4 +1,4 @@
-"""Reads LoRAs of all usual formats, and holds them against the networks they are for."""
+"""Reads LoRAs of all common formats, and checks that they match the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
 
 DENOISER = "unet"
-"""How the names of the denoiser's tensors begin; those of text encoders are numbered."""
+"""Prefix of the denoiser's tensors; those of text encoders are numbered."""
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
@@ -29,30 +29,30 @@ class LoraWeights:
     """A LoRA as diffusers' loaders take it."""
 
     name: str
-    """For messages."""
+    """Its name, for messages."""
     tensors: Mapping[str, torch.Tensor]
-    """Of all networks; each name begins with the network's."""
+    """The tensors of all components; each name begins with the component's prefix."""
     alphas: Mapping[str, float] | None
-    """What to multiply the layers by, in other trainers' formats."""
+    """Scales of the layers, in other trainers' formats."""
     metadata: Mapping[str, Any] | None
-    """What diffusers wrote into the file about how it was trained."""
+    """diffusers' metadata about the training, from the file."""
 
     def targets(self, network: str) -> bool:
-        """Whether it changes a network: unet, text_encoder or text_encoder_2."""
+        """Whether it changes a component: unet, text_encoder or text_encoder_2."""
         return any(name.startswith(f"{network}.") for name in self.tensors)
 
 
 def read(name: str, path: Path, denoiser: Mapping[str, Any] | None) -> LoraWeights:
-    """The LoRA in a file in diffusers', PEFT's or kohya's format.
+    """Read a LoRA from a file in diffusers', PEFT's or kohya's format.
 
     Args:
         name: the LoRA's, for messages.
         path: the file.
-        denoiser: settings of SDXL's, whose blocks other trainers number in their own way; None for
-            other families.
+        denoiser: configuration of SDXL's, whose blocks other trainers number differently; None for other
+            families.
 
     Raises:
-        ModelMissingError: the file is broken, or no LoRA.
+        ModelMissingError: the file is broken, or not a LoRA.
     """
     try:
         tensors, alphas, metadata = StableDiffusionXLPipeline.lora_state_dict(
@@ -62,29 +62,29 @@ def read(name: str, path: Path, denoiser: Mapping[str, Any] | None) -> LoraWeigh
             local_files_only=True,
             return_lora_metadata=True,
         )
-    except Exception as error:  # files of strangers fail in many ways
+    except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
             f"the LoRA {name} in {path} cannot be read: {first_line(error)}"
         ) from error
     if not tensors or any("lora" not in key for key in tensors):
-        raise ModelMissingError(f"{path} is no LoRA that can be used here, or not only one")
+        raise ModelMissingError(f"{path} is not a supported LoRA, or contains more than a LoRA")
     return LoraWeights(name=name, tensors=tensors, alphas=alphas, metadata=metadata)
 
 
 def require_match(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Module]]) -> None:
-    """Return if all of the LoRA finds its place in the model.
+    """Return if every tensor of the LoRA matches the model.
 
     Args:
         lora: the LoRA.
-        networks: the model's, each with the name under which LoRAs know it.
+        networks: the model's components, each with its prefix in LoRA files.
 
     Raises:
-        ModelMissingError: it was made for another model, or another family.
+        ModelMissingError: it is for another model or family.
     """
     known = {prefix for prefix, _ in networks}
-    strangers = {key.partition(".")[0] for key in lora.tensors} - known
-    if strangers:
-        raise _mismatch_error(lora, f"it is for a model with {', '.join(sorted(strangers))}")
+    unknown = {key.partition(".")[0] for key in lora.tensors} - known
+    if unknown:
+        raise _mismatch_error(lora, f"it is for a model with {', '.join(sorted(unknown))}")
     for prefix, network in networks:
         for problem in _mismatches(_tensors_for(lora, prefix, network), network):
             raise _mismatch_error(lora, problem)
@@ -93,7 +93,7 @@ def require_match(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Modu
 def _tensors_for(
     lora: LoraWeights, prefix: str, network: torch.nn.Module
 ) -> Mapping[str, torch.Tensor]:
-    """What concerns one network, in PEFT's names, just as diffusers' loaders translate them."""
+    """The tensors of one component under PEFT's names, translated as diffusers' loaders do."""
     own = {
         key.removeprefix(f"{prefix}."): tensor
         for key, tensor in lora.tensors.items()
@@ -113,7 +113,7 @@ def _tensors_for(
 def _mismatches(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> Iterator[str]:
     for key, tensor in own.items():
         if not key.endswith((_DOWN, _UP)):
-            yield f"{key} is of a kind that cannot be used here"
+            yield f"{key} is of an unsupported kind"
             continue
         place = key.removesuffix(_DOWN).removesuffix(_UP)
         try:
@@ -125,8 +125,8 @@ def _mismatches(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> It
         if key.endswith(_UP):
             wanted = (shape[0], tensor.shape[1], *(1 for _ in shape[2:]))
         if tuple(tensor.shape) != wanted:
-            yield f"{key} is of shape {tuple(tensor.shape)}, and the model wants {wanted}"
+            yield f"{key} has the shape {tuple(tensor.shape)}, but the model needs {wanted}"
 
 
-def _mismatch_error(lora: LoraWeights, why: str) -> ModelMissingError:
-    return ModelMissingError(f"the LoRA {lora.name} does not fit this model: {why}")
+def _mismatch_error(lora: LoraWeights, explanation: str) -> ModelMissingError:
+    return ModelMissingError(f"the LoRA {lora.name} does not match this model: {explanation}")

@@ -1,4 +1,4 @@
-"""Texts of any length in chunks that a text encoder can read, token by token."""
+"""Splits prompts of any length into chunks of tokens that a text encoder can encode."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from atelier_engines.diffusion.prompts.syntax import Sections, WeightedSpan
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-_NEAR = 20
-"""How many tokens a chunk may be shorter for the sake of a good place to cut.
+_MAX_BACKTRACK = 20
+"""Number of tokens by which a chunk may be shorter to end behind a comma or a word.
 
 Source: AUTOMATIC1111's stable-diffusion-webui, setting `comma_padding_backtrack`.
 """
@@ -23,28 +23,28 @@ _WORD_END = "</w>"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What a text encoder reads at once."""
+    """The tokens of one run of a text encoder."""
 
     ids: tuple[int, ...]
-    """As many as the encoder reads: start, words, end, padding."""
+    """Token ids, as many as the encoder takes: start, words, end, padding."""
     weights: tuple[float, ...]
-    """One for each of `ids`; 1 for start, end and padding."""
+    """Weight of each token; 1 for start, end and padding."""
 
     @property
     def is_weighted(self) -> bool:
-        """Whether any token weighs more or less than 1."""
+        """Whether any token has another weight than 1."""
         return any(weight != 1 for weight in self.weights)
 
 
 _Token = tuple[int, float]
-"""Its id and its weight."""
+"""Id and weight of a token."""
 
 
 def split_into_chunks(tokenizer: CLIPTokenizer, sections: Sections) -> list[Chunk]:
-    """The sections in chunks, all words and at least one chunk. No chunk spans two sections.
+    """Split the sections into chunks: at least one, and none that spans two sections.
 
-    A chunk is cut behind the last comma near its end, else behind the last whole word, else where
-    it is full.
+    A chunk ends behind the last comma near its full length, else behind the last whole word, else at its
+    full length.
     """
     return [
         _chunk(tokenizer, part)
@@ -54,7 +54,7 @@ def split_into_chunks(tokenizer: CLIPTokenizer, sections: Sections) -> list[Chun
 
 
 def empty_chunk(tokenizer: CLIPTokenizer) -> Chunk:
-    """The chunk of a text without words."""
+    """The chunk of an empty prompt."""
     return _chunk(tokenizer, ())
 
 
@@ -77,11 +77,11 @@ def _parts(tokenizer: CLIPTokenizer, tokens: Sequence[_Token]) -> Iterator[Seque
 
 
 def _end(tokenizer: CLIPTokenizer, tokens: Sequence[_Token], start: int) -> int:
-    """Where the chunk that begins at `start` ends."""
+    """Index at which the chunk that begins at `start` ends."""
     full = start + tokenizer.model_max_length - 2
     if full >= len(tokens):
         return len(tokens)
-    ends = range(full, max(full - _NEAR, start), -1)
+    ends = range(full, max(full - _MAX_BACKTRACK, start), -1)
     words = tokenizer.convert_ids_to_tokens([tokens[end - 1][0] for end in ends])
     for good in ("," + _WORD_END, _WORD_END):
         for end, word in zip(ends, words, strict=True):

@@ -1,4 +1,4 @@
-"""Prompts of any length to embeddings, whatever runs the text encoders."""
+"""Encodes prompts of any length, with any runtime of the text encoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PromptEncoder:
-    """Encodes for one model. Used by one thread at a time."""
+    """Encodes prompts for one model. For one thread at a time."""
 
     def __init__(
         self,
@@ -46,18 +46,18 @@ class PromptEncoder:
 
     @property
     def cache(self) -> EmbeddingCache:
-        """Where its embeddings are kept; others may share it."""
+        """The cache of its embeddings, which other encoders may share."""
         return self._cache
 
     def encode(self, text: str, *, adapters: Hashable = None) -> Embedding:
-        """The embedding of a text, kept from before or new.
+        """The embedding of a prompt, from the cache or newly encoded.
 
-        Each chunk is encoded by itself. What all tokens of weight 1 give is, for one chunk, what
-        diffusers' pipelines give, to the bit.
+        Each chunk is encoded separately. For one chunk with all weights 1, the result is bit-identical to that
+        of diffusers' pipelines.
 
         Args:
-            text: of any length, the empty one included.
-            adapters: names the LoRAs that are active in the text encoders.
+            text: a prompt of any length; it may be empty.
+            adapters: identifies the LoRAs that are active in the text encoders.
         """
         key = (text, adapters)
         found = self._cache.get(key)
@@ -111,17 +111,17 @@ class PromptEncoder:
 def _apply_weights(
     hidden: torch.Tensor, weights: Sequence[float], blank: torch.Tensor
 ) -> torch.Tensor:
-    """Each token as far from its place in the empty text as its weight says.
+    """Scale the difference between each token and the same position of the empty prompt by its weight.
 
-    Tokens of weight 1 are untouched, and 0 gives what the empty text has there. Nothing is divided
-    by a mean that may be almost zero, as AUTOMATIC1111's webui does.
+    Tokens of weight 1 are not changed, and a weight of 0 gives the empty prompt's token. Nothing is divided by
+    a mean that may be almost zero, as AUTOMATIC1111's webui does.
 
     Source: ComfyUI, comfy/sd1_clip.py, ClipTokenWeightEncoder; compel does the same above 1.
 
     Args:
         hidden: (1, tokens, width).
-        weights: one a token.
-        blank: like `hidden`, of the empty text.
+        weights: one for each token.
+        blank: shaped like `hidden`, of the empty prompt.
     """
     places = [place for place, weight in enumerate(weights) if weight != 1]
     if not places:

@@ -1,11 +1,11 @@
-"""Weights in prompts: `(word)`, `[word]`, `(word:1.3)`, and `BREAK`.
+"""Parses weights in prompts: `(word)`, `[word]`, `(word:1.3)`, and `BREAK`.
 
-Source: AUTOMATIC1111's stable-diffusion-webui, whose users made the notation known:
+Source: AUTOMATIC1111's stable-diffusion-webui:
 https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features#attentionemphasis. As there, a
-bracket that is never closed reaches to the end, one that closes nothing is a sign like any other,
-and brackets of the two kinds may overlap. Unlike there, a backslash stands for itself unless a
-bracket follows, `BREAK` works inside brackets, and a number that is no weight stays in the text.
-Prompts that change during the steps (`[from:to:0.5]`, `[one|other]`) are read as plain words.
+bracket that is never closed extends to the end, one that closes nothing is an ordinary character,
+and brackets of the two kinds may overlap. Unlike there, a backslash is an ordinary character unless a
+bracket follows, `BREAK` works inside brackets, and a number that is not a valid weight stays in the
+text. Prompts that change during the steps (`[from:to:0.5]`, `[one|other]`) are parsed as plain text.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from itertools import groupby
 from operator import attrgetter
 
 MAX_WEIGHT = 5.0
-"""Weights are 0 to this, nested ones too. Beyond 2, pictures fall apart with most models."""
+"""Maximum weight, of nested brackets too. Above 2, most models produce broken images."""
 
 _STEP = 1.1
-"""What a pair of brackets without a number multiplies or divides by."""
+"""Factor of a pair of brackets without a number."""
 
-_SIGNS = re.compile(
+_TOKENS = re.compile(
     r"""
     \\(?P<escaped>[()\[\]])
     | (?P<opening>[(\[])
@@ -36,33 +36,33 @@ _SIGNS = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedSpan:
-    """A part of a prompt whose words weigh the same."""
+    """A part of a prompt with one weight."""
 
     text: str
-    """As it was written, without the brackets that give it its weight."""
+    """The text, without the brackets that set its weight."""
     weight: float = 1.0
-    """0 to MAX_WEIGHT."""
+    """Weight, 0 to MAX_WEIGHT."""
 
 
 Sections = tuple[tuple[WeightedSpan, ...], ...]
-"""What stands between `BREAK`s; at least one, and empty ones only where there is no other."""
+"""The parts between `BREAK`s: at least one, and empty only if it is the only one."""
 
 
 def parse_plain(prompt: str) -> Sections:
-    """The prompt as it stands, brackets and all."""
+    """Parse a prompt as plain text, brackets included."""
     return ((WeightedSpan(text=prompt),),)
 
 
 def parse_weighted(prompt: str) -> Sections:
-    """The prompt by its weights. Every text is a prompt; one without brackets stays as it is."""
+    """Parse the weights of a prompt. Every text is valid; one without brackets is not changed."""
     reading = _Parser()
-    for found in _SIGNS.finditer(prompt):
+    for found in _TOKENS.finditer(prompt):
         reading.take(found)
     return reading.end()
 
 
 class _Parser:
-    """How far a prompt has been read."""
+    """The state of parsing one prompt."""
 
     def __init__(self) -> None:
         self._sections: list[list[WeightedSpan]] = [[]]
@@ -70,7 +70,7 @@ class _Parser:
         self._square: list[_Position] = []
 
     def take(self, found: re.Match[str]) -> None:
-        """Go on by one match of _SIGNS."""
+        """Process one match of _TOKENS."""
         sign = found[0]
         match found.lastgroup:
             case "opening":
@@ -90,7 +90,7 @@ class _Parser:
                 self._write(sign)
 
     def end(self) -> Sections:
-        """The sections, when all is read."""
+        """Close open brackets and return the sections."""
         while self._round:
             self._close(")")
         while self._square:
@@ -112,7 +112,7 @@ class _Parser:
         self._sections[-1].append(WeightedSpan(text=text))
 
     def _multiply(self, start: _Position, factor: float) -> None:
-        """Give everything since `start` that weight on top of its own."""
+        """Multiply the weights of everything since `start`."""
         first, offset = start
         for section in self._sections[first:]:
             section[offset:] = [
@@ -123,7 +123,7 @@ class _Parser:
 
 
 _Position = tuple[int, int]
-"""A section, and a span in it."""
+"""Index of a section, and of a span in it."""
 
 
 def _is_written(span: WeightedSpan) -> bool:
@@ -131,7 +131,7 @@ def _is_written(span: WeightedSpan) -> bool:
 
 
 def _merge(spans: list[WeightedSpan]) -> tuple[WeightedSpan, ...]:
-    """Neighbours of one weight as one span, so that words are never cut by an escape."""
+    """Join neighbouring spans of one weight, so that an escape never splits a word."""
     groups = groupby(spans, key=attrgetter("weight"))
     return tuple(
         WeightedSpan(text="".join(span.text for span in group), weight=weight)

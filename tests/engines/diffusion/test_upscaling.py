@@ -14,7 +14,7 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.media import Pixels
 from atelier_engines.task import Upscale
-from tests.engines.diffusion.asking import ask, events_of, pictures_of
+from tests.engines.diffusion.calls import collect_events, generate_images, image_task
 from tests.engines.upscaling import networks
 
 
@@ -38,17 +38,19 @@ def enlarger(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 async def test_without_weights_a_picture_is_enlarged_by_lanczos(engine: DiffusionEngine) -> None:
     """The same picture as without, larger."""
-    (plain,) = await pictures_of(engine, ask())
-    (large,) = await pictures_of(engine, ask(upscale=Upscale(factor=1.5)))
+    (plain,) = await generate_images(engine, image_task())
+    (large,) = await generate_images(engine, image_task(upscale=Upscale(factor=1.5)))
     wanted = Image.fromarray(plain).resize((96, 96), Image.Resampling.LANCZOS)
     assert np.array_equal(large, np.asarray(wanted))
 
 
 async def test_a_configured_network_enlarges_what_was_painted(enlarger: DiffusionEngine) -> None:
     """It is the default, and gives what it gives for the plain picture."""
-    (plain,) = await pictures_of(enlarger, ask())
-    (large,) = await pictures_of(enlarger, ask(upscale=Upscale(factor=2.0)))
-    (named,) = await pictures_of(enlarger, ask(upscale=Upscale(factor=2.0, model="sharp")))
+    (plain,) = await generate_images(enlarger, image_task())
+    (large,) = await generate_images(enlarger, image_task(upscale=Upscale(factor=2.0)))
+    (named,) = await generate_images(
+        enlarger, image_task(upscale=Upscale(factor=2.0, model="sharp"))
+    )
     upscaler = enlarger.inspect().upscalers.by_name["sharp"]
     _, wanted = networks.result_of(upscaler, Pixels(array=plain), 2.0)
     assert np.array_equal(large, wanted.array)
@@ -59,8 +61,8 @@ async def test_every_part_that_is_enlarged_is_a_step_of_the_task(
     enlarger: DiffusionEngine,
 ) -> None:
     """Steps count up over denoising and enlarging of all pictures, to the number said at first."""
-    task = ask(width=128, height=64, seeds=(1, 2), steps=2, upscale=Upscale(factor=2.0))
-    events = await events_of(enlarger, task)
+    task = image_task(width=128, height=64, seeds=(1, 2), steps=2, upscale=Upscale(factor=2.0))
+    events = await collect_events(enlarger, task)
     tiles = enlarger.inspect().upscalers.by_name["sharp"].tile_count(128, 64)
     assert tiles > 1
     steps = [(event.index, event.total) for event in events if isinstance(event, Step)]
@@ -81,7 +83,7 @@ async def test_others_go_on_while_a_picture_is_enlarged(enlarger: DiffusionEngin
     order: list[str] = []
 
     async def follow(name: str, task_width: int, **more: object) -> None:
-        task = ask(width=task_width, guidance=1.0, **more)
+        task = image_task(width=task_width, guidance=1.0, **more)
         async for event in (events := enlarger.run(task)):
             if isinstance(event, Step):
                 order.append(name)

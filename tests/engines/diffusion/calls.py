@@ -13,7 +13,7 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask, Task
 
 
-def ask(**changes: object) -> ImageTask:
+def image_task(**changes: object) -> ImageTask:
     """A small task, with changes."""
     usual: dict[str, object] = {
         "prompt": "a red apple",
@@ -27,13 +27,15 @@ def ask(**changes: object) -> ImageTask:
     return ImageTask(**{**usual, **changes})  # type: ignore[arg-type]  # a test's own words
 
 
-async def events_of(engine: Engine, task: Task) -> list[Event]:
+async def collect_events(engine: Engine, task: Task) -> list[Event]:
     """Everything that happens, to the end."""
     async with aclosing(engine.run(task)) as events:
         return [event async for event in events]
 
 
-async def pictures_of(engine: Engine, task: Task) -> list[NDArray[np.uint8]]:
+async def generate_images(engine: Engine, task: Task) -> list[NDArray[np.uint8]]:
     """The pictures of a task, in order."""
-    media = [event.media for event in await events_of(engine, task) if isinstance(event, Output)]
+    media = [
+        event.media for event in await collect_events(engine, task) if isinstance(event, Output)
+    ]
     return [found.array for found in media if isinstance(found, Pixels)]

@@ -24,8 +24,8 @@ from atelier_engines.event import Event, Output
 from atelier_engines.local.step_scheduler import FairBatcher
 from atelier_engines.media import Pixels
 from atelier_engines.task import ControlType, ImageTask
-from tests.engines.diffusion import steering, tiny_sdxl
-from tests.engines.diffusion.mixture import REFUSED_SIDE, Request
+from tests.engines.diffusion import tiny_sdxl, write_adapters
+from tests.engines.diffusion.random_requests import REFUSED_SIDE, Request
 
 TOLERANCE = 1
 """Of 255. A run for several sums in another order than a run for one: pictures differ in the last
@@ -101,11 +101,11 @@ def configuration(folder: Path) -> DiffusionConfig:
         model=str(model),
         device="cpu",
         controlnets={
-            kind: str(steering.write_controlnet(folder / kind.value, model, seed=seed))
+            kind: str(write_adapters.write_controlnet(folder / kind.value, model, seed=seed))
             for seed, kind in enumerate((ControlType.CANNY, ControlType.DEPTH))
         },
         loras={
-            name: str(steering.write_lora(folder / name, model, seed=seed, text=seed == 1))
+            name: str(write_adapters.write_lora(folder / name, model, seed=seed, text=seed == 1))
             for seed, name in enumerate(("style", "figure"))
         },
     )

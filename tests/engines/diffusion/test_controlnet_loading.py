@@ -17,7 +17,7 @@ from atelier_engines.diffusion.controls import config_controls, controlnet_loadi
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import digests
 from atelier_engines.task import ControlType
-from tests.engines.diffusion import steering
+from tests.engines.diffusion import write_adapters
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -25,7 +25,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 @pytest.fixture
 def folder(tmp_path: Path, model: Path) -> Path:
     """A ControlNet for the model, to be spoiled."""
-    return steering.write_controlnet(tmp_path / "canny", model, seed=1)
+    return write_adapters.write_controlnet(tmp_path / "canny", model, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_spoiled_network_is_refused_with_a_reason(
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
-    [(lose, "does not fit the model's denoiser"), (truncate, "cannot be loaded")],
+    [(lose, "does not match the model's denoiser"), (truncate, "cannot be loaded")],
 )
 def test_a_spoiled_file_is_refused_too(
     folder: Path, denoiser: UNet2DConditionModel, spoil: Callable[[Path], None], reason: str
@@ -140,7 +140,7 @@ def test_a_spoiled_file_is_refused_too(
 
 def test_a_file_of_another_kind_is_refused(model: Path, denoiser: UNet2DConditionModel) -> None:
     """A whole denoiser for instance."""
-    with pytest.raises(ModelMissingError, match="does not fit the model's denoiser as a ControlN"):
+    with pytest.raises(ModelMissingError, match="does not match the model's denoiser as a Contr"):
         load(model / "unet" / WEIGHTS, denoiser)
 
 

@@ -11,7 +11,7 @@ from atelier_engines.diffusion.families.base import Family
 
 
 @dataclass(eq=False)
-class Watched:
+class RecordingFamily:
     """A model whose pictures are kept as floats, (1, 3, height, width) of about -1 to 1."""
 
     family: Family

@@ -11,7 +11,7 @@ import pytest
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.task import ControlType, ResourceProfile
-from tests.engines.diffusion import steering, tiny_sd
+from tests.engines.diffusion import tiny_sd, write_adapters
 
 
 class TestDiffusion(EngineConformance):
@@ -50,9 +50,9 @@ class TestSteered(EngineConformance):
         """Not started."""
         folder = tmp_path_factory.mktemp("steered")
         for kind in ("canny", "depth"):
-            steering.write_controlnet(folder / kind, model, seed=1)
+            write_adapters.write_controlnet(folder / kind, model, seed=1)
         for seed, name in enumerate(("style", "figure")):
-            steering.write_lora(folder / "loras" / name, model, seed=seed)
+            write_adapters.write_lora(folder / "loras" / name, model, seed=seed)
         return DiffusionEngine(
             DiffusionConfig(
                 model=str(model),

@@ -21,7 +21,7 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sdxl
-from tests.engines.diffusion.asking import ask, pictures_of
+from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.test_parity import SCHEDULERS
 
 
@@ -84,19 +84,19 @@ async def test_variations_are_the_pipelines_with_every_scheduler(
     engine: DiffusionEngine, varying: StableDiffusionXLImg2ImgPipeline, scheduler: str
 ) -> None:
     """The same noise over the same latents, from the same step on."""
-    task = ask(init_image=photo(), strength=0.6, steps=6, scheduler=scheduler)
-    (made,) = await pictures_of(engine, task)
+    task = image_task(init_image=photo(), strength=0.6, steps=6, scheduler=scheduler)
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(varying, task))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        ask(init_image=photo(), strength=1.0, steps=4),
-        ask(init_image=photo(), strength=0.3, steps=4, seeds=(11,)),
-        ask(init_image=photo(96, 72), width=96, height=72, strength=0.8),
-        ask(init_image=photo(), strength=0.8, guidance=1.0),
-        ask(init_image=photo(), strength=0.8, negative_prompt="a blue house"),
+        image_task(init_image=photo(), strength=1.0, steps=4),
+        image_task(init_image=photo(), strength=0.3, steps=4, seeds=(11,)),
+        image_task(init_image=photo(96, 72), width=96, height=72, strength=0.8),
+        image_task(init_image=photo(), strength=0.8, guidance=1.0),
+        image_task(init_image=photo(), strength=0.8, negative_prompt="a blue house"),
     ],
     ids=lambda task: f"{task.width}x{task.height}-{task.strength}-{task.guidance}",
 )
@@ -104,7 +104,7 @@ async def test_variations_are_the_pipelines_at_every_strength(
     engine: DiffusionEngine, varying: StableDiffusionXLImg2ImgPipeline, task: ImageTask
 ) -> None:
     """Sizes, strengths, seeds, with and without guidance."""
-    (made,) = await pictures_of(engine, task)
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(varying, task))
 
 
@@ -112,17 +112,21 @@ async def test_no_strength_keeps_the_picture_as_the_autoencoder_has_it(
     engine: DiffusionEngine,
 ) -> None:
     """Nothing is denoised, and the scheduler, the prompt and the steps do not matter."""
-    kept = await pictures_of(engine, ask(init_image=photo(), strength=0.0))
-    other = ask(init_image=photo(), strength=0.0, prompt="a blue house", scheduler="ddim", steps=9)
-    assert np.array_equal(kept, await pictures_of(engine, other))
+    kept = await generate_images(engine, image_task(init_image=photo(), strength=0.0))
+    other = image_task(
+        init_image=photo(), strength=0.0, prompt="a blue house", scheduler="ddim", steps=9
+    )
+    assert np.array_equal(kept, await generate_images(engine, other))
 
 
 async def test_a_picture_of_another_size_is_brought_to_the_tasks(engine: DiffusionEngine) -> None:
     """By Lanczos, as diffusers does it."""
     small = Image.fromarray(photo(96, 120).array).resize((64, 64), Image.Resampling.LANCZOS)
-    made = await pictures_of(engine, ask(init_image=photo(96, 120), strength=0.5, steps=4))
-    wanted = ask(init_image=Pixels(array=np.asarray(small)), strength=0.5, steps=4)
-    assert np.array_equal(made, await pictures_of(engine, wanted))
+    made = await generate_images(
+        engine, image_task(init_image=photo(96, 120), strength=0.5, steps=4)
+    )
+    wanted = image_task(init_image=Pixels(array=np.asarray(small)), strength=0.5, steps=4)
+    assert np.array_equal(made, await generate_images(engine, wanted))
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -130,19 +134,19 @@ async def test_repainting_is_the_pipelines_with_every_scheduler(
     engine: DiffusionEngine, repainting: StableDiffusionXLInpaintPipeline, scheduler: str
 ) -> None:
     """The kept part is laid over the latents after every run."""
-    task = ask(init_image=photo(), mask=mask(), strength=0.6, steps=6, scheduler=scheduler)
-    (made,) = await pictures_of(engine, task)
+    task = image_task(init_image=photo(), mask=mask(), strength=0.6, steps=6, scheduler=scheduler)
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(repainting, task))
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        ask(init_image=photo(), mask=mask(), strength=1.0, steps=4),
-        ask(init_image=photo(), mask=mask(), strength=0.99, steps=4, guidance=1.0),
-        ask(init_image=photo(), mask=mask(), strength=0.5, steps=4, negative_prompt="blue"),
-        ask(init_image=photo(96, 72), mask=mask(96, 72), width=96, height=72, strength=0.7),
-        ask(init_image=photo(), mask=mask(32, 32), strength=0.7),
+        image_task(init_image=photo(), mask=mask(), strength=1.0, steps=4),
+        image_task(init_image=photo(), mask=mask(), strength=0.99, steps=4, guidance=1.0),
+        image_task(init_image=photo(), mask=mask(), strength=0.5, steps=4, negative_prompt="blue"),
+        image_task(init_image=photo(96, 72), mask=mask(96, 72), width=96, height=72, strength=0.7),
+        image_task(init_image=photo(), mask=mask(32, 32), strength=0.7),
     ],
     ids=lambda task: f"{task.width}x{task.height}-{task.strength}-{task.guidance}",
 )
@@ -150,7 +154,7 @@ async def test_repainting_is_the_pipelines_at_every_strength(
     engine: DiffusionEngine, repainting: StableDiffusionXLInpaintPipeline, task: ImageTask
 ) -> None:
     """Sizes, strengths, masks of another size, with and without guidance."""
-    (made,) = await pictures_of(engine, task)
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(repainting, task))
 
 
@@ -172,6 +176,8 @@ async def test_a_model_made_to_inpaint_takes_the_mask_as_channels(
     """Nine channels: latents, mask, masked picture."""
     engine, folder = inpainter
     pipeline = StableDiffusionXLInpaintPipeline.from_pretrained(folder, add_watermarker=False)
-    task = ask(init_image=photo(), mask=mask(), strength=strength, steps=5, scheduler=scheduler)
-    (made,) = await pictures_of(engine, task)
+    task = image_task(
+        init_image=photo(), mask=mask(), strength=strength, steps=5, scheduler=scheduler
+    )
+    (made,) = await generate_images(engine, task)
     assert np.array_equal(made, reference(pipeline, task))

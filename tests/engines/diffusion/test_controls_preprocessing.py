@@ -83,7 +83,7 @@ def test_edges_are_white_lines_where_the_photo_changes() -> None:
 @pytest.mark.parametrize("kind", [ControlType.DEPTH, ControlType.POSE, ControlType.SEGMENTATION])
 def test_without_a_model_the_setting_that_names_one_is_told(kind: ControlType) -> None:
     """The caller learns what to give, and the operator what to set."""
-    with pytest.raises(UnsupportedError, match=rf"`preprocessors\.{kind.value}` name a model"):
+    with pytest.raises(UnsupportedError, match=rf"set `preprocessors\.{kind.value}`"):
         made(maker(), of_photo(kind))
 
 
@@ -141,12 +141,12 @@ def test_people_that_are_not_found_have_no_pose(tmp_path: Path) -> None:
         (
             ControlType.SEGMENTATION,
             lambda folder: tiny_vision.write_segmentation(folder, classes=21),
-            "knows 21 classes; one trained on ADE20K knows 150",
+            "has 21 classes; a model trained on ADE20K has 150",
         ),
         (
             ControlType.POSE,
             lambda folder: tiny_vision.write_pose(folder, joints=133),
-            "knows 133 joints; one trained on COCO knows 17",
+            "has 133 joints; a model trained on COCO has 17",
         ),
         (ControlType.DEPTH, tiny_vision.write_segmentation, "the preprocessor .* cannot be loaded"),
     ],
