@@ -22,8 +22,7 @@ from atelier_engines.diffusion.families.base import ArchitectureSpec, Family
 from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
-from atelier_engines.diffusion.prompts.embedding import EmbeddingCache
-from atelier_engines.diffusion.prompts.encoder import PromptEncoder
+from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
 from atelier_engines.diffusion.runtimes.base import ControlNet, Denoiser, Runtime, TextEncoder
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.torch_loader import TEXT_ENCODERS, TorchLoader

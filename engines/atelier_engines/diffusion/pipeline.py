@@ -20,12 +20,11 @@ from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
 from atelier_engines.diffusion.families.base import Family, is_guided
-from atelier_engines.diffusion.initial_latents import LatentInitializer
 from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
 from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
 from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.previews import Previewer
-from atelier_engines.diffusion.sampler import InitialLatents, ModelInput, Sampler
+from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
 from atelier_engines.errors import EngineFailedError, InvalidTaskError

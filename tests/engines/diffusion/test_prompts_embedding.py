@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from atelier_engines.diffusion.prompts.embedding import Embedding, EmbeddingCache
+from atelier_engines.diffusion.prompts.encoder import Embedding, EmbeddingCache
 
 ONE = Embedding(hidden=torch.zeros(1, 77, 4), pooled=torch.zeros(1, 8))
 BYTES = 77 * 4 * 4 + 8 * 4

@@ -16,8 +16,13 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.families.sd import Sd
 from atelier_engines.diffusion.families.sdxl import Sdxl
-from atelier_engines.diffusion.prompts.embedding import Embedding, EmbeddingCache, align, zeros_like
-from atelier_engines.diffusion.prompts.encoder import PromptEncoder
+from atelier_engines.diffusion.prompts.encoder import (
+    Embedding,
+    EmbeddingCache,
+    PromptEncoder,
+    align,
+    zeros_like,
+)
 from atelier_engines.diffusion.runtimes.base import Runtime, TextEncoder, TextEncoderOutput
 from atelier_engines.event import Event, Output
 from atelier_engines.media import Pixels

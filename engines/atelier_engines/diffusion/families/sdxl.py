@@ -14,7 +14,7 @@ import torch
 
 from atelier_engines.diffusion.families import base
 from atelier_engines.diffusion.families.base import ArchitectureSpec, StableDiffusion, is_guided
-from atelier_engines.diffusion.prompts.embedding import Embedding, align, zeros_like
+from atelier_engines.diffusion.prompts.encoder import Embedding, align, zeros_like
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.errors import ModelMissingError
 
