@@ -33,14 +33,16 @@ FAULT = EngineFailedError("it failed")
 
 
 @dataclass
-class Moody:
+class ScriptedEngine:
     """Raises what it is told to, in order; then it works."""
 
     errors: deque[EngineError] = field(default_factory=deque)
     begun: int = 0
     checked: int = 0
     running: set[str] = field(default_factory=set)
-    capabilities: Capabilities = field(default_factory=lambda: Capabilities(description="Moody"))
+    capabilities: Capabilities = field(
+        default_factory=lambda: Capabilities(description="ScriptedEngine")
+    )
 
     async def start(self) -> None:
         """Run."""
@@ -80,7 +82,7 @@ class Clock:
 class Subject:
     """A breaker that opens after three faults and rests ten seconds."""
 
-    inner: Moody = field(default_factory=Moody)
+    inner: ScriptedEngine = field(default_factory=ScriptedEngine)
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -115,14 +117,14 @@ def subject() -> Subject:
     return Subject()
 
 
-async def test_it_opens_after_so_many_faults_in_a_row(subject: Subject) -> None:
+async def test_it_opens_after_consecutive_failures(subject: Subject) -> None:
     """Then tasks are refused without reaching the engine, and told when to come back."""
     await subject.fail(FAULT, EngineTimeoutError("slow"), EngineUncertainError("?"))
     subject.clock.now += 4
     assert (await subject.refused()).retry_after_seconds == 6.0
 
 
-async def test_its_check_says_that_it_is_open(subject: Subject) -> None:
+async def test_its_check_fails_while_it_is_open(subject: Subject) -> None:
     """Without bothering the engine; health shows it."""
     await subject.breaker.check()
     await subject.fail(FAULT, FAULT, FAULT)
@@ -131,7 +133,7 @@ async def test_its_check_says_that_it_is_open(subject: Subject) -> None:
     assert subject.inner.checked == 1
 
 
-async def test_a_success_between_faults_keeps_it_closed(subject: Subject) -> None:
+async def test_a_success_between_failures_keeps_it_closed(subject: Subject) -> None:
     """Only faults in a row count."""
     for _ in range(3):
         await subject.fail(FAULT, EngineUnavailableError("down"))
@@ -149,16 +151,14 @@ async def test_a_success_between_faults_keeps_it_closed(subject: Subject) -> Non
         EngineQuotaError("no credit"),
     ],
 )
-async def test_faults_of_the_task_say_nothing_about_the_engine(
-    subject: Subject, error: EngineError
-) -> None:
+async def test_errors_of_the_task_do_not_count(subject: Subject, error: EngineError) -> None:
     """They neither open it nor make earlier faults forgotten."""
     await subject.fail(error, error, error, error)
     await subject.fail(FAULT, FAULT, error, FAULT)
     await subject.refused()
 
 
-async def test_after_its_rest_a_success_closes_it(subject: Subject) -> None:
+async def test_a_successful_probe_closes_it(subject: Subject) -> None:
     """As if nothing had been."""
     await subject.fail(FAULT, FAULT, FAULT)
     subject.clock.now += 10
@@ -168,7 +168,7 @@ async def test_after_its_rest_a_success_closes_it(subject: Subject) -> None:
     assert await subject.work()
 
 
-async def test_after_its_rest_one_more_fault_lets_it_rest_again(subject: Subject) -> None:
+async def test_a_failed_probe_restarts_the_timeout(subject: Subject) -> None:
     """For the whole time."""
     await subject.fail(FAULT, FAULT, FAULT)
     subject.clock.now += 10
@@ -177,7 +177,7 @@ async def test_after_its_rest_one_more_fault_lets_it_rest_again(subject: Subject
     await subject.refused()
 
 
-async def test_after_its_rest_only_one_task_tries(subject: Subject) -> None:
+async def test_only_one_task_probes_at_a_time(subject: Subject) -> None:
     """The others would all fail with it."""
     await subject.fail(FAULT, FAULT, FAULT)
     subject.clock.now += 10
@@ -189,7 +189,7 @@ async def test_after_its_rest_only_one_task_tries(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("end", ["closed", "filtered"])
-async def test_a_try_that_proves_nothing_makes_way_for_the_next(subject: Subject, end: str) -> None:
+async def test_an_inconclusive_probe_lets_the_next_task_probe(subject: Subject, end: str) -> None:
     """Its caller left, or its task was to blame."""
     await subject.fail(FAULT, FAULT, FAULT)
     subject.clock.now += 10
@@ -201,7 +201,7 @@ async def test_a_try_that_proves_nothing_makes_way_for_the_next(subject: Subject
     assert await subject.work()
 
 
-async def test_tasks_under_way_when_it_opens_go_on(subject: Subject) -> None:
+async def test_running_tasks_continue_when_it_opens(subject: Subject) -> None:
     """And their success closes it."""
     async with aclosing(subject.breaker.run(TASK)) as early:
         await anext(early)
@@ -211,7 +211,7 @@ async def test_tasks_under_way_when_it_opens_go_on(subject: Subject) -> None:
     assert await subject.work()
 
 
-async def test_everything_else_is_the_engines(subject: Subject) -> None:
+async def test_everything_else_is_delegated_to_the_engine(subject: Subject) -> None:
     """Start, stop and capabilities."""
     await subject.breaker.start()
     assert subject.inner.running

@@ -88,7 +88,7 @@ async def cached(max_bytes: int = ROOM, **settings: object) -> AsyncGenerator[Ca
 @pytest.mark.parametrize(
     "task", [PICTURE, replace(PICTURE, seeds=(7, 8, 9)), SOUND], ids=["one", "three", "sound"]
 )
-async def test_an_equal_task_is_given_what_was_made(task: Task) -> None:
+async def test_an_equal_task_gets_the_cached_result(task: Task) -> None:
     """The same media and seeds, marked, after a stage of its own, without any work."""
     async with cached() as it:
         made = await it.outputs(task)
@@ -103,7 +103,7 @@ async def test_an_equal_task_is_given_what_was_made(task: Task) -> None:
         assert it.lookups == [False, True]
 
 
-async def test_previews_change_nothing_and_all_else_does() -> None:
+async def test_only_previews_are_not_part_of_the_key() -> None:
     """Another seed, or another number of them, is another task."""
     async with cached() as it:
         await it.outputs(replace(PICTURE, preview_interval=1))
@@ -118,7 +118,7 @@ async def test_previews_change_nothing_and_all_else_does() -> None:
         assert it.counted.runs == 4
 
 
-async def test_seeds_without_effect_find_what_was_made(tmp_path: Path) -> None:
+async def test_seeds_without_effect_hit_the_cache(tmp_path: Path) -> None:
     """A folder of one picture gives that one; the seed said is the one asked for."""
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
     async with cached(image_directory=tmp_path) as it:
@@ -127,7 +127,7 @@ async def test_seeds_without_effect_find_what_was_made(tmp_path: Path) -> None:
         assert (again.cached, again.seed, it.counted.runs) == (True, 99, 1)
 
 
-async def test_large_pictures_are_told_apart_off_the_loop() -> None:
+async def test_large_images_are_hashed_off_the_event_loop() -> None:
     """The way by a thread gives the same answers."""
     values = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
     other = values.copy()
@@ -141,7 +141,7 @@ async def test_large_pictures_are_told_apart_off_the_loop() -> None:
         assert not anew.cached
 
 
-async def test_what_failed_or_was_stopped_is_not_kept() -> None:
+async def test_failed_and_cancelled_tasks_are_not_cached() -> None:
     """Even when an output had come already."""
     async with cached() as it:
         failing = replace(PICTURE, seeds=(7, 8), options={"fail": True})
@@ -158,7 +158,7 @@ async def test_what_failed_or_was_stopped_is_not_kept() -> None:
         assert not made.cached
 
 
-async def test_equal_tasks_at_once_are_made_once() -> None:
+async def test_equal_concurrent_tasks_run_once() -> None:
     """The others wait, say so, and are given what the first one made."""
     async with cached(delay_seconds=0.2) as it:
         runs = await asyncio.gather(*(collect_events(it.engine, PICTURE) for _ in range(5)))
@@ -170,7 +170,7 @@ async def test_equal_tasks_at_once_are_made_once() -> None:
         assert sorted(it.lookups) == [False, True, True, True, True]
 
 
-async def test_when_the_first_fails_the_next_makes_it() -> None:
+async def test_when_the_first_fails_the_next_runs() -> None:
     """Each in its turn, for what fails one may not fail another; nobody waits for ever."""
     async with cached(delay_seconds=0.1, fail_rate=1) as it:
         runs = (collect_events(it.engine, PICTURE) for _ in range(3))
@@ -179,7 +179,7 @@ async def test_when_the_first_fails_the_next_makes_it() -> None:
         assert it.counted.runs == 3
 
 
-async def test_when_the_first_is_stopped_the_next_makes_it() -> None:
+async def test_when_the_first_is_cancelled_the_next_runs() -> None:
     """And those behind wait for that one."""
     async with cached(delay_seconds=0.2) as it:
         first = it.engine.run(PICTURE)
@@ -192,7 +192,7 @@ async def test_when_the_first_is_stopped_the_next_makes_it() -> None:
         assert sorted(output.cached for (output,) in made) == [False, True, True]
 
 
-async def test_a_waiting_task_can_be_stopped() -> None:
+async def test_a_waiting_task_can_be_cancelled() -> None:
     """The one it waited for goes on."""
     async with cached(delay_seconds=0.2) as it:
         first = asyncio.create_task(it.outputs(PICTURE))
@@ -209,7 +209,7 @@ async def test_a_waiting_task_can_be_stopped() -> None:
         assert it.counted.runs == 1
 
 
-async def test_results_too_large_to_keep_keep_nobody_waiting() -> None:
+async def test_results_too_large_to_cache_do_not_block_waiting_tasks() -> None:
     """An equal task is made side by side as soon as that shows, and ends before the first."""
     async with cached(max_bytes=10_000) as it:
         many = replace(PICTURE, seeds=(1, 2, 3))
@@ -228,7 +228,7 @@ async def test_results_too_large_to_keep_keep_nobody_waiting() -> None:
         assert it.engine.held_bytes == 0
 
 
-async def test_what_is_longest_unused_goes_first() -> None:
+async def test_the_least_recently_used_entry_is_dropped_first() -> None:
     """And never more is held than may be."""
     (output,) = [Output(media=Encoded(media_type="image/png", data=b"x" * 5000), seed=1)]
     each = size_of([output])
@@ -252,7 +252,7 @@ async def test_what_is_longest_unused_goes_first() -> None:
     assert (shelf.held_bytes, shelf.get(b"d")) == (0, None)
 
 
-async def test_views_of_larger_arrays_are_copied_before_they_are_kept() -> None:
+async def test_views_of_larger_arrays_are_copied_before_they_are_cached() -> None:
     """Or they would hold a whole batch; arrays of their own stay as they are."""
     batch = np.zeros((4, 8, 8, 3), np.uint8)
     own = np.zeros((8, 8, 3), np.uint8)
@@ -282,7 +282,7 @@ class Batched(RunCounter):
             yield replace(output, media=Pixels(array=view))
 
 
-async def test_a_batch_is_not_held_for_one_of_its_pictures() -> None:
+async def test_a_batch_is_not_kept_for_one_of_its_images() -> None:
     """What is given again has arrays of its own, whether copied at once or by a thread."""
     engine = CachingEngine(inner=Batched(), name="it", max_bytes=ROOM)
     await engine.start()
@@ -299,7 +299,7 @@ async def test_a_batch_is_not_held_for_one_of_its_pictures() -> None:
         assert [array.base is None for array in arrays] == [False, False, True, True]
 
 
-async def test_results_with_pictures_missing_are_not_kept() -> None:
+async def test_results_with_missing_images_are_not_cached() -> None:
     """Whatever the engine was thinking: one for two seeds is no answer to give again."""
     inner = Batched(limit=1)
     engine = CachingEngine(inner=inner, name="it", max_bytes=ROOM)
@@ -310,7 +310,7 @@ async def test_results_with_pictures_missing_are_not_kept() -> None:
     assert inner.runs == 2
 
 
-async def test_a_new_start_forgets_everything() -> None:
+async def test_a_start_clears_the_cache() -> None:
     """Weights may have been replaced meanwhile."""
     async with cached() as it:
         await it.outputs(PICTURE)
@@ -347,7 +347,7 @@ class Remote(RunCounter):
                 yield event
 
 
-async def test_results_that_do_not_repeat_are_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+async def test_irreproducible_results_are_not_cached(caplog: pytest.LogCaptureFixture) -> None:
     """The log warns at the start; two equal tasks are two pieces of work."""
     remote = Remote()
     engine = CachingEngine(inner=remote, name="far", max_bytes=ROOM)
@@ -361,7 +361,7 @@ async def test_results_that_do_not_repeat_are_not_kept(caplog: pytest.LogCapture
     assert remote.runs == 2
 
 
-async def test_work_that_is_to_be_resumed_is_never_looked_up() -> None:
+async def test_tasks_that_resume_a_job_are_never_looked_up() -> None:
     """The service has taken it, and has it paid for."""
     remote = Remote(kind=Reproducibility.SAME_ENGINE)
     engine = CachingEngine(inner=remote, name="far", max_bytes=ROOM)

@@ -36,7 +36,7 @@ MakeSubject = Callable[..., EngineUnderTest]
 
 
 @dataclass
-class Liar:
+class FaultyEngine:
     """A sketch engine but for the way it works, which is given."""
 
     work: Broken
@@ -208,7 +208,7 @@ def subject_of() -> Iterator[MakeSubject]:
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
 
         def make(work: Broken, patience_seconds: float = 0.5) -> EngineUnderTest:
-            liar = Liar(work, ENGINE.create(ENGINE.config()))
+            liar = FaultyEngine(work, ENGINE.create(ENGINE.config()))
             subject = EngineUnderTest(liar, runner, timeout_seconds=patience_seconds)
             subject.wait(subject.engine.start())
             return subject
@@ -302,7 +302,7 @@ SOUND_LIES: dict[str, tuple[Broken, Callable[..., None]]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_about_work_is_caught(subject_of: MakeSubject, lie: str) -> None:
+def test_a_false_claim_about_work_is_caught(subject_of: MakeSubject, lie: str) -> None:
     """Each claim that an engine breaks fails the test that stands for it."""
     work, test = LIES[lie]
     subject = subject_of(work)
@@ -311,7 +311,7 @@ def test_a_lie_about_work_is_caught(subject_of: MakeSubject, lie: str) -> None:
 
 
 @pytest.mark.parametrize("lie", PICTURE_LIES)
-def test_a_lie_about_pictures_is_caught(subject_of: MakeSubject, lie: str) -> None:
+def test_a_false_claim_about_images_is_caught(subject_of: MakeSubject, lie: str) -> None:
     """Each claim that an engine breaks fails the test that stands for it."""
     work, test = PICTURE_LIES[lie]
     subject = subject_of(work)
@@ -320,7 +320,7 @@ def test_a_lie_about_pictures_is_caught(subject_of: MakeSubject, lie: str) -> No
 
 
 @pytest.mark.parametrize("lie", SOUND_LIES)
-def test_a_lie_about_sound_is_caught(subject_of: MakeSubject, lie: str) -> None:
+def test_a_false_claim_about_audio_is_caught(subject_of: MakeSubject, lie: str) -> None:
     """Each claim that an engine breaks fails the test that stands for it."""
     work, test = SOUND_LIES[lie]
     subject = subject_of(work)
@@ -328,14 +328,14 @@ def test_a_lie_about_sound_is_caught(subject_of: MakeSubject, lie: str) -> None:
         test(subject, subject.capabilities.audio, sound_of(subject))
 
 
-def test_unasked_previews_are_caught(subject_of: MakeSubject) -> None:
+def test_unrequested_previews_are_caught(subject_of: MakeSubject) -> None:
     """Previews cost time and bytes."""
     subject = subject_of(on_steps(unasked_preview))
     with pytest.raises(AssertionError):
         SUITE.test_no_preview_is_sent_without_a_request(subject, picture_of(subject))
 
 
-def test_the_honest_engine_passes_what_the_liars_fail(
+def test_the_correct_engine_passes_what_the_others_fail(
     subject_of: MakeSubject,
 ) -> None:
     """The tests above fail for the lie and for nothing else."""
@@ -383,6 +383,6 @@ def _claims() -> Iterator[Capabilities]:
 
 
 @pytest.mark.parametrize("claims", list(_claims()), ids=itertools.count())
-def test_capabilities_that_contradict_themselves_are_caught(claims: Capabilities) -> None:
+def test_contradictory_capabilities_are_caught(claims: Capabilities) -> None:
     """One sentence or more says what is wrong."""
     assert list(contradictions(claims))

@@ -68,7 +68,7 @@ async def file_of(engine: Engine, task: Task) -> Encoded:
     return last.media
 
 
-async def test_steps_count_over_all_pictures_of_a_task_and_each_ends_with_its_output() -> None:
+async def test_steps_count_over_all_images_of_a_task_and_each_ends_with_its_output() -> None:
     """Two pictures in three steps are six steps, with an output after each third."""
     async with sketch() as engine:
         events = await events_of(engine, replace(PICTURE, seeds=(7, 9), steps=3))
@@ -76,7 +76,7 @@ async def test_steps_count_over_all_pictures_of_a_task_and_each_ends_with_its_ou
     assert said == ["draw", (1, 6), (2, 6), (3, 6), 7, (4, 6), (5, 6), (6, 6), 9]
 
 
-async def test_a_picture_is_the_same_alone_and_among_others() -> None:
+async def test_an_image_is_the_same_alone_and_among_others() -> None:
     """What a seed gives does not depend on the other seeds of its task."""
     async with sketch() as engine:
         alone = await pixels_of(engine, replace(PICTURE, seeds=(9,)))
@@ -84,7 +84,7 @@ async def test_a_picture_is_the_same_alone_and_among_others() -> None:
     assert np.array_equal(alone.array, last.array)
 
 
-async def test_prompt_negative_prompt_and_guidance_change_the_picture() -> None:
+async def test_prompt_negative_prompt_and_guidance_change_the_image() -> None:
     """Nothing that a caller says about the picture is dropped."""
     async with sketch() as engine:
         tasks = (
@@ -98,7 +98,7 @@ async def test_prompt_negative_prompt_and_guidance_change_the_picture() -> None:
     assert len(results) == len(tasks)
 
 
-async def test_strength_goes_from_the_start_picture_to_the_drawing() -> None:
+async def test_strength_blends_from_the_initial_image_to_the_drawing() -> None:
     """0 keeps the picture to start from, 1 ignores it."""
     start = Pixels(array=np.full((192, 256, 1), 90, np.uint8))
     async with sketch() as engine:
@@ -113,14 +113,14 @@ async def test_strength_goes_from_the_start_picture_to_the_drawing() -> None:
 @pytest.mark.parametrize(
     "prompt", ["", "a", "word " * 1600, "x" * 8192, "灯塔 مَنارة 🗼", "\ud800\x00\n\t", "…"]
 )
-def test_any_words_can_be_written_on_any_size(size: tuple[int, int], prompt: str) -> None:
+def test_any_text_can_be_drawn_on_any_size(size: tuple[int, int], prompt: str) -> None:
     """Too long is shortened, too small stays bare, what cannot be shown is left out."""
     image = draw_image(size, random_generator(7, prompt), 5.0)
     draw_text(image, prompt, prompt, None)
     assert image.size == size
 
 
-def test_lettering_is_bright_on_dark_at_the_foot_of_the_picture() -> None:
+def test_text_is_bright_on_dark_at_the_bottom_of_the_image() -> None:
     """The prompt can be read on white ground too."""
     image = Image.new("RGB", (256, 256), "white")
     draw_text(image, "a lighthouse", "", None)
@@ -131,7 +131,7 @@ def test_lettering_is_bright_on_dark_at_the_foot_of_the_picture() -> None:
     assert foot.max() == 255
 
 
-async def test_previews_come_at_the_interval_and_grow_clearer() -> None:
+async def test_previews_come_at_the_interval_and_become_sharper() -> None:
     """The last one resembles the picture more than the first."""
     async with sketch(preview_pixels=64) as engine:
         events = await events_of(engine, replace(PICTURE, steps=6, preview_interval=2))
@@ -148,21 +148,21 @@ async def test_previews_come_at_the_interval_and_grow_clearer() -> None:
     assert apart[-1] < apart[0]
 
 
-def test_a_preview_of_a_grey_or_small_picture_is_a_jpeg_of_its_own_size() -> None:
+def test_a_preview_of_a_greyscale_or_small_image_is_a_jpeg_of_its_own_size() -> None:
     """Nothing is enlarged, and one channel is as good as three."""
     preview = preview_from_pixels(Pixels(array=np.zeros((20, 30, 1), np.uint8)))
     assert preview.media_type == "image/jpeg"
     assert _decoded(preview).shape == (20, 30, 3)
 
 
-def test_a_preview_of_a_large_picture_is_shrunk_to_its_longest_side() -> None:
+def test_a_preview_of_a_large_image_is_shrunk_to_its_longest_side() -> None:
     """The shape stays."""
     preview = preview_from_pixels(Pixels(array=np.zeros((300, 600, 3), np.uint8)), max_side=100)
     assert (preview.width, preview.height) == (100, 50)
     assert _decoded(preview).shape == (50, 100, 3)
 
 
-async def test_the_fail_rate_decides_by_seed_and_about_as_often_as_it_says() -> None:
+async def test_the_fail_rate_selects_that_fraction_of_seeds() -> None:
     """The same seeds fail in every engine of that rate, after work was begun."""
 
     async def failing(rate: float) -> set[int]:
@@ -184,7 +184,7 @@ async def test_the_fail_rate_decides_by_seed_and_about_as_often_as_it_says() -> 
 
 
 @pytest.mark.parametrize("task", [PICTURE, SOUND])
-async def test_a_task_that_is_told_to_fail_does_so_half_way(task: Task) -> None:
+async def test_a_task_with_the_option_fail_fails_half_way(task: Task) -> None:
     """Progress is seen before the failure; `fail: false` overrides the rate."""
     async with sketch(fail_rate=1.0) as engine:
         async with aclosing(engine.run(task)) as events:
@@ -232,7 +232,7 @@ async def test_a_delay_is_spread_over_the_steps_and_cut_short_by_closing() -> No
         ({"colour": "red"}, "options.colour"),
     ],
 )
-async def test_a_bad_option_is_the_callers_fault_and_named(
+async def test_a_bad_option_is_an_invalid_task_and_is_named(
     options: Mapping[str, JSON], field: str
 ) -> None:
     """The field stands in the error as the caller wrote it."""
@@ -242,7 +242,7 @@ async def test_a_bad_option_is_the_callers_fault_and_named(
     assert refused.value.field == field
 
 
-async def test_a_whole_number_that_came_as_a_float_is_taken() -> None:
+async def test_a_whole_number_sent_as_a_float_is_accepted() -> None:
     """Structs of the contract know no integers."""
     async with sketch() as engine:
         assert await events_of(engine, replace(PICTURE, options={"font_size": 20.0}))
@@ -250,7 +250,7 @@ async def test_a_whole_number_that_came_as_a_float_is_taken() -> None:
 
 @pytest.mark.parametrize("size", [(16, 16), (592, 592), (4096, 4096)])
 @pytest.mark.parametrize("length", [8192, 1_000_003])
-async def test_a_file_of_fixed_size_has_exactly_that_size_and_is_a_true_png(
+async def test_a_file_of_fixed_size_has_exactly_that_size_and_is_a_valid_png(
     size: tuple[int, int], length: int
 ) -> None:
     """It decodes, has the size asked for, and says its seed."""
@@ -270,7 +270,7 @@ async def test_a_file_of_fixed_size_has_exactly_that_size_and_is_a_true_png(
             assert int(image.info["Seed"]) == seed
 
 
-async def test_pictures_are_picked_by_seed_and_cropped_to_size(tmp_path: Path) -> None:
+async def test_images_are_chosen_by_seed_and_cropped_to_size(tmp_path: Path) -> None:
     """Any mode and shape of file will do; the rest of the folder is let be."""
     Image.new("RGB", (300, 100), "red").save(tmp_path / "1.png")
     Image.new("RGBA", (10, 20), "blue").save(tmp_path / "2.WEBP")
@@ -285,7 +285,7 @@ async def test_pictures_are_picked_by_seed_and_cropped_to_size(tmp_path: Path) -
     assert np.array_equal(red.array, again.array)
 
 
-async def test_one_picture_alone_is_no_matter_of_seeds(tmp_path: Path) -> None:
+async def test_a_single_image_does_not_claim_seeds(tmp_path: Path) -> None:
     """The engine claims nothing that it cannot hold."""
     Image.new("RGB", (64, 64)).save(tmp_path / "only.jpeg")
     async with sketch(image_directory=tmp_path) as engine:
@@ -294,7 +294,7 @@ async def test_one_picture_alone_is_no_matter_of_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])
-async def test_a_folder_without_pictures_cannot_start(tmp_path: Path, folder: str) -> None:
+async def test_a_directory_without_images_cannot_start(tmp_path: Path, folder: str) -> None:
     """The error says where it looked."""
     (tmp_path / "empty").mkdir()
     engine = ENGINE.create(SketchConfig(image_directory=tmp_path / folder))
@@ -302,7 +302,7 @@ async def test_a_folder_without_pictures_cannot_start(tmp_path: Path, folder: st
         await engine.start()
 
 
-async def test_a_folder_that_goes_away_fails_the_check_and_a_broken_picture_its_task(
+async def test_a_missing_directory_fails_the_check_and_a_broken_image_its_task(
     tmp_path: Path,
 ) -> None:
     """Both name what is wrong."""
@@ -316,7 +316,7 @@ async def test_a_folder_that_goes_away_fails_the_check_and_a_broken_picture_its_
             await engine.check()
 
 
-async def test_an_engine_that_was_not_started_says_so() -> None:
+async def test_an_engine_that_is_not_started_is_unavailable() -> None:
     """Neither check nor run pretends."""
     engine = ENGINE.create(SketchConfig())
     with pytest.raises(EngineUnavailableError):
@@ -333,7 +333,7 @@ async def sound_of(engine: Engine, task: AudioTask) -> Samples:
     return last.media
 
 
-async def test_a_loop_goes_on_over_its_end_and_other_sounds_begin_and_end_in_silence() -> None:
+async def test_a_loop_continues_over_its_end_and_other_audio_fades_in_and_out() -> None:
     """What a listener hears where the end meets the beginning."""
     async with sketch() as engine:
         loop = await sound_of(engine, replace(SOUND, seamless_loop=True))
@@ -343,7 +343,7 @@ async def test_a_loop_goes_on_over_its_end_and_other_sounds_begin_and_end_in_sil
     assert abs(once.array[-1]).max() < 1e-3
 
 
-async def test_a_sound_depends_on_seed_and_prompt_and_its_channels_differ() -> None:
+async def test_audio_depends_on_seed_and_prompt_and_its_channels_differ() -> None:
     """Stereo is more than the same twice."""
     async with sketch() as engine:
         one = await sound_of(engine, SOUND)
@@ -357,7 +357,7 @@ async def test_a_sound_depends_on_seed_and_prompt_and_its_channels_differ() -> N
     assert np.array_equal(one.array, many.array)
 
 
-def test_a_price_is_shown_and_two_sources_are_refused(tmp_path: Path) -> None:
+def test_a_price_is_shown_and_two_image_sources_are_rejected(tmp_path: Path) -> None:
     """Configuration errors are found when it is read."""
     priced = ENGINE.create(SketchConfig(price_per_image=0.02))
     assert priced.capabilities.price == Price(amount=0.02, unit=PriceUnit.IMAGE)

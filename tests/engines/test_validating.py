@@ -99,7 +99,7 @@ async def events_of(engine: Engine, task: Task = TASK) -> list[Event]:
         return [event async for event in events]
 
 
-async def test_an_honest_engine_passes_unchanged() -> None:
+async def test_the_events_of_a_correct_engine_are_unchanged() -> None:
     """The guard adds nothing and takes nothing away."""
     engine = Plain()
     assert await events_of(engine) == list(engine.events)
@@ -116,7 +116,7 @@ async def test_a_task_outside_the_limits_never_reaches_the_engine() -> None:
 
 
 @pytest.mark.parametrize("second", [1, 2])
-async def test_an_engine_that_goes_backwards_or_stands_still_has_failed(second: int) -> None:
+async def test_steps_that_do_not_increase_are_a_failure(second: int) -> None:
     """Steps only ever count up; the engine's work is closed."""
     engine = Plain((Step(index=2, total=3), Step(index=second, total=3), OUTPUT))
     with pytest.raises(EngineFailedError, match=f"from step 2 to {second}"):
@@ -130,7 +130,7 @@ async def test_an_engine_that_ends_without_an_output_has_failed() -> None:
         await events_of(Plain((Stage(name="draw"), Step(index=1, total=1))))
 
 
-async def test_an_exception_of_the_engines_own_is_hidden_from_the_caller_and_kept_as_cause(
+async def test_an_unexpected_exception_is_hidden_from_the_caller_and_kept_as_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The log has its text and traceback; the caller learns that the engine failed."""
@@ -141,13 +141,13 @@ async def test_an_exception_of_the_engines_own_is_hidden_from_the_caller_and_kep
     assert "secret" in caplog.text
 
 
-async def test_an_error_of_the_tree_passes_as_it_is() -> None:
+async def test_an_engine_error_is_not_changed() -> None:
     """Engines that say what is wrong are believed."""
     with pytest.raises(ContentFilteredError, match="the prompt was refused"):
         await events_of(Typed())
 
 
-async def test_a_start_or_check_that_fails_in_its_own_way_means_unavailable() -> None:
+async def test_an_unexpected_exception_of_start_or_check_means_unavailable() -> None:
     """Nothing above needs to know foreign exceptions."""
     with pytest.raises(EngineUnavailableError, match="start raised"):
         await ValidatingEngine(Raising()).start()
@@ -157,7 +157,7 @@ async def test_a_start_or_check_that_fails_in_its_own_way_means_unavailable() ->
         await ValidatingEngine(Unloadable()).start()
 
 
-async def test_leaving_the_guard_closes_the_engines_work() -> None:
+async def test_closing_the_wrapper_closes_the_run_of_the_engine() -> None:
     """The engine is closed when the caller's close returns, not some time later."""
     engine = Plain()
     async with aclosing(ValidatingEngine(engine).run(TASK)) as events:

@@ -95,7 +95,7 @@ async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
     await made.loop.stop()
 
 
-async def test_every_picture_of_a_mixed_crowd_is_the_one_it_is_alone(bench: Bench) -> None:
+async def test_every_image_of_a_mixed_batch_is_the_one_it_is_alone(bench: Bench) -> None:
     """Other prompts, steps, schedulers, guidances, sizes, pictures to start from: no difference."""
     together = await asyncio.gather(*(bench.paint(task) for task in MIXED))
     assert max(bench.runs) >= 3
@@ -105,13 +105,13 @@ async def test_every_picture_of_a_mixed_crowd_is_the_one_it_is_alone(bench: Benc
             assert torch.allclose(one, other, rtol=0, atol=tolerance), task.scheduler
 
 
-async def test_a_picture_alone_in_the_loop_is_equal_to_the_bit(bench: Bench) -> None:
+async def test_a_single_image_in_the_scheduler_is_bit_identical(bench: Bench) -> None:
     """The loop itself changes nothing."""
     (made,) = await bench.paint(MIXED[0])
     assert torch.equal(made, (await bench.alone(MIXED[0]))[0])
 
 
-async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) -> None:
+async def test_tasks_enter_and_leave_while_others_run(bench: Bench) -> None:
     """A late one does not wait for the early one's end, nor the early one for the late."""
     early: list[str] = []
     finished = asyncio.Event()
@@ -134,7 +134,7 @@ async def test_tasks_join_and_leave_while_others_are_on_their_way(bench: Bench) 
     assert {1, 2} == set(bench.runs)
 
 
-async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
+async def test_an_image_with_nan_fails_alone(bench: Bench) -> None:
     """Its neighbours in the run are painted as if it had not been there."""
     good, bad = (
         image_task(prompt="a red apple", steps=6),
@@ -158,7 +158,7 @@ async def test_one_that_cannot_be_painted_fails_alone(bench: Bench) -> None:
     assert torch.allclose(family.decoded[0], (await bench.alone(good))[0], rtol=0, atol=TOLERANCE)
 
 
-async def test_runs_that_do_not_fit_are_made_smaller(bench: Bench) -> None:
+async def test_batches_that_do_not_fit_are_split(bench: Bench) -> None:
     """Out of memory for four is not out of memory for one; nobody notices but the log."""
 
     def refuse(runs: Sequence[DenoiseRequest]) -> None:
@@ -173,7 +173,7 @@ async def test_runs_that_do_not_fit_are_made_smaller(bench: Bench) -> None:
         assert torch.equal(picture, (await bench.alone(task))[0])
 
 
-async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -> None:
+async def test_a_request_that_does_not_fit_alone_fails_alone(bench: Bench) -> None:
     """The others in its run go on."""
 
     def refuse(runs: Sequence[DenoiseRequest]) -> None:
@@ -195,7 +195,7 @@ async def test_what_does_not_fit_alone_is_told_to_its_own_caller(bench: Bench) -
     assert not isinstance(results[1], BaseException)
 
 
-async def test_when_all_pictures_of_a_task_fail_the_others_go_on(bench: Bench) -> None:
+async def test_when_all_images_of_a_task_fail_the_others_continue(bench: Bench) -> None:
     """The first failure ends the task; what its other pictures asked for is dropped."""
 
     def refuse(runs: Sequence[DenoiseRequest]) -> None:
@@ -212,7 +212,7 @@ async def test_when_all_pictures_of_a_task_fail_the_others_go_on(bench: Bench) -
     assert len(await bench.paint(several)) == 4
 
 
-async def test_a_mistake_in_the_loop_itself_leaves_nobody_waiting(bench: Bench) -> None:
+async def test_a_bug_in_the_scheduler_ends_all_tasks_with_an_error(bench: Bench) -> None:
     """Whoever is in it is told, and the next one is served."""
 
     class Broken(FairBatcher):
@@ -230,7 +230,7 @@ async def test_a_mistake_in_the_loop_itself_leaves_nobody_waiting(bench: Bench) 
     assert len(await bench.paint(image_task())) == 1
 
 
-async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
+async def test_a_cancelled_task_stops_within_one_run(bench: Bench) -> None:
     """When the close returns, no run for it is begun any more; the others are not disturbed."""
     long, other = (
         image_task(steps=150, guidance=1.0),
@@ -250,7 +250,7 @@ async def test_who_leaves_is_left_within_one_run(bench: Bench) -> None:
     assert torch.allclose(made, (await bench.alone(other))[0], rtol=0, atol=TOLERANCE)
 
 
-async def test_a_crowd_of_one_size_does_not_keep_another_size_waiting(bench: Bench) -> None:
+async def test_many_requests_of_one_size_do_not_starve_another_size(bench: Bench) -> None:
     """Groups that cannot share a run take turns."""
     crowd = [image_task(steps=12, guidance=1.0, seeds=(seed,)) for seed in range(6)]
     working = [asyncio.create_task(bench.paint(task)) for task in crowd]
@@ -260,7 +260,7 @@ async def test_a_crowd_of_one_size_does_not_keep_another_size_waiting(bench: Ben
     await asyncio.gather(*working)
 
 
-async def test_work_can_be_called_between_two_runs(bench: Bench) -> None:
+async def test_calls_run_between_two_steps(bench: Bench) -> None:
     """What must happen on the device's thread does not wait for the end of a task."""
     working = asyncio.create_task(bench.paint(image_task(steps=60, guidance=1.0)))
     await bench.under_way(working)
@@ -268,7 +268,7 @@ async def test_work_can_be_called_between_two_runs(bench: Bench) -> None:
     await working
 
 
-async def test_stopping_the_loop_ends_what_is_left(bench: Bench) -> None:
+async def test_stopping_the_scheduler_ends_the_remaining_tasks(bench: Bench) -> None:
     """Nobody waits for ever."""
     working = asyncio.create_task(bench.paint(image_task(steps=150)))
     await bench.under_way(working)
@@ -293,7 +293,7 @@ def _waiting_request(bench: Bench, width: int) -> WaitingRequest:
     return WaitingRequest(asked)
 
 
-async def test_turns_go_round_and_within_a_group_by_arrival(bench: Bench) -> None:
+async def test_groups_alternate_and_within_a_group_requests_go_by_arrival(bench: Bench) -> None:
     """The group that has waited longest is next; a run takes whom it has room for, in order."""
     small = [_waiting_request(bench, 64) for _ in range(3)]
     large = [_waiting_request(bench, 96) for _ in range(2)]
@@ -306,7 +306,7 @@ async def test_turns_go_round_and_within_a_group_by_arrival(bench: Bench) -> Non
     assert turns.next(waiting) == [large[0], large[1]]
 
 
-async def test_a_picture_larger_than_the_limit_is_run_alone(bench: Bench) -> None:
+async def test_a_request_larger_than_the_limit_runs_alone(bench: Bench) -> None:
     """Else it would wait for ever."""
     waiting = [_waiting_request(bench, 64), _waiting_request(bench, 64)]
     assert FairBatcher(FixedLimit(rows=1)).next(waiting) == waiting[:1]
