@@ -57,7 +57,7 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
         assert (how["width"], receipt["width"].value.number_value) == ("defaulted", 90)
         assert "init_image" in receipt["height"].explanation
         assert (how["seed"], how["strength"]) == ("ignored", "ignored")
-        assert "enlarges" in receipt["strength"].explanation
+        assert "only upscales" in receipt["strength"].explanation
         assert len(made.receipt.recipe.versions["upscaler small"]) == 64
 
         events = await events_of(stub, pb.StreamProgressRequest(generate=upscaling()))

@@ -22,8 +22,8 @@ class Applicant:
 
     engine: EngineStatus
     """The engine that would execute it."""
-    ready_fallbacks: Sequence[EngineStatus]
-    """Engines that could execute it instead."""
+    fallbacks: Sequence[EngineStatus]
+    """Its fallbacks that are available now."""
     draining: bool
     """Whether the server is shutting down."""
     seconds_left: float | None
@@ -67,8 +67,8 @@ async def _require_ready(applicant: Applicant) -> None:
     if engine.ready:
         return
     msg = f"engine {engine.name!r} is not ready: {engine.message}"
-    if applicant.ready_fallbacks:
-        names = ", ".join(fallback.name for fallback in applicant.ready_fallbacks)
+    if applicant.fallbacks:
+        names = ", ".join(fallback.name for fallback in applicant.fallbacks)
         msg += f"; its fallbacks are ready: {names}"
     raise NotReadyError(msg)
 

@@ -83,9 +83,9 @@ class Router:
             raise self._unsupported(engine, error, resolve) from error
 
     def find_fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
-        """Routes to the fallbacks of the engine tried first that are ready, untried and can do the task."""
+        """Routes to the fallbacks of the engine tried first that are available, untried and can do the task."""
         first = self.engines.get(tried[0])
-        for fallback in self.engines.ready_fallbacks(first) if first is not None else ():
+        for fallback in self.engines.find_fallbacks(first) if first is not None else ():
             if fallback.name not in tried:
                 resolved = _try_resolve(fallback, resolve)
                 if resolved is not None:

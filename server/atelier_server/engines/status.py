@@ -107,10 +107,11 @@ class EngineStatuses(Mapping[str, EngineStatus]):
             raise UnknownEngineError(name, tuple(self._statuses))
         return status
 
-    def ready_fallbacks(self, status: EngineStatus) -> tuple[EngineStatus, ...]:
-        """Those of the engine's fallbacks that take generations now, in order of preference."""
+    def find_fallbacks(self, status: EngineStatus) -> tuple[EngineStatus, ...]:
+        """Those of the engine's fallbacks that are ready and within their budget, in order of preference."""
+        fallbacks = (self._statuses[name] for name in status.fallbacks)
         return tuple(
-            fallback for name in status.fallbacks if (fallback := self._statuses[name]).ready
+            fallback for fallback in fallbacks if fallback.ready and not fallback.budget.exhausted
         )
 
     def publish(self, status: EngineStatus) -> None:

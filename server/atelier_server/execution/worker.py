@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, assert_never
 
-from atelier.v1.generation_pb2 import Output
+from atelier.v1.generation_pb2 import Generation, Output
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.task import Task
@@ -62,18 +62,19 @@ class Worker:
                 await self._process(claim)
 
     async def _process(self, claim: Claim) -> None:
+        attempt = Attempt.start(claim)
         try:
             with self.supervisor.count_running():
-                await self._supervise(Attempt.start(claim))
+                await self._supervise(attempt)
         except ClaimLostError:
             _log.warning("claim_lost")
         except asyncio.CancelledError:
             goes_on = self.supervisor.engine.capabilities.cancel is CancelSupport.NONE
-            await self.store.release(claim, keep_remote_handle=goes_on)
+            await self.store.release(attempt.claim, keep_remote_handle=goes_on)
             raise
         except Exception as error:  # noqa: BLE001 (the worker goes on with the next generation)
             _log.exception("result_not_recorded")
-            await self.finalizer.fail_until_recorded(Attempt.start(claim), error)
+            await self.finalizer.fail_until_recorded(Attempt.start(attempt.claim), error)
 
     async def _supervise(self, attempt: Attempt) -> None:
         """Execute until done, cancelled, or out of time; then record the result."""
@@ -142,9 +143,12 @@ class Worker:
         route = await self.decider.decide_for_engine(
             self.supervisor.name, claim.request, claim.caller, generation.id
         )
+        task = encode_task(route.resolved.task)
         route.describe_in(generation)
-        route.describe_in(claim.generation)  # which is written back if the claim is released
-        await self.store.save_task(claim, generation, encode_task(route.resolved.task))
+        decided = Generation()
+        decided.CopyFrom(generation)
+        attempt.claim = replace(claim, generation=decided, task=task)  # what a release writes back
+        await self.store.save_task(claim, generation, task)
         return route.resolved.task
 
     async def _store_output(

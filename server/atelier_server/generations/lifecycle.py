@@ -187,7 +187,7 @@ class GenerationLifecycle:
     def _to_applicant(self, engine: EngineStatus, seconds_left: float | None) -> Applicant:
         return Applicant(
             engine=engine,
-            ready_fallbacks=self.decider.router.engines.ready_fallbacks(engine),
+            fallbacks=self.decider.router.engines.find_fallbacks(engine),
             draining=self.draining,
             seconds_left=seconds_left,
             queue_depth=self.store.queue_depth,
