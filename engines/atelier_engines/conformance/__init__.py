@@ -22,7 +22,8 @@ pytest.register_assert_rewrite(
     "atelier_engines.conformance.lifecycle",
     "atelier_engines.conformance.images",
     "atelier_engines.conformance.rejection",
-    "atelier_engines.conformance.remote",
+    "atelier_engines.conformance.remote_jobs",
+    "atelier_engines.conformance.remote_submission",
     "atelier_engines.conformance.audio",
     "atelier_engines.conformance.output",
 )
