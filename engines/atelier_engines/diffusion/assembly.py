@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import diffusers
@@ -18,12 +17,12 @@ from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import controlnet_loading
 from atelier_engines.diffusion.families import sd, sdxl
-from atelier_engines.diffusion.families.base import ArchitectureSpec, Family
+from atelier_engines.diffusion.families.family import ArchitectureSpec, Family
 from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
-from atelier_engines.diffusion.runtimes.base import ControlNet, Denoiser, Runtime, TextEncoder
+from atelier_engines.diffusion.runtimes.base import ControlNet, Runtime, TextEncoder
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.torch_loader import TEXT_ENCODERS, TorchLoader
 from atelier_engines.diffusion.weights import diffusers_layout
@@ -81,8 +80,7 @@ def assemble(
     text_encoders = tuple(loader.acquire_text_encoder(spec) for spec in encoders)
     denoisers = {steps: loader.acquire_denoiser(spec) for steps, spec in unets.items()}
     controlnets = _load_controlnets(config, loader, next(iter(sources.values())))
-    tokenizers = tuple(_load_tokenizer(folder) for folder in model.tokenizers)
-    cache = EmbeddingCache(config.prompt_cache_bytes)
+    prompts = _create_prompt_encoder(config, model, text_encoders)
     families: dict[int | None, Family] = {}
     for steps, denoiser in denoisers.items():
         runtime = Runtime(
@@ -93,15 +91,8 @@ def assemble(
             device=components.device,
             dtype=precision,
         )
-        prompts = PromptEncoder(
-            text_encoders=text_encoders,
-            tokenizers=tokenizers,
-            layer=_LAYERS[model.architecture],
-            prompt_syntax=config.prompt_syntax,
-            cache=cache,
-        )
         families[steps] = _create_family(model, runtime, prompts, architectures[steps])
-    switch = _create_lora_switch(config, tuple(denoisers.values()), text_encoders)
+    switch = _create_lora_switch(config, [family.runtime for family in families.values()])
     return LoadedComponents(families=families, loras=switch)
 
 
@@ -190,19 +181,17 @@ def _load_controlnets(
     return {name: loader.acquire_controlnet(spec) for name, spec in specs.items()}
 
 
-def _create_lora_switch(
-    config: DiffusionConfig, denoisers: Sequence[Denoiser], encoders: Sequence[TextEncoder]
-) -> LoraSwitch | None:
+def _create_lora_switch(config: DiffusionConfig, runtimes: Sequence[Runtime]) -> LoraSwitch | None:
+    """The switch of the LoRAs in all denoisers and in the text encoders, which they share."""
     catalog = LoraCatalog(config)
-    unets = [denoiser.lora_module for denoiser in denoisers]
-    texts = [encoder.lora_module for encoder in encoders]
-    supported = [module for module in unets if module is not None]
-    if not catalog.names or len(supported) < len(unets):
+    if not catalog.names or not all(runtime.supports_loras for runtime in runtimes):
         return None
+    denoisers = [runtime.denoiser.lora_module for runtime in runtimes]
+    encoders = [encoder.lora_module for encoder in runtimes[0].text_encoders]
     return build_switch(
         catalog,
-        denoisers=supported,
-        text_encoders=[module for module in texts if module is not None],
+        denoisers=[module for module in denoisers if module is not None],
+        text_encoders=[module for module in encoders if module is not None],
         max_loaded=config.max_loaded_loras,
     )
 
@@ -227,6 +216,16 @@ def _choose_vae_dtype(
     return torch.float32 if vae.get("force_upcast", True) else precision
 
 
-def _load_tokenizer(folder: Path) -> CLIPTokenizer:
-    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer
+def _create_prompt_encoder(
+    config: DiffusionConfig, model: ModelFiles, text_encoders: Sequence[TextEncoder]
+) -> PromptEncoder:
+    tokenizers: list[CLIPTokenizer] = [
+        CLIPTokenizer.from_pretrained(folder, local_files_only=True) for folder in model.tokenizers
+    ]
+    return PromptEncoder(
+        text_encoders=text_encoders,
+        tokenizers=tokenizers,
+        layer=_LAYERS[model.architecture],
+        prompt_syntax=config.prompt_syntax,
+        cache=EmbeddingCache(config.prompt_cache_bytes),
+    )

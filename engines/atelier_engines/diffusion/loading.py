@@ -17,7 +17,7 @@ from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls, controlnet_loading
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.families import sd, sdxl
-from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.memory.estimator import MemoryEstimator
 from atelier_engines.diffusion.memory.measure import measure_footprint
 from atelier_engines.diffusion.model_info import MAX_GUIDANCE, MIN_SIDE, ModelInfo
@@ -171,7 +171,7 @@ def _collect_info(
         width=_first(config.width, width),
         height=_first(config.height, height),
         scheduler=_first(defaults.scheduler, schedulers.find_name(chosen.scheduler), "euler"),
-        supports_loras=family.runtime.denoiser.lora_module is not None,
+        supports_loras=family.runtime.supports_loras,
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
         versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
     )

@@ -19,7 +19,7 @@ from atelier_engines.diffusion import previews, schedulers
 from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
-from atelier_engines.diffusion.families.base import Family, is_guided
+from atelier_engines.diffusion.families.family import Family, is_guided
 from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
 from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
 from atelier_engines.diffusion.model_info import ModelInfo

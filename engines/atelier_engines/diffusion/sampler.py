@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families.base import Family, is_guided
+from atelier_engines.diffusion.families.family import Family, is_guided
 from atelier_engines.diffusion.schedulers import Scheduler
 
 

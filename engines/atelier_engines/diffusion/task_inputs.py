@@ -10,7 +10,7 @@ import torch
 from atelier_engines.diffusion import image_tensors
 from atelier_engines.diffusion.controls.prepared_control import PreparedControl, prepare
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
-from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.loras.adapters import LoraKey
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.task import ImageTask

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.families.family import Family
 
 
 @dataclass(eq=False)

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families import base
-from atelier_engines.diffusion.families.base import ArchitectureSpec, StableDiffusion, is_guided
+from atelier_engines.diffusion.families import family
+from atelier_engines.diffusion.families.family import ArchitectureSpec, StableDiffusion, is_guided
 from atelier_engines.diffusion.prompts.encoder import align
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.errors import ModelMissingError
@@ -74,7 +74,7 @@ def read_architecture(
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
     required = {"addition_embed_type": None, "class_embed_type": None, "time_cond_proj_dim": None}
-    found = base.read_architecture(
+    found = family.read_architecture(
         PIPELINE, unet=unet, vae=vae, required=required, force_zeros_for_empty_prompt=False
     )
     if unet["cross_attention_dim"] != text_encoder["hidden_size"]:

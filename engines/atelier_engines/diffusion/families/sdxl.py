@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from atelier_engines.diffusion.families import base
-from atelier_engines.diffusion.families.base import ArchitectureSpec, StableDiffusion, is_guided
+from atelier_engines.diffusion.families import family
+from atelier_engines.diffusion.families.family import ArchitectureSpec, StableDiffusion, is_guided
 from atelier_engines.diffusion.prompts.encoder import Embedding, align, zeros_like
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.errors import ModelMissingError
@@ -99,7 +99,7 @@ def read_architecture(
     Raises:
         ModelMissingError: they are not those of a text-to-image model of this family.
     """
-    found = base.read_architecture(
+    found = family.read_architecture(
         PIPELINE,
         unet=unet,
         vae=vae,

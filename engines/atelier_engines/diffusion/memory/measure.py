@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from atelier_engines.diffusion.families.base import Family
+from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.memory.estimator import Footprint
 from atelier_engines.local.peak_memory import PeakMemoryTracker
 
