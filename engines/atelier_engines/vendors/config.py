@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
+from atelier_engines.capabilities import Price
 from atelier_engines.config import Section
 from atelier_engines.vendors.price import PriceConfig
 
@@ -50,6 +51,11 @@ class RemoteConfig(Section):
     max_images: MaxImages = 4
     concurrency: Concurrency = 2
     timeout_seconds: TimeoutSeconds = 300.0
+
+    @property
+    def listed_price(self) -> Price | None:
+        """The price for the engine's capabilities; None means free."""
+        return None if self.price is None else self.price.price()
 
 
 class AccountConfig(Section):

@@ -11,7 +11,12 @@ from atelier_engines.vendors.client import connect, ssl_context
 
 _PACKAGE = Path(atelier_engines.__file__).parent
 _HTTP_CLIENTS = {"AsyncClient", "Client"}
-_OTHERS_IN_NEED = {"AsyncOpenAI": "http_client"}
+_OTHERS_IN_NEED = {
+    "AsyncOpenAI": "http_client",
+    "aiohttp.ClientSession": "connector",
+    "aiohttp.TCPConnector": "ssl",
+    "connect_websocket": "ssl",
+}
 
 
 def _calls() -> Iterator[tuple[str, ast.Call, str]]:
@@ -33,14 +38,14 @@ def test_only_one_module_makes_http_clients() -> None:
     assert makers == {"vendors/client.py"}
 
 
-def test_an_sdk_gets_its_http_client_from_there() -> None:
-    """A vendor's own SDK would make one with other certificates."""
+def test_an_sdk_and_every_socket_get_the_certificates_from_there() -> None:
+    """They would use other certificates by default."""
     found = [
         (called, {keyword.arg for keyword in call.keywords})
         for _, call, called in _calls()
         if called in _OTHERS_IN_NEED
     ]
-    assert found
+    assert {called for called, _ in found} >= _OTHERS_IN_NEED.keys()
     for called, keywords in found:
         assert _OTHERS_IN_NEED[called] in keywords
 

@@ -43,7 +43,7 @@ def _capabilities(config: ComfyuiConfig, image: ImageCapabilities, *, version: s
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
         reproducibility=Reproducibility.BEST_EFFORT,
-        price=None if config.price is None else config.price.price(),
+        price=config.listed_price,
         options_schema=build_options_schema(NoOptions),
         versions={"comfyui": version} if version else {},
     )

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from atelier_engines.config import Section
 from atelier_engines.vendors.comfy_config import WorkflowConfig
-from atelier_engines.vendors.price import PriceConfig
+from atelier_engines.vendors.config import MaxImages, RemoteConfig, TimeoutSeconds
 
 
 class ServerConfig(Section):
@@ -25,13 +25,12 @@ class ServerConfig(Section):
     )
 
 
-class ComfyuiConfig(WorkflowConfig):
+class ComfyuiConfig(WorkflowConfig, RemoteConfig):
     """A comfyui engine's section in the configuration file."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "previews": "preview_method",
         "request_seconds": "response_timeout_seconds",
-        "deadline_seconds": "timeout_seconds",
     }
 
     servers: tuple[ServerConfig, ...] = Field(
@@ -43,16 +42,13 @@ class ComfyuiConfig(WorkflowConfig):
         default=(),
         description="Model files to offer, the default first; if empty, all that every server lists.",
     )
-    max_images: int = Field(
-        default=4, ge=1, le=64, description="Maximum images per task; each is one job."
+    max_images: MaxImages = Field(
+        default=4, description="Maximum images in one task; each is one job."
     )
     preview_method: Literal["auto", "latent2rgb", "taesd", "none"] = Field(
         default="auto",
         description="How the server generates previews; none turns them off. Servers of version 0.3 "
         "use their own --preview-method instead.",
-    )
-    price: PriceConfig | None = Field(
-        default=None, description="Price to show and to count; null means free."
     )
     concurrency: int = Field(
         default=4,
@@ -68,9 +64,7 @@ class ComfyuiConfig(WorkflowConfig):
     response_timeout_seconds: float = Field(
         default=60.0, gt=0, description="Maximum time for one response of a server."
     )
-    timeout_seconds: float = Field(
-        default=1800.0, gt=0, description="Maximum time for a task, waiting included."
-    )
+    timeout_seconds: TimeoutSeconds = 1800.0
 
     @model_validator(mode="after")
     def _require_distinct_servers(self) -> Self:

@@ -9,7 +9,8 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import WebSocketException
 
 from atelier_engines.vendors.client import ssl_context
@@ -63,7 +64,7 @@ class EventSocket:
     async def _keep_connected(self) -> None:
         for _ in range(_MAX_ATTEMPTS):
             try:
-                async with connect(
+                async with connect_websocket(
                     self._url,
                     additional_headers=self._headers,
                     ssl=ssl_context() if self._url.startswith("wss:") else None,

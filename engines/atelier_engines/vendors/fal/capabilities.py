@@ -31,7 +31,7 @@ def build_capabilities(config: FalConfig) -> Capabilities:
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
         reproducibility=Reproducibility.BEST_EFFORT,
-        price=None if config.price is None else config.price.price(),
+        price=config.listed_price,
         options_schema=build_options_schema(
             NoOptions if config.comfy else MODELS[config.model].options
         ),

@@ -43,6 +43,6 @@ def build_capabilities(config: IdeogramConfig) -> Capabilities:
         concurrency=config.concurrency,
         cancel=CancelSupport.NONE,
         reproducibility=Reproducibility.BEST_EFFORT,
-        price=None if config.price is None else config.price.price(),
+        price=config.listed_price,
         options_schema=build_options_schema(IdeogramOptions),
     )

@@ -28,7 +28,7 @@ def build_capabilities(config: InvokeAiConfig, catalogue: ModelCatalog) -> Capab
         image=_image(config, catalogue),
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
-        price=None if config.price is None else config.price.price(),
+        price=config.listed_price,
         options_schema=build_options_schema(NoOptions),
     )
 

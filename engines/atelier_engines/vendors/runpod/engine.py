@@ -65,5 +65,5 @@ def _build_capabilities(config: RunpodConfig, workflows: WorkflowSet) -> Capabil
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
         reproducibility=Reproducibility.BEST_EFFORT,
-        price=None if config.price is None else config.price.price(),
+        price=config.listed_price,
     )
