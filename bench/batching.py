@@ -18,7 +18,7 @@ _WAYS: Mapping[str, int] = {"alone": 1, "4 rows": 4, "8 rows": 8}
 
 
 async def measure() -> list[Figure]:
-    """Whether that gains anything is a matter of the device; `atelier tune` finds it out."""
+    """Whether batching is faster depends on the device; `atelier tune` measures it."""
     figures: list[Figure] = []
     async with (
         start_engine(max_batch=_WAYS["alone"]) as alone,
@@ -35,7 +35,7 @@ async def measure() -> list[Figure]:
 async def _measure_round(
     engines: Mapping[str, DiffusionEngine], side: int, index: int
 ) -> Mapping[str, tuple[Duration, float]]:
-    """By way, what all took together and the callers' mean wait in seconds; the ways take turns."""
+    """By way: the duration of all calls together, and the mean wait of a caller in seconds. The ways alternate."""
     found: dict[str, tuple[Duration, float]] = {}
     names = list(engines)
     for place in range(len(names)):

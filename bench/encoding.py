@@ -61,7 +61,7 @@ def _encode_with_pillow(pixels: Pixels, **settings: int) -> bytes:
 
 
 def _compare(image_name: str, pixels: Pixels, rounds: int) -> list[Figure]:
-    """Medians of time, sizes, and how ours compares with Pillow's."""
+    """Medians of time, sizes, and the ratios to Pillow's."""
     seconds: dict[str, list[float]] = {name: [] for name in _codecs()}
     sizes: dict[str, int] = {}
     for _ in range(rounds):
@@ -127,7 +127,7 @@ def _measure_delay(name: str, work: Callable[[], object]) -> Figure:
 
 
 def _make_images(size: int) -> Mapping[str, Pixels]:
-    """What the engines here make, and something that compresses as badly as a photo."""
+    """Images of the engines here, and one that compresses as badly as a photo."""
     return {
         "tiny": _tiny_image(size),
         "sketch": _sketch_image(size),

@@ -26,9 +26,9 @@ class Duration:
     """How long some work took."""
 
     wall: float
-    """Seconds on the clock."""
+    """Elapsed seconds."""
     cpu: float
-    """Seconds of this process on all its threads; other work on the machine changes it little."""
+    """CPU seconds of this process on all its threads; other work on the machine changes them little."""
 
 
 @asynccontextmanager

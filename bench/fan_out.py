@@ -22,7 +22,7 @@ _PACED_SECONDS = 10.0  # ten events a second, as a fast local engine gives them
 
 
 async def measure() -> list[Figure]:
-    """Once at an engine's pace, for the delay; once as fast as it goes, for the rate."""
+    """Once at the pace of an engine, for the delay; once without pauses, for the rate."""
     async with start_sketch(delay_seconds=_PACED_SECONDS) as running:
         _, delays = await _measure_watchers(running.address)
     async with start_sketch(delay_seconds=1.0) as running:
@@ -51,7 +51,7 @@ async def _measure_watchers(address: str) -> tuple[float, list[float]]:
 
 
 async def _follow(stub: Stub, generation_id: str) -> list[float]:
-    """Delays of the events that happened after this watcher had come."""
+    """Delays of the events that were logged after this watcher started."""
     come = time.time()
     delays = []
     expected = 0

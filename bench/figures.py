@@ -10,18 +10,18 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One number."""
+    """One measured value, and its target if it has one."""
 
     name: str
-    """What it is the number of."""
+    """Name, unique within its measurement together with `unit`."""
     value: float
-    """In `unit`."""
+    """The measured value, in `unit`."""
     unit: str
-    """ms, /s, MB, ×: what is printed behind the value."""
+    """Unit that is printed after the value: ms, /s, MB, ×."""
     bound: Literal["at most", "at least", ""] = ""
     """On which side of `target` the value is to lie; empty when there is no target."""
     target: float = math.nan
-    """In `unit`."""
+    """The bound on `value`, in `unit`."""
 
     @property
     def met(self) -> bool | None:
@@ -42,5 +42,5 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value."""
+    """The median of the values."""
     return quantile(values, 0.5)

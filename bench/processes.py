@@ -39,11 +39,11 @@ class ServiceProcess:
     """A server that runs in a process of its own."""
 
     address: str
-    """Where it listens."""
+    """Address of its gRPC server."""
     pid: int
-    """Its process."""
+    """Id of its process."""
     start_seconds: float
-    """From the start of the process to the first answer that it serves its engine."""
+    """From the start of the process until its engine is SERVING."""
 
     def cpu_seconds(self) -> float:
         """CPU time that it has used on all its threads; Linux only.
@@ -55,7 +55,7 @@ class ServiceProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        """Memory that it holds now; Linux only."""
+        """Resident memory now; Linux only."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
         assert found is not None

@@ -36,7 +36,7 @@ _NOTE = (
 
 
 def format_table(measurement: str, figures: Sequence[Figure]) -> str:
-    """The figures in columns."""
+    """Format the figures in columns."""
     width = max(len(figure.name) for figure in figures)
     lines = [
         f"  {figure.name:<{width}}  {_format_number(figure.value):>8} {figure.unit:<4} {_format_target(figure)}"
@@ -81,7 +81,7 @@ def _to_entry(figure: Figure) -> dict[str, str | float | bool | None]:
 
 
 def _format_number(value: float) -> str:
-    """Three digits that mean something."""
+    """The value with three significant digits."""
     if value == 0:
         return "0"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
@@ -94,7 +94,7 @@ def _format_target(figure: Figure) -> str:
 
 
 def _cpu_name() -> str:
-    """The processor's name, where Linux tells it."""
+    """The processor's name, where Linux reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
