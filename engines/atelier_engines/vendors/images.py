@@ -50,7 +50,7 @@ def invert_mask(mask: Pixels) -> Pixels:
     return Pixels(array=np.subtract(255, mask.array))
 
 
-async def encode_image_of(task: ImageTask, image: Pixels) -> bytes:
+async def encode_task_image(task: ImageTask, image: Pixels) -> bytes:
     """An input image of the task as a PNG file in the task's size, encoded in a thread."""
 
     def encode() -> bytes:
@@ -59,7 +59,7 @@ async def encode_image_of(task: ImageTask, image: Pixels) -> bytes:
     return await result_from_thread(encode)
 
 
-async def encode_mask_of(task: ImageTask, mask: Pixels, *, inverted: bool = False) -> bytes:
+async def encode_task_mask(task: ImageTask, mask: Pixels, *, inverted: bool = False) -> bytes:
     """The task's mask as a PNG file in the task's size, encoded in a thread."""
 
     def encode() -> bytes:

@@ -13,7 +13,7 @@ from atelier_engines.workflows.errors import WorkflowError
 from atelier_engines.workflows.graph import Graph, Node
 
 MAX_LORAS = 10
-"""Most LoRAs in one chain or one LoRA stack node, unless the bindings say otherwise."""
+"""Maximum of LoRAs in one chain or one LoRA stack node, unless the bindings say otherwise."""
 
 
 class Slot(Enum):
@@ -87,7 +87,7 @@ class Splice(Section):
     after: NodeRef
     """Node whose output is led through the chain."""
     output: int = Field(ge=0)
-    """Number of that output."""
+    """Number of the output of `after`."""
     chain_input: tuple[str, str]
     """Node of the chain, and the input that takes the output."""
     chain_output: tuple[str, int]
@@ -109,7 +109,7 @@ class NodeChain(Section):
     The slots of a LoRA are name and weight; of a control image, model, strength, start, end, width, height.
     """
     max_count: int = Field(default=MAX_LORAS, ge=1)
-    """Most LoRAs, or controls."""
+    """Maximum number of LoRAs, or of controls."""
 
 
 class LoraStackNode(Section):
@@ -118,7 +118,7 @@ class LoraStackNode(Section):
     renamed_keys: ClassVar[Mapping[str, str]] = {"most": "max_count"}
 
     node: NodeRef
-    """The node."""
+    """Node with the numbered inputs."""
     name: str
     """Input for a LoRA's name; {n} stands for its number, from 1."""
     weights: tuple[str, ...] = Field(min_length=1)
@@ -128,7 +128,7 @@ class LoraStackNode(Section):
     empty: JsonValue = "None"
     """Name that means no LoRA."""
     max_count: int = Field(default=MAX_LORAS, ge=1)
-    """Most LoRAs."""
+    """Maximum number of LoRAs."""
 
 
 class Bindings(Section):

@@ -33,5 +33,5 @@ def list_schedulers(workflow: Workflow) -> tuple[str, ...]:
 
 
 def max_loras(workflow: Workflow) -> int:
-    """Most LoRAs in one task; 0 if the workflow takes none."""
+    """Maximum of LoRAs in one task; 0 if the workflow takes none."""
     return 0 if workflow.bindings.loras is None else workflow.bindings.loras.max_count

@@ -35,7 +35,7 @@ class TaskFiles:
     init_image: str = ""
     """Value for the workflow's image loading node: an uploaded file's name, a URL or base64."""
     mask: str = ""
-    """As `init_image`."""
+    """Mask; a value as for `init_image`."""
     controls: tuple[ControlFile, ...] = ()
     """One for each control of the task, in its order."""
 

@@ -24,7 +24,7 @@ from atelier_engines.vendors.comfyui.job_watcher import JobWatcher
 from atelier_engines.vendors.comfyui.servers import Servers, close_all, queue_lengths
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
-from atelier_engines.vendors.images import encode_image_of, encode_mask_of
+from atelier_engines.vendors.images import encode_task_image, encode_task_mask
 from atelier_engines.workflows import (
     ControlFile,
     TaskFiles,
@@ -95,7 +95,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         client = await servers.select() if jobs is None else servers.find(jobs.server)
         client_id = uuid.uuid4().hex if jobs is None else jobs.client_id
         socket = client.open_socket(client_id)
-        async with socket.connected():  # before the jobs: earlier messages are not repeated
+        async with socket.connect():  # before the jobs: earlier messages are not repeated
             over = False
             try:
                 if jobs is None:
@@ -145,12 +145,12 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         """Upload the task's images in the task's size."""
         init = mask = ""
         if task.init_image is not None:
-            init = await client.upload(await encode_image_of(task, task.init_image), "init")
+            init = await client.upload(await encode_task_image(task, task.init_image), "init")
         if task.mask is not None:
-            mask = await client.upload(await encode_mask_of(task, task.mask), "mask")
+            mask = await client.upload(await encode_task_mask(task, task.mask), "mask")
         controls = []
         for control in task.controls:
-            image = await encode_image_of(task, control.image)
+            image = await encode_task_image(task, control.image)
             name = await client.upload(image, control.type.value)
             weights = self._config.controlnets[control.type]
             controls.append(ControlFile(image=name, model=weights))

@@ -51,7 +51,7 @@ class EventSocket:
             yield self._messages.get_nowait()
 
     @asynccontextmanager
-    async def connected(self) -> AsyncGenerator[None]:
+    async def connect(self) -> AsyncGenerator[None]:
         """Receive messages inside the context; it is entered once the first connection attempt is over."""
         task = asyncio.create_task(self._keep_connected())
         try:

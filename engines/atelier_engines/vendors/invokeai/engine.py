@@ -121,7 +121,7 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
         yield Stage(name="submit")
         known = await self._find_batch(task.resume, deadline)
         batch_id = f"atelier-{uuid.uuid4()}" if known is None else known.batch_id
-        async with self._connection.feed.subscribed(batch_id) as events:
+        async with self._connection.feed.subscribe(batch_id) as events:
             batch = known or await self._submit(task, batch_id)
             run = _Run(task=task, deadline=deadline, batch=batch, events=events)
             over = False

@@ -32,7 +32,7 @@ class UploadedImages:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names."""
+        """Names of all uploaded images."""
         return tuple(name for name in (self.init_image, self.mask, *self.controls) if name)
 
 

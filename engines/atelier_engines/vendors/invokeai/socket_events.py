@@ -85,7 +85,7 @@ class EventFeed:
         return self._connection is not None and self._connection.up
 
     @asynccontextmanager
-    async def subscribed(self, batch_id: str) -> AsyncIterator[BatchEvents]:
+    async def subscribe(self, batch_id: str) -> AsyncIterator[BatchEvents]:
         """Receive the batch's events inside the context; it is entered once the first connection attempt is over."""
         events = self._batches[batch_id] = BatchEvents()
         if self._connection is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from atelier_engines.task import ImageTask
-from atelier_engines.vendors.images import encode_image_of, encode_mask_of
+from atelier_engines.vendors.images import encode_task_image, encode_task_mask
 from atelier_engines.vendors.invokeai.api import InvokeAiClient
 from atelier_engines.vendors.invokeai.graph import UploadedImages
 
@@ -15,14 +15,14 @@ async def upload_images(task: ImageTask, client: InvokeAiClient) -> AsyncGenerat
     """Upload all images; yields the names of those uploaded so far after each one."""
     uploaded = UploadedImages()
     if task.init_image is not None:
-        name = await client.upload(await encode_image_of(task, task.init_image))
+        name = await client.upload(await encode_task_image(task, task.init_image))
         uploaded = replace(uploaded, init_image=name)
         yield uploaded
     if task.mask is not None:
-        name = await client.upload(await encode_mask_of(task, task.mask, inverted=True))
+        name = await client.upload(await encode_task_mask(task, task.mask, inverted=True))
         uploaded = replace(uploaded, mask=name)
         yield uploaded
     for control in task.controls:
-        name = await client.upload(await encode_image_of(task, control.image))
+        name = await client.upload(await encode_task_image(task, control.image))
         uploaded = replace(uploaded, controls=(*uploaded.controls, name))
         yield uploaded

@@ -24,7 +24,7 @@ class Instances:
     """The account's instances with the configured label."""
 
     def __init__(self, api: VastApi, config: VastaiConfig, clock: Callable[[], float]) -> None:
-        """Rent nothing yet."""
+        """Create the object; it rents nothing yet."""
         self.api = api
         self.spending = SpendingCap(config.spending_cap, clock)
         self._config = config

@@ -31,7 +31,7 @@ class InstanceProvisioner:
     def __init__(
         self, instances: Instances, config: VastaiConfig, clock: Callable[[], float]
     ) -> None:
-        """Rent nothing yet."""
+        """Create the provisioner; it rents nothing yet."""
         self._instances = instances
         self._config = config
         self._clock = clock
