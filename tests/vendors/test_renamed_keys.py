@@ -23,6 +23,8 @@ from atelier_engines.vendors.vastai.config import VastaiConfig
         (BflConfig, "deadline_seconds", "timeout_seconds"),
         (FalConfig, "deadline_seconds", "timeout_seconds"),
         (FalConfig, "pictures", "image_transfer"),
+        (FalConfig, "max_count", "max_images"),
+        (ComfyuiConfig, "max_count", "max_images"),
         (RunpodConfig, "deadline_seconds", "timeout_seconds"),
         (RunpodConfig, "customise", "overrides"),
         (ComfyuiConfig, "customise", "overrides"),

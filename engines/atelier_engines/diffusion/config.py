@@ -48,7 +48,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     """Settings of one diffusion engine."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
-        **UpscalerSettings.renamed_keys,
+        "max_count": "max_images",
         "pin": "keep_loaded",
         "prediction": "prediction_type",
         "prompt_cache": "prompt_cache_bytes",

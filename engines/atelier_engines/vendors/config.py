@@ -41,7 +41,10 @@ PollSeconds = Annotated[
 class RemoteConfig(Section):
     """Settings of every engine that sends tasks to a remote service."""
 
-    renamed_keys: ClassVar[Mapping[str, str]] = {"deadline_seconds": "timeout_seconds"}
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "deadline_seconds": "timeout_seconds",
+        "max_count": "max_images",
+    }
 
     price: PriceConfig | None = Field(
         default=None,

@@ -116,6 +116,7 @@ def test_a_runtime_without_loras_offers_none() -> None:
     ("key", "new"),
     [
         ("pin", "keep_loaded"),
+        ("max_count", "max_images"),
         ("prediction", "prediction_type"),
         ("prompt_cache", "prompt_cache_bytes"),
         ("spacing", "timestep_spacing"),

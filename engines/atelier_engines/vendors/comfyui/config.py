@@ -29,6 +29,7 @@ class ComfyuiConfig(WorkflowConfig, RemoteConfig):
     """A comfyui engine's section in the configuration file."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
+        "max_count": "max_images",
         "previews": "preview_method",
         "request_seconds": "response_timeout_seconds",
     }
