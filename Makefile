@@ -33,7 +33,7 @@ help: ## List the targets
 install: $(INSTALLED) ## Make .venv with everything a machine without GPU needs, and `atelier` in it
 
 .PHONY: demo
-demo: install ## Draw out/demo.png over gRPC, with a server of its own
+demo: install ## Generate out/demo.png over gRPC, with a server of its own
 	$(BIN)/python examples/demo.py
 
 .PHONY: run
@@ -61,7 +61,7 @@ lint: install ## Check format, style, types and who imports whom
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: format
-format: install ## Format the code, and mend what ruff can mend
+format: install ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -93,7 +93,7 @@ bench: install ## Measure the service and the diffusion engine
 	$(BIN)/python -m bench
 
 .PHONY: soak
-soak: install ## Send the diffusion engine a thousand requests of all kinds, and compare every picture
+soak: install ## Send the diffusion engine a thousand requests of all kinds, and compare every image
 	$(BIN)/python -m bench soak
 
 .PHONY: lock
@@ -109,12 +109,12 @@ clean: ## Remove what was made, but for .venv and .tools
 	rm -rf out dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- The tiny model: its data, its training, its marks
+# --- The tiny model: its data, its training, its evaluation
 
 .PHONY: tiny-data tiny-train tiny-eval
-tiny-data: install ## Draw the pictures that the tiny model learns from
+tiny-data: install ## Render the training images of the tiny model
 tiny-train: install ## Train the tiny model
-tiny-eval: install ## Mark the tiny model
+tiny-eval: install ## Evaluate the tiny model
 tiny-data tiny-train tiny-eval: tiny-%:
 	$(MAKE) -C models/tiny $* PYTHON=$(abspath $(BIN)/python)
 
