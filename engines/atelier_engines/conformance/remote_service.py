@@ -112,6 +112,10 @@ class FakeService(ABC):
         """Seeds of the accepted requests, in order; None where the fake service does not record them."""
         return None
 
+    def flag_next(self) -> ImageTask | None:
+        """Refuse the content of the next task, which is returned; None where the service checks nothing."""
+        return None
+
     @property
     def cancelled(self) -> int:
         """Number of cancellations that were requested."""

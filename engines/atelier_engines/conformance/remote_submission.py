@@ -24,6 +24,7 @@ from atelier_engines.conformance.remote_service import (
     wait,
 )
 from atelier_engines.errors import (
+    ContentFilteredError,
     EngineError,
     EngineFailedError,
     EngineQuotaError,
@@ -105,6 +106,16 @@ class SubmitConformance(RemoteFixtures):
         with pytest.raises(EngineUncertainError, match="not sent again"):
             wait(collect_outputs(service))
         assert service.accepted == 0
+
+    def test_refused_content_is_reported_and_not_sent_again(self, service: FakeService) -> None:
+        """Neither the same request nor another one; the error does not allow another engine."""
+        task = service.flag_next()
+        if task is None:
+            pytest.skip("it does not check content")
+        with pytest.raises(ContentFilteredError) as error:
+            wait(collect_outputs(service, task))
+        assert service.accepted <= 1
+        assert not error.value.retryable
 
     def test_an_api_key_that_the_service_repeats_is_masked(self, service: FakeService) -> None:
         """Also each half of one with a colon."""

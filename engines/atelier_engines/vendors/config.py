@@ -66,3 +66,10 @@ class AccountConfig(Section):
 
     api_key: ApiKey
     base_url: BaseUrl
+
+
+class JobsConfig(AccountConfig, RemoteConfig):
+    """Settings of every engine that submits and polls jobs; see `vendors.jobs`."""
+
+    max_images: MaxImages = Field(default=4, le=16)
+    poll_seconds: PollSeconds = 0.5

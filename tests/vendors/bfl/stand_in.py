@@ -73,6 +73,11 @@ class StandIn(FakeJobService[Job]):
         config = {"api_key": KEY, "base_url": self.api, "poll_seconds": 0.001, **settings}
         return BflEngine(BflConfig.model_validate(config), delay_scale=0.02)
 
+    def flag_next(self) -> ImageTask | None:
+        """See FakeService.flag_next."""
+        self.polls.add(state("Request Moderated", details={"Moderation Reasons": ["Violence"]}))
+        return TASK
+
     def reset(self) -> None:
         """See FakeService.reset."""
         FakeJobService.reset(self)

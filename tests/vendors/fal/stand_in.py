@@ -8,7 +8,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -101,6 +101,10 @@ class StandIn(FakeJobService[Job]):
         urls = {"base_url": self.queue, "rest_url": self.rest, "storage_url": self.media}
         config = {"api_key": KEY, "poll_seconds": 0.001, **urls, **settings}
         return FalEngine(FalConfig.model_validate(config), delay_scale=0.001)
+
+    def flag_next(self) -> ImageTask | None:
+        """See FakeService.flag_next."""
+        return replace(TASK, prompt=NSFW)
 
     def reset(self) -> None:
         """See FakeService.reset."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from atelier_engines.capabilities import (
-    CancelSupport,
     Capabilities,
     ImageCapabilities,
     ImageFeature,
     Model,
-    Reproducibility,
 )
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.models import MODELS, ModelSpec
-from atelier_engines.vendors.options import build_options_schema
+from atelier_engines.vendors.capabilities import build_service_capabilities
 
 _MAX_PROMPT_LENGTH = 8000
 
@@ -20,24 +18,19 @@ _MAX_PROMPT_LENGTH = 8000
 def build_capabilities(config: BflConfig) -> Capabilities:
     """The capabilities of an engine with that configuration."""
     spec = MODELS[config.model]
-    return Capabilities(
-        description=f"{config.model} at Black Forest Labs",
-        image=ImageCapabilities(
-            width=spec.width,
-            height=spec.height,
-            max_pixels=spec.max_pixels,
-            features=_features(spec, inpainting=config.inpainting),
-            steps=spec.steps,
-            guidance=spec.guidance,
-            max_images=config.max_images,
-            max_prompt_length=_MAX_PROMPT_LENGTH,
-            models=(Model(name=config.model, family="flux"),),
-        ),
-        concurrency=config.concurrency,
-        cancel=CancelSupport.NONE,
-        reproducibility=Reproducibility.BEST_EFFORT,
-        price=config.listed_price,
-        options_schema=build_options_schema(spec.options),
+    image = ImageCapabilities(
+        width=spec.width,
+        height=spec.height,
+        max_pixels=spec.max_pixels,
+        features=_features(spec, inpainting=config.inpainting),
+        steps=spec.steps,
+        guidance=spec.guidance,
+        max_images=config.max_images,
+        max_prompt_length=_MAX_PROMPT_LENGTH,
+        models=(Model(name=config.model, family="flux"),),
+    )
+    return build_service_capabilities(
+        config, image, description=f"{config.model} at Black Forest Labs", options=spec.options
     )
 
 

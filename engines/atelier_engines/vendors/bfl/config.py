@@ -8,17 +8,15 @@ from pydantic import Field, model_validator
 
 from atelier_engines.vendors.bfl.models import MODELS
 from atelier_engines.vendors.config import (
-    AccountConfig,
     ApiKey,
     BaseUrl,
     Concurrency,
+    JobsConfig,
     MaxImages,
-    PollSeconds,
-    RemoteConfig,
 )
 
 
-class BflConfig(AccountConfig, RemoteConfig):
+class BflConfig(JobsConfig):
     """A bfl engine's section in the configuration file."""
 
     api_key: ApiKey = Field(description="API key of the account: ${BFL_API_KEY}.")
@@ -51,7 +49,6 @@ class BflConfig(AccountConfig, RemoteConfig):
         le=24,
         description="Maximum tasks at once, of 24 jobs that the service runs at once.",
     )
-    poll_seconds: PollSeconds = 0.5
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from atelier_engines.capabilities import (
-    CancelSupport,
     Capabilities,
     ImageCapabilities,
     ImageFeature,
     IntegerRange,
     Model,
-    Reproducibility,
 )
 from atelier_engines.task import SafetyMode
+from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.models import MODELS, ModelSpec
-from atelier_engines.vendors.options import NoOptions, build_options_schema
+from atelier_engines.vendors.options import NoOptions
 
 _MAX_PROMPT_LENGTH = 4000
 _SIDE = IntegerRange(min=256, max=2048, default=1024, multiple_of=8)
@@ -25,16 +24,13 @@ _SAFETY_MODES = (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)
 
 def build_capabilities(config: FalConfig) -> Capabilities:
     """The capabilities of an engine with that configuration."""
-    return Capabilities(
-        description=f"{config.model if config.comfy is None else config.comfy.endpoint} at fal.ai",
-        image=_image(config),
-        concurrency=config.concurrency,
-        cancel=CancelSupport.REMOTE,
-        reproducibility=Reproducibility.BEST_EFFORT,
-        price=config.listed_price,
-        options_schema=build_options_schema(
-            NoOptions if config.comfy else MODELS[config.model].options
-        ),
+    endpoint = config.model if config.comfy is None else config.comfy.endpoint
+    return build_service_capabilities(
+        config,
+        _image(config),
+        description=f"{endpoint} at fal.ai",
+        cancellable=True,
+        options=NoOptions if config.comfy else MODELS[config.model].options,
     )
 
 

@@ -10,13 +10,10 @@ from pydantic import Field, model_validator
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.config import (
-    AccountConfig,
     ApiKey,
     BaseUrl,
     Concurrency,
-    MaxImages,
-    PollSeconds,
-    RemoteConfig,
+    JobsConfig,
 )
 from atelier_engines.vendors.fal.models import MODELS
 
@@ -32,7 +29,7 @@ class FalComfyConfig(WorkflowSetConfig):
     )
 
 
-class FalConfig(AccountConfig, RemoteConfig):
+class FalConfig(JobsConfig):
     """A fal engine's section in the configuration file."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"pictures": "image_transfer"}
@@ -80,12 +77,10 @@ class FalConfig(AccountConfig, RemoteConfig):
         description="Time after which the service may delete generated images, which are downloaded "
         "at once; the service's default when null.",
     )
-    max_images: MaxImages = Field(default=4, le=16)
     concurrency: Concurrency = Field(
         default=2,
         description="Maximum tasks at once; the service runs 2 for a new account and queues more.",
     )
-    poll_seconds: PollSeconds = 0.5
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from atelier_engines.capabilities import (
-    CancelSupport,
     Capabilities,
     ImageCapabilities,
     ImageFeature,
     IntegerRange,
     Model,
-    Reproducibility,
 )
+from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.openai.config import OpenaiConfig, OpenaiOptions
-from atelier_engines.vendors.options import build_options_schema
 
 _MAX_PROMPT_LENGTH = 32000
 _ANY_SIDE = IntegerRange(min=512, max=3840, default=1024, multiple_of=16)
@@ -27,20 +25,18 @@ def build_capabilities(config: OpenaiConfig) -> Capabilities:
     features = {ImageFeature.IMAGE_TO_IMAGE, ImageFeature.INPAINTING}
     if config.partial_images:
         features.add(ImageFeature.PREVIEW)
-    return Capabilities(
+    image = ImageCapabilities(
+        width=side,
+        height=side,
+        max_pixels=_ANY_PIXELS if config.any_size else _FIXED_PIXELS,
+        features=frozenset(features),
+        max_images=config.max_images,
+        max_prompt_length=_MAX_PROMPT_LENGTH,
+        models=(Model(name=config.model),),
+    )
+    return build_service_capabilities(
+        config,
+        image,
         description=f"{config.model} through the OpenAI image API",
-        image=ImageCapabilities(
-            width=side,
-            height=side,
-            max_pixels=_ANY_PIXELS if config.any_size else _FIXED_PIXELS,
-            features=frozenset(features),
-            max_images=config.max_images,
-            max_prompt_length=_MAX_PROMPT_LENGTH,
-            models=(Model(name=config.model),),
-        ),
-        concurrency=config.concurrency,
-        cancel=CancelSupport.NONE,
-        reproducibility=Reproducibility.BEST_EFFORT,
-        price=config.listed_price,
-        options_schema=build_options_schema(OpenaiOptions),
+        options=OpenaiOptions,
     )

@@ -6,18 +6,16 @@ from pydantic import Field
 
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.config import (
-    AccountConfig,
     ApiKey,
     BaseUrl,
     Concurrency,
-    MaxImages,
+    JobsConfig,
     PollSeconds,
-    RemoteConfig,
     TimeoutSeconds,
 )
 
 
-class RunpodConfig(WorkflowSetConfig, AccountConfig, RemoteConfig):
+class RunpodConfig(WorkflowSetConfig, JobsConfig):
     """A runpod engine's section in the configuration file."""
 
     api_key: ApiKey = Field(description="API key of the account: ${RUNPOD_API_KEY}.")
@@ -25,7 +23,6 @@ class RunpodConfig(WorkflowSetConfig, AccountConfig, RemoteConfig):
         pattern=r"^[\w-]+$", description="Id of a serverless endpoint that runs worker-comfyui."
     )
     base_url: BaseUrl = "https://api.runpod.ai/v2"
-    max_images: MaxImages = Field(default=4, le=16)
     concurrency: Concurrency = Field(
         default=3,
         description="Maximum tasks at once; best set to the endpoint's maximum of workers.",

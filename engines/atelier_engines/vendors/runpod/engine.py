@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import ClassVar
 
-from atelier_engines.capabilities import CancelSupport, Capabilities, Reproducibility
 from atelier_engines.event import Event
 from atelier_engines.task import ImageTask
+from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
@@ -30,7 +30,14 @@ class RunpodEngine(RemoteEngine[VendorClient]):
         self._config = config
         self._delay_scale = delay_scale
         self._workflows = WorkflowSet.load(config)
-        super().__init__(_build_capabilities(config, self._workflows))
+        super().__init__(
+            build_service_capabilities(
+                config,
+                self._workflows.capabilities(max_images=config.max_images),
+                description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
+                cancellable=True,
+            )
+        )
 
     async def check(self) -> None:
         """See Engine.check. Asks for the state of the endpoint, which may have scaled to zero."""
@@ -56,14 +63,3 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             deadline=deadline,
         )
         return run_jobs(jobs, poll_seconds=self._config.poll_seconds)
-
-
-def _build_capabilities(config: RunpodConfig, workflows: WorkflowSet) -> Capabilities:
-    return Capabilities(
-        description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
-        image=workflows.capabilities(max_images=config.max_images),
-        concurrency=config.concurrency,
-        cancel=CancelSupport.REMOTE,
-        reproducibility=Reproducibility.BEST_EFFORT,
-        price=config.listed_price,
-    )
