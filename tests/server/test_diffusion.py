@@ -165,7 +165,7 @@ async def test_many_callers_get_what_each_would_get_alone(stub: Stub) -> None:
         ({"upscale": Upscale(factor=2, model="none")}, "lanczos"),
         (
             {"controls": [Control(type=task_pb2.CONTROL_TYPE_DEPTH, image=SENT)]},
-            "it has canny",
+            "it supports canny",
         ),
     ],
 )
