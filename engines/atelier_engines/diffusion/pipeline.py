@@ -29,7 +29,7 @@ from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
 from atelier_engines.errors import EngineFailedError, InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
-from atelier_engines.local import errors
+from atelier_engines.local import devices, errors
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.step_scheduler import StepCoroutine
 from atelier_engines.media import Encoded, Pixels
@@ -235,7 +235,7 @@ class _TaskRun:
                 output = Output(media=image, seed=seed, weights=self._lora_digests())
                 progress.finish_image(output)
             finally:
-                runtime.synchronize()
+                devices.synchronize(runtime.device)
 
     def _prepare_inputs(self) -> TaskInputs:
         """Prepare the inputs that all images share, for the first of them."""
@@ -300,7 +300,7 @@ class _TaskRun:
             preview = self._preview(sampler, model_input, guided)
             # A GPU queues many steps ahead; waiting here keeps the progress true, and leaves at most one
             # step to do after a cancellation.
-            self._family.runtime.synchronize()
+            devices.synchronize(self._family.runtime.device)
             progress.finish_step(preview)
 
     def _request(

@@ -68,6 +68,12 @@ def total(device: torch.device) -> int:
     return min(_limits(), default=sys.maxsize)
 
 
+def synchronize(device: torch.device) -> None:
+    """Return when the device has done everything that was queued on it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def available(device: torch.device) -> int:
     """Bytes of memory that can be allocated now; the largest number on systems that do not say."""
     if device.type == "cuda":

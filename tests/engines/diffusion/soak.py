@@ -79,19 +79,19 @@ class Tally:
 class Device:
     """A device with too little memory at times, and a note of what was run on it."""
 
-    painter: Pipeline
+    pipeline: Pipeline
     tally: Tally
     random: np.random.Generator
 
     def denoise(self, runs: Sequence[DenoiseRequest]) -> Sequence[torch.Tensor]:
-        """See Painter.denoise."""
+        """See Pipeline.predict."""
         if runs[0].size == (_REFUSED_CELLS, _REFUSED_CELLS):
             raise torch.OutOfMemoryError("no room for a picture of this size")
         if len(runs) > 1 and self.random.random() < _PRESSED:
             self.tally.pressed += 1
             raise torch.OutOfMemoryError("no room for so many")
         self.tally.runs[len(runs)] += 1
-        return self.painter.predict(runs)
+        return self.pipeline.predict(runs)
 
 
 def configuration(folder: Path) -> DiffusionConfig:
@@ -135,8 +135,8 @@ async def soak(
         callers: requests at once.
     """
     tally = Tally()
-    loop, painter = parts(engine)
-    device = Device(painter=painter, tally=tally, random=np.random.default_rng(0))
+    loop, pipeline = parts(engine)
+    device = Device(pipeline=pipeline, tally=tally, random=np.random.default_rng(0))
     await loop.call(partial(loop.configure, device.denoise, FairBatcher(FixedLimit(rows=ROWS))))
     waiting = iter(enumerate(requests))
     try:
@@ -144,7 +144,7 @@ async def soak(
             for _ in range(callers):
                 group.create_task(_keep_asking(engine, judge, waiting, tally))
     finally:
-        await loop.call(partial(loop.configure, painter.predict, FairBatcher(FixedLimit(rows=1))))
+        await loop.call(partial(loop.configure, pipeline.predict, FairBatcher(FixedLimit(rows=1))))
     tally.left_over = len(loop._tasks)
     return tally
 
@@ -226,8 +226,8 @@ async def _compare(
 
 async def _alone(judge: DiffusionEngine, task: ImageTask) -> Pictures:
     events: list[Event] = []
-    loop, painter = parts(judge)
-    await loop.call(partial(painter.generate, task, events.append))
+    loop, pipeline = parts(judge)
+    await loop.call(partial(pipeline.generate, task, events.append))
     return {
         event.seed: event.media.array
         for event in events

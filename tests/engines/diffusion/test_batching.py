@@ -1,4 +1,4 @@
-"""Pictures that share runs of the denoiser are those that they are alone."""
+"""Images that share runs of the denoiser are the same as alone."""
 
 from __future__ import annotations
 
@@ -43,41 +43,41 @@ MIXED = (
 
 @dataclass(eq=False)
 class Bench:
-    """A loop with a model, and what went through it."""
+    """A scheduler with a model, and the batches that it ran."""
 
     loop: DenoiseScheduler
-    painter: Pipeline
+    pipeline: Pipeline
     runs: list[int] = field(default_factory=list)
-    """Pictures in each run."""
+    """Number of images in each run."""
     refuse: Callable[[Sequence[DenoiseRequest]], None] = lambda _: None
-    """Raises where a run is to fail."""
+    """Raises an error where a run is to fail."""
 
     def denoise(self, runs: Sequence[DenoiseRequest]) -> Sequence[torch.Tensor]:
         """Run the denoiser, and note for how many."""
         self.refuse(runs)
         self.runs.append(len(runs))
-        return self.painter.predict(runs)
+        return self.pipeline.predict(runs)
 
-    async def paint(self, task: ImageTask) -> list[torch.Tensor]:
-        """The pictures of a task, as floats."""
-        family = RecordingFamily(self.painter.family)
-        await self.follow(replace(self.painter, family=family), task)
+    async def generate(self, task: ImageTask) -> list[torch.Tensor]:
+        """The images of a task, as floats."""
+        family = RecordingFamily(self.pipeline.family)
+        await self.follow(replace(self.pipeline, family=family), task)
         return family.decoded
 
-    async def follow(self, painter: Pipeline, task: ImageTask) -> list[Event]:
+    async def follow(self, pipeline: Pipeline, task: ImageTask) -> list[Event]:
         """The events of a task."""
-        async with aclosing(self.loop.stream(partial(painter.start, task))) as events:
+        async with aclosing(self.loop.stream(partial(pipeline.start, task))) as events:
             return [event async for event in events]
 
     async def under_way(self, working: asyncio.Task[Any]) -> None:
-        """Return when the loop has begun to run the denoiser, or all is over."""
+        """Return when the denoiser has been run, or the work is done."""
         while not self.runs and not working.done():
             await self.loop.call(lambda: None)
 
     async def alone(self, task: ImageTask) -> list[torch.Tensor]:
-        """The pictures of a task, painted without a loop."""
-        family = RecordingFamily(self.painter.family)
-        work = partial(replace(self.painter, family=family).generate, task, lambda _: None)
+        """The images of a task, generated without the scheduler."""
+        family = RecordingFamily(self.pipeline.family)
+        work = partial(replace(self.pipeline, family=family).generate, task, lambda _: None)
         await self.loop.call(work)
         return family.decoded
 
@@ -85,8 +85,8 @@ class Bench:
 @pytest.fixture
 async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
     """Up to eight rows in a run, on one thread."""
-    painter = engine.inspect()
-    made = Bench(loop=DenoiseScheduler("test"), painter=painter)
+    pipeline = engine.inspect()
+    made = Bench(loop=DenoiseScheduler("test"), pipeline=pipeline)
     await made.loop.call(lambda: torch.set_num_threads(1))
     await made.loop.call(
         partial(made.loop.configure, made.denoise, FairBatcher(FixedLimit(rows=8)))
@@ -97,7 +97,7 @@ async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
 
 async def test_every_image_of_a_mixed_batch_is_the_one_it_is_alone(bench: Bench) -> None:
     """Other prompts, steps, schedulers, guidances, sizes, pictures to start from: no difference."""
-    together = await asyncio.gather(*(bench.paint(task) for task in MIXED))
+    together = await asyncio.gather(*(bench.generate(task) for task in MIXED))
     assert max(bench.runs) >= 3
     for task, made in zip(MIXED, together, strict=True):
         tolerance = TOLERANCE_DDIM if task.scheduler == "ddim" else TOLERANCE
@@ -107,7 +107,7 @@ async def test_every_image_of_a_mixed_batch_is_the_one_it_is_alone(bench: Bench)
 
 async def test_a_single_image_in_the_scheduler_is_bit_identical(bench: Bench) -> None:
     """The loop itself changes nothing."""
-    (made,) = await bench.paint(MIXED[0])
+    (made,) = await bench.generate(MIXED[0])
     assert torch.equal(made, (await bench.alone(MIXED[0]))[0])
 
 
@@ -118,7 +118,7 @@ async def test_tasks_enter_and_leave_while_others_run(bench: Bench) -> None:
 
     async def long() -> None:
         task = image_task(steps=40, guidance=1.0)
-        async with aclosing(bench.loop.stream(partial(bench.painter.start, task))) as events:
+        async with aclosing(bench.loop.stream(partial(bench.pipeline.start, task))) as events:
             async for event in events:
                 if isinstance(event, Step):
                     early.append("long")
@@ -128,7 +128,7 @@ async def test_tasks_enter_and_leave_while_others_run(bench: Bench) -> None:
 
     working = asyncio.create_task(long())
     await finished.wait()
-    await bench.paint(image_task(steps=2, guidance=1.0, seeds=(9,)))
+    await bench.generate(image_task(steps=2, guidance=1.0, seeds=(9,)))
     assert early[-1] == "long"
     await working
     assert {1, 2} == set(bench.runs)
@@ -140,7 +140,7 @@ async def test_an_image_with_nan_fails_alone(bench: Bench) -> None:
         image_task(prompt="a red apple", steps=6),
         image_task(prompt="blue", steps=6, seeds=(3,)),
     )
-    family = RecordingFamily(bench.painter.family)
+    family = RecordingFamily(bench.pipeline.family)
 
     class NanFamily(RecordingFamily):
         def condition(self, *words: str, **settings: Any) -> Any:  # noqa: ANN401 (as above)
@@ -149,8 +149,8 @@ async def test_an_image_with_nan_fails_alone(bench: Bench) -> None:
             return replace(made, prompt_embeds=made.prompt_embeds * torch.nan)
 
     results = await asyncio.gather(
-        bench.follow(replace(bench.painter, family=family), good),
-        bench.follow(replace(bench.painter, family=NanFamily(bench.painter.family)), bad),
+        bench.follow(replace(bench.pipeline, family=family), good),
+        bench.follow(replace(bench.pipeline, family=NanFamily(bench.pipeline.family)), bad),
         return_exceptions=True,
     )
     assert isinstance(results[1], EngineFailedError)
@@ -167,7 +167,7 @@ async def test_batches_that_do_not_fit_are_split(bench: Bench) -> None:
 
     bench.refuse = refuse
     tasks = [image_task(seeds=(seed,), steps=3) for seed in range(4)]
-    made = await asyncio.gather(*(bench.paint(task) for task in tasks))
+    made = await asyncio.gather(*(bench.generate(task) for task in tasks))
     assert set(bench.runs) == {1}
     for task, (picture,) in zip(tasks, made, strict=True):
         assert torch.equal(picture, (await bench.alone(task))[0])
@@ -185,11 +185,13 @@ async def test_a_request_that_does_not_fit_alone_fails_alone(bench: Bench) -> No
     marked = float("nan")
     seen: list[DenoiseRequest] = []
     bench.refuse = seen.extend
-    await bench.paint(task)
+    await bench.generate(task)
     marked = float(seen[1].inputs.latents[0, 0, 0, 0])
     bench.refuse = refuse
     results = await asyncio.gather(
-        bench.paint(task), bench.paint(image_task(seeds=(2,), steps=3)), return_exceptions=True
+        bench.generate(task),
+        bench.generate(image_task(seeds=(2,), steps=3)),
+        return_exceptions=True,
     )
     assert isinstance(results[0], OutOfMemoryError)
     assert not isinstance(results[1], BaseException)
@@ -205,11 +207,13 @@ async def test_when_all_images_of_a_task_fail_the_others_continue(bench: Bench) 
     bench.refuse = refuse
     several = image_task(seeds=(1, 2, 3, 4), steps=3)
     other = image_task(width=96, steps=3)
-    results = await asyncio.gather(bench.paint(several), bench.paint(other), return_exceptions=True)
+    results = await asyncio.gather(
+        bench.generate(several), bench.generate(other), return_exceptions=True
+    )
     assert isinstance(results[0], OutOfMemoryError)
     assert not isinstance(results[1], BaseException)
     bench.refuse = lambda _: None
-    assert len(await bench.paint(several)) == 4
+    assert len(await bench.generate(several)) == 4
 
 
 async def test_a_bug_in_the_scheduler_ends_all_tasks_with_an_error(bench: Bench) -> None:
@@ -217,17 +221,17 @@ async def test_a_bug_in_the_scheduler_ends_all_tasks_with_an_error(bench: Bench)
 
     class Broken(FairBatcher):
         def next(self, waiting: Sequence[Any]) -> list[Any]:
-            """See Turns.next."""
+            """See FairBatcher.next."""
             del waiting
             raise LookupError("nobody thought of this")
 
     await bench.loop.call(lambda: bench.loop.configure(bench.denoise, Broken(FixedLimit(rows=1))))
     with pytest.raises(LookupError):
-        await bench.paint(image_task())
+        await bench.generate(image_task())
     await bench.loop.call(
         lambda: bench.loop.configure(bench.denoise, FairBatcher(FixedLimit(rows=1)))
     )
-    assert len(await bench.paint(image_task())) == 1
+    assert len(await bench.generate(image_task())) == 1
 
 
 async def test_a_cancelled_task_stops_within_one_run(bench: Bench) -> None:
@@ -236,8 +240,8 @@ async def test_a_cancelled_task_stops_within_one_run(bench: Bench) -> None:
         image_task(steps=150, guidance=1.0),
         image_task(steps=30, guidance=1.0, seeds=(2,)),
     )
-    working = asyncio.create_task(bench.paint(other))
-    stream = bench.loop.stream(partial(bench.painter.start, long))
+    working = asyncio.create_task(bench.generate(other))
+    stream = bench.loop.stream(partial(bench.pipeline.start, long))
     async for event in stream:
         if isinstance(event, Step) and event.index == 5:
             break
@@ -253,16 +257,16 @@ async def test_a_cancelled_task_stops_within_one_run(bench: Bench) -> None:
 async def test_many_requests_of_one_size_do_not_starve_another_size(bench: Bench) -> None:
     """Groups that cannot share a run take turns."""
     crowd = [image_task(steps=12, guidance=1.0, seeds=(seed,)) for seed in range(6)]
-    working = [asyncio.create_task(bench.paint(task)) for task in crowd]
+    working = [asyncio.create_task(bench.generate(task)) for task in crowd]
     await asyncio.sleep(0)
-    await bench.paint(image_task(width=72, height=72, steps=4, guidance=1.0))
+    await bench.generate(image_task(width=72, height=72, steps=4, guidance=1.0))
     assert not any(task.done() for task in working)
     await asyncio.gather(*working)
 
 
 async def test_calls_run_between_two_steps(bench: Bench) -> None:
     """What must happen on the device's thread does not wait for the end of a task."""
-    working = asyncio.create_task(bench.paint(image_task(steps=60, guidance=1.0)))
+    working = asyncio.create_task(bench.generate(image_task(steps=60, guidance=1.0)))
     await bench.under_way(working)
     assert not working.done()
     await working
@@ -270,7 +274,7 @@ async def test_calls_run_between_two_steps(bench: Bench) -> None:
 
 async def test_stopping_the_scheduler_ends_the_remaining_tasks(bench: Bench) -> None:
     """Nobody waits for ever."""
-    working = asyncio.create_task(bench.paint(image_task(steps=150)))
+    working = asyncio.create_task(bench.generate(image_task(steps=150)))
     await bench.under_way(working)
     await bench.loop.stop()
     assert await working == []
@@ -285,7 +289,7 @@ class WaitingRequest:
 
 
 def _waiting_request(bench: Bench, width: int) -> WaitingRequest:
-    painting = bench.painter.start(image_task(width=width, steps=1), lambda _: None)[0]
+    painting = bench.pipeline.start(image_task(width=width, steps=1), lambda _: None)[0]
     with torch.inference_mode():
         asked = next(painting)
     painting.close()

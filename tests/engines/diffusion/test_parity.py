@@ -155,10 +155,10 @@ def test_not_a_bit_is_lost_before_rounding(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, scheduler: str
 ) -> None:
     """The pictures are equal as floats too, where bytes could hide a small difference."""
-    painter = engine.inspect()
+    loaded = engine.inspect()
     task = image_task(scheduler=scheduler, negative_prompt="blue")
-    family = RecordingFamily(painter.family)
-    replace(painter, family=family).generate(task, lambda _: None)
+    family = RecordingFamily(loaded.family)
+    replace(loaded, family=family).generate(task, lambda _: None)
     (made,) = family.decoded
     floats = (made * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(floats, reference(pipeline, task, 7, "np"))

@@ -232,7 +232,7 @@ def test_a_preview_is_made_only_when_it_is_due(
 ) -> None:
     """Off costs nothing; and a picture whose previews fail comes all the same."""
     counting, events = Counting(), list[Event]()
-    painter = dataclasses.replace(engine.inspect(), previewer=counting)
-    painter.generate(image_task(steps=4, preview_interval=interval), events.append)
+    loaded = dataclasses.replace(engine.inspect(), previewer=counting)
+    loaded.generate(image_task(steps=4, preview_interval=interval), events.append)
     assert counting.asked == asked
     assert isinstance(events[-1], Output)

@@ -225,12 +225,12 @@ def painted(
     engine: DiffusionEngine, prompts: PromptEncoder, texts: Sequence[str]
 ) -> NDArray[np.uint8]:
     """The picture of a prompt and a negative prompt, by the engine's model."""
-    painter = engine.inspect()
+    loaded = engine.inspect()
     events: list[Event] = []
-    family = replace(painter.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
+    family = replace(loaded.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
     prompt, negative = texts
     task = image_task(prompt=prompt, negative_prompt=negative)
-    replace(painter, family=family).generate(task, events.append)
+    replace(loaded, family=family).generate(task, events.append)
     (media,) = (event.media for event in events if isinstance(event, Output))
     assert isinstance(media, Pixels)
     return media.array
@@ -259,10 +259,10 @@ def test_every_family_tells_the_loras_of_text_encoders_apart(
     engine: DiffusionEngine, runtime: Counting, pipeline: StableDiffusionXLPipeline
 ) -> None:
     """Both of its texts are others with other LoRAs, the empty ones that fill up too."""
-    painter = engine.inspect()
+    loaded = engine.inspect()
     cache = EmbeddingCache(2**20)
     prompts = encoder_of(runtime, pipeline, cache=cache)
-    architecture = painter.family.architecture
+    architecture = loaded.family.architecture
     for family in (
         Sdxl(runtime=runtime.runtime, prompts=prompts, architecture=architecture),
         Sd(name="sd15", runtime=runtime.runtime, prompts=prompts, architecture=architecture),

@@ -96,11 +96,11 @@ async def test_pictures_that_are_mixed_up_do_not_pass(
     crowded: DiffusionEngine, judge: DiffusionEngine
 ) -> None:
     """Else the soak would prove nothing."""
-    loop, painter = soak.parts(crowded)
-    crowded._pipeline = Mixed(**{name: getattr(painter, name) for name in painter.__slots__})
+    loop, pipeline = soak.parts(crowded)
+    crowded._pipeline = Mixed(**{name: getattr(pipeline, name) for name in pipeline.__slots__})
     tasks = [image_task(seeds=(seed,), steps=2, guidance=1.0) for seed in range(4)]
     tally = await soak.soak(
         crowded, judge, [Request(task=task) for task in tasks], callers=len(tasks)
     )
     assert tally.wrong
-    await loop.call(partial(setattr, crowded, "_painter", painter))
+    await loop.call(partial(setattr, crowded, "_pipeline", pipeline))

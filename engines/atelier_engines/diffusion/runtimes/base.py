@@ -166,8 +166,3 @@ class Runtime:
         """Whether LoRAs can change the denoiser and all text encoders."""
         encoders = all(encoder.lora_module is not None for encoder in self.text_encoders)
         return encoders and self.denoiser.lora_module is not None
-
-    def synchronize(self) -> None:
-        """Return when the device has done everything that was queued on it."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)

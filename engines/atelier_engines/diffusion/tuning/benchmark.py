@@ -12,6 +12,7 @@ from atelier_engines.diffusion.batching import DenoiseRequest
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.diffusion.tuning.records import BatchSizeRecord
 from atelier_engines.event import Event
+from atelier_engines.local import devices
 from atelier_engines.task import ImageTask
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -92,7 +93,7 @@ def _measure_seconds(pipeline: Pipeline, requests: Sequence[DenoiseRequest]) -> 
     with torch.inference_mode():
         started = time.perf_counter()
         pipeline.predict(requests)
-        runtime.synchronize()
+        devices.synchronize(runtime.device)
         return time.perf_counter() - started
 
 
