@@ -26,6 +26,8 @@ class Item:
     graph: dict[str, Any]
     seed: int
     status: str = "pending"
+    polled: bool = False
+    """Whether its state was requested; until then it does not complete, so that no poll overtakes its events."""
     sequence: int = 0
     error_type: str | None = None
     error_message: str | None = None
@@ -121,7 +123,10 @@ class Queue:
                 if not self._is_alive(item):
                     return
                 await self._record(item, name, node)
-            await self._change(item, "completed")
+            while not item.polled and self._is_alive(item):  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.001)
+            if self._is_alive(item):
+                await self._change(item, "completed")
 
     async def _denoise(self, item: Item, name: str) -> bool:
         """Whether it got to the end."""

@@ -173,10 +173,12 @@ class StandIn(FakeService):
     async def item(self, request: web.Request) -> web.StreamResponse:
         """GET …/i/{item_id}."""
         self.poll_count += 1
+        found = self.queue.items.get(int(request.match_info["id"]))
+        if found is not None:
+            found.polled = True
         scripted = self.polls.next_handler()
         if scripted is not None:
             return await scripted(request)
-        found = self.queue.items.get(int(request.match_info["id"]))
         if found is None:
             return web.json_response({"detail": "Queue item not found"}, status=404)
         return web.json_response(found.wire())
