@@ -216,6 +216,13 @@ class LimitSettings(Section):
     max_concurrent_streams: int = Field(
         1024, ge=1, description="Maximum number of concurrent calls on one connection."
     )
+    min_ping_interval_seconds: float = Field(
+        5,
+        ge=0.1,
+        le=300,
+        description="Shortest interval of a client's HTTP/2 keepalive pings, with and without running calls. "
+        "A connection that pings more often is closed with `too_many_pings`.",
+    )
 
 
 class LogSettings(Section):
