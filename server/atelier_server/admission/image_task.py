@@ -63,28 +63,9 @@ def resolve_image_task(
     style = _NO_STYLE
     if request.style:
         style, request = apply_style(request, styles)
-    steps = recorder.clamp(
-        "steps",
-        request.steps if request.HasField("steps") else None,
-        capabilities.steps,
-        style.steps,
-    )
-    guidance = recorder.clamp(
-        "guidance",
-        request.guidance if request.HasField("guidance") else None,
-        capabilities.guidance,
-        style.guidance,
-    )
+    steps, guidance = _choose_sampling(request, capabilities, recorder, style)
     default = _choose_default_size(capabilities, style, images.get("init_image"))
-    width = request.width if request.HasField("width") else None
-    height = request.height if request.HasField("height") else None
-    seed = request.seed if request.HasField("seed") else None
-    count = recorder.apply_default(
-        "num_images", request.num_images if request.HasField("num_images") else None, 1
-    )
-    first = recorder.choose_seed(
-        seed, random_seed, supported=ImageFeature.SEED in capabilities.features
-    )
+    width, height = _choose_size(request, recorder, default)
     return ImageTask(
         prompt=request.prompt,
         negative_prompt=recorder.choose_negative_prompt(
@@ -92,11 +73,11 @@ def resolve_image_task(
             guidance,
             supported=ImageFeature.NEGATIVE_PROMPT in capabilities.features,
         ),
-        width=recorder.apply_default("width", width, default.width, default.explanation),
-        height=recorder.apply_default("height", height, default.height, default.explanation),
-        steps=None if steps is None else int(steps),
+        width=width,
+        height=height,
+        steps=steps,
         guidance=guidance,
-        seeds=tuple((first + index) % 2**63 for index in range(count)),
+        seeds=_choose_seeds(request, capabilities, recorder, random_seed),
         model=recorder.choose(
             "model", request.model, [model.name for model in capabilities.models]
         ),
@@ -121,6 +102,58 @@ def resolve_image_task(
         preview_interval=_choose_preview_interval(request, capabilities, recorder),
         options=options,
     )
+
+
+def _choose_sampling(
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    recorder: ParameterRecorder,
+    style: StyleSettings,
+) -> tuple[int | None, float | None]:
+    """Steps and guidance, within the engine's limits; None where it has none."""
+    steps = recorder.clamp(
+        "steps",
+        request.steps if request.HasField("steps") else None,
+        capabilities.steps,
+        style.steps,
+    )
+    guidance = recorder.clamp(
+        "guidance",
+        request.guidance if request.HasField("guidance") else None,
+        capabilities.guidance,
+        style.guidance,
+    )
+    return None if steps is None else int(steps), guidance
+
+
+def _choose_size(
+    request: pb.ImageTask, recorder: ParameterRecorder, default: _Size
+) -> tuple[int, int]:
+    """Width and height in pixels: those of the request, or the default's."""
+    width = request.width if request.HasField("width") else None
+    height = request.height if request.HasField("height") else None
+    return (
+        recorder.apply_default("width", width, default.width, default.explanation),
+        recorder.apply_default("height", height, default.height, default.explanation),
+    )
+
+
+def _choose_seeds(
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    recorder: ParameterRecorder,
+    random_seed: int,
+) -> tuple[int, ...]:
+    """One seed for each image, counting up from the first."""
+    count = recorder.apply_default(
+        "num_images", request.num_images if request.HasField("num_images") else None, 1
+    )
+    first = recorder.choose_seed(
+        request.seed if request.HasField("seed") else None,
+        random_seed,
+        supported=ImageFeature.SEED in capabilities.features,
+    )
+    return tuple((first + index) % 2**63 for index in range(count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

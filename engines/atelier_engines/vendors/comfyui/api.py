@@ -49,7 +49,7 @@ class ComfyClient:
             client=client,
             delay_scale=delay_scale,
             response_timeout_seconds=response_timeout_seconds,
-            translate_error=errors.translate_refusal,
+            translate_error=errors.translate_rejection,
         )
         self._pending = 0
 

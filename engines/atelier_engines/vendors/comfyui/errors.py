@@ -44,7 +44,7 @@ class _NodeErrors(BaseModel):
     class_type: str = ""
 
 
-class _Refusal(BaseModel):
+class _Rejection(BaseModel):
     """Response of status 400 to POST /prompt."""
 
     error: _Problem
@@ -61,15 +61,15 @@ class _Failure(BaseModel):
     exception_message: str = ""
 
 
-def translate_refusal(answer: Response) -> EngineError | None:
+def translate_rejection(answer: Response) -> EngineError | None:
     """Translate a rejected prompt; None for every other response."""
     if answer.status != _BAD_REQUEST:
         return None
     try:
-        refusal = _Refusal.model_validate_json(answer.body)
+        rejection = _Rejection.model_validate_json(answer.body)
     except ValidationError:
         return None
-    return _error_from_refusal(refusal)
+    return _error_from_rejection(rejection)
 
 
 def translate_node_errors(node_errors: JsonValue) -> EngineError | None:
@@ -77,10 +77,10 @@ def translate_node_errors(node_errors: JsonValue) -> EngineError | None:
     if not node_errors:
         return None
     try:
-        refusal = _Refusal(error=_Problem(message="rejected in part"), node_errors=node_errors)
+        rejection = _Rejection(error=_Problem(message="rejected in part"), node_errors=node_errors)
     except ValidationError:
-        refusal = _Refusal(error=_Problem(message="rejected in part"))
-    return _error_from_refusal(refusal)
+        rejection = _Rejection(error=_Problem(message="rejected in part"))
+    return _error_from_rejection(rejection)
 
 
 def translate_failure(status: JobOutcome) -> EngineError:
@@ -104,33 +104,33 @@ def translate_failure(status: JobOutcome) -> EngineError:
     return EngineFailedError("comfyui: the job failed; the server gives no reason")
 
 
-def _error_from_refusal(refusal: _Refusal) -> EngineError:
-    details = "; ".join(_describe_problems(refusal))[:_MAX_MESSAGE_LENGTH]
+def _error_from_rejection(rejection: _Rejection) -> EngineError:
+    details = "; ".join(_describe_problems(rejection))[:_MAX_MESSAGE_LENGTH]
     message = f"comfyui rejected the workflow: {details}"
-    if refusal.error.type in {"missing_node_type", "invalid_prompt"}:
+    if rejection.error.type in {"missing_node_type", "invalid_prompt"}:
         return ModelMissingError(f"{message}; install the node on the server")
     if any(
         problem.type == "value_not_in_list"
         and problem.extra_info.input_name.startswith(_WEIGHTS_INPUTS)
-        for problem in _problems(refusal)
+        for problem in _problems(rejection)
     ):
         return ModelMissingError(f"{message}; install the file on the server")
     return InvalidTaskError("options", message)
 
 
-def _describe_problems(refusal: _Refusal) -> Iterator[str]:
-    nodes = refusal.node_errors if isinstance(refusal.node_errors, dict) else {}
+def _describe_problems(rejection: _Rejection) -> Iterator[str]:
+    nodes = rejection.node_errors if isinstance(rejection.node_errors, dict) else {}
     found = False
     for node_id, node in nodes.items():
         for problem in node.errors:
             found = True
             yield f"node {node_id} ({node.class_type}): {problem.message} {problem.details}".strip()
     if not found:
-        yield f"{refusal.error.message} {refusal.error.details}".strip()
+        yield f"{rejection.error.message} {rejection.error.details}".strip()
 
 
-def _problems(refusal: _Refusal) -> Iterator[_Problem]:
-    nodes = refusal.node_errors if isinstance(refusal.node_errors, dict) else {}
+def _problems(rejection: _Rejection) -> Iterator[_Problem]:
+    nodes = rejection.node_errors if isinstance(rejection.node_errors, dict) else {}
     for node in nodes.values():
         yield from node.errors
 
