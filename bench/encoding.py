@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atelier_engines.imaging import image_from_pixels, pixels_from_image
-from atelier_engines.media import Pixels
-from atelier_engines.sketch.sources import DrawnSource
+from atelier_engines.media import Pixels, image_from_pixels, pixels_from_image
+from atelier_engines.sketch.drawing import DrawnSource
 from atelier_engines.task import ImageTask
-from atelier_server.artifacts.lossy import encode_lossy
-from atelier_server.artifacts.png import encode_png
+from atelier_server.artifacts.encode import encode_lossy, encode_png
 from bench.figures import Figure, median
 
 Codec: TypeAlias = Callable[[Pixels], bytes]

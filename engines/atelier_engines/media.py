@@ -1,4 +1,4 @@
-"""Images and audio, as engines take and return them."""
+"""Images and audio, as engines take and return them; conversion of pixels to Pillow images and back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,3 +54,18 @@ class Encoded:
 
 
 Media = Pixels | Samples | Encoded
+
+
+def image_from_pixels(pixels: Pixels) -> Image.Image:
+    """Convert to a Pillow image: mode L for one channel, RGB for three."""
+    from PIL import Image  # noqa: PLC0415 (engines that pass files on need no Pillow)
+
+    array = pixels.array
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def pixels_from_image(image: Image.Image) -> Pixels:
+    """Convert from a Pillow image to RGB; transparency is dropped."""
+    import numpy as np  # noqa: PLC0415 (see above)
+
+    return Pixels(array=np.array(image if image.mode == "RGB" else image.convert("RGB")))

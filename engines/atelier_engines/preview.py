@@ -7,8 +7,7 @@ from typing import Literal
 
 from PIL import Image
 
-from atelier_engines.imaging import image_from_pixels
-from atelier_engines.media import Encoded, Pixels
+from atelier_engines.media import Encoded, Pixels, image_from_pixels
 
 PreviewFormat = Literal["jpeg", "webp"]
 

@@ -11,9 +11,9 @@ from grpc import aio
 
 from atelier_engines import registry
 from atelier_engines.engine import Engine
+from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_engines.wrappers.validating import ValidatingEngine
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.router import Router

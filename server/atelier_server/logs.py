@@ -6,17 +6,16 @@ Every module logs through `logging`, so that engines need no library for it:
     _log.info("engine_ready", extra={"engine": name, "seconds": 1.2})
 
 The key is a constant that operators can search and count; it never changes with the data. Fields are short: ids,
-names, numbers, the text of an error. Prompts and other content of requests are never logged. `bind_fields` adds
-fields to every event inside it, as the worker does with the generation. With `format: json` a line is a JSON
-object of `timestamp`, `level`, `logger`, `event` and the fields; with `console` it is the same, made for reading.
+names, numbers, the text of an error. Prompts and other content of requests are never logged. structlog's
+`bound_contextvars` adds fields to every event inside it, as the worker does with the generation. With `format: json`
+a line is a JSON object of `timestamp`, `level`, `logger`, `event` and the fields; with `console` it is the same, made
+for reading.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import structlog
 
@@ -49,10 +48,3 @@ def configure(*, level: str, form: str) -> None:
     logging.captureWarnings(capture=True)
     for name in ("asyncio", "grpc"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
-
-
-@contextmanager
-def bind_fields(**fields: str | int) -> Generator[None]:
-    """Add the fields to every event that is logged inside."""
-    with structlog.contextvars.bound_contextvars(**fields):
-        yield

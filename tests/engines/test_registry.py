@@ -87,7 +87,6 @@ def test_the_interface_and_the_sketch_type_import_without_any_heavy_library() ->
     """A gateway reads engine types and capabilities without loading NumPy, Pillow or torch."""
     program = (
         "import sys, atelier_engines.registry, atelier_engines.sketch, atelier_engines.validation\n"
-        "import atelier_engines.wrappers.validating\n"
         "print(sorted({'numpy', 'PIL', 'torch', 'grpc'} & set(sys.modules)))"
     )
     printed = subprocess.run(

@@ -27,8 +27,7 @@ from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.preview import preview_from_pixels
 from atelier_engines.sketch import ENGINE
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
-from atelier_engines.sketch.drawing import draw_image, random_generator
-from atelier_engines.sketch.text_overlay import draw_text
+from atelier_engines.sketch.drawing import draw_image, draw_text, random_generator
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
 
 PICTURE = ImageTask(prompt="a lighthouse", width=256, height=192, seeds=(7,), steps=4, guidance=5.0)

@@ -20,7 +20,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded
 from atelier_engines.task import ImageTask, Task
-from atelier_engines.wrappers.validating import ValidatingEngine
+from atelier_engines.validation import ValidatingEngine
 
 SIDE = IntegerRange(min=64, max=128, default=64, multiple_of=64)
 TASK = ImageTask(prompt="a boat", width=64, height=64, seeds=(7,))

@@ -20,7 +20,7 @@ from atelier_engines.engine import Engine
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.task import AudioTask, ImageTask, Task
-from atelier_engines.wrappers.validating import ValidatingEngine
+from atelier_engines.validation import ValidatingEngine
 
 ResultT = TypeVar("ResultT")
 Run = Callable[[Awaitable[ResultT]], ResultT]

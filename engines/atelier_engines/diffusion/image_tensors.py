@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from atelier_engines.imaging import image_from_pixels
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, image_from_pixels
 
 
 def to_tensor(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:

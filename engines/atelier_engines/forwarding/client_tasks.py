@@ -8,8 +8,7 @@ from typing import assert_never
 import atelier_client as client
 from atelier_client.enums import AudioFormat, ControlType, ImageFormat, ResourceProfile, SafetyMode
 from atelier_engines.errors import UnsupportedError
-from atelier_engines.imaging import image_from_pixels
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, image_from_pixels
 from atelier_engines.task import AudioTask, Control, ImageTask, Task
 
 _SEEDS = 2**63

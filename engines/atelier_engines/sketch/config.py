@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atelier_engines.config import Section
 
@@ -66,8 +66,10 @@ class SketchConfig(Section):
         return self
 
 
-class SketchOptions(Section):
+class SketchOptions(BaseModel):
     """The options of one task; unset ones are as configured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     delay_seconds: float | None = Field(
         default=None,

@@ -22,8 +22,8 @@ from atelier_engines.preview import preview_from_image
 from atelier_engines.sketch.capabilities import build_capabilities
 from atelier_engines.sketch.chord import Chord
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
+from atelier_engines.sketch.drawing import DrawnSource
 from atelier_engines.sketch.sources import (
-    DrawnSource,
     FixedSizeSource,
     ImageSource,
     SourceImage,

@@ -1,4 +1,4 @@
-"""The image sources of a sketch engine: drawing, a directory of images, or a PNG of fixed length."""
+"""What the image sources of a sketch engine have in common, and two of them: a directory, or a PNG of fixed length."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.errors import EngineFailedError, ModelMissingError
-from atelier_engines.imaging import image_from_pixels, pixels_from_image
-from atelier_engines.media import Encoded, Pixels
-from atelier_engines.sketch.drawing import draw_image, random_generator
-from atelier_engines.sketch.text_overlay import draw_text
+from atelier_engines.media import Encoded, Pixels, pixels_from_image
 from atelier_engines.task import ImageTask
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -51,34 +48,6 @@ class ImageSource(Protocol):
         Raises:
             EngineFailedError: a file cannot be read.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnSource:
-    """Draws each image."""
-
-    instant: ClassVar[bool] = False
-    features: ClassVar[frozenset[ImageFeature]] = frozenset(
-        {
-            ImageFeature.SEED,
-            ImageFeature.NEGATIVE_PROMPT,
-            ImageFeature.IMAGE_TO_IMAGE,
-            ImageFeature.PREVIEW,
-        }
-    )
-
-    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
-        """See ImageSource.make_image."""
-        size = (task.width, task.height)
-        image = draw_image(
-            size, random_generator(seed, task.prompt, task.negative_prompt), task.guidance or 0.0
-        )
-        avoided = f"without {task.negative_prompt}" if task.negative_prompt else ""
-        draw_text(image, task.prompt, avoided, font_size)
-        if task.init_image is not None:
-            start = image_from_pixels(task.init_image).convert("RGB")
-            image = Image.blend(start.resize(size), image, task.strength)
-        return SourceImage(media=pixels_from_image(image), image=image)
 
 
 @dataclass(frozen=True, slots=True)

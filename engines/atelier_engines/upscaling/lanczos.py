@@ -7,8 +7,7 @@ from collections.abc import Generator
 import numpy as np
 from PIL import Image
 
-from atelier_engines.imaging import image_from_pixels
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, image_from_pixels
 from atelier_engines.task import Upscale
 from atelier_engines.upscaling.upscaler import TileDone
 

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from atelier_engines.errors import EngineFailedError
-from atelier_engines.imaging import image_from_pixels, pixels_from_image
-from atelier_engines.media import Encoded, Pixels
+from atelier_engines.media import Encoded, Pixels, image_from_pixels, pixels_from_image
 from atelier_engines.preview import preview_from_image
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread

@@ -1,23 +1,40 @@
-"""Encodes images and audio as files, on threads of its own."""
+"""Encodes images and audio as files, with their provenance, on threads of its own.
+
+PNG files are written quickly: filters chosen by NumPy, deflate by ISA-L. JPEG, WebP and AVIF files, by Pillow, have
+their provenance in EXIF and XMP.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
+import re
+import struct
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, assert_never
+from typing import Literal, TypeAlias, assert_never
+from xml.sax.saxutils import escape
 
+import numpy as np
 import soundfile
-from PIL import Image
+from isal import isal_zlib
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_engines.imaging import pixels_from_image
-from atelier_engines.media import Encoded, Media, Pixels, Samples
-from atelier_server.artifacts.lossy import LossyFormat, encode_lossy
-from atelier_server.artifacts.png import encode_png
+from atelier_engines.media import (
+    Encoded,
+    Media,
+    Pixels,
+    Samples,
+    image_from_pixels,
+    pixels_from_image,
+)
 from atelier_server.artifacts.provenance import Provenance
+
+LossyFormat: TypeAlias = Literal["JPEG", "WEBP", "AVIF"]
 
 _IMAGE_FORMATS: dict[task_pb2.ImageFormat.ValueType, Literal["PNG"] | LossyFormat] = {
     task_pb2.IMAGE_FORMAT_UNSPECIFIED: "PNG",
@@ -32,9 +49,47 @@ _AUDIO_FORMATS = {
     task_pb2.AUDIO_FORMAT_FLAC: ("FLAC", "PCM_16", "audio/flac"),
     task_pb2.AUDIO_FORMAT_OGG: ("OGG", "VORBIS", "audio/ogg"),
 }
-_AUDIO_BLOCK_SAMPLES = (
-    2**16
-)  # libsndfile's Vorbis encoder puts the samples of one call on its stack
+_AUDIO_BLOCK_SAMPLES = 2**16  # libsndfile's Vorbis encoder puts those of one call on its stack
+
+_Bytes: TypeAlias = NDArray[np.uint8]
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOUR_TYPES = {1: 0, 3: 2}  # by number of channels: grey, RGB
+_PNG_BITS = 8
+_SUB, _UP = 1, 2  # filter types of PNG
+# ISA-L's levels 0 to 3 take the same time within a few per cent; 0 makes files a third larger, 2 and 3 do not
+# make them smaller. `make bench` compares with Pillow.
+_PNG_LEVEL = 1
+_SAMPLE_STRIDE = 7  # every seventh byte is used to choose the filter of a row; coprime to 3, so all colours count
+
+NAMESPACE = "urn:atelier:v1/"
+"""XML namespace of the XMP property `record`."""
+
+_EXIF_UNICODE = b"UNICODE\0"
+_XMP_PACKET = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:atelier="{namespace}">'
+    "<atelier:record>{record}</atelier:record>"
+    "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    '<?xpacket end="r"?>'
+)
+
+# Chosen for images that are inspected and edited: the error is not visible side by side.
+# Subsampled colour (4:2:0) blurs red on white: at 1024 px the worst 32 px of a test sheet have a PSNR of 27 dB,
+# against 33 dB with full colour, for a third more bytes. WebP has no other mode.
+_LOSSY_SETTINGS: dict[LossyFormat, dict[str, int | str]] = {
+    "JPEG": {"quality": 92},
+    # Method 2 takes a third more time than 0 for up to 30 % fewer bytes, half the time of the default for 3 % more.
+    "WEBP": {"quality": 92, "method": 2},
+    # Speed 8 takes four times as long for 1 to 20 % fewer bytes, 6 eight times or more; 10 is no
+    # faster.
+    # One thread: the number of threads changes the tiles, and so the bytes; other images use the other cores.
+    "AVIF": {"quality": 90, "speed": 9, "max_threads": 1},
+}
+_LOSSY_COLOUR = {"JPEG": "4:4:4", "AVIF": "4:4:4"}
+_JPEG_EXIF_BYTES = 65_533  # what a segment of a JPEG file holds
+_JPEG_XMP_BYTES = _JPEG_EXIF_BYTES - len(b"http://ns.adobe.com/xap/1.0/\0")
 
 
 class Encoder:
@@ -131,3 +186,110 @@ def _encode_audio(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> En
         for start in range(0, len(samples.array), _AUDIO_BLOCK_SAMPLES):
             encoded.write(samples.array[start : start + _AUDIO_BLOCK_SAMPLES])
     return Encoded(media_type=media_type, data=file.getvalue())
+
+
+def encode_png(pixels: Pixels, texts: Mapping[str, str]) -> bytes:
+    """Encode an image as PNG without loss, with `texts` by keyword (1 to 79 Latin-1 characters).
+
+    Source: Portable Network Graphics, third edition, chapters 5 (chunks), 9 (filters) and 11.3.3.4 (iTXt).
+    """
+    height, width, channels = pixels.array.shape
+    header = struct.pack(">IIBBBBB", width, height, _PNG_BITS, _PNG_COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = [
+        _make_png_chunk(b"IHDR", header),
+        *(
+            _make_png_chunk(b"iTXt", _encode_png_text(keyword, text))
+            for keyword, text in texts.items()
+        ),
+        _make_png_chunk(b"IDAT", isal_zlib.compress(_filter_rows(pixels.array).data, _PNG_LEVEL)),
+        _make_png_chunk(b"IEND", b""),
+    ]
+    return b"".join([_PNG_SIGNATURE, *(part for chunk in chunks for part in chunk)])
+
+
+def _make_png_chunk(name: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
+    check = isal_zlib.crc32(data, isal_zlib.crc32(name))
+    return struct.pack(">I", len(data)) + name, data, struct.pack(">I", check)
+
+
+def _encode_png_text(keyword: str, text: str) -> bytes:
+    """An uncompressed iTXt chunk without language; NUL would end a field of it, and is removed."""
+    return keyword.encode("latin-1") + bytes(5) + text.replace("\0", "").encode()
+
+
+def _filter_rows(array: _Bytes) -> _Bytes:
+    """Each row as differences to the left or to the row above, whichever are smaller, after the filter's number.
+
+    Other filters do not pay: Paeth makes photos up to 9 % smaller in four times the time, and some drawings
+    larger.
+
+    Shapes:
+        (height, width, channels) to (height, 1 + width x channels).
+    """
+    height, width, channels = array.shape
+    rows = np.ascontiguousarray(array).reshape(height, width * channels)
+    sub, up = (np.empty((height, 1 + width * channels), np.uint8) for _ in range(2))
+    sub[:, 0], up[:, 0] = _SUB, _UP
+    sub[:, 1 : 1 + channels] = rows[:, :channels]
+    np.subtract(rows[:, channels:], rows[:, :-channels], out=sub[:, 1 + channels :])
+    up[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=up[1:, 1:])
+    better = _sum_differences(up) < _sum_differences(sub)
+    sub[better] = up[better]
+    return sub
+
+
+def _sum_differences(filtered: _Bytes) -> NDArray[np.uint32]:
+    """Sum of the absolute differences in a sample of each row; differences of 128 and more count as negative."""
+    sample = filtered[:, 1::_SAMPLE_STRIDE].view(np.int8)
+    remainder: NDArray[np.uint32] = np.abs(sample).view(np.uint8).sum(axis=1, dtype=np.uint32)
+    return remainder
+
+
+def encode_lossy(pixels: Pixels, form: LossyFormat, provenance: Provenance | None) -> bytes:
+    """Encode an image, with its provenance as metadata.
+
+    JPEG holds 64 KiB of EXIF and as much XMP; whichever is longer is left out. Only prompts of the maximum length,
+    most of them in characters beyond U+FFFF, are that long.
+    """
+    settings: dict[str, int | str | bytes] = {**_LOSSY_SETTINGS[form]}
+    if pixels.array.shape[2] > 1 and form in _LOSSY_COLOUR:
+        settings["subsampling"] = _LOSSY_COLOUR[form]
+    if provenance is not None:
+        settings |= _lossy_metadata(form, provenance)
+    file = io.BytesIO()
+    image_from_pixels(pixels).save(file, form, **settings)
+    return file.getvalue()
+
+
+def _lossy_metadata(form: LossyFormat, provenance: Provenance) -> dict[str, bytes]:
+    exif, xmp = build_exif(provenance.parameters), build_xmp(provenance.record)
+    metadata = {}
+    if form != "JPEG" or len(exif) <= _JPEG_EXIF_BYTES:
+        metadata["exif"] = exif
+    if form != "JPEG" or len(xmp) <= _JPEG_XMP_BYTES:
+        metadata["xmp"] = xmp
+    return metadata
+
+
+def build_exif(comment: str) -> bytes:
+    """EXIF with the text as UserComment, where Stable Diffusion tools look for it in these formats.
+
+    Source: Exif 3.0, 4.6.6.4 (UserComment: eight bytes say how the rest is coded). UTF-16 uses the
+    byte order of the file, and Pillow writes big-endian EXIF.
+    """
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _EXIF_UNICODE + comment.encode(
+        "utf-16-be"
+    )
+    return exif.tobytes()
+
+
+def build_xmp(record: str) -> bytes:
+    """An XMP packet with the JSON text as the property `record` of our NAMESPACE.
+
+    Source: ISO 16684-1, 7.3 (packets) and 7.4 (serialisation).
+    """
+    # JSON has escaped most characters that XML cannot contain; these are the rest.
+    writable = re.sub("[\x7f-\x9f\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", record)
+    return _XMP_PACKET.format(namespace=NAMESPACE, record=escape(writable)).encode()

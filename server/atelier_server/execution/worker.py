@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, assert_never
 
+from structlog.contextvars import bound_contextvars
+
 from atelier.v1.generation_pb2 import Generation, Output
 from atelier_engines import event as engine_event
 from atelier_engines.capabilities import CancelSupport
@@ -23,7 +25,6 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.execution.attempt import Attempt
 from atelier_server.execution.finalize import AttemptFinalizer
-from atelier_server.logs import bind_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Worker:
                 _log.exception("claim_failed", extra={"engine": self.supervisor.name})
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            with bind_fields(
+            with bound_contextvars(
                 generation=claim.generation.id,
                 request_id=claim.generation.request_id,
                 tenant=claim.metadata.tenant,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError, OutOfMemoryError
-from atelier_engines.imaging import image_from_pixels
+from atelier_engines.media import image_from_pixels
 from atelier_engines.task import Upscale
 from atelier_engines.upscaling import registry, weights
 from atelier_engines.upscaling.config import UpscalerSettings

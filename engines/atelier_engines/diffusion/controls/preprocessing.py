@@ -18,9 +18,8 @@ from atelier_engines.diffusion.controls.pose import PosePreprocessor
 from atelier_engines.diffusion.controls.segmentation import SegmentationPreprocessor
 from atelier_engines.diffusion.controls.vision_model import FILES
 from atelier_engines.errors import UnsupportedError
-from atelier_engines.imaging import image_from_pixels
 from atelier_engines.local.weights import sources
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, image_from_pixels
 from atelier_engines.task import Control, ControlType
 
 Preprocessor = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
