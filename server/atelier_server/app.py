@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
+from atelier_engines.addresses import is_local
 from atelier_engines.local.cpu import configure_threads
 from atelier_server.assembly import Service, assemble
 from atelier_server.config.load import ConfigurationError
@@ -123,11 +123,7 @@ async def _stop_tasks(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def _require_loopback(settings: Settings) -> None:
-    host = settings.listen.rpartition(":")[0].strip("[]")
-    local = host == "localhost"
-    with contextlib.suppress(ValueError):
-        local = local or ipaddress.ip_address(host).is_loopback
-    if not local and not settings.allow_insecure:
+    if not is_local(settings.listen) and not settings.allow_insecure:
         msg = (
             f"listen: {settings.listen} can be reached by other machines, and this server has neither TLS nor "
             "authentication; listen on 127.0.0.1, or set allow_insecure: true (--allow-insecure)"

@@ -24,11 +24,15 @@ class _UnusableError(click.ClickException):
 @click.option(
     "--config", "path", type=click.Path(path_type=Path), help="Configuration file (YAML)."
 )
-@click.option("--listen", metavar="HOST:PORT", help="Address of the gRPC server.")
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Address of the gRPC server: HOST:PORT, [IPV6]:PORT or unix:PATH.",
+)
 @click.option(
     "--metrics",
-    metavar="HOST:PORT",
-    help="HTTP address of /metrics, /healthz and /readyz.",
+    metavar="ADDRESS",
+    help="HTTP address (as above) of /metrics, /healthz and /readyz.",
 )
 @click.option(
     "--data-dir",

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 
+from atelier_engines.addresses import find_unix_path, split_host_port
 from atelier_server.errors import AddressInUseError
+from atelier_server.sockets import remove_stale_socket
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _Ipv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
+class _UnixServer(_Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        """Bind to the path; the base class expects a host and a port."""
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "localhost", 0
+        self.setup_environ()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """The connection, with an address of the form that the handler expects."""
+        return self.socket.accept()[0], ("localhost", 0)
 
 
 class _SilentHandler(WSGIRequestHandler):
@@ -31,23 +52,28 @@ class MetricsServer:
         Raises:
             AddressInUseError: the address can't be listened on.
         """
-        host, _, port = address.rpartition(":")
         self._ready = ready
         self._metrics = make_wsgi_app()
+        self._path = find_unix_path(address)
+        if self._path is not None:
+            remove_stale_socket(self._path)
         try:
-            self._server = make_server(
-                host.strip("[]"), int(port), self._handle, _Server, _SilentHandler
-            )
+            self._server = _bind(address)
         except OSError as error:
             msg = f"cannot serve metrics on {address}: {error.strerror}"
             raise AddressInUseError(msg) from error
-        self.address = f"{host}:{self._server.server_port}"
+        self._server.set_app(self._handle)
+        self.address = address
+        if self._path is None:
+            self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
     def _handle(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         match environment["PATH_INFO"]:
@@ -64,6 +90,17 @@ class MetricsServer:
                 return _respond(
                     start, "404 Not Found", b"not found; available: /metrics, /healthz, /readyz\n"
                 )
+
+
+def _bind(address: str) -> WSGIServer:
+    """A server that listens on the address; a host of several addresses is served by IPv4 if it has one."""
+    path = find_unix_path(address)
+    if path is not None:
+        return _UnixServer(str(path), _SilentHandler)  # type: ignore[arg-type] # typeshed knows TCP only
+    found = socket.getaddrinfo(*split_host_port(address), type=socket.SOCK_STREAM)
+    families = {family for family, *_ in found}
+    server = _Server if socket.AF_INET in families else _Ipv6Server
+    return server(split_host_port(address), _SilentHandler)
 
 
 def _respond(start: StartResponse, status: str, text: bytes) -> Iterable[bytes]:

@@ -45,6 +45,13 @@ def test_a_good_file_is_fine(tmp_path: Path) -> None:
     [
         ("lissten: here", ["lissten: unknown key"]),
         ("listen: here", ["listen: ", "'here'"]),
+        ("listen: 127.0.0.1:65536", ["listen: ", "0 to 65535"]),
+        ("listen: '[::x]:1'", ["listen: ", "IPV6"]),
+        ("metrics: '[1.2.3.4]:1'", ["metrics: ", "IPv6 address between"]),
+        ("metrics: 127.0.0.1:99999", ["metrics: ", "0 to 65535"]),
+        ("metrics: 'unix:'", ["metrics: ", "unix:PATH"]),
+        (f"listen: unix:/{'a' * 107}", ["listen: ", "107 bytes"]),
+        ("engines: {a: {type: atelier, address: 'b:65536'}}", ["engines.a.address: ", "65535"]),
         ("drain_seconds: soon", ["drain_seconds: ", "number", "'soon'"]),
         ("store: {max_attempts: 0}", ["store.max_attempts: ", "greater than or equal to 1"]),
         ("limits: {inline: 1}", ["limits.inline: unknown key"]),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from atelier_engines.addresses import Address, is_local
 from atelier_engines.engine import EngineType
 from atelier_engines.forwarding.config import ForwardingConfig
 
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 class AtelierConfig(ForwardingConfig):
     """Settings of an engine of the type `atelier`."""
 
-    address: str = Field(
-        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}$",
-        description="HOST:PORT of the other server's gRPC endpoint.",
+    address: Address = Field(
+        description="Address of the other server's gRPC endpoint: HOST:PORT, [IPV6]:PORT or unix:PATH."
     )
     concurrency: int = Field(
         default=4,
@@ -31,16 +29,9 @@ class AtelierConfig(ForwardingConfig):
 
     @model_validator(mode="after")
     def _check_token(self) -> Self:
-        if self.token is not None and not self.tls and not _is_loopback(self.address):
+        if self.token is not None and not self.tls and not is_local(self.address):
             raise ValueError("token would be sent unencrypted over the network: set tls: true")
         return self
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _create(config: AtelierConfig) -> ForwardingEngine:

@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator
 
+from atelier_engines.addresses import Address
 from atelier_engines.config import Section
 
-Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):\d{1,5}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
@@ -242,11 +242,12 @@ class Settings(Section):
     renamed_keys: ClassVar[Mapping[str, str]] = {"data": "data_dir", "filing": "export"}
 
     listen: Address = Field(
-        "127.0.0.1:50051", description="Address of the gRPC server; port 0 selects a free one."
+        "127.0.0.1:50051",
+        description="Address of the gRPC server: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 selects a free one.",
     )
     metrics: Address | None = Field(
         "127.0.0.1:9464",
-        description="HTTP address of /metrics, /healthz and /readyz; null disables it.",
+        description="HTTP address of /metrics, /healthz and /readyz, as for `listen`; null disables it.",
     )
     allow_insecure: bool = Field(
         default=False,

@@ -8,6 +8,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
+from atelier_engines.addresses import find_unix_path
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.health import Health
@@ -15,6 +16,7 @@ from atelier_server.rpc.interceptors.chain import Interceptor, InterceptorChain
 from atelier_server.rpc.interceptors.observe import observe_call
 from atelier_server.rpc.reflection import add_reflection
 from atelier_server.rpc.service import GenerationService
+from atelier_server.sockets import remove_stale_socket
 
 _MINUTE_MS = 60_000
 _INTERCEPTORS: Sequence[Interceptor] = (observe_call,)
@@ -37,12 +39,15 @@ def listen(server: aio.Server, address: str) -> str:
     Raises:
         AddressInUseError: something else listens there, or the address is not this machine's.
     """
+    path = find_unix_path(address)
+    if path is not None:
+        remove_stale_socket(path)  # gRPC would take the path of a server that runs
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
         msg = f"can't listen on {address}: is another server running there?"
         raise AddressInUseError(msg) from error
-    return f"{address.rpartition(':')[0]}:{port}"
+    return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
 
 
 def _options(limits: LimitSettings) -> list[tuple[str, int]]:

@@ -1,0 +1,68 @@
+"""Addresses of servers in a configuration: HOST:PORT, [IPV6]:PORT, or unix:PATH."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/\[\]]+):\d{1,5}")
+_UNIX = "unix:"
+_MAX_PORT = 65_535
+_MAX_UNIX_PATH_BYTES = 107
+"""Length of `sun_path`, less the NUL at its end: unix(7)."""
+
+
+def validate_address(address: str) -> str:
+    """The address, with `~` in the path of a Unix socket expanded.
+
+    Raises:
+        ValueError: it has another form, the port is over 65535, or the path is too long.
+    """
+    if address.startswith(_UNIX):
+        path = str(Path(re.sub("^//(?=/)", "", address.removeprefix(_UNIX))).expanduser())
+        if path == "." or "\0" in path or len(path.encode()) > _MAX_UNIX_PATH_BYTES:
+            raise ValueError(
+                f"must be unix:PATH with a path of at most {_MAX_UNIX_PATH_BYTES} bytes"
+            )
+        return _UNIX + path
+    if not _HOST_PORT.fullmatch(address):
+        raise ValueError("must be HOST:PORT, [IPV6]:PORT or unix:PATH")
+    host, port = split_host_port(address)
+    if port > _MAX_PORT:
+        raise ValueError(f"the port must be 0 to {_MAX_PORT}")
+    if address.startswith("["):
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError as error:
+            raise ValueError("must have an IPv6 address between the brackets") from error
+    return address
+
+
+def split_host_port(address: str) -> tuple[str, int]:
+    """Host, without brackets, and port of an address that is no Unix socket."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def find_unix_path(address: str) -> Path | None:
+    """Path of the Unix socket; None for all other addresses."""
+    return Path(address.removeprefix(_UNIX)) if address.startswith(_UNIX) else None
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach the address: loopback, or a Unix socket."""
+    if find_unix_path(address) is not None:
+        return True
+    host, _ = split_host_port(address)
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+Address = Annotated[str, AfterValidator(validate_address)]
+"""A valid address."""
