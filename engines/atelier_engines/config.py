@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A section that is immutable, refuses unknown keys, and names the new key in place of a renamed one."""
+    """A section: immutable, refuses unknown keys, names the new key of a renamed one, expands `~` in paths."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     renamed_keys: ClassVar[Mapping[str, str]] = {}
     """Keys that earlier versions had, with their new names; those of base classes hold too."""
@@ -31,3 +32,25 @@ class Section(BaseModel):
                 renamed = "; ".join(f"{key} is now {renamed_keys[key]}" for key in found)
                 raise PydanticCustomError("renamed_key", "{renamed}", {"renamed": renamed})
         return values
+
+    @field_validator("*")
+    @classmethod
+    def _expand_home(cls, value: object) -> object:
+        """Paths, also in a mapping; strings that may be a path or a name are expanded where they are used."""
+        match value:
+            case Path():
+                return _expand(value)
+            case Mapping():
+                return {
+                    key: _expand(item) if isinstance(item, Path) else item
+                    for key, item in value.items()
+                }
+            case _:
+                return value
+
+
+def _expand(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("names the home directory of an unknown user") from error

@@ -76,6 +76,8 @@ class MetricsServer:
             self._path.unlink(missing_ok=True)
 
     def _handle(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if environment["REQUEST_METHOD"] == "HEAD":
+            return self._handle_head(environment, start)
         match environment["PATH_INFO"]:
             case "/metrics":
                 body: Iterable[bytes] = self._metrics(environment, start)
@@ -90,6 +92,25 @@ class MetricsServer:
                 return _respond(
                     start, "404 Not Found", b"not found; available: /metrics, /healthz, /readyz\n"
                 )
+
+    def _handle_head(self, environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Status and headers of the same GET, with its length and without its body (RFC 9110, 9.3.2)."""
+        heads: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def keep(
+            status: str, headers: list[tuple[str, str]], _: object = None, /
+        ) -> Callable[[bytes], object]:
+            heads.append((status, headers))
+            return _discard
+
+        body = self._handle({**environment, "REQUEST_METHOD": "GET"}, keep)
+        status, headers = heads[-1]
+        start(status, [*headers, ("Content-Length", str(sum(map(len, body))))])
+        return []
+
+
+def _discard(_: bytes) -> None:
+    """What WSGI wants in return for a response's head: a function that writes; nothing here uses it."""
 
 
 def _bind(address: str) -> WSGIServer:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 import yaml
 from grpc import aio
+from PIL import Image
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
@@ -45,6 +46,7 @@ def test_a_good_file_is_fine(tmp_path: Path) -> None:
     [
         ("lissten: here", ["lissten: unknown key"]),
         ("listen: here", ["listen: ", "'here'"]),
+        ("data_dir: ~nobody-here/a", ["data_dir: ", "unknown user"]),
         ("listen: 127.0.0.1:65536", ["listen: ", "0 to 65535"]),
         ("listen: '[::x]:1'", ["listen: ", "IPV6"]),
         ("metrics: '[1.2.3.4]:1'", ["metrics: ", "IPv6 address between"]),
@@ -110,6 +112,42 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, text: str, l
     done = checked(tmp_path, text)
     assert done.returncode == 2
     assert line in done.stderr
+
+
+def test_home_is_expanded_in_every_path(tmp_path: Path) -> None:
+    """In the default data directory, in that of the exports, and in an engine's."""
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    (home / "album").mkdir(parents=True)
+    Image.new("RGB", (32, 32), "red").save(home / "album" / "red.png")
+    cwd.mkdir()
+    settings = {
+        "listen": f"127.0.0.1:{free_port()}",
+        "metrics": None,
+        "export": {"directory": "~/out"},
+        "engines": {"album": {"type": "sketch", "image_directory": "~/album"}},
+    }
+    path = tmp_path / "atelier.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command: list[str | Path] = [
+        *("/usr/bin/env", "-C", cwd, f"HOME={home}"),
+        *(ATELIER, "serve", "--config", path),
+    ]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            with grpc.insecure_channel(str(settings["listen"])) as channel:
+                grpc.channel_ready_future(channel).result(300)
+                made = GenerationServiceStub(channel).Generate(
+                    image_request(engine="album"), timeout=300
+                )
+                assert made.generation.engine == "album"
+        finally:
+            process.kill()
+    assert list(cwd.iterdir()) == []
+    assert (home / ".local/share/atelier/atelier.db").exists()
+    assert len([found for found in (home / "out").rglob("*") if found.is_file()]) == 1
 
 
 def test_a_renamed_flag_is_refused(tmp_path: Path) -> None:

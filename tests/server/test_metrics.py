@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 
@@ -153,3 +154,21 @@ def test_probes_are_answered(server: RunningServer, path: str, status: int, text
     found, body = fetch(server, path)
     assert found == status
     assert text in body
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/metrics", 200), ("/healthz", 200), ("/readyz", 200), ("/", 404)]
+)
+def test_head_is_answered_as_get_without_the_body(
+    server: RunningServer, path: str, status: int
+) -> None:
+    """With the type and the length of what GET returns."""
+    connection = http.client.HTTPConnection(server.metrics_address, timeout=300)
+    try:
+        connection.request("HEAD", path)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (status, b"")
+        assert response.headers["Content-Type"].startswith("text/plain")
+        assert int(response.headers["Content-Length"]) > 0
+    finally:
+        connection.close()

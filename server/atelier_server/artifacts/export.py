@@ -27,7 +27,7 @@ class OutputExporter:
         Raises:
             OSError: the file cannot be written.
         """
-        path = self.settings.directory.expanduser() / self._format_path(generation, output, index)
+        path = self.settings.directory / self._format_path(generation, output, index)
         await asyncio.to_thread(_write, path, data)
         return path
 

@@ -290,8 +290,3 @@ class Settings(Section):
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")
-
-    @field_validator("data_dir")
-    @classmethod
-    def _expand_home(cls, data_dir: Path) -> Path:
-        return data_dir.expanduser()
