@@ -14,9 +14,8 @@ from atelier_engines.engine import Engine
 from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_server.admission.decide import Decider
+from atelier_server.admission.decide import Decider, Router
 from atelier_server.admission.inputs import InputLoader
-from atelier_server.admission.router import Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.encode import Encoder
@@ -24,7 +23,7 @@ from atelier_server.artifacts.export import OutputExporter
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
-from atelier_server.execution.finalize import AttemptFinalizer
+from atelier_server.execution.attempt import AttemptFinalizer
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS

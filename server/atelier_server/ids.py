@@ -1,8 +1,7 @@
-"""Generates ids that sort by time and cannot be guessed, and seeds."""
+"""Generates ids that sort by time and cannot be guessed."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 import time
@@ -37,11 +36,3 @@ def new_id() -> str:
     """
     value = _ids.draw()
     return "".join(_ALPHABET[value >> 5 * place & 31] for place in reversed(range(_LENGTH)))
-
-
-def random_seed(generation_id: str) -> int:
-    """The seed of a generation whose request sets none: 0 to 2**32 - 1, short enough to be typed.
-
-    It follows from the id, so that every attempt, on any engine, has the same.
-    """
-    return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:4])

@@ -13,7 +13,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
-from atelier_server.store.sqlite import artifact_rows, operations, rows
+from atelier_server.store.sqlite import operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
@@ -89,7 +89,7 @@ def _use_everything(db: sqlite3.Connection) -> None:
     """Run every operation of the store."""
     for _ in range(3):
         operations.submit(db, submission(inputs=("upload",), deadline=1.0))
-    artifact_rows.add(db, "ada", [Artifact(id="upload")])
+    rows.add_artifacts(db, "ada", [Artifact(id="upload")])
     claimed = operations.claim(db, "sketch", lambda _: True)
     assert claimed is not None
     claim, _ = claimed
@@ -110,6 +110,6 @@ def _use_everything(db: sqlite3.Connection) -> None:
         rows.search(db, Query(caller="ada", limit=5, states=state))
     rows.count_waiting(db, "sketch")
     rows.spent_today(db, "sketch")
-    artifact_rows.find(db, "ada", "image")
-    artifact_rows.find_unknown(db, ["image"])
+    rows.find_artifact(db, "ada", "image")
+    rows.find_unknown_artifacts(db, ["image"])
     operations.sweep(db, 2.0, 1.0)

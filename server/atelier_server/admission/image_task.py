@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from atelier.v1 import task_pb2 as pb
+from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature, IntegerRange
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
@@ -42,6 +43,20 @@ _SAFETY_MODES = {
     pb.SAFETY_MODE_FLAG: SafetyMode.FLAG,
     pb.SAFETY_MODE_OFF: SafetyMode.OFF,
 }
+
+
+def list_image_sources(request: GenerateRequest) -> Mapping[str, pb.MediaSource]:
+    """Where the images of the task are, by the path of the field: init_image, mask, controls[0].image."""
+    if request.WhichOneof("task") != "image":
+        return {}
+    task, sources = request.image, {}
+    if task.HasField("init_image"):
+        sources["init_image"] = task.init_image
+    if task.HasField("mask"):
+        sources["mask"] = task.mask
+    for index, control in enumerate(task.controls):
+        sources[f"controls[{index}].image"] = control.image
+    return sources
 
 
 def resolve_image_task(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.media import Pixels
+from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.decode import UndecodableError, decode_image
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
@@ -28,15 +29,17 @@ class InputLoader:
         self._artifacts = artifacts
         self._max_pixels = max_pixels
 
-    async def load(self, request: GenerateRequest, caller: str) -> Mapping[str, Pixels]:
-        """Every image that the task names, decoded, by the path of its field: init_image, mask, controls[0].image.
+    async def load(
+        self, sources: Mapping[str, MediaSource], request: GenerateRequest, caller: str
+    ) -> Mapping[str, Pixels]:
+        """The images of these sources of the request, decoded, by the path of the source.
 
         Raises:
             InvalidRequestError: a source is missing or unsupported, or is not an image.
             NotFoundError: an artifact is unknown.
         """
         images = {}
-        for path, source in _iterate_sources(request):
+        for path, source in sources.items():
             data = await self._read_source(request, path, source, caller)
             try:
                 images[path] = await asyncio.to_thread(
@@ -49,7 +52,7 @@ class InputLoader:
     async def store_attachments(self, request: GenerateRequest, caller: str) -> None:
         """Store the attachments as artifacts, and name these in the request instead."""
         ids: dict[str, str] = {}
-        for _, source in _iterate_sources(request):
+        for source in list_image_sources(request).values():
             if source.WhichOneof("source") == "attachment":
                 name = source.attachment
                 if name not in ids:
@@ -82,25 +85,6 @@ class InputLoader:
                 raise InvalidRequestError(
                     [Violation(f"image.{path}", "give a source: attachment or artifact_id")]
                 )
-
-
-def list_artifact_ids(request: GenerateRequest) -> tuple[str, ...]:
-    """The ids of all artifacts that the task names."""
-    return tuple(
-        source.artifact_id for _, source in _iterate_sources(request) if source.artifact_id
-    )
-
-
-def _iterate_sources(request: GenerateRequest) -> Iterator[tuple[str, MediaSource]]:
-    if request.WhichOneof("task") != "image":
-        return
-    task = request.image
-    if task.HasField("init_image"):
-        yield "init_image", task.init_image
-    if task.HasField("mask"):
-        yield "mask", task.mask
-    for index, control in enumerate(task.controls):
-        yield f"controls[{index}].image", control.image
 
 
 def _detect_media_type(data: bytes) -> str:

@@ -23,8 +23,7 @@ from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
-from atelier_server.execution.attempt import Attempt
-from atelier_server.execution.finalize import AttemptFinalizer
+from atelier_server.execution.attempt import Attempt, AttemptFinalizer
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -135,7 +134,7 @@ class Worker:
         claim = attempt.claim
         if not claim.task:
             return await self._decide_task(attempt)
-        images = await self.decider.inputs.load(claim.request, claim.caller)
+        images = await self.decider.load_images(claim.request, claim.caller)
         return decode_task(claim.task, images)
 
     async def _decide_task(self, attempt: Attempt) -> Task:

@@ -21,10 +21,9 @@ from atelier.v1.generation_service_pb2 import (
     ResponseMode,
 )
 from atelier_server.admission.cost import estimate_cost
-from atelier_server.admission.decide import Decider
+from atelier_server.admission.decide import Decider, Route
 from atelier_server.admission.gates import Applicant, find_rejection, require_admission
-from atelier_server.admission.inputs import list_artifact_ids
-from atelier_server.admission.router import Route
+from atelier_server.admission.image_task import list_image_sources
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import NotFoundError, failure_from_error
@@ -68,7 +67,8 @@ class GenerationLifecycle:
         generation_id = new_id()
         admit = partial(self._require_admission, seconds_left=_tighten(seconds_left, request))
         route = await self.decider.decide(request, caller, generation_id, admit=admit)
-        await self.decider.inputs.store_attachments(request, caller)
+        if request.attachments:
+            await self.decider.inputs.store_attachments(request, caller)
         submission = _build_submission(
             generation_id=generation_id,
             request=request,
@@ -273,6 +273,10 @@ def _build_submission(
         digest=digest,
         queue_limit=route.engine.queue_limit,
         deadline=None if timeout is None else time.time() + timeout,
-        inputs=list_artifact_ids(request),
+        inputs=tuple(
+            source.artifact_id
+            for source in list_image_sources(request).values()
+            if source.artifact_id
+        ),
         metadata=metadata,
     )

@@ -1,4 +1,9 @@
-"""GenerationService: one short method per call. Errors are raised; `interceptors/errors.py` converts them."""
+"""GenerationService: one short method per call. Errors are raised; `interceptors/errors.py` converts them.
+
+Every request is validated against the constraints of the contract. Clients get stubs without the constraints, and the
+server shares those stubs. So the constrained contract lies beside this file as a descriptor set, and lives in a
+descriptor pool of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,30 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+import protovalidate
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
+from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.lifecycle import GenerationLifecycle
-from atelier_server.rpc import uploads
 from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.interceptors.chain import Context, current_call
-from atelier_server.rpc.validation import validate
 from atelier_server.store.protocol import Metadata
 from atelier_server.version import VERSION
 
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
+_validator = protovalidate.Validator()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +76,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: pb.GetCapabilitiesRequest, _: Context
     ) -> pb.GetCapabilitiesResponse:
         """List the engines."""
-        validate(request)
+        _validate(request)
         decider = self.generations.decider
         known = decider.router.engines
         engines = [known.require(request.engine)] if request.engine else list(known.values())
@@ -101,7 +114,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.PlanGenerationResponse:
         """Return what a request would do, without doing it."""
         if not request.HasField("generate"):
-            validate(request)
+            _validate(request)
         with _prefix_fields("generate"):
             _validate_generate(request.generate)
             return await self.generations.plan(request.generate, _tenant())
@@ -110,7 +123,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: pb.GetGenerationRequest, _: Context
     ) -> pb.GetGenerationResponse:
         """Return one generation."""
-        validate(request)
+        _validate(request)
         generation = await self.generations.get(request.generation_id, _tenant())
         if request.inline_outputs:
             await self._attach_outputs(generation)
@@ -120,22 +133,22 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: pb.ListGenerationsRequest, _: Context
     ) -> pb.ListGenerationsResponse:
         """Return one page of generations."""
-        validate(request)
+        _validate(request)
         return await self.generations.list(request, _tenant())
 
     async def CancelGeneration(
         self, request: pb.CancelGenerationRequest, _: Context
     ) -> pb.CancelGenerationResponse:
         """Stop a generation."""
-        validate(request)
+        _validate(request)
         return await self.generations.cancel(request.generation_id, _tenant())
 
     async def UploadArtifact(
         self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
-        header = await uploads.read_header(requests)
-        async with aclosing(uploads.read_chunks(requests)) as chunks:
+        header = await _read_header(requests)
+        async with aclosing(_read_chunks(requests)) as chunks:
             artifact = await self.artifacts.upload(header, chunks, _tenant())
         return pb.UploadArtifactResponse(artifact=artifact)
 
@@ -143,7 +156,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: pb.DownloadArtifactRequest, _: Context
     ) -> AsyncGenerator[pb.DownloadArtifactResponse]:
         """Return a blob from an offset on."""
-        validate(request)
+        _validate(request)
         artifact = await self.artifacts.find(request.artifact_id, _tenant())
         if request.offset > artifact.size:
             raise InvalidRequestError(
@@ -178,7 +191,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             return self.generations.follow_submitted(
                 generation.id, request.generate, _tenant(), request.after_sequence
             )
-        validate(request)
+        _validate(request)
         return self.generations.follow(request.generation_id, _tenant(), request.after_sequence)
 
     async def _attach_outputs(self, generation: Generation) -> None:
@@ -212,10 +225,76 @@ def _validate_generate(request: pb.GenerateRequest) -> None:
     """Validate everything except the attachments, whose bytes would be copied."""
     attachments = dict(request.attachments)
     request.ClearField("attachments")
-    validate(request)
+    _validate(request)
     request.attachments.update(attachments)
 
 
 def _require_success(generation: Generation) -> None:
     if generation.state in _ENDED_BADLY:
         raise GenerationFailedError(generation)
+
+
+def _validate(message: Message) -> None:
+    """Return if the message satisfies the contract. It is copied, so it must not contain large bytes.
+
+    Raises:
+        InvalidRequestError: it does not; names every invalid field.
+    """
+    constrained = _load_classes()[message.DESCRIPTOR.full_name].FromString(
+        message.SerializeToString()
+    )
+    violations = _validator.collect_violations(constrained)
+    if violations:
+        raise InvalidRequestError([_convert_violation(violation) for violation in violations])
+
+
+@cache
+def _load_classes() -> dict[str, type[Message]]:
+    """The message classes with constraints, by full name."""
+    contract = FileDescriptorSet.FromString(
+        files("atelier_server.rpc").joinpath("contract.binpb").read_bytes()
+    )
+    pool = DescriptorPool()
+    for file in contract.file:
+        pool.AddSerializedFile(file.SerializeToString())
+    names = [
+        f"{file.package}.{message.name}"
+        for file in contract.file
+        if file.package == "atelier.v1"
+        for message in file.message_type
+    ]
+    return {name: GetMessageClass(pool.FindMessageTypeByName(name)) for name in names}
+
+
+def _convert_violation(violation: protovalidate.Violation) -> Violation:
+    path = ""
+    for element in violation.proto.field.elements if violation.proto.field is not None else ():
+        path += f".{element.field_name}"
+        if element.subscript is not None:
+            path += f"[{element.subscript.value}]"
+    return Violation(path.lstrip(".") or "request", violation.proto.message)
+
+
+async def _read_header(requests: AsyncIterator[pb.UploadArtifactRequest]) -> UploadHeader:
+    """Read the header, which is the first message of an upload.
+
+    Raises:
+        InvalidRequestError: it begins with something else, or the header is wrong.
+    """
+    first = await anext(aiter(requests), None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InvalidRequestError([Violation("header", "must be the first message of an upload")])
+    _validate(first)
+    return first.header
+
+
+async def _read_chunks(requests: AsyncIterator[pb.UploadArtifactRequest]) -> AsyncGenerator[bytes]:
+    """Read the chunks after the header.
+
+    Raises:
+        InvalidRequestError: something else follows.
+    """
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise InvalidRequestError([Violation("chunk", "only chunks may follow the header")])
+        yield request.chunk

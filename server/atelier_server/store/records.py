@@ -6,6 +6,7 @@ the one that was read: `Change` says what to write, and the fence or the state s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,8 +14,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Attempt, AttemptOutcome, CancelOutcome, Generation, State
+from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import ConflictError, QueueFullError, failure
-from atelier_server.store.protocol import ENDED, CancelResult, Claim, Event, Submission
+from atelier_server.store.protocol import ENDED, CancelResult, Claim, Event, Metadata, Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,32 @@ class Record:
             caller=claim.caller,
             attempt=claim.attempt,
             fence=claim.fence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFields:
+    """What is stored beside the record and never changes with its state, except for task and remote handle."""
+
+    request: bytes
+    task: bytes
+    remote_handle: str
+    deadline: float | None
+    tenant: str
+    trace_context: str
+
+    def to_claim(self, record: Record) -> Claim:
+        """The claim on a record in the state RUNNING."""
+        return Claim(
+            generation=record.generation,
+            request=GenerateRequest.FromString(self.request),
+            task=self.task,
+            attempt=record.attempt,
+            fence=record.fence,
+            caller=record.caller,
+            remote_handle=self.remote_handle,
+            deadline=self.deadline,
+            metadata=Metadata(tenant=self.tenant, trace_context=json.loads(self.trace_context)),
         )
 
 

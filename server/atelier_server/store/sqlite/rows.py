@@ -1,19 +1,18 @@
-"""Reads and writes generations and events; every function runs inside a transaction of `database.Database`."""
+"""Reads and writes generations, events and artifacts; every function runs in a transaction of `database.Database`."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation
-from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import NotFoundError
-from atelier_server.store.protocol import Claim, Event, Metadata, Query, Submission
-from atelier_server.store.records import Change, Record, require_same_request
-from atelier_server.store.sqlite import artifact_rows
+from atelier_server.store.protocol import Claim, Event, Query, Submission
+from atelier_server.store.records import Change, Record, StoredFields, require_same_request
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
 _COLUMNS = "record, caller, attempt, fence, cancel_requested, sequence"
@@ -28,32 +27,6 @@ class Row:
 
     record: Record
     sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFields:
-    """What is stored beside the record and never changes with its state, except for task and remote handle."""
-
-    request: bytes
-    task: bytes
-    remote_handle: str
-    deadline: float | None
-    tenant: str
-    trace_context: str
-
-    def to_claim(self, record: Record) -> Claim:
-        """The claim on a record in the state RUNNING."""
-        return Claim(
-            generation=record.generation,
-            request=GenerateRequest.FromString(self.request),
-            task=self.task,
-            attempt=record.attempt,
-            fence=record.fence,
-            caller=record.caller,
-            remote_handle=self.remote_handle,
-            deadline=self.deadline,
-            metadata=Metadata(tenant=self.tenant, trace_context=json.loads(self.trace_context)),
-        )
 
 
 def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) -> Row:
@@ -252,6 +225,46 @@ def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
     return [Generation.FromString(record) for (record,) in found]
 
 
+def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
+    """Add the records of stored blobs."""
+    db.executemany(
+        "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
+        [
+            (
+                artifact.id,
+                caller,
+                artifact.expire_time.ToMicroseconds() / 1e6,
+                artifact.SerializeToString(),
+            )
+            for artifact in artifacts
+        ],
+    )
+
+
+def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Artifact:
+    """The record of a stored blob.
+
+    Raises:
+        NotFoundError: it does not exist, or another caller owns it.
+    """
+    found = db.execute(
+        "SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)
+    ).fetchone()
+    if found is None or found[0] != caller:
+        msg = f"no artifact {artifact_id!r}"
+        raise NotFoundError(msg)
+    return Artifact.FromString(found[1])
+
+
+def find_unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> list[str]:
+    """Those of the ids that no artifact has."""
+    found = (
+        (artifact_id, db.execute("SELECT 1 FROM artifacts WHERE id = ?", (artifact_id,)).fetchone())
+        for artifact_id in artifact_ids
+    )
+    return [artifact_id for artifact_id, known in found if known is None]
+
+
 def spent_today(db: sqlite3.Connection, engine: str) -> float:
     """Cost of the engine since midnight UTC."""
     found = db.execute(
@@ -337,7 +350,7 @@ def _update(
         ),
     )
     if event is not None:
-        artifact_rows.add(db, record.caller, change.artifacts)
+        add_artifacts(db, record.caller, change.artifacts)
         _add_spending(db, generation.engine, change.cost)
     return event
 

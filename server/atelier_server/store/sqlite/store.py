@@ -22,7 +22,7 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import artifact_rows, operations, rows
+from atelier_server.store.sqlite import operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
@@ -262,15 +262,15 @@ class SqliteStore:
 
     async def add_artifact(self, caller: str, artifact: Artifact) -> None:
         """See Store.add_artifact."""
-        await self._database.run(lambda db: artifact_rows.add(db, caller, [artifact]))
+        await self._database.run(lambda db: rows.add_artifacts(db, caller, [artifact]))
 
     async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
         """See Store.get_artifact."""
-        return await self._database.run(lambda db: artifact_rows.find(db, caller, artifact_id))
+        return await self._database.run(lambda db: rows.find_artifact(db, caller, artifact_id))
 
     async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_unknown_artifacts."""
-        return await self._database.run(lambda db: artifact_rows.find_unknown(db, artifact_ids))
+        return await self._database.run(lambda db: rows.find_unknown_artifacts(db, artifact_ids))
 
     async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
