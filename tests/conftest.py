@@ -90,7 +90,10 @@ def launch(
     log = directory / "server.log"
     with log.open("ab") as file:
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
-        command: list[str | Path] = ["/usr/bin/env", *variables, ATELIER, "serve", "--config", path]
+        command: list[str | Path] = [
+            *("/usr/bin/env", "--default-signal=INT,HUP", *variables),
+            *(ATELIER, "serve", "--config", path),
+        ]
         process = subprocess.Popen(command, stdout=file, stderr=file)
     server = RunningServer(address, metrics, directory / "data", path, log, process)
     try:

@@ -20,6 +20,12 @@ def engine_types() -> tuple[str, ...]:
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
 
 
+def packages() -> tuple[str, ...]:
+    """The top-level packages of all installed engine types, and this one, sorted."""
+    found = {point.module.partition(".")[0] for point in entry_points(group=GROUP)}
+    return tuple(sorted({__name__.partition(".")[0], *found}))
+
+
 def load(name: str) -> EngineType[Any]:
     """Import the engine type of that name.
 

@@ -26,7 +26,7 @@ _GRACE_SECONDS = 1.0  # for the last responses to reach their callers
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Raises:
         ConfigurationError: the address can be reached by other machines, which is not allowed.
@@ -36,7 +36,10 @@ async def serve(settings: Settings) -> None:
     _require_loopback(settings)
     tune_malloc()
     stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signals.append(signal.SIGHUP)
+    for name in signals:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with running(settings):
         await stop.wait()

@@ -53,15 +53,17 @@ def serve(
     *,
     allow_insecure: bool | None,
 ) -> None:
-    """Serve generations over gRPC until SIGTERM or Ctrl-C."""
-    from atelier_server import app, logs  # noqa: PLC0415 (the other commands need not wait for it)
+    """Serve generations over gRPC until SIGTERM, SIGHUP or Ctrl-C."""
+    from atelier_engines import registry  # noqa: PLC0415 (the other commands need not wait for it)
+    from atelier_server import app, logs  # noqa: PLC0415
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
 
     try:
         settings = load(
             path, listen=listen, metrics=metrics, data_dir=data_dir, allow_insecure=allow_insecure
         )
-        logs.configure(level=settings.log.level, form=settings.log.format)
+        packages = ("atelier_server", "atelier_client", *registry.packages())
+        logs.configure(level=settings.log.level, form=settings.log.format, packages=packages)
         asyncio.run(app.serve(settings))
     except ConfigurationError as error:
         raise _UnusableError(str(error)) from error

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import structlog
 
@@ -28,8 +29,11 @@ _PROCESSORS = (
 )
 
 
-def configure(*, level: str, form: str) -> None:
-    """Send all logs of this level and above to standard error, in the form `json` or `console`."""
+def configure(*, level: str, form: str, packages: Sequence[str]) -> None:
+    """Send logs to standard error, in the form `json` or `console`.
+
+    Events of `packages` are logged from this level on, those of all others from WARNING on.
+    """
     if form == "json":
         last: list[structlog.typing.Processor] = [
             structlog.processors.format_exc_info,
@@ -44,7 +48,9 @@ def configure(*, level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    # Below WARNING, libraries write what they work on, which may be a caller's prompt: Pillow does.
+    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, wanted), force=True)
     logging.captureWarnings(capture=True)
-    for name in ("asyncio", "grpc"):
-        logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
+    for name in packages:
+        logging.getLogger(name).setLevel(wanted)

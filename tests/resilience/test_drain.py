@@ -23,15 +23,16 @@ def _slow(seconds: float) -> dict[str, dict[str, object]]:
     return {"sketch": {"type": "sketch", "delay_seconds": seconds}}
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 async def test_running_work_is_finished_and_answered_while_nothing_new_is_taken(
-    start_server: StartServer, connect: Connect
+    start_server: StartServer, connect: Connect, sent: signal.Signals
 ) -> None:
     """Health changes first; new calls get UNAVAILABLE with a retry time, running ones get their answer."""
     server = start_server(engines=_slow(2.0))
     async with connect(server) as stub, aio.insecure_channel(server.address) as channel:
         answer = asyncio.ensure_future(stub.Generate(image_request(request_id="the-running-one")))
         await _running(server, connect)
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(sent)
         await _not_serving(channel)
         assert not answer.done()
 
@@ -74,6 +75,8 @@ async def test_work_that_takes_longer_is_released_and_executed_by_the_next_serve
         await _running(server, connect)
         assert await asyncio.to_thread(server.terminate) == 0
         await following
+    released = [line for line in server.log_lines() if line["event"] == "generation_released"]
+    assert [line["generation"] for line in released] == [generation_id]
 
     again = start_server(address=server.address, engines=_slow(0))
     async with connect(again) as stub:

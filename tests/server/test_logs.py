@@ -10,9 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from grpc import aio
 
 import atelier_engines
 import atelier_server
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import Stub, image_request, refusal
 
@@ -80,6 +83,21 @@ def test_every_event_has_a_constant_key_and_its_data_in_fields(package: ModuleTy
         assert isinstance(key, ast.Constant), place
         assert re.fullmatch("[a-z]+(_[a-z]+)+", str(key.value)), place
         assert {keyword.arg for keyword in call.keywords} <= {"extra", "exc_info"}, place
+
+
+async def test_libraries_log_no_prompt_at_level_debug(start_server: StartServer) -> None:
+    """The image has the prompt in its metadata, which Pillow logs when it reads it."""
+    server = start_server(log={"level": "debug"})
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        made = (await stub.Generate(image_request("a secret lighthouse"))).generation
+        source = MediaSource(artifact_id=made.outputs[0].artifact.id)
+        task = {"init_image": source, "strength": 0.5}
+        await stub.Generate(image_request("a secret lighthouse", task=task))
+    assert server.terminate() == 0
+    assert "secret" not in server.log.read_text()
+    loggers = {line["logger"].partition(".")[0] for line in server.log_lines()}
+    assert loggers == {"atelier_server"}
 
 
 def test_the_console_form_shows_the_same_fields(start_server: StartServer) -> None:

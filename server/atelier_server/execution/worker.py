@@ -71,6 +71,7 @@ class Worker:
         except asyncio.CancelledError:
             goes_on = self.supervisor.engine.capabilities.cancel is CancelSupport.NONE
             await self.store.release(attempt.claim, keep_remote_handle=goes_on)
+            _log.info("generation_released")
             raise
         except Exception as error:  # noqa: BLE001 (the worker goes on with the next generation)
             _log.exception("result_not_recorded")
