@@ -76,7 +76,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         styles=settings.styles,
         loras=settings.loras,
     )
-    generations = GenerationLifecycle(store, decider)
+    generations = GenerationLifecycle(store, decider, settings.limits)
     service = GenerationService(generations, artifacts, settings.limits)
     return Service(
         store=store,

@@ -26,7 +26,7 @@ from atelier_client import (
 )
 from tests.client.atelier_command import atelier
 from tests.client.conftest import MakeCaller
-from tests.conftest import RunningServer
+from tests.conftest import RunningServer, StartServer
 
 
 async def test_a_prompt_becomes_an_image(
@@ -104,6 +104,17 @@ async def test_events_count_from_one_without_gaps(
     assert [event.sequence for event in attached] == numbers[2:]
     assert started[-1].generation is not None
     assert started[-1].generation.images[0].data.startswith(b"\x89PNG")
+
+
+async def test_repetitions_are_not_counted(calling: MakeCaller, start_server: StartServer) -> None:
+    """Though the server repeats its last event all the time between two steps."""
+    silent = start_server(limits={"max_silence_seconds": 0.1})
+    async with calling(silent.address) as caller:
+        options = {"delay_seconds": 2.0}
+        accepted = await caller.call("submit", "a heart", steps=2, options=options)
+        events = [event async for event in caller.events("follow", accepted.id)]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [event.step for event in events if event.step] == [1, 2, 2]
 
 
 async def test_an_image_is_uploaded_and_downloaded_unchanged(

@@ -6,10 +6,13 @@ import asyncio
 import io
 
 import pytest
+from grpc import aio
 from PIL import Image
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import StartServer
 from tests.server.calls import Stub, events_of, image_request, on_acceptance, slow_request
 
 
@@ -186,3 +189,47 @@ async def test_the_last_caller_to_disconnect_cancels(stub: Stub) -> None:
         state = event.state
         leaving.cancel()
     assert state == State.STATE_SUCCEEDED
+
+
+async def test_a_silent_generation_repeats_its_last_event(start_server: StartServer) -> None:
+    """Waiting or running, also for those who attach later; the log has no repetition."""
+    engines = {"sketch": {"type": "sketch", "concurrency": 1}}
+    quiet = start_server(engines=engines, limits={"max_silence_seconds": 0.1})
+    async with aio.insecure_channel(quiet.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        ids = [await accepted(stub, image_request(options={"hang": True})) for _ in range(2)]
+        for generation_id in ids:
+            before = await until_repetitions(stub, generation_id, 0, count=2)
+            told = [event for event in before if not event.repetition]
+            assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+            for event in before[len(told) :]:
+                event.repetition = False
+                assert event == told[-1]
+            (again,) = await until_repetitions(stub, generation_id, len(told), count=1)
+            assert (again.sequence, again.state) == (len(told), told[-1].state)
+        for generation_id in reversed(ids):
+            await stub.CancelGeneration(pb.CancelGenerationRequest(generation_id=generation_id))
+            log = await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
+            assert [event.sequence for event in log] == list(range(1, len(log) + 1))
+            assert not any(event.repetition for event in log)
+
+
+async def until_repetitions(
+    stub: Stub, generation_id: str, after: int, *, count: int
+) -> list[pb.StreamProgressResponse]:
+    """The events up to that many repetitions with nothing between them."""
+    call = stub.StreamProgress(
+        pb.StreamProgressRequest(generation_id=generation_id, after_sequence=after)
+    )
+    told: list[pb.StreamProgressResponse] = []
+    repetitions: list[pb.StreamProgressResponse] = []
+    async for event in call:
+        if event.repetition:
+            repetitions.append(event)
+        else:
+            told.append(event)
+            repetitions.clear()
+        if len(repetitions) == count:
+            break
+    call.cancel()
+    return told + repetitions

@@ -216,6 +216,13 @@ class LimitSettings(Section):
     max_concurrent_streams: int = Field(
         1024, ge=1, description="Maximum number of concurrent calls on one connection."
     )
+    max_silence_seconds: float = Field(
+        15,
+        ge=0.1,
+        le=300,
+        description="Seconds without an event after which StreamProgress sends the last event again, so that proxies "
+        "do not close the stream as idle.",
+    )
     min_ping_interval_seconds: float = Field(
         5,
         ge=0.1,

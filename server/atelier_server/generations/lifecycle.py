@@ -24,6 +24,7 @@ from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider, Route
 from atelier_server.admission.gates import Applicant, find_rejection, require_admission
 from atelier_server.admission.image_task import list_image_sources
+from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import NotFoundError, failure_from_error
@@ -39,6 +40,7 @@ class GenerationLifecycle:
 
     store: Store
     decider: Decider
+    limits: LimitSettings
     draining: bool = False
     """Whether the server is shutting down; if so, nothing new is accepted."""
     _waiting_calls: Counter[str] = field(default_factory=Counter)
@@ -130,13 +132,15 @@ class GenerationLifecycle:
                 yield event
 
     async def follow(self, generation_id: str, caller: str, after: int) -> AsyncGenerator[Event]:
-        """Every event with a greater sequence than `after`, as it happens, to the last.
+        """Every event with a greater sequence than `after`, as it happens, to the last; repetitions in between.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
         await self.get(generation_id, caller)
-        async with aclosing(self.store.watch(generation_id, after)) as events:
+        silence = self.limits.max_silence_seconds
+        watching = self.store.watch(generation_id, after, max_silence_seconds=silence)
+        async with aclosing(watching) as events:
             async for event in events:
                 yield event
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from atelier_server.store.protocol import ENDED, Event
 
@@ -40,10 +40,13 @@ class Topic:
         """Whether there is, and ever will be, no event after number `after`; False when that is not known here."""
         return self._ended and self._latest <= after
 
-    async def wait_after(self, after: int) -> None:
-        """Return once there is an event after number `after`, or the log has ended."""
-        while self._latest <= after and not self._ended:
-            await self._changed.wait()
+    async def wait_after(self, after: int, timeout_seconds: float | None) -> bool:
+        """Wait for an event after number `after`, or the end of the log; False when the time has passed first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while self._latest <= after and not self._ended:
+                    await self._changed.wait()
+        return self._latest > after or self._ended
 
     async def wait_last(self) -> Event:
         """Wait for the last event of the log."""

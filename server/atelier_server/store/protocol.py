@@ -195,8 +195,13 @@ class Store(Protocol):
             NotFoundError: no such generation, or it is another caller's.
         """
 
-    def watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
+    def watch(
+        self, generation_id: str, after: int, *, max_silence_seconds: float | None = None
+    ) -> AsyncGenerator[Event]:
         """Every event with a greater sequence, as it happens, up to the last; each exactly once and in order.
+
+        After each `max_silence_seconds` without an event, also a repetition of the last event of the log; never
+        when that is None.
 
         Raises:
             NotFoundError: no such generation; also when it expires meanwhile.

@@ -238,6 +238,7 @@ class StreamProgressResponse(message.Message):
     ESTIMATED_REMAINING_FIELD_NUMBER: builtins.int
     PREVIEW_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
+    REPETITION_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Sequence number within the generation: 1, 2, 3 … without gaps."""
     generation_id: builtins.str
@@ -258,6 +259,10 @@ class StreamProgressResponse(message.Message):
     """Completed fraction, 0 to 1; never decreases within an attempt."""
     queue_position: builtins.int
     """Tasks ahead in the queue of the engine, or of the remote service; unset where unknown."""
+    repetition: builtins.bool
+    """True when this is the last event again, sent because nothing has happened for 15 s (a setting of the server):
+    it has the sequence number of that event and no preview, and it is not part of the log. Do not count it.
+    """
     @builtins.property
     def time(self) -> timestamp_pb2.Timestamp:
         """Time of the event."""
@@ -291,10 +296,11 @@ class StreamProgressResponse(message.Message):
         estimated_remaining: duration_pb2.Duration | None = ...,
         preview: generation_pb2.Preview | None = ...,
         generation: generation_pb2.Generation | None = ...,
+        repetition: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "estimated_remaining", b"estimated_remaining", "generation", b"generation", "preview", b"preview", "queue_position", b"queue_position", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "engine", b"engine", "estimated_remaining", b"estimated_remaining", "generation", b"generation", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "queue_position", b"queue_position", "sequence", b"sequence", "stage", b"stage", "state", b"state", "step", b"step", "steps", b"steps", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "engine", b"engine", "estimated_remaining", b"estimated_remaining", "generation", b"generation", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "queue_position", b"queue_position", "repetition", b"repetition", "sequence", b"sequence", "stage", b"stage", "state", b"state", "step", b"step", "steps", b"steps", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015

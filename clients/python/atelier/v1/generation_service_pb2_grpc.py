@@ -109,6 +109,9 @@ class GenerationServiceServicer:
     def StreamProgress(self, request, context):
         """Starts a task, or attaches to a generation by id, and streams its events to the end.
 
+        While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
+        idle.
+
         Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
         generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
         """

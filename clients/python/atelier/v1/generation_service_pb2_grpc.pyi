@@ -45,6 +45,9 @@ class GenerationServiceStub:
     StreamProgress: grpc.UnaryStreamMultiCallable[generation_service_pb2.StreamProgressRequest, generation_service_pb2.StreamProgressResponse]
     """Starts a task, or attaches to a generation by id, and streams its events to the end.
 
+    While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
+    idle.
+
     Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
     generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
     """
@@ -81,6 +84,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """
     StreamProgress: aio.UnaryStreamMultiCallable[generation_service_pb2.StreamProgressRequest, generation_service_pb2.StreamProgressResponse]  # type: ignore[assignment]
     """Starts a task, or attaches to a generation by id, and streams its events to the end.
+
+    While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
+    idle.
 
     Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
     generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
@@ -127,6 +133,9 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[abc.Iterator[generation_service_pb2.StreamProgressResponse], abc.AsyncIterator[generation_service_pb2.StreamProgressResponse]]:
         """Starts a task, or attaches to a generation by id, and streams its events to the end.
+
+        While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
+        idle.
 
         Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
         generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.

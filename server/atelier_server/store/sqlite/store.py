@@ -11,6 +11,7 @@ from pathlib import Path
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.errors import DatabaseUnusableError
+from atelier_server.store import records
 from atelier_server.store.events import EventBus, Topic
 from atelier_server.store.protocol import (
     ENDED,
@@ -206,7 +207,9 @@ class SqliteStore:
         )
         return result
 
-    async def watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
+    async def watch(
+        self, generation_id: str, after: int, *, max_silence_seconds: float | None = None
+    ) -> AsyncGenerator[Event]:
         """See Store.watch."""
         with self._events.subscribe(generation_id, watching=True) as topic:
             row = await self._database.run(lambda db: rows.find(db, generation_id))
@@ -220,7 +223,10 @@ class SqliteStore:
                         return
                 if topic.exhausted(after):
                     return
-                await topic.wait_after(after)
+                if not await topic.wait_after(after, max_silence_seconds):
+                    last = await self._read_last_event(generation_id)
+                    if last.sequence <= after and last.state not in ENDED:
+                        yield records.repeat(last)
 
     async def _read_events(self, topic: Topic, generation_id: str, after: int) -> list[Event]:
         """The events after number `after`: the next one if it is in memory, else all that the log has."""
@@ -230,6 +236,13 @@ class SqliteStore:
         def work(db: sqlite3.Connection) -> list[Event]:
             rows.find(db, generation_id)
             return rows.events_after(db, generation_id, after)
+
+        return await self._database.run(work)
+
+    async def _read_last_event(self, generation_id: str) -> Event:
+        def work(db: sqlite3.Connection) -> Event:
+            rows.find(db, generation_id)
+            return rows.last_event(db, generation_id)
 
         return await self._database.run(work)
 
