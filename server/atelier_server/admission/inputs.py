@@ -37,6 +37,7 @@ class InputLoader:
         Raises:
             InvalidRequestError: a source is missing or unsupported, or is not an image.
             NotFoundError: an artifact is unknown.
+            DataLossError: the bytes of an artifact are gone or damaged.
         """
         images = {}
         for path, source in sources.items():

@@ -11,6 +11,7 @@ from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
 from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
 from atelier_server.artifacts.decode import read_image_size
+from atelier_server.artifacts.integrity import require_intact, verify_stream
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
@@ -86,27 +87,26 @@ class ArtifactStore:
 
         Raises:
             NotFoundError: it does not exist, or belongs to another caller.
-            DataLossError: its bytes are gone.
+            DataLossError: its bytes are gone or damaged.
         """
-        await self.find(artifact_id, caller)
-        return await self._blobs.read(artifact_id)
+        return await self._read(await self.find(artifact_id, caller))
 
     async def read_output(self, artifact: Artifact) -> bytes:
         """All bytes of an output, which the caller has access to.
 
         Raises:
-            DataLossError: its bytes are gone.
+            DataLossError: its bytes are gone or damaged.
         """
         data = self._recent.get(artifact.id)
-        return await self._blobs.read(artifact.id) if data is None else data
+        return await self._read(artifact) if data is None else data
 
     def read_stream(self, artifact: Artifact, offset: int) -> AsyncGenerator[bytes]:
         """The bytes of an artifact from `offset` on.
 
         Raises:
-            DataLossError: its bytes are gone.
+            DataLossError: its bytes are gone or damaged.
         """
-        return self._blobs.read_stream(artifact.id, offset)
+        return verify_stream(artifact, self._blobs.read_stream(artifact.id, 0), offset)
 
     async def discard(self, artifact_id: str) -> None:
         """Delete an output whose generation did not succeed."""
@@ -132,6 +132,9 @@ class ArtifactStore:
         for artifact_id in await self._store.sweep(now):
             await self.discard(artifact_id)
 
+    async def _read(self, artifact: Artifact) -> bytes:
+        return await require_intact(artifact, await self._blobs.read(artifact.id))
+
     async def _delete_unknown(self, blob_ids: list[str]) -> None:
         for blob_id in await self._store.find_unknown_artifacts(blob_ids):
             await self._blobs.delete(blob_id)
@@ -140,7 +143,7 @@ class ArtifactStore:
         size = await asyncio.to_thread(read_image_size, head)
         if size is None and artifact.size > len(head) and artifact.media_type.startswith("image/"):
             # WebP and AVIF cannot be opened without their end.
-            size = await asyncio.to_thread(read_image_size, await self._blobs.read(artifact.id))
+            size = await asyncio.to_thread(read_image_size, await self._read(artifact))
         if size is not None:
             artifact.image_size.CopyFrom(ImageSize(width=size[0], height=size[1]))
         artifact.expire_time.FromMicroseconds(
