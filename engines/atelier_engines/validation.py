@@ -1,4 +1,4 @@
-"""Validates tasks against an engine's capabilities, and holds a running engine to its interface."""
+"""Validates tasks against an engine's capabilities, and what a running engine does against its interface."""
 
 from __future__ import annotations
 
