@@ -211,7 +211,7 @@ def _events(
         )
         yield OpenStream(method="StreamProgress", request=request)
         while (message := (yield from receive(pb.StreamProgressResponse))) is not None:
-            if reconnection.advance(message.sequence):
+            if reconnection.advance(message.sequence) and not message.repetition:
                 event = decoding.progress_from_pb(message)
                 if event.generation is not None:
                     return event
