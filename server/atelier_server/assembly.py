@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         retention_seconds=settings.store.retention_seconds,
         max_upload_bytes=settings.limits.max_upload_bytes,
     )
-    await artifacts.delete_orphans(older_than=time.time())  # no attempt is running yet
+    await artifacts.delete_abandoned()  # no attempt is running yet
     health = Health()
     statuses = EngineStatuses()
     statuses.subscribe(health.follow)

@@ -12,7 +12,6 @@ from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_DEPTH
 _log = logging.getLogger(__name__)
 _INTERVAL_SECONDS = 1.0
 _ORPHAN_INTERVAL_SECONDS = 3600.0
-_ORPHAN_AGE_SECONDS = 86_400.0  # longer than any attempt or upload takes
 
 
 async def sweep_periodically(service: Service) -> None:
@@ -23,7 +22,7 @@ async def sweep_periodically(service: Service) -> None:
             await _sweep(service)
             if time.monotonic() >= orphans_due:
                 orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
-                await service.artifacts.delete_orphans(older_than=time.time() - _ORPHAN_AGE_SECONDS)
+                await service.artifacts.delete_orphans(time.time())
         except Exception:  # noqa: BLE001 (the disk may be full now, and have room later)
             _log.exception("sweep_failed")
         await asyncio.sleep(_INTERVAL_SECONDS)

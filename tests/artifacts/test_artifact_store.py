@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.errors import DataLossError
 from atelier_server.ids import new_id
 from atelier_server.store.sqlite.store import SqliteStore
+
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -36,10 +39,26 @@ async def test_orphans_are_deleted_by_age(artifacts: ArtifactStore, tmp_path: Pa
         new_id(), Encoded(media_type="image/png", data=b"of an attempt", width=8, height=8)
     )
     files = tmp_path / "blobs"
-    await artifacts.delete_orphans(older_than=time.time() - 60)
+    await artifacts.delete_orphans(time.time())
     assert {path.name for path in files.iterdir()} == {known.id, orphan.id}
-    await artifacts.delete_orphans(older_than=time.time() + 60)
+    await artifacts.delete_abandoned()
+    assert {path.name for path in files.iterdir()} == {known.id, orphan.id}
+    await artifacts.delete_orphans(time.time() + 2 * DAY)
     assert {path.name for path in files.iterdir()} == {known.id}
+
+
+async def test_an_empty_database_deletes_nothing(
+    artifacts: ArtifactStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of any age: the files are what is left of a database that was lost; the log says so."""
+    files = tmp_path / "blobs"
+    orphan = files / f"{new_id()}-1-0"
+    orphan.write_bytes(b"an output")
+    os.utime(orphan, (0, 0))
+    await artifacts.delete_abandoned()
+    await artifacts.delete_orphans(time.time())
+    assert orphan.exists()
+    assert [record.message for record in caplog.records] == ["artifacts_without_database"]
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "AVIF"])

@@ -129,6 +129,39 @@ async def test_outputs_of_an_abandoned_attempt_are_deleted(
     assert list_blobs(again.data) == artifact_ids(found)
 
 
+@pytest.mark.parametrize("lost", ["all", "newest records"])
+async def test_outputs_outlive_the_loss_of_the_database(
+    start_server: StartServer, connect: Connect, lost: str
+) -> None:
+    """The file moved away, or copied without its -wal: nothing is deleted, and once restored, all can be read."""
+    server = start_server(engines=_sketch())
+    async with connect(server) as stub:
+        made = (await stub.Generate(image_request())).generation
+        server.kill()
+    moved = server.data.parent / "moved"
+    moved.mkdir()
+    for path in server.data.glob("atelier.db*" if lost == "all" else "atelier.db-*"):
+        path.rename(moved / path.name)
+
+    again = start_server(address=server.address, engines=_sketch())
+    assert "artifacts_without_database" in again.log.read_text()
+    async with connect(again) as stub:
+        await stub.Generate(image_request())
+        again.kill()
+    assert artifact_ids([made]) < list_blobs(server.data)
+
+    for path in server.data.glob("atelier.db*"):
+        path.unlink()
+    for path in moved.iterdir():
+        path.rename(server.data / path.name)
+    restored = start_server(address=server.address, engines=_sketch())
+    if lost == "all":
+        request = pb.GetGenerationRequest(generation_id=made.id, inline_outputs=True)
+        async with connect(restored) as stub:
+            found = (await stub.GetGeneration(request)).generation
+        assert found.outputs[0].data
+
+
 async def test_a_generation_that_kills_the_server_fails_in_the_end_and_others_go_on(
     start_server: StartServer, connect: Connect, lethal: dict[str, str]
 ) -> None:

@@ -364,6 +364,7 @@ class StoreConformance:
             output.artifact.id for output in (await store.get("ada", generation_id)).outputs
         ] == ["first"]
         assert await store.find_unknown_artifacts(["first", "second"]) == ["second"]
+        assert not await store.is_empty()
 
     async def test_waiting_for_the_end_returns_the_finished_generation(self, store: Store) -> None:
         """Both a call that waits already and one that comes later get it."""

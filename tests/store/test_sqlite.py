@@ -112,4 +112,6 @@ def _use_everything(db: sqlite3.Connection) -> None:
     rows.spent_today(db, "sketch")
     rows.find_artifact(db, "ada", "image")
     rows.find_unknown_artifacts(db, ["image"])
+    rows.find_known_generations(db, [claim.generation.id])
+    rows.is_empty(db)
     operations.sweep(db, 2.0, 1.0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
@@ -17,10 +19,16 @@ from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
 from atelier_server.store.protocol import Store
 
+_log = logging.getLogger(__name__)
 _MAX_HEAD_BYTES = 2**20
 """Beginning of an upload that is held in memory to read the size of an image from."""
 _MAX_RECENT_BYTES = 32 * 2**20
 _ORPHANS_AT_ONCE = 1000
+_ORPHAN_AGE_SECONDS = 86_400.0  # longer than any attempt or upload takes
+_ADVICE = (
+    "the database is empty, but files of artifacts exist: they are kept, and no call can read them; stop the server "
+    "and restore atelier.db with its -wal and -shm files, or delete the files if they are of no use"
+)
 
 
 class ArtifactStore:
@@ -35,6 +43,7 @@ class ArtifactStore:
         self._retention_seconds = retention_seconds
         self._max_upload_bytes = max_upload_bytes
         self._recent = RecentBlobs()
+        self._keeps_unknown = False
 
     async def write_output(self, artifact_id: str, media: Encoded) -> Artifact:
         """Store the bytes of an output; the store publishes the artifact when its generation finishes."""
@@ -113,19 +122,38 @@ class ArtifactStore:
         self._recent.drop(artifact_id)
         await self._blobs.delete(artifact_id)
 
-    async def delete_orphans(self, *, older_than: float) -> None:
-        """Delete blobs without a record that were written before this Unix time, as interrupted attempts leave them.
+    async def delete_abandoned(self) -> None:
+        """Delete what interrupted attempts left, while none is running.
 
-        A younger blob may belong to an attempt or an upload that is still running, here or in another process.
+        These are blobs without a record whose generation has one. Others may be all that is left of a lost database:
+        they are kept until `delete_orphans`; if the database has no record at all, as long as the process runs.
         """
-        ids: list[str] = []
-        async with aclosing(self._blobs.list_older_than(older_than)) as blobs:
-            async for blob_id in blobs:
-                ids.append(blob_id)
-                if len(ids) >= _ORPHANS_AT_ONCE:
-                    await self._delete_unknown(ids)
-                    ids = []
-        await self._delete_unknown(ids)
+        self._keeps_unknown = await self._store.is_empty()
+        count = 0
+        async for orphans in self._list_orphans(older_than=time.time()):
+            count += len(orphans)
+            if self._keeps_unknown:
+                continue
+            generations = {orphan.partition("-")[0] for orphan in orphans}
+            known = set(await self._store.find_known_generations(sorted(generations)))
+            for orphan in orphans:
+                if orphan.partition("-")[0] in known:
+                    await self._blobs.delete(orphan)
+        if self._keeps_unknown and count:
+            _log.warning("artifacts_without_database", extra={"count": count, "advice": _ADVICE})
+
+    async def delete_orphans(self, now: float) -> None:
+        """Delete blobs without a record that were written long before this Unix time.
+
+        A younger blob may belong to an attempt or an upload that is still running, here or in another process; or to
+        a database that was lost, and then it is kept as long as its record would have been.
+        """
+        if self._keeps_unknown:
+            return
+        age = max(_ORPHAN_AGE_SECONDS, self._retention_seconds)
+        async for orphans in self._list_orphans(older_than=now - age):
+            for orphan in orphans:
+                await self._blobs.delete(orphan)
 
     async def delete_expired(self, now: float) -> None:
         """Delete what has outlived its retention, with its bytes."""
@@ -135,9 +163,16 @@ class ArtifactStore:
     async def _read(self, artifact: Artifact) -> bytes:
         return await require_intact(artifact, await self._blobs.read(artifact.id))
 
-    async def _delete_unknown(self, blob_ids: list[str]) -> None:
-        for blob_id in await self._store.find_unknown_artifacts(blob_ids):
-            await self._blobs.delete(blob_id)
+    async def _list_orphans(self, *, older_than: float) -> AsyncGenerator[Sequence[str]]:
+        """Ids of the blobs without a record that were written before this Unix time, some at a time."""
+        ids: list[str] = []
+        async with aclosing(self._blobs.list_older_than(older_than)) as blobs:
+            async for blob_id in blobs:
+                ids.append(blob_id)
+                if len(ids) >= _ORPHANS_AT_ONCE:
+                    yield await self._store.find_unknown_artifacts(ids)
+                    ids = []
+        yield await self._store.find_unknown_artifacts(ids)
 
     async def _publish(self, artifact: Artifact, head: bytes, caller: str) -> Artifact:
         size = await asyncio.to_thread(read_image_size, head)

@@ -243,6 +243,12 @@ class Store(Protocol):
     async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
         """Those of the ids that have no record: blobs of attempts that never ended."""
 
+    async def find_known_generations(self, generation_ids: Sequence[str]) -> Sequence[str]:
+        """Those of the ids that have a record."""
+
+    async def is_empty(self) -> bool:
+        """Whether there is no record at all: neither of a generation nor of an artifact."""
+
     async def sweep(self, now: float) -> Sequence[str]:
         """Fail what waited past its deadline, delete what has expired; returns ids of deleted artifacts."""
 

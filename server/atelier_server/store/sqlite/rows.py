@@ -265,6 +265,24 @@ def find_unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) 
     return [artifact_id for artifact_id, known in found if known is None]
 
 
+def find_known_generations(db: sqlite3.Connection, generation_ids: Iterable[str]) -> list[str]:
+    """Those of the ids that a generation has."""
+    found = (
+        db.execute("SELECT id FROM generations WHERE id = ?", (generation_id,)).fetchone()
+        for generation_id in generation_ids
+    )
+    return [known[0] for known in found if known is not None]
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether the file holds neither a generation nor an artifact."""
+    found = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM generations WHERE id > '')"
+        " OR EXISTS (SELECT 1 FROM artifacts WHERE id > '')"
+    ).fetchone()
+    return not found[0]
+
+
 def spent_today(db: sqlite3.Connection, engine: str) -> float:
     """Cost of the engine since midnight UTC."""
     found = db.execute(

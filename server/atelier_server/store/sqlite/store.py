@@ -63,7 +63,10 @@ class SqliteStore:
             store = cls(database, retention_seconds=retention_seconds)
             waiting = await store._recover(max_attempts)
         except (sqlite3.Error, DatabaseUnusableError) as error:
-            msg = f"cannot use {path} ({error}); restore it, or move it away to start with an empty one"
+            msg = (
+                f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
+                "with an empty one, which cannot read the artifacts of the old one"
+            )
             raise DatabaseUnusableError(msg) from error
         for engine, count in waiting.items():
             store._notify_waiters(engine, count)
@@ -284,6 +287,14 @@ class SqliteStore:
     async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_unknown_artifacts."""
         return await self._database.run(lambda db: rows.find_unknown_artifacts(db, artifact_ids))
+
+    async def find_known_generations(self, generation_ids: Sequence[str]) -> Sequence[str]:
+        """See Store.find_known_generations."""
+        return await self._database.run(lambda db: rows.find_known_generations(db, generation_ids))
+
+    async def is_empty(self) -> bool:
+        """See Store.is_empty."""
+        return await self._database.run(rows.is_empty)
 
     async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
