@@ -36,6 +36,8 @@ async def start(
 ) -> asyncio.subprocess.Process:
     """Start a command with its output in pipes."""
     return await asyncio.create_subprocess_exec(
+        "/usr/bin/env",
+        "--default-signal=INT",  # a script's background and nohup start tests with signals ignored
         ATELIER,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,

@@ -60,6 +60,8 @@ async def run_on(
 ) -> asyncio.subprocess.Process:
     """Start the command with that terminal as its stderr."""
     return await asyncio.create_subprocess_exec(
+        "/usr/bin/env",
+        "--default-signal=INT",
         ATELIER,
         *arguments,
         stdout=asyncio.subprocess.PIPE,
