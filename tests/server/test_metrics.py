@@ -6,7 +6,9 @@ import http.client
 import urllib.error
 import urllib.request
 
+import grpc
 import pytest
+from grpc import aio
 from prometheus_client.parser import text_string_to_metric_families
 
 from atelier.v1 import generation_service_pb2 as pb
@@ -122,6 +124,41 @@ async def test_calls_that_are_hung_up_on_are_counted(
     after = before
     while any(after.get(sample, 0) <= before.get(sample, 0) for sample in handled):
         after = samples(workshop)
+
+
+async def test_calls_that_end_at_their_deadline_are_counted_as_such(
+    workshop: RunningServer, workshop_stub: Stub
+) -> None:
+    """Not as CANCELLED, which says that the caller left."""
+    made = await workshop_stub.Generate(on_acceptance(slow_request(engine="twin")))
+    watch = pb.StreamProgressRequest(generation_id=made.generation.id)
+    exceeded = key(
+        "grpc_server_handled_total",
+        grpc_code="DEADLINE_EXCEEDED",
+        grpc_service="atelier.v1.GenerationService",
+        grpc_method="StreamProgress",
+    )
+    before = samples(workshop).get(exceeded, 0)
+    with pytest.raises(aio.AioRpcError) as caught:
+        async for _ in workshop_stub.StreamProgress(watch, timeout=1.5):
+            pass
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    while samples(workshop).get(exceeded, 0) == before:
+        pass
+    await workshop_stub.CancelGeneration(
+        pb.CancelGenerationRequest(generation_id=made.generation.id)
+    )
+
+
+def test_histograms_of_time_reach_an_hour(server: RunningServer) -> None:
+    """The longest timeout that an engine may have."""
+    seconds = key(
+        "grpc_server_handling_seconds_bucket",
+        grpc_service="grpc.health.v1.Health",
+        grpc_method="Check",
+        le="3600.0",
+    )
+    assert seconds in samples(server)
 
 
 async def test_load_is_shown(workshop: RunningServer, workshop_stub: Stub) -> None:
