@@ -13,7 +13,9 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """A section: immutable, refuses unknown keys, names the new key of a renamed one, expands `~` in paths."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     renamed_keys: ClassVar[Mapping[str, str]] = {}
     """Keys that earlier versions had, with their new names; those of base classes hold too."""

@@ -33,6 +33,43 @@ class _InvalidConfig(BaseModel):
     """Placeholder for an engine's invalid settings, so that the rest can be validated."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that occur twice, of which YAML keeps the last, and nested aliases, which make a small file huge."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._aliases = 0
+        self._nested: set[str] = set()
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node of the file."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor, before = event.anchor, self._aliases
+        if self.check_event(yaml.AliasEvent):
+            if anchor in self._nested:
+                problem = f"the alias {anchor!r} leads to another alias"
+                raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)
+            self._aliases += 1
+            return super().compose_node(parent, index)
+        self._nested.add(anchor)  # an alias inside its own anchor never ends
+        node = super().compose_node(parent, index)
+        if self._aliases == before:
+            self._nested.discard(anchor)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the base class's)
+        """The mapping, each of whose keys occurs once."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # refused by YAML
+            if key.value in seen:
+                problem = f"the key {key.value!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 class ConfigurationError(Exception):
     """The configuration is invalid; the message names each key and what is expected there."""
 
@@ -92,12 +129,15 @@ def _format_error(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         msg = f"{path}: {error.strerror}"
         raise ConfigurationError(msg) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         msg = f"{path}: is not YAML: {error}"
+        raise ConfigurationError(msg) from error
+    except RecursionError as error:
+        msg = f"{path}: is nested too deeply"
         raise ConfigurationError(msg) from error
     if raw is None:
         return {}
@@ -164,6 +204,11 @@ def _unknown_references(settings: Settings) -> list[str]:
         for name, engine in settings.engines.items()
         for fallback in engine.fallbacks
         if fallback not in settings.engines
+    ]
+    problems += [
+        f"engines.{name}.fallbacks: must name other engines, not {name!r} itself"
+        for name, engine in settings.engines.items()
+        if name in engine.fallbacks
     ]
     if settings.default_engine is not None and settings.default_engine not in settings.engines:
         problems.append(f"default_engine: no engine {settings.default_engine!r}; there are {known}")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, field_validator
 from atelier_engines.addresses import Address
 from atelier_engines.config import Section
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
 
 class BreakerSettings(Section):
@@ -142,6 +142,10 @@ class ExportSettings(Section):
             "seed",
             "ext",
         }
+        if "\0" in template:
+            raise ValueError("must not contain NUL")
+        if any(spec or conversion for _, _, spec, conversion in Formatter().parse(template)):
+            raise ValueError("must have plain fields such as {id}, without `:` or `!`")
         used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
         if used - known:
             raise ValueError(
