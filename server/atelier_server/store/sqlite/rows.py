@@ -276,11 +276,10 @@ def find_known_generations(db: sqlite3.Connection, generation_ids: Iterable[str]
 
 def is_empty(db: sqlite3.Connection) -> bool:
     """Whether the file holds neither a generation nor an artifact."""
-    found = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM generations WHERE id > '')"
-        " OR EXISTS (SELECT 1 FROM artifacts WHERE id > '')"
-    ).fetchone()
-    return not found[0]
+    return all(
+        db.execute(f"SELECT id FROM {table} WHERE id > '' LIMIT 1").fetchone() is None
+        for table in ("generations", "artifacts")
+    )
 
 
 def spent_today(db: sqlite3.Connection, engine: str) -> float:
