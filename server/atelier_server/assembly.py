@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from grpc import aio
 
 from atelier_engines import registry
+from atelier_engines.capabilities import CancelSupport
 from atelier_engines.engine import Engine
 from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
@@ -53,7 +54,11 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         DatabaseUnusableError: the database is damaged, or cannot be opened.
         EngineError: an engine cannot be constructed.
     """
-    store = await _open_store(settings)
+    engines = {
+        name: registry.load(engine.type).create(engine.config)
+        for name, engine in settings.engines.items()
+    }
+    store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
     artifacts = ArtifactStore(
         store,
@@ -66,8 +71,8 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     statuses = EngineStatuses()
     statuses.subscribe(health.follow)
     supervisors = [
-        await _supervise_engine(name, engine, statuses, store)
-        for name, engine in settings.engines.items()
+        await _supervise_engine(name, engine, settings.engines[name], statuses, store)
+        for name, engine in engines.items()
     ]
     decider = Decider(
         inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
@@ -88,20 +93,24 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     )
 
 
-async def _open_store(settings: Settings) -> Store:
+async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:
     return await SqliteStore.open(
         settings.data_dir / "atelier.db",
         retention_seconds=settings.store.retention_seconds,
         max_attempts=settings.store.max_attempts,
         synchronous=settings.store.synchronous,
+        local_engines=[
+            name
+            for name, engine in engines.items()
+            if engine.capabilities.cancel is CancelSupport.STEP
+        ],
     )
 
 
 async def _supervise_engine(
-    name: str, settings: EngineSettings, statuses: EngineStatuses, store: Store
+    name: str, engine: Engine, settings: EngineSettings, statuses: EngineStatuses, store: Store
 ) -> EngineSupervisor:
     """The engine inside its wrappers (circuit breaker, result cache, validation), supervised."""
-    engine = registry.load(settings.type).create(settings.config)
     wrapped: Engine = BreakerEngine(
         inner=engine,
         failure_threshold=settings.breaker.failure_threshold,

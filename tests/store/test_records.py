@@ -33,10 +33,17 @@ def record(state: State.ValueType, **fields: object) -> Record:
     return Record(generation=generation, caller="ada", **fields)  # type: ignore[arg-type]
 
 
-def recover(crashed: Record, *, max_attempts: int = 3) -> records.Change:
+def recover(
+    crashed: Record, *, ends_with_process: bool = True, max_attempts: int = 3
+) -> records.Change:
     """What recovery makes of the record."""
     return records.recover(
-        crashed, Event(), max_attempts=max_attempts, now=NOW, retention_seconds=DAY
+        crashed,
+        Event(),
+        ends_with_process=ends_with_process,
+        max_attempts=max_attempts,
+        now=NOW,
+        retention_seconds=DAY,
     )
 
 
@@ -146,12 +153,23 @@ def test_recovery_gives_up_after_the_last_attempt() -> None:
     assert not poisoned.failure.retryable
 
 
-def test_recovery_ends_what_was_to_be_cancelled() -> None:
-    """Also in its last attempt: a cancellation is no failure."""
-    change = recover(record(State.STATE_RUNNING, cancel_requested=True), max_attempts=1)
+@pytest.mark.parametrize(
+    ("ends_with_process", "remote_handle", "expected"),
+    [
+        (True, "", CancelOutcome.CANCEL_OUTCOME_STOPPED),
+        (True, "job-7", CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL),
+        (False, "", CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL),
+    ],
+)
+def test_recovery_ends_what_was_to_be_cancelled(
+    expected: CancelOutcome.ValueType, remote_handle: str, *, ends_with_process: bool
+) -> None:
+    """Also in its last attempt: a cancellation is no failure. Only what ran in the process has stopped with it."""
+    cancelled = record(State.STATE_RUNNING, cancel_requested=True, remote_handle=remote_handle)
+    change = recover(cancelled, ends_with_process=ends_with_process, max_attempts=1)
     stopped = change.record.generation
     assert stopped.state == State.STATE_CANCELLED
-    assert stopped.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_STOPPED
+    assert stopped.cancel_outcome == expected
 
 
 def test_what_waits_too_long_times_out() -> None:

@@ -69,8 +69,12 @@ class Worker:
         except ClaimLostError:
             _log.warning("claim_lost")
         except asyncio.CancelledError:
-            goes_on = self.supervisor.engine.capabilities.cancel is CancelSupport.NONE
-            await self.store.release(attempt.claim, keep_remote_handle=goes_on)
+            cancel = self.supervisor.engine.capabilities.cancel
+            await self.store.release(
+                attempt.claim,
+                keep_remote_handle=cancel is CancelSupport.NONE,
+                stopped=cancel is CancelSupport.STEP,
+            )
             _log.info("generation_released")
             raise
         except Exception as error:  # noqa: BLE001 (the worker goes on with the next generation)

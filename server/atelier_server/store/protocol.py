@@ -170,10 +170,13 @@ class Store(Protocol):
             ClaimLostError: the claim is void; the outputs are to be deleted.
         """
 
-    async def release(self, claim: Claim, *, keep_remote_handle: bool = False) -> None:
+    async def release(
+        self, claim: Claim, *, keep_remote_handle: bool = False, stopped: bool = True
+    ) -> None:
         """Return the generation to the head of its queue, as if never claimed. Does nothing if the claim is void.
 
-        `keep_remote_handle` when the remote job continues meanwhile.
+        `keep_remote_handle` when the remote job continues meanwhile. If a cancellation was requested, the generation
+        ends instead: `stopped` says whether the work has certainly ended.
         """
 
     async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:

@@ -7,7 +7,7 @@ the one that was read: `Change` says what to write, and the fence or the state s
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +17,12 @@ from atelier.v1.generation_pb2 import Attempt, AttemptOutcome, CancelOutcome, Ge
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import ConflictError, QueueFullError, failure
 from atelier_server.store.protocol import ENDED, CancelResult, Claim, Event, Metadata, Submission
+
+CANCEL_OUTCOMES: Mapping[bool, CancelOutcome.ValueType] = {
+    True: CancelOutcome.CANCEL_OUTCOME_STOPPED,
+    False: CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL,
+}
+"""How the cancellation of a running generation ends, by whether the work has certainly stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,8 @@ class Record:
     """How often it was claimed; claims with a lower number are void."""
     cancel_requested: bool = False
     """Whether a cancellation waits for the worker."""
+    remote_handle: str = ""
+    """Identifies the job that the newest attempt started at a remote service; empty when there is none."""
 
     @classmethod
     def from_claim(cls, claim: Claim) -> Record:
@@ -203,11 +211,15 @@ def stop(
     generation: Generation,
     progress: Event,
     *,
+    outcome: CancelOutcome.ValueType,
     now: Timestamp,
     retention_seconds: float,
 ) -> Change:
-    """End a generation as CANCELLED whose worker released it after the cancellation was requested."""
-    stopped = _mark_cancelled(generation, CancelOutcome.CANCEL_OUTCOME_STOPPED)
+    """End a generation as CANCELLED whose worker released it, or died, after the cancellation was requested.
+
+    `outcome` is STOPPED only if the work has certainly ended.
+    """
+    stopped = _mark_cancelled(generation, outcome)
     return end(record, stopped, progress, now=now, retention_seconds=retention_seconds)
 
 
@@ -215,15 +227,27 @@ def recover(
     record: Record,
     progress: Event,
     *,
+    ends_with_process: bool,
     max_attempts: int,
     now: Timestamp,
     retention_seconds: float,
 ) -> Change:
-    """Requeue a generation whose worker died; or end it, if it was cancelled or has cost too many attempts."""
+    """Requeue a generation whose worker died; or end it, if it was cancelled or has cost too many attempts.
+
+    `ends_with_process` says that the engine works inside the process; a job at a remote service may go on.
+    """
     generation = _copy(record.generation)
     generation.receipt.attempts.append(_abandoned(generation, record.attempt))
     if record.cancel_requested:
-        return stop(record, generation, progress, now=now, retention_seconds=retention_seconds)
+        stopped = ends_with_process and not record.remote_handle
+        return stop(
+            record,
+            generation,
+            progress,
+            outcome=CANCEL_OUTCOMES[stopped],
+            now=now,
+            retention_seconds=retention_seconds,
+        )
     if record.attempt >= max_attempts:
         generation.state = State.STATE_FAILED
         message = (

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
+from grpc import aio
+
+from atelier.v1.generation_pb2 import CancelOutcome, State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
+from tests.resilience.follower import Follower
+from tests.server.calls import eventually, image_request, on_acceptance
 from tests.vendors.killed_server import kill_while_a_job_runs
 from tests.vendors.runpod.stand_in import ENDPOINT, StandIn
 
@@ -13,3 +22,35 @@ async def test_a_killed_server_finds_its_job_again(
     """The job is not submitted a second time."""
     engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
     await kill_while_a_job_runs(vendor, start_server, engine)
+
+
+async def test_a_cancellation_does_not_claim_to_have_stopped_a_remote_job(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The server was killed after it had noted the cancellation, and before it could cancel the job."""
+    engines = {
+        "remote": {
+            "type": "runpod",
+            "base_url": vendor.api,
+            "endpoint": ENDPOINT,
+            "api_key": vendor.api_key,
+            "poll_seconds": 0.02,
+        }
+    }
+    size = {"width": vendor.task.width, "height": vendor.task.height}
+    vendor.polls.always = vendor.running
+    server = start_server(engines=engines)
+    async with aio.insecure_channel(server.address) as channel:
+        request = on_acceptance(image_request(engine="remote", task=size))
+        accepted = await GenerationServiceStub(channel).Generate(request)
+        await eventually(lambda: vendor.polled > 0)
+        server.kill()
+    with closing(sqlite3.connect(server.data / "atelier.db")) as db, db:
+        db.execute("UPDATE generations SET cancel_requested = 1")
+    again = start_server(engines=engines)
+    follower = Follower(accepted.generation.id)
+    async with aio.insecure_channel(again.address) as channel:
+        await follower.follow(GenerationServiceStub(channel))
+    ended = follower.events[-1].generation
+    assert ended.state == State.STATE_CANCELLED
+    assert ended.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -38,6 +38,8 @@ class Release:
     """The task decided anew for another engine; None keeps the stored one."""
     keep_remote_handle: bool = False
     """Whether the next attempt continues with the remote job of this one."""
+    stopped: bool = True
+    """Whether the work has certainly ended; else a remote service may finish and bill it."""
 
 
 def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult, Event | None]:
@@ -152,7 +154,12 @@ def requeue(
     if event is None:
         progress = rows.last_event(db, generation.id)
         stopped = records.stop(
-            record, generation, progress, now=now, retention_seconds=retention_seconds
+            record,
+            generation,
+            progress,
+            outcome=records.CANCEL_OUTCOMES[release.stopped],
+            now=now,
+            retention_seconds=retention_seconds,
         )
         event = rows.write_claimed(db, claim, stopped, cancel_requested=True)
     return _require_claim(claim, event)
@@ -173,12 +180,18 @@ def cancel(
     return result, None if change is None else rows.write(db, change)
 
 
-def recover(db: sqlite3.Connection, retention_seconds: float, max_attempts: int) -> dict[str, int]:
+def recover(
+    db: sqlite3.Connection,
+    retention_seconds: float,
+    max_attempts: int,
+    local_engines: Collection[str],
+) -> dict[str, int]:
     """Requeue what a process that died was running; returns how many generations wait for each engine."""
     for record in rows.running(db):
         change = records.recover(
             record,
             rows.last_event(db, record.generation.id),
+            ends_with_process=record.generation.engine in local_engines,
             max_attempts=max_attempts,
             now=_now(),
             retention_seconds=retention_seconds,

@@ -15,7 +15,7 @@ from atelier_server.store.protocol import Claim, Event, Query, Submission
 from atelier_server.store.records import Change, Record, StoredFields, require_same_request
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
-_COLUMNS = "record, caller, attempt, fence, cancel_requested, sequence"
+_COLUMNS = "record, caller, attempt, fence, cancel_requested, remote_handle, sequence"
 _STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, trace_context"
 _WAITING = "state = 1"
 _RUNNING = "state = 2"
@@ -170,7 +170,7 @@ def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFi
         " ORDER BY id LIMIT 1",
         (engine,),
     ).fetchone()
-    return None if found is None else (_row(found[:6]).record, StoredFields(*found[6:]))
+    return None if found is None else (_row(found[:7]).record, StoredFields(*found[7:]))
 
 
 def list_waiting(db: sqlite3.Connection, engine: str, limit: int) -> list[tuple[str, int]]:
@@ -267,11 +267,8 @@ def find_unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) 
 
 def find_known_generations(db: sqlite3.Connection, generation_ids: Iterable[str]) -> list[str]:
     """Those of the ids that a generation has."""
-    found = (
-        db.execute("SELECT id FROM generations WHERE id = ?", (generation_id,)).fetchone()
-        for generation_id in generation_ids
-    )
-    return [known[0] for known in found if known is not None]
+    query = "SELECT 1 FROM generations WHERE id = ?"
+    return [known for known in generation_ids if db.execute(query, (known,)).fetchone()]
 
 
 def is_empty(db: sqlite3.Connection) -> bool:
@@ -302,7 +299,7 @@ def delete_expired(db: sqlite3.Connection, now: float) -> list[str]:
 
 
 def _row(found: tuple[Any, ...]) -> Row:
-    record, caller, attempt, fence, cancel_requested, sequence = found
+    record, caller, attempt, fence, cancel_requested, remote_handle, sequence = found
     return Row(
         Record(
             generation=Generation.FromString(record),
@@ -310,6 +307,7 @@ def _row(found: tuple[Any, ...]) -> Row:
             attempt=attempt,
             fence=fence,
             cancel_requested=bool(cancel_requested),
+            remote_handle=remote_handle,
         ),
         sequence,
     )

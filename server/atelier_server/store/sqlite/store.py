@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact
@@ -50,10 +50,12 @@ class SqliteStore:
         retention_seconds: float,
         max_attempts: int,
         synchronous: str = "NORMAL",
+        local_engines: Collection[str] = (),
     ) -> SqliteStore:
         """Open, migrate or create the file, and requeue the generations that a process that died was running.
 
         One that was attempted `max_attempts` times and never ended has FAILED with the reason POISONED.
+        The work of `local_engines` ended with that process; jobs that others started may go on at a remote service.
 
         Raises:
             DatabaseUnusableError: the file can't be opened, is damaged, or was written by a newer version.
@@ -61,7 +63,7 @@ class SqliteStore:
         try:
             database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
-            waiting = await store._recover(max_attempts)
+            waiting = await store._recover(max_attempts, local_engines)
         except (sqlite3.Error, DatabaseUnusableError) as error:
             msg = (
                 f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
@@ -72,10 +74,12 @@ class SqliteStore:
             store._notify_waiters(engine, count)
         return store
 
-    async def _recover(self, max_attempts: int) -> dict[str, int]:
+    async def _recover(self, max_attempts: int, local_engines: Collection[str]) -> dict[str, int]:
         try:
             return await self._database.run(
-                lambda db: operations.recover(db, self._retention_seconds, max_attempts)
+                lambda db: operations.recover(
+                    db, self._retention_seconds, max_attempts, local_engines
+                )
             )
         except BaseException:
             await self.close()
@@ -162,12 +166,15 @@ class SqliteStore:
         )
         return ended
 
-    async def release(self, claim: Claim, *, keep_remote_handle: bool = False) -> None:
+    async def release(
+        self, claim: Claim, *, keep_remote_handle: bool = False, stopped: bool = True
+    ) -> None:
         """See Store.release."""
         release = Release(
             generation=claim.generation,
             attempt=claim.attempt - 1,
             keep_remote_handle=keep_remote_handle,
+            stopped=stopped,
         )
         try:
             await self._requeue(claim, release)
