@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import errors, operations
+from atelier_client import errors, operations, transfer
 from atelier_client.actions import (
     Action,
     Answer,
+    AwaitHeaders,
     Call,
     Deliver,
     Done,
@@ -23,6 +26,7 @@ from atelier_client.actions import (
     resume,
 )
 from atelier_client.errors import AtelierError
+from atelier_client.media import Artifact
 from atelier_client.reconnect import ReconnectPolicy
 from atelier_client.requests import build_request
 from tests.client.fake_server import ARTIFACT, IMAGE_FILE
@@ -36,6 +40,10 @@ class Run:
     """Answers an operation with prepared outcomes, on a clock that only Sleep advances."""
 
     answers: list[Outcome]
+    headers: list[bool] = field(default_factory=list)
+    """Whether the next streams are opened by a server; False when empty."""
+    quiet: float = 0.0
+    """How long the answer to each call and each wait for a message takes."""
     seconds: float = 0.0
     actions: list[Action] = field(default_factory=list)
     delivered: list[Any] = field(default_factory=list)
@@ -56,7 +64,10 @@ class Run:
                 self.actions.append(step)
                 if isinstance(step, Sleep):
                     self.seconds += step.seconds
+                elif isinstance(step, AwaitHeaders):
+                    outcome = self.headers.pop(0) if self.headers else False
                 elif isinstance(step, Receive | Call):
+                    self.seconds += self.quiet
                     outcome = self.answers.pop(0)
             step = resume(operation, outcome)
         return step.result
@@ -122,6 +133,58 @@ def test_a_server_that_stays_away_is_given_up(begun: Sequence[Outcome], seconds:
     with pytest.raises(errors.ServerUnreachableError):
         followed(run)
     assert run.seconds == pytest.approx(seconds)
+
+
+def test_a_stream_that_breaks_after_a_long_silence_is_opened_again() -> None:
+    """The timeout counts from the failure, not from the message before it."""
+    run = Run([event(1), GONE, event(2, last=True)], quiet=60.0)
+    assert followed(run) == [1, 2]
+
+
+def test_a_stream_that_the_server_opens_restarts_the_timeout() -> None:
+    """It stays silent longer than the timeout, and breaks, time and again."""
+    run = Run([*[GONE] * 2000, event(1, last=True)], headers=[True] * 2001, quiet=60.0)
+    assert followed(run) == [1]
+    assert max(run.delays) == 3.0
+
+
+def test_attempts_that_do_not_reach_the_server_use_the_timeout_up() -> None:
+    """However long each of them takes."""
+    run = Run([event(1), *[GONE] * 50], headers=[True], quiet=4.0)
+    with pytest.raises(errors.ServerUnreachableError):
+        followed(run)
+    assert len(run.opened) == 4
+
+
+def upload_parts(run: Run, taken: int) -> Artifact:
+    """Upload three chunks, of whose messages the connection takes so many in each attempt."""
+    operation = operations.upload(IMAGE_FILE[: 3 * transfer.CHUNK_BYTES], "", run.policy)
+    step = resume(operation)
+    while not isinstance(step, Done):
+        outcome: Outcome = None
+        if isinstance(step, Call):
+            assert isinstance(step.request, Iterator)
+            deque(islice(step.request, taken), maxlen=0)
+            run.seconds += run.quiet
+            outcome = run.answers.pop(0)
+        elif isinstance(step, Sleep):
+            run.seconds += step.seconds
+        step = resume(operation, outcome)
+    return step.result
+
+
+def test_a_long_upload_that_breaks_is_sent_again() -> None:
+    """The time of an upload that breaks is not the time without a server."""
+    stored = pb.UploadArtifactResponse(artifact=ARTIFACT)
+    assert upload_parts(Run([GONE, GONE, stored], quiet=6.0), taken=3).id == ARTIFACT.id
+
+
+def test_an_upload_to_a_wrong_address_is_given_up_soon() -> None:
+    """No connection has taken a chunk."""
+    run = Run([GONE] * 50)
+    with pytest.raises(errors.ServerUnreachableError):
+        upload_parts(run, taken=1)
+    assert run.seconds == pytest.approx(2.0)
 
 
 def test_an_error_that_waiting_does_not_cure_is_raised() -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, assert_never
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-from atelier_client.actions import Action, Call, OpenStream, ReadFile, Receive, Sleep
+from atelier_client.actions import Action, AwaitHeaders, Call, OpenStream, ReadFile, Receive, Sleep
 from atelier_client.channel import Connection
 
 
@@ -17,6 +17,8 @@ from atelier_client.channel import Connection
 class IoFunctions:
     """The three functions that differ between blocking code and asyncio."""
 
+    receive_headers: Callable[[Any], Any]
+    """Return whether the headers of a stream came from an Atelier server."""
     receive: Callable[[Any], Any]
     """Return the next message of a stream, or None at its end."""
     sleep: Callable[[float], Any]
@@ -63,6 +65,8 @@ class ActionRunner:
                 self._cancel_stream()
                 self._stream = self._method(name)(request, metadata=metadata)
                 return None
+            case AwaitHeaders():
+                return self._io_functions.receive_headers(self._stream)
             case Receive():
                 return self._io_functions.receive(self._stream)
             case Sleep(seconds=seconds):

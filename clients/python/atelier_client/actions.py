@@ -44,6 +44,14 @@ class OpenStream:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitHeaders:
+    """Wait for the headers of the open stream; send back True if they came from an Atelier server.
+
+    A server that sends no headers of its own is answered with False at its first message.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Send back the next message of the open stream; None at its end."""
 
@@ -76,8 +84,8 @@ class Done(Generic[R]):
     result: R
 
 
-Action: TypeAlias = Call | OpenStream | Receive | Sleep | ReadFile
-Answer: TypeAlias = Message | bytes | None
+Action: TypeAlias = Call | OpenStream | AwaitHeaders | Receive | Sleep | ReadFile
+Answer: TypeAlias = Message | bytes | bool | None
 Operation: TypeAlias = Generator[Action, Answer, R]
 """An operation that returns one result."""
 Streaming: TypeAlias = Generator[Action | Deliver[E], Answer, None]

@@ -27,7 +27,7 @@ from atelier_client.actions import (
     resume,
 )
 from atelier_client.base_client import BaseClient
-from atelier_client.channel import build_channel_options
+from atelier_client.channel import build_channel_options, names_server
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
@@ -36,6 +36,10 @@ from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import error_from_rpc
 from atelier_client.tasks import AudioTask, ImageTask, Keywords
+
+
+async def _receive_headers(stream: Any) -> bool:  # noqa: ANN401 - a call of gRPC
+    return names_server(await stream.initial_metadata())
 
 
 async def _receive(stream: Any) -> Any:  # noqa: ANN401 - a call and a message of gRPC
@@ -47,7 +51,9 @@ async def _read_file(path: Path) -> bytes:
     return await asyncio.to_thread(media.read, path)
 
 
-_IO_FUNCTIONS = IoFunctions(receive=_receive, sleep=asyncio.sleep, read_file=_read_file)
+_IO_FUNCTIONS = IoFunctions(
+    receive_headers=_receive_headers, receive=_receive, sleep=asyncio.sleep, read_file=_read_file
+)
 
 
 class AsyncClient(BaseClient):

@@ -29,7 +29,8 @@ class BaseClient(ABC):
             server: HOST:PORT; `ATELIER_SERVER` or localhost:50051 when empty.
             credentials: for TLS; plain text when None.
             token: sent with every call, as the metadata `authorization: Bearer TOKEN`.
-            reconnect_timeout_seconds: how long to reconnect a broken stream.
+            reconnect_timeout_seconds: how long to reconnect a broken stream or transfer, from the
+                first failure after the server last answered.
             call_timeout_seconds: deadline of short calls (all but generate, streams and transfers).
         """
         self._policy = ReconnectPolicy(timeout_seconds=reconnect_timeout_seconds)

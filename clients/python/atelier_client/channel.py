@@ -12,7 +12,7 @@ both set move 1.7 GB/s against 0.7 GB/s with gRPC's defaults.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -27,6 +27,7 @@ _RETRYABLE_METHODS = (
     "ListGenerations",
     "CancelGeneration",
 )
+_VERSION_HEADER = "atelier-server-version"
 _MAX_RECEIVE_BYTES = 144 * 2**20
 """Large enough for 64 outputs of 2 MiB each, all sent inline."""
 _LOOKAHEAD_BYTES = 16 * 2**20
@@ -53,6 +54,11 @@ class Connection:
     def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Metadata of every call."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+
+def names_server(headers: Iterable[tuple[str, str | bytes]] | None) -> bool:
+    """Whether the headers of a response came from an Atelier server: a failed call has none of them."""
+    return any(name == _VERSION_HEADER for name, _ in headers or ())
 
 
 def build_service_config() -> str:

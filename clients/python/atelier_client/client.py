@@ -25,7 +25,7 @@ from atelier_client.actions import (
     resume,
 )
 from atelier_client.base_client import BaseClient
-from atelier_client.channel import build_channel_options
+from atelier_client.channel import build_channel_options, names_server
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
@@ -36,7 +36,10 @@ from atelier_client.status import error_from_rpc
 from atelier_client.tasks import AudioTask, ImageTask, Keywords
 
 _IO_FUNCTIONS = IoFunctions(
-    receive=lambda stream: next(stream, None), sleep=time.sleep, read_file=media.read
+    receive_headers=lambda stream: names_server(stream.initial_metadata()),
+    receive=lambda stream: next(stream, None),
+    sleep=time.sleep,
+    read_file=media.read,
 )
 
 

@@ -18,6 +18,7 @@ from atelier_client import decoding, requests, transfer
 from atelier_client.actions import (
     Action,
     Answer,
+    AwaitHeaders,
     Call,
     Deliver,
     OpenStream,
@@ -160,13 +161,17 @@ def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Oper
     """Upload a file, or bytes; again from the start when the connection breaks."""
     data = source if isinstance(source, bytes) else (yield from _read(source))
 
+    reconnection = policy.start(0)
+
     def attempt() -> Operation[Artifact]:
-        parts = transfer.split_upload(data, media_type)
+        parts = transfer.split_upload(
+            data, media_type, on_chunk_taken=reconnection.record_connection
+        )
         request = Call(method="UploadArtifact", request=parts, has_deadline=False)
         answer = yield from call(request, pb.UploadArtifactResponse)
         return decoding.artifact_from_pb(answer.artifact)
 
-    return (yield from _reconnect(attempt, policy.start(0)))
+    return (yield from _reconnect(attempt, reconnection))
 
 
 def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[bytes]:
@@ -210,6 +215,8 @@ def _events(
             inline_outputs=fetch_outputs,
         )
         yield OpenStream(method="StreamProgress", request=request)
+        if (yield AwaitHeaders()):
+            reconnection.record_answer()
         while (message := (yield from receive(pb.StreamProgressResponse))) is not None:
             if reconnection.advance(message.sequence) and not message.repetition:
                 event = decoding.progress_from_pb(message)

@@ -11,8 +11,9 @@ from atelier_client.errors import AtelierError, UnavailableError
 
 _FIRST_DELAY_SECONDS = 0.1
 _MAX_DELAY_SECONDS = 3.0
-_MAX_SECONDS_TO_FIRST_MESSAGE = 2.0
-"""Limit for a stream that has sent nothing yet, so that a wrong address is reported soon."""
+_MAX_DOUBLINGS = 5
+_MAX_SECONDS_TO_FIRST_ANSWER = 2.0
+"""Limit while the server has never answered, so that a wrong address is reported soon."""
 _RANDOM = random.SystemRandom()
 
 
@@ -25,11 +26,12 @@ class ReconnectPolicy:
     """How long to reconnect a broken stream, and how long to wait between two attempts.
 
     The delays double from 0.1 to 3 seconds, each multiplied by the jitter; a delay that the server
-    gives takes precedence. Each message that arrives restarts the timeout.
+    gives takes precedence. The timeout counts from the first failure after the server last answered;
+    a stream that is open and silent does not use it up.
     """
 
     timeout_seconds: float = 30.0
-    """Maximum time without a message."""
+    """Maximum time from the first failure to an attempt that the server answers."""
     clock: Callable[[], float] = time.monotonic
     """Returns seconds from any origin."""
     jitter: Callable[[], float] = _jitter
@@ -49,13 +51,24 @@ class Reconnection:
         self._policy = policy
         self._connected = connected
         self._failures = 0
-        self._last_message = policy.clock()
+        self._failing_since: float | None = None
+
+    def record_answer(self) -> None:
+        """Record that the server has opened the stream, so the timeout counts from the next failure.
+
+        The delays continue to double until a message arrives.
+        """
+        self._connected = True
+        self._failing_since = None
+
+    def record_connection(self) -> None:
+        """Record that a connection is open, so the whole timeout applies; it is not restarted."""
+        self._connected = True
 
     def advance(self, position: int) -> bool:
         """Record the position of a message that has arrived; False if it is not beyond the last one."""
-        self._connected = True
+        self.record_answer()
         self._failures = 0
-        self._last_message = self._policy.clock()
         if position <= self.position:
             return False
         self.position = position
@@ -69,13 +82,17 @@ class Reconnection:
         """
         timeout = self._policy.timeout_seconds
         if not self._connected:
-            timeout = min(timeout, _MAX_SECONDS_TO_FIRST_MESSAGE)
-        waited = self._policy.clock() - self._last_message
+            timeout = min(timeout, _MAX_SECONDS_TO_FIRST_ANSWER)
+        now = self._policy.clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        waited = now - self._failing_since
         if not isinstance(error, UnavailableError) or waited >= timeout:
             raise error
         delay = error.retry_after_seconds
         if delay is None:
-            delay = min(_FIRST_DELAY_SECONDS * 2**self._failures, _MAX_DELAY_SECONDS)
+            doubled = _FIRST_DELAY_SECONDS * 2 ** min(self._failures, _MAX_DOUBLINGS)
+            delay = min(doubled, _MAX_DELAY_SECONDS)
             delay *= self._policy.jitter()
         self._failures += 1
         return min(delay, max(timeout - waited, 0.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from atelier.v1 import artifact_pb2
 from atelier.v1 import generation_service_pb2 as pb
@@ -15,8 +15,12 @@ CHUNK_BYTES = 512 * 1024
 """Maximum chunk size of the contract."""
 
 
-def split_upload(data: bytes, media_type: str) -> Iterator[pb.UploadArtifactRequest]:
+def split_upload(
+    data: bytes, media_type: str, *, on_chunk_taken: Callable[[], None] = lambda: None
+) -> Iterator[pb.UploadArtifactRequest]:
     """The messages of one upload; an empty media type is detected from the bytes.
+
+    `on_chunk_taken` is called after each chunk that the connection has taken: it is open then.
 
     Raises:
         InvalidRequestError: the media type is empty and cannot be detected.
@@ -26,15 +30,16 @@ def split_upload(data: bytes, media_type: str) -> Iterator[pb.UploadArtifactRequ
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    return _iterate_parts(header, data)
+    return _iterate_parts(header, data, on_chunk_taken)
 
 
 def _iterate_parts(
-    header: artifact_pb2.UploadHeader, data: bytes
+    header: artifact_pb2.UploadHeader, data: bytes, on_chunk_taken: Callable[[], None]
 ) -> Iterator[pb.UploadArtifactRequest]:
     yield pb.UploadArtifactRequest(header=header)
     for start in range(0, len(data), CHUNK_BYTES):
         yield pb.UploadArtifactRequest(chunk=data[start : start + CHUNK_BYTES])
+        on_chunk_taken()
 
 
 class DownloadVerifier:

@@ -36,7 +36,8 @@ class ForwardingConfig(Section):
     retry_timeout_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long to retry while the other server is unreachable and has accepted a task.",
+        description="How long to retry while the other server is unreachable and has accepted a task, "
+        "counted from the first failure.",
     )
     timeout_seconds: float = Field(
         default=3600.0,

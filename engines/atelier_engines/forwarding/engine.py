@@ -34,6 +34,21 @@ _GRACE_SECONDS = 10.0  # for the other server to confirm a cancellation
 _CALL_TIMEOUT_SECONDS = 10.0
 
 
+class _Retries:
+    """Limits the time of retries; it counts from the first failure, however long the attempt before it took."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._end: float | None = None
+
+    def are_exhausted(self) -> bool:
+        """Record a failure; True if the time is over."""
+        now = asyncio.get_running_loop().time()
+        if self._end is None:
+            self._end = now + self._timeout_seconds
+        return now > self._end
+
+
 class ForwardingEngine:
     """Forwards tasks to the server at `address`; its capabilities are those of the engine there."""
 
@@ -156,7 +171,7 @@ class ForwardingEngine:
         request_id: str,
     ) -> str:
         """Send the task until it is known to be accepted or rejected; one request id is one generation."""
-        end = asyncio.get_running_loop().time() + self._config.retry_timeout_seconds
+        retries = _Retries(self._config.retry_timeout_seconds)
         while True:
             try:
                 accepted = await self._connected.submit(
@@ -170,7 +185,7 @@ class ForwardingEngine:
             except ConflictError as error:
                 return await self._find_by_request_id(request_id, error)
             except ServerUnreachableError as error:
-                if asyncio.get_running_loop().time() > end:
+                if retries.are_exhausted():
                     raise errors.translate_unanswered(error) from error
                 await asyncio.sleep(_RETRY_DELAY_SECONDS)
             except AtelierError as error:
@@ -203,12 +218,12 @@ class ForwardingEngine:
 
     async def _wait_until_reachable(self) -> None:
         """Wait until the other server answers: it may be restarting too."""
-        end = asyncio.get_running_loop().time() + self._config.retry_timeout_seconds
+        retries = _Retries(self._config.retry_timeout_seconds)
         while True:
             try:
                 await self._connected.health()
             except AtelierError as error:
-                if asyncio.get_running_loop().time() > end:
+                if retries.are_exhausted():
                     raise errors.translate_after_acceptance(error) from error
             else:
                 return

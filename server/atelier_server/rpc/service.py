@@ -34,6 +34,7 @@ from atelier_server.store.protocol import Metadata
 from atelier_server.version import VERSION
 
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
+_HEADERS = (("atelier-server-version", VERSION),)
 _validator = protovalidate.Validator()
 
 
@@ -58,11 +59,11 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         return pb.GenerateResponse(generation=generation)
 
     async def StreamProgress(
-        self, request: pb.StreamProgressRequest, _: Context
+        self, request: pb.StreamProgressRequest, context: Context
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         """Start a task or attach to one, and follow it."""
         inline = request.inline_outputs or request.generate.inline_outputs
-        async with aclosing(await self._open_events(request)) as events:
+        async with aclosing(await self._open_events(request, context)) as events:
             async for event in events:
                 if inline and event.HasField("generation"):
                     last = pb.StreamProgressResponse()
@@ -183,7 +184,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         )
 
     async def _open_events(
-        self, request: pb.StreamProgressRequest
+        self, request: pb.StreamProgressRequest, context: Context
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         if request.WhichOneof("target") == "generate":
             with _prefix_fields("generate"):
@@ -192,6 +193,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 generation.id, request.generate, _tenant(), request.after_sequence
             )
         _validate(request)
+        await self.generations.get(request.generation_id, _tenant())
+        # The next event may be far off: the headers tell the caller that it is attached.
+        await context.send_initial_metadata(_HEADERS)
         return self.generations.follow(request.generation_id, _tenant(), request.after_sequence)
 
     async def _attach_outputs(self, generation: Generation) -> None:

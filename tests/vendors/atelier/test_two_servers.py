@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from contextlib import aclosing
@@ -12,6 +13,7 @@ from PIL import Image
 from atelier_client import AsyncClient, CancelOutcome, Generation, State
 from atelier_client.errors import GenerationFailedError
 from tests.conftest import RunningServer, free_port
+from tests.cutting_proxy import run_proxy
 from tests.vendors.atelier.conftest import Launch
 
 SLOW = {"delay_seconds": 60}
@@ -161,3 +163,27 @@ async def test_a_cancellation_at_the_second_server_is_a_failure_at_the_first(
         await there.cancel((await list_generations(other))[0].id)
     with pytest.raises(GenerationFailedError, match="cancelled"):
         await wait_until_finished(front, accepted.id)
+
+
+async def test_the_link_to_the_second_server_may_be_cut_after_long_silences(
+    launching: Launch, other: RunningServer
+) -> None:
+    """A task that is silent for longer than the time to retry is attached again, each time."""
+    before = {one.id for one in await list_generations(other)}
+    async with run_proxy(other.address) as proxy:
+        engines = forwarding_engines(proxy.address, retry_timeout_seconds=1.5)
+        front = await asyncio.to_thread(launching, "front", engines=engines)
+        async with AsyncClient(front.address) as client, AsyncClient(other.address) as there:
+            accepted = await client.submit("a lamp", engine="far", steps=1, options=SLOW)
+            async with aclosing(client.follow(accepted.id)) as story:
+                async for progress in story:
+                    if progress.stage == "draw":
+                        break
+            for _ in range(3):
+                await asyncio.sleep(2.0)
+                proxy.cut()
+            (made,) = [one for one in await list_generations(other) if one.id not in before]
+            assert not made.state.ended
+            await there.cancel(made.id)
+        with pytest.raises(GenerationFailedError, match="cancelled"):
+            await wait_until_finished(front, accepted.id)
