@@ -13,7 +13,8 @@ from atelier_client.results import EngineHealth
 ATELIER = Path(sys.executable).with_name("atelier")
 OUT = Path("out")
 LOG = OUT / "demo-server.log"
-START_SECONDS = 120
+START_SECONDS = 600  # a slow machine takes minutes to load the first engine
+REPORT_SECONDS = 15
 STOP_SECONDS = 30
 
 
@@ -59,8 +60,9 @@ def start_server(address: str) -> subprocess.Popen[bytes]:
 def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
     """Wait until the server is ready; return "tiny", or "" if it has no such engine."""
     print("starting a server", flush=True)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    began = reported = time.monotonic()
+    loading = "the server"
+    while time.monotonic() < began + START_SECONDS:
         if server.poll() is not None:
             raise ChildProcessError(f"the server exited with {server.returncode}")
         engines = serving_engines(address)
@@ -69,8 +71,19 @@ def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
             raise ChildProcessError(f"the engine tiny is unavailable: {tiny.message}")
         if engines and (tiny is None or tiny.state is EngineState.READY):
             return tiny.engine if tiny else ""
+        if engines:
+            loading = describe_loading(engines)
+        if time.monotonic() > reported + REPORT_SECONDS:
+            reported = time.monotonic()
+            print(f"waiting for {loading}: {reported - began:.0f} s", flush=True)
         time.sleep(0.2)
-    raise TimeoutError(f"the server was not ready after {START_SECONDS} s")
+    raise TimeoutError(f"not ready after {START_SECONDS} s: {loading}")
+
+
+def describe_loading(engines: dict[str, EngineHealth]) -> str:
+    """The engines that are still loading."""
+    names = [name for name, engine in engines.items() if engine.state is EngineState.LOADING]
+    return f"engine {', '.join(names)}, which is loading" if names else "the server"
 
 
 def serving_engines(address: str) -> dict[str, EngineHealth]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -45,7 +46,9 @@ _FAILURES: dict[str, Exception] = {
 class OddConfig(Section):
     """How it starts, and what it charges."""
 
-    start: Literal["fine", "fails", "breaks", "hangs"] = "fine"
+    start: Literal["fine", "fails", "breaks", "hangs", "waits"] = "fine"
+    wait_for: Path | None = None
+    """The file whose existence ends the start that waits."""
     price_per_second: float = Field(default=1.0, ge=0)
     cancel: CancelSupport = CancelSupport.STEP
 
@@ -76,6 +79,10 @@ class OddEngine:
                 raise KeyError(PRIVATE)
             case "hangs":
                 await asyncio.Event().wait()
+            case "waits":
+                assert self._config.wait_for is not None
+                while not self._config.wait_for.exists():  # noqa: ASYNC110 - nothing signals a file
+                    await asyncio.sleep(0.05)
             case "fine":
                 pass
 

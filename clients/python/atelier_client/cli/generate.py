@@ -12,6 +12,7 @@ from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.output_files import save_outputs
 from atelier_client.cli.progress import choose_display
+from atelier_client.cli.submit import submit_when_loaded
 from atelier_client.cli.task_options import (
     TaskArguments,
     build_keywords,
@@ -45,13 +46,13 @@ def generate_command(
 ) -> int | None:
     """Generate images or audio from PROMPT.
 
-    Ctrl-C cancels the generation.
+    While the engine is loading, the command waits. Ctrl-C cancels the generation.
     """
     task = build_task(arguments, output)
     keywords = build_keywords(arguments)
     handle_sigterm()
     with connect(server) as client:
-        accepted = client.submit(task, **keywords)
+        accepted = submit_when_loaded(client, task, keywords)
         if detach:
             print_accepted(accepted, as_json=as_json)
             return ExitCode.OK
