@@ -24,6 +24,7 @@ from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.execution.attempt import AttemptFinalizer
+from atelier_server.execution.removed_engine import RemovedEngineWorker
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
@@ -42,7 +43,7 @@ class Service:
     artifacts: ArtifactStore
     supervisors: Sequence[EngineSupervisor]
     generations: GenerationLifecycle
-    workers: Sequence[Worker]
+    workers: Sequence[Worker | RemovedEngineWorker]
     health: Health
     server: aio.Server
 
@@ -81,13 +82,21 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         loras=settings.loras,
     )
     generations = GenerationLifecycle(store, decider, settings.limits)
+    removed = [
+        RemovedEngineWorker(engine=name, store=store, decider=decider)
+        for name in await store.list_queued_engines()
+        if name not in engines
+    ]
     service = GenerationService(generations, artifacts, settings.limits)
     return Service(
         store=store,
         artifacts=artifacts,
         supervisors=supervisors,
         generations=generations,
-        workers=_make_workers(settings, supervisors, generations, artifacts, stack),
+        workers=[
+            *_make_workers(settings, supervisors, generations, artifacts, stack),
+            *removed,
+        ],
         health=health,
         server=rpc_server.build(service, health, settings.limits),
     )

@@ -230,6 +230,9 @@ class Store(Protocol):
     async def queue_depth(self, engine: str) -> int:
         """How many generations wait for the engine."""
 
+    async def list_queued_engines(self) -> Sequence[str]:
+        """The engines that generations wait for, whether they still exist or not."""
+
     async def spent_today(self, engine: str) -> float:
         """Cost, by their receipts, of the engine's generations that ended since midnight UTC."""
 

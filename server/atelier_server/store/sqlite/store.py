@@ -279,6 +279,10 @@ class SqliteStore:
         """See Store.queue_depth."""
         return await self._database.run(lambda db: rows.count_waiting(db, engine))
 
+    async def list_queued_engines(self) -> Sequence[str]:
+        """See Store.list_queued_engines."""
+        return list(await self._database.run(rows.count_waiting_by_engine))
+
     async def spent_today(self, engine: str) -> float:
         """See Store.spent_today."""
         return await self._database.run(lambda db: rows.spent_today(db, engine))
