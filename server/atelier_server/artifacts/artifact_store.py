@@ -130,15 +130,11 @@ class ArtifactStore:
         """
         self._keeps_unknown = await self._store.is_empty()
         count = 0
-        async for orphans in self._list_orphans(older_than=time.time()):
-            count += len(orphans)
-            if self._keeps_unknown:
-                continue
-            generations = {orphan.partition("-")[0] for orphan in orphans}
-            known = set(await self._store.find_known_generations(sorted(generations)))
-            for orphan in orphans:
-                if orphan.partition("-")[0] in known:
-                    await self._blobs.delete(orphan)
+        async with aclosing(self._list_orphans(older_than=time.time())) as pages:
+            async for orphans in pages:
+                count += len(orphans)
+                if not self._keeps_unknown:
+                    await self._delete_known(orphans)
         if self._keeps_unknown and count:
             _log.warning("artifacts_without_database", extra={"count": count, "advice": _ADVICE})
 
@@ -151,9 +147,10 @@ class ArtifactStore:
         if self._keeps_unknown:
             return
         age = max(_ORPHAN_AGE_SECONDS, self._retention_seconds)
-        async for orphans in self._list_orphans(older_than=now - age):
-            for orphan in orphans:
-                await self._blobs.delete(orphan)
+        async with aclosing(self._list_orphans(older_than=now - age)) as pages:
+            async for orphans in pages:
+                for orphan in orphans:
+                    await self._blobs.delete(orphan)
 
     async def delete_expired(self, now: float) -> None:
         """Delete what has outlived its retention, with its bytes."""
@@ -162,6 +159,14 @@ class ArtifactStore:
 
     async def _read(self, artifact: Artifact) -> bytes:
         return await require_intact(artifact, await self._blobs.read(artifact.id))
+
+    async def _delete_known(self, orphans: Sequence[str]) -> None:
+        """Delete those of the outputs whose generation has a record."""
+        generations = {orphan.partition("-")[0] for orphan in orphans}
+        known = set(await self._store.find_known_generations(sorted(generations)))
+        for orphan in orphans:
+            if orphan.partition("-")[0] in known:
+                await self._blobs.delete(orphan)
 
     async def _list_orphans(self, *, older_than: float) -> AsyncGenerator[Sequence[str]]:
         """Ids of the blobs without a record that were written before this Unix time, some at a time."""
