@@ -1,0 +1,54 @@
+"""Errors of options name what is allowed."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1 import task_pb2
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_server.admission.options import find_option_violations
+from tests.conftest import RunningServer
+
+_COLOURS = {"enum": ["red", "blue"], "type": "string"}
+_SCHEMA = {
+    "$defs": {"Colour": _COLOURS},
+    "properties": {
+        "colour": {"anyOf": [{"$ref": "#/$defs/Colour"}, {"type": "null"}]},
+        "size": {"anyOf": [{"type": "integer", "minimum": 6, "maximum": 9}, {"const": "auto"}]},
+        "nested": {"type": "object", "properties": {}, "additionalProperties": False},
+    },
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "message"),
+    [
+        ({"colour": 3}, "options.colour", 'must be "red" or "blue" or null, not 3'),
+        (
+            {"size": []},
+            "options.size",
+            'must be an integer of at least 6 and of at most 9 or "auto", not []',
+        ),
+        ({"shape": 1}, "options", "has no 'shape'; it has colour, nested, size"),
+        ({"nested": {"a": 1}}, "options.nested", "has no 'a'; it has no fields"),
+    ],
+)
+def test_a_violation_names_what_is_allowed(
+    options: dict[str, object], field: str, message: str
+) -> None:
+    """Alternatives, bounds, and the names of the options."""
+    (violation,) = find_option_violations(_SCHEMA, options)  # type: ignore[arg-type]
+    assert (violation.field, violation.message) == (field, message)
+
+
+def test_the_caller_reads_what_is_allowed(server: RunningServer) -> None:
+    """In the text of the status of a call."""
+    request = pb.GenerateRequest(engine="sketch", image=task_pb2.ImageTask(prompt="a lamp"))
+    request.options.update({"delay_seconds": "a"})
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
+        GenerationServiceStub(channel).Generate(request)
+    details = str(refused.value)
+    assert "a number of at least 0 and of at most 3600 or null" in details
