@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Generator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
-from atelier_server.errors import DataDirectoryInUseError
+from atelier_server.errors import DataDirectoryInUseError, DataDirectoryUnusableError
 
 
 @contextmanager
@@ -16,13 +17,25 @@ def lock_data_directory(path: Path) -> Generator[None]:
 
     Raises:
         DataDirectoryInUseError: another server uses it.
-        OSError: it cannot be created or written.
+        DataDirectoryUnusableError: it cannot be created or written.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("w") as lock:
+    with _open_lock(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             msg = f"another server uses the data directory {path}; give each server its own --data-dir"
             raise DataDirectoryInUseError(msg) from error
         yield
+
+
+def _open_lock(path: Path) -> TextIOWrapper:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "artifacts").mkdir(exist_ok=True)
+        return (path / "lock").open("w")
+    except OSError as error:
+        msg = (
+            f"cannot use the data directory {path} ({error.strerror}: {error.filename}); make it a directory that "
+            "this user may write, or give another with --data-dir"
+        )
+        raise DataDirectoryUnusableError(msg) from error

@@ -17,6 +17,7 @@ ServiceError                   reason                 answered to callers; its t
 
 StartupError                                          the process cannot serve; its text says what to change
 ├── DatabaseUnusableError                             the database is damaged, or of a newer version
+├── DataDirectoryUnusableError                        the data directory cannot be created or written
 ├── DataDirectoryInUseError                           another server uses the data directory
 └── AddressInUseError                                 the address cannot be listened on
 """
@@ -185,6 +186,10 @@ class StartupError(OSError):
 
 class DatabaseUnusableError(StartupError):
     """The database cannot be opened, is damaged, or was written by a newer version."""
+
+
+class DataDirectoryUnusableError(StartupError):
+    """The data directory cannot be created or written."""
 
 
 class DataDirectoryInUseError(StartupError):

@@ -15,7 +15,8 @@ _ORPHAN_INTERVAL_SECONDS = 3600.0
 
 
 async def sweep_periodically(service: Service) -> None:
-    """Sweep every second until cancelled. A failure is logged, and the next sweep tries again."""
+    """Sweep every second until cancelled. The first of several failures is logged; the next sweep tries again."""
+    failing = False
     orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
     while True:
         try:
@@ -24,7 +25,13 @@ async def sweep_periodically(service: Service) -> None:
                 orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
                 await service.artifacts.delete_orphans(time.time())
         except Exception:  # noqa: BLE001 (the disk may be full now, and have room later)
-            _log.exception("sweep_failed")
+            if not failing:
+                _log.exception("sweep_failed")
+            failing = True
+        else:
+            if failing:
+                _log.info("sweep_recovered")
+            failing = False
         await asyncio.sleep(_INTERVAL_SECONDS)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from atelier_server import app
 from atelier_server.config.load import load
 from atelier_server.config.settings import Settings
-from atelier_server.errors import DataDirectoryInUseError
-from tests.conftest import StartServer
+from atelier_server.errors import DataDirectoryInUseError, DataDirectoryUnusableError
+from tests.conftest import ATELIER, StartServer
 
 
 def settings_of(data_dir: Path) -> Settings:
@@ -26,6 +28,39 @@ async def test_a_missing_directory_is_created(tmp_path: Path) -> None:
     deep = settings.model_copy(update={"data_dir": tmp_path / "a" / "b"})
     async with app.running(deep):
         assert (tmp_path / "a" / "b" / "atelier.db").exists()
+
+
+@pytest.mark.parametrize("place", ["data", "data/artifacts"])
+async def test_a_file_in_the_place_of_a_directory_is_refused(tmp_path: Path, place: str) -> None:
+    """It says which path, what is wrong, and what to do."""
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    expected = rf"data directory {tmp_path}/data \(.*{path}.*--data-dir"
+    with pytest.raises(DataDirectoryUnusableError, match=expected):
+        async with app.running(settings_of(tmp_path / "data")):
+            pytest.fail("a file was used as a directory")
+
+
+async def test_a_database_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """SQLite opens such a file without an error, and every write fails."""
+    settings = settings_of(tmp_path / "data")
+    async with app.running(settings):
+        pass
+    path = tmp_path / "data" / "atelier.db"
+    path.chmod(0o444)
+    # root writes all files, unless it gives up its capabilities
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    command = [*drop, ATELIER, "serve", "--config", tmp_path / "embedded.yaml"]
+    ended = subprocess.run(  # noqa: ASYNC221 (nothing else runs)
+        [*command, "--data-dir", tmp_path / "data"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert f"cannot use {path} (attempt to write a readonly database)" in ended.stderr
 
 
 async def test_a_second_server_in_the_same_process_is_refused(tmp_path: Path) -> None:

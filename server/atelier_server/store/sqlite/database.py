@@ -39,7 +39,7 @@ class Database:
         """Open or create the file, and have `prepare` bring its schema up to date.
 
         Raises:
-            sqlite3.Error: the file can't be opened, or is no database.
+            sqlite3.Error: the file can't be opened or written, or is no database.
             Exception: whatever `prepare` raises.
         """
         self._loop = asyncio.get_running_loop()
@@ -50,6 +50,7 @@ class Database:
             self._connection.execute(f"PRAGMA synchronous = {synchronous}")
             self._connection.execute("PRAGMA foreign_keys = ON")
             prepare(self._connection)
+            _require_writable(self._connection)
         except BaseException:
             self._connection.close()
             raise
@@ -120,6 +121,14 @@ class Database:
             return job, None, error
         self._connection.execute("RELEASE job")
         return job, result, None
+
+
+def _require_writable(connection: sqlite3.Connection) -> None:
+    """Write what the file has already: SQLite opens a file that it may not write without an error."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute("COMMIT")
 
 
 def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
