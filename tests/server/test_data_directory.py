@@ -51,7 +51,7 @@ async def test_a_database_that_cannot_be_written_is_refused(tmp_path: Path) -> N
     path.chmod(0o444)
     # root writes all files, unless it gives up its capabilities
     drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    command = [*drop, ATELIER, "serve", "--config", tmp_path / "embedded.yaml"]
+    command: list[str | Path] = [*drop, ATELIER, "serve", "--config", tmp_path / "embedded.yaml"]
     ended = subprocess.run(  # noqa: ASYNC221 (nothing else runs)
         [*command, "--data-dir", tmp_path / "data"],
         check=False,
