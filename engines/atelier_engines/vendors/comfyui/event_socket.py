@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_FRAME_BYTES = 32 * 2**20
 _MAX_QUEUED_MESSAGES = 256
-_MAX_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5  # that fail one after another
 _OPEN_TIMEOUT_SECONDS = 10.0
 _FEATURE_FLAGS = json.dumps(
     {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
@@ -62,7 +62,9 @@ class EventSocket:
             await asyncio.wait([task])
 
     async def _keep_connected(self) -> None:
-        for _ in range(_MAX_ATTEMPTS):
+        failures = 0
+        while failures < _MAX_ATTEMPTS:
+            failures += 1
             try:
                 async with connect_websocket(
                     self._url,
@@ -74,6 +76,7 @@ class EventSocket:
                 ) as connection:
                     await connection.send(_FEATURE_FLAGS)
                     self._first_try_over.set()
+                    failures = 0
                     await self._read_frames(connection)
             except (OSError, TimeoutError, WebSocketException) as error:
                 _log.info("comfyui_socket_lost", extra={"error": type(error).__name__})
