@@ -235,6 +235,19 @@ class StoreConformance:
                 await store.finish(claim, succeeded(claim), Event())
         assert places == [2, 1, 0]
 
+    async def test_a_dispatched_generation_is_in_no_queue(self, store: Store) -> None:
+        """Waiting for it ends with the claim, and at once after it, until it is requeued."""
+        generation_id = (await store.submit(submission())).generation.id
+        waiting = asyncio.ensure_future(store.wait_dispatched("ada", generation_id))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        claim = await store.claim("sketch")
+        await waiting
+        await store.wait_dispatched("ada", generation_id)
+        await store.release(claim)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(store.wait_dispatched("ada", generation_id), 0.01)
+
     async def test_cancelling_a_waiting_generation_ends_it_at_once(self, store: Store) -> None:
         """It never starts, and its log says so."""
         first, second = [(await store.submit(submission())).generation.id for _ in range(2)]

@@ -220,6 +220,13 @@ class LimitSettings(Section):
     max_concurrent_streams: int = Field(
         1024, ge=1, description="Maximum number of concurrent calls on one connection."
     )
+    abandoned_grace_seconds: float = Field(
+        30,
+        ge=0,
+        le=86400,
+        description="Seconds for which a waiting generation stays in its queue after its last call is lost; a call "
+        "that attaches meanwhile takes it over. A running generation is stopped at once.",
+    )
     max_silence_seconds: float = Field(
         15,
         ge=0.1,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import NotFoundError, failure_from_error
 from atelier_server.generations import page_tokens
+from atelier_server.generations.callers import Callers
 from atelier_server.ids import new_id
 from atelier_server.metrics import GENERATIONS
 from atelier_server.store.protocol import CancelResult, Event, Metadata, Query, Store, Submission
@@ -43,8 +43,8 @@ class GenerationLifecycle:
     limits: LimitSettings
     draining: bool = False
     """Whether the server is shutting down; if so, nothing new is accepted."""
-    _waiting_calls: Counter[str] = field(default_factory=Counter)
-    _cancellations: set[asyncio.Task[CancelResult]] = field(default_factory=set)
+    _callers: Callers = field(default_factory=Callers)
+    _cancellations: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def submit(
         self,
@@ -82,8 +82,8 @@ class GenerationLifecycle:
         try:
             return (await self.store.submit(submission)).generation
         except asyncio.CancelledError:  # it may be accepted all the same
-            if request.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
-                await self._cancel_for_caller(generation_id, caller)
+            if _ends_with_callers(request):
+                self._abandon(generation_id, caller)
             raise
 
     async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
@@ -115,18 +115,18 @@ class GenerationLifecycle:
     ) -> Generation:
         """Wait for the end of a generation that this call submitted.
 
-        If the last such call is cancelled first, so is the generation, unless it was to respond on acceptance.
+        If the last such call is cancelled first, the generation is abandoned, unless it was to respond on acceptance.
         """
-        async with self._cancel_if_abandoned(generation_id, request, caller):
+        async with self._attend(generation_id, caller, started=_ends_with_callers(request)):
             return await self.store.wait_ended(caller, generation_id)
 
     async def follow_submitted(
         self, generation_id: str, request: GenerateRequest, caller: str, after: int
     ) -> AsyncGenerator[Event]:
-        """Follow a generation that this call submitted; it is cancelled with the call, as in `wait_result`."""
+        """Follow a generation that this call submitted; it is abandoned with the call, as in `wait_result`."""
         async with (
-            self._cancel_if_abandoned(generation_id, request, caller),
-            aclosing(self.follow(generation_id, caller, after)) as events,
+            self._attend(generation_id, caller, started=_ends_with_callers(request)),
+            aclosing(self._watch(generation_id, after)) as events,
         ):
             async for event in events:
                 yield event
@@ -138,11 +138,16 @@ class GenerationLifecycle:
             NotFoundError: no such generation, or it is another caller's.
         """
         await self.get(generation_id, caller)
-        silence = self.limits.max_silence_seconds
-        watching = self.store.watch(generation_id, after, max_silence_seconds=silence)
-        async with aclosing(watching) as events:
+        async with (
+            self._attend(generation_id, caller, started=False),
+            aclosing(self._watch(generation_id, after)) as events,
+        ):
             async for event in events:
                 yield event
+
+    def _watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
+        silence = self.limits.max_silence_seconds
+        return self.store.watch(generation_id, after, max_silence_seconds=silence)
 
     async def get(self, generation_id: str, caller: str) -> Generation:
         """The current record of the generation.
@@ -198,32 +203,42 @@ class GenerationLifecycle:
         )
 
     @asynccontextmanager
-    async def _cancel_if_abandoned(
-        self, generation_id: str, request: GenerateRequest, caller: str
+    async def _attend(
+        self, generation_id: str, caller: str, *, started: bool
     ) -> AsyncGenerator[None]:
-        """Cancel the generation if the last call that submitted it ends before the generation does."""
-        if request.response_mode == ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE:
-            yield
-            return
-        self._waiting_calls[generation_id] += 1
-        abandoned = True
+        """Count a call until the generation has ended; abandon the generation if its last call ends first."""
+        ended = False
         try:
-            yield
-            abandoned = False
+            with self._callers.attend(generation_id, started=started):
+                yield
+                ended = True
         finally:
-            self._waiting_calls[generation_id] -= 1
-            if not self._waiting_calls[generation_id]:
-                del self._waiting_calls[generation_id]
-                if abandoned and not self.draining:
-                    await self._cancel_for_caller(generation_id, caller)
+            if ended:
+                self._callers.forget(generation_id)
+            elif self._callers.is_abandoned(generation_id, started=started):
+                self._abandon(generation_id, caller)
 
-    async def _cancel_for_caller(self, generation_id: str, caller: str) -> None:
-        """Cancel for a caller that has disconnected, even if this task is cancelled again meanwhile."""
-        task = asyncio.create_task(self._cancel(generation_id, caller))
+    def _abandon(self, generation_id: str, caller: str) -> None:
+        """Cancel for callers that have disconnected, in the background."""
+        task = asyncio.create_task(self._cancel_abandoned(generation_id, caller))
         self._cancellations.add(task)
         task.add_done_callback(self._cancellations.discard)
+
+    async def _cancel_abandoned(self, generation_id: str, caller: str) -> None:
+        """Cancel a running generation now, and a waiting one after the grace period; neither in a drain."""
         with suppress(NotFoundError):  # never accepted, or deleted meanwhile
-            await asyncio.shield(task)
+            generation = await self.store.get(caller, generation_id)
+            if generation.state == State.STATE_QUEUED:
+                unwanted = await self._callers.wait_unwanted(
+                    generation_id,
+                    self.store.wait_dispatched(caller, generation_id),
+                    self.limits.abandoned_grace_seconds,
+                )
+            else:
+                unwanted = self._callers.is_abandoned(generation_id, started=True)
+            if unwanted and not self.draining:
+                await self._cancel(generation_id, caller)
+                self._callers.forget(generation_id)
 
     async def _cancel(self, generation_id: str, caller: str) -> CancelResult:
         """Cancel, and count a generation that never started; workers count all others."""
@@ -232,6 +247,10 @@ class GenerationLifecycle:
             generation = await self.store.get(caller, generation_id)
             GENERATIONS.labels(generation.engine, "cancelled").inc()
         return found
+
+
+def _ends_with_callers(request: GenerateRequest) -> bool:
+    return request.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE
 
 
 def _compute_digest(request: GenerateRequest) -> bytes:

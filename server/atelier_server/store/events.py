@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
+from atelier.v1.generation_pb2 import State
 from atelier_server.store.protocol import ENDED, Event
 
 _MAX_RECENT = 32  # events kept per watched generation; whoever is further behind reads the log
@@ -47,6 +48,11 @@ class Topic:
                 while self._latest <= after and not self._ended:
                     await self._changed.wait()
         return self._latest > after or self._ended
+
+    async def wait_dispatched(self) -> None:
+        """Wait for an event of a generation that is in no queue."""
+        while not self._latest or self._recent[self._latest].state == State.STATE_QUEUED:
+            await self._changed.wait()
 
     async def wait_last(self) -> Event:
         """Wait for the last event of the log."""

@@ -210,6 +210,13 @@ class Store(Protocol):
             NotFoundError: no such generation; also when it expires meanwhile.
         """
 
+    async def wait_dispatched(self, caller: str, generation_id: str) -> None:
+        """Wait until the generation is in no queue.
+
+        Raises:
+            NotFoundError: no such generation, or it is another caller's.
+        """
+
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
         """Wait for the generation's end.
 

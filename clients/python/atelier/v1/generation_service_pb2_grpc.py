@@ -100,7 +100,13 @@ class GenerationServiceServicer:
     def Generate(self, request, context):
         """Runs a task to its end and returns its outputs; with `response_mode` ON_ACCEPTANCE, returns once it is accepted.
 
-        Cancelling the call cancels the generation, unless the mode is ON_ACCEPTANCE.
+        Losing the last call, by cancellation, deadline or disconnection, abandons the generation, unless the mode is
+        ON_ACCEPTANCE: while it runs, it is cancelled at once; while it waits, after 30 s (a setting of the server), unless
+        a call attaches to it meanwhile, by its id or by the same request id. Such a call takes it over: losing that call
+        abandons it again.
+
+        A proxy closes calls that are silent for long, and this one is silent until its end. Behind proxies use
+        StreamProgress; or, for a task that is to go on without its caller, ON_ACCEPTANCE, and StreamProgress with the id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,8 +118,8 @@ class GenerationServiceServicer:
         While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
         idle.
 
-        Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
-        generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
+        Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
+        generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

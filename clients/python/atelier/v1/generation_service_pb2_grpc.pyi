@@ -40,7 +40,13 @@ class GenerationServiceStub:
     Generate: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GenerateRequest, generation_service_pb2.GenerateResponse]
     """Runs a task to its end and returns its outputs; with `response_mode` ON_ACCEPTANCE, returns once it is accepted.
 
-    Cancelling the call cancels the generation, unless the mode is ON_ACCEPTANCE.
+    Losing the last call, by cancellation, deadline or disconnection, abandons the generation, unless the mode is
+    ON_ACCEPTANCE: while it runs, it is cancelled at once; while it waits, after 30 s (a setting of the server), unless
+    a call attaches to it meanwhile, by its id or by the same request id. Such a call takes it over: losing that call
+    abandons it again.
+
+    A proxy closes calls that are silent for long, and this one is silent until its end. Behind proxies use
+    StreamProgress; or, for a task that is to go on without its caller, ON_ACCEPTANCE, and StreamProgress with the id.
     """
     StreamProgress: grpc.UnaryStreamMultiCallable[generation_service_pb2.StreamProgressRequest, generation_service_pb2.StreamProgressResponse]
     """Starts a task, or attaches to a generation by id, and streams its events to the end.
@@ -48,8 +54,8 @@ class GenerationServiceStub:
     While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
     idle.
 
-    Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
-    generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
+    Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
+    generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
     """
     GetCapabilities: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GetCapabilitiesRequest, generation_service_pb2.GetCapabilitiesResponse]
     """Lists all engines with their capabilities and their load."""
@@ -80,7 +86,13 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Generate: aio.UnaryUnaryMultiCallable[generation_service_pb2.GenerateRequest, generation_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Runs a task to its end and returns its outputs; with `response_mode` ON_ACCEPTANCE, returns once it is accepted.
 
-    Cancelling the call cancels the generation, unless the mode is ON_ACCEPTANCE.
+    Losing the last call, by cancellation, deadline or disconnection, abandons the generation, unless the mode is
+    ON_ACCEPTANCE: while it runs, it is cancelled at once; while it waits, after 30 s (a setting of the server), unless
+    a call attaches to it meanwhile, by its id or by the same request id. Such a call takes it over: losing that call
+    abandons it again.
+
+    A proxy closes calls that are silent for long, and this one is silent until its end. Behind proxies use
+    StreamProgress; or, for a task that is to go on without its caller, ON_ACCEPTANCE, and StreamProgress with the id.
     """
     StreamProgress: aio.UnaryStreamMultiCallable[generation_service_pb2.StreamProgressRequest, generation_service_pb2.StreamProgressResponse]  # type: ignore[assignment]
     """Starts a task, or attaches to a generation by id, and streams its events to the end.
@@ -88,8 +100,8 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
     idle.
 
-    Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
-    generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
+    Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
+    generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
     """
     GetCapabilities: aio.UnaryUnaryMultiCallable[generation_service_pb2.GetCapabilitiesRequest, generation_service_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
     """Lists all engines with their capabilities and their load."""
@@ -123,7 +135,13 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> typing.Union[generation_service_pb2.GenerateResponse, abc.Awaitable[generation_service_pb2.GenerateResponse]]:
         """Runs a task to its end and returns its outputs; with `response_mode` ON_ACCEPTANCE, returns once it is accepted.
 
-        Cancelling the call cancels the generation, unless the mode is ON_ACCEPTANCE.
+        Losing the last call, by cancellation, deadline or disconnection, abandons the generation, unless the mode is
+        ON_ACCEPTANCE: while it runs, it is cancelled at once; while it waits, after 30 s (a setting of the server), unless
+        a call attaches to it meanwhile, by its id or by the same request id. Such a call takes it over: losing that call
+        abandons it again.
+
+        A proxy closes calls that are silent for long, and this one is silent until its end. Behind proxies use
+        StreamProgress; or, for a task that is to go on without its caller, ON_ACCEPTANCE, and StreamProgress with the id.
         """
 
     @abc_1.abstractmethod
@@ -137,8 +155,8 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
         While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
         idle.
 
-        Any number of callers may follow one generation, each from any sequence number. Cancelling the call cancels a
-        generation that it has started, unless the mode is ON_ACCEPTANCE; it does not cancel one that it attached to.
+        Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
+        generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
         """
 
     @abc_1.abstractmethod

@@ -256,6 +256,13 @@ class SqliteStore:
 
         return await self._database.run(work)
 
+    async def wait_dispatched(self, caller: str, generation_id: str) -> None:
+        """See Store.wait_dispatched."""
+        with self._events.subscribe(generation_id, watching=False) as topic:
+            generation = await self.get(caller, generation_id)
+            if generation.state == State.STATE_QUEUED:
+                await topic.wait_dispatched()
+
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
         """See Store.wait_ended."""
         with self._events.subscribe(generation_id, watching=False) as topic:
