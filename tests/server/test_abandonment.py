@@ -73,18 +73,20 @@ async def test_a_call_that_attaches_in_time_takes_the_generation_over(
         ahead = await hang(stub)
         first = await lose(stub, image_request(request_id="first"))
         second = await lose(stub, slow_request(request_id="second"))
-        by_id = stub.StreamProgress(pb.StreamProgressRequest(generation_id=first))
-        assert (await anext(aiter(by_id))).state == State.STATE_QUEUED
-        await cancel(stub, ahead)
-        *_, last = [event async for event in by_id]
-        assert last.state == State.STATE_SUCCEEDED
+        by_id = aiter(stub.StreamProgress(pb.StreamProgressRequest(generation_id=first)))
+        assert (await anext(by_id)).state == State.STATE_QUEUED
         request = pb.StreamProgressRequest(generate=slow_request(request_id="second"))
-        again = stub.StreamProgress(request)
-        async for event in again:
-            assert event.generation_id == second
-            if event.step:
-                break
-        again.cancel()
+        call = stub.StreamProgress(request)
+        again = aiter(call)
+        assert (await anext(again)).state == State.STATE_QUEUED
+        await cancel(stub, ahead)
+        while (last := await anext(by_id)).state != State.STATE_SUCCEEDED:
+            assert last.state != State.STATE_CANCELLED
+        event = await anext(again)
+        while not event.step:
+            event = await anext(again)
+        assert event.generation_id == second
+        call.cancel()
         assert (await reach(stub, second, State.STATE_CANCELLED)).stopped_at_step
 
 
