@@ -13,7 +13,7 @@ import pytest
 from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.errors import DatabaseUnusableError
 from atelier_server.store.protocol import Event, Metadata, Query
-from atelier_server.store.sqlite.migrations import VERSION, migrate
+from atelier_server.store.sqlite.migrations import VERSION, migrate, rename_parameters
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import log_of, succeeded
 
@@ -54,6 +54,28 @@ async def test_an_old_file_keeps_what_has_ended(old_file: Path) -> None:
     artifact = found["image"].outputs[0].artifact
     assert await store.get_artifact("anonymous", artifact.id) == artifact
     await store.close()
+
+
+async def test_receipts_of_an_old_file_have_the_present_names(old_file: Path) -> None:
+    """In the record and in the last event."""
+    store = await open_store(old_file)
+    made = next(made for made in await _all(store) if made.request_id == "image")
+    last = (await log_of(store, made.id))[-1]
+    for generation in (made, last.generation):
+        names = {parameter.name for parameter in generation.receipt.parameters}
+        assert "num_images" in names
+        assert "count" not in names
+    await store.close()
+    old = Generation()
+    for name in ("count", "profile", "safety", "steps"):
+        old.receipt.parameters.add(name=name)
+    renamed = Generation.FromString(rename_parameters(old.SerializeToString()))
+    assert [parameter.name for parameter in renamed.receipt.parameters] == [
+        "num_images",
+        "resource_profile",
+        "safety_mode",
+        "steps",
+    ]
 
 
 async def test_an_old_file_loses_nothing_that_waits_or_runs(old_file: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from importlib.resources import files
 
+from atelier.v1.generation_pb2 import Generation
+from atelier.v1.generation_service_pb2 import StreamProgressResponse
 from atelier_server.errors import DatabaseUnusableError
 
 _MIGRATIONS = (
@@ -24,8 +26,19 @@ _MIGRATIONS = (
     CREATE INDEX owner ON generations (caller, id);
     CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
     """,
+    # 2: the parameters of receipts under their present names.
+    """
+    UPDATE generations SET record = rename_parameters(record);
+    UPDATE events SET record = rename_event_parameters(record);
+    """,
 )
 """The statement at place n leads from version n to version n + 1."""
+
+_RENAMED_PARAMETERS = {
+    "count": "num_images",
+    "profile": "resource_profile",
+    "safety": "safety_mode",
+}
 
 VERSION = len(_MIGRATIONS)
 """The newest version of the schema."""
@@ -46,8 +59,30 @@ def migrate(connection: sqlite3.Connection) -> None:
         schema = files("atelier_server.store.sqlite").joinpath("schema.sql").read_text()
         _apply(connection, schema, VERSION)
         return
+    for function in (rename_parameters, rename_event_parameters):
+        connection.create_function(function.__name__, 1, function, deterministic=True)
     for index in range(version, VERSION):
         _apply(connection, _MIGRATIONS[index], index + 1)
+
+
+def rename_parameters(record: bytes) -> bytes:
+    """The record of a generation, with the present names of the parameters in its receipt."""
+    generation = Generation.FromString(record)
+    _rename_in(generation)
+    return generation.SerializeToString()
+
+
+def rename_event_parameters(record: bytes) -> bytes:
+    """The record of an event, with the present names of parameters if it carries its generation."""
+    event = StreamProgressResponse.FromString(record)
+    if event.HasField("generation"):
+        _rename_in(event.generation)
+    return event.SerializeToString()
+
+
+def _rename_in(generation: Generation) -> None:
+    for parameter in generation.receipt.parameters:
+        parameter.name = _RENAMED_PARAMETERS.get(parameter.name, parameter.name)
 
 
 def _apply(connection: sqlite3.Connection, statements: str, version: int) -> None:
