@@ -378,6 +378,10 @@ class StoreConformance:
         ] == ["first"]
         assert await store.find_unknown_artifacts(["first", "second"]) == ["second"]
         assert not await store.is_empty()
+        assert await store.find_known_generations([generation_id, "none"]) == [generation_id]
+        assert await store.list_queued_engines() == []
+        await store.submit(submission())
+        assert await store.list_queued_engines() == ["sketch"]
 
     async def test_waiting_for_the_end_returns_the_finished_generation(self, store: Store) -> None:
         """Both a call that waits already and one that comes later get it."""
