@@ -20,6 +20,7 @@ from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
+from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
@@ -61,9 +62,10 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     }
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
+    blobs = FileBlobStore(settings.data_dir / "artifacts")
     artifacts = ArtifactStore(
         store,
-        FileBlobStore(settings.data_dir / "artifacts"),
+        blobs,
         retention_seconds=settings.store.retention_seconds,
         max_upload_bytes=settings.limits.max_upload_bytes,
     )
@@ -81,7 +83,11 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         styles=settings.styles,
         loras=settings.loras,
     )
-    generations = GenerationLifecycle(store, decider, settings.limits)
+    storage = StorageMonitor(
+        settings.data_dir / "artifacts", store, blobs, min_free_bytes=settings.store.min_free_bytes
+    )
+    await storage.check()
+    generations = GenerationLifecycle(store, decider, settings.limits, storage)
     removed = [
         RemovedEngineWorker(engine=name, store=store, decider=decider)
         for name in await store.list_queued_engines()
@@ -160,12 +166,14 @@ def _make_workers(
         Worker(
             supervisor=supervisor,
             store=generations.store,
+            storage=generations.storage,
             artifacts=artifacts,
             encoder=encoder,
             decider=generations.decider,
             finalizer=AttemptFinalizer(
                 supervisor=supervisor,
                 store=generations.store,
+                storage=generations.storage,
                 artifacts=artifacts,
                 decider=generations.decider,
                 exporter=exporter,

@@ -11,6 +11,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── DrainingError              DRAINING               the server is shutting down
 ├── BudgetExceededError        BUDGET_EXCEEDED        the engine's daily budget is exhausted
 ├── DeadlineUnattainableError  DEADLINE_UNATTAINABLE  the generation would end after its deadline
+├── StorageError               STORAGE_UNAVAILABLE    the disk is full, or cannot be written or read
 ├── TooLargeError              TOO_LARGE              more bytes than the limit
 ├── DataLossError              ARTIFACT_CORRUPT       stored bytes are missing or damaged
 └── GenerationFailedError      that of the failure    the generation that a call waited for failed
@@ -43,6 +44,7 @@ CODES: Mapping[str, StatusCode] = {
     "BUDGET_EXCEEDED": StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_UNATTAINABLE": StatusCode.DEADLINE_EXCEEDED,
     "DEADLINE_EXCEEDED": StatusCode.DEADLINE_EXCEEDED,
+    "STORAGE_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
     "ARTIFACT_CORRUPT": StatusCode.DATA_LOSS,
     "CANCELLED": StatusCode.CANCELLED,
@@ -158,6 +160,23 @@ class TooLargeError(ServiceError):
     """More bytes than the limit."""
 
     reason = "TOO_LARGE"
+
+
+class StorageError(ServiceError):
+    """The disk or the database takes no writes, or fails to read; this passes."""
+
+    reason = "STORAGE_UNAVAILABLE"
+    retry_after_seconds = 5.0
+
+    def __init__(self, message: str, *, size: int = 0) -> None:
+        """`size` is the number of bytes that could not be written, if known."""
+        super().__init__(message)
+        self.size = size
+
+    @classmethod
+    def from_fault(cls, cause: str, *, size: int = 0) -> StorageError:
+        """The error for a cause as the system or the database words it, without paths."""
+        return cls(f"the server's storage has a fault ({cause}); try again later", size=size)
 
 
 class DataLossError(ServiceError):

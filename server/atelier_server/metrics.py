@@ -40,6 +40,10 @@ CACHE_LOOKUPS = Counter(
     ["engine", "outcome"],
 )
 CACHE_BYTES = Gauge("atelier_cache_bytes", "Size of the result cache.", ["engine"])
+STORAGE_FREE_BYTES = Gauge(
+    "atelier_storage_free_bytes", "Free bytes of the data directory's file system."
+)
+STORAGE_UP = Gauge("atelier_storage_up", "1 while writes to the data directory succeed.")
 ARTIFACT_BYTES = Histogram(
     "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
 )

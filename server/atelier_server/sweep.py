@@ -19,6 +19,8 @@ async def sweep_periodically(service: Service) -> None:
     failing = False
     orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
     while True:
+        await service.generations.storage.check()
+        await service.health.set_serving(service.generations.accepting)
         try:
             await _sweep(service)
             if time.monotonic() >= orphans_due:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
+from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer, launch
 from tests.resilience.follower import Connect, artifact_ids, list_all, list_blobs, wait_ended
-from tests.server.calls import image_request, on_acceptance, refusal
+from tests.server.calls import Stub, image_request, on_acceptance, refusal
 
 _MIB = 2**20
+_MOUNT = shutil.which("mount") or ""
+_UMOUNT = shutil.which("umount") or ""
 _LARGE = {"sketch": {"type": "sketch", "output_bytes": _MIB}}
 
 
@@ -32,25 +40,103 @@ def limit_file_size(server: RunningServer, largest_file: int) -> Iterator[None]:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
 
 
-async def test_an_output_that_does_not_fit_on_the_disk_fails_its_generation_alone(
+@contextmanager
+def mount_small(directory: Path, size: int) -> Iterator[None]:
+    """A file system of so many bytes at the directory; skips the test where none may be mounted."""
+    if not _MOUNT:
+        pytest.skip("there is no command to mount a file system with")
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [_MOUNT, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run([_UMOUNT, "--lazy", str(directory)], check=True)
+
+
+def resize(directory: Path, size: int) -> None:
+    """Change the size of the file system that is mounted at the directory."""
+    subprocess.run([_MOUNT, "-o", f"remount,size={size}", str(directory)], check=True)
+
+
+def read_http(server: RunningServer, path: str) -> tuple[int, str]:
+    """Status and text of a page of the HTTP port."""
+    try:
+        with urllib.request.urlopen(f"http://{server.metrics_address}{path}") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+
+
+async def wait_health(stub: Stub, status: pb.ServingStatus.ValueType) -> str:
+    """The message of Health once it has the status."""
+    while (health := await stub.Health(pb.HealthRequest())).status != status:  # noqa: ASYNC110 (it happens in another process)
+        await asyncio.sleep(0.02)
+    return health.message
+
+
+async def test_a_full_file_system_ends_no_generation(
+    start_server: StartServer, connect: Connect, tmp_path: Path
+) -> None:
+    """20 outputs of 1 MiB for 12 MiB: the rest waits, new work is refused, and all succeed once there is space."""
+    with mount_small(tmp_path / "data", 12 * _MIB):
+        ballast = tmp_path / "data" / "ballast"
+        ballast.write_bytes(bytes(3 * _MIB))
+        store = {"min_free_bytes": _MIB, "retention_seconds": 3600}
+        server = start_server(engines=_LARGE, store=store)
+        async with connect(server) as stub:
+            ids = [
+                (await stub.Generate(on_acceptance(image_request()))).generation.id
+                for _ in range(4)
+            ]
+            await wait_ended(stub, ids)
+            for _ in range(20):
+                with suppress(aio.AioRpcError):
+                    made = await stub.Generate(on_acceptance(image_request()))
+                    ids.append(made.generation.id)
+            message = await wait_health(stub, pb.SERVING_STATUS_NOT_SERVING)
+            assert message
+            assert read_http(server, "/readyz")[0] == 503
+            assert "atelier_storage_free_bytes" in read_http(server, "/metrics")[1]
+            refused = await refusal(stub.Generate(image_request()))
+            assert (refused.code, refused.reason) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "STORAGE_UNAVAILABLE",
+            )
+            assert refused.retry_seconds
+            states = {made.state for made in await list_all(stub)}
+            assert State.STATE_FAILED not in states
+            resize(tmp_path / "data", 64 * _MIB)
+            found = await wait_ended(stub, ids)
+            assert {made.state for made in found} == {State.STATE_SUCCEEDED}
+            await wait_health(stub, pb.SERVING_STATUS_SERVING)
+            assert read_http(server, "/readyz")[0] == 200
+        assert server.terminate() == 0
+
+
+async def test_an_output_that_does_not_fit_on_the_disk_waits_for_space(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """No partial file stays behind, and once there is space again the next one succeeds."""
+    """It is written once there is space, and no partial file stays behind."""
     server = start_server(engines=_LARGE)
     async with connect(server) as stub:
         with limit_file_size(server, _MIB // 2):
-            refused = await refusal(stub.Generate(image_request()))
-        assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
-        assert not list_blobs(server.data)
-        made = (await stub.Generate(image_request())).generation
-        assert made.state == State.STATE_SUCCEEDED
-        assert list_blobs(server.data) == artifact_ids([made])
+            made = (await stub.Generate(on_acceptance(image_request()))).generation
+            assert await wait_health(stub, pb.SERVING_STATUS_NOT_SERVING)
+            assert (await refusal(stub.Generate(image_request()))).retry_seconds
+        (ended,) = await wait_ended(stub, [made.id])
+        assert ended.state == State.STATE_SUCCEEDED
+        assert len(ended.receipt.attempts) == 1
+        await wait_health(stub, pb.SERVING_STATUS_SERVING)
+        assert list_blobs(server.data) == artifact_ids([ended])
 
 
 async def test_a_full_disk_loses_nothing_that_was_accepted(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """While nothing can be written, new work is refused; what was accepted before is executed afterwards."""
+    """While nothing can be written, new work is refused; what was accepted before succeeds afterwards."""
     server = start_server(engines={"sketch": {"type": "sketch", "delay_seconds": 0.3}})
     async with connect(server) as stub:
         ids = [
@@ -58,28 +144,33 @@ async def test_a_full_disk_loses_nothing_that_was_accepted(
         ]
         with limit_file_size(server, 4096):
             refused = await refusal(stub.Generate(on_acceptance(image_request())))
-            assert refused.code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
-            assert refused.reason
+            assert refused.code is grpc.StatusCode.UNAVAILABLE
+            assert refused.reason == "STORAGE_UNAVAILABLE"
         found = await wait_ended(stub, ids)
         assert {made.id for made in found} == set(ids)
+        assert {made.state for made in found} == {State.STATE_SUCCEEDED}
+        await wait_health(stub, pb.SERVING_STATUS_SERVING)
         made = (await stub.Generate(image_request())).generation
         assert made.state == State.STATE_SUCCEEDED
     assert server.process.poll() is None
 
 
-async def test_a_lost_artifacts_folder_fails_generations_with_an_error_of_their_own(
+async def test_a_lost_artifacts_folder_ends_no_generation(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """Their callers are answered, and generations succeed again once the folder is back."""
-    server = start_server()
+    """Callers are told to come back, without its path; what was accepted succeeds once the folder is back."""
+    server = start_server(engines={"sketch": {"type": "sketch", "delay_seconds": 0.3}})
     folder = server.data / "artifacts"
     async with connect(server) as stub:
+        made = (await stub.Generate(on_acceptance(image_request()))).generation
         folder.rename(folder.with_name("elsewhere"))
+        await wait_health(stub, pb.SERVING_STATUS_NOT_SERVING)
         refused = await refusal(stub.Generate(image_request()))
-        assert refused.code is grpc.StatusCode.INTERNAL
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
         assert str(folder) not in refused.message
         folder.with_name("elsewhere").rename(folder)
-        assert (await stub.Generate(image_request())).generation.outputs
+        (ended,) = await wait_ended(stub, [made.id])
+        assert ended.state == State.STATE_SUCCEEDED
 
 
 async def test_an_output_whose_file_is_gone_is_data_loss(

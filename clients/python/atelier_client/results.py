@@ -292,3 +292,5 @@ class Health:
     engines: tuple[EngineHealth, ...]
     version: str
     uptime_seconds: float
+    message: str = ""
+    """Why the server does not accept generations; empty while it does."""

@@ -42,6 +42,7 @@ REASONS: Mapping[str, Callable[[str], EngineError]] = {
     "BUDGET_EXCEEDED": EngineQuotaError,
     "UNKNOWN_ENGINE": EngineUnavailableError,
     "QUEUE_FULL": EngineUnavailableError,
+    "STORAGE_UNAVAILABLE": EngineUnavailableError,
     "DRAINING": EngineUnavailableError,
     "ENGINE_UNAVAILABLE": EngineUnavailableError,
     "ENGINE_UNCERTAIN": EngineUncertainError,

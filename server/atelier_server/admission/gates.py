@@ -13,6 +13,7 @@ from atelier_server.errors import (
     NotReadyError,
     QueueFullError,
     ServiceError,
+    StorageError,
 )
 
 
@@ -26,6 +27,8 @@ class Applicant:
     """Its fallbacks that are available now."""
     draining: bool
     """Whether the server is shutting down."""
+    storage_message: str
+    """Why nothing new can be stored; empty if it can."""
     seconds_left: float | None
     """Time in which it must end; None for no limit."""
     queue_depth: Callable[[str], Awaitable[int]]
@@ -60,6 +63,11 @@ async def _require_serving(applicant: Applicant) -> None:
     if applicant.draining:
         msg = "the server is shutting down; retry, and another server may answer"
         raise DrainingError(msg)
+
+
+async def _require_storage(applicant: Applicant) -> None:
+    if applicant.storage_message:
+        raise StorageError(applicant.storage_message)
 
 
 async def _require_ready(applicant: Applicant) -> None:
@@ -103,6 +111,7 @@ async def _require_queue_space(applicant: Applicant) -> None:
 
 _GATES: tuple[Gate, ...] = (
     _require_serving,
+    _require_storage,
     _require_ready,
     _require_budget,
     _require_attainable_deadline,

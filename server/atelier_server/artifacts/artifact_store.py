@@ -207,6 +207,7 @@ class RecentBlobs:
         """Hold the bytes, unless they are more than a quarter of the maximum."""
         if len(data) > self._max_bytes // 4:
             return
+        self.drop(blob_id)
         self._blobs[blob_id] = data
         self._size += len(data)
         while self._size > self._max_bytes:

@@ -180,6 +180,12 @@ class StoreSettings(Section):
         gt=0,
         description="Seconds until ended generations, their outputs, and uploads are deleted.",
     )
+    min_free_bytes: int = Field(
+        2**26,
+        ge=0,
+        description="Free bytes of the data directory's file system below which no new work is accepted; "
+        "what was accepted before may use them.",
+    )
     max_attempts: int = Field(
         3,
         ge=1,

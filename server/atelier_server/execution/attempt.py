@@ -20,6 +20,7 @@ from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider, Route
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
+from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
@@ -167,6 +168,7 @@ class AttemptFinalizer:
 
     supervisor: EngineSupervisor
     store: Store
+    storage: StorageMonitor
     artifacts: ArtifactStore
     decider: Decider
     exporter: OutputExporter | None
@@ -178,7 +180,7 @@ class AttemptFinalizer:
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
         await self._export(generation)
         _log.info("generation_succeeded")
-        generation = await self.store.finish(attempt.claim, generation, attempt.last_snapshot)
+        generation = await self._finish(attempt)
         self._observe_metrics(generation)
         GENERATION_SECONDS.labels(self.supervisor.name).observe(
             _seconds_between(generation.create_time, generation.end_time)
@@ -244,6 +246,24 @@ class AttemptFinalizer:
             else:
                 return
 
+    async def release(self, attempt: Attempt) -> None:
+        """Return the generation to its queue because of a fault of the storage, once that can be recorded."""
+        cancel = self.supervisor.engine.capabilities.cancel
+        _log.warning("generation_released")
+        await self.storage.retry(
+            lambda: self.store.release(
+                attempt.claim,
+                keep_remote_handle=cancel is CancelSupport.NONE,
+                stopped=cancel is CancelSupport.STEP,
+            )
+        )
+
+    async def _finish(self, attempt: Attempt) -> pb.Generation:
+        """Record the end, as soon as the storage permits: the work is done, and is not repeated."""
+        return await self.storage.retry(
+            lambda: self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
+        )
+
     async def _finish_failed(self, attempt: Attempt, failure: pb.Failure) -> None:
         attempt.generation.state = pb.State.STATE_FAILED
         attempt.generation.failure.CopyFrom(failure)
@@ -253,7 +273,7 @@ class AttemptFinalizer:
         """Finish without outputs, and delete those that were stored already."""
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
-        ended = await self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
+        ended = await self._finish(attempt)
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
         self._observe_metrics(ended)
@@ -278,7 +298,9 @@ class AttemptFinalizer:
         del generation.receipt.timings[:]
         generation.receipt.ClearField("recipe")
         task = encode_task(route.resolved.task)
-        await self.store.requeue_on_engine(attempt.claim, generation, task)
+        await self.storage.retry(
+            lambda: self.store.requeue_on_engine(attempt.claim, generation, task)
+        )
         for artifact_id in written:
             await self.artifacts.discard(artifact_id)
 

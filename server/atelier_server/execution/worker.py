@@ -8,6 +8,7 @@ import time
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Self, assert_never
 
@@ -21,8 +22,10 @@ from atelier_server.admission.decide import Decider
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
+from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
+from atelier_server.errors import StorageError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -37,6 +40,7 @@ class Worker:
 
     supervisor: EngineSupervisor
     store: Store
+    storage: StorageMonitor
     artifacts: ArtifactStore
     encoder: Encoder
     decider: Decider
@@ -46,9 +50,13 @@ class Worker:
         """Work until cancelled; a generation in progress then returns to its queue."""
         while True:
             await self.supervisor.ready.wait()
+            await self.storage.wait_writable()
             try:
                 claim = await self.store.claim(self.supervisor.name)
-            except Exception:  # noqa: BLE001 (the disk may be full, and have space again later)
+            except StorageError as error:
+                self.storage.report(error)
+                continue
+            except Exception:  # noqa: BLE001 (the worker goes on)
                 _log.exception("claim_failed", extra={"engine": self.supervisor.name})
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
@@ -64,18 +72,24 @@ class Worker:
     async def _process(self, claim: Claim) -> None:
         attempt = Attempt.start(claim)
         try:
+            if not self.storage.writable:  # since this worker began to wait for a generation
+                await self.finalizer.release(attempt)
+                return
             with self.supervisor.count_running():
                 await self._supervise(attempt)
         except ClaimLostError:
             _log.warning("claim_lost")
         except asyncio.CancelledError:
             cancel = self.supervisor.engine.capabilities.cancel
-            await self.store.release(
-                attempt.claim,
-                keep_remote_handle=cancel is CancelSupport.NONE,
-                stopped=cancel is CancelSupport.STEP,
-            )
-            _log.info("generation_released")
+            try:
+                await self.store.release(
+                    attempt.claim,
+                    keep_remote_handle=cancel is CancelSupport.NONE,
+                    stopped=cancel is CancelSupport.STEP,
+                )
+                _log.info("generation_released")
+            except StorageError:  # the next start requeues it
+                _log.exception("release_not_recorded")
             raise
         except Exception as error:  # noqa: BLE001 (the worker goes on with the next generation)
             _log.exception("result_not_recorded")
@@ -101,6 +115,8 @@ class Worker:
                 await self.finalizer.fail(attempt, TimeoutError())
             else:
                 await self.finalizer.cancel(attempt)
+        elif isinstance(execution.exception(), StorageError):
+            await self.finalizer.release(attempt)
         elif (error := execution.exception()) is not None:
             await self.finalizer.fail(attempt, error)
         else:
@@ -114,7 +130,7 @@ class Worker:
         attempt.record_recipe(self.supervisor.status, task)
         cached = False
         async with (
-            _EventWriter(self.store, claim) as log,
+            _EventWriter(self.store, self.storage, claim) as log,
             aclosing(self.supervisor.engine.run(task)) as events,
         ):
             async for event in events:
@@ -122,7 +138,9 @@ class Worker:
                     case engine_event.Stage():
                         await log.write(attempt.record_stage(event))
                     case engine_event.Dispatched():
-                        await self.store.save_remote_handle(claim, event.handle)
+                        await self.storage.retry(
+                            partial(self.store.save_remote_handle, claim, event.handle)
+                        )
                     case engine_event.Step():
                         await log.write(attempt.record_step(event))
                     case engine_event.Output():
@@ -167,7 +185,10 @@ class Worker:
         encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
-        artifact = await self.artifacts.write_output(artifact_id, encoded)
+        # What the engine has made is held in memory meanwhile: making it again may cost money.
+        artifact = await self.storage.retry(
+            lambda: self.artifacts.write_output(artifact_id, encoded)
+        )
         outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
         attempt.timer.enter(before)
 
@@ -175,9 +196,10 @@ class Worker:
 class _EventWriter:
     """Writes the log in the background, so that the engine does not wait for the disk; leaving waits for all writes."""
 
-    def __init__(self, store: Store, claim: Claim) -> None:
-        """Write under this claim."""
+    def __init__(self, store: Store, storage: StorageMonitor, claim: Claim) -> None:
+        """Write under this claim; events that the storage does not take are left out."""
         self._store = store
+        self._storage = storage
         self._claim = claim
         self._pending: deque[asyncio.Task[None]] = deque()
 
@@ -190,11 +212,17 @@ class _EventWriter:
         Raises:
             ClaimLostError: the claim is void; this may be raised by a later event.
         """
-        self._pending.append(asyncio.create_task(self._store.log(self._claim, event)))
+        self._pending.append(asyncio.create_task(self._append(event)))
         while self._pending and (
             self._pending[0].done() or len(self._pending) > _MAX_PENDING_WRITES
         ):
             await self._pending.popleft()
+
+    async def _append(self, event: Event) -> None:
+        try:
+            await self._store.log(self._claim, event)
+        except StorageError as error:
+            self._storage.report(error)
 
     async def __aexit__(
         self,

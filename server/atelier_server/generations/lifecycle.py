@@ -23,10 +23,11 @@ from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider, Route
 from atelier_server.admission.gates import Applicant, find_rejection, require_admission
 from atelier_server.admission.image_task import list_image_sources
+from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
-from atelier_server.errors import NotFoundError, failure_from_error
+from atelier_server.errors import NotFoundError, StorageError, failure_from_error
 from atelier_server.generations import page_tokens
 from atelier_server.generations.callers import Callers
 from atelier_server.ids import new_id
@@ -41,6 +42,7 @@ class GenerationLifecycle:
     store: Store
     decider: Decider
     limits: LimitSettings
+    storage: StorageMonitor
     draining: bool = False
     """Whether the server is shutting down; if so, nothing new is accepted."""
     _callers: Callers = field(default_factory=Callers)
@@ -81,10 +83,18 @@ class GenerationLifecycle:
         )
         try:
             return (await self.store.submit(submission)).generation
+        except StorageError as error:
+            self.storage.report(error)
+            raise
         except asyncio.CancelledError:  # it may be accepted all the same
             if _ends_with_callers(request):
                 self._abandon(generation_id, caller)
             raise
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new work is accepted."""
+        return not (self.draining or self.storage.message)
 
     async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
         """What `submit` would do with the request now.
@@ -198,6 +208,7 @@ class GenerationLifecycle:
             engine=engine,
             fallbacks=self.decider.router.engines.find_fallbacks(engine),
             draining=self.draining,
+            storage_message=self.storage.message,
             seconds_left=seconds_left,
             queue_depth=self.store.queue_depth,
         )

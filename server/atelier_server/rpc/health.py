@@ -22,10 +22,10 @@ class Health:
         self.servicer = health_aio.HealthServicer()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self) -> None:
-        """Report that the server accepts generations."""
+    async def set_serving(self, accepting: bool) -> None:  # noqa: FBT001 (the state itself)
+        """Report whether the server accepts generations."""
         for name in _SERVICES:
-            await self.servicer.set(name, _SERVING)
+            await self.servicer.set(name, _SERVING if accepting else _NOT_SERVING)
 
     async def drain(self) -> None:
         """Report that the server accepts nothing new; this cannot be undone."""

@@ -98,7 +98,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:
         """Report the state of the server and of each engine."""
-        serving = not self.generations.draining
+        serving = self.generations.accepting
         response = pb.HealthResponse(
             status=pb.SERVING_STATUS_SERVING if serving else pb.SERVING_STATUS_NOT_SERVING,
             engines=[
@@ -106,6 +106,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 for engine in self.generations.decider.router.engines.values()
             ],
             version=VERSION,
+            message="the server is shutting down"
+            if self.generations.draining
+            else self.generations.storage.message,
         )
         response.uptime.FromMicroseconds(int((time.monotonic() - self.started) * 1e6))
         return response
@@ -148,6 +151,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
+        self.generations.storage.require_space()
         header = await _read_header(requests)
         async with aclosing(_read_chunks(requests)) as chunks:
             artifact = await self.artifacts.upload(header, chunks, _tenant())

@@ -262,6 +262,13 @@ class Store(Protocol):
     async def is_empty(self) -> bool:
         """Whether there is no record at all: neither of a generation nor of an artifact."""
 
+    async def test_write(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            StorageError: it cannot be written, as any write may end; this passes.
+        """
+
     async def sweep(self, now: float) -> Sequence[str]:
         """Fail what waited past its deadline, delete what has expired; returns ids of deleted artifacts."""
 

@@ -389,10 +389,13 @@ class HealthResponse(message.Message):
     ENGINES_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     UPTIME_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
     status: ServingStatus.ValueType
     """Status of the server: SERVING while it accepts generations."""
     version: builtins.str
     """Version of the server."""
+    message: builtins.str
+    """Why the server does not accept generations, such as a full disk; empty while it does."""
     @builtins.property
     def engines(self) -> containers.RepeatedCompositeFieldContainer[EngineHealth]:
         """Health of each engine."""
@@ -408,10 +411,11 @@ class HealthResponse(message.Message):
         engines: abc.Iterable[EngineHealth] | None = ...,
         version: builtins.str = ...,
         uptime: duration_pb2.Duration | None = ...,
+        message: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["engines", b"engines", "status", b"status", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engines", b"engines", "message", b"message", "status", b"status", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

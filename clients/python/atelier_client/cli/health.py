@@ -24,6 +24,8 @@ def health_command(*, server: str, as_json: bool) -> int:
     else:
         status = health.status.replace("_", " ")
         click.echo(f"{status}  (version {health.version}, up {health.uptime_seconds:.0f} s)")
+        if health.message:
+            click.echo(f"  {health.message}")
         for engine in health.engines:
             click.echo(f"  {engine.engine:<16} {engine.state:<12} {engine.message}".rstrip())
     return ExitCode.OK if health.status is ServingStatus.SERVING else ExitCode.FAILED

@@ -28,7 +28,11 @@ class BlobStore(Protocol):
     """
 
     async def write(self, blob_id: str, data: bytes) -> BlobInfo:
-        """Store the bytes. Nothing remains if it fails."""
+        """Store the bytes. Nothing remains if it fails.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
         ...
 
     async def write_stream(
@@ -38,6 +42,7 @@ class BlobStore(Protocol):
 
         Raises:
             TooLargeError: there are more than `max_bytes`.
+            StorageError: they cannot be written.
         """
         ...
 
@@ -46,6 +51,7 @@ class BlobStore(Protocol):
 
         Raises:
             DataLossError: there is no such blob.
+            StorageError: it cannot be read.
         """
         ...
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from atelier_server.artifacts.blobs.base import CHUNK_BYTES, BlobInfo
-from atelier_server.errors import DataLossError, TooLargeError
+from atelier_server.errors import DataLossError, StorageError, TooLargeError
 
 _PARTIAL = ".partial"
 
@@ -33,19 +34,26 @@ class FileBlobStore:
 
         Raises:
             TooLargeError: there are more than `max_bytes`.
+            StorageError: they cannot be written.
         """
         partial = self._directory / f"{blob_id}{_PARTIAL}"
         digest, size = hashlib.sha256(), 0
         try:
-            with await asyncio.to_thread(partial.open, "wb") as file:
+            with _translate_faults():
+                file = await asyncio.to_thread(partial.open, "wb")
+            with file:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > max_bytes:
                         msg = f"an artifact may have at most {max_bytes} bytes"
                         raise TooLargeError(msg)
                     digest.update(chunk)
-                    await asyncio.to_thread(file.write, chunk)
-            partial.replace(self._directory / blob_id)
+                    with _translate_faults():
+                        await asyncio.to_thread(file.write, chunk)
+                with _translate_faults():
+                    await asyncio.to_thread(file.flush)
+            with _translate_faults():
+                partial.replace(self._directory / blob_id)
         finally:
             partial.unlink(missing_ok=True)
         return BlobInfo(size=size, sha256=digest.hexdigest())
@@ -55,11 +63,13 @@ class FileBlobStore:
 
         Raises:
             DataLossError: there is no such file.
+            StorageError: it cannot be read.
         """
-        try:
-            return await asyncio.to_thread((self._directory / blob_id).read_bytes)
-        except FileNotFoundError as error:
-            raise _missing(blob_id) from error
+        with _translate_faults():
+            try:
+                return await asyncio.to_thread((self._directory / blob_id).read_bytes)
+            except FileNotFoundError as error:
+                raise _missing(blob_id) from error
 
     async def read_stream(self, blob_id: str, offset: int) -> AsyncGenerator[bytes]:
         """See BlobStore.read_stream.
@@ -67,13 +77,18 @@ class FileBlobStore:
         Raises:
             DataLossError: there is no such file.
         """
-        try:
-            file = await asyncio.to_thread((self._directory / blob_id).open, "rb")
-        except FileNotFoundError as error:
-            raise _missing(blob_id) from error
+        with _translate_faults():
+            try:
+                file = await asyncio.to_thread((self._directory / blob_id).open, "rb")
+            except FileNotFoundError as error:
+                raise _missing(blob_id) from error
         with file:
             file.seek(offset)
-            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            while True:
+                with _translate_faults():
+                    chunk = await asyncio.to_thread(file.read, CHUNK_BYTES)
+                if not chunk:
+                    return
                 yield chunk
 
     async def delete(self, blob_id: str) -> None:
@@ -88,8 +103,9 @@ class FileBlobStore:
     def _write(self, blob_id: str, data: bytes) -> BlobInfo:
         partial = self._directory / f"{blob_id}{_PARTIAL}"
         try:
-            partial.write_bytes(data)
-            partial.replace(self._directory / blob_id)
+            with _translate_faults(size=len(data)):
+                partial.write_bytes(data)
+                partial.replace(self._directory / blob_id)
         finally:
             partial.unlink(missing_ok=True)
         return BlobInfo(size=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -105,6 +121,15 @@ class FileBlobStore:
                 for entry in entries
                 if entry.stat().st_mtime < time
             ]
+
+
+@contextmanager
+def _translate_faults(size: int = 0) -> Generator[None]:
+    """Turn an OSError into a StorageError; `size` is the number of bytes to write."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError.from_fault(error.strerror or type(error).__name__, size=size) from error
 
 
 def _missing(blob_id: str) -> DataLossError:

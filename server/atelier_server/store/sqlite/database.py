@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from atelier_server.errors import StorageError
+
 ResultT = TypeVar("ResultT")
 _MAX_GROUP = 128  # so many waiting writes at most share one commit
 
@@ -69,6 +71,7 @@ class Database:
         `on_commit(result)`, which always runs, in the event loop and in the order of the writes.
 
         Raises:
+            StorageError: the file cannot be written or read; nothing was written then.
             Exception: whatever `work` raises; nothing of it was written then.
         """
         done: asyncio.Future[ResultT] = self._loop.create_future()
@@ -108,13 +111,17 @@ class Database:
         except sqlite3.Error as error:  # the disk is full, for instance: no job was written
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            return [(job, None, error) for job in group]
+            fault = StorageError.from_fault(str(error))
+            fault.__cause__ = error
+            return [(job, None, fault) for job in group]
         return outcomes
 
     def _run_job(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
         self._connection.execute("SAVEPOINT job")
         try:
             result = job.work(self._connection)
+        except sqlite3.OperationalError:
+            raise  # the disk is full, for instance: the whole group is undone
         except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
             self._connection.execute("ROLLBACK TO job")
             self._connection.execute("RELEASE job")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.errors import DatabaseUnusableError
+from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
 from atelier_server.store.events import EventBus, Topic
 from atelier_server.store.protocol import (
@@ -64,7 +64,7 @@ class SqliteStore:
             database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
             waiting = await store._recover(max_attempts, local_engines)
-        except (sqlite3.Error, DatabaseUnusableError) as error:
+        except (sqlite3.Error, DatabaseUnusableError, StorageError) as error:
             msg = (
                 f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
                 "with an empty one, which cannot read the artifacts of the old one"
@@ -313,6 +313,10 @@ class SqliteStore:
     async def is_empty(self) -> bool:
         """See Store.is_empty."""
         return await self._database.run(rows.is_empty)
+
+    async def test_write(self) -> None:
+        """See Store.test_write."""
+        await self._database.run(operations.rewrite_header)
 
     async def sweep(self, now: float) -> Sequence[str]:
         """See Store.sweep."""
