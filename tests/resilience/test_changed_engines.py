@@ -5,7 +5,7 @@ from __future__ import annotations
 from atelier.v1.generation_pb2 import State
 from tests.conftest import StartServer
 from tests.resilience.follower import Connect, list_all, wait_ended, wait_until
-from tests.server.calls import image_request, on_acceptance
+from tests.server.calls import audio_request, image_request, on_acceptance
 
 SLOW = {"type": "sketch", "concurrency": 1, "delay_seconds": 60}
 
@@ -49,3 +49,20 @@ async def test_a_removed_fallback_is_replaced_by_another(
     async with connect(again) as stub:
         (generation,) = await wait_ended(stub, ids)
     assert (generation.state, generation.engine) == (State.STATE_SUCCEEDED, "other")
+
+
+async def test_the_failure_says_that_the_engine_has_changed(
+    start_server: StartServer, connect: Connect
+) -> None:
+    """The same name, with limits that the accepted task exceeds."""
+    server = start_server(engines={"sketch": SLOW})
+    async with connect(server) as stub:
+        request = on_acceptance(audio_request())
+        ids = [(await stub.Generate(request)).generation.id for _ in range(2)]
+        server.kill()
+    changed = {"sketch": {"type": "upscale"}}
+    again = start_server(address=server.address, wait=["sketch"], engines=changed)
+    async with connect(again) as stub:
+        for generation in await wait_ended(stub, ids):
+            assert generation.failure.reason == "UNSUPPORTED"
+            assert "has changed since it accepted this generation" in generation.failure.message

@@ -16,7 +16,9 @@ from structlog.contextvars import bound_contextvars
 
 from atelier.v1.generation_pb2 import Generation, Output
 from atelier_engines import event as engine_event
+from atelier_engines import validation
 from atelier_engines.capabilities import CancelSupport
+from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.task import Task
 from atelier_server.admission.decide import Decider
 from atelier_server.artifacts.artifact_store import ArtifactStore
@@ -25,7 +27,7 @@ from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
-from atelier_server.errors import StorageError
+from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -158,7 +160,16 @@ class Worker:
         if not claim.task:
             return await self._decide_task(attempt)
         images = await self.decider.load_images(claim.request, claim.caller)
-        return decode_task(claim.task, images)
+        task = decode_task(claim.task, images)
+        try:
+            validation.validate(self.supervisor.engine.capabilities, task)
+        except (InvalidTaskError, UnsupportedError) as error:  # it was valid when it was accepted
+            msg = (
+                f"engine {self.supervisor.name!r} has changed since it accepted this generation, and cannot do its "
+                f"task any more: {error}; submit it again, under another request id"
+            )
+            raise UnsupportedTaskError(msg) from error
+        return task
 
     async def _decide_task(self, attempt: Attempt) -> Task:
         """Decide a generation accepted by a version that stored no task, and store the decision."""
