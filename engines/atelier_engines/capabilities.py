@@ -200,5 +200,7 @@ class Capabilities:
         default_factory=lambda: {"type": "object", "additionalProperties": False}
     )
     """JSON Schema of the task's options."""
+    placeholder: bool = False
+    """Whether it stands in for a model, and takes only tasks that name it while there are other engines."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of packages, and digests of weights beside those of `models`, on which the result depends."""

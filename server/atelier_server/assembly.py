@@ -14,7 +14,7 @@ from atelier_engines.engine import Engine
 from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_server.admission.decide import Decider, Router
+from atelier_server.admission.decide import Decider, Policy, Router
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
@@ -79,7 +79,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     ]
     decider = Decider(
         inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
-        router=Router(statuses, settings.default_engine or next(iter(statuses))),
+        router=Router(statuses, settings.default_engine, Policy(settings.routing)),
         styles=settings.styles,
         loras=settings.loras,
     )

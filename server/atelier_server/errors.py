@@ -89,9 +89,15 @@ class InvalidRequestError(ServiceError):
 
     reason = "INVALID_REQUEST"
 
-    def __init__(self, violations: Sequence[Violation]) -> None:
-        """List the violations; at least one."""
-        super().__init__("; ".join(f"{wrong.field}: {wrong.message}" for wrong in violations))
+    def __init__(
+        self, violations: Sequence[Violation], engine: str = "", others: Sequence[str] = ()
+    ) -> None:
+        """List the violations, at least one: those of `engine`, where `others` are the engines that can do the task."""
+        text = "; ".join(f"{wrong.field}: {wrong.message}" for wrong in violations)
+        if others:
+            text += f" (engine {engine!r}); engines that can do it: {', '.join(others)}"
+            self.metadata = {"engine": engine, "engines": ",".join(others)}
+        super().__init__(text)
         self.violations = tuple(violations)
 
 

@@ -290,3 +290,18 @@ async def test_tables_for_people(server: RunningServer) -> None:
     assert health.out.startswith("serving")
     assert "steps" in plan.out
     assert {engines.code, listed.code, health.code, plan.code} == {0}
+
+
+async def test_the_command_line_says_which_engine_was_selected_and_why(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """In the plan, beside the file, and in the receipt."""
+    where = ("--server", server.address)
+    task = ("a red heart", "--size", "64")
+    planned = await atelier("plan", *task, *where)
+    assert "engine     sketch (the default engine)" in planned.out
+    made = await atelier("generate", *task, "-o", str(tmp_path / "a.png"), *where)
+    assert "engine sketch by default" in made.out
+    accepted = await atelier("generate", *task, "--engine", "sketch", "--detach", *where)
+    shown = await atelier("show", accepted.out.strip(), *where)
+    assert "sketch (named in the request)" in shown.out

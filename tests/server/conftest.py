@@ -62,6 +62,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
         environment=install_odd(folder / "site"),
         wait=[name for name in engines if name not in {"absent", "broken", "loading"}],
         engines=engines,
+        default_engine="dear",
     )
     yield running
     running.kill()

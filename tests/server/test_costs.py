@@ -72,7 +72,9 @@ async def test_a_daily_budget_holds_across_a_restart(
     ]
     assert round(float(line.split()[-1]), 6) == 1.2
     server.terminate()
-    server = start_server(engines={"dear": DEAR, "free": {"type": "sketch", "price_per_image": 9}})
+    server = start_server(
+        engines={"dear": DEAR, "free": {"type": "sketch", "price_per_image": 9}}, routing="cheapest"
+    )
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
         assert (await refusal(stub.Generate(picture("dear")))).reason == "BUDGET_EXCEEDED"
@@ -83,7 +85,7 @@ async def test_a_fallback_keeps_to_its_budget_too(start_server: StartServer) -> 
     """An engine with an exhausted budget takes over from no other one."""
     failing = {"type": "sketch", "fail_rate": 1, "fallbacks": ["dear", "free"]}
     engines = {"bad": failing, "dear": DEAR, "free": {"type": "sketch"}}
-    server = start_server(engines=engines)
+    server = start_server(engines=engines, routing="cheapest")
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
         took_over = [(await stub.Generate(picture("bad"))).generation.engine for _ in range(4)]
@@ -97,7 +99,7 @@ async def test_the_circuit_breaker_opens_after_repeated_failures(start_server: S
         "fail_rate": 1,
         "breaker": {"failure_threshold": 2, "reset_timeout_seconds": 600},
     }
-    server = start_server(engines={"bad": failing, "good": {"type": "sketch"}})
+    server = start_server(engines={"bad": failing, "good": {"type": "sketch"}}, routing="cheapest")
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
         for _ in range(2):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from grpc import aio
+from grpc import StatusCode, aio
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.engine_pb2 import REPRODUCIBILITY_BIT_EXACT
-from atelier.v1.generation_pb2 import AttemptOutcome, State
+from atelier.v1.generation_pb2 import AttemptOutcome, SelectionReason, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import ImageTask, MediaSource
 from tests.conftest import RunningServer, StartServer
@@ -21,9 +23,13 @@ from tests.server.calls import (
     refusal,
     stored_blobs,
 )
+from tests.server.conftest import install_odd
 from tests.server.test_artifacts import png
 
 OUTCOMES = AttemptOutcome.Name
+
+
+PLACEHOLDER = {"type": "sketch"}
 
 
 async def planned(stub: Stub, request: pb.GenerateRequest) -> str:
@@ -32,23 +38,87 @@ async def planned(stub: Stub, request: pb.GenerateRequest) -> str:
     return plan.engine
 
 
-async def test_the_cheapest_capable_engine_is_selected(workshop_stub: Stub) -> None:
-    """Of equally cheap engines the first in the configuration; `dear` precedes them and costs more."""
-    assert await planned(workshop_stub, image_request(engine="")) == "sketch"
+async def test_the_default_engine_is_the_default(workshop_stub: Stub) -> None:
+    """Though the others are free; plan and receipt say so."""
+    request = pb.PlanGenerationRequest(generate=image_request(engine=""))
+    plan = await workshop_stub.PlanGeneration(request)
     made = (await workshop_stub.Generate(audio_request(engine=""))).generation
-    assert (made.engine, made.receipt.attempts[0].engine) == ("sketch", "sketch")
+    assert (plan.engine, made.engine, made.receipt.attempts[0].engine) == ("dear",) * 3
+    for selection in (plan.selection, made.receipt.selection):
+        assert selection.reason == SelectionReason.SELECTION_REASON_DEFAULT
+        assert selection.explanation == "the default engine"
+    named = (await workshop_stub.Generate(audio_request(engine="twin"))).generation
+    assert named.receipt.selection.reason == SelectionReason.SELECTION_REASON_NAMED
+
+
+async def test_what_the_default_engine_cannot_do_is_refused_with_the_names_of_those_that_can(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """A size, a kind of task, an option; nothing is decided for the caller, least of all for the placeholder."""
+    server = start_server(
+        engines={"sketch": PLACEHOLDER, "model": {"type": "odd"}},
+        environment=install_odd(tmp_path / "site"),
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        answer = await stub.GetCapabilities(pb.GetCapabilitiesRequest())
+        assert (answer.default_engine, answer.routing) == ("model", pb.ROUTING_POLICY_DEFAULT)
+        assert [engine.placeholder for engine in answer.engines] == [True, False]
+        assert await planned(stub, image_request(engine="")) == "model"
+        sized = {"width": 70, "height": 70}
+        refusals = [
+            await refusal(stub.Generate(image_request(engine="", task=sized))),
+            await refusal(stub.Generate(audio_request(engine=""))),
+            await refusal(stub.Generate(image_request(engine="", options={"font_size": 20}))),
+        ]
+    invalid, unsupported = StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION
+    assert [refused.code for refused in refusals] == [invalid, unsupported, invalid]
+    for refused in refusals:
+        assert (refused.metadata["engine"], refused.metadata["engines"]) == ("model", "sketch")
+        assert "sketch" in refused.message
+
+
+async def test_a_request_that_is_wrong_for_every_engine_names_none(workshop_stub: Stub) -> None:
+    """The caller is not sent in search of an engine."""
+    refused = await refusal(workshop_stub.Generate(image_request(engine="", options={"colour": 1})))
+    assert "options.colour" in refused.fields
+    assert "engines" not in refused.metadata
+
+
+async def test_the_cheapest_capable_engine_is_selected_if_so_configured(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """Of equally cheap ones the first; the placeholder is free and takes no part."""
+    engines = {
+        "sketch": PLACEHOLDER,
+        "dear": {"type": "odd", "price_per_second": 9.0},
+        "cheap": {"type": "odd", "price_per_second": 1.0},
+        "cheap-too": {"type": "odd", "price_per_second": 1.0},
+    }
+    server = start_server(
+        engines=engines, routing="cheapest", environment=install_odd(tmp_path / "site")
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        made = (await stub.Generate(image_request(engine=""))).generation
+        assert made.engine == "cheap"
+        selection = made.receipt.selection
+        assert selection.reason == SelectionReason.SELECTION_REASON_CHEAPEST
+        assert "dear, cheap, cheap-too" in selection.explanation
+        refused = await refusal(stub.Generate(audio_request(engine="")))
+        assert (refused.metadata["engine"], refused.metadata["engines"]) == ("dear", "sketch")
 
 
 async def test_a_paid_engine_is_selected_if_no_free_one_is_capable(
     start_server: StartServer,
 ) -> None:
-    """Only the paid engine supports image-to-image."""
+    """Only the paid engines support image-to-image; placeholders are selected, for there is nothing else."""
     engines = {
         "free": {"type": "sketch", "output_bytes": 8192},
         "dearer": {"type": "sketch", "price_per_image": 2},
         "dear": {"type": "sketch", "price_per_image": 1},
     }
-    server = start_server(engines=engines)
+    server = start_server(engines=engines, routing="cheapest")
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
         assert await planned(stub, image_request(engine="")) == "free"
@@ -57,21 +127,37 @@ async def test_a_paid_engine_is_selected_if_no_free_one_is_capable(
         assert await planned(stub, request) == "dear"
 
 
-async def test_a_task_that_no_engine_can_do_goes_to_the_default_engine(
+async def test_the_fastest_capable_engine_is_selected_if_so_configured(
     start_server: StartServer,
 ) -> None:
-    """Its error is the response."""
-    engines = {"first": {"type": "sketch"}, "second": {"type": "sketch"}}
-    server = start_server(engines=engines, default_engine="second")
+    """By the time that its generations took; one without a measurement comes last."""
+    engines = {
+        "unknown": {"type": "sketch"},
+        "slow": {"type": "sketch", "delay_seconds": 2.0},
+        "fast": {"type": "sketch"},
+    }
+    server = start_server(engines=engines, routing="fastest")
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
-        assert await planned(stub, image_request(engine="")) == "first"
-        refused = await refusal(stub.Generate(image_request(engine="", options={"colour": "red"})))
-        assert "options.colour" in refused.fields
-        refused = await refusal(
-            stub.Generate(audio_request(engine="", task={"loudness_lufs": -14.0}))
-        )
-        assert refused.metadata["engine"] == "second"
+        assert await planned(stub, image_request(engine="")) == "unknown"
+        for engine in ("slow", "fast"):
+            await stub.Generate(image_request(engine=engine))
+        made = (await stub.Generate(image_request(engine=""))).generation
+        assert made.engine == "fast"
+        assert made.receipt.selection.reason == SelectionReason.SELECTION_REASON_FASTEST
+
+
+async def test_the_configured_default_engine_may_be_a_placeholder(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """The configuration names it."""
+    server = start_server(
+        engines={"model": {"type": "odd"}, "sketch": PLACEHOLDER},
+        default_engine="sketch",
+        environment=install_odd(tmp_path / "site"),
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        assert await planned(GenerationServiceStub(channel), audio_request(engine="")) == "sketch"
 
 
 async def test_a_fallback_takes_over_after_a_failure(workshop_stub: Stub) -> None:
@@ -153,3 +239,6 @@ async def test_the_receipt_after_a_fallback_describes_the_fallback(
     assert receipt["steps"].value.number_value == 4
     assert generation.receipt.reproducibility == REPRODUCIBILITY_BIT_EXACT
     assert generation.receipt.recipe.engine_type == "sketch"
+    selection = generation.receipt.selection
+    assert selection.reason == SelectionReason.SELECTION_REASON_FALLBACK
+    assert selection.explanation == "fallback after odder"

@@ -34,7 +34,8 @@ async def test_a_deployment_offers_upscaling(start_server: StartServer, tmp_path
     """Though it is free and configured first, it gets only upscaling tasks, with the size of the image."""
     network = compact(tmp_path)
     upscale = {"type": "upscale", "upscalers": {"small": str(network)}, "upscale_tile": 64}
-    server = start_server(engines={"upscale": upscale, "sketch": {"type": "sketch"}})
+    engines = {"upscale": upscale, "sketch": {"type": "sketch"}}
+    server = start_server(engines=engines, routing="cheapest", default_engine="sketch")
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
         answer = await stub.GetCapabilities(pb.GetCapabilitiesRequest())

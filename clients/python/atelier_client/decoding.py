@@ -91,6 +91,7 @@ def plan_from_pb(pb: service_pb2.PlanGenerationResponse) -> results.Plan:
         estimated_duration_seconds=read_seconds(pb, "estimated_duration"),
         accepted=pb.accepted,
         rejection=_failure(pb.rejection) if pb.HasField("rejection") else None,
+        selection=_selection(pb.selection) if pb.HasField("selection") else None,
     )
 
 
@@ -120,6 +121,7 @@ def capabilities_from_pb(pb: service_pb2.GetCapabilitiesResponse) -> engines.Cap
         version=pb.version,
         max_inline_bytes=pb.max_inline_bytes,
         max_upload_bytes=pb.max_upload_bytes,
+        routing=enums.RoutingPolicy.from_number(pb.routing),
     )
 
 
@@ -140,6 +142,12 @@ def _failure(pb: generation_pb2.Failure) -> results.Failure:
     )
 
 
+def _selection(pb: generation_pb2.Selection) -> results.Selection:
+    return results.Selection(
+        reason=enums.SelectionReason.from_number(pb.reason), explanation=pb.explanation
+    )
+
+
 def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
     return results.Receipt(
         parameters=tuple(_parameter(parameter) for parameter in pb.parameters),
@@ -152,6 +160,7 @@ def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
         reproducibility=enums.Reproducibility.from_number(pb.reproducibility),
         recipe=_recipe(pb.recipe) if pb.HasField("recipe") else None,
         cached=pb.cached,
+        selection=_selection(pb.selection) if pb.HasField("selection") else None,
     )
 
 
@@ -213,6 +222,7 @@ def _engine(pb: engine_pb2.Engine) -> engines.Engine:
         load=_load(pb.load),
         fallbacks=tuple(pb.fallbacks),
         versions=dict(sorted(pb.versions.items())),
+        placeholder=pb.placeholder,
     )
 
 

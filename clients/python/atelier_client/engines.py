@@ -16,6 +16,7 @@ from atelier_client.enums import (
     PriceUnit,
     Reproducibility,
     ResourceProfile,
+    RoutingPolicy,
     SafetyMode,
 )
 
@@ -149,6 +150,8 @@ class Engine:
     fallbacks: tuple[str, ...]
     versions: Mapping[str, str]
     """Versions of the packages, models and services that take part in its work, by name."""
+    placeholder: bool = False
+    """Whether it stands in for a model: the server selects it only by its name, or if there is nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,3 +165,5 @@ class Capabilities:
     """Maximum size of an inline output in bytes."""
     max_upload_bytes: int
     """Maximum size of an uploaded artifact in bytes."""
+    routing: RoutingPolicy = RoutingPolicy.UNSPECIFIED
+    """How an engine is selected for a task that names none."""

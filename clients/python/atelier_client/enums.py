@@ -197,3 +197,23 @@ class AudioFormat(ProtoEnum):
     WAV = "wav"
     FLAC = "flac"
     OGG = "ogg"
+
+
+class RoutingPolicy(ProtoEnum):
+    """How an engine is selected for a task that names none."""
+
+    UNSPECIFIED = "unspecified"
+    DEFAULT = "default"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+class SelectionReason(ProtoEnum):
+    """Why an engine was selected."""
+
+    UNSPECIFIED = "unspecified"
+    NAMED = "named"
+    DEFAULT = "default"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+    FALLBACK = "fallback"

@@ -13,6 +13,7 @@ from atelier_client.enums import (
     Disposition,
     EngineState,
     Reproducibility,
+    SelectionReason,
     ServingStatus,
     State,
 )
@@ -155,6 +156,15 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Why an engine was selected."""
+
+    reason: SelectionReason
+    explanation: str
+    """The reason in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """Parameters, attempts, timings and cost of a generation."""
 
@@ -166,6 +176,8 @@ class Receipt:
     recipe: Recipe | None
     cached: bool = False
     """Whether the outputs come from the engine's result cache."""
+    selection: Selection | None = None
+    """Why the engine was selected; None from servers that do not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +285,8 @@ class Plan:
     """Whether it would be accepted now."""
     rejection: Failure | None
     """The reason if it would not be accepted."""
+    selection: Selection | None = None
+    """Why the engine was selected; None from servers that do not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,12 +53,15 @@ def decode_capabilities(found: client.Capabilities, name: str, *, concurrency: i
         price=None if first.price is None else _decode_price(first.price),
         options_schema=_decode_schema(first.options_schema) if name else _CLOSED,
         versions=_merge_versions(found.version, workers),
+        placeholder=all(engine.placeholder for engine in chosen),
     )
 
 
 def _choose(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
     """The engines to describe, all of them ready; the limits of the first apply."""
     known = {engine.name: engine for engine in found.engines}
+    if not name and found.routing is enums.RoutingPolicy.DEFAULT:
+        name = found.default_engine
     if not name:
         ready = [one for one in found.engines if one.state is enums.EngineState.READY]
         if not ready:

@@ -37,6 +37,7 @@ def build_capabilities(config: SketchConfig, features: frozenset[ImageFeature]) 
         concurrency=config.concurrency,
         cancel=CancelSupport.STEP,
         reproducibility=Reproducibility.BIT_EXACT,
+        placeholder=True,
         price=None if price is None else Price(amount=price, unit=PriceUnit.IMAGE),
         options_schema=_schema(SketchOptions),
         versions={"numpy": np.__version__, "pillow": PIL.__version__},

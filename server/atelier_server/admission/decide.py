@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import assert_never
 
 from atelier.v1 import engine_pb2
-from atelier.v1.generation_pb2 import Generation, Parameter
+from atelier.v1.generation_pb2 import Generation, Parameter, Selection, SelectionReason
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines import validation
 from atelier_engines.capabilities import Capabilities, Reproducibility
@@ -46,16 +48,36 @@ Resolve = Callable[[Capabilities], Resolved]
 """Decides a request for an engine of these capabilities."""
 
 
+class Policy(Enum):
+    """How an engine is selected for a task that names none; the values are those of the configuration."""
+
+    DEFAULT = "default"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """An engine, and why it was selected."""
+
+    engine: EngineStatus
+    selection: Selection
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A decision: an engine, and the task that this engine can execute."""
 
     engine: EngineStatus
     resolved: Resolved
+    selection: Selection | None = None
+    """Why the engine was selected; None where the record says so already."""
 
     def describe_in(self, generation: Generation) -> None:
-        """Write the decision into the record: engine, parameters and reproducibility of the receipt."""
+        """Write the decision into the record: the engine, and the receipt's reason, parameters and reproducibility."""
         generation.engine = self.engine.name
+        if self.selection is not None:
+            generation.receipt.selection.CopyFrom(self.selection)
         del generation.receipt.parameters[:]
         generation.receipt.parameters.extend(self.resolved.parameters)
         generation.receipt.reproducibility = REPRODUCIBILITIES[
@@ -66,30 +88,54 @@ class Route:
 class Router:
     """Selects among all engines, by their statuses."""
 
-    def __init__(self, engines: EngineStatuses, default: str) -> None:
-        """Select among `engines`; `default` is selected when no engine can do the task."""
+    def __init__(
+        self, engines: EngineStatuses, default: str | None, policy: Policy = Policy.DEFAULT
+    ) -> None:
+        """Select among `engines`. None for `default` takes the first engine that is not a placeholder."""
         self.engines = engines
-        self.default = default
+        self.default = default or next(iter(engines.find_candidates())).name
+        self.policy = policy
 
-    def select(self, name: str, resolve: Resolve) -> EngineStatus:
-        """The named engine; without a name the cheapest one that is not down and can do all of the task.
+    def select(self, name: str, resolve: Resolve) -> Selected:
+        """The named engine; without a name that of the policy.
+
+        The default engine is selected in every state, and also when it cannot do the task: then its error says which
+        engines can. The other policies select among the engines that are not down, are within their budget and can do
+        all of the task; without one they select the default engine.
 
         Raises:
             UnknownEngineError: no engine has that name.
         """
-        return self.engines.require(name) if name else self._find_cheapest(resolve)
+        if name:
+            return _explain(self.engines.require(name), SelectionReason.SELECTION_REASON_NAMED)
+        able = [] if self.policy is Policy.DEFAULT else self._find_able(resolve)
+        if not able:
+            return _explain(self.engines[self.default], SelectionReason.SELECTION_REASON_DEFAULT)
+        # min takes the first of equals, so the order of the configuration decides among them
+        if self.policy is Policy.FASTEST:
+            best, reason = min(able, key=_rank_time), SelectionReason.SELECTION_REASON_FASTEST
+        else:
+            best, reason = min(able, key=_rank_price), SelectionReason.SELECTION_REASON_CHEAPEST
+        return _explain(best[0], reason, [engine.name for engine, _ in able])
 
-    def route(self, engine: EngineStatus, resolve: Resolve) -> Route:
+    def route(
+        self, engine: EngineStatus, resolve: Resolve, selection: Selection | None = None
+    ) -> Route:
         """Decide the task for the engine.
 
         Raises:
             UnsupportedTaskError: the engine lacks a feature; names engines that have it.
-            InvalidRequestError: a number is outside the engine's limits, or an option is wrong.
+            InvalidRequestError: a value is outside the engine's limits, or an option is wrong; names engines that
+                can do the task.
         """
         try:
-            return Route(engine=engine, resolved=_resolve_valid(engine, resolve))
+            resolved = _resolve_valid(engine, resolve)
         except UnsupportedError as error:
             raise self._unsupported(engine, error, resolve) from error
+        except InvalidRequestError as error:
+            others = self._name_others(engine, resolve)
+            raise InvalidRequestError(error.violations, engine.name, others) from error
+        return Route(engine=engine, resolved=resolved, selection=selection)
 
     def find_fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
         """Routes to the fallbacks of the engine tried first that are available, untried and can do the task."""
@@ -98,30 +144,31 @@ class Router:
             if fallback.name not in tried:
                 resolved = _try_resolve(fallback, resolve)
                 if resolved is not None:
-                    yield Route(engine=fallback, resolved=resolved)
+                    reason = SelectionReason.SELECTION_REASON_FALLBACK
+                    selection = _explain(fallback, reason, tried).selection
+                    yield Route(engine=fallback, resolved=resolved, selection=selection)
 
-    def _find_cheapest(self, resolve: Resolve) -> EngineStatus:
-        able = [
+    def _find_able(self, resolve: Resolve) -> list[tuple[EngineStatus, Resolved]]:
+        return [
             (engine, resolved)
-            for engine in self.engines.values()
+            for engine in self.engines.find_candidates()
             if engine.state != engine_pb2.ENGINE_STATE_UNAVAILABLE
             and not engine.budget.exhausted
             and (resolved := _try_resolve(engine, resolve)) is not None
         ]
-        if not able:
-            return self.engines[self.default]
-        # min takes the first of equals, so the order of the configuration decides among them
-        cheapest, _ = min(able, key=lambda found: estimate_price(found[0], found[1].task))
-        return cheapest
 
-    def _unsupported(
-        self, engine: EngineStatus, error: UnsupportedError, resolve: Resolve
-    ) -> UnsupportedTaskError:
-        others = [
+    def _name_others(self, engine: EngineStatus, resolve: Resolve) -> list[str]:
+        """The names of the other engines that can do the task."""
+        return [
             other.name
             for other in self.engines.values()
             if other is not engine and _try_resolve(other, resolve)
         ]
+
+    def _unsupported(
+        self, engine: EngineStatus, error: UnsupportedError, resolve: Resolve
+    ) -> UnsupportedTaskError:
+        others = self._name_others(engine, resolve)
         hint = (
             f"engines that support it: {', '.join(others)}"
             if others
@@ -165,10 +212,10 @@ class Decider:
             ServiceError: the request is invalid, no engine can do it, or what `admit` raises.
         """
         resolve = await self._prepare(request, caller, generation_id)
-        engine = self.router.select(request.engine, resolve)
+        selected = self.router.select(request.engine, resolve)
         if admit is not None:
-            await admit(engine)
-        return self.router.route(engine, resolve)
+            await admit(selected.engine)
+        return self.router.route(selected.engine, resolve, selected.selection)
 
     async def decide_for_engine(
         self, engine: str, request: GenerateRequest, caller: str, generation_id: str
@@ -258,6 +305,31 @@ class Decider:
         if request.strict:
             recorder.reject_changes(kind)
         return Resolved(task=task, parameters=tuple(recorder.parameters))
+
+
+def _explain(
+    engine: EngineStatus, reason: SelectionReason.ValueType, others: Sequence[str] = ()
+) -> Selected:
+    """The engine with the reason; `others` are those that it was selected among, or that it follows."""
+    names = ", ".join(others)
+    texts = {
+        SelectionReason.SELECTION_REASON_NAMED: "named in the request",
+        SelectionReason.SELECTION_REASON_DEFAULT: "the default engine",
+        SelectionReason.SELECTION_REASON_CHEAPEST: f"the cheapest of those that can: {names}",
+        SelectionReason.SELECTION_REASON_FASTEST: f"the fastest of those that can: {names}",
+        SelectionReason.SELECTION_REASON_FALLBACK: f"fallback after {names}",
+    }
+    return Selected(engine=engine, selection=Selection(reason=reason, explanation=texts[reason]))
+
+
+def _rank_price(found: tuple[EngineStatus, Resolved]) -> float:
+    return estimate_price(found[0], found[1].task)
+
+
+def _rank_time(found: tuple[EngineStatus, Resolved]) -> float:
+    """The engine's average time; an engine that was not measured comes last."""
+    seconds = found[0].service_seconds
+    return math.inf if seconds is None else seconds
 
 
 def _try_resolve(engine: EngineStatus, resolve: Resolve) -> Resolved | None:

@@ -283,7 +283,16 @@ class Settings(Section):
     )
     default_engine: Name | None = Field(
         None,
-        description="Engine for tasks that name none and that no other engine supports; null selects the first one.",
+        description="Engine for tasks that name none; null selects the first one that is not a placeholder, such as "
+        "sketch.",
+    )
+    routing: Literal["default", "cheapest", "fastest"] = Field(
+        "default",
+        description="How an engine is selected for a task that names none. default: always the default engine; what it "
+        "cannot do is refused with the names of engines that can. cheapest: the engine with the lowest estimated cost; "
+        "fastest: the one whose generations took the shortest time on average, and one without a measurement last. "
+        "These two look at engines that are not down, have budget left and can do the task, and take the default "
+        "engine if there is none. A placeholder is selected only if it is named, or if there are only placeholders.",
     )
     engines: dict[Name, EngineSettings] = Field(
         description="Engines by name. Without this key: tiny (type diffusion) and sketch."

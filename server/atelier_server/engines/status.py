@@ -107,6 +107,11 @@ class EngineStatuses(Mapping[str, EngineStatus]):
             raise UnknownEngineError(name, tuple(self._statuses))
         return status
 
+    def find_candidates(self) -> tuple[EngineStatus, ...]:
+        """The engines for tasks that name none: all but the placeholders, or all if there is nothing else."""
+        real = tuple(engine for engine in self.values() if not engine.capabilities.placeholder)
+        return real or tuple(self.values())
+
     def find_fallbacks(self, status: EngineStatus) -> tuple[EngineStatus, ...]:
         """Those of the engine's fallbacks that are ready and within their budget, in order of preference."""
         fallbacks = (self._statuses[name] for name in status.fallbacks)

@@ -107,6 +107,7 @@ class GenerationLifecycle:
         plan = PlanGenerationResponse(
             engine=engine.name,
             parameters=route.resolved.parameters,
+            selection=route.selection,
         )
         if engine.capabilities.price is not None:
             plan.cost.CopyFrom(estimate_cost(engine, route.resolved.task))

@@ -60,6 +60,7 @@ def engine_to_pb(
         load=_load_to_pb(engine, queued),
         fallbacks=engine.fallbacks,
         versions=capabilities.versions,
+        placeholder=capabilities.placeholder,
     )
     schema = Struct()
     schema.update(capabilities.options_schema)

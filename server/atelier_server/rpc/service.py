@@ -24,6 +24,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.admission.decide import Policy
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
@@ -33,6 +34,7 @@ from atelier_server.rpc.interceptors.chain import Context, current_call
 from atelier_server.store.protocol import Metadata
 from atelier_server.version import VERSION
 
+_ROUTING = {policy: pb.RoutingPolicy.Value(f"ROUTING_POLICY_{policy.name}") for policy in Policy}
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
 _HEADERS = (("atelier-server-version", VERSION),)
 _validator = protovalidate.Validator()
@@ -91,6 +93,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 for engine in engines
             ],
             default_engine=decider.router.default,
+            routing=_ROUTING[decider.router.policy],
             version=VERSION,
             max_inline_bytes=self.limits.max_inline_bytes,
             max_upload_bytes=self.limits.max_upload_bytes,

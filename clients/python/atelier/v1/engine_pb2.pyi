@@ -264,6 +264,7 @@ class Engine(message.Message):
     LOAD_FIELD_NUMBER: builtins.int
     FALLBACKS_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
+    PLACEHOLDER_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to select it by."""
     type: builtins.str
@@ -278,6 +279,8 @@ class Engine(message.Message):
     """How it stops a cancelled task."""
     reproducibility: Reproducibility.ValueType
     """How exactly the same recipe is reproduced."""
+    placeholder: builtins.bool
+    """True when it stands in for a model: it runs only tasks that name it, unless the server has nothing else."""
     @builtins.property
     def image(self) -> ImageCapabilities:
         """Capabilities for image tasks; unset when it does not support them."""
@@ -323,10 +326,11 @@ class Engine(message.Message):
         load: Load | None = ...,
         fallbacks: abc.Iterable[builtins.str] | None = ...,
         versions: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        placeholder: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "placeholder", b"placeholder", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

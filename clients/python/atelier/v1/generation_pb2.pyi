@@ -60,6 +60,41 @@ STATE_FAILED: State.ValueType  # 4
 STATE_CANCELLED: State.ValueType  # 5
 """Cancelled by the caller."""
 
+class _SelectionReason:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelectionReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SelectionReason.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    SELECTION_REASON_UNSPECIFIED: _SelectionReason.ValueType  # 0
+    """Not set."""
+    SELECTION_REASON_NAMED: _SelectionReason.ValueType  # 1
+    """The request names it."""
+    SELECTION_REASON_DEFAULT: _SelectionReason.ValueType  # 2
+    """The request names none, and it is the default engine."""
+    SELECTION_REASON_CHEAPEST: _SelectionReason.ValueType  # 3
+    """The request names none, and it is the cheapest that can do the task."""
+    SELECTION_REASON_FASTEST: _SelectionReason.ValueType  # 4
+    """The request names none, and it is the fastest that can do the task."""
+    SELECTION_REASON_FALLBACK: _SelectionReason.ValueType  # 5
+    """It is a fallback of the engine that was selected before."""
+
+class SelectionReason(_SelectionReason, metaclass=_SelectionReasonEnumTypeWrapper):
+    """Reason for which an engine was selected."""
+
+SELECTION_REASON_UNSPECIFIED: SelectionReason.ValueType  # 0
+"""Not set."""
+SELECTION_REASON_NAMED: SelectionReason.ValueType  # 1
+"""The request names it."""
+SELECTION_REASON_DEFAULT: SelectionReason.ValueType  # 2
+"""The request names none, and it is the default engine."""
+SELECTION_REASON_CHEAPEST: SelectionReason.ValueType  # 3
+"""The request names none, and it is the cheapest that can do the task."""
+SELECTION_REASON_FASTEST: SelectionReason.ValueType  # 4
+"""The request names none, and it is the fastest that can do the task."""
+SELECTION_REASON_FALLBACK: SelectionReason.ValueType  # 5
+"""It is a fallback of the engine that was selected before."""
+
 class _Disposition:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -336,6 +371,7 @@ class Receipt(message.Message):
     REPRODUCIBILITY_FIELD_NUMBER: builtins.int
     RECIPE_FIELD_NUMBER: builtins.int
     CACHED_FIELD_NUMBER: builtins.int
+    SELECTION_FIELD_NUMBER: builtins.int
     reproducibility: engine_pb2.Reproducibility.ValueType
     """How exactly the recipe is reproduced."""
     cached: builtins.bool
@@ -360,6 +396,10 @@ class Receipt(message.Message):
     def recipe(self) -> Recipe:
         """Data needed to reproduce it."""
 
+    @builtins.property
+    def selection(self) -> Selection:
+        """Why the engine was selected."""
+
     def __init__(
         self,
         *,
@@ -370,10 +410,35 @@ class Receipt(message.Message):
         reproducibility: engine_pb2.Reproducibility.ValueType = ...,
         recipe: Recipe | None = ...,
         cached: builtins.bool = ...,
+        selection: Selection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "selection", b"selection", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Selection(message.Message):
+    """Why an engine was selected."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    reason: SelectionReason.ValueType
+    """Reason."""
+    explanation: builtins.str
+    """The reason in words, with the names of the engines that took part."""
+    def __init__(
+        self,
+        *,
+        reason: SelectionReason.ValueType = ...,
+        explanation: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["explanation", b"explanation", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

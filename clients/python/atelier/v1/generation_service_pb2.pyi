@@ -49,6 +49,33 @@ RESPONSE_MODE_ON_COMPLETION: ResponseMode.ValueType  # 1
 RESPONSE_MODE_ON_ACCEPTANCE: ResponseMode.ValueType  # 2
 """When the generation is accepted; it then runs without the caller."""
 
+class _RoutingPolicy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoutingPolicyEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_RoutingPolicy.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    ROUTING_POLICY_UNSPECIFIED: _RoutingPolicy.ValueType  # 0
+    """Not set."""
+    ROUTING_POLICY_DEFAULT: _RoutingPolicy.ValueType  # 1
+    """The default engine."""
+    ROUTING_POLICY_CHEAPEST: _RoutingPolicy.ValueType  # 2
+    """The cheapest engine that can do the task."""
+    ROUTING_POLICY_FASTEST: _RoutingPolicy.ValueType  # 3
+    """The engine that can do the task and whose generations take the shortest time."""
+
+class RoutingPolicy(_RoutingPolicy, metaclass=_RoutingPolicyEnumTypeWrapper):
+    """How an engine is selected for a task that names none. A placeholder takes part only if there is nothing else."""
+
+ROUTING_POLICY_UNSPECIFIED: RoutingPolicy.ValueType  # 0
+"""Not set."""
+ROUTING_POLICY_DEFAULT: RoutingPolicy.ValueType  # 1
+"""The default engine."""
+ROUTING_POLICY_CHEAPEST: RoutingPolicy.ValueType  # 2
+"""The cheapest engine that can do the task."""
+ROUTING_POLICY_FASTEST: RoutingPolicy.ValueType  # 3
+"""The engine that can do the task and whose generations take the shortest time."""
+
 class _ServingStatus:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -111,7 +138,7 @@ class GenerateRequest(message.Message):
     request_id: builtins.str
     """Id of the request, chosen by the caller: the server runs one id only once. Generated when empty."""
     engine: builtins.str
-    """Name of the engine; the server chooses when empty."""
+    """Name of the engine; when empty, the server's routing policy selects one: by default the default engine."""
     response_mode: ResponseMode.ValueType
     """When the call returns."""
     strict: builtins.bool
@@ -337,14 +364,17 @@ class GetCapabilitiesResponse(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     MAX_INLINE_BYTES_FIELD_NUMBER: builtins.int
     MAX_UPLOAD_BYTES_FIELD_NUMBER: builtins.int
+    ROUTING_FIELD_NUMBER: builtins.int
     default_engine: builtins.str
-    """Name of the engine for tasks without an engine that no cheaper engine can run."""
+    """Name of the engine for tasks that name none; with another routing policy, of those that no engine can do."""
     version: builtins.str
     """Version of the server."""
     max_inline_bytes: builtins.int
     """Maximum size of an inline output in bytes."""
     max_upload_bytes: builtins.int
     """Maximum size of an uploaded artifact in bytes."""
+    routing: RoutingPolicy.ValueType
+    """How an engine is selected for a task that names none."""
     @builtins.property
     def engines(self) -> containers.RepeatedCompositeFieldContainer[engine_pb2.Engine]:
         """Engines, sorted by name."""
@@ -357,10 +387,11 @@ class GetCapabilitiesResponse(message.Message):
         version: builtins.str = ...,
         max_inline_bytes: builtins.int = ...,
         max_upload_bytes: builtins.int = ...,
+        routing: RoutingPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["default_engine", b"default_engine", "engines", b"engines", "max_inline_bytes", b"max_inline_bytes", "max_upload_bytes", b"max_upload_bytes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["default_engine", b"default_engine", "engines", b"engines", "max_inline_bytes", b"max_inline_bytes", "max_upload_bytes", b"max_upload_bytes", "routing", b"routing", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -482,6 +513,7 @@ class PlanGenerationResponse(message.Message):
     ESTIMATED_DURATION_FIELD_NUMBER: builtins.int
     ACCEPTED_FIELD_NUMBER: builtins.int
     REJECTION_FIELD_NUMBER: builtins.int
+    SELECTION_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """Name of the engine that would run it."""
     accepted: builtins.bool
@@ -506,6 +538,10 @@ class PlanGenerationResponse(message.Message):
     def rejection(self) -> generation_pb2.Failure:
         """Reason, when it would not be accepted."""
 
+    @builtins.property
+    def selection(self) -> generation_pb2.Selection:
+        """Why the engine was selected."""
+
     def __init__(
         self,
         *,
@@ -516,10 +552,11 @@ class PlanGenerationResponse(message.Message):
         estimated_duration: duration_pb2.Duration | None = ...,
         accepted: builtins.bool = ...,
         rejection: generation_pb2.Failure | None = ...,
+        selection: generation_pb2.Selection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "rejection", b"rejection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "rejection", b"rejection", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "cost", b"cost", "engine", b"engine", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "parameters", b"parameters", "rejection", b"rejection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "cost", b"cost", "engine", b"engine", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "parameters", b"parameters", "rejection", b"rejection", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

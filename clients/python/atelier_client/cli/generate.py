@@ -19,6 +19,7 @@ from atelier_client.cli.task_options import (
     build_task,
     task_options,
 )
+from atelier_client.enums import SelectionReason
 from atelier_client.results import Generation
 
 output_option = click.option(
@@ -73,9 +74,24 @@ def save_and_print(finished: Generation, output: Path | None, *, as_json: bool) 
         echo_json({"generation": finished, "files": [str(path) for path in paths]})
         return
     took = "" if finished.seconds is None else f", {finished.seconds:.1f} s"
+    why = _describe_reason(finished)
     for path, made in zip(paths, finished.outputs, strict=True):
         flagged = ", flagged by a safety check" if made.flagged else ""
-        click.echo(f"{path}  (seed {made.seed}, engine {finished.engine}{took}{flagged})")
+        click.echo(f"{path}  (seed {made.seed}, engine {finished.engine}{why}{took}{flagged})")
+
+
+def _describe_reason(finished: Generation) -> str:
+    """Why the engine was selected, in two words; empty where the caller named it."""
+    selection = None if finished.receipt is None else finished.receipt.selection
+    match None if selection is None else selection.reason:
+        case SelectionReason.DEFAULT:
+            return " by default"
+        case (
+            SelectionReason.CHEAPEST | SelectionReason.FASTEST | SelectionReason.FALLBACK as reason
+        ):
+            return f" as {reason}"
+        case _:
+            return ""
 
 
 def print_accepted(accepted: Generation, *, as_json: bool) -> None:

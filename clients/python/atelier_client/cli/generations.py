@@ -16,7 +16,7 @@ from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.output_files import save_outputs
 from atelier_client.enums import Disposition, State
-from atelier_client.results import Generation, Parameter
+from atelier_client.results import Generation, Parameter, Selection
 
 _MAX_PAGE_SIZE = 100
 
@@ -108,6 +108,11 @@ def build_parameter_table(parameters: tuple[Parameter, ...]) -> Table:
     return table
 
 
+def describe_engine(name: str, selection: Selection | None) -> str:
+    """The engine, and why it was selected."""
+    return f"{name} ({selection.explanation})" if selection is not None else name
+
+
 def strip_control_characters(text: str) -> str:
     """The text with control characters replaced by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
@@ -126,11 +131,12 @@ def _format_row(generation: Generation) -> tuple[str, ...]:
 
 def _summarize(generation: Generation) -> list[tuple[str, str]]:
     took = generation.seconds
+    selection = None if generation.receipt is None else generation.receipt.selection
     facts = [
         ("id", generation.id),
         ("request", generation.request_id),
         ("state", generation.state.value),
-        ("engine", generation.engine),
+        ("engine", describe_engine(generation.engine, selection)),
         ("prompt", generation.prompt),
         ("time", "" if took is None else f"{took:.1f} s"),
     ]

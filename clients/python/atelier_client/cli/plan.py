@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.generations import build_parameter_table
+from atelier_client.cli.generations import build_parameter_table, describe_engine
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.task_options import (
@@ -36,7 +36,7 @@ def plan_command(*, arguments: TaskArguments, server: str, as_json: bool) -> int
 
 
 def _print_plan(plan: Plan) -> None:
-    click.echo(f"engine     {plan.engine}")
+    click.echo(f"engine     {describe_engine(plan.engine, plan.selection)}")
     if plan.cost is not None:
         click.echo(f"cost       {plan.cost.amount:g} {plan.cost.currency}")
     if plan.estimated_wait_seconds is not None:

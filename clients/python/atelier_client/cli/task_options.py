@@ -128,7 +128,9 @@ _SINGULAR = {"controls": "control", "loras": "lora"}
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.argument("prompt"),
-    click.option("--engine", default="", help="Engine to use.  [default: the server chooses]"),
+    click.option(
+        "--engine", default="", help="Engine to use.  [default: as the server is configured]"
+    ),
     click.option("--negative-prompt", default="", metavar="TEXT", help="What to avoid."),
     click.option("--style", default="", help="A style that the engine lists."),
     click.option("--model", default="", help="One of the engine's models."),
