@@ -91,7 +91,7 @@ async def test_verify_is_content_with_whole_weights_and_the_right_pin(
     digest = listed.out.split()[-1]
     done = await models("verify", configured(tmp_path, model=folder, digest=digest))
     assert (done.code, done.err) == (0, "")
-    assert done.out.endswith("fine\n")
+    assert done.out.endswith("ok\n")
 
 
 async def test_verify_names_what_is_wrong_and_ends_with_1(folder: Path, tmp_path: Path) -> None:
