@@ -214,7 +214,7 @@ async def test_the_command_generates_an_image(server: RunningServer, tmp_path: P
         *("--server", server.address),
         cwd=tmp_path,
     )
-    assert (ended.code, ended.out[:36]) == (0, "heart.png  (seed 7, engine sketch, 0")
+    assert (ended.code, ended.out[:36]) == (0, "heart.png  (seed 7, engine sketch by")
     assert "100%  succeeded" in ended.err
     with Image.open(tmp_path / "heart.png") as image:
         assert image.size == (96, 64)
