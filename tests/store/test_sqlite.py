@@ -13,7 +13,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
-from atelier_server.store.sqlite import operations, rows
+from atelier_server.store.sqlite import artifact_rows, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
@@ -106,12 +106,12 @@ def _use_everything(db: sqlite3.Connection) -> None:
     rows.events_after(db, claim.generation.id, 0)
     rows.find(db, claim.generation.id)
     for state in ([], [State.STATE_QUEUED]):
-        rows.search(db, Query(caller="ada", limit=5, engine="sketch", before="~", states=state))
-        rows.search(db, Query(caller="ada", limit=5, states=state))
+        listing.search(db, Query(caller="ada", limit=5, engine="sketch", before="~", states=state))
+        listing.search(db, Query(caller="ada", limit=5, states=state))
     rows.count_waiting(db, "sketch")
     rows.spent_today(db, "sketch")
-    rows.find_artifact(db, "ada", "image")
-    rows.find_unknown_artifacts(db, ["image"])
-    rows.find_known_generations(db, [claim.generation.id])
-    rows.is_empty(db)
+    artifact_rows.find_artifact(db, "ada", "image")
+    artifact_rows.find_unknown_artifacts(db, ["image"])
+    artifact_rows.find_known_generations(db, [claim.generation.id])
+    artifact_rows.is_empty(db)
     operations.sweep(db, 2.0, 1.0)

@@ -1,4 +1,4 @@
-"""Reads and writes generations, events and artifacts; every function runs in a transaction of `database.Database`."""
+"""Reads and writes generations, their events and outputs; all runs in a transaction of `database.Database`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation
 from atelier_server.errors import NotFoundError
-from atelier_server.store.protocol import Claim, Event, Query, Submission
+from atelier_server.store.protocol import Claim, Event, Submission
 from atelier_server.store.records import Change, Record, StoredFields, require_same_request
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
@@ -209,22 +209,6 @@ def overdue(db: sqlite3.Connection, now: float) -> list[Record]:
     return list(_records(db, f"{_WAITING} AND deadline < ? ORDER BY deadline", (now,)))
 
 
-def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
-    """The generations that the query matches, newest first."""
-    conditions, values = ["caller = ?"], [query.caller]
-    if query.before:
-        conditions, values = [*conditions, "id < ?"], [*values, query.before]
-    if query.engine:
-        conditions, values = [*conditions, "engine = ?"], [*values, query.engine]
-    if query.states:
-        conditions.append(f"state IN ({', '.join(str(int(state)) for state in query.states)})")
-    found = db.execute(
-        f"SELECT record FROM generations WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-        (*values, query.limit),
-    )
-    return [Generation.FromString(record) for (record,) in found]
-
-
 def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
     """Add the records of stored blobs."""
     db.executemany(
@@ -238,44 +222,6 @@ def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artif
             )
             for artifact in artifacts
         ],
-    )
-
-
-def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Artifact:
-    """The record of a stored blob.
-
-    Raises:
-        NotFoundError: it does not exist, or another caller owns it.
-    """
-    found = db.execute(
-        "SELECT caller, record FROM artifacts WHERE id = ?", (artifact_id,)
-    ).fetchone()
-    if found is None or found[0] != caller:
-        msg = f"no artifact {artifact_id!r}"
-        raise NotFoundError(msg)
-    return Artifact.FromString(found[1])
-
-
-def find_unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> list[str]:
-    """Those of the ids that no artifact has."""
-    found = (
-        (artifact_id, db.execute("SELECT 1 FROM artifacts WHERE id = ?", (artifact_id,)).fetchone())
-        for artifact_id in artifact_ids
-    )
-    return [artifact_id for artifact_id, known in found if known is None]
-
-
-def find_known_generations(db: sqlite3.Connection, generation_ids: Iterable[str]) -> list[str]:
-    """Those of the ids that a generation has."""
-    query = "SELECT 1 FROM generations WHERE id = ?"
-    return [known for known in generation_ids if db.execute(query, (known,)).fetchone()]
-
-
-def is_empty(db: sqlite3.Connection) -> bool:
-    """Whether the file holds neither a generation nor an artifact."""
-    return all(
-        db.execute(f"SELECT id FROM {table} WHERE id > '' LIMIT 1").fetchone() is None
-        for table in ("generations", "artifacts")
     )
 
 

@@ -23,7 +23,7 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import operations, rows
+from atelier_server.store.sqlite import artifact_rows, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
@@ -280,7 +280,7 @@ class SqliteStore:
 
     async def list(self, query: Query) -> Sequence[Generation]:
         """See Store.list."""
-        return await self._database.run(lambda db: rows.search(db, query))
+        return await self._database.run(lambda db: listing.search(db, query))
 
     async def queue_depth(self, engine: str) -> int:
         """See Store.queue_depth."""
@@ -300,19 +300,25 @@ class SqliteStore:
 
     async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
         """See Store.get_artifact."""
-        return await self._database.run(lambda db: rows.find_artifact(db, caller, artifact_id))
+        return await self._database.run(
+            lambda db: artifact_rows.find_artifact(db, caller, artifact_id)
+        )
 
     async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_unknown_artifacts."""
-        return await self._database.run(lambda db: rows.find_unknown_artifacts(db, artifact_ids))
+        return await self._database.run(
+            lambda db: artifact_rows.find_unknown_artifacts(db, artifact_ids)
+        )
 
     async def find_known_generations(self, generation_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_known_generations."""
-        return await self._database.run(lambda db: rows.find_known_generations(db, generation_ids))
+        return await self._database.run(
+            lambda db: artifact_rows.find_known_generations(db, generation_ids)
+        )
 
     async def is_empty(self) -> bool:
         """See Store.is_empty."""
-        return await self._database.run(rows.is_empty)
+        return await self._database.run(artifact_rows.is_empty)
 
     async def test_write(self) -> None:
         """See Store.test_write."""
