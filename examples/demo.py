@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from atelier_client import AtelierError, Client, EngineState, ServingStatus
+from atelier_client import AtelierError, Client, EngineState
 from atelier_client.results import EngineHealth
 
 ATELIER = Path(sys.executable).with_name("atelier")
@@ -65,11 +65,12 @@ def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
     while time.monotonic() < began + START_SECONDS:
         if server.poll() is not None:
             raise ChildProcessError(f"the server exited with {server.returncode}")
-        engines = serving_engines(address)
+        engines = find_engines(address)
         tiny = engines.get("tiny")
         if tiny is not None and tiny.state is EngineState.UNAVAILABLE:
             raise ChildProcessError(f"the engine tiny is unavailable: {tiny.message}")
-        if engines and (tiny is None or tiny.state is EngineState.READY):
+        awaited = [tiny] if tiny else list(engines.values())
+        if awaited and all(engine.state is EngineState.READY for engine in awaited):
             return tiny.engine if tiny else ""
         if engines:
             loading = describe_loading(engines)
@@ -86,15 +87,13 @@ def describe_loading(engines: dict[str, EngineHealth]) -> str:
     return f"engine {', '.join(names)}, which is loading" if names else "the server"
 
 
-def serving_engines(address: str) -> dict[str, EngineHealth]:
-    """The health of each engine by name; empty while the server is not serving."""
+def find_engines(address: str) -> dict[str, EngineHealth]:
+    """The health of each engine by name; empty while the server does not answer."""
     try:
         with Client(address) as client:
-            health = client.health()
+            return {engine.engine: engine for engine in client.health().engines}
     except AtelierError:
         return {}
-    serving = health.status is ServingStatus.SERVING
-    return {engine.engine: engine for engine in health.engines} if serving else {}
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> int:

@@ -98,20 +98,22 @@ def launch(
     server = RunningServer(address, metrics, directory / "data", path, log, process)
     try:
         if wait is not False:
-            wait_until_serving(server, list(settings["engines"] if wait is True else wait))
+            wait_until_serving(server, ["", *settings["engines"]] if wait is True else wait)
     except BaseException:
         server.kill()
         raise
     return server
 
 
-def wait_until_serving(server: RunningServer, services: list[str]) -> None:
-    """Wait until grpc.health.v1 says SERVING for the server and those engines."""
+def wait_until_serving(server: RunningServer, services: Sequence[str]) -> None:
+    """Wait until the server answers, and grpc.health.v1 says SERVING for those names; the server's own is empty."""
+    serving = health_pb2.HealthCheckResponse.SERVING
+    answered = (serving, health_pb2.HealthCheckResponse.NOT_SERVING)
     end = time.monotonic() + START_SECONDS
     with grpc.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        for service in ["", *services]:
-            while not _serving(stub, service):
+        for service, wanted in [("", answered), *((name, (serving,)) for name in services)]:
+            while _status(stub, service) not in wanted:
                 if server.process.poll() is not None or time.monotonic() > end:
                     pytest.fail(
                         f"the server does not serve {service!r}:\n{server.log.read_text()[-3000:]}"
@@ -119,12 +121,12 @@ def wait_until_serving(server: RunningServer, services: list[str]) -> None:
                 time.sleep(0.02)
 
 
-def _serving(stub: health_pb2_grpc.HealthStub, service: str) -> bool:
+def _status(stub: health_pb2_grpc.HealthStub, service: str) -> int | None:
     try:
         answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)  # type: ignore[attr-defined]
     except grpc.RpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return None
+    return int(answer.status)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         )
         workers = _start_tasks([worker.run() for worker in service.workers])
         await service.server.start()
-        await service.health.set_serving(service.generations.accepting)
+        await service.health.refresh()
         _log.info("server_started", extra={"address": address, "metrics": metrics})
         try:
             yield address
@@ -90,7 +90,7 @@ def _serve_metrics(settings: Settings, generations: GenerationLifecycle) -> Gene
     if settings.metrics is None:
         yield None
         return
-    metrics_server = MetricsServer(settings.metrics, ready=lambda: generations.accepting)
+    metrics_server = MetricsServer(settings.metrics, ready=lambda: not generations.unready_reason)
     try:
         yield metrics_server.address
     finally:

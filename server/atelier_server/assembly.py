@@ -70,9 +70,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         max_upload_bytes=settings.limits.max_upload_bytes,
     )
     await artifacts.delete_abandoned()  # no attempt is running yet
-    health = Health()
     statuses = EngineStatuses()
-    statuses.subscribe(health.follow)
     supervisors = [
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
         for name, engine in engines.items()
@@ -93,6 +91,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         for name in await store.list_queued_engines()
         if name not in engines
     ]
+    health = Health(statuses, is_ready=lambda: not generations.unready_reason)
     service = GenerationService(generations, artifacts, settings.limits)
     return Service(
         store=store,

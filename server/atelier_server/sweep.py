@@ -20,7 +20,7 @@ async def sweep_periodically(service: Service) -> None:
     orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
     while True:
         await service.generations.storage.check()
-        await service.health.set_serving(service.generations.accepting)
+        await service.health.refresh()
         try:
             await _sweep(service)
             if time.monotonic() >= orphans_due:

@@ -110,6 +110,7 @@ def health_from_pb(pb: service_pb2.HealthResponse) -> results.Health:
         version=pb.version,
         uptime_seconds=read_seconds(pb, "uptime") or 0.0,
         message=pb.message,
+        accepts_generations=pb.accepts_generations,
     )
 
 

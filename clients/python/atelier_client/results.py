@@ -307,4 +307,7 @@ class Health:
     version: str
     uptime_seconds: float
     message: str = ""
-    """Why the server does not accept generations; empty while it does."""
+    """Why the server is not SERVING; empty while it is."""
+    accepts_generations: bool = False
+    """Whether it accepts generations for engines that are READY, also while it is not SERVING because others are not;
+    False from servers that do not say so."""

@@ -92,8 +92,9 @@ class ForwardingEngine:
             health = await self._connected.health()
         except AtelierError as error:
             raise errors.translate_rejection(error) from error
-        if health.status != client.ServingStatus.SERVING:
-            raise EngineUnavailableError("the other server is draining")
+        if health.status != client.ServingStatus.SERVING and not health.accepts_generations:
+            reason = health.message or "it is draining"
+            raise EngineUnavailableError(f"the other server does not accept generations: {reason}")
         wanted = [engine for engine in health.engines if self._config.engine in {"", engine.engine}]
         if not any(engine.state == client.EngineState.READY for engine in wanted):
             reason = "; ".join(engine.message for engine in wanted) or "there is no such engine"

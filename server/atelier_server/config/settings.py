@@ -58,6 +58,12 @@ class EngineSettings(Section):
         description="Bytes of results to keep in memory and return for equal tasks; 0 disables the cache. "
         "Ignored, with a warning in the log, for engines whose results are not reproducible.",
     )
+    required: bool = Field(
+        default=False,
+        description="Whether the server is ready (/readyz, health checks) only while this engine is. If no engine is "
+        "required, the server is ready while any engine is that is not a placeholder, such as sketch; if there are "
+        "only placeholders, any of them counts.",
+    )
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings, description="Circuit breaker; see below."
     )

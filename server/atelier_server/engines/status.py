@@ -62,6 +62,8 @@ class EngineStatus:
     """What may be spent on it today, and what has been."""
     queue_limit: int
     """Maximum number of generations that may wait for it."""
+    required: bool = False
+    """Whether the server is ready only while this engine is."""
     fallbacks: tuple[str, ...] = ()
     """Engines that take over its failed generations, in order of preference."""
 
@@ -111,6 +113,15 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         """The engines for tasks that name none: all but the placeholders, or all if there is nothing else."""
         real = tuple(engine for engine in self.values() if not engine.capabilities.placeholder)
         return real or tuple(self.values())
+
+    def explain_unready(self) -> str:
+        """Why the server can't do its work: required engines are not ready, or no candidate is; empty if it can."""
+        required = tuple(engine for engine in self.values() if engine.required)
+        missing = [engine for engine in required or self.find_candidates() if not engine.ready]
+        if not missing or (not required and len(missing) < len(self.find_candidates())):
+            return ""
+        reasons = ", ".join(f"{engine.name} ({engine.message})" for engine in missing)
+        return f"engines are not ready: {reasons}"
 
     def find_fallbacks(self, status: EngineStatus) -> tuple[EngineStatus, ...]:
         """Those of the engine's fallbacks that are ready and within their budget, in order of preference."""

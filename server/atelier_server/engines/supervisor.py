@@ -44,6 +44,7 @@ class EngineSupervisor:
                 capabilities=engine.capabilities,
                 budget=DailyBudget(limit=settings.daily_budget),
                 queue_limit=settings.queue_limit,
+                required=settings.required,
                 fallbacks=tuple(settings.fallbacks),
             )
         )

@@ -92,9 +92,14 @@ class GenerationLifecycle:
             raise
 
     @property
-    def accepting(self) -> bool:
-        """Whether new work is accepted."""
-        return not (self.draining or self.storage.message)
+    def rejection_reason(self) -> str:
+        """Why no new work is accepted, whatever its engine; empty if it is."""
+        return "the server is shutting down" if self.draining else self.storage.message
+
+    @property
+    def unready_reason(self) -> str:
+        """Why the server is not ready: it refuses new work, or the engines for it can't work; empty if it is."""
+        return self.rejection_reason or self.decider.router.engines.explain_unready()
 
     async def plan(self, request: GenerateRequest, caller: str) -> PlanGenerationResponse:
         """What `submit` would do with the request now.

@@ -101,17 +101,16 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def Health(self, _request: pb.HealthRequest, _: Context) -> pb.HealthResponse:
         """Report the state of the server and of each engine."""
-        serving = self.generations.accepting
+        reason = self.generations.unready_reason
         response = pb.HealthResponse(
-            status=pb.SERVING_STATUS_SERVING if serving else pb.SERVING_STATUS_NOT_SERVING,
+            status=pb.SERVING_STATUS_NOT_SERVING if reason else pb.SERVING_STATUS_SERVING,
             engines=[
                 pb.EngineHealth(engine=engine.name, state=engine.state, message=engine.message)
                 for engine in self.generations.decider.router.engines.values()
             ],
             version=VERSION,
-            message="the server is shutting down"
-            if self.generations.draining
-            else self.generations.storage.message,
+            message=reason,
+            accepts_generations=not self.generations.rejection_reason,
         )
         response.uptime.FromMicroseconds(int((time.monotonic() - self.started) * 1e6))
         return response

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from atelier_client import AsyncClient, CancelOutcome, Generation, State
 from atelier_client.errors import GenerationFailedError
 from tests.conftest import RunningServer, free_port
 from tests.cutting_proxy import run_proxy
+from tests.server.conftest import install_odd
 from tests.vendors.atelier.conftest import Launch
 
 SLOW = {"delay_seconds": 60}
@@ -150,6 +152,24 @@ async def test_a_fallback_runs_when_the_second_server_is_unreachable(
     assert made.engine == "near"
     assert made.receipt is not None
     assert [attempt.engine for attempt in made.receipt.attempts] == ["far", "near"]
+
+
+async def test_an_engine_works_while_another_of_its_server_loads(
+    launching: Launch, tmp_path: Path
+) -> None:
+    """The second server is not ready as a whole, but accepts what this engine can do."""
+    loading = {"type": "odd", "start": "hangs"}
+    second = launching(
+        "second",
+        wait=["sketch"],
+        environment=install_odd(tmp_path / "site"),
+        engines={"loading": loading, "sketch": {"type": "sketch"}},
+    )
+    far = {"type": "atelier", "address": second.address, "engine": "sketch"}
+    front = launching("front", engines={"far": far})
+    async with AsyncClient(front.address) as client:
+        made = await client.generate("a lamp", width=64, height=64)
+    assert made.engine == "far"
 
 
 async def test_a_cancellation_at_the_second_server_is_a_failure_at_the_first(

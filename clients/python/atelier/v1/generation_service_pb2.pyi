@@ -85,19 +85,19 @@ class _ServingStatusEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ServingS
     SERVING_STATUS_UNSPECIFIED: _ServingStatus.ValueType  # 0
     """Unknown."""
     SERVING_STATUS_SERVING: _ServingStatus.ValueType  # 1
-    """It accepts generations."""
+    """It accepts generations, and has the engines for them."""
     SERVING_STATUS_NOT_SERVING: _ServingStatus.ValueType  # 2
-    """It does not accept generations."""
+    """It does not accept generations, or does not have the engines for them."""
 
 class ServingStatus(_ServingStatus, metaclass=_ServingStatusEnumTypeWrapper):
-    """Whether the server accepts generations."""
+    """Whether the server can do its work."""
 
 SERVING_STATUS_UNSPECIFIED: ServingStatus.ValueType  # 0
 """Unknown."""
 SERVING_STATUS_SERVING: ServingStatus.ValueType  # 1
-"""It accepts generations."""
+"""It accepts generations, and has the engines for them."""
 SERVING_STATUS_NOT_SERVING: ServingStatus.ValueType  # 2
-"""It does not accept generations."""
+"""It does not accept generations, or does not have the engines for them."""
 
 @typing.final
 class GenerateRequest(message.Message):
@@ -421,12 +421,19 @@ class HealthResponse(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     UPTIME_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    ACCEPTS_GENERATIONS_FIELD_NUMBER: builtins.int
     status: ServingStatus.ValueType
-    """Status of the server: SERVING while it accepts generations."""
+    """Status of the server: SERVING while it accepts generations, and its required engines are READY; if none is
+    required by its configuration, while any engine is READY that is not a placeholder.
+    """
     version: builtins.str
     """Version of the server."""
     message: builtins.str
-    """Why the server does not accept generations, such as a full disk; empty while it does."""
+    """Why the server is not SERVING, such as a full disk, or engines that are loading; empty while it is."""
+    accepts_generations: builtins.bool
+    """Whether the server accepts generations for those engines that are READY, also while it is not SERVING because
+    others are not.
+    """
     @builtins.property
     def engines(self) -> containers.RepeatedCompositeFieldContainer[EngineHealth]:
         """Health of each engine."""
@@ -443,10 +450,11 @@ class HealthResponse(message.Message):
         version: builtins.str = ...,
         uptime: duration_pb2.Duration | None = ...,
         message: builtins.str = ...,
+        accepts_generations: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["engines", b"engines", "message", b"message", "status", b"status", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepts_generations", b"accepts_generations", "engines", b"engines", "message", b"message", "status", b"status", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
