@@ -178,7 +178,7 @@ class StoreConformance:
         generation_id = (await store.submit(submission())).generation.id
         claim = await store.claim("sketch")
         for step in (1, 2):
-            await store.log(claim, Event(stage="draw", step=step, steps=2))
+            await store.log(claim, [Event(stage="draw", step=step, steps=2)])
         last = Event(stage="draw", step=2, steps=2)
         await store.finish(claim, succeeded(claim, "image"), last)
         events = await log_of(store, generation_id)
@@ -199,10 +199,10 @@ class StoreConformance:
         generation_id = (await store.submit(submission())).generation.id
         early = [asyncio.create_task(log_of(store, generation_id)) for _ in range(5)]
         claim = await store.claim("sketch")
-        await store.log(claim, Event(step=1))
+        await store.log(claim, [Event(step=1)])
         midway = asyncio.create_task(log_of(store, generation_id, after=2))
         for step in range(2, 101):
-            await store.log(claim, Event(step=step))
+            await store.log(claim, [Event(step=step)])
         await store.finish(claim, succeeded(claim), Event())
         whole = await log_of(store, generation_id)
         assert [event.sequence for event in whole] == list(range(1, 104))
@@ -219,7 +219,7 @@ class StoreConformance:
             seen.append((await anext(events)).sequence)
             claim = await store.claim("sketch")
             for step in range(200):
-                await store.log(claim, Event(step=step))
+                await store.log(claim, [Event(step=step)])
             await store.finish(claim, succeeded(claim), Event())
             seen += [event.sequence async for event in events]
         assert seen == list(range(1, 204))
@@ -275,7 +275,7 @@ class StoreConformance:
         claim = await store.claim("sketch")
         await store.release(claim)
         with pytest.raises(ClaimLostError):
-            await store.log(claim, Event(step=1))
+            await store.log(claim, [Event(step=1)])
         again = await store.claim("sketch")
         assert (again.generation.id, again.attempt) == (first, 1)
         await store.release(claim)  # a void claim is left alone
@@ -372,7 +372,7 @@ class StoreConformance:
         with pytest.raises(ClaimLostError):
             await store.finish(claim, succeeded(claim, "second"), Event())
         with pytest.raises(ClaimLostError):
-            await store.log(claim, Event(step=9))
+            await store.log(claim, [Event(step=9)])
         assert [
             output.artifact.id for output in (await store.get("ada", generation_id)).outputs
         ] == ["first"]
@@ -388,7 +388,7 @@ class StoreConformance:
         generation_id = (await store.submit(submission())).generation.id
         waiting = asyncio.create_task(store.wait_ended("ada", generation_id))
         claim = await store.claim("sketch")
-        await store.log(claim, Event(step=1))
+        await store.log(claim, [Event(step=1)])
         await store.finish(claim, succeeded(claim), Event())
         assert (await waiting).state == State.STATE_SUCCEEDED
         assert (await store.wait_ended("ada", generation_id)).HasField("expire_time")
@@ -435,7 +435,7 @@ class StoreConformance:
         claim = await store.claim("sketch")
         await store.finish(claim, succeeded(claim), Event())
         lost = await store.claim("sketch")
-        await store.log(lost, Event(step=1))
+        await store.log(lost, [Event(step=1)])
         await store.close()
 
         store = await opener()

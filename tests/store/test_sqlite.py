@@ -94,7 +94,7 @@ def _use_everything(db: sqlite3.Connection) -> None:
     assert claimed is not None
     claim, _ = claimed
     operations.save_task(db, claim, claim.generation, b"task")
-    operations.log(db, claim, Event(step=1))
+    operations.log(db, claim, [Event(step=1)])
     operations.save_remote_handle(db, claim, "job")
     release = operations.Release(generation=claim.generation, attempt=1, task=b"other")
     operations.requeue(db, claim, release, 1.0)

@@ -117,10 +117,11 @@ class ArtifactStore:
         """
         return verify_stream(artifact, self._blobs.read_stream(artifact.id, 0), offset)
 
-    async def discard(self, artifact_id: str) -> None:
-        """Delete an output whose generation did not succeed."""
-        self._recent.drop(artifact_id)
-        await self._blobs.delete(artifact_id)
+    async def discard(self, *artifact_ids: str) -> None:
+        """Delete the bytes of artifacts that have no record."""
+        for artifact_id in artifact_ids:
+            self._recent.drop(artifact_id)
+        await self._blobs.delete(*artifact_ids)
 
     async def delete_abandoned(self) -> None:
         """Delete what interrupted attempts left, while none is running.
@@ -149,13 +150,12 @@ class ArtifactStore:
         age = max(_ORPHAN_AGE_SECONDS, self._retention_seconds)
         async with aclosing(self._list_orphans(older_than=now - age)) as pages:
             async for orphans in pages:
-                for orphan in orphans:
-                    await self._blobs.delete(orphan)
+                await self._blobs.delete(*orphans)
 
     async def delete_expired(self, now: float) -> None:
         """Delete what has outlived its retention, with its bytes."""
-        for artifact_id in await self._store.sweep(now):
-            await self.discard(artifact_id)
+        if expired := await self._store.sweep(now):
+            await self.discard(*expired)
 
     async def _read(self, artifact: Artifact) -> bytes:
         return await require_intact(artifact, await self._blobs.read(artifact.id))
@@ -164,9 +164,9 @@ class ArtifactStore:
         """Delete those of the outputs whose generation has a record."""
         generations = {orphan.partition("-")[0] for orphan in orphans}
         known = set(await self._store.find_known_generations(sorted(generations)))
-        for orphan in orphans:
-            if orphan.partition("-")[0] in known:
-                await self._blobs.delete(orphan)
+        await self._blobs.delete(
+            *(orphan for orphan in orphans if orphan.partition("-")[0] in known)
+        )
 
     async def _list_orphans(self, *, older_than: float) -> AsyncGenerator[Sequence[str]]:
         """Ids of the blobs without a record that were written before this Unix time, some at a time."""

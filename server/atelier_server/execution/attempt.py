@@ -274,8 +274,7 @@ class AttemptFinalizer:
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
         ended = await self._finish(attempt)
-        for artifact_id in written:
-            await self.artifacts.discard(artifact_id)
+        await self.artifacts.discard(*written)
         self._observe_metrics(ended)
 
     async def _find_fallback(self, attempt: Attempt, error: BaseException) -> Route | None:
@@ -301,8 +300,7 @@ class AttemptFinalizer:
         await self.storage.retry(
             lambda: self.store.requeue_on_engine(attempt.claim, generation, task)
         )
-        for artifact_id in written:
-            await self.artifacts.discard(artifact_id)
+        await self.artifacts.discard(*written)
 
     async def _export(self, generation: pb.Generation) -> None:
         """Export the outputs under readable names, if configured; an error is logged, and the outputs stay stored."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +32,7 @@ from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to claim from a store that raises
-_MAX_PENDING_WRITES = 16  # events; with more than these the engine waits for the disk
+_MAX_PENDING_EVENTS = 16  # with more than these the engine waits for the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -205,14 +204,18 @@ class Worker:
 
 
 class _EventWriter:
-    """Writes the log in the background, so that the engine does not wait for the disk; leaving waits for all writes."""
+    """Writes the log in the background, so that the engine does not wait for the disk; leaving waits for all writes.
+
+    Events that come while others are written share the next write.
+    """
 
     def __init__(self, store: Store, storage: StorageMonitor, claim: Claim) -> None:
         """Write under this claim; events that the storage does not take are left out."""
         self._store = store
         self._storage = storage
         self._claim = claim
-        self._pending: deque[asyncio.Task[None]] = deque()
+        self._pending: list[Event] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -223,17 +226,30 @@ class _EventWriter:
         Raises:
             ClaimLostError: the claim is void; this may be raised by a later event.
         """
-        self._pending.append(asyncio.create_task(self._append(event)))
-        while self._pending and (
-            self._pending[0].done() or len(self._pending) > _MAX_PENDING_WRITES
-        ):
-            await self._pending.popleft()
+        self._pending.append(event)
+        if self._writing is None or self._writing.done():
+            await self._finish_writing()
+            self._writing = asyncio.create_task(self._write_pending())
+        elif len(self._pending) > _MAX_PENDING_EVENTS:
+            await self._finish_writing()
 
-    async def _append(self, event: Event) -> None:
-        try:
-            await self._store.log(self._claim, event)
-        except StorageError as error:
-            self._storage.report(error)
+    async def _write_pending(self) -> None:
+        while self._pending:
+            events, self._pending = self._pending, []
+            try:
+                await self._store.log(self._claim, events)
+            except StorageError as error:
+                self._storage.report(error)
+
+    async def _finish_writing(self) -> None:
+        """Wait until nothing is written.
+
+        Raises:
+            ClaimLostError: the claim is void.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
 
     async def __aexit__(
         self,
@@ -241,8 +257,7 @@ class _EventWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        outcomes = await asyncio.gather(*self._pending, return_exceptions=True)
         if error is None:
-            for outcome in outcomes:
-                if outcome is not None:
-                    raise outcome
+            await self._finish_writing()
+        elif self._writing is not None:
+            await asyncio.wait([self._writing])

@@ -56,9 +56,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
             generation = await self.generations.wait_result(generation.id, request, _tenant())
             _require_success(generation)
+        response = pb.GenerateResponse(generation=generation)
         if inline:
-            await self._attach_outputs(generation)
-        return pb.GenerateResponse(generation=generation)
+            await self._attach_outputs(response.generation)
+        return response
 
     async def StreamProgress(
         self, request: pb.StreamProgressRequest, context: Context
@@ -131,9 +132,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Return one generation."""
         _validate(request)
         generation = await self.generations.get(request.generation_id, _tenant())
+        response = pb.GetGenerationResponse(generation=generation)
         if request.inline_outputs:
-            await self._attach_outputs(generation)
-        return pb.GetGenerationResponse(generation=generation)
+            await self._attach_outputs(response.generation)
+        return response
 
     async def ListGenerations(
         self, request: pb.ListGenerationsRequest, _: Context
@@ -205,7 +207,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         return self.generations.follow(request.generation_id, _tenant(), request.after_sequence)
 
     async def _attach_outputs(self, generation: Generation) -> None:
-        """Put the bytes of outputs into the response, up to the limit for inline outputs."""
+        """Put the bytes of outputs into the response, up to the limit for inline outputs.
+
+        `generation` must be the response's own: a message that is put into another one is copied, with its bytes.
+        """
         left = self.limits.max_inline_bytes
         for output in generation.outputs:
             if output.artifact.size <= left:

@@ -147,8 +147,8 @@ class Store(Protocol):
             ClaimLostError: the claim is void.
         """
 
-    async def log(self, claim: Claim, event: Event) -> None:
-        """Append an event; its sequence, id, state, time, engine and attempt are filled in here.
+    async def log(self, claim: Claim, events: Sequence[Event]) -> None:
+        """Append events; their sequences, id, state, time, engine and attempt are filled in here.
 
         Raises:
             ClaimLostError: the claim is void; stop working.

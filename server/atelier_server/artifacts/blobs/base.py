@@ -63,8 +63,11 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def delete(self, blob_id: str) -> None:
-        """Delete the blob and whatever an interrupted write of it left; does nothing if there is neither."""
+    async def delete(self, *blob_ids: str) -> None:
+        """Delete the blobs and whatever interrupted writes of them left; does nothing if there is neither.
+
+        Who reads a blob meanwhile reads it to its end, or gets a DataLossError.
+        """
         ...
 
     def list_older_than(self, time: float) -> AsyncGenerator[str]:

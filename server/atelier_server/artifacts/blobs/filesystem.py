@@ -1,4 +1,4 @@
-"""Blobs as files in one directory, named by their ids."""
+"""Blobs as files of one directory, named by their ids."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atelier_server.artifacts.blobs.base import CHUNK_BYTES, BlobInfo
+from atelier_server.artifacts.blobs.recycled_files import RecycledFiles, open_unrecycled
 from atelier_server.errors import DataLossError, StorageError, TooLargeError
 
 _PARTIAL = ".partial"
+_RECYCLED = "recycled"
 
 
 class FileBlobStore:
-    """Writes to a temporary file beside the blob, and renames it at the end; see BlobStore."""
+    """Writes beside the blob, and renames the file at the end; writes into files of deleted blobs where it can.
+
+    See BlobStore.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Use the directory, and create it if it is missing."""
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self._recycled = RecycledFiles(directory / _RECYCLED)
 
     async def write(self, blob_id: str, data: bytes) -> BlobInfo:
         """See BlobStore.write."""
@@ -65,11 +71,7 @@ class FileBlobStore:
             DataLossError: there is no such file.
             StorageError: it cannot be read.
         """
-        with _translate_faults():
-            try:
-                return await asyncio.to_thread((self._directory / blob_id).read_bytes)
-            except FileNotFoundError as error:
-                raise _missing(blob_id) from error
+        return await asyncio.to_thread(self._read, blob_id)
 
     async def read_stream(self, blob_id: str, offset: int) -> AsyncGenerator[bytes]:
         """See BlobStore.read_stream.
@@ -77,11 +79,8 @@ class FileBlobStore:
         Raises:
             DataLossError: there is no such file.
         """
-        with _translate_faults():
-            try:
-                file = await asyncio.to_thread((self._directory / blob_id).open, "rb")
-            except FileNotFoundError as error:
-                raise _missing(blob_id) from error
+        with _translate_faults(blob_id):
+            file = await asyncio.to_thread(open_unrecycled, self._directory / blob_id)
         with file:
             file.seek(offset)
             while True:
@@ -91,9 +90,9 @@ class FileBlobStore:
                     return
                 yield chunk
 
-    async def delete(self, blob_id: str) -> None:
+    async def delete(self, *blob_ids: str) -> None:
         """See BlobStore.delete."""
-        await asyncio.to_thread(self._delete, blob_id)
+        await asyncio.to_thread(self._delete, blob_ids)
 
     async def list_older_than(self, time: float) -> AsyncGenerator[str]:
         """See BlobStore.list_older_than."""
@@ -101,36 +100,49 @@ class FileBlobStore:
             yield blob_id
 
     def _write(self, blob_id: str, data: bytes) -> BlobInfo:
-        partial = self._directory / f"{blob_id}{_PARTIAL}"
-        try:
-            with _translate_faults(size=len(data)):
-                partial.write_bytes(data)
-                partial.replace(self._directory / blob_id)
-        finally:
-            partial.unlink(missing_ok=True)
+        path = self._directory / blob_id
+        with _translate_faults(size=len(data)):
+            if not self._recycled.write(path, data):
+                self._write_new(path, data)
         return BlobInfo(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
-    def _delete(self, blob_id: str) -> None:
-        for name in (blob_id, f"{blob_id}{_PARTIAL}"):
-            (self._directory / name).unlink(missing_ok=True)
+    def _write_new(self, path: Path, data: bytes) -> None:
+        partial = path.with_name(f"{path.name}{_PARTIAL}")
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _read(self, blob_id: str) -> bytes:
+        with _translate_faults(blob_id), open_unrecycled(self._directory / blob_id) as file:
+            return file.read()
+
+    def _delete(self, blob_ids: tuple[str, ...]) -> None:
+        for blob_id in blob_ids:
+            self._recycled.take(self._directory / blob_id)
+            (self._directory / f"{blob_id}{_PARTIAL}").unlink(missing_ok=True)
 
     def _list_older_than(self, time: float) -> list[str]:
         with os.scandir(self._directory) as entries:
             return [
                 entry.name.removesuffix(_PARTIAL)
                 for entry in entries
-                if entry.stat().st_mtime < time
+                if entry.is_file() and entry.stat().st_mtime < time
             ]
 
 
 @contextmanager
-def _translate_faults(size: int = 0) -> Generator[None]:
-    """Turn an OSError into a StorageError; `size` is the number of bytes to write."""
+def _translate_faults(blob_id: str = "", size: int = 0) -> Generator[None]:
+    """Turn an OSError into a StorageError, or the lack of the blob's file into a DataLossError.
+
+    `size` is the number of bytes to write.
+    """
     try:
         yield
     except OSError as error:
+        if blob_id and isinstance(error, FileNotFoundError):
+            msg = f"the bytes of artifact {blob_id!r} are gone"
+            raise DataLossError(msg) from error
         raise StorageError.from_fault(error.strerror or type(error).__name__, size=size) from error
-
-
-def _missing(blob_id: str) -> DataLossError:
-    return DataLossError(f"the bytes of artifact {blob_id!r} are gone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -84,14 +84,16 @@ def claim(
     return stored.to_claim(change.record), events
 
 
-def log(db: sqlite3.Connection, claim: Claim, event: Event) -> Event:
-    """Append an event of the claimed work.
+def log(db: sqlite3.Connection, claim: Claim, events: Sequence[Event]) -> Sequence[Event]:
+    """Append events of the claimed work.
 
     Raises:
         ClaimLostError: the claim is void.
     """
-    filled = records.fill_event(event, claim.generation, claim.attempt, _now())
-    return _require_claim(claim, rows.append_claimed(db, claim, filled))
+    now = _now()
+    for event in events:
+        records.fill_event(event, claim.generation, claim.attempt, now)
+    return _require_claim(claim, rows.append_claimed(db, claim, events))
 
 
 def save_task(db: sqlite3.Connection, claim: Claim, generation: Generation, task: bytes) -> None:

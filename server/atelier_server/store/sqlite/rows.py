@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ _COLUMNS = "record, caller, attempt, fence, cancel_requested, remote_handle, seq
 _STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, trace_context"
 _WAITING = "state = 1"
 _RUNNING = "state = 2"
+_NEXT_SEQUENCE = "sequence = sequence + ?"  # the number of events; the first value of a statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Ev
 def write(db: sqlite3.Connection, change: Change) -> Event:
     """Write the change of a record that was read in this transaction; returns its event, numbered."""
     generation_id = change.record.generation.id
-    return _require(_update(db, change, "id = ?", (generation_id,)), generation_id)
+    _require(_update(db, change, "id = ?", (generation_id,)), generation_id)
+    return change.event
 
 
 def write_claimed(
@@ -108,18 +110,19 @@ def write_claimed(
     return _update(db, change, condition, values)
 
 
-def append_claimed(db: sqlite3.Connection, claim: Claim, event: Event) -> Event | None:
-    """Append the event if the claim is valid; returns it, numbered, else None."""
+def append_claimed(
+    db: sqlite3.Connection, claim: Claim, events: Sequence[Event]
+) -> Sequence[Event] | None:
+    """Append the events if the claim is valid; returns them, numbered, else None."""
     condition, values = _claimed(claim)
-    return _append(
-        db, event, f"UPDATE generations SET sequence = sequence + 1 WHERE {condition}", values
-    )
+    return _append(db, events, f"UPDATE generations SET {_NEXT_SEQUENCE} WHERE {condition}", values)
 
 
 def append(db: sqlite3.Connection, event: Event) -> Event:
     """Append the event of a generation that exists; returns it, numbered."""
-    statement = "UPDATE generations SET sequence = sequence + 1 WHERE id = ?"
-    return _require(_append(db, event, statement, (event.generation_id,)), event.generation_id)
+    statement = f"UPDATE generations SET {_NEXT_SEQUENCE} WHERE id = ?"
+    _require(_append(db, [event], statement, (event.generation_id,)), event.generation_id)
+    return event
 
 
 def set_task(db: sqlite3.Connection, claim: Claim, generation: Generation, task: bytes) -> bool:
@@ -259,10 +262,9 @@ def _row(found: tuple[Any, ...]) -> Row:
     )
 
 
-def _require(event: Event | None, generation_id: str) -> Event:
-    if event is None:
+def _require(written: object, generation_id: str) -> None:
+    if written is None:
         raise _not_found(generation_id)
-    return event
 
 
 def _not_found(generation_id: str) -> NotFoundError:
@@ -290,13 +292,13 @@ def _update(
         else None
     )
     statement = (
-        "UPDATE generations SET state = ?, engine = ?, attempt = ?, fence = ?, expires = ?, record = ?,"
-        " task = coalesce(?, task), remote_handle = iif(?, '', remote_handle), sequence = sequence + 1"
+        f"UPDATE generations SET {_NEXT_SEQUENCE}, state = ?, engine = ?, attempt = ?, fence = ?, expires = ?, record = ?,"
+        " task = coalesce(?, task), remote_handle = iif(?, '', remote_handle)"
         f" WHERE {condition}"
     )
-    event = _append(
+    written = _append(
         db,
-        change.event,
+        [change.event],
         statement,
         (
             generation.state,
@@ -310,25 +312,28 @@ def _update(
             *values,
         ),
     )
-    if event is not None:
-        add_artifacts(db, record.caller, change.artifacts)
-        _add_spending(db, generation.engine, change.cost)
-    return event
+    if written is None:
+        return None
+    add_artifacts(db, record.caller, change.artifacts)
+    _add_spending(db, generation.engine, change.cost)
+    return change.event
 
 
 def _append(
-    db: sqlite3.Connection, event: Event, statement: str, values: tuple[Any, ...]
-) -> Event | None:
-    """Append an event under the number that the update draws; None when the update finds no row."""
-    found = db.execute(f"{statement} RETURNING sequence", values).fetchone()
+    db: sqlite3.Connection, events: Sequence[Event], statement: str, values: tuple[Any, ...]
+) -> Sequence[Event] | None:
+    """Append events under the numbers that the update draws; None when the update finds no row."""
+    found = db.execute(f"{statement} RETURNING sequence", (len(events), *values)).fetchone()
     if found is None:
         return None
-    (event.sequence,) = found
-    db.execute(
+    (last,) = found
+    for sequence, event in enumerate(events, last - len(events) + 1):
+        event.sequence = sequence
+    db.executemany(
         "INSERT INTO events (generation_id, sequence, record) VALUES (?, ?, ?)",
-        (event.generation_id, event.sequence, event.SerializeToString()),
+        [(event.generation_id, event.sequence, event.SerializeToString()) for event in events],
     )
-    return event
+    return events
 
 
 def _add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:

@@ -143,10 +143,10 @@ class SqliteStore:
         """See Store.save_task."""
         await self._database.run(lambda db: operations.save_task(db, claim, generation, task))
 
-    async def log(self, claim: Claim, event: Event) -> None:
+    async def log(self, claim: Claim, events: Sequence[Event]) -> None:
         """See Store.log."""
         await self._database.run(
-            lambda db: operations.log(db, claim, event), on_commit=self._events.publish
+            lambda db: operations.log(db, claim, events), on_commit=self._publish
         )
 
     async def save_remote_handle(self, claim: Claim, handle: str) -> None:
