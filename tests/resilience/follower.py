@@ -82,7 +82,7 @@ async def wait_ended(stub: Stub, ids: Collection[str]) -> list[Generation]:
 
 def list_blobs(data: Path) -> set[str]:
     """Names of all files that hold artifacts."""
-    return {path.name for path in (data / "artifacts").iterdir()}
+    return {path.name for path in (data / "artifacts").iterdir() if path.is_file()}
 
 
 def artifact_ids(generations: Collection[Generation]) -> set[str]:

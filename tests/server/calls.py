@@ -130,7 +130,7 @@ def read(error: aio.AioRpcError) -> Refusal:
 
 def stored_blobs(server: RunningServer) -> set[str]:
     """Names of the stored blobs."""
-    return {path.name for path in (server.data / "artifacts").iterdir()}
+    return {path.name for path in (server.data / "artifacts").iterdir() if path.is_file()}
 
 
 async def eventually(holds: Callable[[], bool]) -> None:

@@ -27,8 +27,7 @@ def open_unrecycled(path: Path) -> BinaryIO:
     try:
         with suppress(OSError):  # a file system without locks: there nothing is recycled either
             fcntl.flock(file, fcntl.LOCK_SH)
-        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            raise FileNotFoundError(path)
+        _require_same(file, path)
     except BaseException:
         file.close()
         raise
@@ -47,8 +46,7 @@ class RecycledFiles:
         self._lock = threading.Lock()
         self._files: list[tuple[Path, int]] = []
         self._bytes = 0
-        directory.mkdir(exist_ok=True)
-        for file in directory.iterdir():
+        for file in directory.iterdir() if directory.exists() else ():
             file.unlink(missing_ok=True)
 
     def take(self, path: Path) -> None:
@@ -58,6 +56,7 @@ class RecycledFiles:
             if self._reserve(size):
                 kept = self._directory / path.name
                 try:
+                    self._directory.mkdir(exist_ok=True)
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.replace(kept)
                 except OSError:
@@ -102,6 +101,11 @@ class RecycledFiles:
     def _release(self, size: int) -> None:
         with self._lock:
             self._bytes -= size
+
+
+def _require_same(file: BinaryIO, path: Path) -> None:
+    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise FileNotFoundError(path)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

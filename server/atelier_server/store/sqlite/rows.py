@@ -292,8 +292,8 @@ def _update(
         else None
     )
     statement = (
-        f"UPDATE generations SET {_NEXT_SEQUENCE}, state = ?, engine = ?, attempt = ?, fence = ?, expires = ?, record = ?,"
-        " task = coalesce(?, task), remote_handle = iif(?, '', remote_handle)"
+        f"UPDATE generations SET {_NEXT_SEQUENCE}, state = ?, engine = ?, attempt = ?, fence = ?, expires = ?,"
+        " record = ?, task = coalesce(?, task), remote_handle = iif(?, '', remote_handle)"
         f" WHERE {condition}"
     )
     written = _append(
