@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import defaultdict
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import AttemptOutcome, State
 from tests.conftest import RunningServer, StartServer
 from tests.resilience.follower import Connect, Follower, wait_ended, wait_until
 from tests.server.calls import image_request, on_acceptance, refusal
@@ -66,13 +67,14 @@ async def test_what_a_drained_server_accepted_before_is_still_found(
 async def test_work_that_takes_longer_is_released_and_executed_by_the_next_server(
     start_server: StartServer, connect: Connect
 ) -> None:
-    """It waits again as if never claimed: the attempt does not count, and events continue without a gap."""
+    """The attempt counts, so that progress never goes back within one, and events continue without a gap."""
     server = start_server(engines=_slow(60), drain_seconds=0.2)
     async with connect(server) as stub:
-        generation_id = (await stub.Generate(on_acceptance(image_request()))).generation.id
+        request = on_acceptance(image_request(task={"steps": 100}))
+        generation_id = (await stub.Generate(request)).generation.id
         follower = Follower(generation_id)
         following = asyncio.create_task(follower.follow(stub))
-        await _running(server, connect)
+        await wait_until(lambda: _has_progressed(follower))
         assert await asyncio.to_thread(server.terminate) == 0
         await following
     released = [line for line in server.log_lines() if line["event"] == "generation_released"]
@@ -86,7 +88,18 @@ async def test_work_that_takes_longer_is_released_and_executed_by_the_next_serve
     assert follower.sequences == list(range(1, len(states) + 1))
     made = follower.events[-1].generation
     assert made.state == State.STATE_SUCCEEDED
-    assert [attempt.number for attempt in made.receipt.attempts] == [1]
+    released_attempt, last_attempt = made.receipt.attempts
+    assert (released_attempt.number, last_attempt.number) == (1, 2)
+    assert released_attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_RELEASED
+    times = [made.start_time, released_attempt.start_time, released_attempt.end_time]
+    times += [last_attempt.start_time, last_attempt.end_time]
+    moments = [time.ToMicroseconds() for time in times]
+    assert moments == sorted(moments)
+    progress: dict[int, list[float]] = defaultdict(list)
+    for event in follower.events:
+        progress[event.attempt].append(event.progress)
+    assert progress.keys() == {0, 1, 2}
+    assert all(values == sorted(values) for values in progress.values())
 
 
 async def test_a_caller_who_waits_when_the_drain_ends_is_told_to_try_again(
@@ -149,6 +162,11 @@ async def test_a_server_told_to_stop_while_it_starts_stops(
     await asyncio.sleep(seconds)
     assert await asyncio.to_thread(starting.terminate) in {0, -signal.SIGTERM}
     assert start_server().terminate() == 0
+
+
+async def _has_progressed(follower: Follower) -> bool:
+    """Whether a step is done in the generation that is followed."""
+    return any(event.progress > 0 for event in follower.events)
 
 
 async def _running(server: RunningServer, connect: Connect) -> None:

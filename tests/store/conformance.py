@@ -269,7 +269,7 @@ class StoreConformance:
         assert await store.cancel("ada", generation_id) is CancelResult.TOO_LATE
 
     async def test_a_released_generation_is_claimed_again_first(self, store: Store) -> None:
-        """It keeps its queue position and its attempt does not count; the old claim is void."""
+        """It keeps its queue position, and its attempt is listed; the old claim is void."""
         first = (await store.submit(submission())).generation.id
         await store.submit(submission())
         claim = await store.claim("sketch")
@@ -277,7 +277,10 @@ class StoreConformance:
         with pytest.raises(ClaimLostError):
             await store.log(claim, [Event(step=1)])
         again = await store.claim("sketch")
-        assert (again.generation.id, again.attempt) == (first, 1)
+        assert (again.generation.id, again.attempt) == (first, 2)
+        (attempt,) = again.generation.receipt.attempts
+        assert (attempt.number, attempt.engine) == (1, "sketch")
+        assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_RELEASED
         await store.release(claim)  # a void claim is left alone
         assert (await store.get("ada", first)).state == State.STATE_RUNNING
 

@@ -22,6 +22,8 @@ from tests.store.conformance import submission
 
 NOW = Timestamp(seconds=1_000_000)
 DAY = 86_400.0
+ABANDONED = AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
+RELEASED = AttemptOutcome.ATTEMPT_OUTCOME_RELEASED
 
 
 def record(state: State.ValueType, **fields: object) -> Record:
@@ -103,11 +105,12 @@ def test_an_end_publishes_outputs_and_says_when_all_of_it_expires() -> None:
 
 
 def test_a_requeued_generation_waits_for_the_engine_that_it_names() -> None:
-    """Its attempt is the one that is given."""
+    """While it waits it is in no attempt, and the next one has the next number."""
     moved = Generation(id="g", engine="other", state=State.STATE_RUNNING)
-    change = records.requeue(record(State.STATE_RUNNING), moved, attempt=1, ahead=5, now=NOW)
+    change = records.requeue(record(State.STATE_RUNNING), moved, ahead=5, now=NOW)
     assert (change.record.generation.state, change.record.attempt) == (State.STATE_QUEUED, 1)
     assert (change.event.engine, change.event.queue_position) == ("other", 5)
+    assert change.event.attempt == 0
     assert moved.state == State.STATE_RUNNING
 
 
@@ -141,16 +144,31 @@ def test_recovery_requeues_and_lists_the_abandoned_attempt() -> None:
     assert (requeued.state, change.record.attempt) == (State.STATE_QUEUED, 1)
     (attempt,) = requeued.receipt.attempts
     assert (attempt.number, attempt.engine) == (1, "sketch")
-    assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
+    assert attempt.outcome == ABANDONED
     assert attempt.start_time.seconds == 900_000
     assert change.event.state == State.STATE_QUEUED
 
 
-def test_recovery_gives_up_after_the_last_attempt() -> None:
-    """A generation in whose attempts the server always stopped has FAILED, and is not to be retried."""
-    poisoned = recover(record(State.STATE_RUNNING, attempt=3), max_attempts=3).record.generation
+def test_recovery_gives_up_after_the_last_crash() -> None:
+    """A generation in whose attempts the server stopped too often has FAILED, and is not to be retried."""
+    crashed = record(State.STATE_RUNNING, attempt=5)
+    for outcome in (RELEASED, AttemptOutcome.ATTEMPT_OUTCOME_FAILED, ABANDONED):
+        crashed.generation.receipt.attempts.add(outcome=outcome)
+    assert recover(crashed, max_attempts=3).record.generation.state == State.STATE_QUEUED
+    poisoned = recover(crashed, max_attempts=2).record.generation
     assert (poisoned.state, poisoned.failure.reason) == (State.STATE_FAILED, "POISONED")
+    assert "in each of 2 attempts" in poisoned.failure.message
     assert not poisoned.failure.retryable
+
+
+def test_what_ends_while_it_waits_is_in_no_attempt() -> None:
+    """Its progress is 0, which would go back within the attempt that was released before."""
+    waiting = record(State.STATE_QUEUED, attempt=1)
+    _, cancelled = records.cancel(waiting, now=NOW, retention_seconds=DAY)
+    assert cancelled is not None
+    late = records.time_out(waiting, now=NOW, retention_seconds=DAY)
+    for change in (cancelled, late):
+        assert (change.record.attempt, change.event.attempt) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _use_everything(db: sqlite3.Connection) -> None:
     operations.save_task(db, claim, claim.generation, b"task")
     operations.log(db, claim, [Event(step=1)])
     operations.save_remote_handle(db, claim, "job")
-    release = operations.Release(generation=claim.generation, attempt=1, task=b"other")
+    release = operations.Release(generation=claim.generation, task=b"other")
     operations.requeue(db, claim, release, 1.0)
     claimed = operations.claim(db, "sketch", lambda _: True)
     assert claimed is not None

@@ -69,6 +69,7 @@ class AttemptOutcome(ProtoEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     ABANDONED = "abandoned"
+    RELEASED = "released"
 
 
 class EngineState(ProtoEnum):

@@ -253,6 +253,7 @@ class AttemptFinalizer:
         await self.storage.retry(
             lambda: self.store.release(
                 attempt.claim,
+                started=attempt.started,
                 keep_remote_handle=cancel is CancelSupport.NONE,
                 stopped=cancel is CancelSupport.STEP,
             )

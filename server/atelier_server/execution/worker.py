@@ -85,6 +85,7 @@ class Worker:
             try:
                 await self.store.release(
                     attempt.claim,
+                    started=attempt.started,
                     keep_remote_handle=cancel is CancelSupport.NONE,
                     stopped=cancel is CancelSupport.STEP,
                 )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
@@ -171,10 +173,16 @@ class Store(Protocol):
         """
 
     async def release(
-        self, claim: Claim, *, keep_remote_handle: bool = False, stopped: bool = True
+        self,
+        claim: Claim,
+        *,
+        started: Timestamp | None = None,
+        keep_remote_handle: bool = False,
+        stopped: bool = True,
     ) -> None:
-        """Return the generation to the head of its queue, as if never claimed. Does nothing if the claim is void.
+        """Return the generation to its place in its queue, at the head. Does nothing if the claim is void.
 
+        The attempt, which began at `started`, is listed in the receipt; the next one has the next number.
         `keep_remote_handle` when the remote job continues meanwhile. If a cancellation was requested, the generation
         ends instead: `stopped` says whether the work has certainly ended.
         """

@@ -135,11 +135,11 @@ def claim(record: Record, now: Timestamp) -> Change:
 
 
 def fill_event(event: Event, generation: Generation, attempt: int, now: Timestamp) -> Event:
-    """Fill in where the generation stands; everything but the sequence number."""
+    """Fill in where the generation stands; everything but the sequence number. While it waits it is in no attempt."""
     event.generation_id = generation.id
     event.state = generation.state
     event.engine = generation.engine
-    event.attempt = attempt
+    event.attempt = 0 if generation.state == State.STATE_QUEUED else attempt
     event.time.CopyFrom(now)
     if generation.state in ENDED:
         event.generation.CopyFrom(generation)
@@ -175,21 +175,32 @@ def end(
     event.CopyFrom(progress)
     for outdated in ("preview", "queue_position", "estimated_remaining"):
         event.ClearField(outdated)
+    waited = record.generation.state == State.STATE_QUEUED
     return replace(
-        _change(replace(record, generation=ended), event, now),
+        _change(replace(record, generation=ended), event, now, in_attempt=not waited),
         artifacts=[output.artifact for output in ended.outputs],
         cost=ended.receipt.cost.amount,
     )
 
 
-def requeue(
-    record: Record, generation: Generation, *, attempt: int, ahead: int, now: Timestamp
-) -> Change:
+def requeue(record: Record, generation: Generation, *, ahead: int, now: Timestamp) -> Change:
     """Put a running generation back into a queue, that of the engine it names, behind `ahead` others."""
     waiting = _copy(generation)
     waiting.state = State.STATE_QUEUED
-    queued = replace(record, generation=waiting, attempt=attempt)
-    return _change(queued, Event(queue_position=ahead), now)
+    return _change(replace(record, generation=waiting), Event(queue_position=ahead), now)
+
+
+def list_released(claim: Claim, started: Timestamp | None, now: Timestamp) -> Generation:
+    """The claimed generation, with its attempt, which began at `started`, listed as released."""
+    generation = _copy(claim.generation)
+    generation.receipt.attempts.add(
+        number=claim.attempt,
+        engine=generation.engine,
+        start_time=started,
+        end_time=now,
+        outcome=AttemptOutcome.ATTEMPT_OUTCOME_RELEASED,
+    )
+    return generation
 
 
 def cancel(
@@ -248,10 +259,11 @@ def recover(
             now=now,
             retention_seconds=retention_seconds,
         )
-    if record.attempt >= max_attempts:
+    crashes = _count_abandoned(generation)
+    if crashes >= max_attempts:
         generation.state = State.STATE_FAILED
         message = (
-            f"the server stopped unexpectedly in each of {record.attempt} attempts at this generation; "
+            f"the server stopped unexpectedly in each of {crashes} attempts at this generation; "
             "it will not be retried"
         )
         generation.failure.CopyFrom(failure("POISONED", message))
@@ -287,8 +299,14 @@ def _abandoned(generation: Generation, number: int) -> Attempt:
     )
 
 
-def _change(record: Record, event: Event, now: Timestamp) -> Change:
-    fill_event(event, record.generation, record.attempt, now)
+def _count_abandoned(generation: Generation) -> int:
+    """How many attempts a crash has ended; those that were released or failed say nothing about the generation."""
+    abandoned = AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
+    return sum(attempt.outcome == abandoned for attempt in generation.receipt.attempts)
+
+
+def _change(record: Record, event: Event, now: Timestamp, *, in_attempt: bool = True) -> Change:
+    fill_event(event, record.generation, record.attempt if in_attempt else 0, now)
     return Change(record=record, event=event)
 
 

@@ -146,6 +146,8 @@ class _AttemptOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Attempt
     """It was cancelled by the caller."""
     ATTEMPT_OUTCOME_ABANDONED: _AttemptOutcome.ValueType  # 4
     """The server stopped while it ran; another attempt followed."""
+    ATTEMPT_OUTCOME_RELEASED: _AttemptOutcome.ValueType  # 5
+    """The server shut down, or could not store, and put the generation back into its queue; another attempt followed."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """Outcome of an attempt."""
@@ -160,6 +162,8 @@ ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 3
 """It was cancelled by the caller."""
 ATTEMPT_OUTCOME_ABANDONED: AttemptOutcome.ValueType  # 4
 """The server stopped while it ran; another attempt followed."""
+ATTEMPT_OUTCOME_RELEASED: AttemptOutcome.ValueType  # 5
+"""The server shut down, or could not store, and put the generation back into its queue; another attempt followed."""
 
 class _CancelOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -283,7 +283,7 @@ class StreamProgressResponse(message.Message):
     steps: builtins.int
     """Total steps; 0 while unknown."""
     progress: builtins.float
-    """Completed fraction, 0 to 1; never decreases within an attempt."""
+    """Completed fraction, 0 to 1; never decreases within an attempt. A new attempt starts at 0."""
     queue_position: builtins.int
     """Tasks ahead in the queue of the engine, or of the remote service; unset where unknown."""
     repetition: builtins.bool

@@ -32,8 +32,6 @@ class Release:
 
     generation: Generation
     """The record from now on; it names the engine."""
-    attempt: int
-    """Number of the attempts that count from now on."""
     task: bytes | None = None
     """The task decided anew for another engine; None keeps the stored one."""
     keep_remote_handle: bool = False
@@ -148,7 +146,7 @@ def requeue(
     record, generation, now = Record.from_claim(claim), release.generation, _now()
     ahead = rows.count_waiting(db, generation.engine, before=generation.id)
     change = replace(
-        records.requeue(record, generation, attempt=release.attempt, ahead=ahead, now=now),
+        records.requeue(record, generation, ahead=ahead, now=now),
         task=release.task,
         forget_remote_handle=not release.keep_remote_handle,
     )

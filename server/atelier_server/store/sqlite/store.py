@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.errors import DatabaseUnusableError, StorageError
@@ -167,12 +169,18 @@ class SqliteStore:
         return ended
 
     async def release(
-        self, claim: Claim, *, keep_remote_handle: bool = False, stopped: bool = True
+        self,
+        claim: Claim,
+        *,
+        started: Timestamp | None = None,
+        keep_remote_handle: bool = False,
+        stopped: bool = True,
     ) -> None:
         """See Store.release."""
+        now = Timestamp()
+        now.GetCurrentTime()
         release = Release(
-            generation=claim.generation,
-            attempt=claim.attempt - 1,
+            generation=records.list_released(claim, started, now),
             keep_remote_handle=keep_remote_handle,
             stopped=stopped,
         )
@@ -183,7 +191,7 @@ class SqliteStore:
 
     async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """See Store.requeue_on_engine."""
-        await self._requeue(claim, Release(generation=generation, attempt=claim.attempt, task=task))
+        await self._requeue(claim, Release(generation=generation, task=task))
 
     async def _requeue(self, claim: Claim, release: Release) -> None:
         def on_commit(event: Event) -> None:
