@@ -50,10 +50,15 @@ def submission(
     generation = Generation(id=new_id(), state=State.STATE_QUEUED, engine=engine, image=task)
     generation.request_id = request_id or generation.id
     generation.create_time.GetCurrentTime()
-    settings: dict[str, object] = {"task": b"", "queue_limit": 100, "deadline": None, **more}
+    settings: dict[str, object] = {
+        "task": b"",
+        "queue_limit": 100,
+        "deadline": None,
+        "request": GenerateRequest(engine=engine, image=task),
+        **more,
+    }
     return Submission(
         generation=generation,
-        request=GenerateRequest(engine=engine, image=task),
         caller=caller,
         digest=digest,
         **settings,  # type: ignore[arg-type]
@@ -150,7 +155,7 @@ class StoreConformance:
         await store.finish(claim, succeeded(claim), Event())
         found = await store.find_by_request_id("ada", "r", b"1")
         assert found is not None
-        assert found.state == State.STATE_SUCCEEDED
+        assert found.generation.state == State.STATE_SUCCEEDED
         assert await store.find_by_request_id("ada", "unknown", b"1") is None
 
     async def test_a_request_id_names_one_request_per_caller(self, store: Store) -> None:

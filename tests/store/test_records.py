@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import (
     AttemptOutcome,
+    CancelCause,
     CancelOutcome,
     Generation,
     Output,
@@ -128,13 +129,15 @@ def test_a_cancellation_ends_only_what_waits(
     state: State.ValueType, expected: CancelResult
 ) -> None:
     """A running generation is for its worker to end, and one that has ended does not change."""
-    result, change = records.cancel(record(state), now=NOW, retention_seconds=DAY)
+    cause = CancelCause.CANCEL_CAUSE_REQUESTED
+    result, change = records.cancel(record(state), cause, now=NOW, retention_seconds=DAY)
     assert result is expected
     assert (change is not None) == (expected is CancelResult.NEVER_STARTED)
     if change is not None:
         cancelled = change.record.generation
         assert cancelled.state == State.STATE_CANCELLED
         assert cancelled.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
+        assert cancelled.cancel_cause == cause
 
 
 def test_recovery_requeues_and_lists_the_abandoned_attempt() -> None:
@@ -164,7 +167,8 @@ def test_recovery_gives_up_after_the_last_crash() -> None:
 def test_what_ends_while_it_waits_is_in_no_attempt() -> None:
     """Its progress is 0, which would go back within the attempt that was released before."""
     waiting = record(State.STATE_QUEUED, attempt=1)
-    _, cancelled = records.cancel(waiting, now=NOW, retention_seconds=DAY)
+    cause = CancelCause.CANCEL_CAUSE_REQUESTED
+    _, cancelled = records.cancel(waiting, cause, now=NOW, retention_seconds=DAY)
     assert cancelled is not None
     late = records.time_out(waiting, now=NOW, retention_seconds=DAY)
     for change in (cancelled, late):
@@ -183,11 +187,12 @@ def test_recovery_ends_what_was_to_be_cancelled(
     expected: CancelOutcome.ValueType, remote_handle: str, *, ends_with_process: bool
 ) -> None:
     """Also in its last attempt: a cancellation is no failure. Only what ran in the process has stopped with it."""
-    cancelled = record(State.STATE_RUNNING, cancel_requested=True, remote_handle=remote_handle)
+    cause = CancelCause.CANCEL_CAUSE_CALLERS_LOST
+    cancelled = record(State.STATE_RUNNING, cancel_cause=cause, remote_handle=remote_handle)
     change = recover(cancelled, ends_with_process=ends_with_process, max_attempts=1)
     stopped = change.record.generation
     assert stopped.state == State.STATE_CANCELLED
-    assert stopped.cancel_outcome == expected
+    assert (stopped.cancel_outcome, stopped.cancel_cause) == (expected, cause)
 
 
 def test_what_waits_too_long_times_out() -> None:

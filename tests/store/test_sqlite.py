@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
 from atelier_server.store.sqlite import artifact_rows, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
+from tests.store.request_id_conformance import RequestIdConformance
 
 
-class TestSqliteStore(StoreConformance):
+class TestSqliteStore(StoreConformance, RequestIdConformance):
     """See StoreConformance."""
 
     @pytest.fixture
@@ -101,7 +102,9 @@ def _use_everything(db: sqlite3.Connection) -> None:
     claimed = operations.claim(db, "sketch", lambda _: True)
     assert claimed is not None
     claim, _ = claimed
-    assert operations.cancel(db, "ada", claim.generation.id, 1.0)[0] is CancelResult.REQUESTED
+    cause = CancelCause.CANCEL_CAUSE_REQUESTED
+    cancelled, _ = operations.cancel(db, "ada", claim.generation.id, cause, 1.0)
+    assert cancelled is CancelResult.REQUESTED
     operations.finish(db, claim, succeeded(claim, "image"), Event(), 1.0)
     rows.events_after(db, claim.generation.id, 0)
     rows.find(db, claim.generation.id)

@@ -1,4 +1,4 @@
-"""What every service with jobs must survive: a real server that is killed while its job runs."""
+"""What every service with jobs must survive: a server that is killed, and a caller who is lost, while a job runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from atelier_engines.conformance.remote_service import FakeService
 from tests.conftest import StartServer
 from tests.resilience.follower import Follower
 from tests.server.calls import eventually, image_request, on_acceptance
+
+
+async def hang_up_while_a_job_runs(
+    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+) -> None:
+    """Lose the only call after a poll, and send the request again: the job, which nobody can cancel, is paid once."""
+    key = {"api_key": service.api_key} if service.api_key else {}
+    server = start_server(engines={"remote": {"poll_seconds": 0.02, **key, **engine}})
+    size = {"width": service.task.width, "height": service.task.height}
+    request = image_request(engine="remote", task=size, request_id="hung-up")
+    service.polls.always = service.running
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        call = stub.Generate(request)
+        await eventually(lambda: service.polled > 0)
+        call.cancel()
+        service.polls.clear()
+        made = (await stub.Generate(request)).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert [attempt.number for attempt in made.receipt.attempts] == [1, 2]
+    assert service.accepted == 1
 
 
 async def kill_while_a_job_runs(

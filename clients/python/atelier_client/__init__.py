@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from atelier_client.engines import Capabilities as Capabilities
     from atelier_client.engines import Engine as Engine
     from atelier_client.enums import AudioFormat as AudioFormat
+    from atelier_client.enums import CancelCause as CancelCause
     from atelier_client.enums import CancelOutcome as CancelOutcome
     from atelier_client.enums import ControlType as ControlType
     from atelier_client.enums import EngineState as EngineState
@@ -44,7 +45,7 @@ _EXPORTS = {
     "client": "Client",
     "engines": "Capabilities Engine",
     "enums": (
-        "AudioFormat CancelOutcome ControlType EngineState ImageFormat LoraRole ResourceProfile SafetyMode"
+        "AudioFormat CancelCause CancelOutcome ControlType EngineState ImageFormat LoraRole ResourceProfile SafetyMode"
         " ServingStatus State"
     ),
     "errors": "AtelierError",

@@ -44,6 +44,7 @@ def generation_from_pb(pb: generation_pb2.Generation) -> results.Generation:
         receipt=_receipt(pb.receipt) if pb.HasField("receipt") else None,
         failure=_failure(pb.failure) if pb.HasField("failure") else None,
         cancel_outcome=enums.CancelOutcome.from_number(pb.cancel_outcome),
+        cancel_cause=enums.CancelCause.from_number(pb.cancel_cause),
         stopped_at_step=pb.stopped_at_step,
         create_time=read_time(pb, "create_time"),
         start_time=read_time(pb, "start_time"),

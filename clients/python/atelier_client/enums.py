@@ -50,6 +50,14 @@ class CancelOutcome(ProtoEnum):
     VENDOR_MAY_BILL = "vendor_may_bill"
 
 
+class CancelCause(ProtoEnum):
+    """Why a generation was cancelled."""
+
+    UNSPECIFIED = "unspecified"
+    REQUESTED = "requested"
+    CALLERS_LOST = "callers_lost"
+
+
 class Disposition(ProtoEnum):
     """How a requested value became the one that was used."""
 

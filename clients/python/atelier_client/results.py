@@ -9,6 +9,7 @@ from pathlib import Path
 
 from atelier_client.enums import (
     AttemptOutcome,
+    CancelCause,
     CancelOutcome,
     Disposition,
     EngineState,
@@ -202,6 +203,8 @@ class Generation:
     """Start of the first attempt."""
     end_time: datetime | None
     expire_time: datetime | None
+    cancel_cause: CancelCause = CancelCause.UNSPECIFIED
+    """Why it was cancelled; UNSPECIFIED if it was not, and from servers that do not say so."""
 
     @property
     def prompt(self) -> str:

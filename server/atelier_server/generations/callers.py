@@ -22,6 +22,7 @@ class Callers:
     _taken_over: set[str] = field(default_factory=set)
     _attached: dict[str, asyncio.Event] = field(default_factory=dict)
     """Set when a call attaches to a generation that nobody wants."""
+    _stopping: set[str] = field(default_factory=set)
 
     @contextmanager
     def attend(self, generation_id: str, *, started: bool) -> Generator[None]:
@@ -41,6 +42,19 @@ class Callers:
         if generation_id in self._taken_over:
             return generation_id not in self._all
         return started and generation_id not in self._started
+
+    @contextmanager
+    def stopping(self, generation_id: str) -> Generator[None]:
+        """Note, as long as the context lasts, that the generation is being cancelled because nobody wants it."""
+        self._stopping.add(generation_id)
+        try:
+            yield
+        finally:
+            self._stopping.discard(generation_id)
+
+    def is_stopping(self, generation_id: str) -> bool:
+        """Whether the generation is being cancelled because nobody wants it: a call comes too late to take it over."""
+        return generation_id in self._stopping
 
     def forget(self, generation_id: str) -> None:
         """Forget a generation that has ended."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from atelier.v1.generation_pb2 import CancelOutcome, Generation, State
+from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import (
     CancelGenerationResponse,
     GenerateRequest,
     ListGenerationsRequest,
     ListGenerationsResponse,
     PlanGenerationResponse,
-    ResponseMode,
 )
+from atelier_engines.capabilities import CancelSupport
 from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider, Route
 from atelier_server.admission.gates import Applicant, find_rejection, require_admission
@@ -27,12 +27,21 @@ from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
-from atelier_server.errors import NotFoundError, StorageError, failure_from_error
+from atelier_server.errors import NotFoundError, ServiceError, StorageError, failure_from_error
 from atelier_server.generations import page_tokens
 from atelier_server.generations.callers import Callers
 from atelier_server.ids import new_id
 from atelier_server.metrics import GENERATIONS
-from atelier_server.store.protocol import CancelResult, Event, Metadata, Query, Store, Submission
+from atelier_server.store.protocol import (
+    CancelResult,
+    Event,
+    Metadata,
+    Query,
+    Store,
+    Submission,
+    SubmitResult,
+    may_run_again,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,20 +64,41 @@ class GenerationLifecycle:
         *,
         seconds_left: float | None,
         metadata: Metadata,
-    ) -> Generation:
+    ) -> SubmitResult:
         """Accept the request, or find the generation that the same request made before. Changes the request.
 
+        A generation that was cancelled because its callers were lost is accepted again, once it has ended.
         `seconds_left` is the time until the caller stops waiting; None for no limit.
 
         Raises:
             ServiceError: the request is rejected; nothing was stored.
         """
         digest = _compute_digest(request)
+        while True:
+            submitted = await self._find_or_accept(
+                request, caller, digest, seconds_left=seconds_left, metadata=metadata
+            )
+            generation_id = submitted.generation.id
+            if submitted.created or not self._callers.is_stopping(generation_id):
+                return submitted
+            with suppress(NotFoundError):  # deleted meanwhile
+                await self.store.wait_ended(caller, generation_id)
+
+    async def _find_or_accept(
+        self,
+        request: GenerateRequest,
+        caller: str,
+        digest: bytes,
+        *,
+        seconds_left: float | None,
+        metadata: Metadata,
+    ) -> SubmitResult:
+        before = None
         if request.request_id:
             before = await self.store.find_by_request_id(caller, request.request_id, digest)
-            if before is not None:
-                return before
-        generation_id = new_id()
+        if before is not None and not may_run_again(before.generation):
+            return before
+        generation_id = before.generation.id if before is not None else new_id()
         admit = partial(self._require_admission, seconds_left=_tighten(seconds_left, request))
         route = await self.decider.decide(request, caller, generation_id, admit=admit)
         if request.attachments:
@@ -80,15 +110,15 @@ class GenerationLifecycle:
             route=route,
             digest=digest,
             metadata=metadata,
+            keep_remote_handle=before is not None and _is_job_running(before.generation, route),
         )
         try:
-            return (await self.store.submit(submission)).generation
+            return await self.store.submit(submission)
         except StorageError as error:
             self.storage.report(error)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
-            if _ends_with_callers(request):
-                self._abandon(generation_id, caller)
+            self._start_cancellation(self._abandon_submitted(submission))
             raise
 
     @property
@@ -126,22 +156,22 @@ class GenerationLifecycle:
             plan.rejection.CopyFrom(failure_from_error(rejection))
         return plan
 
-    async def wait_result(
-        self, generation_id: str, request: GenerateRequest, caller: str
-    ) -> Generation:
+    async def wait_result(self, submitted: SubmitResult, caller: str) -> Generation:
         """Wait for the end of a generation that this call submitted.
 
-        If the last such call is cancelled first, the generation is abandoned, unless it was to respond on acceptance.
+        If the last such call is cancelled first, the generation is abandoned, unless it was accepted ON_ACCEPTANCE.
         """
-        async with self._attend(generation_id, caller, started=_ends_with_callers(request)):
+        generation_id = submitted.generation.id
+        async with self._attend(generation_id, caller, started=submitted.ends_with_callers):
             return await self.store.wait_ended(caller, generation_id)
 
     async def follow_submitted(
-        self, generation_id: str, request: GenerateRequest, caller: str, after: int
+        self, submitted: SubmitResult, caller: str, after: int
     ) -> AsyncGenerator[Event]:
         """Follow a generation that this call submitted; it is abandoned with the call, as in `wait_result`."""
+        generation_id = submitted.generation.id
         async with (
-            self._attend(generation_id, caller, started=_ends_with_callers(request)),
+            self._attend(generation_id, caller, started=submitted.ends_with_callers),
             aclosing(self._watch(generation_id, after)) as events,
         ):
             async for event in events:
@@ -197,7 +227,7 @@ class GenerationLifecycle:
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
-        found = await self._cancel(generation_id, caller)
+        found = await self._cancel(generation_id, caller, CancelCause.CANCEL_CAUSE_REQUESTED)
         generation = await self.store.wait_ended(caller, generation_id)
         outcome = generation.cancel_outcome
         if found is CancelResult.TOO_LATE or generation.state != State.STATE_CANCELLED:
@@ -233,13 +263,23 @@ class GenerationLifecycle:
             if ended:
                 self._callers.forget(generation_id)
             elif self._callers.is_abandoned(generation_id, started=started):
-                self._abandon(generation_id, caller)
+                self._start_cancellation(self._cancel_abandoned(generation_id, caller))
 
-    def _abandon(self, generation_id: str, caller: str) -> None:
+    def _start_cancellation(self, cancellation: Coroutine[None, None, None]) -> None:
         """Cancel for callers that have disconnected, in the background."""
-        task = asyncio.create_task(self._cancel_abandoned(generation_id, caller))
+        task = asyncio.create_task(cancellation)
         self._cancellations.add(task)
         task.add_done_callback(self._cancellations.discard)
+
+    async def _abandon_submitted(self, submission: Submission) -> None:
+        """Abandon what a lost call has submitted, unless it was never accepted or ends without its callers."""
+        caller, request_id = submission.caller, submission.generation.request_id
+        with suppress(ServiceError):  # it was rejected
+            found = await self.store.find_by_request_id(caller, request_id, submission.digest)
+            if found is None or not found.ends_with_callers:
+                return
+            if self._callers.is_abandoned(found.generation.id, started=True):
+                await self._cancel_abandoned(found.generation.id, caller)
 
     async def _cancel_abandoned(self, generation_id: str, caller: str) -> None:
         """Cancel a running generation now, and a waiting one after the grace period; neither in a drain."""
@@ -254,20 +294,26 @@ class GenerationLifecycle:
             else:
                 unwanted = self._callers.is_abandoned(generation_id, started=True)
             if unwanted and not self.draining:
-                await self._cancel(generation_id, caller)
+                with self._callers.stopping(generation_id):
+                    await self._cancel(generation_id, caller, CancelCause.CANCEL_CAUSE_CALLERS_LOST)
+                    await self.store.wait_ended(caller, generation_id)
                 self._callers.forget(generation_id)
 
-    async def _cancel(self, generation_id: str, caller: str) -> CancelResult:
+    async def _cancel(
+        self, generation_id: str, caller: str, cause: CancelCause.ValueType
+    ) -> CancelResult:
         """Cancel, and count a generation that never started; workers count all others."""
-        found = await self.store.cancel(caller, generation_id)
+        found = await self.store.cancel(caller, generation_id, cause)
         if found is CancelResult.NEVER_STARTED:
             generation = await self.store.get(caller, generation_id)
             GENERATIONS.labels(generation.engine, "cancelled").inc()
         return found
 
 
-def _ends_with_callers(request: GenerateRequest) -> bool:
-    return request.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE
+def _is_job_running(before: Generation, route: Route) -> bool:
+    """Whether the remote job of a cancelled generation runs on, and does the work of the route."""
+    engine = route.engine
+    return engine.name == before.engine and engine.capabilities.cancel is CancelSupport.NONE
 
 
 def _compute_digest(request: GenerateRequest) -> bytes:
@@ -295,6 +341,7 @@ def _build_submission(
     route: Route,
     digest: bytes,
     metadata: Metadata,
+    keep_remote_handle: bool,
 ) -> Submission:
     generation = Generation(id=generation_id, state=State.STATE_QUEUED)
     generation.request_id = request.request_id or generation.id
@@ -319,4 +366,5 @@ def _build_submission(
             if source.artifact_id
         ),
         metadata=metadata,
+        keep_remote_handle=keep_remote_handle,
     )

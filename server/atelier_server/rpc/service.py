@@ -31,7 +31,7 @@ from atelier_server.errors import GenerationFailedError, InvalidRequestError, Vi
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.interceptors.chain import Context, current_call
-from atelier_server.store.protocol import Metadata
+from atelier_server.store.protocol import Metadata, SubmitResult
 from atelier_server.version import VERSION
 
 _ROUTING = {policy: pb.RoutingPolicy.Value(f"ROUTING_POLICY_{policy.name}") for policy in Policy}
@@ -52,9 +52,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     async def Generate(self, request: pb.GenerateRequest, _: Context) -> pb.GenerateResponse:
         """Run a task to its end, or return once it is accepted."""
         inline, response_mode = request.inline_outputs, request.response_mode
-        generation = await self._submit(request)
+        submitted = await self._submit(request)
+        generation = submitted.generation
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
-            generation = await self.generations.wait_result(generation.id, request, _tenant())
+            generation = await self.generations.wait_result(submitted, _tenant())
             _require_success(generation)
         response = pb.GenerateResponse(generation=generation)
         if inline:
@@ -176,7 +177,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             async for chunk in chunks:
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
-    async def _submit(self, request: pb.GenerateRequest) -> Generation:
+    async def _submit(self, request: pb.GenerateRequest) -> SubmitResult:
         _validate_generate(request)
         call = current_call()
         seconds_left = (
@@ -196,10 +197,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         if request.WhichOneof("target") == "generate":
             with _prefix_fields("generate"):
-                generation = await self._submit(request.generate)
-            return self.generations.follow_submitted(
-                generation.id, request.generate, _tenant(), request.after_sequence
-            )
+                submitted = await self._submit(request.generate)
+            return self.generations.follow_submitted(submitted, _tenant(), request.after_sequence)
         _validate(request)
         await self.generations.get(request.generation_id, _tenant())
         # The next event may be far off: the headers tell the caller that it is attached.

@@ -10,14 +10,18 @@ from typing import Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import Generation, State
-from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
+from atelier.v1.generation_pb2 import CancelCause, Generation, State
+from atelier.v1.generation_service_pb2 import (
+    GenerateRequest,
+    ResponseMode,
+    StreamProgressResponse,
+)
 
 Event = StreamProgressResponse
 """One numbered entry of a generation's log."""
 
 ENDED = frozenset({State.STATE_SUCCEEDED, State.STATE_FAILED, State.STATE_CANCELLED})
-"""The states that a generation never leaves."""
+"""The states that a generation does not leave by itself."""
 
 
 class ClaimLostError(Exception):
@@ -56,6 +60,8 @@ class Submission:
     """Artifacts that it needs; they are kept as long as it is."""
     metadata: Metadata = field(default_factory=Metadata)
     """Returned with every claim."""
+    keep_remote_handle: bool = False
+    """Whether a generation that runs again continues with the remote job of its last attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,14 @@ class SubmitResult:
     generation: Generation
     """The accepted generation, or the one that the same request id named before."""
     created: bool
-    """False when the request id named an existing generation."""
+    """True when it was accepted, or accepted again, by this submission."""
+    response_mode: ResponseMode.ValueType
+    """That of the request with which the generation was accepted."""
+
+    @property
+    def ends_with_callers(self) -> bool:
+        """Whether the generation is cancelled when its callers are lost."""
+        return self.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +103,14 @@ class Claim:
     """Unix time after which the work is to be stopped; None for no limit."""
     metadata: Metadata
     """As submitted."""
+
+
+def may_run_again(generation: Generation) -> bool:
+    """Whether the same request runs the generation again: nobody has cancelled it on purpose."""
+    return (
+        generation.state == State.STATE_CANCELLED
+        and generation.cancel_cause == CancelCause.CANCEL_CAUSE_CALLERS_LOST
+    )
 
 
 class CancelResult(Enum):
@@ -124,8 +145,8 @@ class Store(Protocol):
 
     async def find_by_request_id(
         self, caller: str, request_id: str, digest: bytes
-    ) -> Generation | None:
-        """The generation that this request made before, if any.
+    ) -> SubmitResult | None:
+        """The generation that this request made before, if any, with `created` False.
 
         Raises:
             ConflictError: the request id was used before with another digest.
@@ -133,6 +154,8 @@ class Store(Protocol):
 
     async def submit(self, submission: Submission) -> SubmitResult:
         """Accept a generation; it is durable when this returns.
+
+        If the request id names one that `may_run_again`, that one is queued again, with the task of this submission.
 
         Raises:
             ConflictError: the request id was used before with another digest.
@@ -199,8 +222,15 @@ class Store(Protocol):
     async def wait_cancelled(self, claim: Claim) -> None:
         """Return when the cancellation of the generation is requested."""
 
-    async def cancel(self, caller: str, generation_id: str) -> CancelResult:
+    async def cancel(
+        self,
+        caller: str,
+        generation_id: str,
+        cause: CancelCause.ValueType = CancelCause.CANCEL_CAUSE_REQUESTED,
+    ) -> CancelResult:
         """End a waiting generation, or notify the worker of a running one.
+
+        REQUESTED replaces the cause CALLERS_LOST of a generation that is being cancelled or is cancelled already.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.

@@ -13,10 +13,25 @@ from dataclasses import dataclass, replace
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import Attempt, AttemptOutcome, CancelOutcome, Generation, State
+from atelier.v1.generation_pb2 import (
+    Attempt,
+    AttemptOutcome,
+    CancelCause,
+    CancelOutcome,
+    Generation,
+    State,
+)
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import ConflictError, QueueFullError, failure
-from atelier_server.store.protocol import ENDED, CancelResult, Claim, Event, Metadata, Submission
+from atelier_server.store.protocol import (
+    ENDED,
+    CancelResult,
+    Claim,
+    Event,
+    Metadata,
+    Submission,
+    may_run_again,
+)
 
 CANCEL_OUTCOMES: Mapping[bool, CancelOutcome.ValueType] = {
     True: CancelOutcome.CANCEL_OUTCOME_STOPPED,
@@ -37,8 +52,8 @@ class Record:
     """Number of the newest attempt; 0 before the first."""
     fence: int = 0
     """How often it was claimed; claims with a lower number are void."""
-    cancel_requested: bool = False
-    """Whether a cancellation waits for the worker."""
+    cancel_cause: CancelCause.ValueType = CancelCause.CANCEL_CAUSE_UNSPECIFIED
+    """Why the worker is to cancel it; UNSPECIFIED as long as it is not."""
     remote_handle: str = ""
     """Identifies the job that the newest attempt started at a remote service; empty when there is none."""
 
@@ -114,12 +129,45 @@ def accept(submission: Submission, queued: int, now: Timestamp) -> Change:
     Raises:
         QueueFullError: as many wait as may.
     """
-    generation = submission.generation
-    if queued >= submission.queue_limit:
-        msg = f"the queue of engine {generation.engine!r} is full: {queued} generations wait"
-        raise QueueFullError(msg)
-    record = Record(generation=generation, caller=submission.caller)
+    _require_queue_space(submission, queued)
+    record = Record(generation=submission.generation, caller=submission.caller)
     return _change(record, Event(queue_position=queued), now)
+
+
+def run_again(
+    record: Record, submission: Submission, *, queued: int, ahead: int, now: Timestamp
+) -> Change:
+    """Queue a cancelled generation again, as `submission` has decided it, behind `ahead` of the `queued` others.
+
+    Raises:
+        QueueFullError: as many wait as may.
+    """
+    _require_queue_space(submission, queued)
+    before, generation = record.generation, _copy(submission.generation)
+    generation.id = before.id
+    generation.create_time.CopyFrom(before.create_time)
+    if before.HasField("start_time"):
+        generation.start_time.CopyFrom(before.start_time)
+    generation.receipt.attempts.extend(before.receipt.attempts)
+    queued_again = replace(
+        record, generation=generation, cancel_cause=CancelCause.CANCEL_CAUSE_UNSPECIFIED
+    )
+    return replace(
+        _change(queued_again, Event(queue_position=ahead), now, in_attempt=False),
+        task=submission.task,
+        forget_remote_handle=not submission.keep_remote_handle,
+    )
+
+
+def continue_after(last: Event) -> Event:
+    """What stands in place of the last event of a log that goes on: only a last event tells of an end."""
+    return Event(
+        sequence=last.sequence,
+        generation_id=last.generation_id,
+        state=State.STATE_QUEUED,
+        time=last.time,
+        engine=last.engine,
+    )
 
 
 def claim(record: Record, now: Timestamp) -> Change:
@@ -167,6 +215,8 @@ def end(
 ) -> Change:
     """End the generation in the state that `generation` has; `progress` says how far it came."""
     ended = _copy(generation)
+    if ended.state == State.STATE_CANCELLED:
+        ended.cancel_cause = record.cancel_cause
     ended.end_time.CopyFrom(now)
     ended.expire_time.FromMicroseconds(now.ToMicroseconds() + int(retention_seconds * 1e6))
     for output in ended.outputs:
@@ -204,7 +254,7 @@ def list_released(claim: Claim, started: Timestamp | None, now: Timestamp) -> Ge
 
 
 def cancel(
-    record: Record, *, now: Timestamp, retention_seconds: float
+    record: Record, cause: CancelCause.ValueType, *, now: Timestamp, retention_seconds: float
 ) -> tuple[CancelResult, Change | None]:
     """End a waiting generation; of a running one the worker is to be notified, which changes no record."""
     if record.generation.state in ENDED:
@@ -213,8 +263,21 @@ def cancel(
         return CancelResult.REQUESTED, None
     generation = _mark_cancelled(record.generation, CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED)
     return CancelResult.NEVER_STARTED, end(
-        record, generation, Event(), now=now, retention_seconds=retention_seconds
+        replace(record, cancel_cause=cause),
+        generation,
+        Event(),
+        now=now,
+        retention_seconds=retention_seconds,
     )
+
+
+def confirm_cancellation(generation: Generation) -> Generation | None:
+    """The generation with the cause REQUESTED, if it was cancelled because its callers were lost; else None."""
+    if not may_run_again(generation):
+        return None
+    confirmed = _copy(generation)
+    confirmed.cancel_cause = CancelCause.CANCEL_CAUSE_REQUESTED
+    return confirmed
 
 
 def stop(
@@ -249,7 +312,7 @@ def recover(
     """
     generation = _copy(record.generation)
     generation.receipt.attempts.append(_abandoned(generation, record.attempt))
-    if record.cancel_requested:
+    if record.cancel_cause:
         stopped = ends_with_process and not record.remote_handle
         return stop(
             record,
@@ -280,6 +343,13 @@ def time_out(record: Record, *, now: Timestamp, retention_seconds: float) -> Cha
         failure("DEADLINE_EXCEEDED", "timed out in the queue", retryable=True)
     )
     return end(record, generation, Event(), now=now, retention_seconds=retention_seconds)
+
+
+def _require_queue_space(submission: Submission, queued: int) -> None:
+    if queued >= submission.queue_limit:
+        engine = submission.generation.engine
+        msg = f"the queue of engine {engine!r} is full: {queued} generations wait"
+        raise QueueFullError(msg)
 
 
 def _mark_cancelled(generation: Generation, outcome: CancelOutcome.ValueType) -> Generation:

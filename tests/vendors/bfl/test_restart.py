@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.conftest import StartServer
 from tests.vendors.bfl.stand_in import StandIn
-from tests.vendors.killed_server import kill_while_a_job_runs
+from tests.vendors.killed_server import hang_up_while_a_job_runs, kill_while_a_job_runs
 
 
 async def test_a_killed_server_finds_its_job_again(
@@ -13,3 +13,11 @@ async def test_a_killed_server_finds_its_job_again(
     """The job is not submitted a second time."""
     engine = {"type": "bfl", "base_url": vendor.api}
     await kill_while_a_job_runs(vendor, start_server, engine)
+
+
+async def test_a_caller_who_hangs_up_and_comes_back_gets_the_same_job(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The service cannot cancel it, so it is not submitted a second time."""
+    engine = {"type": "bfl", "base_url": vendor.api}
+    await hang_up_while_a_job_runs(vendor, start_server, engine)

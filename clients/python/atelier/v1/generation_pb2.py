@@ -30,7 +30,7 @@ from atelier.v1 import engine_pb2 as atelier_dot_v1_dot_engine__pb2
 from atelier.v1 import task_pb2 as atelier_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61telier/v1/generation.proto\x12\natelier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19\x61telier/v1/artifact.proto\x1a\x17\x61telier/v1/engine.proto\x1a\x15\x61telier/v1/task.proto\"\xc4\x05\n\nGeneration\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x11.atelier.v1.StateR\x05state\x12\x16\n\x06\x65ngine\x18\x04 \x01(\tR\x06\x65ngine\x12-\n\x05image\x18\x05 \x01(\x0b\x32\x15.atelier.v1.ImageTaskH\x00R\x05image\x12-\n\x05\x61udio\x18\x06 \x01(\x0b\x32\x15.atelier.v1.AudioTaskH\x00R\x05\x61udio\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12,\n\x07outputs\x18\x0b \x03(\x0b\x32\x12.atelier.v1.OutputR\x07outputs\x12-\n\x07receipt\x18\x0c \x01(\x0b\x32\x13.atelier.v1.ReceiptR\x07receipt\x12-\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x13.atelier.v1.FailureR\x07\x66\x61ilure\x12@\n\x0e\x63\x61ncel_outcome\x18\x0e \x01(\x0e\x32\x19.atelier.v1.CancelOutcomeR\rcancelOutcome\x12&\n\x0fstopped_at_step\x18\x0f \x01(\rR\rstoppedAtStepB\x06\n\x04task\"\x8e\x01\n\x06Output\x12\x30\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x14.atelier.v1.ArtifactR\x08\x61rtifact\x12\x12\n\x04seed\x18\x02 \x01(\x04R\x04seed\x12\x12\n\x04\x64\x61ta\x18\x03 \x01(\x0cR\x04\x64\x61ta\x12\x10\n\x03uri\x18\x04 \x01(\tR\x03uri\x12\x18\n\x07\x66lagged\x18\x05 \x01(\x08R\x07\x66lagged\"m\n\x07\x46\x61ilure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n\x04\x63ode\x18\x02 \x01(\x05R\x04\x63ode\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x1c\n\tretryable\x18\x04 \x01(\x08R\tretryable\"\x85\x03\n\x07Receipt\x12\x35\n\nparameters\x18\x01 \x03(\x0b\x32\x15.atelier.v1.ParameterR\nparameters\x12/\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.atelier.v1.AttemptR\x08\x61ttempts\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x12.atelier.v1.TimingR\x07timings\x12$\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x10.atelier.v1.CostR\x04\x63ost\x12\x45\n\x0freproducibility\x18\x05 \x01(\x0e\x32\x1b.atelier.v1.ReproducibilityR\x0freproducibility\x12*\n\x06recipe\x18\x06 \x01(\x0b\x32\x12.atelier.v1.RecipeR\x06recipe\x12\x16\n\x06\x63\x61\x63hed\x18\x07 \x01(\x08R\x06\x63\x61\x63hed\x12\x33\n\tselection\x18\x08 \x01(\x0b\x32\x15.atelier.v1.SelectionR\tselection\"b\n\tSelection\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.atelier.v1.SelectionReasonR\x06reason\x12 \n\x0b\x65xplanation\x18\x02 \x01(\tR\x0b\x65xplanation\"\xe0\x01\n\tParameter\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05value\x12\x34\n\trequested\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\trequested\x12\x39\n\x0b\x64isposition\x18\x04 \x01(\x0e\x32\x17.atelier.v1.DispositionR\x0b\x64isposition\x12 \n\x0b\x65xplanation\x18\x05 \x01(\tR\x0b\x65xplanation\"\x90\x02\n\x07\x41ttempt\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12\x16\n\x06\x65ngine\x18\x02 \x01(\tR\x06\x65ngine\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x34\n\x07outcome\x18\x05 \x01(\x0e\x32\x1a.atelier.v1.AttemptOutcomeR\x07outcome\x12-\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x13.atelier.v1.FailureR\x07\x66\x61ilure\"U\n\x06Timing\x12\x14\n\x05stage\x18\x01 \x01(\tR\x05stage\x12\x35\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\":\n\x04\x43ost\x12\x1a\n\x08\x63urrency\x18\x01 \x01(\tR\x08\x63urrency\x12\x16\n\x06\x61mount\x18\x02 \x01(\x01R\x06\x61mount\"\xf7\x01\n\x06Recipe\x12\x1f\n\x0b\x65ngine_type\x18\x01 \x01(\tR\nengineType\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12%\n\x0eweights_digest\x18\x03 \x01(\tR\rweightsDigest\x12\x14\n\x05seeds\x18\x04 \x03(\x04R\x05seeds\x12<\n\x08versions\x18\x05 \x03(\x0b\x32 .atelier.v1.Recipe.VersionsEntryR\x08versions\x1a;\n\rVersionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"g\n\x07Preview\x12\x1d\n\nmedia_type\x18\x01 \x01(\tR\tmediaType\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\x12)\n\x04size\x18\x03 \x01(\x0b\x32\x15.atelier.v1.ImageSizeR\x04size*\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05*\xc9\x01\n\x0fSelectionReason\x12 \n\x1cSELECTION_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16SELECTION_REASON_NAMED\x10\x01\x12\x1c\n\x18SELECTION_REASON_DEFAULT\x10\x02\x12\x1d\n\x19SELECTION_REASON_CHEAPEST\x10\x03\x12\x1c\n\x18SELECTION_REASON_FASTEST\x10\x04\x12\x1d\n\x19SELECTION_REASON_FALLBACK\x10\x05*\xaa\x01\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44ISPOSITION_APPLIED\x10\x01\x12\x19\n\x15\x44ISPOSITION_DEFAULTED\x10\x02\x12\x17\n\x13\x44ISPOSITION_CLAMPED\x10\x03\x12\x18\n\x14\x44ISPOSITION_EMULATED\x10\x04\x12\x17\n\x13\x44ISPOSITION_IGNORED\x10\x05*\xc8\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1a\n\x16\x41TTEMPT_OUTCOME_FAILED\x10\x02\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x03\x12\x1d\n\x19\x41TTEMPT_OUTCOME_ABANDONED\x10\x04\x12\x1c\n\x18\x41TTEMPT_OUTCOME_RELEASED\x10\x05*\xae\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1c\x43\x41NCEL_OUTCOME_NEVER_STARTED\x10\x01\x12\x1a\n\x16\x43\x41NCEL_OUTCOME_STOPPED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_TOO_LATE\x10\x03\x12\"\n\x1e\x43\x41NCEL_OUTCOME_VENDOR_MAY_BILL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61telier/v1/generation.proto\x12\natelier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19\x61telier/v1/artifact.proto\x1a\x17\x61telier/v1/engine.proto\x1a\x15\x61telier/v1/task.proto\"\x80\x06\n\nGeneration\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x11.atelier.v1.StateR\x05state\x12\x16\n\x06\x65ngine\x18\x04 \x01(\tR\x06\x65ngine\x12-\n\x05image\x18\x05 \x01(\x0b\x32\x15.atelier.v1.ImageTaskH\x00R\x05image\x12-\n\x05\x61udio\x18\x06 \x01(\x0b\x32\x15.atelier.v1.AudioTaskH\x00R\x05\x61udio\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12,\n\x07outputs\x18\x0b \x03(\x0b\x32\x12.atelier.v1.OutputR\x07outputs\x12-\n\x07receipt\x18\x0c \x01(\x0b\x32\x13.atelier.v1.ReceiptR\x07receipt\x12-\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x13.atelier.v1.FailureR\x07\x66\x61ilure\x12@\n\x0e\x63\x61ncel_outcome\x18\x0e \x01(\x0e\x32\x19.atelier.v1.CancelOutcomeR\rcancelOutcome\x12&\n\x0fstopped_at_step\x18\x0f \x01(\rR\rstoppedAtStep\x12:\n\x0c\x63\x61ncel_cause\x18\x10 \x01(\x0e\x32\x17.atelier.v1.CancelCauseR\x0b\x63\x61ncelCauseB\x06\n\x04task\"\x8e\x01\n\x06Output\x12\x30\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x14.atelier.v1.ArtifactR\x08\x61rtifact\x12\x12\n\x04seed\x18\x02 \x01(\x04R\x04seed\x12\x12\n\x04\x64\x61ta\x18\x03 \x01(\x0cR\x04\x64\x61ta\x12\x10\n\x03uri\x18\x04 \x01(\tR\x03uri\x12\x18\n\x07\x66lagged\x18\x05 \x01(\x08R\x07\x66lagged\"m\n\x07\x46\x61ilure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n\x04\x63ode\x18\x02 \x01(\x05R\x04\x63ode\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x1c\n\tretryable\x18\x04 \x01(\x08R\tretryable\"\x85\x03\n\x07Receipt\x12\x35\n\nparameters\x18\x01 \x03(\x0b\x32\x15.atelier.v1.ParameterR\nparameters\x12/\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.atelier.v1.AttemptR\x08\x61ttempts\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x12.atelier.v1.TimingR\x07timings\x12$\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x10.atelier.v1.CostR\x04\x63ost\x12\x45\n\x0freproducibility\x18\x05 \x01(\x0e\x32\x1b.atelier.v1.ReproducibilityR\x0freproducibility\x12*\n\x06recipe\x18\x06 \x01(\x0b\x32\x12.atelier.v1.RecipeR\x06recipe\x12\x16\n\x06\x63\x61\x63hed\x18\x07 \x01(\x08R\x06\x63\x61\x63hed\x12\x33\n\tselection\x18\x08 \x01(\x0b\x32\x15.atelier.v1.SelectionR\tselection\"b\n\tSelection\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.atelier.v1.SelectionReasonR\x06reason\x12 \n\x0b\x65xplanation\x18\x02 \x01(\tR\x0b\x65xplanation\"\xe0\x01\n\tParameter\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05value\x12\x34\n\trequested\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\trequested\x12\x39\n\x0b\x64isposition\x18\x04 \x01(\x0e\x32\x17.atelier.v1.DispositionR\x0b\x64isposition\x12 \n\x0b\x65xplanation\x18\x05 \x01(\tR\x0b\x65xplanation\"\x90\x02\n\x07\x41ttempt\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12\x16\n\x06\x65ngine\x18\x02 \x01(\tR\x06\x65ngine\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x34\n\x07outcome\x18\x05 \x01(\x0e\x32\x1a.atelier.v1.AttemptOutcomeR\x07outcome\x12-\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x13.atelier.v1.FailureR\x07\x66\x61ilure\"U\n\x06Timing\x12\x14\n\x05stage\x18\x01 \x01(\tR\x05stage\x12\x35\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\":\n\x04\x43ost\x12\x1a\n\x08\x63urrency\x18\x01 \x01(\tR\x08\x63urrency\x12\x16\n\x06\x61mount\x18\x02 \x01(\x01R\x06\x61mount\"\xf7\x01\n\x06Recipe\x12\x1f\n\x0b\x65ngine_type\x18\x01 \x01(\tR\nengineType\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12%\n\x0eweights_digest\x18\x03 \x01(\tR\rweightsDigest\x12\x14\n\x05seeds\x18\x04 \x03(\x04R\x05seeds\x12<\n\x08versions\x18\x05 \x03(\x0b\x32 .atelier.v1.Recipe.VersionsEntryR\x08versions\x1a;\n\rVersionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"g\n\x07Preview\x12\x1d\n\nmedia_type\x18\x01 \x01(\tR\tmediaType\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\x12)\n\x04size\x18\x03 \x01(\x0b\x32\x15.atelier.v1.ImageSizeR\x04size*\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05*\xc9\x01\n\x0fSelectionReason\x12 \n\x1cSELECTION_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16SELECTION_REASON_NAMED\x10\x01\x12\x1c\n\x18SELECTION_REASON_DEFAULT\x10\x02\x12\x1d\n\x19SELECTION_REASON_CHEAPEST\x10\x03\x12\x1c\n\x18SELECTION_REASON_FASTEST\x10\x04\x12\x1d\n\x19SELECTION_REASON_FALLBACK\x10\x05*\xaa\x01\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44ISPOSITION_APPLIED\x10\x01\x12\x19\n\x15\x44ISPOSITION_DEFAULTED\x10\x02\x12\x17\n\x13\x44ISPOSITION_CLAMPED\x10\x03\x12\x18\n\x14\x44ISPOSITION_EMULATED\x10\x04\x12\x17\n\x13\x44ISPOSITION_IGNORED\x10\x05*\xc8\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1a\n\x16\x41TTEMPT_OUTCOME_FAILED\x10\x02\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x03\x12\x1d\n\x19\x41TTEMPT_OUTCOME_ABANDONED\x10\x04\x12\x1c\n\x18\x41TTEMPT_OUTCOME_RELEASED\x10\x05*\xae\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1c\x43\x41NCEL_OUTCOME_NEVER_STARTED\x10\x01\x12\x1a\n\x16\x43\x41NCEL_OUTCOME_STOPPED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_TOO_LATE\x10\x03\x12\"\n\x1e\x43\x41NCEL_OUTCOME_VENDOR_MAY_BILL\x10\x04*f\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41NCEL_CAUSE_REQUESTED\x10\x01\x12\x1d\n\x19\x43\x41NCEL_CAUSE_CALLERS_LOST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,38 +39,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECIPE_VERSIONSENTRY']._loaded_options = None
   _globals['_RECIPE_VERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=2676
-  _globals['_STATE']._serialized_end=2803
-  _globals['_SELECTIONREASON']._serialized_start=2806
-  _globals['_SELECTIONREASON']._serialized_end=3007
-  _globals['_DISPOSITION']._serialized_start=3010
-  _globals['_DISPOSITION']._serialized_end=3180
-  _globals['_ATTEMPTOUTCOME']._serialized_start=3183
-  _globals['_ATTEMPTOUTCOME']._serialized_end=3383
-  _globals['_CANCELOUTCOME']._serialized_start=3386
-  _globals['_CANCELOUTCOME']._serialized_end=3560
+  _globals['_STATE']._serialized_start=2736
+  _globals['_STATE']._serialized_end=2863
+  _globals['_SELECTIONREASON']._serialized_start=2866
+  _globals['_SELECTIONREASON']._serialized_end=3067
+  _globals['_DISPOSITION']._serialized_start=3070
+  _globals['_DISPOSITION']._serialized_end=3240
+  _globals['_ATTEMPTOUTCOME']._serialized_start=3243
+  _globals['_ATTEMPTOUTCOME']._serialized_end=3443
+  _globals['_CANCELOUTCOME']._serialized_start=3446
+  _globals['_CANCELOUTCOME']._serialized_end=3620
+  _globals['_CANCELCAUSE']._serialized_start=3622
+  _globals['_CANCELCAUSE']._serialized_end=3724
   _globals['_GENERATION']._serialized_start=214
-  _globals['_GENERATION']._serialized_end=922
-  _globals['_OUTPUT']._serialized_start=925
-  _globals['_OUTPUT']._serialized_end=1067
-  _globals['_FAILURE']._serialized_start=1069
-  _globals['_FAILURE']._serialized_end=1178
-  _globals['_RECEIPT']._serialized_start=1181
-  _globals['_RECEIPT']._serialized_end=1570
-  _globals['_SELECTION']._serialized_start=1572
-  _globals['_SELECTION']._serialized_end=1670
-  _globals['_PARAMETER']._serialized_start=1673
-  _globals['_PARAMETER']._serialized_end=1897
-  _globals['_ATTEMPT']._serialized_start=1900
-  _globals['_ATTEMPT']._serialized_end=2172
-  _globals['_TIMING']._serialized_start=2174
-  _globals['_TIMING']._serialized_end=2259
-  _globals['_COST']._serialized_start=2261
-  _globals['_COST']._serialized_end=2319
-  _globals['_RECIPE']._serialized_start=2322
-  _globals['_RECIPE']._serialized_end=2569
-  _globals['_RECIPE_VERSIONSENTRY']._serialized_start=2510
-  _globals['_RECIPE_VERSIONSENTRY']._serialized_end=2569
-  _globals['_PREVIEW']._serialized_start=2571
-  _globals['_PREVIEW']._serialized_end=2674
+  _globals['_GENERATION']._serialized_end=982
+  _globals['_OUTPUT']._serialized_start=985
+  _globals['_OUTPUT']._serialized_end=1127
+  _globals['_FAILURE']._serialized_start=1129
+  _globals['_FAILURE']._serialized_end=1238
+  _globals['_RECEIPT']._serialized_start=1241
+  _globals['_RECEIPT']._serialized_end=1630
+  _globals['_SELECTION']._serialized_start=1632
+  _globals['_SELECTION']._serialized_end=1730
+  _globals['_PARAMETER']._serialized_start=1733
+  _globals['_PARAMETER']._serialized_end=1957
+  _globals['_ATTEMPT']._serialized_start=1960
+  _globals['_ATTEMPT']._serialized_end=2232
+  _globals['_TIMING']._serialized_start=2234
+  _globals['_TIMING']._serialized_end=2319
+  _globals['_COST']._serialized_start=2321
+  _globals['_COST']._serialized_end=2379
+  _globals['_RECIPE']._serialized_start=2382
+  _globals['_RECIPE']._serialized_end=2629
+  _globals['_RECIPE_VERSIONSENTRY']._serialized_start=2570
+  _globals['_RECIPE_VERSIONSENTRY']._serialized_end=2629
+  _globals['_PREVIEW']._serialized_start=2631
+  _globals['_PREVIEW']._serialized_end=2734
 # @@protoc_insertion_point(module_scope)

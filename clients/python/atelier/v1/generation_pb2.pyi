@@ -42,7 +42,7 @@ class _StateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_State.ValueType]
     STATE_FAILED: _State.ValueType  # 4
     """Ended with a failure."""
     STATE_CANCELLED: _State.ValueType  # 5
-    """Cancelled by the caller."""
+    """Cancelled by a caller, or because its callers were lost."""
 
 class State(_State, metaclass=_StateEnumTypeWrapper):
     """State of a generation."""
@@ -58,7 +58,7 @@ STATE_SUCCEEDED: State.ValueType  # 3
 STATE_FAILED: State.ValueType  # 4
 """Ended with a failure."""
 STATE_CANCELLED: State.ValueType  # 5
-"""Cancelled by the caller."""
+"""Cancelled by a caller, or because its callers were lost."""
 
 class _SelectionReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -143,7 +143,7 @@ class _AttemptOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Attempt
     ATTEMPT_OUTCOME_FAILED: _AttemptOutcome.ValueType  # 2
     """It failed."""
     ATTEMPT_OUTCOME_CANCELLED: _AttemptOutcome.ValueType  # 3
-    """It was cancelled by the caller."""
+    """It was cancelled by a caller, or because its callers were lost."""
     ATTEMPT_OUTCOME_ABANDONED: _AttemptOutcome.ValueType  # 4
     """The server stopped while it ran; another attempt followed."""
     ATTEMPT_OUTCOME_RELEASED: _AttemptOutcome.ValueType  # 5
@@ -159,7 +159,7 @@ ATTEMPT_OUTCOME_SUCCEEDED: AttemptOutcome.ValueType  # 1
 ATTEMPT_OUTCOME_FAILED: AttemptOutcome.ValueType  # 2
 """It failed."""
 ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 3
-"""It was cancelled by the caller."""
+"""It was cancelled by a caller, or because its callers were lost."""
 ATTEMPT_OUTCOME_ABANDONED: AttemptOutcome.ValueType  # 4
 """The server stopped while it ran; another attempt followed."""
 ATTEMPT_OUTCOME_RELEASED: AttemptOutcome.ValueType  # 5
@@ -196,6 +196,29 @@ CANCEL_OUTCOME_TOO_LATE: CancelOutcome.ValueType  # 3
 CANCEL_OUTCOME_VENDOR_MAY_BILL: CancelOutcome.ValueType  # 4
 """It was stopped here, but a remote service may finish and bill it."""
 
+class _CancelCause:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CancelCauseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CancelCause.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CANCEL_CAUSE_UNSPECIFIED: _CancelCause.ValueType  # 0
+    """It was not cancelled, or by a server of an earlier version."""
+    CANCEL_CAUSE_REQUESTED: _CancelCause.ValueType  # 1
+    """CancelGeneration: it stays cancelled."""
+    CANCEL_CAUSE_CALLERS_LOST: _CancelCause.ValueType  # 2
+    """Its last call was lost: the same request id runs it again (see `GenerateRequest.request_id`)."""
+
+class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
+    """Why a generation was cancelled."""
+
+CANCEL_CAUSE_UNSPECIFIED: CancelCause.ValueType  # 0
+"""It was not cancelled, or by a server of an earlier version."""
+CANCEL_CAUSE_REQUESTED: CancelCause.ValueType  # 1
+"""CancelGeneration: it stays cancelled."""
+CANCEL_CAUSE_CALLERS_LOST: CancelCause.ValueType  # 2
+"""Its last call was lost: the same request id runs it again (see `GenerateRequest.request_id`)."""
+
 @typing.final
 class Generation(message.Message):
     """An accepted task, its state and its results."""
@@ -217,6 +240,7 @@ class Generation(message.Message):
     FAILURE_FIELD_NUMBER: builtins.int
     CANCEL_OUTCOME_FIELD_NUMBER: builtins.int
     STOPPED_AT_STEP_FIELD_NUMBER: builtins.int
+    CANCEL_CAUSE_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the generation."""
     request_id: builtins.str
@@ -229,6 +253,8 @@ class Generation(message.Message):
     """Result of the cancellation; set in the state CANCELLED."""
     stopped_at_step: builtins.int
     """Last completed step before it was stopped."""
+    cancel_cause: CancelCause.ValueType
+    """Why it was cancelled; set in the state CANCELLED."""
     @builtins.property
     def image(self) -> task_pb2.ImageTask:
         """Image task."""
@@ -283,10 +309,11 @@ class Generation(message.Message):
         failure: Failure | None = ...,
         cancel_outcome: CancelOutcome.ValueType = ...,
         stopped_at_step: builtins.int = ...,
+        cancel_cause: CancelCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "image", b"image", "receipt", b"receipt", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_outcome", b"cancel_outcome", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015

@@ -136,11 +136,25 @@ class GenerateRequest(message.Message):
     ATTACHMENTS_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
     request_id: builtins.str
-    """Id of the request, chosen by the caller: the server runs one id only once. Generated when empty."""
+    """Id of the request, chosen by the caller; the server generates one when it is empty.
+
+    One id of a caller is one generation, as long as the generation is kept (see `Generation.expire_time`), so the same
+    request may be sent again under its id at any time, after any error:
+    - While the generation waits or runs, the call attaches to it. How it was accepted decides whether it ends with its
+      callers, not the `response_mode` of later calls.
+    - SUCCEEDED: the same outputs again.
+    - CANCELLED because its callers were lost (`cancel_cause`): it is decided and run again, as another attempt of the
+      same generation, at the place in the queue of its first acceptance; its events continue in number.
+    - CANCELLED on purpose: it stays cancelled.
+    - FAILED: the same failure again. If `Failure.retryable` is set, send the task under a new id.
+
+    Another request under the same id is refused with REQUEST_ID_REUSED. Without an id every request is a generation of
+    its own, so do not send it again before you know that the first one was not accepted.
+    """
     engine: builtins.str
     """Name of the engine; when empty, the server's routing policy selects one: by default the default engine."""
     response_mode: ResponseMode.ValueType
-    """When the call returns."""
+    """When the call returns, and whether the generation ends with its callers."""
     strict: builtins.bool
     """Reject values that would otherwise be clamped or ignored."""
     inline_outputs: builtins.bool

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier_server.store import records
 from atelier_server.store.protocol import (
     CancelResult,
@@ -18,9 +18,10 @@ from atelier_server.store.protocol import (
     Event,
     Submission,
     SubmitResult,
+    may_run_again,
 )
 from atelier_server.store.records import Record
-from atelier_server.store.sqlite import rows
+from atelier_server.store.sqlite import cancellation_rows, rows
 
 WrittenT = TypeVar("WrittenT")
 _QUEUE_POSITION_UPDATES = 10  # so many at the head of a queue get an event whenever they move up
@@ -43,6 +44,8 @@ class Release:
 def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult, Event | None]:
     """Accept a generation and return its first event; or find the one that the same request made before.
 
+    One that `may_run_again` is queued again; then the event is that of its place in the queue.
+
     Raises:
         ConflictError: the request id was used before with another digest.
         QueueFullError: the engine's queue is full.
@@ -52,10 +55,37 @@ def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult
         db, submission.caller, generation.request_id, submission.digest
     )
     if before is not None:
-        return SubmitResult(generation=before, created=False), None
+        if may_run_again(before.generation):
+            return _run_again(db, before.generation.id, submission)
+        return before, None
     change = records.accept(submission, rows.count_waiting(db, generation.engine), _now())
     event = rows.insert(db, submission, change)
-    return SubmitResult(generation=change.record.generation, created=True), event
+    return _to_result(change, submission), event
+
+
+def _run_again(
+    db: sqlite3.Connection, generation_id: str, submission: Submission
+) -> tuple[SubmitResult, Event]:
+    engine = submission.generation.engine
+    change = records.run_again(
+        rows.find(db, generation_id).record,
+        submission,
+        queued=rows.count_waiting(db, engine),
+        ahead=rows.count_waiting(db, engine, before=generation_id),
+        now=_now(),
+    )
+    cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
+    rows.replace_submission(db, generation_id, submission)
+    event = rows.write(db, change)
+    return _to_result(change, submission), event
+
+
+def _to_result(change: records.Change, submission: Submission) -> SubmitResult:
+    return SubmitResult(
+        generation=change.record.generation,
+        created=True,
+        response_mode=submission.request.response_mode,
+    )
 
 
 def claim(
@@ -124,8 +154,9 @@ def finish(
     Raises:
         ClaimLostError: the claim is void.
     """
+    cancelled = generation.state == State.STATE_CANCELLED
     change = records.end(
-        Record.from_claim(claim),
+        _read_record(db, claim) if cancelled else Record.from_claim(claim),
         generation,
         progress,
         now=_now(),
@@ -154,7 +185,7 @@ def requeue(
     if event is None:
         progress = rows.last_event(db, generation.id)
         stopped = records.stop(
-            record,
+            _read_record(db, claim),
             generation,
             progress,
             outcome=records.CANCEL_OUTCOMES[release.stopped],
@@ -166,7 +197,11 @@ def requeue(
 
 
 def cancel(
-    db: sqlite3.Connection, caller: str, generation_id: str, retention_seconds: float
+    db: sqlite3.Connection,
+    caller: str,
+    generation_id: str,
+    cause: CancelCause.ValueType,
+    retention_seconds: float,
 ) -> tuple[CancelResult, Event | None]:
     """End a waiting generation and return its last event, or note that a running one is to be cancelled.
 
@@ -174,9 +209,13 @@ def cancel(
         NotFoundError: no such generation, or it is another caller's.
     """
     record = rows.find(db, generation_id, caller).record
-    result, change = records.cancel(record, now=_now(), retention_seconds=retention_seconds)
+    result, change = records.cancel(record, cause, now=_now(), retention_seconds=retention_seconds)
     if result is CancelResult.REQUESTED:
-        rows.request_cancel(db, generation_id)
+        cancellation_rows.request_cancel(db, generation_id, cause)
+    elif cause == CancelCause.CANCEL_CAUSE_REQUESTED and result is CancelResult.TOO_LATE:
+        confirmed = records.confirm_cancellation(record.generation)
+        if confirmed is not None:
+            cancellation_rows.rewrite_end(db, confirmed)
     return result, None if change is None else rows.write(db, change)
 
 
@@ -219,6 +258,12 @@ def rewrite_header(db: sqlite3.Connection) -> None:
     """Write one page without changing anything."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     db.execute(f"PRAGMA user_version = {version}")
+
+
+def _read_record(db: sqlite3.Connection, claim: Claim) -> Record:
+    """The record of the claim, with the cause for which it is to be cancelled, which may have changed meanwhile."""
+    cause = cancellation_rows.find_cancel_cause(db, claim.generation.id)
+    return replace(Record.from_claim(claim), cancel_cause=cause)
 
 
 def _require_claim(claim: Claim, written: WrittenT | None) -> WrittenT:

@@ -10,8 +10,9 @@ from typing import Any
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation
+from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import NotFoundError
-from atelier_server.store.protocol import Claim, Event, Submission
+from atelier_server.store.protocol import Claim, Event, Submission, SubmitResult
 from atelier_server.store.records import Change, Record, StoredFields, require_same_request
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
@@ -46,20 +47,25 @@ def find(db: sqlite3.Connection, generation_id: str, caller: str | None = None) 
 
 def find_by_request_id(
     db: sqlite3.Connection, caller: str, request_id: str, digest: bytes
-) -> Generation | None:
+) -> SubmitResult | None:
     """The generation that the same request of the same caller made before, if any.
 
     Raises:
         ConflictError: the request id was used for another task.
     """
     found = db.execute(
-        "SELECT digest, record FROM generations WHERE caller = ? AND request_id = ?",
+        "SELECT digest, record, request FROM generations WHERE caller = ? AND request_id = ?",
         (caller, request_id),
     ).fetchone()
     if found is None:
         return None
-    require_same_request(request_id, stored=found[0], given=digest)
-    return Generation.FromString(found[1])
+    stored, record, request = found
+    require_same_request(request_id, stored=stored, given=digest)
+    return SubmitResult(
+        generation=Generation.FromString(record),
+        created=False,
+        response_mode=GenerateRequest.FromString(request).response_mode,
+    )
 
 
 def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Event:
@@ -83,11 +89,24 @@ def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Ev
             generation.SerializeToString(),
         ),
     )
-    db.executemany(
-        "INSERT OR IGNORE INTO inputs (generation_id, artifact_id) VALUES (?, ?)",
-        [(generation.id, artifact_id) for artifact_id in submission.inputs],
-    )
+    _add_inputs(db, generation.id, submission)
     return append(db, change.event)
+
+
+def replace_submission(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
+    """Store of a generation that runs again what its new submission says, and that nobody has cancelled it."""
+    db.execute(
+        "UPDATE generations SET deadline = ?, request = ?, tenant = ?, trace_context = ?, cancel_requested = 0"
+        " WHERE id = ?",
+        (
+            submission.deadline,
+            submission.request.SerializeToString(),
+            submission.metadata.tenant,
+            json.dumps(dict(submission.metadata.trace_context)),
+            generation_id,
+        ),
+    )
+    _add_inputs(db, generation_id, submission)
 
 
 def write(db: sqlite3.Connection, change: Change) -> Event:
@@ -106,7 +125,8 @@ def write_claimed(
     """
     condition, values = _claimed(claim)
     if cancel_requested is not None:
-        condition, values = f"{condition} AND cancel_requested = ?", (*values, cancel_requested)
+        condition = f"{condition} AND (cancel_requested <> 0) = ?"
+        values = (*values, cancel_requested)
     return _update(db, change, condition, values)
 
 
@@ -141,11 +161,6 @@ def set_remote_handle(db: sqlite3.Connection, claim: Claim, handle: str) -> bool
     return _changes_one(
         db, f"UPDATE generations SET remote_handle = ? WHERE {condition}", (handle, *values)
     )
-
-
-def request_cancel(db: sqlite3.Connection, generation_id: str) -> None:
-    """Note that a running generation is to be cancelled."""
-    db.execute("UPDATE generations SET cancel_requested = 1 WHERE id = ?", (generation_id,))
 
 
 def events_after(db: sqlite3.Connection, generation_id: str, after: int) -> list[Event]:
@@ -247,6 +262,13 @@ def delete_expired(db: sqlite3.Connection, now: float) -> list[str]:
     return [artifact_id for (artifact_id,) in deleted]
 
 
+def _add_inputs(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
+    db.executemany(
+        "INSERT OR IGNORE INTO inputs (generation_id, artifact_id) VALUES (?, ?)",
+        [(generation_id, artifact_id) for artifact_id in submission.inputs],
+    )
+
+
 def _row(found: tuple[Any, ...]) -> Row:
     record, caller, attempt, fence, cancel_requested, remote_handle, sequence = found
     return Row(
@@ -255,7 +277,7 @@ def _row(found: tuple[Any, ...]) -> Row:
             caller=caller,
             attempt=attempt,
             fence=fence,
-            cancel_requested=bool(cancel_requested),
+            cancel_cause=cancel_requested,
             remote_handle=remote_handle,
         ),
         sequence,

@@ -10,7 +10,7 @@ CREATE TABLE generations (
     attempt          INTEGER NOT NULL DEFAULT 0,
     fence            INTEGER NOT NULL DEFAULT 0, -- how often it was claimed; claims with a lower number are void
     sequence         INTEGER NOT NULL DEFAULT 0, -- number of its last event
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0, -- why it is to be cancelled, an atelier.v1.CancelCause
     remote_handle    TEXT NOT NULL DEFAULT '', -- identifies the job that a remote service has accepted
     deadline         REAL,
     expires          REAL,

@@ -11,7 +11,7 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
 from atelier_server.store.events import EventBus, Topic
@@ -93,7 +93,7 @@ class SqliteStore:
 
     async def find_by_request_id(
         self, caller: str, request_id: str, digest: bytes
-    ) -> Generation | None:
+    ) -> SubmitResult | None:
         """See Store.find_by_request_id."""
         return await self._database.run(
             lambda db: rows.find_by_request_id(db, caller, request_id, digest)
@@ -209,7 +209,12 @@ class SqliteStore:
         """See Store.wait_cancelled."""
         await self._cancellations[claim.generation.id].wait()
 
-    async def cancel(self, caller: str, generation_id: str) -> CancelResult:
+    async def cancel(
+        self,
+        caller: str,
+        generation_id: str,
+        cause: CancelCause.ValueType = CancelCause.CANCEL_CAUSE_REQUESTED,
+    ) -> CancelResult:
         """See Store.cancel."""
 
         def on_commit(written: tuple[CancelResult, Event | None]) -> None:
@@ -220,7 +225,7 @@ class SqliteStore:
                 self._cancellations[generation_id].set()
 
         result, _ = await self._database.run(
-            lambda db: operations.cancel(db, caller, generation_id, self._retention_seconds),
+            lambda db: operations.cancel(db, caller, generation_id, cause, self._retention_seconds),
             on_commit=on_commit,
         )
         return result
