@@ -1,16 +1,22 @@
 """The errors that an engine may raise.
 
+                                              whose fault
 EngineError
-├── InvalidTaskError         INVALID_TASK         the task is invalid for every engine
-├── UnsupportedError         UNSUPPORTED          this engine lacks a feature the task needs
-├── ContentFilteredError     CONTENT_FILTERED     a safety check rejected it
-├── OutOfMemoryError         OUT_OF_MEMORY        too large for the device
-├── ModelMissingError        MODEL_MISSING        weights are absent or broken
-├── EngineQuotaError         ENGINE_QUOTA         the vendor's quota or balance is used up
-├── EngineUnavailableError   ENGINE_UNAVAILABLE   no work was begun: loading, unreachable, full
-├── EngineUncertainError     ENGINE_UNCERTAIN     it is unknown whether work was begun
-├── EngineTimeoutError       ENGINE_TIMEOUT       the work took longer than allowed
-└── EngineFailedError        ENGINE_FAILED        the work was begun and failed
+├── InvalidTaskError         INVALID_TASK         task     the task is invalid for every engine
+├── UnsupportedError         UNSUPPORTED          task     this engine lacks a feature the task needs
+├── ContentFilteredError     CONTENT_FILTERED     task     a safety check rejected it
+├── TaskFailedError          TASK_FAILED          task     what the task selects (a LoRA, a control, a node) failed
+├── OutOfMemoryError         OUT_OF_MEMORY        task     too large for the device
+├── ModelMissingError        MODEL_MISSING        task     weights that the task names are absent or broken
+├── EngineQuotaError         ENGINE_QUOTA         account  the vendor's quota or balance is used up
+├── EngineUnavailableError   ENGINE_UNAVAILABLE   engine   no work was begun: loading, unreachable, full
+├── EngineUncertainError     ENGINE_UNCERTAIN     engine   it is unknown whether work was begun
+├── EngineTimeoutError       ENGINE_TIMEOUT       engine   the work took longer than allowed; task if it made steps
+└── EngineFailedError        ENGINE_FAILED        engine   the work was begun and failed
+    └── JobStoppedError      ENGINE_FAILED        others   somebody stopped the job at the service
+
+A fault of the engine says that other tasks would fail too: only those count for the circuit breaker. Everything that
+is not an EngineError is a fault of the engine, an exit or a CancelledError that nobody asked for included.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ class Reason(Enum):
     INVALID_TASK = "INVALID_TASK"
     UNSUPPORTED = "UNSUPPORTED"
     CONTENT_FILTERED = "CONTENT_FILTERED"
+    TASK_FAILED = "TASK_FAILED"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     MODEL_MISSING = "MODEL_MISSING"
     ENGINE_QUOTA = "ENGINE_QUOTA"
@@ -42,6 +49,8 @@ class EngineError(Exception):
     """Whether the same task may succeed later on the same engine."""
     repeatable: ClassVar[bool] = False
     """Whether another attempt is safe: no work was begun, or the work that was begun is known to have failed."""
+    engine_at_fault: ClassVar[bool] = False
+    """Whether other tasks would fail too; faults of the task, of the account, or of others at the service do not."""
 
 
 class InvalidTaskError(EngineError):
@@ -72,6 +81,13 @@ class ContentFilteredError(EngineError):
     reason = Reason.CONTENT_FILTERED
 
 
+class TaskFailedError(EngineError):
+    """The work failed because of what the task selects, such as a LoRA or a control; tasks without it succeed."""
+
+    reason = Reason.TASK_FAILED
+    repeatable = True
+
+
 class OutOfMemoryError(EngineError):
     """The task is too large for the device; the message names the largest size that fits."""
 
@@ -98,6 +114,7 @@ class EngineUnavailableError(EngineError):
     """No work was begun: the engine is loading, unreachable or overloaded."""
 
     reason = Reason.ENGINE_UNAVAILABLE
+    engine_at_fault = True
     retryable = True
     repeatable = True
 
@@ -111,12 +128,14 @@ class EngineUncertainError(EngineError):
     """A paid request may or may not have arrived, so neither it nor another engine may be tried."""
 
     reason = Reason.ENGINE_UNCERTAIN
+    engine_at_fault = True
 
 
 class EngineTimeoutError(EngineError):
     """The work took longer than allowed, and may still go on at a vendor."""
 
     reason = Reason.ENGINE_TIMEOUT
+    engine_at_fault = True
     retryable = True
 
 
@@ -124,5 +143,12 @@ class EngineFailedError(EngineError):
     """The work was begun and is known to have failed."""
 
     reason = Reason.ENGINE_FAILED
+    engine_at_fault = True
     retryable = True
     repeatable = True
+
+
+class JobStoppedError(EngineFailedError):
+    """Somebody stopped the job at the service, which works: its operator, or another user of it."""
+
+    engine_at_fault = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -35,6 +36,7 @@ _MAX_UPSCALE_FACTOR = 8.0
 _MAX_UPSCALED_PIXELS = 64 * 10**6
 _MAX_UPSCALED_SIDE = 16383
 """Pixels; the maximum of WebP."""
+_CRASHES = (Exception, SystemExit, asyncio.CancelledError)
 
 
 def validate(capabilities: Capabilities, task: Task) -> None:
@@ -276,7 +278,10 @@ def _one_of(known: tuple[object, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ValidatingEngine:
-    """Rejects tasks outside the capabilities, and translates other exceptions to EngineError."""
+    """Rejects tasks outside the capabilities, and translates whatever else an engine raises to EngineError.
+
+    That includes an exit of the process, and a CancelledError that nobody asked for.
+    """
 
     inner: Engine
     """The engine that does the work."""
@@ -297,8 +302,9 @@ class ValidatingEngine:
             await self.inner.check()
 
     async def stop(self) -> None:
-        """See Engine.stop."""
-        await self.inner.stop()
+        """See Engine.stop. Unexpected exceptions become EngineUnavailableError."""
+        with _translate_errors("stop"):
+            await self.inner.stop()
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run.
@@ -326,7 +332,9 @@ class ValidatingEngine:
                     yield event
         except EngineError:
             raise
-        except Exception as error:
+        except _CRASHES as error:
+            if _is_requested(error):
+                raise
             _log.exception("engine_run_crashed")
             msg = "the engine raised an unexpected exception; see the server's log"
             raise EngineFailedError(msg) from error
@@ -340,13 +348,21 @@ def _require_forward(before: int, now: int) -> int:
     return now
 
 
+def _is_requested(error: BaseException) -> bool:
+    """Whether it is a cancellation that somebody asked for; a library may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 @contextmanager
 def _translate_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except EngineError:
         raise
-    except Exception as error:
+    except _CRASHES as error:
+        if _is_requested(error):
+            raise
         _log.exception("engine_call_crashed", extra={"call": doing})
         msg = f"the engine's {doing} raised an unexpected exception; see the server's log"
         raise EngineUnavailableError(msg) from error

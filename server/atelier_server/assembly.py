@@ -124,15 +124,18 @@ async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Stor
 async def _supervise_engine(
     name: str, engine: Engine, settings: EngineSettings, statuses: EngineStatuses, store: Store
 ) -> EngineSupervisor:
-    """The engine inside its wrappers (circuit breaker, result cache, validation), supervised."""
+    """The engine inside its wrappers (validation, circuit breaker, result cache), supervised.
+
+    The breaker is outside of the validation, which raises what the engine does wrong.
+    """
     wrapped: Engine = BreakerEngine(
-        inner=engine,
+        inner=ValidatingEngine(engine),
         failure_threshold=settings.breaker.failure_threshold,
         reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
     )
     if settings.result_cache_bytes:
         wrapped = _cache_results(name, wrapped, settings.result_cache_bytes)
-    supervisor = EngineSupervisor(name, settings, ValidatingEngine(wrapped), statuses)
+    supervisor = EngineSupervisor(name, settings, wrapped, statuses)
     supervisor.restore_spending(await store.spent_today(name))
     return supervisor
 

@@ -53,6 +53,7 @@ CODES: Mapping[str, StatusCode] = {
     # What engines fail with (atelier_engines.errors.Reason).
     "INVALID_TASK": StatusCode.INVALID_ARGUMENT,
     "CONTENT_FILTERED": StatusCode.FAILED_PRECONDITION,
+    "TASK_FAILED": StatusCode.FAILED_PRECONDITION,
     "OUT_OF_MEMORY": StatusCode.RESOURCE_EXHAUSTED,
     "MODEL_MISSING": StatusCode.FAILED_PRECONDITION,
     "ENGINE_QUOTA": StatusCode.RESOURCE_EXHAUSTED,

@@ -19,11 +19,13 @@ from atelier_engines.errors import (
     EngineUnavailableError,
     EngineUncertainError,
     InvalidTaskError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
+    TaskFailedError,
     UnsupportedError,
 )
-from atelier_engines.event import Event, Output, Stage
+from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.wrappers.breaker import BreakerEngine
@@ -37,6 +39,7 @@ class ScriptedEngine:
     """Raises what it is told to, in order; then it works."""
 
     errors: deque[EngineError] = field(default_factory=deque)
+    steps: bool = False
     begun: int = 0
     checked: int = 0
     running: set[str] = field(default_factory=set)
@@ -62,6 +65,8 @@ class ScriptedEngine:
         self.begun += 1
         error = self.errors.popleft() if self.errors else None
         yield Stage(name="draw")
+        if self.steps:
+            yield Step(index=1, total=2)
         if error is not None:
             raise error
         yield Output(media=Encoded(media_type="image/png", data=b""), seed=7)
@@ -146,6 +151,8 @@ async def test_a_success_between_failures_keeps_it_closed(subject: Subject) -> N
         InvalidTaskError("width", "too wide"),
         UnsupportedError("LORA", "none"),
         ContentFilteredError("refused"),
+        TaskFailedError("the LoRA overflows"),
+        JobStoppedError("cancelled at the service"),
         OutOfMemoryError("too large"),
         ModelMissingError("no weights"),
         EngineQuotaError("no credit"),
@@ -155,6 +162,16 @@ async def test_errors_of_the_task_do_not_count(subject: Subject, error: EngineEr
     """They neither open it nor make earlier faults forgotten."""
     await subject.fail(error, error, error, error)
     await subject.fail(FAULT, FAULT, error, FAULT)
+    await subject.refused()
+
+
+async def test_a_timeout_counts_only_where_the_work_did_not_advance(subject: Subject) -> None:
+    """A task that made steps was too large for the time allowed; without one the engine may hang."""
+    late = EngineTimeoutError("slow")
+    subject.inner.steps = True
+    await subject.fail(late, late, late, late)
+    subject.inner.steps = False
+    await subject.fail(late, late, late)
     await subject.refused()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from atelier_engines.validation import ValidatingEngine
 SIDE = IntegerRange(min=64, max=128, default=64, multiple_of=64)
 TASK = ImageTask(prompt="a boat", width=64, height=64, seeds=(7,))
 OUTPUT = Output(media=Encoded(media_type="image/png", data=b"png", width=64, height=64), seed=7)
+
+
+CANCELLED = asyncio.CancelledError()
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Plain:
 class Raising(Plain):
     """Fails half way, at the start and at the check with an error of its own."""
 
-    error: Exception = ValueError("cuda: launch failed in /home/us/secret.cu")
+    error: BaseException = ValueError("cuda: launch failed in /home/us/secret.cu")
 
     async def start(self) -> None:
         """Fail."""
@@ -85,6 +89,22 @@ class Typed(Raising):
     """Fails with an error of the tree."""
 
     error = ContentFilteredError("the prompt was refused")
+
+
+class Cancelling(Raising):
+    """Raises a cancellation that nobody asked for, as a library of futures does."""
+
+    error = CANCELLED
+
+    async def stop(self) -> None:
+        """Fail."""
+        raise self.error
+
+
+class Exiting(Cancelling):
+    """Asks for the end of the process, as a program made into a library does."""
+
+    error = SystemExit(1)
 
 
 class Unloadable(Raising):
@@ -155,6 +175,35 @@ async def test_an_unexpected_exception_of_start_or_check_means_unavailable() -> 
         await ValidatingEngine(Raising()).check()
     with pytest.raises(ModelMissingError, match="models/sdxl"):
         await ValidatingEngine(Unloadable()).start()
+
+
+@pytest.mark.parametrize("engine", [Cancelling(), Exiting()])
+async def test_a_cancellation_or_an_exit_of_its_own_is_a_failure(engine: Raising) -> None:
+    """Of every call: neither ends what calls the engine."""
+    with pytest.raises(EngineFailedError, match="unexpected exception") as failed:
+        await events_of(engine)
+    assert failed.value.__cause__ is engine.error
+    guarded = ValidatingEngine(engine)
+    for call in (guarded.start, guarded.check, guarded.stop):
+        with pytest.raises(EngineUnavailableError, match="raised an unexpected exception"):
+            await call()
+
+
+async def test_a_cancellation_that_was_asked_for_stays_one() -> None:
+    """The task of the caller ends as cancelled."""
+
+    class Waiting(Plain):
+        async def run(self, task: Task) -> AsyncGenerator[Event]:
+            async with aclosing(super().run(task)) as events:
+                yield await anext(events)
+                await asyncio.Event().wait()
+
+    running = asyncio.create_task(events_of(Waiting()))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
 
 
 async def test_closing_the_wrapper_closes_the_run_of_the_engine() -> None:

@@ -51,7 +51,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
         "stuck": {"type": "sketch", "concurrency": 1, "hang": True},
         "lame": {"type": "sketch", "fail_rate": 1, "fallbacks": ["lamer", "odd", "twin"]},
         "lamer": {"type": "sketch", "fail_rate": 1},
-        "odd": {"type": "odd"},
+        "odd": {"type": "odd", "breaker": {"failure_threshold": 1000}},
         "odder": {"type": "odd", "fallbacks": ["twin"], "cancel": "remote"},
         "absent": {"type": "odd", "start": "fails", "fallbacks": ["loading", "twin"]},
         "broken": {"type": "odd", "start": "breaks"},

@@ -41,6 +41,7 @@ REASONS: Mapping[str, type[AtelierError]] = {
     "OUT_OF_MEMORY": errors.OutOfMemoryError,
     "ENGINE_FAILED": errors.GenerationFailedError,
     "MODEL_MISSING": errors.GenerationFailedError,
+    "TASK_FAILED": errors.GenerationFailedError,
     "POISONED": errors.GenerationFailedError,
 }
 """Reason to error, where several errors share a status code."""

@@ -27,7 +27,12 @@ from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
-from atelier_engines.errors import EngineFailedError, InvalidTaskError
+from atelier_engines.errors import (
+    EngineError,
+    EngineFailedError,
+    InvalidTaskError,
+    TaskFailedError,
+)
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.local import devices, errors
 from atelier_engines.local.components import EngineComponents
@@ -103,6 +108,7 @@ class Pipeline:
             InvalidTaskError: the scheduler or the model does not support the number of steps.
             OutOfMemoryError: the image is too large for the device.
             EngineFailedError: the device failed, or the model produced NaN or infinity.
+            TaskFailedError: it did so with the LoRAs or controls of the task.
         """
         run = _TaskRun(self, task, emit)
         return [run.coroutine(seed) for seed in task.seeds]
@@ -335,7 +341,23 @@ class _TaskRun:
         footprint, tiled = self._pipeline.memory.footprint, self._work.tiled
         latent_pixels = latents.shape[-1] * latents.shape[-2]
         with nullcontext() if tiled else footprint.watch("decode", latent_pixels):
-            return _to_pixels(self._family.decode(latents, tiled=tiled))
+            image = self._family.decode(latents, tiled=tiled)
+            if not torch.isfinite(image).all():
+                raise self._overflow_error()
+            return _to_pixels(image)
+
+    def _overflow_error(self) -> EngineError:
+        """The fault is the task's where it adds to the model: the model alone is tested by tasks that add nothing."""
+        added = [f"the LoRA {lora.name}" for lora in self._loras]
+        added += [f"the {control.type.value} control" for control in self._task.controls]
+        if added:
+            return TaskFailedError(
+                f"the model produced NaN or infinity with {', '.join(added)}; lower the weights, or leave it out"
+            )
+        return EngineFailedError(
+            "the model produced NaN or infinity (an overflow); "
+            "configure another precision, bfloat16 or float32, or other weights"
+        )
 
     def _upscale(self, image: Pixels, upscale: Upscale) -> Generator[None, torch.Tensor, Pixels]:
         """Upscale the image; each tile is a step, and other images advance between two tiles."""
@@ -365,16 +387,7 @@ class _TaskRun:
 
 
 def _to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
-    """Convert a decoded image, (1, 3, height, width) of about -1 to 1, to (height, width, 3).
-
-    Raises:
-        EngineFailedError: the image holds NaN or infinity.
-    """
-    if not torch.isfinite(image).all():
-        raise EngineFailedError(
-            "the model produced NaN or infinity (an overflow); "
-            "configure another precision, bfloat16 or float32, or other weights"
-        )
+    """Convert a decoded image, (1, 3, height, width) of about -1 to 1, to (height, width, 3)."""
     scaled = (image[0] * 0.5 + 0.5).clamp(0, 1).float()
     bytes_ = (scaled * 255).round().to(torch.uint8)
     array: NDArray[np.uint8] = bytes_.permute(1, 2, 0).contiguous().cpu().numpy()

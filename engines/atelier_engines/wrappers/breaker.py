@@ -10,23 +10,11 @@ from dataclasses import dataclass, field
 
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
-from atelier_engines.errors import (
-    EngineFailedError,
-    EngineTimeoutError,
-    EngineUnavailableError,
-    EngineUncertainError,
-)
-from atelier_engines.event import Event
+from atelier_engines.errors import EngineError, EngineTimeoutError, EngineUnavailableError
+from atelier_engines.event import Event, Step
 from atelier_engines.task import Task
 
 _log = logging.getLogger(__name__)
-_COUNTED_ERRORS = (
-    EngineFailedError,
-    EngineTimeoutError,
-    EngineUnavailableError,
-    EngineUncertainError,
-)
-
 _MIN_RETRY_AFTER_SECONDS = 1.0
 
 
@@ -35,8 +23,9 @@ class BreakerEngine:
     """Opens after `failure_threshold` consecutive failures: tasks are rejected at once, and `check` fails.
 
     After `reset_timeout_seconds` one task is let through as a probe while others are still rejected: if it
-    succeeds the breaker closes, if it fails the timeout starts again. Errors of the task (invalid, filtered,
-    too large) and runs that were closed do not count: they say nothing about the engine.
+    succeeds the breaker closes, if it fails the timeout starts again. Only faults of the engine count, see
+    `EngineError.engine_at_fault`; a run that was closed says nothing about the engine, and neither does a timeout
+    of a task that made steps: it was too large for the time allowed.
     """
 
     inner: Engine
@@ -81,12 +70,15 @@ class BreakerEngine:
         """
         self._require_closed()
         trying = self._probing = self._is_open
+        made_steps = False
         try:
             async with aclosing(self.inner.run(task)) as events:
                 async for event in events:
+                    made_steps = made_steps or isinstance(event, Step)
                     yield event
-        except _COUNTED_ERRORS:
-            self._record_failure()
+        except EngineError as error:
+            if error.engine_at_fault and not (made_steps and isinstance(error, EngineTimeoutError)):
+                self._record_failure()
             raise
         else:
             if trying:

@@ -108,11 +108,14 @@ class Worker:
             await asyncio.wait(
                 [execution, cancellation], timeout=left, return_when=asyncio.FIRST_COMPLETED
             )
+            cancelled_itself = execution.cancelled()
         finally:
             execution.cancel()  # no effect when it is done
             cancellation.cancel()
             await asyncio.wait([execution, cancellation])
-        if execution.cancelled():
+        if cancelled_itself:
+            await self.finalizer.fail(attempt, RuntimeError("CancelledError without a request"))
+        elif execution.cancelled():
             if cancellation.cancelled():
                 await self.finalizer.fail(attempt, TimeoutError())
             else:

@@ -31,9 +31,11 @@ from atelier_engines.task import ImageTask, Task
 
 PRIVATE = "what only the log may tell"
 _SIDE = IntegerRange(min=64, max=128, default=64, multiple_of=64)
-_FAILURES: dict[str, Exception] = {
+_FAILURES: dict[str, BaseException] = {
     "key error": KeyError(PRIVATE),
     "stop": StopIteration(PRIVATE),
+    "cancelled": asyncio.CancelledError(PRIVATE),
+    "exit": SystemExit(PRIVATE),
     "filtered": errors.ContentFilteredError("the prompt asks for what we do not draw; change it"),
     "memory": errors.OutOfMemoryError("too large for this device; at most 64 x 64 fits"),
     "quota": errors.EngineQuotaError("the vendor's balance is used up; top it up"),
@@ -46,7 +48,7 @@ _FAILURES: dict[str, Exception] = {
 class OddConfig(Section):
     """How it starts, and what it charges."""
 
-    start: Literal["fine", "fails", "breaks", "hangs", "waits"] = "fine"
+    start: Literal["fine", "fails", "breaks", "cancels", "exits", "hangs", "waits"] = "fine"
     wait_for: Path | None = None
     """The file whose existence ends the start that waits."""
     price_per_second: float = Field(default=1.0, ge=0)
@@ -77,6 +79,10 @@ class OddEngine:
                 raise errors.ModelMissingError("there are no weights in /models")
             case "breaks":
                 raise KeyError(PRIVATE)
+            case "cancels":
+                raise asyncio.CancelledError(PRIVATE)
+            case "exits":
+                raise SystemExit(PRIVATE)
             case "hangs":
                 await asyncio.Event().wait()
             case "waits":

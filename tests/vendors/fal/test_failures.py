@@ -16,6 +16,8 @@ from atelier_engines.errors import (
     EngineQuotaError,
     EngineUncertainError,
     InvalidTaskError,
+    JobStoppedError,
+    TaskFailedError,
 )
 from atelier_engines.event import Output, Stage
 from atelier_engines.task import SafetyMode
@@ -82,10 +84,10 @@ async def test_with_safety_off_nothing_is_checked(vendor: StandIn) -> None:
         (respond(422, NO_WAY), InvalidTaskError, "too small"),
         (
             respond(422, {"detail": [{"msg": "none", "type": "no_media_generated"}]}),
-            EngineFailedError,
+            TaskFailedError,
             "no image",
         ),
-        (respond(499, {"detail": "cancelled"}), EngineFailedError, "cancelled"),
+        (respond(499, {"detail": "cancelled"}), JobStoppedError, "cancelled"),
         (respond(404, {"detail": "expired"}), EngineFailedError, "expired"),
         (respond(200, {"images": []}), EngineFailedError, "without an image"),
         (respond(200, {"images": 3}), EngineFailedError, "unknown shape"),

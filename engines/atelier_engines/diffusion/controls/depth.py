@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForDepthEstimation
 
 from atelier_engines.diffusion.controls import vision_model
-from atelier_engines.errors import EngineFailedError
+from atelier_engines.errors import TaskFailedError
 
 _IN_METRES = ("glpn", "zoedepth")
 """Models that predict the distance; others predict its inverse."""
@@ -45,7 +45,9 @@ class DepthPreprocessor:
         if self._in_metres:
             found = 1 / found.clamp(min=1e-3)
         if not torch.isfinite(found).all():
-            raise EngineFailedError("the depth preprocessor produced NaN or infinity")
+            raise TaskFailedError(
+                "the depth preprocessor produced NaN or infinity; supply a map, or another image"
+            )
         span = found.max() - found.min()
         scaled = (found - found.min()) / span if span > 0 else torch.zeros_like(found)
         grey = (scaled * 255).round().to(torch.uint8).cpu().numpy()

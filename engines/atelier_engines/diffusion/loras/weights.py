@@ -68,6 +68,8 @@ def read(name: str, path: Path, denoiser: Mapping[str, Any] | None) -> LoraWeigh
         ) from error
     if not tensors or any("lora" not in key for key in tensors):
         raise ModelMissingError(f"{path} is not a supported LoRA, or contains more than a LoRA")
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ModelMissingError(f"the LoRA {name} in {path} is broken: it contains NaN or infinity")
     return LoraWeights(name=name, tensors=tensors, alphas=alphas, metadata=metadata)
 
 

@@ -10,8 +10,10 @@ from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
     InvalidTaskError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
+    TaskFailedError,
 )
 from atelier_engines.vendors.comfyui.schemas import JobOutcome
 from atelier_engines.vendors.responses import Response
@@ -26,6 +28,10 @@ _WEIGHTS_INPUTS = (
     "vae_name",
     "clip_name",
 )
+
+
+_SELECTED_NODES = ("Lora", "ControlNet", "LoadImage")
+"""Beginnings of the types of nodes that load or apply what the task selects."""
 
 
 class _Extra(BaseModel):
@@ -96,7 +102,7 @@ def translate_failure(status: JobOutcome) -> EngineError:
                 ):  # only says that a branch was skipped
                     return _error_from_failure(failure)
             case ["execution_interrupted", *_]:
-                return EngineFailedError(
+                return JobStoppedError(
                     "comfyui: the job was interrupted at the server by someone else"
                 )
             case _:
@@ -143,4 +149,7 @@ def _error_from_failure(failure: _Failure) -> EngineError:
             f"comfyui ran out of memory in {failure.node_type}; request a smaller image"
         )
     message = " ".join(failure.exception_message.split())[:_MAX_MESSAGE_LENGTH]
-    return EngineFailedError(f"comfyui failed in {failure.node_type or 'a node'}: {message}")
+    text = f"comfyui failed in {failure.node_type or 'a node'}: {message}"
+    if failure.node_type.startswith(_SELECTED_NODES):
+        return TaskFailedError(f"{text}; change what the task selects there")
+    return EngineFailedError(text)

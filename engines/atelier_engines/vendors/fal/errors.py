@@ -13,6 +13,8 @@ from atelier_engines.errors import (
     EngineQuotaError,
     EngineUnavailableError,
     InvalidTaskError,
+    JobStoppedError,
+    TaskFailedError,
 )
 from atelier_engines.vendors.responses import Response
 
@@ -41,10 +43,9 @@ _RUNNER_FAILURES = frozenset(
         "internal_error",
         "internal_server_error",
         "downstream_service_unavailable",
-        "client_cancelled",
-        "client_disconnected",
     }
 )
+_STOPPED = frozenset({"client_cancelled", "client_disconnected"})
 
 
 class _Detail(BaseModel):
@@ -85,6 +86,8 @@ def translate_failure(error: str, error_type: str) -> EngineError | None:
     reason = f" ({error[:_MAX_MESSAGE_LENGTH]})" if error else ""
     if error_type == "content_policy_violation":
         return ContentFilteredError(f"fal refused the task{reason}; change the prompt")
+    if error_type in _STOPPED:
+        return JobStoppedError(f"the job was cancelled at fal{reason}; try again")
     if error_type in _RUNNER_FAILURES or error_type.startswith("runner_"):
         return EngineFailedError(f"fal failed to run the job: {error_type}{reason}; try again")
     return None
@@ -94,15 +97,13 @@ def _by_type(types: set[str], message: str) -> EngineError | None:
     if "content_policy_violation" in types:
         return ContentFilteredError(f"fal refused the task ({message}); change the prompt")
     if "no_media_generated" in types:
-        return EngineFailedError(
-            f"fal generated no image ({message}); change the prompt or try again"
-        )
+        return TaskFailedError(f"fal generated no image ({message}); change the prompt")
     return None
 
 
 def _by_status(status: int, body: _ErrorBody, message: str) -> EngineError | None:
     if status == _CLIENT_CLOSED_REQUEST:
-        return EngineFailedError("the job was cancelled at fal")
+        return JobStoppedError("the job was cancelled at fal")
     if status == _NOT_FOUND and body.status == "NOT_FOUND":
         return EngineFailedError("the job is lost: fal does not know it any more")
     if status in _FORBIDDEN and ("balance" in message.lower() or "locked" in message.lower()):

@@ -8,6 +8,7 @@ from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
     EngineUnavailableError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
 )
@@ -74,7 +75,7 @@ def _require_image(item: QueueItem) -> str:
 def _require_not_failed(item: QueueItem) -> None:
     """Return unless the item has failed; an unknown status counts as running."""
     if item.status == "canceled":
-        raise EngineFailedError(
+        raise JobStoppedError(
             "the item was cancelled at invokeai, or invokeai was restarted; try again"
         )
     if item.status != "failed":

@@ -13,6 +13,7 @@ from atelier_engines.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     InvalidTaskError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
 )
@@ -46,7 +47,7 @@ def translate_failure(status: str, error: JsonValue, output: JsonValue) -> Engin
     message = "; ".join(part for part in (*_error_texts(error), *_details(output)) if part)
     match status:
         case "CANCELLED":
-            return EngineFailedError("the job was cancelled at runpod")
+            return JobStoppedError("the job was cancelled at runpod")
         case "TIMED_OUT":
             return EngineTimeoutError(
                 f"the job exceeded its time limit at runpod{_in_brackets(message)}"
