@@ -28,9 +28,6 @@ TASK = ImageTask(prompt="a boat", width=64, height=64, seeds=(7,))
 OUTPUT = Output(media=Encoded(media_type="image/png", data=b"png", width=64, height=64), seed=7)
 
 
-CANCELLED = asyncio.CancelledError()
-
-
 @dataclass
 class Plain:
     """An honest engine that yields what it is given; the broken ones below derive from it."""
@@ -94,7 +91,7 @@ class Typed(Raising):
 class Cancelling(Raising):
     """Raises a cancellation that nobody asked for, as a library of futures does."""
 
-    error = CANCELLED
+    error: BaseException = asyncio.CancelledError()
 
     async def stop(self) -> None:
         """Fail."""
