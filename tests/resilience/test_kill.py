@@ -191,6 +191,31 @@ async def test_a_generation_that_kills_the_server_fails_in_the_end_and_others_go
     assert _attempts(poisoned) == ["ABANDONED"] * 3
 
 
+async def test_what_runs_beside_a_generation_that_kills_the_server_is_not_given_up(
+    start_server: StartServer, connect: Connect, lethal: dict[str, str]
+) -> None:
+    """All were running at the first death; then each runs alone, and only the one that kills is POISONED."""
+    settings: dict[str, Any] = {
+        "engines": {"sketch": {"type": "lethal", "concurrency": 3}},
+        "store": {"max_attempts": 2},
+        "environment": lethal,
+    }
+    server = start_server(**settings)
+    slow = image_request("live", task={"steps": 4}, options={"delay_seconds": 8.0})
+    async with connect(server) as stub:
+        innocent = [await _submit(stub, slow), await _submit(stub, slow)]
+        ids = [*innocent, await _submit(stub, _lethal_request())]
+    follower = Follower(ids[-1])
+    while not await _ended_before_server(server, connect, follower):
+        server = start_server(address=server.address, wait=False, **settings)
+    async with connect(server) as stub:
+        found = {generation.id: generation for generation in await wait_ended(stub, ids)}
+    assert found[ids[-1]].failure.reason == "POISONED"
+    assert _attempts(found[ids[-1]]) == ["ABANDONED"] * 2
+    for generation_id in innocent:
+        assert _attempts(found[generation_id]) == ["ABANDONED", "SUCCEEDED"]
+
+
 def _attempts(generation: Generation) -> list[str]:
     return [
         AttemptOutcome.Name(attempt.outcome).removeprefix("ATTEMPT_OUTCOME_")

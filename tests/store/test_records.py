@@ -37,7 +37,7 @@ def record(state: State.ValueType, **fields: object) -> Record:
 
 
 def recover(
-    crashed: Record, *, ends_with_process: bool = True, max_attempts: int = 3
+    crashed: Record, *, ends_with_process: bool = True, max_attempts: int = 3, alone: bool = True
 ) -> records.Change:
     """What recovery makes of the record."""
     return records.recover(
@@ -45,6 +45,7 @@ def recover(
         Event(),
         ends_with_process=ends_with_process,
         max_attempts=max_attempts,
+        alone=alone,
         now=NOW,
         retention_seconds=DAY,
     )
@@ -158,6 +159,8 @@ def test_recovery_gives_up_after_the_last_crash() -> None:
     for outcome in (RELEASED, AttemptOutcome.ATTEMPT_OUTCOME_FAILED, ABANDONED):
         crashed.generation.receipt.attempts.add(outcome=outcome)
     assert recover(crashed, max_attempts=3).record.generation.state == State.STATE_QUEUED
+    beside_others = recover(crashed, max_attempts=2, alone=False).record.generation
+    assert beside_others.state == State.STATE_QUEUED
     poisoned = recover(crashed, max_attempts=2).record.generation
     assert (poisoned.state, poisoned.failure.reason) == (State.STATE_FAILED, "POISONED")
     assert "in each of 2 attempts" in poisoned.failure.message

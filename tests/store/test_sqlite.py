@@ -18,10 +18,11 @@ from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
+from tests.store.isolation_conformance import IsolationConformance
 from tests.store.request_id_conformance import RequestIdConformance
 
 
-class TestSqliteStore(StoreConformance, RequestIdConformance):
+class TestSqliteStore(StoreConformance, RequestIdConformance, IsolationConformance):
     """See StoreConformance."""
 
     @pytest.fixture

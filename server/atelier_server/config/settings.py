@@ -195,7 +195,8 @@ class StoreSettings(Section):
     max_attempts: int = Field(
         3,
         ge=1,
-        description="Attempts of a generation that are lost to a crash of the server before it fails as POISONED.",
+        description="Attempts of a generation that are lost to a crash of the server, the last one while nothing "
+        "else ran, before it fails as POISONED.",
     )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",

@@ -303,12 +303,14 @@ def recover(
     *,
     ends_with_process: bool,
     max_attempts: int,
+    alone: bool,
     now: Timestamp,
     retention_seconds: float,
 ) -> Change:
     """Requeue a generation whose worker died; or end it, if it was cancelled or has cost too many attempts.
 
     `ends_with_process` says that the engine works inside the process; a job at a remote service may go on.
+    `alone` says that nothing else that was running can have caused the death; else it gets another attempt.
     """
     generation = _copy(record.generation)
     generation.receipt.attempts.append(_abandoned(generation, record.attempt))
@@ -322,12 +324,12 @@ def recover(
             now=now,
             retention_seconds=retention_seconds,
         )
-    crashes = _count_abandoned(generation)
-    if crashes >= max_attempts:
+    crashes = count_crashes(generation)
+    if crashes >= max_attempts and alone:
         generation.state = State.STATE_FAILED
         message = (
-            f"the server stopped unexpectedly in each of {crashes} attempts at this generation; "
-            "it will not be retried"
+            f"the server stopped unexpectedly in each of {crashes} attempts at this generation, and nothing else "
+            "was running in the last one; it will not be retried"
         )
         generation.failure.CopyFrom(failure("POISONED", message))
         return end(record, generation, progress, now=now, retention_seconds=retention_seconds)
@@ -369,8 +371,8 @@ def _abandoned(generation: Generation, number: int) -> Attempt:
     )
 
 
-def _count_abandoned(generation: Generation) -> int:
-    """How many attempts a crash has ended; those that were released or failed say nothing about the generation."""
+def count_crashes(generation: Generation) -> int:
+    """How many attempts a crash of the server has ended; released and failed ones say nothing about it."""
     abandoned = AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
     return sum(attempt.outcome == abandoned for attempt in generation.receipt.attempts)
 

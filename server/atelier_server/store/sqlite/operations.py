@@ -10,7 +10,8 @@ from typing import TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
-from atelier_server.store import records
+from atelier_server.store import isolation, records
+from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
     CancelResult,
     Claim,
@@ -89,9 +90,12 @@ def _to_result(change: records.Change, submission: Submission) -> SubmitResult:
 
 
 def claim(
-    db: sqlite3.Connection, engine: str, is_watched: Callable[[str], bool]
+    db: sqlite3.Connection,
+    engine: str,
+    is_watched: Callable[[str], bool],
+    may_start: Callable[[str], bool] | None = None,
 ) -> tuple[Claim, list[Event]] | None:
-    """Claim the oldest generation in the engine's queue; None when the queue is empty.
+    """Claim the oldest generation in the engine's queue; None when the queue is empty, or that one may not start.
 
     Returns:
         The claim, its event, and events with the new queue positions of those that are watched.
@@ -100,6 +104,8 @@ def claim(
     if first is None:
         return None
     record, stored = first
+    if may_start is not None and not may_start(record.generation.id):
+        return None
     now = _now()
     change = records.claim(record, now)
     events = [rows.write(db, change)]
@@ -224,19 +230,35 @@ def recover(
     retention_seconds: float,
     max_attempts: int,
     local_engines: Collection[str],
-) -> dict[str, int]:
-    """Requeue what a process that died was running; returns how many generations wait for each engine."""
-    for record in rows.running(db):
+) -> tuple[dict[str, int], Isolation | None]:
+    """Requeue what a process that died was running.
+
+    Returns:
+        How many generations wait for each engine, and which of them are to run alone; None for none.
+    """
+    running = rows.running(db)
+    for record in running:
         change = records.recover(
             record,
             rows.last_event(db, record.generation.id),
             ends_with_process=record.generation.engine in local_engines,
             max_attempts=max_attempts,
+            alone=isolation.ran_alone(record, running, max_attempts),
             now=_now(),
             retention_seconds=retention_seconds,
         )
         rows.write(db, change)
-    return rows.count_waiting_by_engine(db)
+    return rows.count_waiting_by_engine(db), _find_suspects(db, max_attempts)
+
+
+def _find_suspects(db: sqlite3.Connection, max_attempts: int) -> Isolation | None:
+    suspects, beside = set(), set()
+    for record in rows.attempted(db):
+        if isolation.is_suspect(record, max_attempts):
+            suspects.add(record.generation.id)
+        elif isolation.runs_beside_others(record, max_attempts):
+            beside.add(record.generation.id)
+    return Isolation(suspects, beside) if suspects else None
 
 
 def sweep(

@@ -222,6 +222,11 @@ def running(db: sqlite3.Connection) -> list[Record]:
     return list(_records(db, f"{_RUNNING} ORDER BY id", ()))
 
 
+def attempted(db: sqlite3.Connection) -> list[Record]:
+    """The generations that wait for another attempt."""
+    return list(_records(db, f"{_WAITING} AND attempt > 0", ()))
+
+
 def overdue(db: sqlite3.Connection, now: float) -> list[Record]:
     """The generations that still wait after their deadline, longest overdue first."""
     return list(_records(db, f"{_WAITING} AND deadline < ? ORDER BY deadline", (now,)))

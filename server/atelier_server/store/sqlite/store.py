@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +15,7 @@ from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
 from atelier_server.store.events import EventBus, Topic
+from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
@@ -39,6 +40,7 @@ class SqliteStore:
         self._database = database
         self._retention_seconds = retention_seconds
         self._events = EventBus()
+        self._isolation: Isolation | None = None  # None when nothing is suspect
         self._queued: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(0)
         )
@@ -56,7 +58,8 @@ class SqliteStore:
     ) -> SqliteStore:
         """Open, migrate or create the file, and requeue the generations that a process that died was running.
 
-        One that was attempted `max_attempts` times and never ended has FAILED with the reason POISONED.
+        What may have caused its death runs alone from now on, see `store.isolation`. One that did so in
+        `max_attempts` attempts, alone at last, has FAILED with the reason POISONED.
         The work of `local_engines` ended with that process; jobs that others started may go on at a remote service.
 
         Raises:
@@ -65,7 +68,7 @@ class SqliteStore:
         try:
             database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
-            waiting = await store._recover(max_attempts, local_engines)
+            waiting, store._isolation = await store._recover(max_attempts, local_engines)
         except (sqlite3.Error, DatabaseUnusableError, StorageError) as error:
             msg = (
                 f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
@@ -76,7 +79,9 @@ class SqliteStore:
             store._notify_waiters(engine, count)
         return store
 
-    async def _recover(self, max_attempts: int, local_engines: Collection[str]) -> dict[str, int]:
+    async def _recover(
+        self, max_attempts: int, local_engines: Collection[str]
+    ) -> tuple[dict[str, int], Isolation | None]:
         try:
             return await self._database.run(
                 lambda db: operations.recover(
@@ -105,7 +110,7 @@ class SqliteStore:
         def on_commit(written: tuple[SubmitResult, Event | None]) -> None:
             _, event = written
             if event is not None:
-                self._events.publish(event)
+                self._publish([event])
                 self._notify_waiters(submission.generation.engine)
 
         result, _ = await self._database.run(
@@ -117,22 +122,39 @@ class SqliteStore:
         """See Store.claim."""
         while True:
             await self._queued[engine].acquire()
-            claiming = asyncio.ensure_future(
-                self._database.run(
-                    lambda db: operations.claim(db, engine, self._events.is_watched),
-                    on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
-                )
+            claim = await self._claim_in_turn(engine)
+            if claim is not None:
+                return claim
+
+    async def _claim_in_turn(self, engine: str) -> Claim | None:
+        """Claim the first of the queue; None if there is none, or when it may not start before others have ended."""
+        if self._isolation is None:
+            return await self._claim_first(engine)
+        async with self._isolation.turn() as turn:
+            claim = await self._claim_first(engine, turn.may_start)
+        if turn.refused:
+            self._notify_waiters(engine)  # the generation still waits
+            await turn.changed.wait()
+        return claim
+
+    async def _claim_first(
+        self, engine: str, may_start: Callable[[str], bool] | None = None
+    ) -> Claim | None:
+        claiming = asyncio.ensure_future(
+            self._database.run(
+                lambda db: operations.claim(db, engine, self._events.is_watched, may_start),
+                on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
             )
-            try:
-                claimed = await asyncio.shield(claiming)
-            except asyncio.CancelledError:
-                await self._release_unwanted(claiming)
-                raise
-            except Exception:
-                self._notify_waiters(engine)  # the generation still waits
-                raise
-            if claimed is not None:
-                return claimed[0]
+        )
+        try:
+            claimed = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await self._release_unwanted(claiming)
+            raise
+        except Exception:
+            self._notify_waiters(engine)  # the generation still waits
+            raise
+        return claimed[0] if claimed else None
 
     async def _release_unwanted(
         self, claiming: asyncio.Future[tuple[Claim, list[Event]] | None]
@@ -160,7 +182,7 @@ class SqliteStore:
 
         def on_commit(written: tuple[Generation, Event]) -> None:
             self._cancellations.pop(generation.id, None)
-            self._events.publish(written[1])
+            self._publish([written[1]])
 
         ended, _ = await self._database.run(
             lambda db: operations.finish(db, claim, generation, progress, self._retention_seconds),
@@ -196,7 +218,7 @@ class SqliteStore:
     async def _requeue(self, claim: Claim, release: Release) -> None:
         def on_commit(event: Event) -> None:
             self._cancellations.pop(event.generation_id, None)
-            self._events.publish(event)
+            self._publish([event])
             if event.state == State.STATE_QUEUED:
                 self._notify_waiters(event.engine)
 
@@ -220,7 +242,7 @@ class SqliteStore:
         def on_commit(written: tuple[CancelResult, Event | None]) -> None:
             result, event = written
             if event is not None:
-                self._events.publish(event)
+                self._publish([event])
             if result is CancelResult.REQUESTED:
                 self._cancellations[generation_id].set()
 
@@ -347,6 +369,8 @@ class SqliteStore:
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
+            if self._isolation is not None:
+                self._isolation.observe(event)
             self._events.publish(event)
 
     def _notify_waiters(self, engine: str, count: int = 1) -> None:
