@@ -14,14 +14,16 @@ from atelier_engines.engine import Engine
 from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
-from atelier_server.admission.decide import Decider, Policy, Router
+from atelier_server.admission.decide import Decider, Router
 from atelier_server.admission.inputs import InputLoader
+from atelier_server.admission.policies import Policy
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.execution.attempt import AttemptFinalizer
@@ -43,6 +45,7 @@ class Service:
     store: Store
     artifacts: ArtifactStore
     supervisors: Sequence[EngineSupervisor]
+    statuses: EngineStatuses
     generations: GenerationLifecycle
     workers: Sequence[Worker | RemovedEngineWorker]
     health: Health
@@ -75,6 +78,9 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
         for name, engine in engines.items()
     ]
+    await recall(
+        store, {supervisor.name: supervisor for supervisor in supervisors}, statuses.backlog
+    )
     decider = Decider(
         inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
         router=Router(statuses, settings.default_engine, Policy(settings.routing)),
@@ -97,6 +103,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         store=store,
         artifacts=artifacts,
         supervisors=supervisors,
+        statuses=statuses,
         generations=generations,
         workers=[
             *_make_workers(settings, supervisors, generations, artifacts, stack),

@@ -29,7 +29,7 @@ QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that are waiting.", ["en
 IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are running.", ["engine"])
 BACKLOG_SECONDS = Gauge(
     "atelier_backlog_seconds",
-    "Time that waiting and running generations will take, at the measured rate.",
+    "Estimated time to the end of all waiting and running generations; absent while unknown.",
     ["engine"],
 )
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine is ready.", ["engine"])

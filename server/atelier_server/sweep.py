@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -42,5 +43,13 @@ async def _sweep(service: Service) -> None:
     for supervisor in service.supervisors:
         queued = await service.store.queue_depth(supervisor.name)
         QUEUE_DEPTH.labels(supervisor.name).set(queued)
-        backlog = supervisor.status.backlog_seconds(queued)
-        BACKLOG_SECONDS.labels(supervisor.name).set(backlog or 0.0)
+        _show_backlog(supervisor.name, service.statuses.estimate_end(supervisor.status))
+
+
+def _show_backlog(engine: str, seconds: float | None) -> None:
+    """Show the estimate; an unknown one is left out, for 0 would say that there is nothing to do."""
+    if seconds is not None:
+        BACKLOG_SECONDS.labels(engine).set(seconds)
+    else:
+        with contextlib.suppress(KeyError):  # it was not shown
+            BACKLOG_SECONDS.remove(engine)

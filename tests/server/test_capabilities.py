@@ -85,7 +85,7 @@ async def test_the_load_is_told(workshop_stub: Stub) -> None:
     load = (await engines_of(workshop_stub))["narrow"].load
     assert (load.running, load.queued, load.concurrency) == (1, 1, 1)
     assert load.service_time.ToMicroseconds() > 0
-    assert load.backlog.ToMicroseconds() >= 2 * load.service_time.ToMicroseconds()
+    assert not load.HasField("backlog")  # nothing like these has ended there
     for generation_id in reversed(ids):
         await workshop_stub.CancelGeneration(
             pb.CancelGenerationRequest(generation_id=generation_id)

@@ -163,8 +163,9 @@ async def test_a_plan_equals_what_is_then_executed(workshop_stub: Stub) -> None:
 
 async def test_a_plan_names_the_rejection(workshop_stub: Stub) -> None:
     """A rejection of the moment is part of the response; an invalid request is an error."""
-    await workshop_stub.Generate(slow_request(0.3, engine="dear"))
-    request = image_request(engine="dear", timeout_seconds=0.01)
+    for _ in range(3):
+        await workshop_stub.Generate(slow_request(0.3, engine="narrow"))
+    request = slow_request(0.3, engine="narrow", timeout_seconds=0.01)
     plan = await workshop_stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     assert (plan.accepted, plan.rejection.reason) == (False, "DEADLINE_UNATTAINABLE")
     wrong = pb.PlanGenerationRequest(generate=image_request(engine="dear", task={"width": 4160}))

@@ -297,15 +297,12 @@ def _price(pb: engine_pb2.Price) -> engines.Price:
 
 
 def _load(pb: engine_pb2.Load) -> engines.Load:
-    service = pb.service_time
     return engines.Load(
         queued=pb.queued,
         running=pb.running,
         concurrency=pb.concurrency,
-        backlog_seconds=pb.backlog.seconds + pb.backlog.nanos / 1e9,
-        service_seconds=service.seconds + service.nanos / 1e9
-        if pb.HasField("service_time")
-        else None,
+        backlog_seconds=read_seconds(pb, "backlog"),
+        service_seconds=read_seconds(pb, "service_time"),
     )
 
 

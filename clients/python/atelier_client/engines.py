@@ -123,9 +123,10 @@ class Load:
     queued: int
     running: int
     concurrency: int
-    backlog_seconds: float
+    backlog_seconds: float | None
+    """Estimated time to the end of all running and queued generations; None while unknown."""
     service_seconds: float | None
-    """Moving average of the time of a generation; None before the first."""
+    """Median time of the newest generations, whatever their size; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ from atelier_engines.capabilities import PriceUnit
 from atelier_engines.task import ImageTask, Task
 from atelier_server.engines.status import EngineStatus
 
-_ASSUMED_SECONDS = 10.0  # of one generation, for prices by the second while none was measured
 
+def estimate_price(engine: EngineStatus, task: Task, seconds: float | None) -> float | None:
+    """Cost of the task if it takes so long, in the currency of the engine's price; 0 when the engine is free.
 
-def estimate_price(engine: EngineStatus, task: Task) -> float:
-    """Estimated cost of the task, in the currency of the engine's price; 0 when the engine is free."""
+    None for a price by the second while `seconds` is None, which stands for an unknown time.
+    """
     price = engine.capabilities.price
     if price is None:
         return 0.0
@@ -22,14 +23,16 @@ def estimate_price(engine: EngineStatus, task: Task) -> float:
             pixels = task.width * task.height if isinstance(task, ImageTask) else 0
             return price.amount * _count_outputs(task) * pixels / 1e6
         case PriceUnit.SECOND:
-            return price.amount * (engine.service_seconds or _ASSUMED_SECONDS)
+            return None if seconds is None else price.amount * seconds
 
 
-def estimate_cost(engine: EngineStatus, task: Task) -> Cost:
-    """Estimated cost of the task on the engine, in the currency of the engine's price."""
+def estimate_cost(engine: EngineStatus, task: Task, seconds: float | None) -> Cost | None:
+    """Cost of the task if it takes so long; None when the engine is free, and while the cost is unknown."""
     price = engine.capabilities.price
-    currency = "" if price is None else price.currency
-    return Cost(currency=currency, amount=estimate_price(engine, task))
+    amount = estimate_price(engine, task, seconds)
+    if price is None or amount is None:
+        return None
+    return Cost(currency=price.currency, amount=amount)
 
 
 def _count_outputs(task: Task) -> int:

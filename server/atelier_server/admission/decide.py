@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import assert_never
 
 from atelier.v1 import engine_pb2
@@ -18,11 +16,11 @@ from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.audio_task import resolve_audio_task
-from atelier_server.admission.cost import estimate_price
 from atelier_server.admission.image_task import list_image_sources, resolve_image_task
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.options import find_option_violations, parse_options
 from atelier_server.admission.parameters import ParameterRecorder
+from atelier_server.admission.policies import Policy, select_best
 from atelier_server.config.settings import LoraSettings, StyleSettings
 from atelier_server.engines.status import EngineStatus, EngineStatuses
 from atelier_server.errors import InvalidRequestError, UnsupportedTaskError, Violation
@@ -46,14 +44,6 @@ class Resolved:
 
 Resolve = Callable[[Capabilities], Resolved]
 """Decides a request for an engine of these capabilities."""
-
-
-class Policy(Enum):
-    """How an engine is selected for a task that names none; the values are those of the configuration."""
-
-    DEFAULT = "default"
-    CHEAPEST = "cheapest"
-    FASTEST = "fastest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +101,10 @@ class Router:
         able = [] if self.policy is Policy.DEFAULT else self._find_able(resolve)
         if not able:
             return _explain(self.engines[self.default], SelectionReason.SELECTION_REASON_DEFAULT)
-        # min takes the first of equals, so the order of the configuration decides among them
-        if self.policy is Policy.FASTEST:
-            best, reason = min(able, key=_rank_time), SelectionReason.SELECTION_REASON_FASTEST
-        else:
-            best, reason = min(able, key=_rank_price), SelectionReason.SELECTION_REASON_CHEAPEST
-        return _explain(best[0], reason, [engine.name for engine, _ in able])
+        best, reason = select_best(
+            self.policy, [(engine, resolved.task) for engine, resolved in able]
+        )
+        return _explain(best, reason, [engine.name for engine, _ in able])
 
     def route(
         self, engine: EngineStatus, resolve: Resolve, selection: Selection | None = None
@@ -320,16 +308,6 @@ def _explain(
         SelectionReason.SELECTION_REASON_FALLBACK: f"fallback after {names}",
     }
     return Selected(engine=engine, selection=Selection(reason=reason, explanation=texts[reason]))
-
-
-def _rank_price(found: tuple[EngineStatus, Resolved]) -> float:
-    return estimate_price(found[0], found[1].task)
-
-
-def _rank_time(found: tuple[EngineStatus, Resolved]) -> float:
-    """The engine's average time; an engine that was not measured comes last."""
-    seconds = found[0].service_seconds
-    return math.inf if seconds is None else seconds
 
 
 def _try_resolve(engine: EngineStatus, resolve: Resolve) -> Resolved | None:

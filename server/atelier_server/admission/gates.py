@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from atelier_server.engines.status import EngineStatus
+from atelier_server.engines.status import EngineStatus, EngineStatuses
 from atelier_server.errors import (
     BudgetExceededError,
     DeadlineUnattainableError,
@@ -15,6 +16,7 @@ from atelier_server.errors import (
     ServiceError,
     StorageError,
 )
+from atelier_server.estimates.service_times import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +25,12 @@ class Applicant:
 
     engine: EngineStatus
     """The engine that would execute it."""
-    fallbacks: Sequence[EngineStatus]
-    """Its fallbacks that are available now."""
+    statuses: EngineStatuses
+    """All engines."""
     draining: bool
     """Whether the server is shutting down."""
     storage_message: str
     """Why nothing new can be stored; empty if it can."""
-    seconds_left: float | None
-    """Time in which it must end; None for no limit."""
     queue_depth: Callable[[str], Awaitable[int]]
     """Counts the generations that wait for the engine of that name."""
 
@@ -49,14 +49,38 @@ async def require_admission(applicant: Applicant) -> None:
         await gate(applicant)
 
 
-async def find_rejection(applicant: Applicant) -> ServiceError | None:
+async def find_rejection(
+    applicant: Applicant, work: Work, seconds_left: float | None
+) -> ServiceError | None:
     """The error that a submission would end with now; None if it would be accepted."""
     try:
         await require_admission(applicant)
+        require_attainable_deadline(applicant, work, seconds_left)
         await _require_queue_space(applicant)
     except ServiceError as error:
         return error
     return None
+
+
+def require_attainable_deadline(
+    applicant: Applicant, work: Work, seconds_left: float | None
+) -> None:
+    """Return unless the work can't end in time, however well it goes. None for no deadline.
+
+    Raises:
+        DeadlineUnattainableError: it can't.
+    """
+    if seconds_left is None:
+        return
+    engine = applicant.engine
+    wait = applicant.statuses.estimate_wait(engine).least
+    needed = wait + engine.times.estimate(work, time.monotonic()).least
+    if needed > seconds_left:
+        msg = (
+            f"engine {engine.name!r} needs at least {needed:.1f} s, including {wait:.1f} s in its queue; "
+            f"{seconds_left:.1f} s are left: allow more time"
+        )
+        raise DeadlineUnattainableError(msg)
 
 
 async def _require_serving(applicant: Applicant) -> None:
@@ -75,8 +99,8 @@ async def _require_ready(applicant: Applicant) -> None:
     if engine.ready:
         return
     msg = f"engine {engine.name!r} is not ready: {engine.message}"
-    if applicant.fallbacks:
-        names = ", ".join(fallback.name for fallback in applicant.fallbacks)
+    if fallbacks := applicant.statuses.find_fallbacks(engine):
+        names = ", ".join(fallback.name for fallback in fallbacks)
         msg += f"; its fallbacks are ready: {names}"
     raise NotReadyError(msg)
 
@@ -85,20 +109,6 @@ async def _require_budget(applicant: Applicant) -> None:
     if applicant.engine.budget.exhausted:
         msg = f"daily budget of engine {applicant.engine.name!r} exhausted; resets at 00:00 UTC"
         raise BudgetExceededError(msg)
-
-
-async def _require_attainable_deadline(applicant: Applicant) -> None:
-    engine, seconds_left = applicant.engine, applicant.seconds_left
-    if seconds_left is None or engine.service_seconds is None:
-        return
-    wait = engine.backlog_seconds(await applicant.queue_depth(engine.name)) or 0.0
-    needed = wait + engine.service_seconds
-    if needed > seconds_left:
-        msg = (
-            f"engine {engine.name!r} would need about {needed:.1f} s, including {wait:.1f} s in its queue; "
-            f"{seconds_left:.1f} s are left: allow more time"
-        )
-        raise DeadlineUnattainableError(msg)
 
 
 async def _require_queue_space(applicant: Applicant) -> None:
@@ -114,5 +124,4 @@ _GATES: tuple[Gate, ...] = (
     _require_storage,
     _require_ready,
     _require_budget,
-    _require_attainable_deadline,
 )

@@ -297,7 +297,7 @@ class Settings(Section):
         "default",
         description="How an engine is selected for a task that names none. default: always the default engine; what it "
         "cannot do is refused with the names of engines that can. cheapest: the engine with the lowest estimated cost; "
-        "fastest: the one whose generations took the shortest time on average, and one without a measurement last. "
+        "fastest: the one that such a task is expected to take the shortest time on, and one that has done none last. "
         "These two look at engines that are not down, have budget left and can do the task, and take the default "
         "engine if there is none. A placeholder is selected only if it is named, or if there are only placeholders.",
     )

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
 from atelier_server.errors import UnknownEngineError
+from atelier_server.estimates.backlog import Backlog
+from atelier_server.estimates.service_times import Estimate, ServiceTimes
 
 Listener = Callable[["EngineStatus"], None]
 """Called with the first status of each engine, and whenever its state or message changes."""
@@ -56,8 +58,8 @@ class EngineStatus:
     """Why it is not ready; empty while it is."""
     running: int = 0
     """Generations that workers execute on it now."""
-    service_seconds: float | None = None
-    """Moving average of the time one generation takes; None until one was measured."""
+    times: ServiceTimes = field(default_factory=ServiceTimes)
+    """How long its tasks took."""
     budget: DailyBudget = field(default_factory=DailyBudget)
     """What may be spent on it today, and what has been."""
     queue_limit: int
@@ -72,20 +74,14 @@ class EngineStatus:
         """Whether it takes generations now."""
         return self.state == EngineState.ENGINE_STATE_READY
 
-    def backlog_seconds(self, queued: int) -> float | None:
-        """Estimated wait of a new generation with `queued` ahead in the queue; None until one was measured."""
-        if self.service_seconds is None:
-            return None
-        concurrency = self.capabilities.concurrency
-        ahead = queued + self.running
-        return max(0, ahead - concurrency + 1) * self.service_seconds / concurrency
-
 
 class EngineStatuses(Mapping[str, EngineStatus]):
     """The latest status of every engine, by name, in the order of the configuration."""
 
     def __init__(self) -> None:
         """Start without engines; each appears with its first status."""
+        self.backlog = Backlog()
+        """What the engines have ahead of them."""
         self._statuses: dict[str, EngineStatus] = {}
         self._listeners: list[Listener] = []
 
@@ -129,6 +125,16 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         return tuple(
             fallback for fallback in fallbacks if fallback.ready and not fallback.budget.exhausted
         )
+
+    def estimate_wait(self, status: EngineStatus) -> Estimate:
+        """How long a new generation waits in the engine's queue."""
+        return self.backlog.estimate_wait(
+            status.name, status.times, status.capabilities.concurrency
+        )
+
+    def estimate_end(self, status: EngineStatus) -> float | None:
+        """Seconds in which all that waits for the engine or runs on it will have ended; None if that is unknown."""
+        return self.backlog.estimate_end(status.name, status.times, status.capabilities.concurrency)
 
     def publish(self, status: EngineStatus) -> None:
         """Replace the engine's status; if its state or message changed, call every listener."""

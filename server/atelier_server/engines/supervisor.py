@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,10 +14,10 @@ from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError
 from atelier_server.config.settings import EngineSettings
 from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
+from atelier_server.estimates.service_times import Work
 from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT
 
 _log = logging.getLogger(__name__)
-_SMOOTHING = 0.2  # weight of the newest service time in the moving average
 _RETRY_SECONDS = (1, 2, 5, 15, 60)  # between attempts to start the engine; the last one repeats
 
 
@@ -88,11 +89,12 @@ class EngineSupervisor:
         """Take no new generations; this cannot be undone."""
         self._set_state(EngineState.ENGINE_STATE_DRAINING, "the server is shutting down")
 
-    def record_service_time(self, seconds: float) -> None:
-        """Add the time of one generation to the moving average."""
-        before = self.status.service_seconds
-        before = seconds if before is None else before
-        self._publish(service_seconds=before + _SMOOTHING * (seconds - before))
+    def learn(
+        self, work: Work, seconds: float, *, ended_ago: float = 0.0, sharing: int = 1
+    ) -> None:
+        """Take note of how long a task took that ended so many seconds ago; `sharing` as in `ServiceTimes.learn`."""
+        at = time.monotonic() - ended_ago
+        self._publish(times=self.status.times.learn(work, seconds, at=at, sharing=sharing))
 
     def restore_spending(self, amount: float) -> None:
         """Count what was spent today before this process started."""

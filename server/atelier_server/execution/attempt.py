@@ -25,6 +25,7 @@ from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
+from atelier_server.estimates.service_times import Work, measure_service_time
 from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS, STAGE_SECONDS
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -89,6 +90,10 @@ class Attempt:
     """Number of steps that are done."""
     steps: int = 0
     """Total number of steps; 0 while unknown."""
+    task: Task | None = None
+    """The task that the engine is given; None until it is loaded."""
+    sharing: int = 1
+    """How many generations, itself included, ran on the engine when it began."""
     last_snapshot: Event = field(default_factory=Event)
     """Progress at the end of the attempt; set by `record_end`."""
 
@@ -140,10 +145,18 @@ class Attempt:
         )
         self.generation.receipt.recipe.CopyFrom(recipe)
 
-    def record_cost(self, engine: EngineStatus, task: Task) -> None:
-        """Write into the receipt what the task cost on the engine, if the engine has a price."""
-        if engine.capabilities.price is not None:
-            self.generation.receipt.cost.CopyFrom(estimate_cost(engine, task))
+    def record_cost(self, engine: EngineStatus) -> None:
+        """Write into the receipt what the task cost on the engine in the time it took, if the engine has a price.
+
+        To be called after `record_end`. A result from the cache costs nothing.
+        """
+        receipt = self.generation.receipt
+        if self.task is None or receipt.cached:
+            return
+        seconds = sum(timing.duration.ToMicroseconds() for timing in receipt.timings) / 1e6
+        cost = estimate_cost(engine, self.task, seconds)
+        if cost is not None:
+            receipt.cost.CopyFrom(cost)
 
     def record_end(
         self, outcome: pb.AttemptOutcome.ValueType, failure: pb.Failure | None = None
@@ -178,6 +191,7 @@ class AttemptFinalizer:
         generation = attempt.generation
         generation.state = pb.State.STATE_SUCCEEDED
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
+        attempt.record_cost(self.supervisor.status)
         await self._export(generation)
         _log.info("generation_succeeded")
         generation = await self._finish(attempt)
@@ -185,14 +199,18 @@ class AttemptFinalizer:
         GENERATION_SECONDS.labels(self.supervisor.name).observe(
             _seconds_between(generation.create_time, generation.end_time)
         )
-        if not generation.receipt.cached:  # its time is not that of the engine
-            self.supervisor.record_service_time(
-                _seconds_between(attempt.started, generation.end_time)
-            )
+        self._learn(attempt, generation.receipt)
         if generation.receipt.HasField("cost"):
             self.supervisor.add_spending(
                 generation.receipt.cost.amount, generation.receipt.cost.currency
             )
+
+    def _learn(self, attempt: Attempt, receipt: pb.Receipt) -> None:
+        """Learn from the time of a task, unless it continued the remote job of an earlier attempt."""
+        seconds = measure_service_time(receipt)
+        if attempt.task is not None and seconds is not None and not attempt.claim.remote_handle:
+            sharing = max(attempt.sharing, self.supervisor.status.running)
+            self.supervisor.learn(Work.of(attempt.task), seconds, sharing=sharing)
 
     async def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Record a failure, or requeue on a fallback if there is one and repeating the task is safe."""
@@ -298,6 +316,8 @@ class AttemptFinalizer:
         del generation.receipt.timings[:]
         generation.receipt.ClearField("recipe")
         task = encode_task(route.resolved.task)
+        backlog = self.decider.router.engines.backlog
+        backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
         await self.storage.retry(
             lambda: self.store.requeue_on_engine(attempt.claim, generation, task)
         )

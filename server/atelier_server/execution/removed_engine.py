@@ -11,6 +11,7 @@ from atelier.v1.generation_pb2 import AttemptOutcome, State
 from atelier_server.admission.decide import Decider, Route
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import ServiceError, failure
+from atelier_server.estimates.service_times import Work
 from atelier_server.execution.attempt import Attempt
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
@@ -70,6 +71,8 @@ class RemovedEngineWorker:
             _log.warning("generation_requeued", extra={**fields, "fallback": route.engine.name})
             route.describe_in(generation)
             task = encode_task(route.resolved.task)
+            backlog = self.decider.router.engines.backlog
+            backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
             await self.store.requeue_on_engine(claim, generation, task)
         else:
             _log.warning("generation_failed", extra=fields)

@@ -77,6 +77,7 @@ class Worker:
                 await self.finalizer.release(attempt)
                 return
             with self.supervisor.count_running():
+                attempt.sharing = self.supervisor.status.running
                 await self._supervise(attempt)
         except ClaimLostError:
             _log.warning("claim_lost")
@@ -132,6 +133,7 @@ class Worker:
         claim = attempt.claim
         attempt.timer.enter("prepare")
         task = replace(await self._load_task(attempt), resume=claim.remote_handle)
+        attempt.task = task
         attempt.record_recipe(self.supervisor.status, task)
         cached = False
         async with (
@@ -154,8 +156,6 @@ class Worker:
                     case _:
                         assert_never(event)
         attempt.generation.receipt.cached = cached
-        if not cached:
-            attempt.record_cost(self.supervisor.status, task)
 
     async def _load_task(self, attempt: Attempt) -> Task:
         """The task that was decided at submission, with its images."""

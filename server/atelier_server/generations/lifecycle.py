@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import (
@@ -19,17 +18,22 @@ from atelier.v1.generation_service_pb2 import (
     PlanGenerationResponse,
 )
 from atelier_engines.capabilities import CancelSupport
-from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider, Route
-from atelier_server.admission.gates import Applicant, find_rejection, require_admission
+from atelier_server.admission.gates import (
+    Applicant,
+    require_admission,
+    require_attainable_deadline,
+)
 from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
-from atelier_server.errors import NotFoundError, ServiceError, StorageError, failure_from_error
+from atelier_server.errors import NotFoundError, ServiceError, StorageError
+from atelier_server.estimates.service_times import Work
 from atelier_server.generations import page_tokens
 from atelier_server.generations.callers import Callers
+from atelier_server.generations.planning import describe_plan
 from atelier_server.ids import new_id
 from atelier_server.metrics import GENERATIONS
 from atelier_server.store.protocol import (
@@ -99,8 +103,12 @@ class GenerationLifecycle:
         if before is not None and not may_run_again(before.generation):
             return before
         generation_id = before.generation.id if before is not None else new_id()
-        admit = partial(self._require_admission, seconds_left=_tighten(seconds_left, request))
-        route = await self.decider.decide(request, caller, generation_id, admit=admit)
+        route = await self.decider.decide(
+            request, caller, generation_id, admit=self._require_admission
+        )
+        work = Work.of(route.resolved.task)
+        applicant = self._to_applicant(route.engine)
+        require_attainable_deadline(applicant, work, _tighten(seconds_left, request))
         if request.attachments:
             await self.decider.inputs.store_attachments(request, caller)
         submission = _build_submission(
@@ -112,14 +120,22 @@ class GenerationLifecycle:
             metadata=metadata,
             keep_remote_handle=before is not None and _is_job_running(before.generation, route),
         )
+        backlog = self.decider.router.engines.backlog
+        backlog.add(generation_id, route.engine.name, work)  # before events tell that it runs
+        accepted = False
         try:
-            return await self.store.submit(submission)
+            submitted = await self.store.submit(submission)
+            accepted = submitted.created
+            return submitted
         except StorageError as error:
             self.storage.report(error)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
             self._start_cancellation(self._abandon_submitted(submission))
             raise
+        finally:
+            if not accepted:
+                backlog.remove(generation_id)
 
     @property
     def rejection_reason(self) -> str:
@@ -138,23 +154,7 @@ class GenerationLifecycle:
             ServiceError: the request is invalid, or no engine can do it; other rejections are part of the plan.
         """
         route = await self.decider.decide(request, caller, new_id())
-        engine = route.engine
-        plan = PlanGenerationResponse(
-            engine=engine.name,
-            parameters=route.resolved.parameters,
-            selection=route.selection,
-        )
-        if engine.capabilities.price is not None:
-            plan.cost.CopyFrom(estimate_cost(engine, route.resolved.task))
-        wait = engine.backlog_seconds(await self.store.queue_depth(engine.name))
-        if wait is not None and engine.service_seconds is not None:
-            plan.estimated_wait.FromMicroseconds(int(wait * 1e6))
-            plan.estimated_duration.FromMicroseconds(int(engine.service_seconds * 1e6))
-        rejection = await find_rejection(self._to_applicant(engine, _tighten(None, request)))
-        plan.accepted = rejection is None
-        if rejection is not None:
-            plan.rejection.CopyFrom(failure_from_error(rejection))
-        return plan
+        return await describe_plan(route, self._to_applicant(route.engine), _tighten(None, request))
 
     async def wait_result(self, submitted: SubmitResult, caller: str) -> Generation:
         """Wait for the end of a generation that this call submitted.
@@ -236,16 +236,15 @@ class GenerationLifecycle:
             outcome=outcome, stopped_at_step=generation.stopped_at_step, generation=generation
         )
 
-    async def _require_admission(self, engine: EngineStatus, seconds_left: float | None) -> None:
-        await require_admission(self._to_applicant(engine, seconds_left))
+    async def _require_admission(self, engine: EngineStatus) -> None:
+        await require_admission(self._to_applicant(engine))
 
-    def _to_applicant(self, engine: EngineStatus, seconds_left: float | None) -> Applicant:
+    def _to_applicant(self, engine: EngineStatus) -> Applicant:
         return Applicant(
             engine=engine,
-            fallbacks=self.decider.router.engines.find_fallbacks(engine),
+            statuses=self.decider.router.engines,
             draining=self.draining,
             storage_message=self.storage.message,
-            seconds_left=seconds_left,
             queue_depth=self.store.queue_depth,
         )
 

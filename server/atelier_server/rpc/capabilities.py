@@ -43,9 +43,12 @@ _PRICE_UNITS = {
 
 
 def engine_to_pb(
-    engine: EngineStatus, queued: int, styles: Mapping[str, StyleSettings]
+    engine: EngineStatus,
+    queued: int,
+    styles: Mapping[str, StyleSettings],
+    backlog: float | None,
 ) -> pb.Engine:
-    """The message for one engine; `queued` generations wait for it."""
+    """The message for one engine; `queued` generations wait for it, and all will have ended in `backlog` seconds."""
     capabilities = engine.capabilities
     message = pb.Engine(
         name=engine.name,
@@ -57,7 +60,7 @@ def engine_to_pb(
         audio=None if capabilities.audio is None else _audio_to_pb(capabilities.audio),
         cancel_support=_CANCEL[capabilities.cancel],
         reproducibility=REPRODUCIBILITIES[capabilities.reproducibility],
-        load=_load_to_pb(engine, queued),
+        load=_load_to_pb(engine, queued, backlog),
         fallbacks=engine.fallbacks,
         versions=capabilities.versions,
         placeholder=capabilities.placeholder,
@@ -132,14 +135,14 @@ def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
     )
 
 
-def _load_to_pb(engine: EngineStatus, queued: int) -> pb.Load:
+def _load_to_pb(engine: EngineStatus, queued: int, backlog: float | None) -> pb.Load:
     load = pb.Load(
         queued=queued, running=engine.running, concurrency=engine.capabilities.concurrency
     )
-    backlog = engine.backlog_seconds(queued)
-    if backlog is not None and engine.service_seconds is not None:
+    if backlog is not None:
         load.backlog.FromMicroseconds(int(backlog * 1e6))
-        load.service_time.FromMicroseconds(int(engine.service_seconds * 1e6))
+    if (typical := engine.times.typical_seconds) is not None:
+        load.service_time.FromMicroseconds(int(typical * 1e6))
     return load
 
 

@@ -24,7 +24,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.admission.decide import Policy
+from atelier_server.admission.policies import Policy
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
@@ -91,6 +91,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                     engine,
                     await self.generations.store.queue_depth(engine.name),
                     decider.styles,
+                    known.estimate_end(engine),
                 )
                 for engine in engines
             ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 from atelier.v1.generation_pb2 import State
@@ -67,9 +67,13 @@ class EventBus:
     def __init__(self) -> None:
         """Start without subscribers."""
         self._topics: dict[str, Topic] = {}
+        self.observers: list[Callable[[Event], None]] = []
+        """Called with every event."""
 
     def publish(self, event: Event) -> None:
-        """Pass the event on to the subscribers of its generation."""
+        """Pass the event on to the observers, and to the subscribers of its generation."""
+        for observe in self.observers:
+            observe(event)
         if (topic := self._topics.get(event.generation_id)) is not None:
             topic.publish(event)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -277,6 +277,15 @@ class Store(Protocol):
 
     async def list_queued_engines(self) -> Sequence[str]:
         """The engines that generations wait for, whether they still exist or not."""
+
+    def observe(self, observer: Callable[[Event], None]) -> None:
+        """Call the observer with every event from now on, once it is stored."""
+
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
+        """Id, engine and decided task of every generation that waits; the task is empty as in `Claim.task`."""
+
+    async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
+        """Record and decided task of those of the newest `limit` generations that have succeeded, oldest first."""
 
     async def spent_today(self, engine: str) -> float:
         """Cost, by their receipts, of the engine's generations that ended since midnight UTC."""

@@ -679,11 +679,11 @@ class Load(message.Message):
     """Maximum generations that it runs at once."""
     @builtins.property
     def backlog(self) -> duration_pb2.Duration:
-        """Estimated time to run all running and queued generations."""
+        """Estimated time to the end of all running and queued generations; unset while unknown."""
 
     @builtins.property
     def service_time(self) -> duration_pb2.Duration:
-        """Moving average of the time of one generation; unset before the first."""
+        """Median time of its newest generations, whatever their size; unset before the first."""
 
     def __init__(
         self,

@@ -546,15 +546,17 @@ class PlanGenerationResponse(message.Message):
 
     @builtins.property
     def cost(self) -> generation_pb2.Cost:
-        """Cost; unset when it is free."""
+        """Cost; unset when it is free, and while it is unknown: where the price is by the second, and the time unknown."""
 
     @builtins.property
     def estimated_wait(self) -> duration_pb2.Duration:
-        """Estimated time in the queue; unset while unknown."""
+        """Estimated time in the queue; unset while unknown: the engine has ahead of it what it has done nothing similar to."""
 
     @builtins.property
     def estimated_duration(self) -> duration_pb2.Duration:
-        """Estimated time to run it; unset while unknown."""
+        """Estimated time to run it; unset while the engine has done nothing similar: the same model, settings and options,
+        and from half to twice the size.
+        """
 
     @builtins.property
     def rejection(self) -> generation_pb2.Failure:

@@ -26,7 +26,7 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import artifact_rows, listing, operations, rows
+from atelier_server.store.sqlite import artifact_rows, history, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
@@ -324,6 +324,18 @@ class SqliteStore:
     async def list_queued_engines(self) -> Sequence[str]:
         """See Store.list_queued_engines."""
         return list(await self._database.run(rows.count_waiting_by_engine))
+
+    def observe(self, observer: Callable[[Event], None]) -> None:
+        """See Store.observe."""
+        self._events.observers.append(observer)
+
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
+        """See Store.list_waiting_tasks."""
+        return await self._database.run(history.list_waiting_tasks)
+
+    async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
+        """See Store.list_succeeded_tasks."""
+        return await self._database.run(lambda db: history.list_succeeded_tasks(db, limit))
 
     async def spent_today(self, engine: str) -> float:
         """See Store.spent_today."""

@@ -1,0 +1,111 @@
+"""The work that each engine has ahead of it, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from atelier.v1.generation_pb2 import State
+from atelier_server.estimates.service_times import UNKNOWN, Estimate, ServiceTimes, Work
+from atelier_server.store.protocol import ENDED, Event
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Where a generation is."""
+
+    engine: str
+    work: Work | None
+    started: float | None = None
+    """When it began to run; None while it waits."""
+
+
+class Backlog:
+    """The work of the generations that wait or run. The events of the store say which of the two, and when they end."""
+
+    def __init__(self) -> None:
+        """Start without work."""
+        self._places: dict[str, _Place] = {}
+        self._waiting: dict[str, Counter[Work | None]] = {}
+        self._running: dict[str, dict[str, _Place]] = {}
+
+    def add(self, generation_id: str, engine: str, work: Work | None) -> None:
+        """Let the generation wait for the engine, wherever it was before; None for work that cannot be told."""
+        self.remove(generation_id)
+        self._places[generation_id] = _Place(engine, work)
+        self._waiting.setdefault(engine, Counter())[work] += 1
+
+    def remove(self, generation_id: str) -> None:
+        """Forget the generation: it was not accepted, or has ended."""
+        place = self._places.pop(generation_id, None)
+        if place is not None:
+            self._take_out(generation_id, place)
+
+    def follow(self, event: Event) -> None:
+        """Take note of where the generation is now; to be called with every event."""
+        place = self._places.get(event.generation_id)
+        if place is None:
+            return
+        state = event.state
+        if state in ENDED:
+            self.remove(event.generation_id)
+        elif state == State.STATE_RUNNING and place.started is None:
+            self._take_out(event.generation_id, place)
+            place.started = time.monotonic()
+            self._running.setdefault(place.engine, {})[event.generation_id] = place
+        elif state == State.STATE_QUEUED and place.started is not None:
+            self.add(event.generation_id, place.engine, place.work)
+
+    def estimate_wait(self, engine: str, times: ServiceTimes, slots: int) -> Estimate:
+        """How long a new generation waits for one of the engine's slots behind all that it has ahead of it."""
+        ahead = list(self._estimate_all(engine, times))
+        if sum(count for count, _ in ahead) < slots:
+            return Estimate(0.0, 0.0)
+        least = _find_start(((count, each.least) for count, each in ahead), slots)
+        known = [(count, each.expected) for count, each in ahead if each.expected is not None]
+        expected = _find_start(known, slots) if len(known) == len(ahead) else None
+        return Estimate(least, expected)
+
+    def estimate_end(self, engine: str, times: ServiceTimes, slots: int) -> float | None:
+        """Seconds in which all that waits and runs will have ended; None if that is unknown."""
+        total = longest = 0.0
+        for count, each in self._estimate_all(engine, times):
+            if each.expected is None:
+                return None
+            total += count * each.expected
+            longest = max(longest, each.expected)
+        return max(total / slots, longest)
+
+    def _estimate_all(self, engine: str, times: ServiceTimes) -> Iterator[tuple[int, Estimate]]:
+        """How many generations take how long from now on."""
+        now = time.monotonic()
+        for work, count in self._waiting.get(engine, {}).items():
+            yield count, UNKNOWN if work is None else times.estimate(work, now)
+        for place in self._running.get(engine, {}).values():
+            whole = UNKNOWN if place.work is None else times.estimate(place.work, now)
+            elapsed = now - (place.started or now)
+            expected = None if whole.expected is None else max(0.0, whole.expected - elapsed)
+            yield 1, Estimate(max(0.0, whole.least - elapsed), expected)
+
+    def _take_out(self, generation_id: str, place: _Place) -> None:
+        if place.started is not None:
+            del self._running[place.engine][generation_id]
+            return
+        waiting = self._waiting[place.engine]
+        waiting[place.work] -= 1
+        if not waiting[place.work]:
+            del waiting[place.work]
+
+
+def _find_start(ahead: Iterable[tuple[int, float]], slots: int) -> float:
+    """When a slot is free for the next one, if those ahead take so long.
+
+    At that moment at most `slots - 1` of those ahead are unfinished: the slots have done all other work together.
+    """
+    total = longest = 0.0
+    for count, seconds in ahead:
+        total += count * seconds
+        longest = max(longest, seconds)
+    return max(0.0, total - (slots - 1) * longest) / slots
