@@ -24,6 +24,13 @@ _EVIDENCE_SECONDS = (
 )
 _MAX_MEASUREMENTS = 32  # of one kind
 _MAX_KINDS = 64
+_CONTINUED = frozenset(
+    {
+        AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED,
+        AttemptOutcome.ATTEMPT_OUTCOME_RELEASED,
+    }
+)
+"""Outcomes after which the next attempt may have continued a job that began before it."""
 _STARTING_STAGES = frozenset({"queued", "rent", "start", "wait"})
 """Stages in which a remote service has not begun the task: its queue, a machine that starts."""
 
@@ -69,9 +76,7 @@ def measure_service_time(receipt: Receipt) -> float | None:
     The time before the work began does not count. Results from a cache tell nothing, nor do attempts that continued
     the job of an earlier one.
     """
-    continued = any(
-        tried.outcome == AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED for tried in receipt.attempts
-    )
+    continued = any(tried.outcome in _CONTINUED for tried in receipt.attempts)
     if receipt.cached or continued or not receipt.timings:
         return None
     return sum(
