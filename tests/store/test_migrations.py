@@ -99,15 +99,26 @@ async def test_an_old_file_loses_nothing_that_waits_or_runs(old_file: Path) -> N
     await store.close()
 
 
-def test_a_migrated_file_has_the_schema_of_a_new_one(old_file: Path, tmp_path: Path) -> None:
+async def test_a_migrated_file_has_the_schema_of_a_new_one(old_file: Path, tmp_path: Path) -> None:
     """Same tables, columns, keys and indexes, whichever way the file came to the newest version."""
+    await (await open_store(old_file)).close()
+    await (await open_store(tmp_path / "new.db")).close()
     with connect(old_file) as old, connect(tmp_path / "new.db") as new:
-        migrate(old)
-        migrate(new)
         assert _schema(old) == _schema(new)
         assert _version(old) == _version(new) == VERSION
+        for connection in (old, new):
+            assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
         migrate(old)
         assert _schema(old) == _schema(new)
+
+
+async def test_the_queues_of_an_old_file_are_counted(old_file: Path) -> None:
+    """What waits in the file is known by number when it is opened, and the number follows from then on."""
+    with connect(old_file) as connection:
+        migrate(connection)
+        kept = connection.execute("SELECT engine, waiting FROM queues").fetchall()
+        counted = "SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine"
+        assert kept == connection.execute(counted).fetchall() != []
 
 
 async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -144,9 +155,13 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _schema(connection: sqlite3.Connection) -> dict[str, object]:
-    """Every table with its columns, foreign keys and indexes; where a column stands in its table does not matter."""
+    """Every table with its columns, foreign keys and indexes, and every trigger; in any order."""
     tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    return {name: _table(connection, name) for (name,) in tables}
+    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    return {
+        **{name: _table(connection, name) for (name,) in tables},
+        **{name: " ".join(sql.split()) for name, sql in triggers},
+    }
 
 
 def _table(connection: sqlite3.Connection, name: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
-from atelier_server.store.sqlite import artifact_rows, listing, operations, rows
+from atelier_server.store.sqlite import artifact_rows, expiry, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
@@ -118,4 +119,8 @@ def _use_everything(db: sqlite3.Connection) -> None:
     artifact_rows.find_unknown_artifacts(db, ["image"])
     artifact_rows.find_known_generations(db, [claim.generation.id])
     artifact_rows.is_empty(db)
-    operations.sweep(db, 2.0, 1.0)
+    rows.count_waiting_by_engine(db)
+    expiry.fail_overdue(db, 2.0, 1.0)
+    expiry.delete_generations(db, time.time() + 10)
+    expiry.delete_artifacts(db, time.time() + 10)
+    expiry.shrink(db)

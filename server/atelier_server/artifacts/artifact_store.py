@@ -24,6 +24,7 @@ _MAX_HEAD_BYTES = 2**20
 """Beginning of an upload that is held in memory to read the size of an image from."""
 _MAX_RECENT_BYTES = 32 * 2**20
 _ORPHANS_AT_ONCE = 1000
+_MAX_SWEEP_SECONDS = 5.0  # then other periodic work has its turn
 _ORPHAN_AGE_SECONDS = 86_400.0  # longer than any attempt or upload takes
 _ADVICE = (
     "the database is empty, but files of artifacts exist: they are kept, and no call can read them; stop the server "
@@ -153,9 +154,14 @@ class ArtifactStore:
                 await self._blobs.delete(*orphans)
 
     async def delete_expired(self, now: float) -> None:
-        """Delete what has outlived its retention, with its bytes."""
-        if expired := await self._store.sweep(now):
-            await self.discard(*expired)
+        """Delete what has outlived its retention, with its bytes; what takes long is continued by the next call."""
+        end = time.monotonic() + _MAX_SWEEP_SECONDS
+        async with aclosing(self._store.sweep(now)) as deleted:
+            async for artifact_ids in deleted:
+                if artifact_ids:
+                    await self.discard(*artifact_ids)
+                if time.monotonic() > end:
+                    return
 
     async def _read(self, artifact: Artifact) -> bytes:
         return await require_intact(artifact, await self._blobs.read(artifact.id))

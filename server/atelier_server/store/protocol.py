@@ -316,8 +316,11 @@ class Store(Protocol):
             StorageError: it cannot be written, as any write may end; this passes.
         """
 
-    async def sweep(self, now: float) -> Sequence[str]:
-        """Fail what waited past its deadline, delete what has expired; returns ids of deleted artifacts."""
+    def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
+        """Fail what waited past its deadline, delete what has expired; yields the ids of deleted artifacts.
+
+        It works in small steps, between which other calls take their turns, and yields after each, also nothing.
+        """
 
     async def close(self) -> None:
         """Close the database; running claims stay claimed, and the next start requeues them."""

@@ -1,4 +1,4 @@
-"""One thread that owns one SQLite connection, and commits in groups."""
+"""One thread that writes an SQLite file, and commits in groups; reads have connections of their own."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from atelier_server.errors import StorageError
+from atelier_server.store.sqlite.readers import Readers
 
 ResultT = TypeVar("ResultT")
 _MAX_GROUP = 128  # so many waiting writes at most share one commit
+_MAX_LOG_BYTES = (
+    32 * 2**20
+)  # of the write-ahead log; SQLite alone keeps it at 4 MiB unless a read lasts long
+_BUSY_TIMEOUT_MS = 5000
+_CHECKPOINT_WAIT_MS = 250  # for reads to end
+_CHECKPOINT_INTERVAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,7 @@ class _Job:
 
 
 class Database:
-    """Runs functions against the connection, one after the other, each in full or not at all.
+    """Runs functions that write against one connection, one after the other, each in full or not at all.
 
     Under load several share one commit, which makes writes cheap. With `synchronous` NORMAL a committed
     write survives the death of the process; with FULL also that of the machine.
@@ -47,12 +56,13 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._log_path = path.with_name(f"{path.name}-wal")
+        self._checkpoint_due = 0.0
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute(f"PRAGMA synchronous = {synchronous}")
-            self._connection.execute("PRAGMA foreign_keys = ON")
+            _configure(self._connection, synchronous)
             prepare(self._connection)
             _require_writable(self._connection)
+            self._readers = Readers(path)
         except BaseException:
             self._connection.close()
             raise
@@ -78,10 +88,15 @@ class Database:
         self._jobs.put(_Job(work, on_commit, done))
         return await asyncio.shield(done)
 
+    async def read(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        """Run `work(connection)` on all that is committed, without waiting for any write; see Readers.run."""
+        return await self._readers.run(work)
+
     async def close(self) -> None:
         """Run the functions that wait, then close the file."""
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
+        await self._readers.close()
         self._connection.close()
 
     def _serve(self) -> None:
@@ -91,6 +106,7 @@ class Database:
             self._loop.call_soon_threadsafe(_settle, outcomes)
             if None in group:
                 return
+            self._bound_log()
 
     def _take_waiting(self) -> list[_Job | None]:
         group: list[_Job | None] = []
@@ -116,6 +132,19 @@ class Database:
             return [(job, None, fault) for job in group]
         return outcomes
 
+    def _bound_log(self) -> None:
+        """Empty the write-ahead log if overlapping reads have let it grow: new reads do not use it meanwhile."""
+        if (
+            time.monotonic() < self._checkpoint_due
+            or self._log_path.stat().st_size <= _MAX_LOG_BYTES
+        ):
+            return
+        self._checkpoint_due = time.monotonic() + _CHECKPOINT_INTERVAL_SECONDS
+        with suppress(sqlite3.Error):  # the disk is full, for instance: a later one empties it
+            self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+
     def _run_job(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
         self._connection.execute("SAVEPOINT job")
         try:
@@ -128,6 +157,15 @@ class Database:
             return job, None, error
         self._connection.execute("RELEASE job")
         return job, result, None
+
+
+def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # a new file: before all else
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _require_writable(connection: sqlite3.Connection) -> None:

@@ -1,26 +1,65 @@
-"""Finds the generations of a caller, newest first."""
+"""Finds the generations of a caller, newest first; reads no row but those that it returns."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 
-from atelier.v1.generation_pb2 import Generation
+from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.store.protocol import Query
 
-# ruff: noqa: S608 (only these conditions and question marks are put into statements)
+_STATES = tuple(State.values())
+_AFTER_ALL = "~"  # greater than every id
 
 
 def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
     """The generations that the query matches, newest first."""
-    conditions, values = ["caller = ?"], [query.caller]
-    if query.before:
-        conditions, values = [*conditions, "id < ?"], [*values, query.before]
-    if query.engine:
-        conditions, values = [*conditions, "engine = ?"], [*values, query.engine]
-    if query.states:
-        conditions.append(f"state IN ({', '.join(str(int(state)) for state in query.states)})")
-    found = db.execute(
-        f"SELECT record FROM generations WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-        (*values, query.limit),
+    found = (_read(db, generation_id) for generation_id in _find_ids(db, query))
+    return list(islice(found, query.limit))
+
+
+def _find_ids(db: sqlite3.Connection, query: Query) -> Iterator[str]:
+    """The ids of what matches: read from an index as far as they are asked for."""
+    before = query.before or _AFTER_ALL
+    if not query.engine and not query.states:
+        return _ids(
+            db,
+            "SELECT id FROM generations WHERE caller = ? AND id < ? ORDER BY id DESC",
+            (query.caller, before),
+        )
+    engines = [query.engine] if query.engine else list(_engines(db, query.caller))
+    ordered = (
+        _ids(
+            db,
+            "SELECT id FROM generations WHERE caller = ? AND engine = ? AND state = ? AND id < ?"
+            " ORDER BY id DESC",
+            (query.caller, engine, state, before),
+        )
+        for engine in engines
+        for state in sorted(set(query.states or _STATES))
     )
-    return [Generation.FromString(record) for (record,) in found]
+    return merge(*ordered, reverse=True)
+
+
+def _ids(db: sqlite3.Connection, statement: str, values: tuple[str | int, ...]) -> Iterator[str]:
+    return (generation_id for (generation_id,) in db.execute(statement, values))
+
+
+def _engines(db: sqlite3.Connection, caller: str) -> Iterator[str]:
+    """The names of the engines that the caller's generations have: one search of the index each."""
+    name = ""
+    while found := db.execute(
+        "SELECT engine FROM generations WHERE caller = ? AND engine > ? ORDER BY engine LIMIT 1",
+        (caller, name),
+    ).fetchone():
+        (name,) = found
+        yield name
+
+
+def _read(db: sqlite3.Connection, generation_id: str) -> Generation:
+    (record,) = db.execute(
+        "SELECT record FROM generations WHERE id = ?", (generation_id,)
+    ).fetchone()
+    return Generation.FromString(record)

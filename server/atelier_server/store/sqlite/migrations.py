@@ -6,6 +6,7 @@ changes. Each runs in a transaction of its own, so an interrupted migration leav
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from importlib.resources import files
 
@@ -31,6 +32,34 @@ _MIGRATIONS = (
     UPDATE generations SET record = rename_parameters(record);
     UPDATE events SET record = rename_event_parameters(record);
     """,
+    # 3: what waits for each engine as a number that triggers keep; an index for lists of one engine or state.
+    """
+    CREATE INDEX listed ON generations (caller, engine, state, id);
+    CREATE INDEX attempted ON generations (id) WHERE state = 1 AND attempt > 0;
+    CREATE TABLE queues (
+        engine  TEXT PRIMARY KEY,
+        waiting INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TRIGGER queue_entered_new AFTER INSERT ON generations WHEN new.state = 1 BEGIN
+        INSERT INTO queues (engine, waiting) VALUES (new.engine, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+    END;
+
+    CREATE TRIGGER queue_entered AFTER UPDATE OF state, engine ON generations
+    WHEN new.state = 1 AND (old.state <> 1 OR old.engine <> new.engine) BEGIN
+        INSERT INTO queues (engine, waiting) VALUES (new.engine, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+    END;
+
+    CREATE TRIGGER queue_left AFTER UPDATE OF state, engine ON generations
+    WHEN old.state = 1 AND (new.state <> 1 OR old.engine <> new.engine) BEGIN
+        UPDATE queues SET waiting = waiting - 1 WHERE engine = old.engine;
+    END;
+
+    CREATE TRIGGER queue_left_deleted AFTER DELETE ON generations WHEN old.state = 1 BEGIN
+        UPDATE queues SET waiting = waiting - 1 WHERE engine = old.engine;
+    END;
+    INSERT INTO queues (engine, waiting) SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine;
+    """,
 )
 """The statement at place n leads from version n to version n + 1."""
 
@@ -39,6 +68,9 @@ _RENAMED_PARAMETERS = {
     "profile": "resource_profile",
     "safety": "safety_mode",
 }
+
+_INCREMENTAL = 2
+_log = logging.getLogger(__name__)
 
 VERSION = len(_MIGRATIONS)
 """The newest version of the schema."""
@@ -63,6 +95,19 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.create_function(function.__name__, 1, function, deterministic=True)
     for index in range(version, VERSION):
         _apply(connection, _MIGRATIONS[index], index + 1)
+    _enable_shrinking(connection)
+
+
+def _enable_shrinking(connection: sqlite3.Connection) -> None:
+    """Rewrite a file of an older version so that its unused pages can be given back; needs as much space again."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone() == (_INCREMENTAL,):
+        return
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    try:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.OperationalError as error:  # too little space: the next start tries again
+        _log.warning("database_not_compacted", extra={"error": str(error)})
 
 
 def rename_parameters(record: bytes) -> bytes:

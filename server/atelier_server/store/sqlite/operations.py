@@ -25,7 +25,6 @@ from atelier_server.store.records import Record
 from atelier_server.store.sqlite import cancellation_rows, rows
 
 WrittenT = TypeVar("WrittenT")
-_QUEUE_POSITION_UPDATES = 10  # so many at the head of a queue get an event whenever they move up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +108,10 @@ def claim(
     now = _now()
     change = records.claim(record, now)
     events = [rows.write(db, change)]
-    waiting = rows.list_waiting(db, engine, _QUEUE_POSITION_UPDATES)
-    for position, (generation_id, attempt) in enumerate(waiting):
+    for position, generation_id in enumerate(rows.list_first_ids(db, engine)):
         if is_watched(generation_id):
             moved = Generation(id=generation_id, engine=engine, state=State.STATE_QUEUED)
+            attempt = rows.find_attempt(db, generation_id)
             event = Event(queue_position=position)
             events.append(rows.append(db, records.fill_event(event, moved, attempt, now)))
     return stored.to_claim(change.record), events
@@ -181,7 +180,7 @@ def requeue(
         ClaimLostError: the claim is void.
     """
     record, generation, now = Record.from_claim(claim), release.generation, _now()
-    ahead = rows.count_waiting(db, generation.engine, before=generation.id)
+    ahead = rows.count_ahead(db, generation.engine, generation.id)
     change = replace(
         records.requeue(record, generation, ahead=ahead, now=now),
         task=release.task,
@@ -259,21 +258,6 @@ def _find_suspects(db: sqlite3.Connection, max_attempts: int) -> Isolation | Non
         elif isolation.runs_beside_others(record, max_attempts):
             beside.add(record.generation.id)
     return Isolation(suspects, beside) if suspects else None
-
-
-def sweep(
-    db: sqlite3.Connection, now: float, retention_seconds: float
-) -> tuple[list[Event], list[str]]:
-    """Fail what waited past its deadline, and delete what has expired.
-
-    Returns:
-        The last events of what failed, and the ids of deleted artifacts.
-    """
-    events = [
-        rows.write(db, records.time_out(record, now=_now(), retention_seconds=retention_seconds))
-        for record in rows.overdue(db, now)
-    ]
-    return events, rows.delete_expired(db, now)
 
 
 def rewrite_header(db: sqlite3.Connection) -> None:

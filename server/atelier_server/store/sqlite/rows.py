@@ -21,6 +21,8 @@ _STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, trace_context
 _WAITING = "state = 1"
 _RUNNING = "state = 2"
 _NEXT_SEQUENCE = "sequence = sequence + ?"  # the number of events; the first value of a statement
+EXACT_POSITIONS = 10
+"""Positions in a queue less than this are exact, and change as the queue moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,30 +193,40 @@ def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFi
     return None if found is None else (_row(found[:7]).record, StoredFields(*found[7:]))
 
 
-def list_waiting(db: sqlite3.Connection, engine: str, limit: int) -> list[tuple[str, int]]:
-    """Id and attempt of the oldest generations in the engine's queue."""
-    return db.execute(
-        f"SELECT id, attempt FROM generations WHERE {_WAITING} AND engine = ? ORDER BY id LIMIT ?",
-        (engine, limit),
+def list_first_ids(db: sqlite3.Connection, engine: str) -> list[str]:
+    """Ids of the EXACT_POSITIONS oldest generations in the engine's queue, from its index alone."""
+    found = db.execute(
+        f"SELECT id FROM generations WHERE {_WAITING} AND engine = ? ORDER BY id LIMIT ?",
+        (engine, EXACT_POSITIONS),
+    )
+    return [generation_id for (generation_id,) in found]
+
+
+def find_attempt(db: sqlite3.Connection, generation_id: str) -> int:
+    """Number of the newest attempt of a generation that exists."""
+    found = db.execute("SELECT attempt FROM generations WHERE id = ?", (generation_id,))
+    return int(found.fetchone()[0])
+
+
+def count_waiting(db: sqlite3.Connection, engine: str) -> int:
+    """How many wait for the engine: a number that the file keeps."""
+    found = db.execute("SELECT waiting FROM queues WHERE engine = ?", (engine,)).fetchone()
+    return found[0] if found else 0
+
+
+def count_ahead(db: sqlite3.Connection, engine: str, generation_id: str) -> int:
+    """How many wait for the engine ahead of that generation; from EXACT_POSITIONS on only an upper bound."""
+    found = db.execute(
+        f"SELECT id FROM generations WHERE {_WAITING} AND engine = ? AND id < ? LIMIT ?",
+        (engine, generation_id, EXACT_POSITIONS),
     ).fetchall()
-
-
-def count_waiting(db: sqlite3.Connection, engine: str, *, before: str | None = None) -> int:
-    """How many wait for the engine; with `before`, only those ahead of that generation."""
-    condition, values = f"{_WAITING} AND engine = ?", [engine]
-    if before is not None:
-        condition, values = f"{condition} AND id < ?", [engine, before]
-    (count,) = db.execute(f"SELECT count(*) FROM generations WHERE {condition}", values).fetchone()
-    return int(count)
+    return len(found) if len(found) < EXACT_POSITIONS else count_waiting(db, engine)
 
 
 def count_waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
-    """How many wait for each engine."""
-    return dict(
-        db.execute(
-            f"SELECT engine, count(*) FROM generations WHERE {_WAITING} GROUP BY engine"
-        ).fetchall()
-    )
+    """How many wait for each engine for which any wait."""
+    found = db.execute("SELECT engine, waiting FROM queues WHERE engine >= '' AND waiting > 0")
+    return dict(found.fetchall())
 
 
 def running(db: sqlite3.Connection) -> list[Record]:
@@ -224,12 +236,13 @@ def running(db: sqlite3.Connection) -> list[Record]:
 
 def attempted(db: sqlite3.Connection) -> list[Record]:
     """The generations that wait for another attempt."""
-    return list(_records(db, f"{_WAITING} AND attempt > 0", ()))
+    return list(_records(db, f"{_WAITING} AND attempt > 0 ORDER BY id", ()))
 
 
-def overdue(db: sqlite3.Connection, now: float) -> list[Record]:
-    """The generations that still wait after their deadline, longest overdue first."""
-    return list(_records(db, f"{_WAITING} AND deadline < ? ORDER BY deadline", (now,)))
+def overdue(db: sqlite3.Connection, now: float, limit: int) -> list[Record]:
+    """Generations that still wait after their deadline, longest overdue first."""
+    condition = f"{_WAITING} AND deadline < ? ORDER BY deadline LIMIT ?"
+    return list(_records(db, condition, (now, limit)))
 
 
 def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
@@ -254,17 +267,6 @@ def spent_today(db: sqlite3.Connection, engine: str) -> float:
         "SELECT amount FROM spending WHERE engine = ? AND day = date('now')", (engine,)
     ).fetchone()
     return found[0] if found else 0.0
-
-
-def delete_expired(db: sqlite3.Connection, now: float) -> list[str]:
-    """Delete expired generations and artifacts; returns the ids of the artifacts."""
-    db.execute("DELETE FROM generations WHERE expires < ?", (now,))
-    deleted = db.execute(
-        "DELETE FROM artifacts WHERE expires < ?"
-        " AND NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.artifact_id = artifacts.id) RETURNING id",
-        (now,),
-    ).fetchall()
-    return [artifact_id for (artifact_id,) in deleted]
 
 
 def _add_inputs(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:

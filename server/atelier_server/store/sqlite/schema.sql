@@ -23,10 +23,36 @@ CREATE TABLE generations (
 ) WITHOUT ROWID;
 
 CREATE INDEX owner ON generations (caller, id);
+CREATE INDEX listed ON generations (caller, engine, state, id);
+CREATE INDEX attempted ON generations (id) WHERE state = 1 AND attempt > 0;
 CREATE INDEX queue ON generations (engine, id) WHERE state = 1;
 CREATE INDEX due ON generations (deadline) WHERE state = 1 AND deadline IS NOT NULL;
 CREATE INDEX running ON generations (id) WHERE state = 2;
 CREATE INDEX expiry ON generations (expires) WHERE expires IS NOT NULL;
+
+-- How many generations wait for each engine; the triggers keep it, so that nothing counts a queue.
+CREATE TABLE queues (
+    engine  TEXT PRIMARY KEY,
+    waiting INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TRIGGER queue_entered_new AFTER INSERT ON generations WHEN new.state = 1 BEGIN
+    INSERT INTO queues (engine, waiting) VALUES (new.engine, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+END;
+
+CREATE TRIGGER queue_entered AFTER UPDATE OF state, engine ON generations
+WHEN new.state = 1 AND (old.state <> 1 OR old.engine <> new.engine) BEGIN
+    INSERT INTO queues (engine, waiting) VALUES (new.engine, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+END;
+
+CREATE TRIGGER queue_left AFTER UPDATE OF state, engine ON generations
+WHEN old.state = 1 AND (new.state <> 1 OR old.engine <> new.engine) BEGIN
+    UPDATE queues SET waiting = waiting - 1 WHERE engine = old.engine;
+END;
+
+CREATE TRIGGER queue_left_deleted AFTER DELETE ON generations WHEN old.state = 1 BEGIN
+    UPDATE queues SET waiting = waiting - 1 WHERE engine = old.engine;
+END;
 
 -- The numbered log. `record` is an atelier.v1.StreamProgressResponse.
 CREATE TABLE events (

@@ -26,7 +26,7 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import artifact_rows, history, listing, operations, rows
+from atelier_server.store.sqlite import artifact_rows, expiry, history, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
@@ -76,7 +76,7 @@ class SqliteStore:
             )
             raise DatabaseUnusableError(msg) from error
         for engine, count in waiting.items():
-            store._notify_waiters(engine, count)
+            store._queued[engine] = asyncio.Semaphore(count)
         return store
 
     async def _recover(
@@ -100,7 +100,7 @@ class SqliteStore:
         self, caller: str, request_id: str, digest: bytes
     ) -> SubmitResult | None:
         """See Store.find_by_request_id."""
-        return await self._database.run(
+        return await self._database.read(
             lambda db: rows.find_by_request_id(db, caller, request_id, digest)
         )
 
@@ -111,7 +111,7 @@ class SqliteStore:
             _, event = written
             if event is not None:
                 self._publish([event])
-                self._notify_waiters(submission.generation.engine)
+                self._notify_waiter(submission.generation.engine)
 
         result, _ = await self._database.run(
             lambda db: operations.submit(db, submission), on_commit=on_commit
@@ -133,7 +133,7 @@ class SqliteStore:
         async with self._isolation.turn() as turn:
             claim = await self._claim_first(engine, turn.may_start)
         if turn.refused:
-            self._notify_waiters(engine)  # the generation still waits
+            self._notify_waiter(engine)  # the generation still waits
             await turn.changed.wait()
         return claim
 
@@ -152,7 +152,7 @@ class SqliteStore:
             await self._release_unwanted(claiming)
             raise
         except Exception:
-            self._notify_waiters(engine)  # the generation still waits
+            self._notify_waiter(engine)  # the generation still waits
             raise
         return claimed[0] if claimed else None
 
@@ -220,7 +220,7 @@ class SqliteStore:
             self._cancellations.pop(event.generation_id, None)
             self._publish([event])
             if event.state == State.STATE_QUEUED:
-                self._notify_waiters(event.engine)
+                self._notify_waiter(event.engine)
 
         await self._database.run(
             lambda db: operations.requeue(db, claim, release, self._retention_seconds),
@@ -257,7 +257,7 @@ class SqliteStore:
     ) -> AsyncGenerator[Event]:
         """See Store.watch."""
         with self._events.subscribe(generation_id, watching=True) as topic:
-            row = await self._database.run(lambda db: rows.find(db, generation_id))
+            row = await self._database.read(lambda db: rows.find(db, generation_id))
             if row.record.generation.state in ENDED and row.sequence <= after:
                 return
             while True:
@@ -282,20 +282,21 @@ class SqliteStore:
             rows.find(db, generation_id)
             return rows.events_after(db, generation_id, after)
 
-        return await self._database.run(work)
+        return await self._database.read(work)
 
     async def _read_last_event(self, generation_id: str) -> Event:
         def work(db: sqlite3.Connection) -> Event:
             rows.find(db, generation_id)
             return rows.last_event(db, generation_id)
 
-        return await self._database.run(work)
+        return await self._database.read(work)
 
     async def wait_dispatched(self, caller: str, generation_id: str) -> None:
         """See Store.wait_dispatched."""
         with self._events.subscribe(generation_id, watching=False) as topic:
-            generation = await self.get(caller, generation_id)
-            if generation.state == State.STATE_QUEUED:
+            # after the writes whose events this waits for: a read beside them may see a change before its event comes
+            row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
+            if row.record.generation.state == State.STATE_QUEUED:
                 await topic.wait_dispatched()
 
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
@@ -310,20 +311,20 @@ class SqliteStore:
 
     async def get(self, caller: str, generation_id: str) -> Generation:
         """See Store.get."""
-        row = await self._database.run(lambda db: rows.find(db, generation_id, caller))
+        row = await self._database.read(lambda db: rows.find(db, generation_id, caller))
         return row.record.generation
 
     async def list(self, query: Query) -> Sequence[Generation]:
         """See Store.list."""
-        return await self._database.run(lambda db: listing.search(db, query))
+        return await self._database.read(lambda db: listing.search(db, query))
 
     async def queue_depth(self, engine: str) -> int:
         """See Store.queue_depth."""
-        return await self._database.run(lambda db: rows.count_waiting(db, engine))
+        return await self._database.read(lambda db: rows.count_waiting(db, engine))
 
     async def list_queued_engines(self) -> Sequence[str]:
         """See Store.list_queued_engines."""
-        return list(await self._database.run(rows.count_waiting_by_engine))
+        return list(await self._database.read(rows.count_waiting_by_engine))
 
     def observe(self, observer: Callable[[Event], None]) -> None:
         """See Store.observe."""
@@ -331,15 +332,15 @@ class SqliteStore:
 
     async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
         """See Store.list_waiting_tasks."""
-        return await self._database.run(history.list_waiting_tasks)
+        return await self._database.read(history.list_waiting_tasks)
 
     async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
         """See Store.list_succeeded_tasks."""
-        return await self._database.run(lambda db: history.list_succeeded_tasks(db, limit))
+        return await self._database.read(lambda db: history.list_succeeded_tasks(db, limit))
 
     async def spent_today(self, engine: str) -> float:
         """See Store.spent_today."""
-        return await self._database.run(lambda db: rows.spent_today(db, engine))
+        return await self._database.read(lambda db: rows.spent_today(db, engine))
 
     async def add_artifact(self, caller: str, artifact: Artifact) -> None:
         """See Store.add_artifact."""
@@ -347,37 +348,45 @@ class SqliteStore:
 
     async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
         """See Store.get_artifact."""
-        return await self._database.run(
+        return await self._database.read(
             lambda db: artifact_rows.find_artifact(db, caller, artifact_id)
         )
 
     async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_unknown_artifacts."""
-        return await self._database.run(
+        return await self._database.read(
             lambda db: artifact_rows.find_unknown_artifacts(db, artifact_ids)
         )
 
     async def find_known_generations(self, generation_ids: Sequence[str]) -> Sequence[str]:
         """See Store.find_known_generations."""
-        return await self._database.run(
+        return await self._database.read(
             lambda db: artifact_rows.find_known_generations(db, generation_ids)
         )
 
     async def is_empty(self) -> bool:
         """See Store.is_empty."""
-        return await self._database.run(artifact_rows.is_empty)
+        return await self._database.read(artifact_rows.is_empty)
 
     async def test_write(self) -> None:
         """See Store.test_write."""
         await self._database.run(operations.rewrite_header)
 
-    async def sweep(self, now: float) -> Sequence[str]:
+    async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
         """See Store.sweep."""
-        _, deleted = await self._database.run(
-            lambda db: operations.sweep(db, now, self._retention_seconds),
-            on_commit=lambda swept: self._publish(swept[0]),
-        )
-        return deleted
+        while await self._database.run(
+            lambda db: expiry.fail_overdue(db, now, self._retention_seconds),
+            on_commit=self._publish,
+        ):
+            yield ()
+        while await self._database.run(lambda db: expiry.delete_generations(db, now)):
+            yield ()
+        while (
+            deleted := await self._database.run(lambda db: expiry.delete_artifacts(db, now))
+        ) is not None:
+            yield deleted
+        while await self._database.run(expiry.shrink):
+            yield ()
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -385,7 +394,6 @@ class SqliteStore:
                 self._isolation.observe(event)
             self._events.publish(event)
 
-    def _notify_waiters(self, engine: str, count: int = 1) -> None:
-        """Wake so many of the calls that wait in `claim`, now or when they come."""
-        for _ in range(count):
-            self._queued[engine].release()
+    def _notify_waiter(self, engine: str) -> None:
+        """Wake one of the calls that wait in `claim`, now or when it comes."""
+        self._queued[engine].release()

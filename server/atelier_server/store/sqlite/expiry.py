@@ -1,0 +1,86 @@
+"""Fails and deletes what has lasted too long, a little in each transaction, so that no other write waits for long."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from atelier_server.store import records
+from atelier_server.store.protocol import Event
+from atelier_server.store.sqlite import rows
+
+_MAX_OVERDUE = 20  # a transaction
+_MAX_GENERATIONS = 25
+_MAX_EVENTS = 250
+_MAX_ARTIFACTS = 100
+_MAX_PAGES = 50
+_RESERVE_PAGES = 1024  # unused pages that the file keeps, 4 MiB
+_RESERVE_SHARE = (
+    4  # or as many of all as one in so many, if that is more: a file that shrinks grows again
+)
+_IN_USE_SECONDS = 60.0
+
+
+def fail_overdue(db: sqlite3.Connection, now: float, retention_seconds: float) -> list[Event]:
+    """Fail some of what waited past its deadline; returns the last events, none when nothing is left."""
+    time = Timestamp()
+    time.GetCurrentTime()
+    return [
+        rows.write(db, records.time_out(record, now=time, retention_seconds=retention_seconds))
+        for record in rows.overdue(db, now, _MAX_OVERDUE)
+    ]
+
+
+def delete_generations(db: sqlite3.Connection, now: float) -> bool:
+    """Delete some of the expired generations with their logs; returns whether there were any."""
+    expired = db.execute(
+        "SELECT id, sequence FROM generations WHERE expires < ? ORDER BY expires LIMIT ?",
+        (now, _MAX_GENERATIONS),
+    ).fetchall()
+    events = 0
+    for generation_id, count in expired:
+        db.execute("DELETE FROM generations WHERE id = ?", (generation_id,))
+        events += count
+        if events >= _MAX_EVENTS:
+            break
+    return bool(expired)
+
+
+def delete_artifacts(db: sqlite3.Connection, now: float) -> list[str] | None:
+    """Delete some of the expired artifacts; returns the ids of those deleted, None when nothing has expired.
+
+    Those that a generation needs stay, and are not looked at again for a minute.
+    """
+    expired = db.execute(
+        "SELECT id FROM artifacts WHERE expires < ? ORDER BY expires LIMIT ?",
+        (now, _MAX_ARTIFACTS),
+    ).fetchall()
+    if not expired:
+        return None
+    deleted = []
+    for (artifact_id,) in expired:
+        if _is_needed(db, artifact_id):
+            db.execute(
+                "UPDATE artifacts SET expires = ? WHERE id = ?",
+                (now + _IN_USE_SECONDS, artifact_id),
+            )
+        else:
+            db.execute("DELETE FROM artifacts WHERE id = ?", (artifact_id,))
+            deleted.append(artifact_id)
+    return deleted
+
+
+def shrink(db: sqlite3.Connection) -> bool:
+    """Give some unused pages back to the file system; returns whether more are to be given back."""
+    (unused,) = db.execute("PRAGMA freelist_count").fetchone()
+    (total,) = db.execute("PRAGMA page_count").fetchone()
+    excess = unused - max(_RESERVE_PAGES, total // _RESERVE_SHARE)
+    for _ in range(min(excess, _MAX_PAGES)):
+        db.execute("PRAGMA incremental_vacuum(1)")  # Python runs it only as far as its first page
+    return excess > _MAX_PAGES
+
+
+def _is_needed(db: sqlite3.Connection, artifact_id: str) -> bool:
+    found = db.execute("SELECT 1 FROM inputs WHERE artifact_id = ? LIMIT 1", (artifact_id,))
+    return found.fetchone() is not None

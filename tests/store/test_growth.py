@@ -1,0 +1,125 @@
+"""No operation of the embedded store does more work as queue and history grow."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import State
+from atelier_server.ids import new_id
+from atelier_server.store.protocol import Claim, Event, Query
+from atelier_server.store.sqlite import expiry, listing, operations, rows
+from atelier_server.store.sqlite.migrations import migrate
+from tests.store.conformance import submission, succeeded
+
+Operation = Callable[[sqlite3.Connection], object]
+FEW, MANY = 120, 1000
+RUNNING = 3
+
+
+def fill(db: sqlite3.Connection, count: int) -> None:
+    """Add so many generations that wait, and as many that have expired, all of one caller; few run."""
+    for name in range(count):
+        for engine in ("sketch", "busy", "done"):
+            inputs = (f"upload-{name}",) if engine == "sketch" else ()
+            operations.submit(db, submission(engine=engine, queue_limit=10**6, inputs=inputs))
+        if name < RUNNING:
+            claim(db, "busy")
+        ended = claim(db, "done")
+        operations.finish(db, ended, succeeded(ended, new_id()), Event(), 0.0)
+        upload = Artifact(id=f"upload-{name}")
+        rows.add_artifacts(db, "ada", [upload])
+
+
+def claim(db: sqlite3.Connection, engine: str) -> Claim:
+    """Claim the oldest generation in the queue."""
+    claimed = operations.claim(db, engine, lambda _: True)
+    assert claimed is not None
+    return claimed[0]
+
+
+def release(db: sqlite3.Connection) -> None:
+    """Claim the oldest generation, and return it."""
+    claimed = claim(db, "sketch")
+    given_back = operations.Release(generation=claimed.generation, attempt=0)
+    operations.requeue(db, claimed, given_back, 1.0)
+
+
+def move_behind_all(db: sqlite3.Connection) -> None:
+    """Have a new generation run, and requeue it on the engine whose queue is long."""
+    operations.submit(db, submission(engine="other"))
+    claimed = claim(db, "other")
+    claimed.generation.engine = "sketch"
+    operations.requeue(db, claimed, operations.Release(generation=claimed.generation, attempt=1), 1)
+
+
+def search(**conditions: object) -> Operation:
+    """A list of five."""
+    return lambda db: listing.search(db, Query(caller="ada", limit=5, **conditions))  # type: ignore[arg-type]
+
+
+OPERATIONS: dict[str, Operation] = {
+    "submit": lambda db: operations.submit(db, submission(queue_limit=10**6)),
+    "claim": lambda db: claim(db, "sketch"),
+    "release": release,
+    "requeue on another engine": move_behind_all,
+    "queue depth": lambda db: rows.count_waiting(db, "sketch"),
+    "queues": rows.count_waiting_by_engine,
+    "list": search(),
+    "list, later page": search(before="~"),
+    "list of one engine": search(engine="done"),
+    "list of one state": search(states=[State.STATE_SUCCEEDED]),
+    "list of two states": search(states=[State.STATE_QUEUED, State.STATE_RUNNING]),
+    "list of one engine and state": search(engine="done", states=[State.STATE_SUCCEEDED]),
+    "list, nothing found": search(states=[State.STATE_FAILED]),
+    "list, nothing of that engine found": search(engine="sketch", states=[State.STATE_FAILED]),
+    "recovery at the start": lambda db: operations.recover(db, 1.0, 3, ()),
+    "one step of expiry": lambda db: expiry.delete_generations(db, time.time() + 10),
+    "one step of expiry of artifacts": lambda db: expiry.delete_artifacts(db, time.time() + 10),
+}
+
+
+def count_steps(db: sqlite3.Connection, operation: Operation) -> int:
+    """How many instructions SQLite's virtual machine runs for the operation, which is undone."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    db.execute("BEGIN")
+    db.set_progress_handler(count, 1)
+    operation(db)
+    db.set_progress_handler(None, 1)
+    db.execute("ROLLBACK")
+    return steps
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[sqlite3.Connection]]:
+    """A file with few generations, and one with many."""
+    opened = []
+    for count in (FEW, MANY):
+        path = tmp_path_factory.mktemp("growth") / "t.db"
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("PRAGMA foreign_keys = ON")
+        migrate(db)
+        db.execute("BEGIN")
+        fill(db, count)
+        db.execute("COMMIT")
+        opened.append(db)
+    yield opened
+    for db in opened:
+        db.close()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_work_of_an_operation_does_not_grow(files: list[sqlite3.Connection], name: str) -> None:
+    """As many instructions with 120 generations of each kind as with 1,000, but for a few."""
+    few, many = (count_steps(db, OPERATIONS[name]) for db in files)
+    assert few > 0
+    assert many <= few * 1.05 + 10
