@@ -23,6 +23,7 @@ from bench import (
     output_files,
     overhead,
     pipeline,
+    queue_growth,
     report,
     soak,
     start,
@@ -43,9 +44,10 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "pipeline": pipeline.measure,
     "batching": batching.measure,
     "cancel_latency": cancel_latency.measure,
+    "queue_growth": queue_growth.measure,
     "soak": soak.measure,
 }
-_LONG = ("soak",)
+_LONG = ("queue_growth", "soak")
 """Measured only when named."""
 
 

@@ -71,9 +71,15 @@ async def start_sketch(**settings: object) -> AsyncGenerator[ServiceProcess]:
 
 @asynccontextmanager
 async def start_service(
-    engines: Mapping[str, Mapping[str, object]], *, checkout: Path | None = None
+    engines: Mapping[str, Mapping[str, object]],
+    *,
+    checkout: Path | None = None,
+    data_dir: Path | None = None,
 ) -> AsyncGenerator[ServiceProcess]:
-    """`atelier serve` with these engines; of another checkout, it runs in that one's `.venv`."""
+    """`atelier serve` with these engines; of another checkout, it runs in that one's `.venv`.
+
+    The data directory is a new one, unless there is one to serve.
+    """
     atelier = Path(sys.executable).with_name("atelier")
     if checkout is not None:
         atelier = checkout / ".venv" / "bin" / "atelier"
@@ -85,7 +91,7 @@ async def start_service(
             "engines": engines,
             "listen": address,
             "metrics": "127.0.0.1:0",
-            keys["data_dir"]: str(Path(directory) / "data"),
+            keys["data_dir"]: str(data_dir or Path(directory) / "data"),
             "drain_seconds": 0,
             # A disk that neither fills nor empties, as in a server that has run for a day.
             "store": {keys["retention_seconds"]: _RETENTION_SECONDS},

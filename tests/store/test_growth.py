@@ -45,7 +45,7 @@ def claim(db: sqlite3.Connection, engine: str) -> Claim:
 def release(db: sqlite3.Connection) -> None:
     """Claim the oldest generation, and return it."""
     claimed = claim(db, "sketch")
-    given_back = operations.Release(generation=claimed.generation, attempt=0)
+    given_back = operations.Release(generation=claimed.generation)
     operations.requeue(db, claimed, given_back, 1.0)
 
 
@@ -54,7 +54,7 @@ def move_behind_all(db: sqlite3.Connection) -> None:
     operations.submit(db, submission(engine="other"))
     claimed = claim(db, "other")
     claimed.generation.engine = "sketch"
-    operations.requeue(db, claimed, operations.Release(generation=claimed.generation, attempt=1), 1)
+    operations.requeue(db, claimed, operations.Release(generation=claimed.generation), 1)
 
 
 def search(**conditions: object) -> Operation:

@@ -299,7 +299,9 @@ class StreamProgressResponse(message.Message):
     progress: builtins.float
     """Completed fraction, 0 to 1; never decreases within an attempt. A new attempt starts at 0."""
     queue_position: builtins.int
-    """Tasks ahead in the queue of the engine, or of the remote service; unset where unknown."""
+    """Tasks ahead in the queue of the engine, or of the remote service; unset where unknown. In a queue of this server it
+    is exact below ten, and an event says when it changes; from ten on it may be greater than the number of those ahead.
+    """
     repetition: builtins.bool
     """True when this is the last event again, sent because nothing has happened for 15 s (a setting of the server):
     it has the sequence number of that event and no preview, and it is not part of the log. Do not count it.

@@ -59,7 +59,7 @@ class Database:
         self._log_path = path.with_name(f"{path.name}-wal")
         self._checkpoint_due = 0.0
         try:
-            _configure(self._connection, synchronous)
+            configure(self._connection, synchronous)
             prepare(self._connection)
             _require_writable(self._connection)
             self._readers = Readers(path)
@@ -159,7 +159,8 @@ class Database:
         return job, result, None
 
 
-def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
+def configure(connection: sqlite3.Connection, synchronous: str) -> None:
+    """Set what a connection that writes needs; of a new file also what can't be changed later."""
     if connection.execute("PRAGMA page_count").fetchone() == (0,):  # a new file: before all else
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")

@@ -73,8 +73,9 @@ def delete_artifacts(db: sqlite3.Connection, now: float) -> list[str] | None:
 
 def shrink(db: sqlite3.Connection) -> bool:
     """Give some unused pages back to the file system; returns whether more are to be given back."""
-    (unused,) = db.execute("PRAGMA freelist_count").fetchone()
-    (total,) = db.execute("PRAGMA page_count").fetchone()
+    unused, total = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count")
+    )
     excess = unused - max(_RESERVE_PAGES, total // _RESERVE_SHARE)
     for _ in range(min(excess, _MAX_PAGES)):
         db.execute("PRAGMA incremental_vacuum(1)")  # Python runs it only as far as its first page
