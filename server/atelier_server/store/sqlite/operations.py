@@ -71,7 +71,7 @@ def _run_again(
         rows.find(db, generation_id).record,
         submission,
         queued=rows.count_waiting(db, engine),
-        ahead=rows.count_waiting(db, engine, before=generation_id),
+        ahead=rows.count_ahead(db, engine, generation_id),
         now=_now(),
     )
     cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
