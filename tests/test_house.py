@@ -15,6 +15,23 @@ PACKAGES = ("server/atelier_server", "engines/atelier_engines", "clients/python/
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
+WALL_CLOCK_READERS = {
+    "engines/vendors/responses.py": "compares dates of a service",
+    "engines/vendors/vastai/instances.py": "compares with a date of the service",
+    "server/artifacts/artifact_store.py": "dates what is uploaded and made; files have dates of their own",
+    "server/clock.py": "starts the steady clock",
+    "server/engines/recall.py": "how long ago the generations of an earlier process ended",
+    "server/engines/status.py": "the day (UTC) of a daily budget",
+    "server/execution/attempt.py": "dates attempts",
+    "server/generations/lifecycle.py": "dates generations",
+    "server/ids.py": "ids sort by time; none is less than the one before",
+    "server/store/sqlite/expiry.py": "dates the end of what has run out of time",
+    "server/store/sqlite/operations.py": "dates events and ends",
+    "server/store/sqlite/rows.py": "converts the date at which something expires into steady time",
+    "server/store/sqlite/store.py": "dates the release of an attempt",
+    "server/sweep.py": "compares with the dates of files",
+}
+"""Files of server and engines that read the wall clock, and why; durations and deadlines are no reason."""
 REPEATED_STEMS = {"__init__", "capabilities", "config", "engine", "errors"}  # one a package
 
 
@@ -57,3 +74,18 @@ def test_names_are_not_used_again_and_again() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [name for name, count in (stems + classes).items() if count > 3] == []
+
+
+def test_the_wall_clock_is_read_for_dates_alone() -> None:
+    """It may change at any time: durations stand on `time.monotonic`, deadlines and retention on the steady clock."""
+    reads = {"time.time", "time.time_ns", "datetime.now", "datetime.today", "date.today"}
+    reads |= {"datetime.utcnow", "time.localtime", "time.gmtime"}
+    readers = {
+        str(path.relative_to(ROOT)).replace("atelier_", "", 1).partition("/")[2]
+        for path in SOURCES
+        if not path.is_relative_to(ROOT / "clients")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and (node.attr == "GetCurrentTime" or ast.unparse(node) in reads)
+    }
+    assert readers == WALL_CLOCK_READERS.keys()

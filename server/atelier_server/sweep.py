@@ -8,6 +8,7 @@ import logging
 import time
 
 from atelier_server.assembly import Service
+from atelier_server.clock import steady_time
 from atelier_server.metrics import BACKLOG_SECONDS, QUEUE_DEPTH
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,9 @@ async def sweep_periodically(service: Service) -> None:
             await _sweep(service)
             if time.monotonic() >= orphans_due:
                 orphans_due = time.monotonic() + _ORPHAN_INTERVAL_SECONDS
-                await service.artifacts.delete_orphans(time.time())
+                # Files are dated by the wall clock: a change of it must not make them look old.
+                now = min(time.time(), steady_time())
+                await service.artifacts.delete_orphans(now)
         except Exception:  # noqa: BLE001 (the disk may be full now, and have room later)
             if not failing:
                 _log.exception("sweep_failed")
@@ -39,7 +42,7 @@ async def sweep_periodically(service: Service) -> None:
 
 
 async def _sweep(service: Service) -> None:
-    await service.artifacts.delete_expired(time.time())
+    await service.artifacts.delete_expired()
     for supervisor in service.supervisors:
         queued = await service.store.queue_depth(supervisor.name)
         QUEUE_DEPTH.labels(supervisor.name).set(queued)

@@ -44,7 +44,7 @@ class Response:
     @property
     def retry_after(self) -> float | None:
         """Seconds to wait before the next request; None when the response has no Retry-After."""
-        return parse_retry_after(self.headers.get("retry-after", ""), now=time.time())
+        return find_retry_after(self.headers)
 
     def error_message(self, secrets: Iterable[str]) -> str:
         """The error message in the JSON body, whatever its shape, on one line and without `secrets`; or empty."""
@@ -76,21 +76,32 @@ async def read(response: httpx2.Response, *, limit: int) -> Response:
     return Response(status=response.status_code, headers=response.headers, body=bytes(body))
 
 
-def parse_retry_after(value: str, *, now: float) -> float | None:
-    """Seconds that a Retry-After header says, as a number or as a date; 0 to one day, None if malformed.
+def find_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the header Retry-After says, 0 to one day; None if it is absent or malformed.
 
-    Source: RFC 9110, section 10.2.3.
+    A date there is compared with that of the response, so that this machine's clock does not matter.
+    Source: RFC 9110, sections 6.6.1 and 10.2.3.
     """
+    value = headers.get("retry-after", "")
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, OverflowError):
+        end = _parse_date(value)
+        if end is None:
             return None
+        now = _parse_date(headers.get("date", ""))
+        seconds = end - (time.time() if now is None else now)  # both are dates
     if math.isnan(seconds):
         return None
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
+
+
+def _parse_date(value: str) -> float | None:
+    """Unix time of an HTTP date; None if malformed."""
+    try:
+        return email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def find_secrets(headers: httpx2.Headers) -> tuple[str, ...]:

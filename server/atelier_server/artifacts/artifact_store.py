@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
@@ -14,6 +15,7 @@ from atelier_engines.media import Encoded
 from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
 from atelier_server.artifacts.decode import read_image_size
 from atelier_server.artifacts.integrity import require_intact, verify_stream
+from atelier_server.clock import steady_time
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
@@ -132,7 +134,7 @@ class ArtifactStore:
         """
         self._keeps_unknown = await self._store.is_empty()
         count = 0
-        async with aclosing(self._list_orphans(older_than=time.time())) as pages:
+        async with aclosing(self._list_orphans(older_than=math.inf)) as pages:
             async for orphans in pages:
                 count += len(orphans)
                 if not self._keeps_unknown:
@@ -153,10 +155,10 @@ class ArtifactStore:
             async for orphans in pages:
                 await self._blobs.delete(*orphans)
 
-    async def delete_expired(self, now: float) -> None:
+    async def delete_expired(self) -> None:
         """Delete what has outlived its retention, with its bytes; what takes long is continued by the next call."""
         end = time.monotonic() + _MAX_SWEEP_SECONDS
-        async with aclosing(self._store.sweep(now)) as deleted:
+        async with aclosing(self._store.sweep(steady_time())) as deleted:
             async for artifact_ids in deleted:
                 if artifact_ids:
                     await self.discard(*artifact_ids)

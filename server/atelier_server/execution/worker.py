@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +23,7 @@ from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.artifacts.storage import StorageMonitor
+from atelier_server.clock import steady_time
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
@@ -104,7 +104,7 @@ class Worker:
         _log.info("generation_started")
         execution = asyncio.create_task(self._execute(attempt))
         cancellation = asyncio.create_task(self.store.wait_cancelled(claim))
-        left = None if claim.deadline is None else max(0.0, claim.deadline - time.time())
+        left = None if claim.deadline is None else max(0.0, claim.deadline - steady_time())
         try:
             await asyncio.wait(
                 [execution, cancellation], timeout=left, return_when=asyncio.FIRST_COMPLETED

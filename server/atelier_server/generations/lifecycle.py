@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from atelier_server.admission.gates import (
 )
 from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.storage import StorageMonitor
+from atelier_server.clock import steady_time
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
@@ -358,7 +358,7 @@ def _build_submission(
         caller=caller,
         digest=digest,
         queue_limit=route.engine.queue_limit,
-        deadline=None if timeout is None else time.time() + timeout,
+        deadline=None if timeout is None else steady_time() + timeout,
         inputs=tuple(
             source.artifact_id
             for source in list_image_sources(request).values()

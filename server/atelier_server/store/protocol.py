@@ -55,7 +55,7 @@ class Submission:
     queue_limit: int
     """Maximum number of generations that may wait for the engine."""
     deadline: float | None
-    """Unix time after which it fails instead of running on; None for no limit."""
+    """Steady time after which it fails instead of running on; None for no limit."""
     inputs: Sequence[str] = ()
     """Artifacts that it needs; they are kept as long as it is."""
     metadata: Metadata = field(default_factory=Metadata)
@@ -100,7 +100,7 @@ class Claim:
     remote_handle: str
     """Identifies the job that an earlier attempt started at a remote service; empty when there is none."""
     deadline: float | None
-    """Unix time after which the work is to be stopped; None for no limit."""
+    """Steady time after which the work is to be stopped; None for no limit."""
     metadata: Metadata
     """As submitted."""
 
@@ -320,6 +320,7 @@ class Store(Protocol):
         """Fail what waited past its deadline, delete what has expired; yields the ids of deleted artifacts.
 
         It works in small steps, between which other calls take their turns, and yields after each, also nothing.
+        `now` is a steady time. What is kept for some seconds expires by that clock, whatever its timestamps say.
         """
 
     async def close(self) -> None:

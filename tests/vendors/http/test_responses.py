@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from atelier_engines.vendors.responses import Response, find_secrets, parse_retry_after
+from atelier_engines.vendors.responses import Response, find_retry_after, find_secrets
 
 NOW = 1_700_000_000.0
 
@@ -62,5 +62,13 @@ def test_keys_are_masked_in_a_vendors_message() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    """Never negative, at most a day; None if malformed."""
-    assert parse_retry_after(value, now=NOW) == seconds
+    """Never negative, at most a day; None if malformed. A date counts from that of the response."""
+    headers = httpx2.Headers({"Retry-After": value, "Date": "Tue, 14 Nov 2023 22:13:20 GMT"})
+    assert find_retry_after(headers) == seconds
+    assert find_retry_after(httpx2.Headers({"Date": headers["date"]})) is None
+
+
+def test_retry_after_of_a_response_without_a_date_counts_from_now() -> None:
+    """By this machine's clock: there is no other."""
+    headers = httpx2.Headers({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"})
+    assert find_retry_after(headers) == 86400.0

@@ -53,7 +53,7 @@ async def make(vendor: StandIn) -> AsyncIterator[Make]:
     """Creates engines of the fake service, which are stopped after the test."""
     engines: list[VastaiEngine] = []
 
-    def one(clock: Callable[[], float] = time.time, **settings: object) -> VastaiEngine:
+    def one(clock: Callable[[], float] = time.monotonic, **settings: object) -> VastaiEngine:
         config = config_for(vendor, **settings)
         engine = VastaiEngine(config, delay_scale=0.001, clock=clock)
         engines.append(engine)

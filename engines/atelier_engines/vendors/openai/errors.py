@@ -16,7 +16,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.vendors import errors
-from atelier_engines.vendors.responses import parse_retry_after
+from atelier_engines.vendors.responses import find_retry_after
 from atelier_engines.vendors.retry import RetryableError
 
 NAME = "openai"
@@ -60,7 +60,7 @@ def _translate_status(error: openai.APIStatusError, key: str, *, paid: bool) -> 
     specific = _translate_code(error, key)
     if specific is not None:
         return specific
-    after = parse_retry_after(error.response.headers.get("retry-after", ""), now=0)
+    after = find_retry_after(error.response.headers)
     translated = errors.translate_status(
         NAME, error.status_code, _error_message(error, key), retry_after=after, paid=paid
     )

@@ -46,7 +46,7 @@ class VastaiEngine:
         config: VastaiConfig,
         *,
         delay_scale: float = 1.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Connect to nothing yet; `delay_scale` multiplies the pauses between attempts of a request."""
         self._config = config

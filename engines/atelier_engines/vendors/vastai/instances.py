@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -18,6 +19,13 @@ from atelier_engines.vendors.vastai.states import Rental, describe_fault
 
 _log = logging.getLogger(__name__)
 _CALL_TIMEOUT_SECONDS = 15.0
+
+
+def _find_age(instance: Instance) -> float:
+    """Seconds since the start of the rental, as far as this machine's clock agrees with that of the service."""
+    if not instance.start_date:
+        return 0.0
+    return max(0.0, time.time() - instance.start_date)  # a date that the service gives
 
 
 class Instances:
@@ -54,7 +62,7 @@ class Instances:
                 instance_id=instance.id,
                 machine_id=instance.machine_id or 0,
                 price_per_hour=instance.dph_total or self._config.max_price_per_hour,
-                since=min(self._clock(), instance.start_date or self._clock()),
+                since=self._clock() - _find_age(instance),
             )
             self.spending.start_rental(rental)
             kept = (rental, engine)

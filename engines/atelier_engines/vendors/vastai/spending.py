@@ -18,7 +18,7 @@ class SpendingCap:
     cap: float
     """Maximum spending in US dollars."""
     clock: Callable[[], float]
-    """Current time in seconds."""
+    """Time in seconds since any moment; monotonic."""
     _rentals: dict[int, Rental] = field(default_factory=dict)
     _spent_on_ended: float = 0.0
 

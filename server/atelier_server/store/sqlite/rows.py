@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation
 from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier_server.clock import STEADY_OFFSET
 from atelier_server.errors import NotFoundError
 from atelier_server.store.protocol import Claim, Event, Submission, SubmitResult
 from atelier_server.store.records import Change, Record, StoredFields, require_same_request
@@ -246,14 +250,14 @@ def overdue(db: sqlite3.Connection, now: float, limit: int) -> list[Record]:
 
 
 def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
-    """Add the records of stored blobs."""
+    """Add the records of stored blobs; each expires as long after now as its timestamps say."""
     db.executemany(
         "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
         [
             (
                 artifact.id,
                 caller,
-                artifact.expire_time.ToMicroseconds() / 1e6,
+                _find_expiry(artifact.expire_time),
                 artifact.SerializeToString(),
             )
             for artifact in artifacts
@@ -315,11 +319,8 @@ def _update(
 ) -> Event | None:
     """Write a change where the condition holds, together with its event, artifacts and cost."""
     record, generation = change.record, change.record.generation
-    expires = (
-        generation.expire_time.ToMicroseconds() / 1e6
-        if generation.HasField("expire_time")
-        else None
-    )
+    has_ended = generation.HasField("expire_time")
+    expires = _find_expiry(generation.expire_time) if has_ended else None
     statement = (
         f"UPDATE generations SET {_NEXT_SEQUENCE}, state = ?, engine = ?, attempt = ?, fence = ?, expires = ?,"
         " record = ?, task = coalesce(?, task), remote_handle = iif(?, '', remote_handle)"
@@ -346,6 +347,12 @@ def _update(
     add_artifacts(db, record.caller, change.artifacts)
     _add_spending(db, generation.engine, change.cost)
     return change.event
+
+
+def _find_expiry(expire_time: Timestamp) -> float:
+    """The steady time that is as far from now as the timestamp."""
+    left = expire_time.ToMicroseconds() / 1e6 - time.time()
+    return STEADY_OFFSET + time.monotonic() + left
 
 
 def _append(

@@ -1,0 +1,97 @@
+"""What a change of the wall clock may not change: deadlines and retention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import Generation, State
+from tests.conftest import StartServer
+from tests.resilience.follower import Connect, wait_ended
+from tests.server.calls import Stub, image_request, on_acceptance, slow_request
+
+_HOUR = 3600
+_NARROW: Mapping[str, Mapping[str, object]] = {"sketch": {"type": "sketch", "concurrency": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class WallClock:
+    """The wall clock of a server, changed by libfaketime while the server runs; its monotonic clock is not."""
+
+    offset: Path
+
+    def step(self, seconds: int) -> None:
+        """Let it be so much ahead of the real one, or behind."""
+        self.offset.write_text(f"{seconds:+d}\n")
+
+    def environment(self) -> Mapping[str, str]:
+        """What a server has to start with."""
+        spec = find_spec("libfaketime")
+        assert spec is not None
+        assert spec.origin is not None
+        library = Path(spec.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
+        return {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self.offset),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> WallClock:
+    """The right time."""
+    made = WallClock(tmp_path / "offset")
+    made.step(0)
+    return made
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+async def test_a_step_of_the_clock_moves_no_deadline_and_no_expiry(
+    start_server: StartServer, connect: Connect, clock: WallClock, hours: int
+) -> None:
+    """What ended before and after it is kept, what waits goes on waiting, and what has a short time runs out of it."""
+    server = start_server(
+        engines=_NARROW, store={"retention_seconds": _HOUR}, environment=clock.environment()
+    )
+    async with connect(server) as stub:
+        kept = [(await stub.Generate(image_request())).generation]
+        running = await _submit(stub, slow_request(600.0))
+        patient = await _submit(stub, image_request(timeout_seconds=_HOUR))
+        hurried = await _submit(stub, image_request(timeout_seconds=10.0))
+        clock.step(hours * _HOUR)
+        (late,) = [one for one in await wait_ended(stub, [hurried.id]) if one.id == hurried.id]
+        assert late.failure.reason == "DEADLINE_EXCEEDED"
+
+        await _cancel(stub, running)
+        found = {one.id: one for one in await wait_ended(stub, [patient.id])}
+        assert found[patient.id].state == State.STATE_SUCCEEDED
+        kept += [found[patient.id], (await stub.Generate(image_request())).generation]
+        moved = kept[-1].create_time.seconds - kept[0].create_time.seconds
+        assert abs(moved) > abs(hours * _HOUR) - 1800, "the step had no effect"
+
+        running = await _submit(stub, slow_request(600.0))
+        await _wait_until_swept(stub)
+        for generation in kept:
+            request = pb.GetGenerationRequest(generation_id=generation.id, inline_outputs=True)
+            assert (await stub.GetGeneration(request)).generation.outputs[0].data
+        await _cancel(stub, running)
+
+
+async def _submit(stub: Stub, request: pb.GenerateRequest) -> Generation:
+    return (await stub.Generate(on_acceptance(request))).generation
+
+
+async def _cancel(stub: Stub, generation: Generation) -> None:
+    await stub.CancelGeneration(pb.CancelGenerationRequest(generation_id=generation.id))
+
+
+async def _wait_until_swept(stub: Stub) -> None:
+    """Wait for a sweep: it is what ends a generation that has no time and no free worker."""
+    late = await _submit(stub, image_request(timeout_seconds=10.0))
+    await wait_ended(stub, [late.id])
