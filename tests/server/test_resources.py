@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable
 
 import grpc
 import pytest
 from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
@@ -126,20 +127,46 @@ async def test_expired_generations_are_deleted(start_server: StartServer) -> Non
         made = (await stub.Generate(request)).generation
         assert stored_blobs(server) >= {made.outputs[0].artifact.id}
         gone = pb.GetGenerationRequest(generation_id=made.id)
-        while await exists(stub, gone):
+        while await exists(stub.GetGeneration(gone)):
             pass
         artifact = pb.DownloadArtifactRequest(artifact_id=made.outputs[0].artifact.id)
-        assert (await refusal(stub.DownloadArtifact(artifact).read())).reason == "NOT_FOUND"
+        while await exists(stub.DownloadArtifact(artifact).read()):
+            pass
         watch = pb.StreamProgressRequest(generation_id=made.id)
         assert (await refusal(stub.StreamProgress(watch).read())).reason == "NOT_FOUND"
         assert not (await stub.ListGenerations(pb.ListGenerationsRequest())).generations
         await eventually(lambda: not stored_blobs(server))
 
 
-async def exists(stub: Stub, request: pb.GetGenerationRequest) -> bool:
-    """Whether the generation exists."""
+async def test_every_client_can_receive_a_page_of_long_tasks(start_server: StartServer) -> None:
+    """Pages stay below 3 MiB; together they have every generation, with its task, and nothing twice."""
+    server = start_server()
+    prompt = "\N{WATER WAVE}" * 8192
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        long = image_request(prompt, task={"negative_prompt": prompt})
+        long.response_mode = pb.RESPONSE_MODE_ON_ACCEPTANCE
+        made = [(await stub.Generate(long)).generation.id for _ in range(55)]
+        listed: list[Generation] = []
+        request = pb.ListGenerationsRequest(page_size=100)
+        while True:
+            page = await stub.ListGenerations(request)
+            assert page.ByteSize() <= 3 * 2**20
+            listed += page.generations
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert [generation.id for generation in listed] == made[::-1]
+        assert {generation.image.prompt for generation in listed} == {prompt}
+        assert not any(generation.receipt.parameters for generation in listed)
+        one = await stub.GetGeneration(pb.GetGenerationRequest(generation_id=made[0]))
+        assert one.generation.receipt.parameters
+
+
+async def exists(call: Awaitable[object]) -> bool:
+    """Whether what the call asks for exists."""
     try:
-        await stub.GetGeneration(request)
+        await call
     except aio.AioRpcError as error:
         assert error.code() is grpc.StatusCode.NOT_FOUND  # noqa: PT017
         return False

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -422,7 +423,7 @@ class StoreConformance:
             await store.get_artifact("bob", "image")
         with pytest.raises(NotFoundError):
             await log_of(store, "nothing")
-        assert await store.list(Query(caller="bob", limit=10)) == []
+        assert (await store.list(Query(caller="bob", limit=10))).generations == []
 
     async def test_lists_are_newest_first_and_filtered(self, store: Store) -> None:
         """Pages continue before an id; engine and states narrow the list."""
@@ -432,13 +433,19 @@ class StoreConformance:
         ]
         ids = sorted(ids, reverse=True)
         claim = await store.claim("b")
-        found = [generation.id for generation in await store.list(Query(caller="ada", limit=2))]
-        assert found == ids[:2]
-        rest = await store.list(Query(caller="ada", limit=2, before=found[-1]))
-        assert [generation.id for generation in rest] == ids[2:]
-        running = await store.list(Query(caller="ada", limit=9, states=[State.STATE_RUNNING]))
-        assert [generation.id for generation in running] == [claim.generation.id]
-        assert len(await store.list(Query(caller="ada", limit=9, engine="a"))) == 2
+
+        async def find(**conditions: Any) -> tuple[list[str], bool]:  # noqa: ANN401
+            page = await store.list(Query(caller="ada", **conditions))
+            return [generation.id for generation in page.generations], page.complete
+
+        assert await find(limit=2) == (ids[:2], False)
+        assert await find(limit=2, before=ids[1]) == (ids[2:], True)
+        assert await find(limit=3) == (ids, True)
+        assert await find(limit=9, states=[State.STATE_RUNNING]) == ([claim.generation.id], True)
+        assert len((await find(limit=9, engine="a"))[0]) == 2
+        both = await find(limit=9, states=[State.STATE_RUNNING, State.STATE_QUEUED])
+        assert both == (ids, True)
+        assert await find(limit=9, max_bytes=1) == (ids[:1], False)
 
     async def test_nothing_accepted_is_lost_when_the_process_dies(self, opener: Opener) -> None:
         """Waiting ones wait, running ones are requeued, ended ones stay; logs continue without a gap."""

@@ -39,7 +39,7 @@ class IsolationConformance:
         claiming = [asyncio.create_task(store.claim(ENGINES[1]))]
         await _let_run()
         query = Query(caller="ada", limit=1, states=[State.STATE_QUEUED])
-        (ahead,) = await store.list(query)
+        (ahead,) = (await store.list(query)).generations
         new = (await store.submit(submission(engine="third"))).generation.id
         claiming.append(asyncio.create_task(store.claim("third")))
         await _let_run()

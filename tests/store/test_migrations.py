@@ -147,7 +147,8 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) 
 
 
 async def _all(store: SqliteStore) -> list[Generation]:
-    return list(await store.list(Query(caller="anonymous", limit=100)))
+    page = await store.list(Query(caller="anonymous", limit=100))
+    return [await store.get("anonymous", listed.id) for listed in page.generations]
 
 
 def _version(connection: sqlite3.Connection) -> int:

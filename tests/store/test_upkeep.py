@@ -43,7 +43,8 @@ async def test_no_read_waits_for_a_write(store: SqliteStore) -> None:
     with blocked(store) as writing:
         found = await asyncio.wait_for(store.get("ada", accepted.id), 60)
         assert found == accepted
-        assert await asyncio.wait_for(store.list(Query(caller="ada", limit=5)), 60) == [accepted]
+        page = await asyncio.wait_for(store.list(Query(caller="ada", limit=5)), 60)
+        assert page.generations == [accepted]
         assert await asyncio.wait_for(store.queue_depth("sketch"), 60) == 1
         async with aclosing(store.watch(accepted.id, 0)) as events:
             assert (await asyncio.wait_for(anext(events), 60)).sequence == 1
@@ -83,7 +84,7 @@ async def test_expiry_leaves_room_for_other_calls(store: SqliteStore) -> None:
             steps += 1
             await store.submit(submission())
             page = Query(caller="ada", limit=500, states=[State.STATE_SUCCEEDED])
-            before, left = left, len(await store.list(page))
+            before, left = left, len((await store.list(page)).generations)
             assert before - left <= 25
     assert left == 0
     assert await store.queue_depth("sketch") == steps >= 8
@@ -98,7 +99,7 @@ async def test_expiry_takes_few_generations_with_long_logs_at_a_time(store: Sqli
         await store.finish(claim, succeeded(claim), Event())
     async with aclosing(store.sweep(time.time() + 10)) as deleted:
         await anext(deleted)
-        assert len(await store.list(Query(caller="ada", limit=500))) == 4
+        assert len((await store.list(Query(caller="ada", limit=500))).generations) == 4
 
 
 async def test_what_fails_in_the_queue_does_so_in_small_steps(store: SqliteStore) -> None:

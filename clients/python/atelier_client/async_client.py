@@ -154,7 +154,10 @@ class AsyncClient(BaseClient):
     def list(
         self, *, engine: str = "", states: tuple[State, ...] = (), page_size: int = 50
     ) -> AsyncGenerator[Generation]:
-        """Yield every generation, newest first, fetched page by page."""
+        """Yield every generation, newest first, fetched page by page.
+
+        Their receipts have no parameters and no recipe, which `get` returns.
+        """
         return self._deliver(
             operations.list_generations(engine=engine, states=states, page_size=page_size)
         )

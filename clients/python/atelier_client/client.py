@@ -138,7 +138,10 @@ class Client(BaseClient):
     def list(
         self, *, engine: str = "", states: tuple[State, ...] = (), page_size: int = 50
     ) -> Generator[Generation]:
-        """Yield every generation, newest first, fetched page by page."""
+        """Yield every generation, newest first, fetched page by page.
+
+        Their receipts have no parameters and no recipe, which `get` returns.
+        """
         return self._deliver(
             operations.list_generations(engine=engine, states=states, page_size=page_size)
         )

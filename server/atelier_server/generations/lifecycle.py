@@ -47,6 +47,8 @@ from atelier_server.store.protocol import (
     may_run_again,
 )
 
+_MAX_PAGE_BYTES = 3 * 2**20  # clients receive at most 4 MiB unless they are set up for more
+
 
 @dataclass(slots=True, eq=False)
 class GenerationLifecycle:
@@ -209,17 +211,17 @@ class GenerationLifecycle:
         Raises:
             InvalidRequestError: the page token is invalid, or belongs to another query.
         """
-        size = page_tokens.get_page_size(request)
         query = Query(
             caller=caller,
-            limit=size + 1,
+            limit=page_tokens.get_page_size(request),
+            max_bytes=_MAX_PAGE_BYTES,
             before=page_tokens.decode(request),
             engine=request.engine,
             states=tuple(request.states),
         )
-        found = await self.store.list(query)
-        token = page_tokens.encode(request, found[size - 1].id) if len(found) > size else ""
-        return ListGenerationsResponse(generations=found[:size], next_page_token=token)
+        page = await self.store.list(query)
+        token = "" if page.complete else page_tokens.encode(request, page.generations[-1].id)
+        return ListGenerationsResponse(generations=page.generations, next_page_token=token)
 
     async def cancel(self, generation_id: str, caller: str) -> CancelGenerationResponse:
         """Cancel the generation, and wait until it has ended.

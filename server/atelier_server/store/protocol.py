@@ -132,12 +132,24 @@ class Query:
     """The caller whose generations to list."""
     limit: int
     """Maximum number of generations in the answer."""
+    max_bytes: int = 2**31 - 1
+    """Maximum size of the answer's generations as messages; a single one may be greater."""
     before: str = ""
     """Only ids less than this; empty for all."""
     engine: str = ""
     """Only those of this engine; empty for all."""
     states: Sequence[State.ValueType] = ()
     """Only those in one of these states; empty for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Generations that a query matches, newest first."""
+
+    generations: Sequence[Generation]
+    """As they are stored, but without the parameters and the recipe of their receipts."""
+    complete: bool
+    """Whether nothing that matches is older."""
 
 
 class Store(Protocol):
@@ -269,8 +281,8 @@ class Store(Protocol):
             NotFoundError: no such generation, or it is another caller's.
         """
 
-    async def list(self, query: Query) -> Sequence[Generation]:
-        """Generations that match, newest first."""
+    async def list(self, query: Query) -> Page:
+        """The newest generations that match, as many as the query's limits permit."""
 
     async def queue_depth(self, engine: str) -> int:
         """How many generations wait for the engine."""

@@ -643,7 +643,7 @@ class ListGenerationsRequest(message.Message):
     ENGINE_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """Maximum generations in one page: at most 500; 50 when 0."""
+    """Maximum generations in one page: at most 500; 50 when 0. A page of long tasks has fewer: it is at most 3 MiB."""
     page_token: builtins.str
     """`next_page_token` of the previous page; empty for the first page."""
     engine: builtins.str
@@ -678,7 +678,7 @@ class ListGenerationsResponse(message.Message):
     """Token of the next page; empty on the last page."""
     @builtins.property
     def generations(self) -> containers.RepeatedCompositeFieldContainer[generation_pb2.Generation]:
-        """Generations of the page."""
+        """Generations of the page; it may have fewer than `page_size` although others follow."""
 
     def __init__(
         self,

@@ -154,7 +154,7 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGenerations(self, request, context):
-        """Lists generations, newest first.
+        """Lists generations, newest first, without `receipt.parameters` and `receipt.recipe`: GetGeneration returns these.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

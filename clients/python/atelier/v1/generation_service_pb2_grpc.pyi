@@ -66,7 +66,7 @@ class GenerationServiceStub:
     GetGeneration: grpc.UnaryUnaryMultiCallable[generation_service_pb2.GetGenerationRequest, generation_service_pb2.GetGenerationResponse]
     """Returns one generation."""
     ListGenerations: grpc.UnaryUnaryMultiCallable[generation_service_pb2.ListGenerationsRequest, generation_service_pb2.ListGenerationsResponse]
-    """Lists generations, newest first."""
+    """Lists generations, newest first, without `receipt.parameters` and `receipt.recipe`: GetGeneration returns these."""
     CancelGeneration: grpc.UnaryUnaryMultiCallable[generation_service_pb2.CancelGenerationRequest, generation_service_pb2.CancelGenerationResponse]
     """Cancels a generation, and returns the last completed step."""
     UploadArtifact: grpc.StreamUnaryMultiCallable[generation_service_pb2.UploadArtifactRequest, generation_service_pb2.UploadArtifactResponse]
@@ -112,7 +112,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     GetGeneration: aio.UnaryUnaryMultiCallable[generation_service_pb2.GetGenerationRequest, generation_service_pb2.GetGenerationResponse]  # type: ignore[assignment]
     """Returns one generation."""
     ListGenerations: aio.UnaryUnaryMultiCallable[generation_service_pb2.ListGenerationsRequest, generation_service_pb2.ListGenerationsResponse]  # type: ignore[assignment]
-    """Lists generations, newest first."""
+    """Lists generations, newest first, without `receipt.parameters` and `receipt.recipe`: GetGeneration returns these."""
     CancelGeneration: aio.UnaryUnaryMultiCallable[generation_service_pb2.CancelGenerationRequest, generation_service_pb2.CancelGenerationResponse]  # type: ignore[assignment]
     """Cancels a generation, and returns the last completed step."""
     UploadArtifact: aio.StreamUnaryMultiCallable[generation_service_pb2.UploadArtifactRequest, generation_service_pb2.UploadArtifactResponse]  # type: ignore[assignment]
@@ -197,7 +197,7 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
         request: generation_service_pb2.ListGenerationsRequest,
         context: _ServicerContext,
     ) -> typing.Union[generation_service_pb2.ListGenerationsResponse, abc.Awaitable[generation_service_pb2.ListGenerationsResponse]]:
-        """Lists generations, newest first."""
+        """Lists generations, newest first, without `receipt.parameters` and `receipt.recipe`: GetGeneration returns these."""
 
     @abc_1.abstractmethod
     def CancelGeneration(

@@ -5,19 +5,28 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
 
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.store.protocol import Query
+from atelier_server.store.protocol import Page, Query
 
 _STATES = tuple(State.values())
 _AFTER_ALL = "~"  # greater than every id
+_FRAME_BYTES = 5  # tag and length of a generation in the message that has the page
 
 
-def search(db: sqlite3.Connection, query: Query) -> list[Generation]:
-    """The generations that the query matches, newest first."""
-    found = (_read(db, generation_id) for generation_id in _find_ids(db, query))
-    return list(islice(found, query.limit))
+def search(db: sqlite3.Connection, query: Query) -> Page:
+    """The newest generations that the query matches."""
+    generations: list[Generation] = []
+    size = 0
+    for generation_id in _find_ids(db, query):
+        if len(generations) == query.limit:
+            return Page(generations=generations, complete=False)
+        found = _read(db, generation_id)
+        size += found.ByteSize() + _FRAME_BYTES
+        if generations and size > query.max_bytes:
+            return Page(generations=generations, complete=False)
+        generations.append(found)
+    return Page(generations=generations, complete=True)
 
 
 def _find_ids(db: sqlite3.Connection, query: Query) -> Iterator[str]:
@@ -59,7 +68,12 @@ def _engines(db: sqlite3.Connection, caller: str) -> Iterator[str]:
 
 
 def _read(db: sqlite3.Connection, generation_id: str) -> Generation:
+    """The generation as lists show it: what repeats the task, or only serves to make it again, is left out."""
     (record,) = db.execute(
         "SELECT record FROM generations WHERE id = ?", (generation_id,)
     ).fetchone()
-    return Generation.FromString(record)
+    generation = Generation.FromString(record)
+    if generation.HasField("receipt"):
+        generation.receipt.ClearField("parameters")
+        generation.receipt.ClearField("recipe")
+    return generation

@@ -22,6 +22,7 @@ from atelier_server.store.protocol import (
     Claim,
     ClaimLostError,
     Event,
+    Page,
     Query,
     Submission,
     SubmitResult,
@@ -314,7 +315,7 @@ class SqliteStore:
         row = await self._database.read(lambda db: rows.find(db, generation_id, caller))
         return row.record.generation
 
-    async def list(self, query: Query) -> Sequence[Generation]:
+    async def list(self, query: Query) -> Page:
         """See Store.list."""
         return await self._database.read(lambda db: listing.search(db, query))
 
