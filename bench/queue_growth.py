@@ -178,7 +178,7 @@ def _end(db: sqlite3.Connection) -> None:
     generation.CopyFrom(claim.generation)
     generation.state = State.STATE_SUCCEEDED
     generation.outputs.add().artifact.id = f"{generation.id}-1-0"
-    operations.finish(db, claim, generation, Event(), 3600)
+    operations.finish(db, claim, generation, [Event()], 3600)
 
 
 def _make_submission() -> Submission:

@@ -25,7 +25,6 @@ from tests.server.calls import (
     Stub,
     audio_request,
     dispositions,
-    events_of,
     image_request,
     on_acceptance,
     receipt_of,
@@ -252,8 +251,17 @@ async def left_behind(stub: Stub, request: pb.GenerateRequest) -> AsyncGenerator
     listed = (await stub.ListGenerations(pb.ListGenerationsRequest(page_size=100))).generations
     for left in listed:
         if left.request_id.startswith(name):
-            log = await events_of(stub, pb.StreamProgressRequest(generation_id=left.id))
-            yield log[-1].state
+            yield await _wait_end(stub, left.id)
+
+
+async def _wait_end(stub: Stub, generation_id: str) -> State.ValueType:
+    """The final state, without attaching to the generation: that would take it over."""
+    while True:
+        request = pb.GetGenerationRequest(generation_id=generation_id)
+        generation = (await stub.GetGeneration(request)).generation
+        if generation.HasField("end_time"):
+            return generation.state
+        await asyncio.sleep(0.01)
 
 
 async def test_a_caller_that_disconnects_during_acceptance_cancels_the_generation(

@@ -30,7 +30,7 @@ def fill(db: sqlite3.Connection, count: int) -> None:
         if name < RUNNING:
             claim(db, "busy")
         ended = claim(db, "done")
-        operations.finish(db, ended, succeeded(ended, new_id()), Event(), 0.0)
+        operations.finish(db, ended, succeeded(ended, new_id()), [Event()], 0.0)
         upload = Artifact(id=f"upload-{name}")
         rows.add_artifacts(db, "ada", [upload])
 

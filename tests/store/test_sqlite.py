@@ -107,7 +107,7 @@ def _use_everything(db: sqlite3.Connection) -> None:
     cause = CancelCause.CANCEL_CAUSE_REQUESTED
     cancelled, _ = operations.cancel(db, "ada", claim.generation.id, cause, 1.0)
     assert cancelled is CancelResult.REQUESTED
-    operations.finish(db, claim, succeeded(claim, "image"), Event(), 1.0)
+    operations.finish(db, claim, succeeded(claim, "image"), [Event(), Event()], 1.0)
     rows.events_after(db, claim.generation.id, 0)
     rows.find(db, claim.generation.id)
     for state in ([], [State.STATE_QUEUED]):

@@ -94,6 +94,8 @@ class Attempt:
     """The task that the engine is given; None until it is loaded."""
     sharing: int = 1
     """How many generations, itself included, ran on the engine when it began."""
+    unlogged: list[Event] = field(default_factory=list)
+    """Events that are to be logged, at the latest with the end of the attempt."""
     last_snapshot: Event = field(default_factory=Event)
     """Progress at the end of the attempt; set by `record_end`."""
 
@@ -280,7 +282,12 @@ class AttemptFinalizer:
     async def _finish(self, attempt: Attempt) -> pb.Generation:
         """Record the end, as soon as the storage permits: the work is done, and is not repeated."""
         return await self.storage.retry(
-            lambda: self.store.finish(attempt.claim, attempt.generation, attempt.last_snapshot)
+            lambda: self.store.finish(
+                attempt.claim,
+                attempt.generation,
+                attempt.last_snapshot,
+                unlogged=attempt.unlogged,
+            )
         )
 
     async def _finish_failed(self, attempt: Attempt, failure: pb.Failure) -> None:

@@ -32,7 +32,8 @@ from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to claim from a store that raises
-_MAX_PENDING_EVENTS = 16  # with more than these the engine waits for the disk
+_MAX_UNLOGGED_EVENTS = 16  # with more than these the engine waits for the disk
+_LOG_DELAY_SECONDS = 0.1  # of events that nobody waits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,7 +138,7 @@ class Worker:
         attempt.record_recipe(self.supervisor.status, task)
         cached = False
         async with (
-            _EventWriter(self.store, self.storage, claim) as log,
+            _EventWriter(self.store, self.storage, attempt) as log,
             aclosing(self.supervisor.engine.run(task)) as events,
         ):
             async for event in events:
@@ -208,17 +209,18 @@ class Worker:
 
 
 class _EventWriter:
-    """Writes the log in the background, so that the engine does not wait for the disk; leaving waits for all writes.
+    """Writes the log in the background, so that the engine does not wait for the disk.
 
-    Events that come while others are written share the next write.
+    Events that nobody waits for are kept back for a short time, so that several share one write, or that of the
+    attempt's end. Those that come while others are written share the next write.
     """
 
-    def __init__(self, store: Store, storage: StorageMonitor, claim: Claim) -> None:
-        """Write under this claim; events that the storage does not take are left out."""
+    def __init__(self, store: Store, storage: StorageMonitor, attempt: Attempt) -> None:
+        """Write under the attempt's claim; events that the storage does not take are left out."""
         self._store = store
         self._storage = storage
-        self._claim = claim
-        self._pending: list[Event] = []
+        self._attempt = attempt
+        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -230,30 +232,49 @@ class _EventWriter:
         Raises:
             ClaimLostError: the claim is void; this may be raised by a later event.
         """
-        self._pending.append(event)
-        if self._writing is None or self._writing.done():
+        unlogged = self._attempt.unlogged
+        unlogged.append(event)
+        if self._writing is not None and (
+            self._writing.done() or len(unlogged) > _MAX_UNLOGGED_EVENTS
+        ):
             await self._finish_writing()
-            self._writing = asyncio.create_task(self._write_pending())
-        elif len(self._pending) > _MAX_PENDING_EVENTS:
-            await self._finish_writing()
+        if (
+            self._store.is_watched(self._attempt.generation.id)
+            or len(unlogged) > _MAX_UNLOGGED_EVENTS
+        ):
+            self._start_writing()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_LOG_DELAY_SECONDS, self._start_writing)
 
-    async def _write_pending(self) -> None:
-        while self._pending:
-            events, self._pending = self._pending, []
+    def _start_writing(self) -> None:
+        self._stop_timer()
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        while events := self._attempt.unlogged:
+            self._attempt.unlogged = []
             try:
-                await self._store.log(self._claim, events)
+                await self._store.log(self._attempt.claim, events)
             except StorageError as error:
                 self._storage.report(error)
 
     async def _finish_writing(self) -> None:
-        """Wait until nothing is written.
+        """Wait for what is being written.
 
         Raises:
             ClaimLostError: the claim is void.
         """
         if self._writing is not None:
+            await asyncio.wait([self._writing])
             writing, self._writing = self._writing, None
-            await writing
+            writing.result()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def __aexit__(
         self,
@@ -261,7 +282,10 @@ class _EventWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
+        """Wait for what is being written; what is not stays unlogged."""
+        self._stop_timer()
+        try:
             await self._finish_writing()
-        elif self._writing is not None:
-            await asyncio.wait([self._writing])
+        except ClaimLostError:
+            if error is None:
+                raise

@@ -1,13 +1,18 @@
-"""Wakes those who watch a generation when its log has grown, and gives them the newest events from memory."""
+"""Wakes, within this process, those who watch a generation and those who wait for one to execute.
+
+Watchers get the newest events of the log from memory; a worker that waits gets its claim from the submission itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
 from atelier.v1.generation_pb2 import State
-from atelier_server.store.protocol import ENDED, Event
+from atelier_server.store.protocol import ENDED, Claim, Event
 
 _MAX_RECENT = 32  # events kept per watched generation; whoever is further behind reads the log
 
@@ -19,6 +24,8 @@ class Topic:
         """Start without events; the log has the earlier ones."""
         self.subscribers = 0
         self.watchers = 0
+        self.owner = ""
+        """The caller that owns the generation, if all of its events have come here; else empty."""
         self._recent: dict[int, Event] = {}
         self._latest = 0
         self._ended = False
@@ -85,13 +92,81 @@ class EventBus:
     @contextmanager
     def subscribe(self, generation_id: str, *, watching: bool) -> Generator[Topic]:
         """The generation's topic, kept inside the context; `watching` when the subscriber follows every event."""
-        topic = self._topics.setdefault(generation_id, Topic())
-        topic.subscribers += 1
+        topic = self.open(generation_id)
         topic.watchers += watching
         try:
             yield topic
         finally:
-            topic.subscribers -= 1
             topic.watchers -= watching
-            if not topic.subscribers:
-                del self._topics[generation_id]
+            self.close(generation_id)
+
+    def open(self, generation_id: str) -> Topic:
+        """The generation's topic, kept until as many calls of `close` as of this."""
+        topic = self._topics.setdefault(generation_id, Topic())
+        topic.subscribers += 1
+        return topic
+
+    def close(self, generation_id: str) -> None:
+        """Need the topic no longer."""
+        topic = self._topics[generation_id]
+        topic.subscribers -= 1
+        if not topic.subscribers:
+            del self._topics[generation_id]
+
+
+Worker: TypeAlias = "asyncio.Future[Claim | None]"
+"""A worker that waits: it is given a claim, or woken with None to claim for itself."""
+
+
+class WaitingWorkers:
+    """The workers that wait for a generation in one engine's queue, and the generations that wait for a worker."""
+
+    def __init__(self, on_unwanted: Callable[[Claim], None], *, queued: int = 0) -> None:
+        """Start with so many generations in the queue, and no worker.
+
+        A claim for a worker that has stopped meanwhile goes to `on_unwanted`.
+        """
+        self._on_unwanted = on_unwanted
+        self._unclaimed = queued
+        self._workers: deque[Worker] = deque()
+
+    async def wait(self) -> Claim | None:
+        """Wait for a generation: the claim on it, or None for the worker to claim one."""
+        if self._unclaimed:
+            self._unclaimed -= 1
+            return None
+        worker: Worker = asyncio.get_running_loop().create_future()
+        self._workers.append(worker)
+        try:
+            return await worker
+        except asyncio.CancelledError:
+            if not worker.cancelled():  # it was woken at the same moment
+                self.settle(None, worker.result(), queued=True)
+            raise
+
+    def notify(self) -> None:
+        """Say that one more generation waits: the worker that waits longest claims it, or the next that comes."""
+        if (worker := self.reserve()) is None:
+            self._unclaimed += 1
+        else:
+            worker.set_result(None)
+
+    def reserve(self) -> Worker | None:
+        """The worker that waits longest; None if none waits. `settle` says what becomes of it."""
+        while self._workers:
+            worker = self._workers.popleft()
+            if not worker.done():
+                return worker
+        return None
+
+    def settle(self, worker: Worker | None, claim: Claim | None, *, queued: bool) -> None:
+        """Give a reserved worker the claim; without one, let it wait on, and `notify` if a generation was `queued`."""
+        if claim is not None and (worker is None or worker.done()):
+            self._on_unwanted(claim)
+        elif claim is not None and worker is not None:
+            worker.set_result(claim)
+        elif worker is not None and not worker.done():
+            self._workers.appendleft(worker)
+        if claim is None and (queued or self._unclaimed):
+            self._unclaimed -= not queued
+            self.notify()

@@ -168,6 +168,7 @@ class Store(Protocol):
         """Accept a generation; it is durable when this returns.
 
         If the request id names one that `may_run_again`, that one is queued again, with the task of this submission.
+        Cancelled, this raises CancelledError once it is certain whether the generation is accepted.
 
         Raises:
             ConflictError: the request id was used before with another digest.
@@ -191,6 +192,9 @@ class Store(Protocol):
             ClaimLostError: the claim is void; stop working.
         """
 
+    def is_watched(self, generation_id: str) -> bool:
+        """Whether anybody may be waiting for the generation's next event, so that it is not to be kept back."""
+
     async def save_remote_handle(self, claim: Claim, handle: str) -> None:
         """Store durably what identifies the job that a remote service has accepted.
 
@@ -198,10 +202,18 @@ class Store(Protocol):
             ClaimLostError: the claim is void.
         """
 
-    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> Generation:
+    async def finish(
+        self,
+        claim: Claim,
+        generation: Generation,
+        progress: Event,
+        *,
+        unlogged: Sequence[Event] = (),
+    ) -> Generation:
         """End the generation in the state that `generation` has, and publish its artifacts; returns the record.
 
-        `progress` says how far the work came; the last event of the log is made of it.
+        `progress` says how far the work came; the last event of the log is made of it. Events that are `unlogged` are
+        logged before it.
 
         Raises:
             ClaimLostError: the claim is void; the outputs are to be deleted.
@@ -268,7 +280,7 @@ class Store(Protocol):
         """
 
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
-        """Wait for the generation's end.
+        """Wait for the generation's end; returns its record, which others may share: it is not to be modified.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.

@@ -30,6 +30,7 @@ _CHECKPOINT_INTERVAL_SECONDS = 1.0
 class _Job:
     work: Callable[[sqlite3.Connection], Any]
     on_commit: Callable[[Any], None] | None
+    on_failure: Callable[[], None] | None
     done: asyncio.Future[Any]
 
 
@@ -75,18 +76,32 @@ class Database:
         *,
         on_commit: Callable[[ResultT], None] | None = None,
     ) -> ResultT:
-        """Run `work(connection)` in a transaction; it is durable when this returns.
-
-        The write is not undone when the caller is cancelled meanwhile. So what must follow from it goes into
-        `on_commit(result)`, which always runs, in the event loop and in the order of the writes.
+        """Run `work(connection)` in a transaction; it is durable when this returns. See `start`.
 
         Raises:
             StorageError: the file cannot be written or read; nothing was written then.
             Exception: whatever `work` raises; nothing of it was written then.
         """
+        return await asyncio.shield(self.start(work, on_commit=on_commit))
+
+    def start(
+        self,
+        work: Callable[[sqlite3.Connection], ResultT],
+        *,
+        on_commit: Callable[[ResultT], None] | None = None,
+        on_failure: Callable[[], None] | None = None,
+    ) -> asyncio.Future[ResultT]:
+        """Begin to run `work(connection)` in a transaction; the future has its result once that is durable.
+
+        The write is not undone when the caller is cancelled meanwhile. So what must follow from it goes into
+        `on_commit(result)`, which always runs, in the event loop and in the order of the writes; or, if nothing was
+        written, into `on_failure()`.
+
+        The future is not to be cancelled.
+        """
         done: asyncio.Future[ResultT] = self._loop.create_future()
-        self._jobs.put(_Job(work, on_commit, done))
-        return await asyncio.shield(done)
+        self._jobs.put(_Job(work, on_commit, on_failure, done))
+        return done
 
     async def read(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         """Run `work(connection)` on all that is committed, without waiting for any write; see Readers.run."""
@@ -179,7 +194,7 @@ def _require_writable(connection: sqlite3.Connection) -> None:
 
 def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
     for job, result, error in outcomes:
-        raised = error or _run_on_commit(job, result)
+        raised = _run_callback(job, result, error)
         if job.done.done():
             continue
         if raised is not None:
@@ -188,11 +203,13 @@ def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
             job.done.set_result(result)
 
 
-def _run_on_commit(job: _Job, result: Any) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
-    """Run what follows from the write; returns the error, so that it does not affect the others of the group."""
+def _run_callback(job: _Job, result: Any, error: Exception | None) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
+    """Run what follows from the job; returns its error or the job's, so that it does not affect others of the group."""
     try:
-        if job.on_commit is not None:
+        if error is None and job.on_commit is not None:
             job.on_commit(result)
-    except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
-        return error
-    return None
+        elif error is not None and job.on_failure is not None:
+            job.on_failure()
+    except Exception as raised:  # noqa: BLE001 (handed to whoever asked for the work)
+        return raised
+    return error

@@ -58,7 +58,7 @@ def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult
         if may_run_again(before.generation):
             return _run_again(db, before.generation.id, submission)
         return before, None
-    change = records.accept(submission, rows.count_waiting(db, generation.engine), _now())
+    change = records.accept(submission, rows.count_waiting(db, generation.engine), current_time())
     event = rows.insert(db, submission, change)
     return _to_result(change, submission), event
 
@@ -72,7 +72,7 @@ def _run_again(
         submission,
         queued=rows.count_waiting(db, engine),
         ahead=rows.count_ahead(db, engine, generation_id),
-        now=_now(),
+        now=current_time(),
     )
     cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
     rows.replace_submission(db, generation_id, submission)
@@ -105,7 +105,7 @@ def claim(
     record, stored = first
     if may_start is not None and not may_start(record.generation.id):
         return None
-    now = _now()
+    now = current_time()
     change = records.claim(record, now)
     events = [rows.write(db, change)]
     for position, generation_id in enumerate(rows.list_first_ids(db, engine)):
@@ -123,7 +123,7 @@ def log(db: sqlite3.Connection, claim: Claim, events: Sequence[Event]) -> Sequen
     Raises:
         ClaimLostError: the claim is void.
     """
-    now = _now()
+    now = current_time()
     for event in events:
         records.fill_event(event, claim.generation, claim.attempt, now)
     return _require_claim(claim, rows.append_claimed(db, claim, events))
@@ -151,24 +151,30 @@ def finish(
     db: sqlite3.Connection,
     claim: Claim,
     generation: Generation,
-    progress: Event,
+    events: Sequence[Event],
     retention_seconds: float,
-) -> tuple[Generation, Event]:
-    """End the claimed generation, and publish its artifacts; returns the record and the last event.
+) -> tuple[Generation, Sequence[Event]]:
+    """End the claimed generation, and publish its artifacts; returns the record and the events, numbered.
+
+    The last event says how far the work came; those before it have not been logged yet.
 
     Raises:
         ClaimLostError: the claim is void.
     """
     cancelled = generation.state == State.STATE_CANCELLED
+    *unlogged, progress = events
+    now = current_time()
+    for event in unlogged:
+        records.fill_event(event, claim.generation, claim.attempt, now)
     change = records.end(
         _read_record(db, claim) if cancelled else Record.from_claim(claim),
         generation,
         progress,
-        now=_now(),
+        now=now,
         retention_seconds=retention_seconds,
     )
-    event = _require_claim(claim, rows.write_claimed(db, claim, change))
-    return change.record.generation, event
+    _require_claim(claim, rows.write_claimed(db, claim, change, unlogged=unlogged))
+    return change.record.generation, [*unlogged, change.event]
 
 
 def requeue(
@@ -179,7 +185,7 @@ def requeue(
     Raises:
         ClaimLostError: the claim is void.
     """
-    record, generation, now = Record.from_claim(claim), release.generation, _now()
+    record, generation, now = Record.from_claim(claim), release.generation, current_time()
     ahead = rows.count_ahead(db, generation.engine, generation.id)
     change = replace(
         records.requeue(record, generation, ahead=ahead, now=now),
@@ -214,7 +220,9 @@ def cancel(
         NotFoundError: no such generation, or it is another caller's.
     """
     record = rows.find(db, generation_id, caller).record
-    result, change = records.cancel(record, cause, now=_now(), retention_seconds=retention_seconds)
+    result, change = records.cancel(
+        record, cause, now=current_time(), retention_seconds=retention_seconds
+    )
     if result is CancelResult.REQUESTED:
         cancellation_rows.request_cancel(db, generation_id, cause)
     elif cause == CancelCause.CANCEL_CAUSE_REQUESTED and result is CancelResult.TOO_LATE:
@@ -243,7 +251,7 @@ def recover(
             ends_with_process=record.generation.engine in local_engines,
             max_attempts=max_attempts,
             alone=isolation.ran_alone(record, running, max_attempts),
-            now=_now(),
+            now=current_time(),
             retention_seconds=retention_seconds,
         )
         rows.write(db, change)
@@ -280,7 +288,8 @@ def _require_claim(claim: Claim, written: WrittenT | None) -> WrittenT:
     return written
 
 
-def _now() -> Timestamp:
+def current_time() -> Timestamp:
+    """The time by the wall clock, as records and events state it."""
     now = Timestamp()
     now.GetCurrentTime()
     return now

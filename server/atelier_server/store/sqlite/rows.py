@@ -123,17 +123,25 @@ def write(db: sqlite3.Connection, change: Change) -> Event:
 
 
 def write_claimed(
-    db: sqlite3.Connection, claim: Claim, change: Change, *, cancel_requested: bool | None = None
+    db: sqlite3.Connection,
+    claim: Claim,
+    change: Change,
+    *,
+    cancel_requested: bool | None = None,
+    unlogged: Sequence[Event] = (),
 ) -> Event | None:
-    """Write the change if the claim is valid; returns its event, numbered, else None.
+    """Write the change if the claim is valid, and before its event those that are `unlogged`.
 
     With `cancel_requested`, also only if a cancellation was requested, or was not.
+
+    Returns:
+        The event of the change, numbered as the others are; None if nothing was written.
     """
     condition, values = _claimed(claim)
     if cancel_requested is not None:
         condition = f"{condition} AND (cancel_requested <> 0) = ?"
         values = (*values, cancel_requested)
-    return _update(db, change, condition, values)
+    return _update(db, change, condition, values, unlogged)
 
 
 def append_claimed(
@@ -315,9 +323,13 @@ def _claimed(claim: Claim) -> tuple[str, tuple[Any, ...]]:
 
 
 def _update(
-    db: sqlite3.Connection, change: Change, condition: str, values: tuple[Any, ...]
+    db: sqlite3.Connection,
+    change: Change,
+    condition: str,
+    values: tuple[Any, ...],
+    unlogged: Sequence[Event] = (),
 ) -> Event | None:
-    """Write a change where the condition holds, together with its event, artifacts and cost."""
+    """Write a change where the condition holds, together with its events, artifacts and cost."""
     record, generation = change.record, change.record.generation
     has_ended = generation.HasField("expire_time")
     expires = _find_expiry(generation.expire_time) if has_ended else None
@@ -328,7 +340,7 @@ def _update(
     )
     written = _append(
         db,
-        [change.event],
+        [*unlogged, change.event],
         statement,
         (
             generation.state,

@@ -6,15 +6,17 @@ import asyncio
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
+from atelier_engines.threads import wait_shielded
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
-from atelier_server.store.events import EventBus, Topic
+from atelier_server.store.events import EventBus, Topic, WaitingWorkers
 from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
     ENDED,
@@ -27,25 +29,32 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import artifact_rows, expiry, history, listing, operations, rows
+from atelier_server.store.sqlite import expiry, history, listing, operations, rows
+from atelier_server.store.sqlite.artifact_records import SqliteArtifactRecords
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
 
+ReadT = TypeVar("ReadT")
+_Claimed: TypeAlias = tuple[Claim, list[Event]]
+"""A claim, and the events that follow from it."""
+_Submitted: TypeAlias = tuple[SubmitResult, Event | None, _Claimed | None]
 
-class SqliteStore:
+
+class SqliteStore(SqliteArtifactRecords):
     """See protocol.Store. Only one process may have a file open."""
 
     def __init__(self, database: Database, *, retention_seconds: float) -> None:
         """Use `open` instead, which also requeues what an earlier process was running."""
-        self._database = database
+        super().__init__(database)
         self._retention_seconds = retention_seconds
         self._events = EventBus()
         self._isolation: Isolation | None = None  # None when nothing is suspect
-        self._queued: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(0)
+        self._workers: defaultdict[str, WaitingWorkers] = defaultdict(
+            lambda: WaitingWorkers(self._release_in_background)
         )
         self._cancellations: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._releases: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(
@@ -77,53 +86,73 @@ class SqliteStore:
             )
             raise DatabaseUnusableError(msg) from error
         for engine, count in waiting.items():
-            store._queued[engine] = asyncio.Semaphore(count)
+            store._workers[engine] = WaitingWorkers(store._release_in_background, queued=count)
         return store
 
     async def _recover(
         self, max_attempts: int, local_engines: Collection[str]
     ) -> tuple[dict[str, int], Isolation | None]:
+        recover = partial(
+            operations.recover,
+            retention_seconds=self._retention_seconds,
+            max_attempts=max_attempts,
+            local_engines=local_engines,
+        )
         try:
-            return await self._database.run(
-                lambda db: operations.recover(
-                    db, self._retention_seconds, max_attempts, local_engines
-                )
-            )
+            return await self._database.run(recover)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         """See Store.close."""
+        if self._releases:
+            await asyncio.wait(self._releases)
         await self._database.close()
 
     async def find_by_request_id(
         self, caller: str, request_id: str, digest: bytes
     ) -> SubmitResult | None:
         """See Store.find_by_request_id."""
-        return await self._database.read(
-            lambda db: rows.find_by_request_id(db, caller, request_id, digest)
-        )
+        find = partial(rows.find_by_request_id, caller=caller, request_id=request_id, digest=digest)
+        return await self._database.read(find)
 
     async def submit(self, submission: Submission) -> SubmitResult:
-        """See Store.submit."""
+        """See Store.submit. A worker that waits gets its claim in the same transaction."""
+        generation = submission.generation
+        workers = self._workers[generation.engine]
+        worker = workers.reserve() if self._isolation is None else None
 
-        def on_commit(written: tuple[SubmitResult, Event | None]) -> None:
-            _, event = written
+        def work(db: sqlite3.Connection) -> _Submitted:
+            result, event = operations.submit(db, submission)
+            claimed = None
+            if event is not None and worker is not None:
+                claimed = operations.claim(db, generation.engine, self._events.is_watched)
+            return result, event, claimed
+
+        def on_commit(submitted: _Submitted) -> None:
+            _, event, claimed = submitted
             if event is not None:
-                self._publish([event])
-                self._notify_waiter(submission.generation.engine)
+                topic.owner = submission.caller
+            claim, events = claimed or (None, [])
+            self._publish([event, *events] if event is not None else events)
+            workers.settle(worker, claim, queued=event is not None)
 
-        result, _ = await self._database.run(
-            lambda db: operations.submit(db, submission), on_commit=on_commit
-        )
-        return result
+        def on_failure() -> None:
+            workers.settle(worker, None, queued=False)
+
+        topic = self._events.open(generation.id)
+        try:
+            submitting = self._database.start(work, on_commit=on_commit, on_failure=on_failure)
+            await wait_shielded(submitting)
+            return submitting.result()[0]
+        finally:  # not before the caller has had the chance to wait for its end
+            asyncio.get_running_loop().call_soon(self._events.close, generation.id)
 
     async def claim(self, engine: str) -> Claim:
         """See Store.claim."""
         while True:
-            await self._queued[engine].acquire()
-            claim = await self._claim_in_turn(engine)
+            claim = await self._workers[engine].wait() or await self._claim_in_turn(engine)
             if claim is not None:
                 return claim
 
@@ -134,35 +163,28 @@ class SqliteStore:
         async with self._isolation.turn() as turn:
             claim = await self._claim_first(engine, turn.may_start)
         if turn.refused:
-            self._notify_waiter(engine)  # the generation still waits
+            self._workers[engine].notify()  # the generation still waits
             await turn.changed.wait()
         return claim
 
     async def _claim_first(
         self, engine: str, may_start: Callable[[str], bool] | None = None
     ) -> Claim | None:
-        claiming = asyncio.ensure_future(
-            self._database.run(
-                lambda db: operations.claim(db, engine, self._events.is_watched, may_start),
-                on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
-            )
+        claiming = self._database.start(
+            lambda db: operations.claim(db, engine, self._events.is_watched, may_start),
+            on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
         )
         try:
-            claimed = await asyncio.shield(claiming)
+            await wait_shielded(claiming)
+            claimed = claiming.result()
         except asyncio.CancelledError:
-            await self._release_unwanted(claiming)
+            if claiming.exception() is None and (unwanted := claiming.result()) is not None:
+                await self.release(unwanted[0])
             raise
         except Exception:
-            self._notify_waiter(engine)  # the generation still waits
+            self._workers[engine].notify()  # the generation still waits
             raise
         return claimed[0] if claimed else None
-
-    async def _release_unwanted(
-        self, claiming: asyncio.Future[tuple[Claim, list[Event]] | None]
-    ) -> None:
-        claimed = await claiming
-        if claimed is not None:
-            await self.release(claimed[0])
 
     async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """See Store.save_task."""
@@ -174,19 +196,32 @@ class SqliteStore:
             lambda db: operations.log(db, claim, events), on_commit=self._publish
         )
 
+    def is_watched(self, generation_id: str) -> bool:
+        """See Store.is_watched."""
+        return self._events.is_watched(generation_id)
+
     async def save_remote_handle(self, claim: Claim, handle: str) -> None:
         """See Store.save_remote_handle."""
         await self._database.run(lambda db: operations.save_remote_handle(db, claim, handle))
 
-    async def finish(self, claim: Claim, generation: Generation, progress: Event) -> Generation:
+    async def finish(
+        self,
+        claim: Claim,
+        generation: Generation,
+        progress: Event,
+        *,
+        unlogged: Sequence[Event] = (),
+    ) -> Generation:
         """See Store.finish."""
 
-        def on_commit(written: tuple[Generation, Event]) -> None:
+        def on_commit(written: tuple[Generation, Sequence[Event]]) -> None:
             self._cancellations.pop(generation.id, None)
-            self._publish([written[1]])
+            self._publish(written[1])
 
         ended, _ = await self._database.run(
-            lambda db: operations.finish(db, claim, generation, progress, self._retention_seconds),
+            lambda db: operations.finish(
+                db, claim, generation, [*unlogged, progress], self._retention_seconds
+            ),
             on_commit=on_commit,
         )
         return ended
@@ -200,10 +235,8 @@ class SqliteStore:
         stopped: bool = True,
     ) -> None:
         """See Store.release."""
-        now = Timestamp()
-        now.GetCurrentTime()
         release = Release(
-            generation=records.list_released(claim, started, now),
+            generation=records.list_released(claim, started, operations.current_time()),
             keep_remote_handle=keep_remote_handle,
             stopped=stopped,
         )
@@ -221,7 +254,7 @@ class SqliteStore:
             self._cancellations.pop(event.generation_id, None)
             self._publish([event])
             if event.state == State.STATE_QUEUED:
-                self._notify_waiter(event.engine)
+                self._workers[event.engine].notify()
 
         await self._database.run(
             lambda db: operations.requeue(db, claim, release, self._retention_seconds),
@@ -270,7 +303,7 @@ class SqliteStore:
                 if topic.exhausted(after):
                     return
                 if not await topic.wait_after(after, max_silence_seconds):
-                    last = await self._read_last_event(generation_id)
+                    last = await self._read_log(generation_id, rows.last_event)
                     if last.sequence <= after and last.state not in ENDED:
                         yield records.repeat(last)
 
@@ -278,17 +311,14 @@ class SqliteStore:
         """The events after number `after`: the next one if it is in memory, else all that the log has."""
         if (event := topic.next(after)) is not None:
             return [event]
+        return await self._read_log(generation_id, partial(rows.events_after, after=after))
 
-        def work(db: sqlite3.Connection) -> list[Event]:
+    async def _read_log(
+        self, generation_id: str, read: Callable[[sqlite3.Connection, str], ReadT]
+    ) -> ReadT:
+        def work(db: sqlite3.Connection) -> ReadT:
             rows.find(db, generation_id)
-            return rows.events_after(db, generation_id, after)
-
-        return await self._database.read(work)
-
-    async def _read_last_event(self, generation_id: str) -> Event:
-        def work(db: sqlite3.Connection) -> Event:
-            rows.find(db, generation_id)
-            return rows.last_event(db, generation_id)
+            return read(db, generation_id)
 
         return await self._database.read(work)
 
@@ -303,12 +333,11 @@ class SqliteStore:
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
         """See Store.wait_ended."""
         with self._events.subscribe(generation_id, watching=False) as topic:
-            generation = await self.get(caller, generation_id)
-            if generation.state in ENDED:
-                return generation
-            ended = Generation()
-            ended.CopyFrom((await topic.wait_last()).generation)
-            return ended
+            if topic.owner != caller:
+                generation = await self.get(caller, generation_id)
+                if generation.state in ENDED:
+                    return generation
+            return (await topic.wait_last()).generation
 
     async def get(self, caller: str, generation_id: str) -> Generation:
         """See Store.get."""
@@ -343,50 +372,21 @@ class SqliteStore:
         """See Store.spent_today."""
         return await self._database.read(lambda db: rows.spent_today(db, engine))
 
-    async def add_artifact(self, caller: str, artifact: Artifact) -> None:
-        """See Store.add_artifact."""
-        await self._database.run(lambda db: rows.add_artifacts(db, caller, [artifact]))
-
-    async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
-        """See Store.get_artifact."""
-        return await self._database.read(
-            lambda db: artifact_rows.find_artifact(db, caller, artifact_id)
-        )
-
-    async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
-        """See Store.find_unknown_artifacts."""
-        return await self._database.read(
-            lambda db: artifact_rows.find_unknown_artifacts(db, artifact_ids)
-        )
-
-    async def find_known_generations(self, generation_ids: Sequence[str]) -> Sequence[str]:
-        """See Store.find_known_generations."""
-        return await self._database.read(
-            lambda db: artifact_rows.find_known_generations(db, generation_ids)
-        )
-
-    async def is_empty(self) -> bool:
-        """See Store.is_empty."""
-        return await self._database.read(artifact_rows.is_empty)
-
     async def test_write(self) -> None:
         """See Store.test_write."""
         await self._database.run(operations.rewrite_header)
 
     async def sweep(self, now: float) -> AsyncGenerator[Sequence[str]]:
         """See Store.sweep."""
-        while await self._database.run(
-            lambda db: expiry.fail_overdue(db, now, self._retention_seconds),
-            on_commit=self._publish,
-        ):
+        run, retention = self._database.run, self._retention_seconds
+        fail = partial(expiry.fail_overdue, now=now, retention_seconds=retention)
+        while await run(fail, on_commit=self._publish):
             yield ()
-        while await self._database.run(lambda db: expiry.delete_generations(db, now)):
+        while await run(partial(expiry.delete_generations, now=now)):
             yield ()
-        while (
-            deleted := await self._database.run(lambda db: expiry.delete_artifacts(db, now))
-        ) is not None:
+        while (deleted := await run(partial(expiry.delete_artifacts, now=now))) is not None:
             yield deleted
-        while await self._database.run(expiry.shrink):
+        while await run(expiry.shrink):
             yield ()
 
     def _publish(self, events: Sequence[Event]) -> None:
@@ -395,6 +395,8 @@ class SqliteStore:
                 self._isolation.observe(event)
             self._events.publish(event)
 
-    def _notify_waiter(self, engine: str) -> None:
-        """Wake one of the calls that wait in `claim`, now or when it comes."""
-        self._queued[engine].release()
+    def _release_in_background(self, claim: Claim) -> None:
+        """Give back a claim that its worker does not take any more."""
+        release = asyncio.create_task(self.release(claim))
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
