@@ -28,7 +28,6 @@ WALL_CLOCK_READERS = {
     "server/store/sqlite/expiry.py": "dates the end of what has run out of time",
     "server/store/sqlite/operations.py": "dates events and ends",
     "server/store/sqlite/rows.py": "converts the date at which something expires into steady time",
-    "server/store/sqlite/store.py": "dates the release of an attempt",
     "server/sweep.py": "compares with the dates of files",
 }
 """Files of server and engines that read the wall clock, and why; durations and deadlines are no reason."""

@@ -106,8 +106,7 @@ class SqliteStore(SqliteArtifactRecords):
 
     async def close(self) -> None:
         """See Store.close."""
-        if self._releases:
-            await asyncio.wait(self._releases)
+        await asyncio.gather(*self._releases)
         await self._database.close()
 
     async def find_by_request_id(
@@ -138,9 +137,7 @@ class SqliteStore(SqliteArtifactRecords):
             self._publish([event, *events] if event is not None else events)
             workers.settle(worker, claim, queued=event is not None)
 
-        def on_failure() -> None:
-            workers.settle(worker, None, queued=False)
-
+        on_failure = partial(workers.settle, worker, None, queued=False)
         topic = self._events.open(generation.id)
         try:
             submitting = self._database.start(work, on_commit=on_commit, on_failure=on_failure)
