@@ -22,10 +22,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """A remote service has accepted the job. The next event is requested only after `handle` was stored.
+    """A remote service has accepted the job, or is about to. The next event is requested once `handle` was stored.
 
     If the process ends before the job does, the task is run again with `resume` set to the handle: the engine
-    then finds the job that it has paid for instead of submitting another.
+    then finds the job that it has paid for instead of submitting another. If nobody can know whether it was
+    accepted, because the process ended in between, the engine raises EngineUncertainError.
     """
 
     handle: str

@@ -61,3 +61,42 @@ async def kill_while_a_job_runs(
     assert service.accepted == 1
     for one in (server, again):
         assert not service.api_key or service.api_key not in one.log.read_text()
+
+
+async def kill_while_an_order_is_sent(
+    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+) -> None:
+    """Kill the server after the service has accepted a job, and before it says so: it is not sent again."""
+    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    size = {"width": service.task.width, "height": service.task.height}
+    service.answer_seconds = 600.0
+    server = start_server(engines=engines)
+    async with aio.insecure_channel(server.address) as channel:
+        request = on_acceptance(image_request(engine="remote", task=size))
+        accepted = await GenerationServiceStub(channel).Generate(request)
+        await eventually(lambda: service.accepted > 0)
+        server.kill()
+    service.answer_seconds = 0.0
+    again = start_server(engines=engines)
+    follower = Follower(accepted.generation.id)
+    async with aio.insecure_channel(again.address) as channel:
+        await follower.follow(GenerationServiceStub(channel))
+    assert service.accepted == 1
+    assert follower.last_state == State.STATE_FAILED
+    assert follower.events[-1].generation.failure.reason == "ENGINE_UNCERTAIN"
+
+
+async def hang_up_while_an_order_is_sent(
+    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+) -> None:
+    """Lose the only call before the service has answered: what it accepted is cancelled there."""
+    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    size = {"width": service.task.width, "height": service.task.height}
+    service.answer_seconds = 0.5
+    server = start_server(engines=engines)
+    async with aio.insecure_channel(server.address) as channel:
+        call = GenerationServiceStub(channel).Generate(image_request(engine="remote", task=size))
+        await eventually(lambda: service.accepted > 0)
+        call.cancel()
+        await eventually(lambda: service.cancelled > 0)
+    assert service.accepted == 1

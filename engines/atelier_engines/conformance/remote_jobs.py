@@ -153,7 +153,7 @@ class CancelConformance(RemoteFixtures):
             async with run_engine(cancellable) as engine:
                 events = engine.run(cancellable.task)
                 async for event in events:
-                    if isinstance(event, Dispatched):
+                    if isinstance(event, Dispatched) and cancellable.accepted:
                         break
                 await events.aclose()
 

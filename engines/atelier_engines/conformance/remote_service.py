@@ -43,7 +43,12 @@ def scripted(
             service.record(queue, request)
             responses: ResponseQueue = getattr(service, queue)
             handler = responses.next_handler()
-            return await (handle(service, request) if handler is None else handler(request))
+            if handler is not None:
+                return await handler(request)
+            answer = await handle(service, request)
+            if queue == "submits" and service.answer_seconds:
+                await asyncio.sleep(service.answer_seconds)
+            return answer
 
         return scripted_handle
 
@@ -62,6 +67,8 @@ class FakeService(ABC):
     """Responses to requests to cancel a job."""
     downloads: ResponseQueue = field(default_factory=ResponseQueue)
     """Responses to downloads of results."""
+    answer_seconds: float = 0.0
+    """Seconds between accepting a paid request and answering it."""
     leaks: int = 0
     """Number of downloads and uploads that came with the API key, which they must not."""
 
@@ -141,7 +148,7 @@ class FakeService(ABC):
             value = getattr(self, one.name)
             if isinstance(value, ResponseQueue):
                 value.clear()
-        self.leaks = 0
+        self.leaks, self.answer_seconds = 0, 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -246,9 +253,8 @@ async def crash(service: FakeService, task: ImageTask | None = None, *, accepted
     service.cancels.always = drop_connection
     async with run_engine(service) as engine, aclosing(engine.run(task)) as events:
         async for event in events:
-            if isinstance(event, Dispatched):
-                handle, accepted = event.handle, accepted - 1
-            if not accepted:
+            if isinstance(event, Dispatched) and service.accepted >= accepted:
+                handle = event.handle
                 break
     service.cancels.clear()
     return handle

@@ -143,6 +143,8 @@ class RestartConformance(RemoteFixtures):
                 events = engine.run(resumable.task)
                 assert await anext(events) == Stage(name="submit")
                 dispatched = await anext(events)
+                while not resumable.accepted:  # that it will be sent may be stored before
+                    dispatched = await anext(events)
                 assert isinstance(dispatched, Dispatched)
                 assert (resumable.accepted, resumable.polled) == (1, 0)
                 await events.aclose()

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
@@ -17,6 +17,7 @@ from atelier_engines.errors import (
     EngineFailedError,
     EngineTimeoutError,
     EngineUnavailableError,
+    EngineUncertainError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
 from atelier_engines.task import ImageTask
@@ -33,6 +34,7 @@ _BACKOFF_FACTOR = 1.5
 _MAX_BACKOFF = 5.0
 _MAX_CONSECUTIVE_ERRORS = 3
 _CANCEL_TIMEOUT_SECONDS = 5.0
+_LATE_ANSWER_SECONDS = 1.0
 
 
 class JobState(Enum):
@@ -123,8 +125,8 @@ async def run_jobs(
 ) -> AsyncGenerator[Event]:
     """Run the task as one job a seed; closing it cancels the jobs that have not ended.
 
-    Each accepted job is stored by Dispatched before the next request is sent. With `task.resume`, the
-    jobs of the earlier attempt are polled, and only those that are missing are submitted.
+    Dispatched stores that a request will be sent before it is, and the job once it is accepted. With
+    `task.resume`, the jobs of the earlier attempt are polled, and only those that are missing are submitted.
 
     Args:
         api: the jobs of the task.
@@ -132,19 +134,24 @@ async def run_jobs(
         grace_seconds: a job that the service does not know is lost only after this time.
 
     Raises:
-        EngineUncertainError: it is unknown whether a job was accepted.
+        EngineUncertainError: it is unknown whether a job was accepted, also because the earlier attempt
+            ended while its request was on the way.
         EngineFailedError: a job failed or is lost, or the handle is invalid.
         EngineTimeoutError: the deadline passed.
         EngineError: what the methods of `api` raise.
     """
-    jobs, seeds = parse_handle(api.task.resume, api.job_type), api.task.seeds
+    seeds = api.task.seeds
     ended, progress = 0, _Progress(steps=api.steps, jobs=len(seeds))
+    found = _Handle.parse(api.task.resume)
+    jobs = found.read_jobs(api.job_type)
     try:
         yield Stage(name="submit")
+        found.require_answered(api.client.name)
         async with aclosing(api.submit(seeds[len(jobs) :])) as accepted:
-            async for job in accepted:
-                jobs = (*jobs, job)
-                yield Dispatched(handle=dump_handle(jobs))
+            while len(jobs) < len(seeds):
+                yield Dispatched(handle=_Handle.dump(jobs, sending=True))
+                await _append_next(jobs, accepted)
+                yield Dispatched(handle=_Handle.dump(jobs))
         for number, (job, seed) in enumerate(zip(jobs, seeds, strict=True)):
             poller = _Poller(api, job, grace_seconds=grace_seconds)
             async with aclosing(poller.poll(poll_seconds)) as statuses:
@@ -157,26 +164,77 @@ async def run_jobs(
         await _cancel(api, jobs[ended:])
 
 
-class _Handle(BaseModel):
-    jobs: tuple[JsonValue, ...] = ()
+async def _append_next(jobs: list[JobT], accepted: AsyncGenerator[JobT]) -> None:
+    """Append the next job once it is accepted.
 
-
-def dump_handle(jobs: Sequence[BaseModel]) -> str:
-    """The handle of accepted jobs, in the order of the task's seeds."""
-    return _Handle(jobs=tuple(job.model_dump(mode="json") for job in jobs)).model_dump_json()
-
-
-def parse_handle(handle: str, job_type: type[JobT]) -> tuple[JobT, ...]:
-    """The jobs that an earlier attempt had submitted; none if `handle` is empty.
-
-    Raises:
-        EngineFailedError: the handle is invalid.
+    When cancelled meanwhile, wait a little for the answer to the request that was sent, so that its job can be
+    cancelled too.
     """
+    answer = asyncio.ensure_future(anext(accepted))
     try:
-        found = _Handle.model_validate_json(handle or "{}")
-        return tuple(job_type.model_validate(job) for job in found.jobs)
-    except ValueError as error:
-        raise EngineFailedError("the jobs of an earlier attempt are lost: bad handle") from error
+        await asyncio.wait([answer])
+    except asyncio.CancelledError:
+        await asyncio.wait([answer], timeout=_LATE_ANSWER_SECONDS)
+        answer.cancel()  # no effect when it is done
+        await asyncio.wait([answer])
+        if not answer.cancelled() and answer.exception() is None:
+            jobs.append(answer.result())
+        raise
+    jobs.append(answer.result())
+
+
+class _Handle(BaseModel):
+    """What is stored of the jobs of a task."""
+
+    jobs: tuple[JsonValue, ...] = ()
+    """Accepted jobs, in the order of the task's seeds."""
+    sending: bool = False
+    """Whether a request for the next job may be on its way."""
+
+    @classmethod
+    def dump(cls, jobs: Sequence[BaseModel], *, sending: bool = False) -> str:
+        """The handle as text."""
+        dumped = tuple(job.model_dump(mode="json") for job in jobs)
+        return cls(jobs=dumped, sending=sending).model_dump_json()
+
+    @classmethod
+    def parse(cls, handle: str) -> Self:
+        """The handle of an earlier attempt; an empty one if the text is empty.
+
+        Raises:
+            EngineFailedError: the text is invalid.
+        """
+        try:
+            return cls.model_validate_json(handle or "{}")
+        except ValueError as error:
+            raise _lost() from error
+
+    def read_jobs(self, job_type: type[JobT]) -> list[JobT]:
+        """The accepted jobs.
+
+        Raises:
+            EngineFailedError: they are invalid.
+        """
+        try:
+            return [job_type.model_validate(job) for job in self.jobs]
+        except ValueError as error:
+            raise _lost() from error
+
+    def require_answered(self, vendor: str) -> None:
+        """Return if every request that was sent has been answered.
+
+        Raises:
+            EngineUncertainError: the earlier attempt ended before the answer to one.
+        """
+        if self.sending:
+            raise EngineUncertainError(
+                f"the server stopped while a request to {vendor} was on its way; {vendor} may have accepted "
+                "and billed it, so it is not sent again; to pay once more, use another request id"
+            )
+
+
+def _lost() -> EngineFailedError:
+    return EngineFailedError("the jobs of an earlier attempt are lost: bad handle")
 
 
 async def _cancel(api: JobApi[JobT, ResponseT], jobs: Sequence[JobT]) -> None:

@@ -54,10 +54,10 @@ async def test_progress_counts_over_all_images(vendor: StandIn) -> None:
 async def test_several_images_are_several_jobs_and_every_handle_names_all_so_far(
     vendor: StandIn,
 ) -> None:
-    """Each job has its own seed; the images come in the order of the seeds."""
+    """Also those before each request; each job has its own seed, and the images come in their order."""
     events = await collect_events(vendor, replace(TASK, seeds=(3, 2**31 + 1, 5)))
     handles = [event.handle for event in events if isinstance(event, Dispatched)]
-    assert [handle.count("job-") // 2 for handle in handles] == [1, 2, 3]
+    assert [handle.count("job-") // 2 for handle in handles] == [0, 1, 1, 2, 2, 3]
     assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
     assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**31 + 1, 5]
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from tests.conftest import StartServer
 from tests.vendors.bfl.stand_in import StandIn
-from tests.vendors.killed_server import hang_up_while_a_job_runs, kill_while_a_job_runs
+from tests.vendors.killed_server import (
+    hang_up_while_a_job_runs,
+    kill_while_a_job_runs,
+    kill_while_an_order_is_sent,
+)
 
 
 async def test_a_killed_server_finds_its_job_again(
@@ -21,3 +25,11 @@ async def test_a_caller_who_hangs_up_and_comes_back_gets_the_same_job(
     """The service cannot cancel it, so it is not submitted a second time."""
     engine = {"type": "bfl", "base_url": vendor.api}
     await hang_up_while_a_job_runs(vendor, start_server, engine)
+
+
+async def test_a_job_that_may_have_been_accepted_is_not_submitted_again(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The server was killed while its request was on the way."""
+    engine = {"type": "bfl", "base_url": vendor.api}
+    await kill_while_an_order_is_sent(vendor, start_server, engine)

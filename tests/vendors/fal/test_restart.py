@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from tests.conftest import StartServer
 from tests.vendors.fal.stand_in import StandIn
-from tests.vendors.killed_server import kill_while_a_job_runs
+from tests.vendors.killed_server import (
+    hang_up_while_an_order_is_sent,
+    kill_while_a_job_runs,
+    kill_while_an_order_is_sent,
+)
 
 
 async def test_a_killed_server_finds_its_job_again(
@@ -13,3 +17,19 @@ async def test_a_killed_server_finds_its_job_again(
     """The job is not submitted a second time."""
     engine = {"type": "fal", "base_url": vendor.queue}
     await kill_while_a_job_runs(vendor, start_server, engine)
+
+
+async def test_a_job_that_may_have_been_accepted_is_not_submitted_again(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The server was killed while its request was on the way."""
+    engine = {"type": "fal", "base_url": vendor.queue}
+    await kill_while_an_order_is_sent(vendor, start_server, engine)
+
+
+async def test_a_job_that_is_accepted_after_its_caller_hung_up_is_cancelled(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The answer to the request is waited for."""
+    engine = {"type": "fal", "base_url": vendor.queue}
+    await hang_up_while_an_order_is_sent(vendor, start_server, engine)

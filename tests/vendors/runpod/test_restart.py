@@ -12,7 +12,11 @@ from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
 from tests.resilience.follower import Follower
 from tests.server.calls import eventually, image_request, on_acceptance
-from tests.vendors.killed_server import kill_while_a_job_runs
+from tests.vendors.killed_server import (
+    hang_up_while_an_order_is_sent,
+    kill_while_a_job_runs,
+    kill_while_an_order_is_sent,
+)
 from tests.vendors.runpod.stand_in import ENDPOINT, StandIn
 
 
@@ -54,3 +58,19 @@ async def test_a_cancellation_does_not_claim_to_have_stopped_a_remote_job(
     ended = follower.events[-1].generation
     assert ended.state == State.STATE_CANCELLED
     assert ended.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+
+
+async def test_a_job_that_may_have_been_accepted_is_not_submitted_again(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The server was killed while its request was on the way."""
+    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
+    await kill_while_an_order_is_sent(vendor, start_server, engine)
+
+
+async def test_a_job_that_is_accepted_after_its_caller_hung_up_is_cancelled(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The answer to the request is waited for."""
+    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
+    await hang_up_while_an_order_is_sent(vendor, start_server, engine)
