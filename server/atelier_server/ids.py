@@ -25,6 +25,10 @@ class _Ids:
             self._last = max(drawn, self._last + 1 + secrets.randbits(_STEP_BITS))
             return self._last
 
+    def continue_after(self, value: int) -> None:
+        with self._lock:
+            self._last = max(self._last, value)
+
 
 _ids = _Ids()
 
@@ -36,3 +40,17 @@ def new_id() -> str:
     """
     value = _ids.draw()
     return "".join(_ALPHABET[value >> 5 * place & 31] for place in reversed(range(_LENGTH)))
+
+
+def continue_after(known_id: str) -> None:
+    """Have every id from now on be greater than one of an earlier process, even if the clock was set back since.
+
+    Does nothing for an empty string.
+
+    Raises:
+        ValueError: it contains a character that no id has.
+    """
+    value = 0
+    for character in known_id:
+        value = value << 5 | _ALPHABET.index(character)
+    _ids.continue_after(value)

@@ -514,6 +514,7 @@ class StoreConformance:
         with pytest.raises(NotFoundError):
             await log_of(store, first)
         assert (await store.get("ada", waiting)).state == State.STATE_QUEUED
+        await store.delete_artifacts(["upload"])
         assert (await store.get_artifact("ada", "upload")).size == 1
 
     async def test_what_waits_past_its_deadline_fails(self, store: Store) -> None:

@@ -119,6 +119,8 @@ def _use_everything(db: sqlite3.Connection) -> None:
     artifact_rows.find_unknown_artifacts(db, ["image"])
     artifact_rows.find_known_generations(db, [claim.generation.id])
     artifact_rows.is_empty(db)
+    artifact_rows.delete_artifacts(db, ["image"])
+    rows.greatest_id(db)
     rows.count_waiting_by_engine(db)
     expiry.fail_overdue(db, 2.0, 1.0)
     expiry.delete_generations(db, time.time() + 10)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
@@ -50,8 +50,10 @@ class InputLoader:
                 raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
         return images
 
-    async def store_attachments(self, request: GenerateRequest, caller: str) -> None:
-        """Store the attachments as artifacts, and name these in the request instead."""
+    async def store_attachments(self, request: GenerateRequest, caller: str) -> Sequence[str]:
+        """Store the attachments as artifacts, and name these in the request instead; returns their ids."""
+        if not request.attachments:
+            return ()
         ids: dict[str, str] = {}
         for source in list_image_sources(request).values():
             if source.WhichOneof("source") == "attachment":
@@ -63,6 +65,11 @@ class InputLoader:
                     ).id
                 source.artifact_id = ids[name]
         request.ClearField("attachments")
+        return tuple(ids.values())
+
+    async def delete_attachments(self, artifact_ids: Sequence[str]) -> None:
+        """Delete what was stored for a request that was refused after all."""
+        await self._artifacts.delete(artifact_ids)
 
     async def _read_source(
         self, request: GenerateRequest, path: str, source: MediaSource, caller: str

@@ -120,6 +120,12 @@ class ArtifactStore:
         """
         return verify_stream(artifact, self._blobs.read_stream(artifact.id, 0), offset)
 
+    async def delete(self, artifact_ids: Sequence[str]) -> None:
+        """Delete artifacts that no generation needs, records and bytes."""
+        if artifact_ids:
+            await self._store.delete_artifacts(artifact_ids)
+            await self.discard(*await self._store.find_unknown_artifacts(artifact_ids))
+
     async def discard(self, *artifact_ids: str) -> None:
         """Delete the bytes of artifacts that have no record."""
         for artifact_id in artifact_ids:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import (
@@ -62,6 +69,9 @@ class GenerationLifecycle:
     """Whether the server is shutting down; if so, nothing new is accepted."""
     _callers: Callers = field(default_factory=Callers)
     _cancellations: set[asyncio.Task[None]] = field(default_factory=set)
+    _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary
+    )
 
     async def submit(
         self,
@@ -81,14 +91,21 @@ class GenerationLifecycle:
         """
         digest = _compute_digest(request)
         while True:
-            submitted = await self._find_or_accept(
-                request, caller, digest, seconds_left=seconds_left, metadata=metadata
-            )
+            async with self._turn(caller, request.request_id):
+                submitted = await self._find_or_accept(
+                    request, caller, digest, seconds_left=seconds_left, metadata=metadata
+                )
             generation_id = submitted.generation.id
             if submitted.created or not self._callers.is_stopping(generation_id):
                 return submitted
             with suppress(NotFoundError):  # deleted meanwhile
                 await self.store.wait_ended(caller, generation_id)
+
+    def _turn(self, caller: str, request_id: str) -> AbstractAsyncContextManager[None]:
+        """Calls with the same request id take turns: the first decodes and stores, the others find its generation."""
+        if not request_id:
+            return nullcontext()
+        return self._turns.setdefault((caller, request_id), asyncio.Lock())
 
     async def _find_or_accept(
         self,
@@ -111,8 +128,7 @@ class GenerationLifecycle:
         work = Work.of(route.resolved.task)
         applicant = self._to_applicant(route.engine)
         require_attainable_deadline(applicant, work, _tighten(seconds_left, request))
-        if request.attachments:
-            await self.decider.inputs.store_attachments(request, caller)
+        attached = await self.decider.inputs.store_attachments(request, caller)
         submission = _build_submission(
             generation_id=generation_id,
             request=request,
@@ -131,6 +147,9 @@ class GenerationLifecycle:
             return submitted
         except StorageError as error:
             self.storage.report(error)
+            raise
+        except ServiceError:
+            await self.decider.inputs.delete_attachments(attached)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
             self._start_cancellation(self._abandon_submitted(submission))

@@ -317,6 +317,9 @@ class Store(Protocol):
     async def add_artifact(self, caller: str, artifact: Artifact) -> None:
         """Add the record of a stored blob."""
 
+    async def delete_artifacts(self, artifact_ids: Sequence[str]) -> None:
+        """Delete the records of blobs, except of those that a generation needs."""
+
     async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
         """The record of a stored blob.
 

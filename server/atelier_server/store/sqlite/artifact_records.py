@@ -20,6 +20,10 @@ class SqliteArtifactRecords:
         """See Store.add_artifact."""
         await self._database.run(lambda db: rows.add_artifacts(db, caller, [artifact]))
 
+    async def delete_artifacts(self, artifact_ids: Sequence[str]) -> None:
+        """See Store.delete_artifacts."""
+        await self._database.run(lambda db: artifact_rows.delete_artifacts(db, artifact_ids))
+
     async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
         """See Store.get_artifact."""
         return await self._database.read(

@@ -26,6 +26,15 @@ def find_artifact(db: sqlite3.Connection, caller: str, artifact_id: str) -> Arti
     return Artifact.FromString(found[1])
 
 
+def delete_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> None:
+    """Delete those of the records that no generation needs."""
+    db.executemany(
+        "DELETE FROM artifacts WHERE id = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM inputs WHERE artifact_id = ?1)",
+        [(artifact_id,) for artifact_id in artifact_ids],
+    )
+
+
 def find_unknown_artifacts(db: sqlite3.Connection, artifact_ids: Iterable[str]) -> list[str]:
     """Those of the ids that no artifact has."""
     found = (

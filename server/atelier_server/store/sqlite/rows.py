@@ -241,6 +241,13 @@ def count_waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
     return dict(found.fetchall())
 
 
+def greatest_id(db: sqlite3.Connection) -> str:
+    """The greatest id of a generation; empty when there is none."""
+    query = "SELECT id FROM generations WHERE id > '' ORDER BY id DESC LIMIT 1"
+    found = db.execute(query).fetchone()
+    return found[0] if found else ""
+
+
 def running(db: sqlite3.Connection) -> list[Record]:
     """The generations in the state RUNNING, oldest first."""
     return list(_records(db, f"{_RUNNING} ORDER BY id", ()))

@@ -8,15 +8,16 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier_engines.threads import wait_shielded
+from atelier_server import ids
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
-from atelier_server.store.events import EventBus, Topic, WaitingWorkers
+from atelier_server.store.events import EventBus, WaitingWorkers
 from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
     ENDED,
@@ -29,13 +30,12 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import expiry, history, listing, operations, rows
+from atelier_server.store.sqlite import expiry, history, listing, operations, rows, watching
 from atelier_server.store.sqlite.artifact_records import SqliteArtifactRecords
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
 
-ReadT = TypeVar("ReadT")
 _Claimed: TypeAlias = tuple[Claim, list[Event]]
 """A claim, and the events that follow from it."""
 _Submitted: TypeAlias = tuple[SubmitResult, Event | None, _Claimed | None]
@@ -79,6 +79,7 @@ class SqliteStore(SqliteArtifactRecords):
             database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
             waiting, store._isolation = await store._recover(max_attempts, local_engines)
+            ids.continue_after(await database.read(rows.greatest_id))
         except (sqlite3.Error, DatabaseUnusableError, StorageError) as error:
             msg = (
                 f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
@@ -283,41 +284,13 @@ class SqliteStore(SqliteArtifactRecords):
         )
         return result
 
-    async def watch(
+    def watch(
         self, generation_id: str, after: int, *, max_silence_seconds: float | None = None
     ) -> AsyncGenerator[Event]:
         """See Store.watch."""
-        with self._events.subscribe(generation_id, watching=True) as topic:
-            row = await self._database.read(lambda db: rows.find(db, generation_id))
-            if row.record.generation.state in ENDED and row.sequence <= after:
-                return
-            while True:
-                for event in await self._read_events(topic, generation_id, after):
-                    yield event
-                    after = event.sequence
-                    if event.state in ENDED:
-                        return
-                if topic.exhausted(after):
-                    return
-                if not await topic.wait_after(after, max_silence_seconds):
-                    last = await self._read_log(generation_id, rows.last_event)
-                    if last.sequence <= after and last.state not in ENDED:
-                        yield records.repeat(last)
-
-    async def _read_events(self, topic: Topic, generation_id: str, after: int) -> list[Event]:
-        """The events after number `after`: the next one if it is in memory, else all that the log has."""
-        if (event := topic.next(after)) is not None:
-            return [event]
-        return await self._read_log(generation_id, partial(rows.events_after, after=after))
-
-    async def _read_log(
-        self, generation_id: str, read: Callable[[sqlite3.Connection, str], ReadT]
-    ) -> ReadT:
-        def work(db: sqlite3.Connection) -> ReadT:
-            rows.find(db, generation_id)
-            return read(db, generation_id)
-
-        return await self._database.read(work)
+        return watching.watch(
+            self._database, self._events, generation_id, after, max_silence_seconds
+        )
 
     async def wait_dispatched(self, caller: str, generation_id: str) -> None:
         """See Store.wait_dispatched."""
