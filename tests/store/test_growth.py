@@ -12,7 +12,7 @@ from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import State
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import Claim, Event, Query
-from atelier_server.store.sqlite import expiry, listing, operations, rows
+from atelier_server.store.sqlite import expiry, history, listing, operations, rows
 from atelier_server.store.sqlite.migrations import migrate
 from tests.store.conformance import submission, succeeded
 
@@ -68,7 +68,7 @@ OPERATIONS: dict[str, Operation] = {
     "release": release,
     "requeue on another engine": move_behind_all,
     "queue depth": lambda db: rows.count_waiting(db, "sketch"),
-    "queues": rows.count_waiting_by_engine,
+    "queues": history.count_waiting_by_engine,
     "list": search(),
     "list, later page": search(before="~"),
     "list of one engine": search(engine="done"),

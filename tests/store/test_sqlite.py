@@ -14,7 +14,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
-from atelier_server.store.sqlite import artifact_rows, expiry, listing, operations, rows
+from atelier_server.store.sqlite import artifact_rows, expiry, history, listing, operations, rows
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
@@ -114,14 +114,14 @@ def _use_everything(db: sqlite3.Connection) -> None:
         listing.search(db, Query(caller="ada", limit=5, engine="sketch", before="~", states=state))
         listing.search(db, Query(caller="ada", limit=5, states=state))
     rows.count_waiting(db, "sketch")
-    rows.spent_today(db, "sketch")
+    history.spent_today(db, "sketch")
     artifact_rows.find_artifact(db, "ada", "image")
     artifact_rows.find_unknown_artifacts(db, ["image"])
     artifact_rows.find_known_generations(db, [claim.generation.id])
     artifact_rows.is_empty(db)
     artifact_rows.delete_artifacts(db, ["image"])
-    rows.greatest_id(db)
-    rows.count_waiting_by_engine(db)
+    history.greatest_id(db)
+    history.count_waiting_by_engine(db)
     expiry.fail_overdue(db, 2.0, 1.0)
     expiry.delete_generations(db, time.time() + 10)
     expiry.delete_artifacts(db, time.time() + 10)

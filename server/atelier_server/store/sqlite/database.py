@@ -18,9 +18,8 @@ from atelier_server.store.sqlite.readers import Readers
 
 ResultT = TypeVar("ResultT")
 _MAX_GROUP = 128  # so many waiting writes at most share one commit
-_MAX_LOG_BYTES = (
-    32 * 2**20
-)  # of the write-ahead log; SQLite alone keeps it at 4 MiB unless a read lasts long
+_MAX_LOG_BYTES = 32 * 2**20
+"""Of the write-ahead log; SQLite alone keeps it at 4 MiB unless a read lasts long."""
 _BUSY_TIMEOUT_MS = 5000
 _CHECKPOINT_WAIT_MS = 250  # for reads to end
 _CHECKPOINT_INTERVAL_SECONDS = 1.0

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier_server.store import records
 from atelier_server.store.protocol import Event
+from atelier_server.store.records import Record
 from atelier_server.store.sqlite import rows
 
 _MAX_OVERDUE = 20  # a transaction
@@ -28,7 +29,7 @@ def fail_overdue(db: sqlite3.Connection, now: float, retention_seconds: float) -
     time.GetCurrentTime()
     return [
         rows.write(db, records.time_out(record, now=time, retention_seconds=retention_seconds))
-        for record in rows.overdue(db, now, _MAX_OVERDUE)
+        for record in _find_overdue(db, now, _MAX_OVERDUE)
     ]
 
 
@@ -80,6 +81,12 @@ def shrink(db: sqlite3.Connection) -> bool:
     for _ in range(min(excess, _MAX_PAGES)):
         db.execute("PRAGMA incremental_vacuum(1)")  # Python runs it only as far as its first page
     return excess > _MAX_PAGES
+
+
+def _find_overdue(db: sqlite3.Connection, now: float, limit: int) -> list[Record]:
+    """Generations that still wait after their deadline, longest overdue first."""
+    condition = f"{rows.WAITING} AND deadline < ? ORDER BY deadline LIMIT ?"
+    return list(rows.find_records(db, condition, (now, limit)))
 
 
 def _is_needed(db: sqlite3.Connection, artifact_id: str) -> bool:

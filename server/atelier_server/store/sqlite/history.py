@@ -1,10 +1,12 @@
-"""Reads what there is to do, and how long the newest work took; once, when a server starts."""
+"""Reads what there is to do, what was spent, and how long the newest work took; most of it when a server starts."""
 
 from __future__ import annotations
 
 import sqlite3
 
 from atelier.v1.generation_pb2 import Generation
+from atelier_server.store.records import Record
+from atelier_server.store.sqlite import rows
 
 
 def list_waiting_tasks(db: sqlite3.Connection) -> list[tuple[str, str, bytes]]:
@@ -20,3 +22,34 @@ def list_succeeded_tasks(db: sqlite3.Connection, limit: int) -> list[tuple[Gener
         (limit,),
     )
     return [(Generation.FromString(record), task) for record, task in found]
+
+
+def running(db: sqlite3.Connection) -> list[Record]:
+    """The generations in the state RUNNING, oldest first."""
+    return list(rows.find_records(db, f"{rows.RUNNING} ORDER BY id", ()))
+
+
+def attempted(db: sqlite3.Connection) -> list[Record]:
+    """The generations that wait for another attempt."""
+    return list(rows.find_records(db, f"{rows.WAITING} AND attempt > 0 ORDER BY id", ()))
+
+
+def count_waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
+    """How many wait for each engine for which any wait."""
+    found = db.execute("SELECT engine, waiting FROM queues WHERE engine >= '' AND waiting > 0")
+    return dict(found.fetchall())
+
+
+def greatest_id(db: sqlite3.Connection) -> str:
+    """The greatest id of a generation; empty when there is none."""
+    query = "SELECT id FROM generations WHERE id > '' ORDER BY id DESC LIMIT 1"
+    found = db.execute(query).fetchone()
+    return found[0] if found else ""
+
+
+def spent_today(db: sqlite3.Connection, engine: str) -> float:
+    """Cost of the engine since midnight UTC."""
+    found = db.execute(
+        "SELECT amount FROM spending WHERE engine = ? AND day = date('now')", (engine,)
+    ).fetchone()
+    return found[0] if found else 0.0

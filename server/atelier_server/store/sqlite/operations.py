@@ -22,7 +22,7 @@ from atelier_server.store.protocol import (
     may_run_again,
 )
 from atelier_server.store.records import Record
-from atelier_server.store.sqlite import cancellation_rows, rows
+from atelier_server.store.sqlite import cancellation_rows, history, rows
 
 WrittenT = TypeVar("WrittenT")
 
@@ -243,7 +243,7 @@ def recover(
     Returns:
         How many generations wait for each engine, and which of them are to run alone; None for none.
     """
-    running = rows.running(db)
+    running = history.running(db)
     for record in running:
         change = records.recover(
             record,
@@ -255,12 +255,12 @@ def recover(
             retention_seconds=retention_seconds,
         )
         rows.write(db, change)
-    return rows.count_waiting_by_engine(db), _find_suspects(db, max_attempts)
+    return history.count_waiting_by_engine(db), _find_suspects(db, max_attempts)
 
 
 def _find_suspects(db: sqlite3.Connection, max_attempts: int) -> Isolation | None:
     suspects, beside = set(), set()
-    for record in rows.attempted(db):
+    for record in history.attempted(db):
         if isolation.is_suspect(record, max_attempts):
             suspects.add(record.generation.id)
         elif isolation.runs_beside_others(record, max_attempts):

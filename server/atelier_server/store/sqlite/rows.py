@@ -22,8 +22,9 @@ from atelier_server.store.records import Change, Record, StoredFields, require_s
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
 _COLUMNS = "record, caller, attempt, fence, cancel_requested, remote_handle, sequence"
 _STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, trace_context"
-_WAITING = "state = 1"
-_RUNNING = "state = 2"
+WAITING = "state = 1"
+RUNNING = "state = 2"
+"""Conditions of indexes, as they must be written for SQLite to use these."""
 _NEXT_SEQUENCE = "sequence = sequence + ?"  # the number of events; the first value of a statement
 EXACT_POSITIONS = 10
 """Positions in a queue less than this are exact, and change as the queue moves."""
@@ -198,7 +199,7 @@ def last_event(db: sqlite3.Connection, generation_id: str) -> Event:
 def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFields] | None:
     """The oldest generation in the engine's queue, with what a claim also carries; None when the queue is empty."""
     found = db.execute(
-        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {_WAITING} AND engine = ?"
+        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {WAITING} AND engine = ?"
         " ORDER BY id LIMIT 1",
         (engine,),
     ).fetchone()
@@ -208,7 +209,7 @@ def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFi
 def list_first_ids(db: sqlite3.Connection, engine: str) -> list[str]:
     """Ids of the EXACT_POSITIONS oldest generations in the engine's queue, from its index alone."""
     found = db.execute(
-        f"SELECT id FROM generations WHERE {_WAITING} AND engine = ? ORDER BY id LIMIT ?",
+        f"SELECT id FROM generations WHERE {WAITING} AND engine = ? ORDER BY id LIMIT ?",
         (engine, EXACT_POSITIONS),
     )
     return [generation_id for (generation_id,) in found]
@@ -229,39 +230,18 @@ def count_waiting(db: sqlite3.Connection, engine: str) -> int:
 def count_ahead(db: sqlite3.Connection, engine: str, generation_id: str) -> int:
     """How many wait for the engine ahead of that generation; from EXACT_POSITIONS on only an upper bound."""
     found = db.execute(
-        f"SELECT id FROM generations WHERE {_WAITING} AND engine = ? AND id < ? LIMIT ?",
+        f"SELECT id FROM generations WHERE {WAITING} AND engine = ? AND id < ? LIMIT ?",
         (engine, generation_id, EXACT_POSITIONS),
     ).fetchall()
     return len(found) if len(found) < EXACT_POSITIONS else count_waiting(db, engine)
 
 
-def count_waiting_by_engine(db: sqlite3.Connection) -> dict[str, int]:
-    """How many wait for each engine for which any wait."""
-    found = db.execute("SELECT engine, waiting FROM queues WHERE engine >= '' AND waiting > 0")
-    return dict(found.fetchall())
-
-
-def greatest_id(db: sqlite3.Connection) -> str:
-    """The greatest id of a generation; empty when there is none."""
-    query = "SELECT id FROM generations WHERE id > '' ORDER BY id DESC LIMIT 1"
-    found = db.execute(query).fetchone()
-    return found[0] if found else ""
-
-
-def running(db: sqlite3.Connection) -> list[Record]:
-    """The generations in the state RUNNING, oldest first."""
-    return list(_records(db, f"{_RUNNING} ORDER BY id", ()))
-
-
-def attempted(db: sqlite3.Connection) -> list[Record]:
-    """The generations that wait for another attempt."""
-    return list(_records(db, f"{_WAITING} AND attempt > 0 ORDER BY id", ()))
-
-
-def overdue(db: sqlite3.Connection, now: float, limit: int) -> list[Record]:
-    """Generations that still wait after their deadline, longest overdue first."""
-    condition = f"{_WAITING} AND deadline < ? ORDER BY deadline LIMIT ?"
-    return list(_records(db, condition, (now, limit)))
+def find_records(
+    db: sqlite3.Connection, condition: str, values: tuple[Any, ...]
+) -> Iterator[Record]:
+    """The generations for which the condition holds."""
+    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE {condition}", values)
+    return (_row(fields).record for fields in found)
 
 
 def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
@@ -278,14 +258,6 @@ def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artif
             for artifact in artifacts
         ],
     )
-
-
-def spent_today(db: sqlite3.Connection, engine: str) -> float:
-    """Cost of the engine since midnight UTC."""
-    found = db.execute(
-        "SELECT amount FROM spending WHERE engine = ? AND day = date('now')", (engine,)
-    ).fetchone()
-    return found[0] if found else 0.0
 
 
 def _add_inputs(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
@@ -319,14 +291,9 @@ def _not_found(generation_id: str) -> NotFoundError:
     return NotFoundError(f"no generation {generation_id!r}")
 
 
-def _records(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> Iterator[Record]:
-    found = db.execute(f"SELECT {_COLUMNS} FROM generations WHERE {condition}", values)
-    return (_row(fields).record for fields in found)
-
-
 def _claimed(claim: Claim) -> tuple[str, tuple[Any, ...]]:
     """The condition of every write under a claim."""
-    return f"id = ? AND {_RUNNING} AND fence = ?", (claim.generation.id, claim.fence)
+    return f"id = ? AND {RUNNING} AND fence = ?", (claim.generation.id, claim.fence)
 
 
 def _update(

@@ -79,7 +79,7 @@ class SqliteStore(SqliteArtifactRecords):
             database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
             waiting, store._isolation = await store._recover(max_attempts, local_engines)
-            ids.continue_after(await database.read(rows.greatest_id))
+            ids.continue_after(await database.read(history.greatest_id))
         except (sqlite3.Error, DatabaseUnusableError, StorageError) as error:
             msg = (
                 f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
@@ -324,7 +324,7 @@ class SqliteStore(SqliteArtifactRecords):
 
     async def list_queued_engines(self) -> Sequence[str]:
         """See Store.list_queued_engines."""
-        return list(await self._database.read(rows.count_waiting_by_engine))
+        return list(await self._database.read(history.count_waiting_by_engine))
 
     def observe(self, observer: Callable[[Event], None]) -> None:
         """See Store.observe."""
@@ -340,7 +340,7 @@ class SqliteStore(SqliteArtifactRecords):
 
     async def spent_today(self, engine: str) -> float:
         """See Store.spent_today."""
-        return await self._database.read(lambda db: rows.spent_today(db, engine))
+        return await self._database.read(lambda db: history.spent_today(db, engine))
 
     async def test_write(self) -> None:
         """See Store.test_write."""
