@@ -181,6 +181,37 @@ async def test_bytes_that_are_no_message_are_refused(kind: str) -> None:
     assert methods.seen == []
 
 
+async def test_one_event_for_many_watchers_is_serialized_once() -> None:
+    """Every stream sends the same bytes; another message, though equal, is serialized anew."""
+    event, serialized, go_on = StringValue(value="step 1"), list[object](), asyncio.Event()
+
+    def serialize(message: StringValue) -> bytes:
+        serialized.append(message)
+        return message.SerializeToString()
+
+    async def watch(_request: object, _: Context) -> AsyncGenerator[StringValue]:
+        yield event
+        await go_on.wait()
+        yield StringValue(value="of this watcher alone")
+
+    server = aio.server(interceptors=[InterceptorChain(())])
+    handler = grpc.unary_stream_rpc_method_handler(watch, StringValue.FromString, serialize)
+    handlers = grpc.method_handlers_generic_handler("test.Kinds", {"unary_stream": handler})
+    server.add_generic_rpc_handlers([handlers])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: Any = channel.unary_stream("/test.Kinds/unary_stream")
+        calls = [method(message("")) for _ in range(20)]
+        firsts = [await call.read() for call in calls]
+        assert serialized == [event]
+        go_on.set()
+        assert [await call.read() for call in calls] == [message("of this watcher alone")] * 20
+    await server.stop(None)
+    assert firsts == [message("step 1")] * 20
+    assert len(serialized) == 21
+
+
 async def test_the_call_holds_deadline_and_trace_context() -> None:
     """Only the headers of W3C Trace Context are taken; a call without them has neither."""
     methods = Methods()

@@ -94,6 +94,7 @@ class InterceptorChain(aio.ServerInterceptor):
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         """The first interceptor is the outermost."""
         self._interceptors = tuple(interceptors)
+        self._last_sent: tuple[object, bytes] = (None, b"")
 
     async def intercept_service(
         self,
@@ -113,8 +114,19 @@ class InterceptorChain(aio.ServerInterceptor):
             wrap(behavior, partial(_make_call, service, method)),
             request_deserializer=handler.request_deserializer
             and partial(_parse, handler.request_deserializer),
-            response_serializer=handler.response_serializer,
+            response_serializer=partial(self._serialize_once, handler.response_serializer)
+            if handler.response_streaming and handler.response_serializer
+            else handler.response_serializer,
         )
+
+    def _serialize_once(self, serialize: Callable[[object], bytes], message: object) -> bytes:
+        """Serialize a message that many streams send one after the other only for the first of them.
+
+        Those who follow one generation all send the same event. So a message must not change after it was sent.
+        """
+        if message is not self._last_sent[0]:
+            self._last_sent = (message, serialize(message))
+        return self._last_sent[1]
 
     def _wrap_function(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(request: object, context: Context) -> object:
