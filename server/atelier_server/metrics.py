@@ -6,10 +6,14 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 disable_created_metrics()  # they double the output, and Prometheus does not need them
 
-_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 900, 3600)
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 900, 3600, 10_800, 43_200)
 _BYTES = tuple(4.0**power for power in range(5, 15))
 
-GENERATIONS = Counter("atelier_generations_total", "Generations that ended.", ["engine", "outcome"])
+GENERATIONS = Counter(
+    "atelier_generations_total",
+    "Generations that ended (succeeded, failed, cancelled or deadline_exceeded).",
+    ["engine", "outcome"],
+)
 GENERATION_SECONDS = Histogram(
     "atelier_generation_seconds",
     "Time from acceptance to end of generations that succeeded.",

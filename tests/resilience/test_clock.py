@@ -1,4 +1,4 @@
-"""What a change of the wall clock may not change: deadlines and retention."""
+"""What a change of the wall clock may not change: deadlines, retention, and measured times."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import Generation, State
-from tests.conftest import StartServer
-from tests.resilience.follower import Connect, wait_ended
+from tests.conftest import RunningServer, StartServer
+from tests.resilience.follower import Connect, wait_ended, wait_until
 from tests.server.calls import Stub, image_request, on_acceptance, slow_request
+from tests.server.test_metrics import samples
 
 _HOUR = 3600
 _NARROW: Mapping[str, Mapping[str, object]] = {"sketch": {"type": "sketch", "concurrency": 1}}
@@ -83,12 +84,49 @@ async def test_a_step_of_the_clock_moves_no_deadline_and_no_expiry(
         await _cancel(stub, running)
 
 
+async def test_no_measured_time_has_a_step_of_the_clock_in_it(
+    start_server: StartServer, connect: Connect, clock: WallClock
+) -> None:
+    """Neither the wait nor the work, in no metric."""
+    server = start_server(engines=_NARROW, environment=clock.environment())
+    async with connect(server) as stub:
+        first = await _submit(stub, slow_request(5.0))
+        second = await _submit(stub, image_request())
+        await _wait_until_running(stub, first)
+        clock.step(10 * _HOUR)
+        for ended in await wait_ended(stub, [first.id, second.id]):
+            assert ended.state == State.STATE_SUCCEEDED
+            assert ended.end_time.seconds - ended.create_time.seconds > 9 * _HOUR
+    measured = _measured_seconds(server)
+    assert {"atelier_generation_seconds_sum", "atelier_queue_seconds_sum"} <= measured.keys()
+    assert all(0 <= seconds < 9 * _HOUR for seconds in measured.values())
+    assert measured["atelier_generation_seconds_sum"] >= 5.0
+    assert measured["atelier_queue_seconds_sum"] > 0
+
+
+def _measured_seconds(server: RunningServer) -> dict[str, float]:
+    """The sum of each histogram of times, over all labels."""
+    sums: dict[str, float] = {}
+    for (name, _), value in samples(server).items():
+        if name.endswith("_seconds_sum"):
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
 async def _submit(stub: Stub, request: pb.GenerateRequest) -> Generation:
     return (await stub.Generate(on_acceptance(request))).generation
 
 
 async def _cancel(stub: Stub, generation: Generation) -> None:
     await stub.CancelGeneration(pb.CancelGenerationRequest(generation_id=generation.id))
+
+
+async def _wait_until_running(stub: Stub, generation: Generation) -> None:
+    async def is_running() -> bool:
+        request = pb.GetGenerationRequest(generation_id=generation.id)
+        return (await stub.GetGeneration(request)).generation.state == State.STATE_RUNNING
+
+    await wait_until(is_running)
 
 
 async def _wait_until_swept(stub: Stub) -> None:

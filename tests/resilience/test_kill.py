@@ -25,6 +25,7 @@ from tests.resilience.follower import (
     wait_until,
 )
 from tests.server.calls import Stub, image_request, on_acceptance
+from tests.server.test_metrics import key, samples
 
 _QUEUED, _RUNNING = 20, 2
 
@@ -189,6 +190,8 @@ async def test_a_generation_that_kills_the_server_fails_in_the_end_and_others_go
     assert poisoned.failure.reason == "POISONED"
     assert not poisoned.failure.retryable
     assert _attempts(poisoned) == ["ABANDONED"] * 3
+    failed = key("atelier_generations_total", engine="sketch", outcome="failed")
+    assert samples(server)[failed] == 1, "what ended at the start is counted too"
 
 
 async def test_what_runs_beside_a_generation_that_kills_the_server_is_not_given_up(

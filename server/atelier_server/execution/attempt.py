@@ -26,7 +26,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
 from atelier_server.estimates.service_times import Work, measure_service_time
-from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS, STAGE_SECONDS
+from atelier_server.metrics import STAGE_SECONDS
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -197,10 +197,6 @@ class AttemptFinalizer:
         await self._export(generation)
         _log.info("generation_succeeded")
         generation = await self._finish(attempt)
-        self._observe_metrics(generation)
-        GENERATION_SECONDS.labels(self.supervisor.name).observe(
-            _seconds_between(generation.create_time, generation.end_time)
-        )
         self._learn(attempt, generation.receipt)
         if generation.receipt.HasField("cost"):
             self.supervisor.add_spending(
@@ -299,9 +295,8 @@ class AttemptFinalizer:
         """Finish without outputs, and delete those that were stored already."""
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
-        ended = await self._finish(attempt)
+        await self._finish(attempt)
         await self.artifacts.discard(*written)
-        self._observe_metrics(ended)
 
     async def _find_fallback(self, attempt: Attempt, error: BaseException) -> Route | None:
         if not isinstance(error, EngineError) or not error.repeatable:
@@ -343,13 +338,6 @@ class AttemptFinalizer:
             else:
                 output.uri = path.absolute().as_uri()
 
-    def _observe_metrics(self, generation: pb.Generation) -> None:
-        outcome = pb.State.Name(generation.state).removeprefix("STATE_").lower()
-        GENERATIONS.labels(self.supervisor.name, outcome).inc()
-        QUEUE_SECONDS.labels(self.supervisor.name).observe(
-            _seconds_between(generation.create_time, generation.start_time)
-        )
-
 
 def _find_digest(capabilities: Capabilities, task: Task) -> str:
     side = capabilities.image if isinstance(task, ImageTask) else capabilities.audio
@@ -371,7 +359,3 @@ def _to_failure(error: BaseException) -> pb.Failure:
     if failure.reason == "INTERNAL":
         _log.error("internal_error", exc_info=error)
     return failure
-
-
-def _seconds_between(start: Timestamp, end: Timestamp) -> float:
-    return max(0.0, (end.ToMicroseconds() - start.ToMicroseconds()) / 1e6)

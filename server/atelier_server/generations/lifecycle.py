@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import (
-    AbstractAsyncContextManager,
-    aclosing,
-    asynccontextmanager,
-    nullcontext,
-    suppress,
-)
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -42,7 +36,7 @@ from atelier_server.generations import page_tokens
 from atelier_server.generations.callers import Callers
 from atelier_server.generations.planning import describe_plan
 from atelier_server.ids import new_id
-from atelier_server.metrics import GENERATIONS
+from atelier_server.store.events import GenerationMeter
 from atelier_server.store.protocol import (
     CancelResult,
     Event,
@@ -67,11 +61,16 @@ class GenerationLifecycle:
     storage: StorageMonitor
     draining: bool = False
     """Whether the server is shutting down; if so, nothing new is accepted."""
+    _meter: GenerationMeter = field(default_factory=GenerationMeter)
     _callers: Callers = field(default_factory=Callers)
     _cancellations: set[asyncio.Task[None]] = field(default_factory=set)
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
+
+    def __post_init__(self) -> None:
+        """Count and time what the store tells from now on."""
+        self.store.observe(self._meter.follow)
 
     async def submit(
         self,
@@ -101,7 +100,7 @@ class GenerationLifecycle:
             with suppress(NotFoundError):  # deleted meanwhile
                 await self.store.wait_ended(caller, generation_id)
 
-    def _turn(self, caller: str, request_id: str) -> AbstractAsyncContextManager[None]:
+    def _turn(self, caller: str, request_id: str) -> asyncio.Lock | nullcontext[None]:
         """Calls with the same request id take turns: the first decodes and stores, the others find its generation."""
         if not request_id:
             return nullcontext()
@@ -177,28 +176,35 @@ class GenerationLifecycle:
         route = await self.decider.decide(request, caller, new_id())
         return await describe_plan(route, self._to_applicant(route.engine), _tighten(None, request))
 
-    async def wait_result(self, submitted: SubmitResult, caller: str) -> Generation:
+    async def wait_result(
+        self, submitted: SubmitResult, caller: str, has_timed_out: Callable[[], bool]
+    ) -> Generation:
         """Wait for the end of a generation that this call submitted.
 
         If the last such call is cancelled first, the generation is abandoned, unless it was accepted ON_ACCEPTANCE.
+        `has_timed_out` tells whether the call has reached its deadline.
         """
         generation_id = submitted.generation.id
-        async with self._attend(generation_id, caller, started=submitted.ends_with_callers):
+        async with self._attend(
+            generation_id, caller, has_timed_out, started=submitted.ends_with_callers
+        ):
             return await self.store.wait_ended(caller, generation_id)
 
     async def follow_submitted(
-        self, submitted: SubmitResult, caller: str, after: int
+        self, submitted: SubmitResult, caller: str, after: int, has_timed_out: Callable[[], bool]
     ) -> AsyncGenerator[Event]:
         """Follow a generation that this call submitted; it is abandoned with the call, as in `wait_result`."""
         generation_id = submitted.generation.id
         async with (
-            self._attend(generation_id, caller, started=submitted.ends_with_callers),
+            self._attend(generation_id, caller, has_timed_out, started=submitted.ends_with_callers),
             aclosing(self._watch(generation_id, after)) as events,
         ):
             async for event in events:
                 yield event
 
-    async def follow(self, generation_id: str, caller: str, after: int) -> AsyncGenerator[Event]:
+    async def follow(
+        self, generation_id: str, caller: str, after: int, has_timed_out: Callable[[], bool]
+    ) -> AsyncGenerator[Event]:
         """Every event with a greater sequence than `after`, as it happens, to the last; repetitions in between.
 
         Raises:
@@ -206,7 +212,7 @@ class GenerationLifecycle:
         """
         await self.get(generation_id, caller)
         async with (
-            self._attend(generation_id, caller, started=False),
+            self._attend(generation_id, caller, has_timed_out, started=False),
             aclosing(self._watch(generation_id, after)) as events,
         ):
             async for event in events:
@@ -248,7 +254,7 @@ class GenerationLifecycle:
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
-        found = await self._cancel(generation_id, caller, CancelCause.CANCEL_CAUSE_REQUESTED)
+        found = await self.store.cancel(caller, generation_id, CancelCause.CANCEL_CAUSE_REQUESTED)
         generation = await self.store.wait_ended(caller, generation_id)
         outcome = generation.cancel_outcome
         if found is CancelResult.TOO_LATE or generation.state != State.STATE_CANCELLED:
@@ -271,7 +277,12 @@ class GenerationLifecycle:
 
     @asynccontextmanager
     async def _attend(
-        self, generation_id: str, caller: str, *, started: bool
+        self,
+        generation_id: str,
+        caller: str,
+        has_timed_out: Callable[[], bool],
+        *,
+        started: bool,
     ) -> AsyncGenerator[None]:
         """Count a call until the generation has ended; abandon the generation if its last call ends first."""
         ended = False
@@ -283,7 +294,9 @@ class GenerationLifecycle:
             if ended:
                 self._callers.forget(generation_id)
             elif self._callers.is_abandoned(generation_id, started=started):
-                self._start_cancellation(self._cancel_abandoned(generation_id, caller))
+                self._start_cancellation(
+                    self._cancel_abandoned(generation_id, caller, timed_out=has_timed_out())
+                )
 
     def _start_cancellation(self, cancellation: Coroutine[None, None, None]) -> None:
         """Cancel for callers that have disconnected, in the background."""
@@ -299,9 +312,9 @@ class GenerationLifecycle:
             if found is None or not found.ends_with_callers:
                 return
             if self._callers.is_abandoned(found.generation.id, started=True):
-                await self._cancel_abandoned(found.generation.id, caller)
+                await self._cancel_abandoned(found.generation.id, caller, timed_out=False)
 
-    async def _cancel_abandoned(self, generation_id: str, caller: str) -> None:
+    async def _cancel_abandoned(self, generation_id: str, caller: str, *, timed_out: bool) -> None:
         """Cancel a running generation now, and a waiting one after the grace period; neither in a drain."""
         with suppress(NotFoundError):  # never accepted, or deleted meanwhile
             generation = await self.store.get(caller, generation_id)
@@ -315,19 +328,14 @@ class GenerationLifecycle:
                 unwanted = self._callers.is_abandoned(generation_id, started=True)
             if unwanted and not self.draining:
                 with self._callers.stopping(generation_id):
-                    await self._cancel(generation_id, caller, CancelCause.CANCEL_CAUSE_CALLERS_LOST)
+                    if timed_out:
+                        self._meter.time_out(generation_id)
+                    await self.store.cancel(
+                        caller, generation_id, CancelCause.CANCEL_CAUSE_CALLERS_LOST
+                    )
                     await self.store.wait_ended(caller, generation_id)
+                    self._meter.forget(generation_id)
                 self._callers.forget(generation_id)
-
-    async def _cancel(
-        self, generation_id: str, caller: str, cause: CancelCause.ValueType
-    ) -> CancelResult:
-        """Cancel, and count a generation that never started; workers count all others."""
-        found = await self.store.cancel(caller, generation_id, cause)
-        if found is CancelResult.NEVER_STARTED:
-            generation = await self.store.get(caller, generation_id)
-            GENERATIONS.labels(generation.engine, "cancelled").inc()
-        return found
 
 
 def _is_job_running(before: Generation, route: Route) -> bool:

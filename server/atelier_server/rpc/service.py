@@ -55,7 +55,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         submitted = await self._submit(request)
         generation = submitted.generation
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
-            generation = await self.generations.wait_result(submitted, _tenant())
+            generation = await self.generations.wait_result(
+                submitted, _tenant(), current_call().has_timed_out
+            )
             _require_success(generation)
         response = pb.GenerateResponse(generation=generation)
         if inline:
@@ -199,12 +201,19 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         if request.WhichOneof("target") == "generate":
             with _prefix_fields("generate"):
                 submitted = await self._submit(request.generate)
-            return self.generations.follow_submitted(submitted, _tenant(), request.after_sequence)
+            return self.generations.follow_submitted(
+                submitted, _tenant(), request.after_sequence, current_call().has_timed_out
+            )
         _validate(request)
         await self.generations.get(request.generation_id, _tenant())
         # The next event may be far off: the headers tell the caller that it is attached.
         await context.send_initial_metadata(_HEADERS)
-        return self.generations.follow(request.generation_id, _tenant(), request.after_sequence)
+        return self.generations.follow(
+            request.generation_id,
+            _tenant(),
+            request.after_sequence,
+            current_call().has_timed_out,
+        )
 
     async def _attach_outputs(self, generation: Generation) -> None:
         """Put the bytes of outputs into the response, up to the limit for inline outputs.

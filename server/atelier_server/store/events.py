@@ -1,4 +1,4 @@
-"""Wakes, within this process, those who watch a generation and those who wait for one to execute.
+"""Wakes, within this process, those who watch a generation and those who wait for one to execute; counts what ends.
 
 Watchers get the newest events of the log from memory; a worker that waits gets its claim from the submission itself.
 """
@@ -6,12 +6,14 @@ Watchers get the newest events of the log from memory; a worker that waits gets 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
 from atelier_server.store.protocol import ENDED, Claim, Event
 
 _MAX_RECENT = 32  # events kept per watched generation; whoever is further behind reads the log
@@ -170,3 +172,54 @@ class WaitingWorkers:
         if claim is None and (queued or self._unclaimed):
             self._unclaimed -= not queued
             self.notify()
+
+
+class GenerationMeter:
+    """Counts and times generations for the metrics: their events say when they start, and how they end."""
+
+    def __init__(self) -> None:
+        """Start without generations; those that are not followed from their first event are timed by their dates."""
+        self._accepted: dict[str, float] = {}
+        self._started: set[str] = set()
+        self._timed_out: set[str] = set()
+
+    def time_out(self, generation_id: str) -> None:
+        """Note that the generation is about to be cancelled because the deadline of its last call has passed."""
+        self._timed_out.add(generation_id)
+
+    def forget(self, generation_id: str) -> None:
+        """Forget the generation, which has ended."""
+        self._accepted.pop(generation_id, None)
+        self._started.discard(generation_id)
+        self._timed_out.discard(generation_id)
+
+    def follow(self, event: Event) -> None:
+        """Measure what the event tells; to be called with every event."""
+        generation_id = event.generation_id
+        if event.state in ENDED:
+            self._count(event.generation)
+            self.forget(generation_id)
+        elif event.sequence == 1:
+            self._accepted[generation_id] = time.monotonic()
+        elif event.state == State.STATE_RUNNING and generation_id not in self._started:
+            self._started.add(generation_id)
+            accepted = self._accepted.get(generation_id)
+            if accepted is not None:
+                QUEUE_SECONDS.labels(event.engine).observe(time.monotonic() - accepted)
+
+    def _count(self, ended: Generation) -> None:
+        GENERATIONS.labels(ended.engine, self._find_outcome(ended)).inc()
+        accepted = self._accepted.get(ended.id)
+        if accepted is None and len(ended.receipt.attempts) == 1:
+            waited = ended.start_time.ToMicroseconds() - ended.create_time.ToMicroseconds()
+            QUEUE_SECONDS.labels(ended.engine).observe(max(0.0, waited / 1e6))
+        if ended.state == State.STATE_SUCCEEDED:
+            dated = (ended.end_time.ToMicroseconds() - ended.create_time.ToMicroseconds()) / 1e6
+            seconds = max(0.0, dated) if accepted is None else time.monotonic() - accepted
+            GENERATION_SECONDS.labels(ended.engine).observe(seconds)
+
+    def _find_outcome(self, ended: Generation) -> str:
+        timed_out = ended.state == State.STATE_CANCELLED and ended.id in self._timed_out
+        if timed_out or ended.failure.reason == "DEADLINE_EXCEEDED":
+            return "deadline_exceeded"
+        return State.Name(ended.state).removeprefix("STATE_").lower()

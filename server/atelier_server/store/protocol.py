@@ -303,7 +303,10 @@ class Store(Protocol):
         """The engines that generations wait for, whether they still exist or not."""
 
     def observe(self, observer: Callable[[Event], None]) -> None:
-        """Call the observer with every event from now on, once it is stored."""
+        """Call the observer with every event from now on, once it is stored; first with those that ended at the start.
+
+        A generation ends when the store is opened if it has crashed the server too often, or was to be cancelled.
+        """
 
     async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
         """Id, engine and decided task of every generation that waits; the task is empty as in `Claim.task`."""

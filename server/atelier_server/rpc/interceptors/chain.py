@@ -22,6 +22,7 @@ Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _TRACE_HEADERS = ("traceparent", "tracestate")  # W3C Trace Context; baggage is not passed on
+_DEADLINE_TOLERANCE_SECONDS = 0.25  # the way of a request
 _KINDS = {  # by (request_streaming, response_streaming)
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -63,6 +64,11 @@ class Call:
     """Time of `time.monotonic` at which the caller stops waiting; None for no deadline."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """W3C trace context of the caller, as header name to value; empty when the call is not traced."""
+
+    def has_timed_out(self) -> bool:
+        """Whether the deadline has passed; also a little earlier, for that of the caller began before ours."""
+        now = time.monotonic() + _DEADLINE_TOLERANCE_SECONDS
+        return self.deadline is not None and now >= self.deadline
 
     def remaining_seconds(self) -> float | None:
         """Time until the caller stops waiting, at least 0; None for no deadline."""

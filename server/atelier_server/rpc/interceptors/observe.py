@@ -16,8 +16,6 @@ from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
 
 _log = logging.getLogger(__name__)
-_DEADLINE_TOLERANCE_SECONDS = 0.25
-"""A caller's deadline starts before ours, by the way of the request: its reset may come that much earlier."""
 
 
 @asynccontextmanager
@@ -29,7 +27,9 @@ async def observe_call(call: Call, context: Context) -> AsyncGenerator[Call]:
     try:
         yield call
     except (asyncio.CancelledError, GeneratorExit):
-        code = _find_cancellation_code(call)
+        code = grpc.StatusCode.CANCELLED  # its caller left, or stopped waiting
+        if call.has_timed_out():
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
         raise
     except aio.AbortError:  # the handler has set its status itself
         code = context.code()
@@ -52,11 +52,3 @@ async def observe_call(call: Call, context: Context) -> AsyncGenerator[Call]:
                 "request_id": call.request_id,
             },
         )
-
-
-def _find_cancellation_code(call: Call) -> grpc.StatusCode:
-    """DEADLINE_EXCEEDED if the call ended at its deadline, CANCELLED if its caller left before."""
-    end = time.monotonic() + _DEADLINE_TOLERANCE_SECONDS
-    if call.deadline is not None and end >= call.deadline:
-        return grpc.StatusCode.DEADLINE_EXCEEDED
-    return grpc.StatusCode.CANCELLED

@@ -13,6 +13,7 @@ from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier_server.store import isolation, records
 from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
+    ENDED,
     CancelResult,
     Claim,
     ClaimLostError,
@@ -237,13 +238,14 @@ def recover(
     retention_seconds: float,
     max_attempts: int,
     local_engines: Collection[str],
-) -> tuple[dict[str, int], Isolation | None]:
+) -> tuple[dict[str, int], Isolation | None, list[Event]]:
     """Requeue what a process that died was running.
 
     Returns:
-        How many generations wait for each engine, and which of them are to run alone; None for none.
+        How many generations wait for each engine, which of them are to run alone (None for none), and the last events
+        of those that have ended instead.
     """
-    running = history.running(db)
+    running, events = history.running(db), []
     for record in running:
         change = records.recover(
             record,
@@ -254,8 +256,9 @@ def recover(
             now=current_time(),
             retention_seconds=retention_seconds,
         )
-        rows.write(db, change)
-    return history.count_waiting_by_engine(db), _find_suspects(db, max_attempts)
+        events.append(rows.write(db, change))
+    ends = [event for event in events if event.state in ENDED]
+    return history.count_waiting_by_engine(db), _find_suspects(db, max_attempts), ends
 
 
 def _find_suspects(db: sqlite3.Connection, max_attempts: int) -> Isolation | None:

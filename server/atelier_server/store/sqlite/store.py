@@ -50,6 +50,7 @@ class SqliteStore(SqliteArtifactRecords):
         self._retention_seconds = retention_seconds
         self._events = EventBus()
         self._isolation: Isolation | None = None  # None when nothing is suspect
+        self._ends_at_start: list[Event] = []
         self._workers: defaultdict[str, WaitingWorkers] = defaultdict(
             lambda: WaitingWorkers(self._release_in_background)
         )
@@ -78,7 +79,8 @@ class SqliteStore(SqliteArtifactRecords):
         try:
             database = Database(path, prepare=migrate, synchronous=synchronous)
             store = cls(database, retention_seconds=retention_seconds)
-            waiting, store._isolation = await store._recover(max_attempts, local_engines)
+            recovered = await store._recover(max_attempts, local_engines)
+            waiting, store._isolation, store._ends_at_start = recovered
             ids.continue_after(await database.read(history.greatest_id))
         except (sqlite3.Error, DatabaseUnusableError, StorageError) as error:
             msg = (
@@ -92,7 +94,7 @@ class SqliteStore(SqliteArtifactRecords):
 
     async def _recover(
         self, max_attempts: int, local_engines: Collection[str]
-    ) -> tuple[dict[str, int], Isolation | None]:
+    ) -> tuple[dict[str, int], Isolation | None, list[Event]]:
         recover = partial(
             operations.recover,
             retention_seconds=self._retention_seconds,
@@ -328,6 +330,8 @@ class SqliteStore(SqliteArtifactRecords):
 
     def observe(self, observer: Callable[[Event], None]) -> None:
         """See Store.observe."""
+        for event in self._ends_at_start:
+            observer(event)
         self._events.observers.append(observer)
 
     async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
