@@ -136,8 +136,10 @@ class Database:
     def _commit(self, group: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            outcomes = [self._run_job(job) for job in group]
-            self._connection.execute("COMMIT")
+            run = self._run_alone if len(group) == 1 else self._run_in_group
+            outcomes = [run(job) for job in group]
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
         except sqlite3.Error as error:  # the disk is full, for instance: no job was written
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -148,18 +150,26 @@ class Database:
 
     def _bound_log(self) -> None:
         """Empty the write-ahead log if overlapping reads have let it grow: new reads do not use it meanwhile."""
-        if (
-            time.monotonic() < self._checkpoint_due
-            or self._log_path.stat().st_size <= _MAX_LOG_BYTES
-        ):
+        if time.monotonic() < self._checkpoint_due:
             return
         self._checkpoint_due = time.monotonic() + _CHECKPOINT_INTERVAL_SECONDS
+        if self._log_path.stat().st_size <= _MAX_LOG_BYTES:
+            return
         with suppress(sqlite3.Error):  # the disk is full, for instance: a later one empties it
             self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
-    def _run_job(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
+    def _run_alone(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
+        try:
+            return job, job.work(self._connection), None
+        except sqlite3.OperationalError:
+            raise  # the disk is full, for instance
+        except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
+            self._connection.execute("ROLLBACK")
+            return job, None, error
+
+    def _run_in_group(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
         self._connection.execute("SAVEPOINT job")
         try:
             result = job.work(self._connection)
