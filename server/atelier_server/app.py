@@ -18,7 +18,6 @@ from atelier_server.data_directory import lock_data_directory
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics_http import MetricsServer
-from atelier_server.rpc import server as rpc_server
 from atelier_server.sweep import sweep_periodically
 
 _log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         if settings.threads is not None:
             configure_threads(settings.threads)
         service = await assemble(settings, stack)
-        address = rpc_server.listen(service.server, settings.listen)
+        address = service.server.listen(settings.listen)
         metrics = stack.enter_context(_serve_metrics(settings, service.generations))
         interval = settings.health_interval_seconds
         upkeep = _start_tasks(

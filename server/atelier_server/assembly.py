@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from grpc import aio
-
 from atelier_engines import registry
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.engine import Engine
@@ -31,8 +29,8 @@ from atelier_server.execution.removed_engine import RemovedEngineWorker
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
-from atelier_server.rpc import server as rpc_server
 from atelier_server.rpc.health import Health
+from atelier_server.rpc.server import GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.sqlite.store import SqliteStore
@@ -49,7 +47,7 @@ class Service:
     generations: GenerationLifecycle
     workers: Sequence[Worker | RemovedEngineWorker]
     health: Health
-    server: aio.Server
+    server: GrpcServer
 
 
 async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
@@ -110,7 +108,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
             *removed,
         ],
         health=health,
-        server=rpc_server.build(service, health, settings.limits),
+        server=GrpcServer.build(service, health, settings.limits),
     )
 
 

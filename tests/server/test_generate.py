@@ -38,7 +38,7 @@ async def test_a_task_runs_to_completion(stub: Stub) -> None:
     made = (await stub.Generate(image_request(task={"seed": 7}))).generation
     assert made.state == State.STATE_SUCCEEDED
     assert (made.engine, made.image.prompt, made.image.seed) == ("sketch", "a lighthouse", 7)
-    assert made.request_id == made.id
+    assert made.request_id.endswith(f".{made.id}")
     times = [made.create_time, made.start_time, made.end_time, made.expire_time]
     assert times == sorted(times, key=lambda time: time.ToMicroseconds())
     (output,) = made.outputs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier.v1.generation_service_pb2 import GenerateRequest, ResponseMode
 from atelier_server.errors import QueueFullError
-from atelier_server.store.protocol import CancelResult, Event, Store
+from atelier_server.store.protocol import CancelResult, Event, Store, make_request_id
 from tests.store.conformance import Opener, log_of, submission, succeeded
 
 CALLERS_LOST = CancelCause.CANCEL_CAUSE_CALLERS_LOST
@@ -121,3 +123,21 @@ class RequestIdConformance:
         assert not found.ends_with_callers
         await store.cancel("ada", first.generation.id, CALLERS_LOST)
         assert (await store.submit(submission(request_id="r"))).ends_with_callers
+
+    async def test_what_a_request_without_id_has_made_is_found(self, store: Store) -> None:
+        """The newest first; not what other requests and callers made, what had an id, or what ended long ago."""
+        made = []
+        for _ in range(3):
+            sent = submission(digest=b"d" * 32)
+            sent.generation.request_id = make_request_id(sent.generation.id, sent.digest)
+            made.append((await store.submit(sent)).generation.id)
+        for other in (submission(digest=b"e" * 32), submission(caller="bob", digest=b"d" * 32)):
+            other.generation.request_id = make_request_id(other.generation.id, other.digest)
+            await store.submit(other)
+        await store.submit(submission(request_id="r", digest=b"d" * 32))
+        claim = await store.claim("sketch")
+        await store.finish(claim, succeeded(claim), Event())
+        now = time.time()
+        for ended_after, expected in ((now - 60, made[::-1]), (now + 60, made[:0:-1])):
+            found = await store.find_unnamed("ada", b"d" * 32, ended_after)
+            assert [result.generation.id for result in found] == expected

@@ -1,12 +1,30 @@
-"""Which calls want a generation that is cancelled with its callers, and when it is abandoned."""
+"""Who sends requests, which calls want a generation that is cancelled with its callers, and when it is abandoned."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from atelier_server.store.protocol import Metadata
+
+_MAX_IDS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """Who sends a request, and how."""
+
+    caller: str
+    """Owner of the generation."""
+    metadata: Metadata
+    """Accompanies the generation."""
+    seconds_left: float | None = None
+    """Time until the caller stops waiting; None for no limit."""
+    repeated: bool = False
+    """Whether the same call was sent before: without a request id it attaches to what that has made."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +40,9 @@ class Callers:
     _taken_over: set[str] = field(default_factory=set)
     _attached: dict[str, asyncio.Event] = field(default_factory=dict)
     """Set when a call attaches to a generation that nobody wants."""
-    _stopping: set[str] = field(default_factory=set)
+    _stopping: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Also those that have ended since: what was read of them may be older."""
+    _answered: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     @contextmanager
     def attend(self, generation_id: str, *, started: bool) -> Generator[None]:
@@ -43,18 +63,37 @@ class Callers:
             return generation_id not in self._all
         return started and generation_id not in self._started
 
+    def is_attended(self, generation_id: str) -> bool:
+        """Whether a call waits for the generation or follows it."""
+        return generation_id in self._all
+
+    def record_answer(self, generation_id: str) -> None:
+        """Note that a call has seen the end of the generation; of more than 10,000 the oldest are forgotten."""
+        self.forget(generation_id)
+        _add(self._answered, generation_id)
+
+    def is_answered(self, generation_id: str) -> bool:
+        """Whether a call has seen the end of the generation, as far as that is known."""
+        return generation_id in self._answered
+
     @contextmanager
     def stopping(self, generation_id: str) -> Generator[None]:
-        """Note, as long as the context lasts, that the generation is being cancelled because nobody wants it."""
-        self._stopping.add(generation_id)
+        """Note that the generation is being cancelled because nobody wants it; an error in the context reverts that."""
+        _add(self._stopping, generation_id)
         try:
             yield
-        finally:
-            self._stopping.discard(generation_id)
+        except BaseException:
+            self.record_start(generation_id)
+            raise
 
     def is_stopping(self, generation_id: str) -> bool:
-        """Whether the generation is being cancelled because nobody wants it: a call comes too late to take it over."""
+        """Whether the generation is or was cancelled because nobody wants it: a call comes too late to take it over."""
         return generation_id in self._stopping
+
+    def record_start(self, generation_id: str) -> None:
+        """Note that the generation is accepted, perhaps again."""
+        self._stopping.pop(generation_id, None)
+        self._answered.pop(generation_id, None)
 
     def forget(self, generation_id: str) -> None:
         """Forget a generation that has ended."""
@@ -82,6 +121,12 @@ class Callers:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
         return not attached.is_set() and generation_id not in self._all
+
+
+def _add(ids: OrderedDict[str, None], generation_id: str) -> None:
+    ids[generation_id] = None
+    if len(ids) > _MAX_IDS:
+        ids.popitem(last=False)
 
 
 def _subtract(counter: Counter[str], key: str, count: int) -> None:

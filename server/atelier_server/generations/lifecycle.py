@@ -32,23 +32,22 @@ from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import NotFoundError, ServiceError, StorageError
 from atelier_server.estimates.service_times import Work
-from atelier_server.generations import page_tokens
-from atelier_server.generations.callers import Callers
+from atelier_server.generations import pages
+from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.planning import describe_plan
+from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
 from atelier_server.ids import new_id
 from atelier_server.store.events import GenerationMeter
 from atelier_server.store.protocol import (
+    ENDED,
     CancelResult,
     Event,
-    Metadata,
-    Query,
     Store,
     Submission,
     SubmitResult,
+    make_request_id,
     may_run_again,
 )
-
-_MAX_PAGE_BYTES = 3 * 2**20  # clients receive at most 4 MiB unless they are set up for more
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +62,7 @@ class GenerationLifecycle:
     """Whether the server is shutting down; if so, nothing new is accepted."""
     _meter: GenerationMeter = field(default_factory=GenerationMeter)
     _callers: Callers = field(default_factory=Callers)
+    _repeated: RepeatedCalls = field(default_factory=RepeatedCalls)
     _cancellations: set[asyncio.Task[None]] = field(default_factory=set)
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
@@ -72,33 +72,43 @@ class GenerationLifecycle:
         """Count and time what the store tells from now on."""
         self.store.observe(self._meter.follow)
 
-    async def submit(
-        self,
-        request: GenerateRequest,
-        caller: str,
-        *,
-        seconds_left: float | None,
-        metadata: Metadata,
-    ) -> SubmitResult:
+    async def submit(self, request: GenerateRequest, sender: Sender) -> SubmitResult:
         """Accept the request, or find the generation that the same request made before. Changes the request.
 
         A generation that was cancelled because its callers were lost is accepted again, once it has ended.
-        `seconds_left` is the time until the caller stops waiting; None for no limit.
 
         Raises:
             ServiceError: the request is rejected; nothing was stored.
         """
         digest = _compute_digest(request)
+        if request.request_id:
+            return await self._attach_or_accept(request, sender, digest)
+        try:
+            if sender.repeated and not self._repeated.take_rejection(sender.caller, digest):
+                ended_after = steady_time() - RETRY_WINDOW_SECONDS
+                earlier = await self.store.find_unnamed(sender.caller, digest, ended_after)
+                with self._repeated.choose(earlier, self._callers) as request.request_id:
+                    return await self._attach_or_accept(request, sender, digest)
+            return await self._attach_or_accept(request, sender, digest)
+        except ServiceError:
+            self._repeated.add_rejection(sender.caller, digest)
+            raise
+
+    async def _attach_or_accept(
+        self, request: GenerateRequest, sender: Sender, digest: bytes
+    ) -> SubmitResult:
+        """Accept the request, or find its generation; one that is being cancelled is awaited first."""
         while True:
-            async with self._turn(caller, request.request_id):
-                submitted = await self._find_or_accept(
-                    request, caller, digest, seconds_left=seconds_left, metadata=metadata
-                )
-            generation_id = submitted.generation.id
-            if submitted.created or not self._callers.is_stopping(generation_id):
+            async with self._turn(sender.caller, request.request_id):
+                submitted = await self._find_or_accept(request, sender, digest)
+            generation = submitted.generation
+            if submitted.created:
+                self._callers.record_start(generation.id)
+                return submitted
+            if generation.state in ENDED or not self._callers.is_stopping(generation.id):
                 return submitted
             with suppress(NotFoundError):  # deleted meanwhile
-                await self.store.wait_ended(caller, generation_id)
+                await self.store.wait_ended(sender.caller, generation.id)
 
     def _turn(self, caller: str, request_id: str) -> asyncio.Lock | nullcontext[None]:
         """Calls with the same request id take turns: the first decodes and stores, the others find its generation."""
@@ -107,15 +117,9 @@ class GenerationLifecycle:
         return self._turns.setdefault((caller, request_id), asyncio.Lock())
 
     async def _find_or_accept(
-        self,
-        request: GenerateRequest,
-        caller: str,
-        digest: bytes,
-        *,
-        seconds_left: float | None,
-        metadata: Metadata,
+        self, request: GenerateRequest, sender: Sender, digest: bytes
     ) -> SubmitResult:
-        before = None
+        caller, before = sender.caller, None
         if request.request_id:
             before = await self.store.find_by_request_id(caller, request.request_id, digest)
         if before is not None and not may_run_again(before.generation):
@@ -126,15 +130,14 @@ class GenerationLifecycle:
         )
         work = Work.of(route.resolved.task)
         applicant = self._to_applicant(route.engine)
-        require_attainable_deadline(applicant, work, _tighten(seconds_left, request))
+        require_attainable_deadline(applicant, work, _tighten(sender.seconds_left, request))
         attached = await self.decider.inputs.store_attachments(request, caller)
         submission = _build_submission(
             generation_id=generation_id,
             request=request,
-            caller=caller,
+            sender=sender,
             route=route,
             digest=digest,
-            metadata=metadata,
             keep_remote_handle=before is not None and _is_job_running(before.generation, route),
         )
         backlog = self.decider.router.engines.backlog
@@ -236,17 +239,7 @@ class GenerationLifecycle:
         Raises:
             InvalidRequestError: the page token is invalid, or belongs to another query.
         """
-        query = Query(
-            caller=caller,
-            limit=page_tokens.get_page_size(request),
-            max_bytes=_MAX_PAGE_BYTES,
-            before=page_tokens.decode(request),
-            engine=request.engine,
-            states=tuple(request.states),
-        )
-        page = await self.store.list(query)
-        token = "" if page.complete else page_tokens.encode(request, page.generations[-1].id)
-        return ListGenerationsResponse(generations=page.generations, next_page_token=token)
+        return await pages.list_page(self.store, request, caller)
 
     async def cancel(self, generation_id: str, caller: str) -> CancelGenerationResponse:
         """Cancel the generation, and wait until it has ended.
@@ -292,7 +285,7 @@ class GenerationLifecycle:
                 ended = True
         finally:
             if ended:
-                self._callers.forget(generation_id)
+                self._callers.record_answer(generation_id)
             elif self._callers.is_abandoned(generation_id, started=started):
                 self._start_cancellation(
                     self._cancel_abandoned(generation_id, caller, timed_out=has_timed_out())
@@ -365,14 +358,13 @@ def _build_submission(
     *,
     generation_id: str,
     request: GenerateRequest,
-    caller: str,
+    sender: Sender,
     route: Route,
     digest: bytes,
-    metadata: Metadata,
     keep_remote_handle: bool,
 ) -> Submission:
     generation = Generation(id=generation_id, state=State.STATE_QUEUED)
-    generation.request_id = request.request_id or generation.id
+    generation.request_id = request.request_id or make_request_id(generation_id, digest)
     generation.create_time.GetCurrentTime()
     route.describe_in(generation)
     if request.WhichOneof("task") == "image":
@@ -384,7 +376,7 @@ def _build_submission(
         generation=generation,
         request=request,
         task=encode_task(route.resolved.task),
-        caller=caller,
+        caller=sender.caller,
         digest=digest,
         queue_limit=route.engine.queue_limit,
         deadline=None if timeout is None else steady_time() + timeout,
@@ -393,6 +385,6 @@ def _build_submission(
             for source in list_image_sources(request).values()
             if source.artifact_id
         ),
-        metadata=metadata,
+        metadata=sender.metadata,
         keep_remote_handle=keep_remote_handle,
     )

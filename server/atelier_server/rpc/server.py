@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
@@ -23,31 +25,55 @@ _INTERCEPTORS: Sequence[Interceptor] = (observe_call,)
 """The outermost first: tracing and metrics, then authentication, then quotas."""
 
 
-def build(service: GenerationService, health_service: Health, limits: LimitSettings) -> aio.Server:
-    """A server with all services, not listening yet."""
-    server = aio.server(interceptors=[InterceptorChain(_INTERCEPTORS)], options=_options(limits))
-    generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
-    contract = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
-    add_reflection(server, [contract.full_name, health.SERVICE_NAME])
-    return server
+@dataclass(frozen=True, slots=True, eq=False)
+class GrpcServer:
+    """The gRPC server with all services."""
 
+    _server: aio.Server
+    _interceptors: InterceptorChain
 
-def listen(server: aio.Server, address: str) -> str:
-    """Open the port; returns the address with the actual port.
+    @classmethod
+    def build(
+        cls, service: GenerationService, health_service: Health, limits: LimitSettings
+    ) -> GrpcServer:
+        """A server that does not listen yet."""
+        interceptors = InterceptorChain(_INTERCEPTORS)
+        server = aio.server(interceptors=[interceptors], options=_options(limits))
+        generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
+        contract = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
+        add_reflection(server, [contract.full_name, health.SERVICE_NAME])
+        return cls(server, interceptors)
 
-    Raises:
-        AddressInUseError: something else listens there, or the address is not this machine's.
-    """
-    path = find_unix_path(address)
-    if path is not None:
-        remove_stale_socket(path)  # gRPC would take the path of a server that runs
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        msg = f"can't listen on {address}: is another server running there?"
-        raise AddressInUseError(msg) from error
-    return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
+    def listen(self, address: str) -> str:
+        """Open the port; returns the address with the actual port.
+
+        Raises:
+            AddressInUseError: something else listens there, or the address is not this machine's.
+        """
+        path = find_unix_path(address)
+        if path is not None:
+            remove_stale_socket(path)  # gRPC would take the path of a server that runs
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            msg = f"can't listen on {address}: is another server running there?"
+            raise AddressInUseError(msg) from error
+        return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Answer calls from now on."""
+        await self._server.start()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more calls, give those that run the grace period, then end them with a status of ours.
+
+        The library cancels after another grace period what has not taken its status by then.
+        """
+        stopping = asyncio.create_task(self._server.stop(2 * grace_seconds))
+        await asyncio.wait([stopping], timeout=grace_seconds)
+        self._interceptors.end_calls()
+        await stopping
 
 
 def _options(limits: LimitSettings) -> list[tuple[str, int]]:

@@ -28,6 +28,7 @@ from atelier_server.admission.policies import Policy
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
+from atelier_server.generations.callers import Sender
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.interceptors.chain import Context, current_call
@@ -183,17 +184,23 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     async def _submit(self, request: pb.GenerateRequest) -> SubmitResult:
         _validate_generate(request)
         call = current_call()
+        named = bool(request.request_id)
         seconds_left = (
             None
             if request.response_mode == pb.RESPONSE_MODE_ON_ACCEPTANCE
             else call.remaining_seconds()
         )
-        return await self.generations.submit(
-            request,
-            call.caller.tenant,
-            seconds_left=seconds_left,
+        sender = Sender(
+            caller=call.caller.tenant,
             metadata=Metadata(tenant=call.caller.tenant, trace_context=call.trace_context),
+            seconds_left=seconds_left,
+            repeated=call.repeated,
         )
+        submitted = await self.generations.submit(request, sender)
+        call.accepted.generation_id = submitted.generation.id
+        call.accepted.request_id = submitted.generation.request_id
+        call.accepted.repeatable = named
+        return submitted
 
     async def _open_events(
         self, request: pb.StreamProgressRequest, context: Context
@@ -206,6 +213,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             )
         _validate(request)
         await self.generations.get(request.generation_id, _tenant())
+        current_call().accepted.generation_id = request.generation_id
         # The next event may be far off: the headers tell the caller that it is attached.
         await context.send_initial_metadata(_HEADERS)
         return self.generations.follow(

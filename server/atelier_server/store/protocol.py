@@ -105,6 +105,11 @@ class Claim:
     """As submitted."""
 
 
+def make_request_id(generation_id: str, digest: bytes) -> str:
+    """The request id of a generation whose request has none; those of equal requests begin alike, and sort by age."""
+    return f"{digest[:8].hex()}.{generation_id}"
+
+
 def may_run_again(generation: Generation) -> bool:
     """Whether the same request runs the generation again: nobody has cancelled it on purpose."""
     return (
@@ -164,8 +169,16 @@ class Store(Protocol):
             ConflictError: the request id was used before with another digest.
         """
 
+    async def find_unnamed(
+        self, caller: str, digest: bytes, ended_after: float
+    ) -> Sequence[SubmitResult]:
+        """Generations that this request made without a request id, newest first, at most 64.
+
+        Those that wait, run, or ended after that Unix time.
+        """
+
     async def submit(self, submission: Submission) -> SubmitResult:
-        """Accept a generation; it is durable when this returns.
+        """Accept a generation; it is durable when this returns. Cancelled meanwhile, it returns when it is written.
 
         If the request id names one that `may_run_again`, that one is queued again, with the task of this submission.
         Cancelled, this raises CancelledError once it is certain whether the generation is accepted.

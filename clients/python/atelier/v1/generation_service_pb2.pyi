@@ -148,8 +148,9 @@ class GenerateRequest(message.Message):
     - CANCELLED on purpose: it stays cancelled.
     - FAILED: the same failure again. If `Failure.retryable` is set, send the task under a new id.
 
-    Another request under the same id is refused with REQUEST_ID_REUSED. Without an id every request is a generation of
-    its own, so do not send it again before you know that the first one was not accepted.
+    Another request under the same id is rejected with REQUEST_ID_REUSED. Without an id every request is a generation of
+    its own, so send it again only if it was rejected; a retry that gRPC announces by itself
+    (`grpc-previous-rpc-attempts`) attaches to what an equal request without id has made.
     """
     engine: builtins.str
     """Name of the engine; when empty, the server's routing policy selects one: by default the default engine."""

@@ -29,7 +29,10 @@ class GenerationServiceStub:
     """Generates images and audio.
 
     Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
-    BadRequest; RetryInfo gives the delay before a retry that may succeed.
+    BadRequest; RetryInfo gives the delay before a retry that may succeed. Once a call has a generation, the metadata of
+    ErrorInfo names its `generation_id` and `request_id`, and the call has the pushback -1 if sending it again would make
+    another generation. A status without ErrorInfo comes from gRPC's library or from a proxy: an unknown method, a message
+    that is too large, a connection that broke. Treat a connection that broke as no answer: attach again.
     """
 
     def __init__(self, channel):
@@ -94,7 +97,10 @@ class GenerationServiceServicer:
     """Generates images and audio.
 
     Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
-    BadRequest; RetryInfo gives the delay before a retry that may succeed.
+    BadRequest; RetryInfo gives the delay before a retry that may succeed. Once a call has a generation, the metadata of
+    ErrorInfo names its `generation_id` and `request_id`, and the call has the pushback -1 if sending it again would make
+    another generation. A status without ErrorInfo comes from gRPC's library or from a proxy: an unknown method, a message
+    that is too large, a connection that broke. Treat a connection that broke as no answer: attach again.
     """
 
     def Generate(self, request, context):
@@ -246,7 +252,10 @@ class GenerationService:
     """Generates images and audio.
 
     Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
-    BadRequest; RetryInfo gives the delay before a retry that may succeed.
+    BadRequest; RetryInfo gives the delay before a retry that may succeed. Once a call has a generation, the metadata of
+    ErrorInfo names its `generation_id` and `request_id`, and the call has the pushback -1 if sending it again would make
+    another generation. A status without ErrorInfo comes from gRPC's library or from a proxy: an unknown method, a message
+    that is too large, a connection that broke. Treat a connection that broke as no answer: attach again.
     """
 
     @staticmethod

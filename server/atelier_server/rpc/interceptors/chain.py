@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
@@ -9,20 +10,21 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from atelier_server.errors import InvalidRequestError, Violation
-from atelier_server.rpc.interceptors.errors import convert_error
+from atelier_server.errors import DrainingError, InvalidRequestError, Violation
+from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _TRACE_HEADERS = ("traceparent", "tracestate")  # W3C Trace Context; baggage is not passed on
 _DEADLINE_TOLERANCE_SECONDS = 0.25  # the way of a request
+_ATTEMPTS_HEADER = "grpc-previous-rpc-attempts"  # set by gRPC's own retries and hedging
 _KINDS = {  # by (request_streaming, response_streaming)
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -65,6 +67,11 @@ class Call:
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """W3C trace context of the caller, as header name to value; empty when the call is not traced."""
 
+    repeated: bool = False
+    """Whether gRPC says that it has sent this call before, as its retry policies and hedging do."""
+    accepted: AcceptedGeneration = field(default_factory=AcceptedGeneration)
+    """The generation of the call, once there is one."""
+
     def has_timed_out(self) -> bool:
         """Whether the deadline has passed; also a little earlier, for that of the caller began before ours."""
         now = time.monotonic() + _DEADLINE_TOLERANCE_SECONDS
@@ -101,6 +108,14 @@ class InterceptorChain(aio.ServerInterceptor):
         """The first interceptor is the outermost."""
         self._interceptors = tuple(interceptors)
         self._last_sent: tuple[object, bytes] = (None, b"")
+        self._running: set[asyncio.Task[object]] = set()
+        self._stopping = False
+
+    def end_calls(self) -> None:
+        """End every call that runs, and any that still comes, with the status DRAINING."""
+        self._stopping = True
+        for task in self._running:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -143,7 +158,7 @@ class InterceptorChain(aio.ServerInterceptor):
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                status = convert_error(error, call.service, call.method)
+                status = convert_error(error, call.service, call.method, call.accepted)
             return await context.abort(status.code, status.message, status.trailers)
 
         return respond
@@ -161,7 +176,7 @@ class InterceptorChain(aio.ServerInterceptor):
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                status = convert_error(error, call.service, call.method)
+                status = convert_error(error, call.service, call.method, call.accepted)
             else:
                 return
             await context.abort(status.code, status.message, status.trailers)
@@ -174,7 +189,24 @@ class InterceptorChain(aio.ServerInterceptor):
             for interceptor in self._interceptors:
                 call = await stack.enter_async_context(interceptor(call, context))
             _current.set(call)
-            yield
+            task = cast("asyncio.Task[object]", asyncio.current_task())
+            self._running.add(task)
+            try:
+                if self._stopping:
+                    raise _draining()
+                yield
+            except asyncio.CancelledError:
+                if self._stopping:  # `end_calls`, not the caller
+                    raise _draining() from None
+                raise
+            finally:
+                self._running.discard(task)
+
+
+def _draining() -> DrainingError:
+    return DrainingError(
+        "the server is shutting down; what it has accepted goes on after a restart"
+    )
 
 
 _CallFactory: TypeAlias = "Callable[[object, Context], Call]"
@@ -195,6 +227,7 @@ def _make_call(service: str, method: str, request: object, context: Context) -> 
             for key, value in metadata
             if key in _TRACE_HEADERS and isinstance(value, str)
         },
+        repeated=any(key == _ATTEMPTS_HEADER for key, _ in metadata),
     )
 
 

@@ -32,6 +32,17 @@ _MAX_DESCRIPTION_BYTES = 200
 _MAX_VIOLATIONS = 8
 
 
+@dataclass(slots=True)
+class AcceptedGeneration:
+    """The generation that a call has made or attached to, for the details of its error; nothing until then."""
+
+    generation_id: str = ""
+    request_id: str = ""
+    """The id under which the same request attaches to it; empty for a call that names the generation."""
+    repeatable: bool = True
+    """Whether the call as it is attaches to it again, instead of making another generation."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The gRPC status that a failed call ends with."""
@@ -46,7 +57,9 @@ def find_code(error: Exception) -> StatusCode:
     return CODES[error.reason] if isinstance(error, ServiceError) else StatusCode.INTERNAL
 
 
-def convert_error(error: Exception, service: str, method: str) -> Status:
+def convert_error(
+    error: Exception, service: str, method: str, accepted: AcceptedGeneration
+) -> Status:
     """The status of a call that raised this error. Errors whose text is not for the caller are logged instead."""
     if not isinstance(error, ServiceError):
         _log.error("call_failed", exc_info=error, extra={"service": service, "method": method})
@@ -54,19 +67,24 @@ def convert_error(error: Exception, service: str, method: str) -> Status:
     code = find_code(error)
     message = _truncate(str(error), _MAX_MESSAGE_BYTES)
     details: list[Any] = []
-    for detail in _details(error):
+    for detail in _details(error, accepted):
         packed = Any()
         packed.Pack(detail)
         details.append(packed)
     status = status_pb2.Status(code=code.value[0], message=message, details=details)
     trailers: list[tuple[str, str | bytes]] = [(_DETAILS, status.SerializeToString())]
-    if (pushback := _pushback(error)) is not None:
+    if (pushback := _pushback(error, accepted)) is not None:
         trailers.append((_PUSHBACK, pushback))
     return Status(code=code, message=message, trailers=tuple(trailers))
 
 
-def _details(error: ServiceError) -> Iterator[Message]:
-    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=error.metadata)
+def _details(error: ServiceError, accepted: AcceptedGeneration) -> Iterator[Message]:
+    metadata = dict(error.metadata)
+    if accepted.generation_id:
+        metadata["generation_id"] = accepted.generation_id
+    if accepted.request_id:
+        metadata["request_id"] = accepted.request_id
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=metadata)
     if isinstance(error, InvalidRequestError):
         yield error_details_pb2.BadRequest(
             field_violations=[
@@ -98,8 +116,11 @@ def _truncate(text: str, max_bytes: int) -> str:
     return text
 
 
-def _pushback(error: ServiceError) -> str | None:
-    """Milliseconds until gRPC's retry policy may repeat the call; -1 if that would return the same failure."""
-    if isinstance(error, GenerationFailedError):
+def _pushback(error: ServiceError, accepted: AcceptedGeneration) -> str | None:
+    """Milliseconds until gRPC's retry policy may repeat the call.
+
+    -1 if that would return the same failure, or make a second generation.
+    """
+    if isinstance(error, GenerationFailedError) or not accepted.repeatable:
         return "-1"
     return None if error.retry_after_seconds is None else str(int(error.retry_after_seconds * 1000))

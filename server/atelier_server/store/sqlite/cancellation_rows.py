@@ -1,11 +1,12 @@
-"""Reads and writes why a generation is cancelled; all runs in a transaction of `database.Database`."""
+"""Why a generation is cancelled, and what is replaced when it runs again; all in a transaction of `Database`."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from atelier.v1.generation_pb2 import CancelCause, Generation
-from atelier_server.store.protocol import Event
+from atelier_server.store.protocol import Event, Submission
 from atelier_server.store.sqlite import rows
 
 
@@ -43,3 +44,19 @@ def rewrite_event(db: sqlite3.Connection, event: Event) -> None:
         "UPDATE events SET record = ? WHERE generation_id = ? AND sequence = ?",
         (event.SerializeToString(), event.generation_id, event.sequence),
     )
+
+
+def replace_submission(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
+    """Store of a generation that runs again what its new submission says, and that nobody has cancelled it."""
+    db.execute(
+        "UPDATE generations SET deadline = ?, request = ?, tenant = ?, trace_context = ?, cancel_requested = 0"
+        " WHERE id = ?",
+        (
+            submission.deadline,
+            submission.request.SerializeToString(),
+            submission.metadata.tenant,
+            json.dumps(dict(submission.metadata.trace_context)),
+            generation_id,
+        ),
+    )
+    rows.add_inputs(db, generation_id, submission)

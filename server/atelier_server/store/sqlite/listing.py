@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from heapq import merge
 
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.store.protocol import Page, Query
+from atelier_server.store.protocol import Page, Query, SubmitResult, make_request_id
+from atelier_server.store.sqlite.rows import to_result
 
 _STATES = tuple(State.values())
 _AFTER_ALL = "~"  # greater than every id
@@ -27,6 +28,19 @@ def search(db: sqlite3.Connection, query: Query) -> Page:
             return Page(generations=generations, complete=False)
         generations.append(found)
     return Page(generations=generations, complete=True)
+
+
+def unnamed(
+    db: sqlite3.Connection, caller: str, digest: bytes, expires_after: float
+) -> list[SubmitResult]:
+    """What the same request of the caller made without an id, and has not ended or expires later; at most 64."""
+    prefix = make_request_id("", digest)
+    found = db.execute(
+        "SELECT record, request FROM generations WHERE caller = ? AND request_id > ? AND request_id < ?"
+        " AND digest = ? AND (expires IS NULL OR expires > ?) ORDER BY request_id DESC LIMIT 64",
+        (caller, prefix, prefix + _AFTER_ALL, digest, expires_after),
+    )
+    return [to_result(record, request) for record, request in found]
 
 
 def _find_ids(db: sqlite3.Connection, query: Query) -> Iterator[str]:

@@ -76,7 +76,7 @@ def _run_again(
         now=current_time(),
     )
     cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
-    rows.replace_submission(db, generation_id, submission)
+    cancellation_rows.replace_submission(db, generation_id, submission)
     event = rows.write(db, change)
     return _to_result(change, submission), event
 

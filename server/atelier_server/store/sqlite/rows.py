@@ -68,6 +68,11 @@ def find_by_request_id(
         return None
     stored, record, request = found
     require_same_request(request_id, stored=stored, given=digest)
+    return to_result(record, request)
+
+
+def to_result(record: bytes, request: bytes) -> SubmitResult:
+    """What finds a generation answers with, from its record and the request as it was accepted."""
     return SubmitResult(
         generation=Generation.FromString(record),
         created=False,
@@ -96,24 +101,8 @@ def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Ev
             generation.SerializeToString(),
         ),
     )
-    _add_inputs(db, generation.id, submission)
+    add_inputs(db, generation.id, submission)
     return append(db, change.event)
-
-
-def replace_submission(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
-    """Store of a generation that runs again what its new submission says, and that nobody has cancelled it."""
-    db.execute(
-        "UPDATE generations SET deadline = ?, request = ?, tenant = ?, trace_context = ?, cancel_requested = 0"
-        " WHERE id = ?",
-        (
-            submission.deadline,
-            submission.request.SerializeToString(),
-            submission.metadata.tenant,
-            json.dumps(dict(submission.metadata.trace_context)),
-            generation_id,
-        ),
-    )
-    _add_inputs(db, generation_id, submission)
 
 
 def write(db: sqlite3.Connection, change: Change) -> Event:
@@ -260,7 +249,8 @@ def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artif
     )
 
 
-def _add_inputs(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
+def add_inputs(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
+    """Keep the artifacts that the submission needs as long as the generation."""
     db.executemany(
         "INSERT OR IGNORE INTO inputs (generation_id, artifact_id) VALUES (?, ?)",
         [(generation_id, artifact_id) for artifact_id in submission.inputs],

@@ -25,23 +25,20 @@ from atelier_server.store.protocol import (
     Claim,
     ClaimLostError,
     Event,
-    Page,
-    Query,
     Submission,
     SubmitResult,
 )
 from atelier_server.store.sqlite import expiry, history, listing, operations, rows, watching
-from atelier_server.store.sqlite.artifact_records import SqliteArtifactRecords
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
+from atelier_server.store.sqlite.overviews import SqliteOverviews
 
 _Claimed: TypeAlias = tuple[Claim, list[Event]]
-"""A claim, and the events that follow from it."""
 _Submitted: TypeAlias = tuple[SubmitResult, Event | None, _Claimed | None]
 
 
-class SqliteStore(SqliteArtifactRecords):
+class SqliteStore(SqliteOverviews):
     """See protocol.Store. Only one process may have a file open."""
 
     def __init__(self, database: Database, *, retention_seconds: float) -> None:
@@ -119,6 +116,13 @@ class SqliteStore(SqliteArtifactRecords):
         find = partial(rows.find_by_request_id, caller=caller, request_id=request_id, digest=digest)
         return await self._database.read(find)
 
+    async def find_unnamed(
+        self, caller: str, digest: bytes, ended_after: float
+    ) -> Sequence[SubmitResult]:
+        """See Store.find_unnamed."""
+        expires = ended_after + self._retention_seconds
+        return await self._database.read(lambda db: listing.unnamed(db, caller, digest, expires))
+
     async def submit(self, submission: Submission) -> SubmitResult:
         """See Store.submit. A worker that waits gets its claim in the same transaction."""
         generation = submission.generation
@@ -134,7 +138,7 @@ class SqliteStore(SqliteArtifactRecords):
 
         def on_commit(submitted: _Submitted) -> None:
             _, event, claimed = submitted
-            if event is not None:
+            if event is not None and event.sequence == 1:
                 topic.owner = submission.caller
             claim, events = claimed or (None, [])
             self._publish([event, *events] if event is not None else events)
@@ -316,35 +320,15 @@ class SqliteStore(SqliteArtifactRecords):
         row = await self._database.read(lambda db: rows.find(db, generation_id, caller))
         return row.record.generation
 
-    async def list(self, query: Query) -> Page:
-        """See Store.list."""
-        return await self._database.read(lambda db: listing.search(db, query))
-
     async def queue_depth(self, engine: str) -> int:
         """See Store.queue_depth."""
         return await self._database.read(lambda db: rows.count_waiting(db, engine))
-
-    async def list_queued_engines(self) -> Sequence[str]:
-        """See Store.list_queued_engines."""
-        return list(await self._database.read(history.count_waiting_by_engine))
 
     def observe(self, observer: Callable[[Event], None]) -> None:
         """See Store.observe."""
         for event in self._ends_at_start:
             observer(event)
         self._events.observers.append(observer)
-
-    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
-        """See Store.list_waiting_tasks."""
-        return await self._database.read(history.list_waiting_tasks)
-
-    async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
-        """See Store.list_succeeded_tasks."""
-        return await self._database.read(lambda db: history.list_succeeded_tasks(db, limit))
-
-    async def spent_today(self, engine: str) -> float:
-        """See Store.spent_today."""
-        return await self._database.read(lambda db: history.spent_today(db, engine))
 
     async def test_write(self) -> None:
         """See Store.test_write."""

@@ -1,0 +1,34 @@
+"""What is read of many generations at once, as a part of the embedded store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atelier.v1.generation_pb2 import Generation
+from atelier_server.store.protocol import Page, Query
+from atelier_server.store.sqlite import history, listing
+from atelier_server.store.sqlite.artifact_records import SqliteArtifactRecords
+
+
+class SqliteOverviews(SqliteArtifactRecords):
+    """See protocol.Store."""
+
+    async def list(self, query: Query) -> Page:
+        """See Store.list."""
+        return await self._database.read(lambda db: listing.search(db, query))
+
+    async def list_queued_engines(self) -> Sequence[str]:
+        """See Store.list_queued_engines."""
+        return list(await self._database.read(history.count_waiting_by_engine))
+
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
+        """See Store.list_waiting_tasks."""
+        return await self._database.read(history.list_waiting_tasks)
+
+    async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
+        """See Store.list_succeeded_tasks."""
+        return await self._database.read(lambda db: history.list_succeeded_tasks(db, limit))
+
+    async def spent_today(self, engine: str) -> float:
+        """See Store.spent_today."""
+        return await self._database.read(lambda db: history.spent_today(db, engine))
