@@ -97,6 +97,12 @@ bench: install ## Measure the service and the diffusion engine
 soak: install ## Send the diffusion engine a thousand requests of all kinds, and compare every image
 	$(BIN)/python -m bench soak
 
+# For instance SEED=7, to repeat a siege.
+SEED ?=
+.PHONY: siege
+siege: install ## Send 2,000 generations through kills, drains, full disks and lost callers, and compare (SEED=N repeats)
+	$(BIN)/python -m tests.siege --generations 2000 $(SEED:%=--seed %)
+
 .PHONY: lock
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,uv,requirements/uv.in)

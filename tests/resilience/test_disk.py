@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import shutil
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -22,10 +20,9 @@ from atelier.v1.generation_pb2 import State
 from tests.conftest import RunningServer, StartServer, launch
 from tests.resilience.follower import Connect, artifact_ids, list_all, list_blobs, wait_ended
 from tests.server.calls import Stub, image_request, on_acceptance, refusal
+from tests.small_disk import MountError, mounted, resize
 
 _MIB = 2**20
-_MOUNT = shutil.which("mount") or ""
-_UMOUNT = shutil.which("umount") or ""
 _LARGE = {"sketch": {"type": "sketch", "output_bytes": _MIB}}
 
 
@@ -43,22 +40,12 @@ def limit_file_size(server: RunningServer, largest_file: int) -> Iterator[None]:
 @contextmanager
 def mount_small(directory: Path, size: int) -> Iterator[None]:
     """A file system of so many bytes at the directory; skips the test where none may be mounted."""
-    if not _MOUNT:
-        pytest.skip("there is no command to mount a file system with")
-    directory.mkdir(parents=True, exist_ok=True)
-    command = [_MOUNT, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
-    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(mounted(directory, size))
+        except MountError as error:
+            pytest.skip(str(error))
         yield
-    finally:
-        subprocess.run([_UMOUNT, "--lazy", str(directory)], check=True)
-
-
-def resize(directory: Path, size: int) -> None:
-    """Change the size of the file system that is mounted at the directory."""
-    subprocess.run([_MOUNT, "-o", f"remount,size={size}", str(directory)], check=True)
 
 
 def read_http(server: RunningServer, path: str) -> tuple[int, str]:
