@@ -28,6 +28,12 @@ class Pixels:
         """Height in pixels."""
         return int(self.array.shape[0])
 
+    def outline(self) -> Pixels:
+        """A black image of the same size, all of whose pixels are the same byte of memory."""
+        import numpy as np  # noqa: PLC0415 (engines that pass files on need no NumPy)
+
+        return Pixels(array=np.broadcast_to(np.uint8(0), self.array.shape))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Samples:

@@ -17,10 +17,11 @@ from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.policies import Policy
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
+from atelier_server.artifacts.decode import Decoder
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
-from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.config.settings import EngineSettings, LimitSettings, Settings
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
@@ -80,7 +81,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         store, {supervisor.name: supervisor for supervisor in supervisors}, statuses.backlog
     )
     decider = Decider(
-        inputs=InputLoader(artifacts, max_pixels=settings.limits.max_input_pixels),
+        inputs=InputLoader(artifacts, _make_decoder(settings.limits, stack)),
         router=Router(statuses, settings.default_engine, Policy(settings.routing)),
         styles=settings.styles,
         loras=settings.loras,
@@ -110,6 +111,12 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         health=health,
         server=GrpcServer.build(service, health, settings.limits),
     )
+
+
+def _make_decoder(limits: LimitSettings, stack: AsyncExitStack) -> Decoder:
+    decoder = Decoder(max_pixels=limits.max_input_pixels, max_bytes=limits.max_decoding_bytes)
+    stack.callback(decoder.close)
+    return decoder
 
 
 async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:

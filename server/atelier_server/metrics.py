@@ -44,6 +44,10 @@ CACHE_LOOKUPS = Counter(
     ["engine", "outcome"],
 )
 CACHE_BYTES = Gauge("atelier_cache_bytes", "Size of the result cache.", ["engine"])
+DECODING_BYTES = Gauge(
+    "atelier_decoding_bytes",
+    "Memory reserved for input images while they are decoded and used.",
+)
 STORAGE_FREE_BYTES = Gauge(
     "atelier_storage_free_bytes", "Free bytes of the data directory's file system."
 )

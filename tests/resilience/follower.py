@@ -71,12 +71,13 @@ async def list_all(stub: Stub) -> list[Generation]:
 
 
 async def wait_ended(stub: Stub, ids: Collection[str]) -> list[Generation]:
-    """Wait until these have ended; returns every generation there is."""
+    """Wait until these have ended; returns every generation there is, with its receipt, which lists leave out."""
     while True:
         found = await list_all(stub)
         ended = {generation.id for generation in found if generation.state in ENDED}
         if ended.issuperset(ids):
-            return found
+            requests = [pb.GetGenerationRequest(generation_id=made.id) for made in found]
+            return [(await stub.GetGeneration(request)).generation for request in requests]
         await asyncio.sleep(0.05)
 
 

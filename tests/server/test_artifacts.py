@@ -129,6 +129,20 @@ async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer)
         assert len(stored_blobs(server)) == 1
 
 
+async def test_a_chunk_that_is_too_large_is_refused(stub: Stub, server: RunningServer) -> None:
+    """At the documented size a chunk is taken, beyond it is not, though the message would be received."""
+    header = pb.UploadArtifactRequest(header=UploadHeader(media_type="image/png"))
+    whole = await stub.UploadArtifact(iter([header, pb.UploadArtifactRequest(chunk=bytes(CHUNK))]))
+    assert whole.artifact.size == CHUNK
+    before = stored_blobs(server)
+    for size in (CHUNK + 1, 8 * CHUNK):
+        messages = iter([header, pb.UploadArtifactRequest(chunk=bytes(size))])
+        refused = await refusal(stub.UploadArtifact(messages))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.fields == {"chunk": f"must have at most {CHUNK} bytes, not {size}"}
+    assert stored_blobs(server) == before
+
+
 async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServer) -> None:
     """The caller hangs up in the middle."""
     before = stored_blobs(server)

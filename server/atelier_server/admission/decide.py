@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -37,7 +38,7 @@ class Resolved:
     """A task in which everything is decided."""
 
     task: Task
-    """The task for the engine."""
+    """The task for the engine; its images have the right sizes and no content."""
     parameters: tuple[Parameter, ...]
     """How each of its values was decided, for the receipt."""
 
@@ -227,18 +228,21 @@ class Decider:
         resolve = await self._prepare(request, caller, generation_id)
         return next(self.router.find_fallbacks(tried, resolve), None)
 
-    async def load_images(self, request: GenerateRequest, caller: str) -> Mapping[str, Pixels]:
-        """Every image that the task names, as `InputLoader.load` returns them.
+    def load_images(
+        self, request: GenerateRequest, caller: str
+    ) -> AbstractAsyncContextManager[Mapping[str, Pixels]]:
+        """Every image that the stored request names, as `InputLoader.load` yields them.
 
         Raises:
-            InvalidRequestError: a source is missing or unsupported, or is not an image.
+            InvalidRequestError: one is not an image, or is damaged.
             NotFoundError: an artifact is unknown.
         """
         sources = list_image_sources(request)
-        return await self.inputs.load(sources, request, caller) if sources else {}
+        return self.inputs.load(sources, caller) if sources else nullcontext({})
 
     async def _prepare(self, request: GenerateRequest, caller: str, generation_id: str) -> Resolve:
-        images = await self.load_images(request, caller)
+        sources = list_image_sources(request)
+        images = await self.inputs.outline(sources, request, caller) if sources else {}
         seed = _random_seed(generation_id)
         return lambda capabilities: self._resolve(request, capabilities, images, seed)
 

@@ -1,16 +1,23 @@
-"""Reads and decodes the input images of a task."""
+"""Reads the headers of a task's input images for its decision, and decodes the images for its engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
+import numpy as np
+
+from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.media import Pixels
 from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.artifact_store import ArtifactStore
-from atelier_server.artifacts.decode import UndecodableError, decode_image
+from atelier_server.artifacts.decode import Decoder, Mode, count_bytes, count_decoded_bytes
+from atelier_server.artifacts.image_header import ImageHeader, UndecodableError
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
 _MEDIA_TYPE_BY_SIGNATURE = {
@@ -24,31 +31,60 @@ _AVIF_SIGNATURE = b"ftypavif"  # after the four bytes of a length
 class InputLoader:
     """Reads the images that requests name."""
 
-    def __init__(self, artifacts: ArtifactStore, *, max_pixels: int) -> None:
-        """Read from `artifacts`; reject images of more than `max_pixels`."""
+    def __init__(self, artifacts: ArtifactStore, decoder: Decoder) -> None:
+        """Read from `artifacts`."""
         self._artifacts = artifacts
-        self._max_pixels = max_pixels
+        self._decoder = decoder
 
-    async def load(
+    async def outline(
         self, sources: Mapping[str, MediaSource], request: GenerateRequest, caller: str
     ) -> Mapping[str, Pixels]:
-        """The images of these sources of the request, decoded, by the path of the source.
+        """Images of the right sizes without their content, which take no memory, by the path of the source.
+
+        They are what a decision needs. Each file is read, and found to be whole; no pixel is decoded.
 
         Raises:
-            InvalidRequestError: a source is missing or unsupported, or is not an image.
+            InvalidRequestError: a source is missing or unsupported, is not a whole image, or all together would take
+                more memory than there is for decoding.
             NotFoundError: an artifact is unknown.
             DataLossError: the bytes of an artifact are gone or damaged.
         """
-        images = {}
+        files: dict[str, _File] = {}
+        outlines = {}
         for path, source in sources.items():
-            data = await self._read_source(request, path, source, caller)
-            try:
-                images[path] = await asyncio.to_thread(
-                    decode_image, data, max_pixels=self._max_pixels, grey=path == "mask"
-                )
-            except UndecodableError as error:
-                raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
-        return images
+            key = source.artifact_id or f"attachment {source.attachment}"
+            if key not in files:
+                files[key] = await self._inspect(request, path, source, caller)
+            outlines[path] = _make_outline(files[key].header, _mode_of(path))
+        self._require_memory(next(iter(sources)), list(files.values()))
+        return outlines
+
+    @asynccontextmanager
+    async def load(
+        self, sources: Mapping[str, MediaSource], caller: str
+    ) -> AsyncGenerator[Mapping[str, Pixels]]:
+        """The images of these artifacts, decoded, by the path of the source.
+
+        Their memory is reserved inside the context. Files of the same content are decoded once.
+
+        Raises:
+            InvalidRequestError: one is not an image, or is damaged.
+            NotFoundError: an artifact is unknown.
+            DataLossError: the bytes of an artifact are gone or damaged.
+        """
+        found = {path: await self._find(path, source, caller) for path, source in sources.items()}
+        distinct: defaultdict[str, list[str]] = defaultdict(list)  # paths by content
+        for path, artifact in found.items():
+            distinct[artifact.sha256].append(path)
+        groups = [(found[paths[0]], paths) for paths in distinct.values()]
+        pixels = [self._count_pixels(artifact) for artifact, _ in groups]
+        needed = count_bytes(pixels, [artifact.size for artifact, _ in groups])
+        async with self._decoder.budget.reserve(needed) as reservation:
+            images: dict[str, Pixels] = {}
+            for artifact, paths in groups:
+                images |= await self._decode(artifact, paths)
+            reservation.shrink(count_decoded_bytes(pixels))
+            yield images
 
     async def store_attachments(self, request: GenerateRequest, caller: str) -> Sequence[str]:
         """Store the attachments as artifacts, and name these in the request instead; returns their ids."""
@@ -59,7 +95,7 @@ class InputLoader:
             if source.WhichOneof("source") == "attachment":
                 name = source.attachment
                 if name not in ids:
-                    data = request.attachments[name]
+                    data = await asyncio.to_thread(request.attachments.__getitem__, name)  # a copy
                     ids[name] = (
                         await self._artifacts.add(data, _detect_media_type(data), caller)
                     ).id
@@ -71,21 +107,23 @@ class InputLoader:
         """Delete what was stored for a request that was refused after all."""
         await self._artifacts.delete(artifact_ids)
 
-    async def _read_source(
+    async def _inspect(
         self, request: GenerateRequest, path: str, source: MediaSource, caller: str
-    ) -> bytes:
+    ) -> _File:
         match source.WhichOneof("source"):
             case "artifact_id":
-                try:
-                    return await self._artifacts.read(source.artifact_id, caller)
-                except NotFoundError as error:
-                    msg = f"image.{path}.artifact_id: {error}"
-                    raise NotFoundError(msg) from error
+                artifact = await self._find(path, source, caller)
+                async with self._decoder.budget.reserve(artifact.size):
+                    data = await self._artifacts.read(artifact)
+                    header = await self._read_header(path, data)
+                return _File(header=header, size=artifact.size)
             case "attachment":
-                if source.attachment not in request.attachments:
-                    message = f"the request has no attachment {source.attachment!r}"
+                name = source.attachment
+                if name not in request.attachments:
+                    message = f"the request has no attachment {name!r}"
                     raise InvalidRequestError([Violation(f"image.{path}.attachment", message)])
-                return request.attachments[source.attachment]
+                data = await asyncio.to_thread(request.attachments.__getitem__, name)  # a copy
+                return _File(header=await self._read_header(path, data), size=len(data))
             case "uri":
                 message = "this server does not fetch URIs; upload the image or attach it"
                 raise InvalidRequestError([Violation(f"image.{path}.uri", message)])
@@ -93,6 +131,65 @@ class InputLoader:
                 raise InvalidRequestError(
                     [Violation(f"image.{path}", "give a source: attachment or artifact_id")]
                 )
+
+    async def _find(self, path: str, source: MediaSource, caller: str) -> Artifact:
+        try:
+            return await self._artifacts.find(source.artifact_id, caller)
+        except NotFoundError as error:
+            msg = f"image.{path}.artifact_id: {error}"
+            raise NotFoundError(msg) from error
+
+    async def _read_header(self, path: str, data: bytes) -> ImageHeader:
+        with _name_field(path):
+            return await self._decoder.read_header(data)
+
+    def _require_memory(self, path: str, files: Sequence[_File]) -> None:
+        needed = count_bytes([file.header.pixels for file in files], [file.size for file in files])
+        if needed > self._decoder.budget.max_bytes:
+            message = (
+                f"the input images would take {needed} bytes while they are decoded, and this server has "
+                f"{self._decoder.budget.max_bytes} for that: send fewer or smaller images"
+            )
+            raise InvalidRequestError([Violation(f"image.{path}", message)])
+
+    def _count_pixels(self, artifact: Artifact) -> int:
+        """Pixels of the image; those of the largest that is allowed, if its size lies too deep in the file."""
+        size = artifact.image_size
+        return size.width * size.height or self._decoder.max_pixels
+
+    async def _decode(self, artifact: Artifact, paths: Sequence[str]) -> dict[str, Pixels]:
+        modes = {path: _mode_of(path) for path in paths}
+        data = await self._artifacts.read(artifact)
+        with _name_field(paths[0]):
+            decoded = await self._decoder.decode(data, sorted(set(modes.values())))
+        return {path: decoded[mode] for path, mode in modes.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    header: ImageHeader
+    size: int
+    """Bytes."""
+
+
+@contextmanager
+def _name_field(path: str) -> Generator[None]:
+    """Turn an UndecodableError into an error that names the field of the request."""
+    try:
+        yield
+    except UndecodableError as error:
+        raise InvalidRequestError([Violation(f"image.{path}", str(error))]) from error
+
+
+def _mode_of(path: str) -> Mode:
+    return "L" if path == "mask" else "RGB"
+
+
+def _make_outline(header: ImageHeader, mode: Mode) -> Pixels:
+    """Black pixels, all of which are the same byte of memory."""
+    width, height = header.size
+    channels = 1 if mode == "L" else 3
+    return Pixels(array=np.broadcast_to(np.uint8(0), (height, width, channels)))
 
 
 def _detect_media_type(data: bytes) -> str:

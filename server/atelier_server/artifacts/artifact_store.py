@@ -13,7 +13,7 @@ from contextlib import aclosing
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.media import Encoded
 from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
-from atelier_server.artifacts.decode import read_image_size
+from atelier_server.artifacts.image_header import read_stored_size
 from atelier_server.artifacts.integrity import require_intact, verify_stream
 from atelier_server.clock import steady_time
 from atelier_server.errors import InvalidRequestError, Violation
@@ -94,14 +94,13 @@ class ArtifactStore:
         """
         return await self._store.get_artifact(caller, artifact_id)
 
-    async def read(self, artifact_id: str, caller: str) -> bytes:
-        """All bytes of an artifact.
+    async def read(self, artifact: Artifact) -> bytes:
+        """All bytes of an artifact that `find` returned.
 
         Raises:
-            NotFoundError: it does not exist, or belongs to another caller.
             DataLossError: its bytes are gone or damaged.
         """
-        return await self._read(await self.find(artifact_id, caller))
+        return await require_intact(artifact, await self._blobs.read(artifact.id))
 
     async def read_output(self, artifact: Artifact) -> bytes:
         """All bytes of an output, which the caller has access to.
@@ -110,7 +109,7 @@ class ArtifactStore:
             DataLossError: its bytes are gone or damaged.
         """
         data = self._recent.get(artifact.id)
-        return await self._read(artifact) if data is None else data
+        return await self.read(artifact) if data is None else data
 
     def read_stream(self, artifact: Artifact, offset: int) -> AsyncGenerator[bytes]:
         """The bytes of an artifact from `offset` on.
@@ -171,9 +170,6 @@ class ArtifactStore:
                 if time.monotonic() > end:
                     return
 
-    async def _read(self, artifact: Artifact) -> bytes:
-        return await require_intact(artifact, await self._blobs.read(artifact.id))
-
     async def _delete_known(self, orphans: Sequence[str]) -> None:
         """Delete those of the outputs whose generation has a record."""
         generations = {orphan.partition("-")[0] for orphan in orphans}
@@ -194,10 +190,7 @@ class ArtifactStore:
         yield await self._store.find_unknown_artifacts(ids)
 
     async def _publish(self, artifact: Artifact, head: bytes, caller: str) -> Artifact:
-        size = await asyncio.to_thread(read_image_size, head)
-        if size is None and artifact.size > len(head) and artifact.media_type.startswith("image/"):
-            # WebP and AVIF cannot be opened without their end.
-            size = await asyncio.to_thread(read_image_size, await self._read(artifact))
+        size = await asyncio.to_thread(read_stored_size, head)
         if size is not None:
             artifact.image_size.CopyFrom(ImageSize(width=size[0], height=size[1]))
         artifact.expire_time.FromMicroseconds(

@@ -1,68 +1,151 @@
-"""Decodes images that callers send, which may be anything. Blocking: call it in a thread."""
+"""Decodes images that callers send, which may be anything, in threads and within a memory budget of its own."""
 
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 
 from atelier_engines.media import Pixels
+from atelier_engines.threads import result_from_thread
+from atelier_server.artifacts.decoding_budget import DecodingBudget
+from atelier_server.artifacts.image_header import ImageHeader, UndecodableError, read_header
+from atelier_server.malloc import trim_malloc
+from atelier_server.metrics import DECODING_BYTES
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")  # every format of outputs is accepted as input
+ResultT = TypeVar("ResultT")
+Mode: TypeAlias = Literal["RGB", "L"]
+
+BYTES_PER_PIXEL = 20
+"""Memory for each pixel while an image is decoded: measured for every format, the most (18.5) for lossless WebP."""
+DECODED_BYTES_PER_PIXEL = 4
+"""Memory for each pixel of a decoded image, as RGB and as grey."""
+
+_Array: TypeAlias = NDArray[np.uint8]
+_CHANNELS: Mapping[Mode, int] = {"RGB": 3, "L": 1}
+_STRIP_PIXELS = 2**20  # converted at once, while Python's lock is held
+_MAX_THREADS = 4
+_TRIM_BYTES = 2**25  # reserved at once, from which the memory is given back
 
 
-class UndecodableError(ValueError):
-    """The bytes are not an image of a supported format; the message says why."""
+class Decoder:
+    """Reads headers and decodes images, on threads of its own: engines may block those of asyncio's executor."""
+
+    def __init__(self, *, max_pixels: int, max_bytes: int) -> None:
+        """Reject images of more than `max_pixels`; use at most `max_bytes` for all that is being decoded."""
+        self.max_pixels = max_pixels
+        self.budget = DecodingBudget(max_bytes, on_idle=self._trim)
+        threads = min(_MAX_THREADS, os.cpu_count() or 1)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        DECODING_BYTES.set_function(lambda: self.budget.reserved_bytes)
+
+    async def read_header(self, data: bytes) -> ImageHeader:
+        """The header of an image file.
+
+        Raises:
+            UndecodableError: not a PNG, JPEG, WebP or AVIF file, truncated, or more than the maximum of pixels.
+        """
+        header = await self._run(partial(read_header, data))
+        if header.pixels > self.max_pixels:
+            size = f"{header.stored_width} x {header.stored_height}"
+            msg = f"an image may have at most {self.max_pixels} pixels, not {size}"
+            raise UndecodableError(msg)
+        return header
+
+    async def decode(self, data: bytes, modes: Sequence[Mode]) -> Mapping[Mode, Pixels]:
+        """The image in each of the modes; the caller has reserved the memory.
+
+        Raises:
+            UndecodableError: as `read_header`, or the image is damaged.
+        """
+        header = await self.read_header(data)
+        return await self._run(partial(decode_image, data, header, modes))
+
+    def close(self) -> None:
+        """Accept nothing more; what is being decoded is finished."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], ResultT]) -> ResultT:
+        return await result_from_thread(work, executor=self._threads)
+
+    def _trim(self, most_bytes: int) -> None:
+        if most_bytes >= _TRIM_BYTES:
+            with suppress(RuntimeError):  # closed meanwhile
+                self._threads.submit(trim_malloc)
 
 
-def decode_image(data: bytes, *, max_pixels: int, grey: bool = False) -> Pixels:
-    """Decode an image to RGB, or to one channel with `grey`, with its EXIF orientation applied.
+def count_bytes(pixels: Sequence[int], file_bytes: Sequence[int]) -> int:
+    """Memory to decode images of so many pixels, from files of so many bytes, one after the other, keeping each."""
+    extra = BYTES_PER_PIXEL - DECODED_BYTES_PER_PIXEL
+    most = max((count * extra + size for count, size in zip(pixels, file_bytes, strict=True)))
+    return count_decoded_bytes(pixels) + most
 
-    Transparent parts become white. The size is checked before any pixel is decoded.
+
+def count_decoded_bytes(pixels: Sequence[int]) -> int:
+    """Memory of decoded images of so many pixels."""
+    return sum(pixels) * DECODED_BYTES_PER_PIXEL
+
+
+def decode_image(data: bytes, header: ImageHeader, modes: Sequence[Mode]) -> Mapping[Mode, Pixels]:
+    """The image in RGB (3 channels) or grey (L, 1 channel), with its EXIF orientation applied; blocks.
+
+    Transparent parts become white. Of an animation it is the first frame.
 
     Raises:
-        UndecodableError: not a PNG, JPEG, WebP or AVIF file, damaged, or more than `max_pixels`.
+        UndecodableError: the image is damaged, or not what its header says.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _require_pixels(image, max_pixels)
-            upright = ImageOps.exif_transpose(image)
-            return Pixels(array=_to_array(upright, grey=grey))
-    except UndecodableError:
-        raise
-    except Image.DecompressionBombError as error:
-        msg = f"an image may have at most {max_pixels} pixels; this one has far more"
-        raise UndecodableError(msg) from error
-    except UnidentifiedImageError as error:
-        msg = "not a PNG, JPEG, WebP or AVIF image"
-        raise UndecodableError(msg) from error
+        arrays = _decode(data, header, modes)
     except Exception as error:  # decoders raise errors of any type on damaged files
         msg = "the image is damaged"
         raise UndecodableError(msg) from error
+    return {
+        mode: Pixels(array=_turn_upright(array, header.orientation))
+        for mode, array in arrays.items()
+    }
 
 
-def read_image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the header of an image; None if the bytes are not an image of a supported format.
+def _decode(data: bytes, header: ImageHeader, modes: Sequence[Mode]) -> dict[Mode, _Array]:
+    """The image as stored. Converted in strips: each conversion needs memory and Python's lock for all it gets."""
+    with Image.open(io.BytesIO(data), formats=[header.format]) as image:
+        if image.size != (header.stored_width, header.stored_height):
+            msg = f"{image.size} differs from the header"
+            raise ValueError(msg)
+        image.load()
+        arrays = {
+            mode: np.empty((image.height, image.width, _CHANNELS[mode]), np.uint8) for mode in modes
+        }
+        rows = max(1, _STRIP_PIXELS // image.width)
+        for top in range(0, image.height, rows):
+            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+            flat = _flatten(strip)
+            for mode, array in arrays.items():
+                converted = np.asarray(flat.convert(mode))
+                array[top : top + rows] = converted.reshape(array[top : top + rows].shape)
+        return arrays
 
-    The beginning of a PNG or JPEG file is enough.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return image.size
-    except Exception:  # noqa: BLE001 (decoders raise errors of any type; the upload itself is valid)
-        return None
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """The image on white, if any of it is transparent."""
+    if not image.has_transparency_data:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA"))
 
 
-def _require_pixels(image: Image.Image, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        msg = f"an image may have at most {max_pixels} pixels, not {image.width} x {image.height}"
-        raise UndecodableError(msg)
-
-
-def _to_array(image: Image.Image, *, grey: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    array = np.asarray(image.convert("L" if grey else "RGB"))
-    return array[:, :, None] if grey else array
+def _turn_upright(array: _Array, orientation: int) -> _Array:
+    """Apply an EXIF orientation (Exif 3.0, 4.6.5.1.7)."""
+    if orientation == 1:
+        return array
+    turned = array.transpose(1, 0, 2) if orientation in {5, 6, 7, 8} else array
+    rows = slice(None, None, -1 if orientation in {3, 4, 7, 8} else 1)
+    columns = slice(None, None, -1 if orientation in {2, 3, 6, 7} else 1)
+    return np.ascontiguousarray(turned[rows, columns])

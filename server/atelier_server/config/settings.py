@@ -230,6 +230,13 @@ class LimitSettings(Section):
     max_input_pixels: int = Field(
         64 * 10**6, ge=1, description="Maximum number of pixels of an input image."
     )
+    max_decoding_bytes: int = Field(
+        1536 * 2**20,
+        ge=2**24,
+        description="Memory in bytes for input images that are being decoded and used, of all tasks together; tasks "
+        "wait for it. An image takes 20 bytes per pixel and the size of its file while it is decoded, and 4 bytes per "
+        "pixel until its task ends; a task that would need more than all of it is refused.",
+    )
     max_concurrent_streams: int = Field(
         1024, ge=1, description="Maximum number of concurrent calls on one connection."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from atelier_engines import event as engine_event
 from atelier_engines import validation
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
+from atelier_engines.media import Pixels
 from atelier_engines.task import Task
 from atelier_server.admission.decide import Decider
 from atelier_server.artifacts.artifact_store import ArtifactStore
@@ -130,13 +132,19 @@ class Worker:
             await self.finalizer.succeed(attempt)
 
     async def _execute(self, attempt: Attempt) -> None:
-        """Run the engine on the decided task, and store what it makes."""
+        """Decode the images of the decided task, run the engine on it, and store what it makes."""
         claim = attempt.claim
         attempt.timer.enter("prepare")
-        task = replace(await self._load_task(attempt), resume=claim.remote_handle)
-        attempt.task = task
-        attempt.record_recipe(self.supervisor.status, task)
-        cached = False
+        async with self.decider.load_images(claim.request, claim.caller) as images:
+            task = replace(await self._load_task(attempt, images), resume=claim.remote_handle)
+            # Kept to the end of the attempt, when the memory of the images is no longer reserved.
+            attempt.task = _outline(attempt.claim.task, images) if images else task
+            attempt.record_recipe(self.supervisor.status, task)
+            attempt.generation.receipt.cached = await self._run_engine(attempt, task)
+
+    async def _run_engine(self, attempt: Attempt, task: Task) -> bool:
+        """Log the engine's events and store its outputs; returns whether they come from its result cache."""
+        claim, cached = attempt.claim, False
         async with (
             _EventWriter(self.store, self.storage, attempt) as log,
             aclosing(self.supervisor.engine.run(task)) as events,
@@ -156,14 +164,13 @@ class Worker:
                         await self._store_output(attempt, event, task)
                     case _:
                         assert_never(event)
-        attempt.generation.receipt.cached = cached
+        return cached
 
-    async def _load_task(self, attempt: Attempt) -> Task:
+    async def _load_task(self, attempt: Attempt, images: Mapping[str, Pixels]) -> Task:
         """The task that was decided at submission, with its images."""
         claim = attempt.claim
         if not claim.task:
-            return await self._decide_task(attempt)
-        images = await self.decider.load_images(claim.request, claim.caller)
+            return decode_task(await self._decide_task(attempt), images)
         task = decode_task(claim.task, images)
         try:
             validation.validate(self.supervisor.engine.capabilities, task)
@@ -175,7 +182,7 @@ class Worker:
             raise UnsupportedTaskError(msg) from error
         return task
 
-    async def _decide_task(self, attempt: Attempt) -> Task:
+    async def _decide_task(self, attempt: Attempt) -> bytes:
         """Decide a generation accepted by a version that stored no task, and store the decision."""
         claim, generation = attempt.claim, attempt.generation
         route = await self.decider.decide_for_engine(
@@ -187,7 +194,7 @@ class Worker:
         decided.CopyFrom(generation)
         attempt.claim = replace(claim, generation=decided, task=task)  # what a release writes back
         await self.store.save_task(claim, generation, task)
-        return route.resolved.task
+        return task
 
     async def _store_output(
         self, attempt: Attempt, output: engine_event.Output, task: Task
@@ -289,3 +296,8 @@ class _EventWriter:
         except ClaimLostError:
             if error is None:
                 raise
+
+
+def _outline(task: bytes, images: Mapping[str, Pixels]) -> Task:
+    """The encoded task with images of the same sizes that take no memory."""
+    return decode_task(task, {path: image.outline() for path, image in images.items()})

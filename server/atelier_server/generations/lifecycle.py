@@ -80,7 +80,11 @@ class GenerationLifecycle:
         Raises:
             ServiceError: the request is rejected; nothing was stored.
         """
-        digest = _compute_digest(request)
+        digest = (
+            await asyncio.to_thread(_compute_digest, request)
+            if request.attachments
+            else _compute_digest(request)
+        )
         if request.request_id:
             return await self._attach_or_accept(request, sender, digest)
         try:

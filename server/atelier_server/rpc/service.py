@@ -37,6 +37,7 @@ from atelier_server.version import VERSION
 
 _ROUTING = {policy: pb.RoutingPolicy.Value(f"ROUTING_POLICY_{policy.name}") for policy in Policy}
 _ENDED_BADLY = (State.STATE_FAILED, State.STATE_CANCELLED)
+_MAX_CHUNK_BYTES = 2**19
 _HEADERS = (("atelier-server-version", VERSION),)
 _validator = protovalidate.Validator()
 
@@ -254,11 +255,17 @@ def _prefix_fields(field: str) -> Generator[None]:
 
 
 def _validate_generate(request: pb.GenerateRequest) -> None:
-    """Validate everything except the attachments, whose bytes would be copied."""
-    attachments = dict(request.attachments)
-    request.ClearField("attachments")
-    _validate(request)
-    request.attachments.update(attachments)
+    """Validate everything except the attachments, which have no constraints and may be large."""
+    if not request.attachments:
+        _validate(request)
+        return
+    rest = pb.GenerateRequest()
+    for descriptor, value in request.ListFields():
+        if isinstance(value, Message):
+            getattr(rest, descriptor.name).CopyFrom(value)
+        elif descriptor.name != "attachments":
+            setattr(rest, descriptor.name, value)
+    _validate(rest)
 
 
 def _require_success(generation: Generation) -> None:
@@ -324,9 +331,13 @@ async def _read_chunks(requests: AsyncIterator[pb.UploadArtifactRequest]) -> Asy
     """Read the chunks after the header.
 
     Raises:
-        InvalidRequestError: something else follows.
+        InvalidRequestError: something else follows, or a chunk is too large.
     """
     async for request in requests:
         if request.WhichOneof("part") != "chunk":
             raise InvalidRequestError([Violation("chunk", "only chunks may follow the header")])
-        yield request.chunk
+        chunk = request.chunk
+        if len(chunk) > _MAX_CHUNK_BYTES:
+            message = f"must have at most {_MAX_CHUNK_BYTES} bytes, not {len(chunk)}"
+            raise InvalidRequestError([Violation("chunk", message)])
+        yield chunk

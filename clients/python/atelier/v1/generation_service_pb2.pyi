@@ -101,7 +101,7 @@ SERVING_STATUS_NOT_SERVING: ServingStatus.ValueType  # 2
 
 @typing.final
 class GenerateRequest(message.Message):
-    """A task, and how to run it."""
+    """A task, and how to run it: at most 256 KiB beside the attachments, and 16 MiB (a setting of the server) with them."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -174,7 +174,7 @@ class GenerateRequest(message.Message):
 
     @builtins.property
     def attachments(self) -> containers.ScalarMap[builtins.str, builtins.bytes]:
-        """Small input images, by the name that `MediaSource.attachment` refers to."""
+        """Small input images, by the name that `MediaSource.attachment` refers to; upload large ones."""
 
     @builtins.property
     def timeout(self) -> duration_pb2.Duration:
@@ -752,7 +752,7 @@ class UploadArtifactRequest(message.Message):
     HEADER_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
     chunk: builtins.bytes
-    """Next bytes."""
+    """Next bytes, at most 512 KiB."""
     @builtins.property
     def header(self) -> artifact_pb2.UploadHeader:
         """Metadata of the upload."""

@@ -174,7 +174,7 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadArtifact(self, request_iterator, context):
-        """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB.
+        """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB; larger ones are rejected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,7 +73,7 @@ class GenerationServiceStub:
     CancelGeneration: grpc.UnaryUnaryMultiCallable[generation_service_pb2.CancelGenerationRequest, generation_service_pb2.CancelGenerationResponse]
     """Cancels a generation, and returns the last completed step."""
     UploadArtifact: grpc.StreamUnaryMultiCallable[generation_service_pb2.UploadArtifactRequest, generation_service_pb2.UploadArtifactResponse]
-    """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB."""
+    """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB; larger ones are rejected."""
     DownloadArtifact: grpc.UnaryStreamMultiCallable[generation_service_pb2.DownloadArtifactRequest, generation_service_pb2.DownloadArtifactResponse]
     """Returns an artifact: its metadata first, then chunks of at most 512 KiB, starting at the offset."""
 
@@ -122,7 +122,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     CancelGeneration: aio.UnaryUnaryMultiCallable[generation_service_pb2.CancelGenerationRequest, generation_service_pb2.CancelGenerationResponse]  # type: ignore[assignment]
     """Cancels a generation, and returns the last completed step."""
     UploadArtifact: aio.StreamUnaryMultiCallable[generation_service_pb2.UploadArtifactRequest, generation_service_pb2.UploadArtifactResponse]  # type: ignore[assignment]
-    """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB."""
+    """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB; larger ones are rejected."""
     DownloadArtifact: aio.UnaryStreamMultiCallable[generation_service_pb2.DownloadArtifactRequest, generation_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Returns an artifact: its metadata first, then chunks of at most 512 KiB, starting at the offset."""
 
@@ -222,7 +222,7 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[generation_service_pb2.UploadArtifactRequest],
         context: _ServicerContext,
     ) -> typing.Union[generation_service_pb2.UploadArtifactResponse, abc.Awaitable[generation_service_pb2.UploadArtifactResponse]]:
-        """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB."""
+        """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB; larger ones are rejected."""
 
     @abc_1.abstractmethod
     def DownloadArtifact(

@@ -16,8 +16,15 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from atelier_server.errors import DrainingError, InvalidRequestError, Violation
+from atelier_server.errors import (
+    DrainingError,
+    InvalidRequestError,
+    ServiceError,
+    TooLargeError,
+    Violation,
+)
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
+from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES, count_structured_bytes
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -134,7 +141,7 @@ class InterceptorChain(aio.ServerInterceptor):
         return make_handler(
             wrap(behavior, partial(_make_call, service, method)),
             request_deserializer=handler.request_deserializer
-            and partial(_parse, handler.request_deserializer),
+            and partial(_parse, handler.request_deserializer, method),
             response_serializer=partial(self._serialize_once, handler.response_serializer)
             if handler.response_streaming and handler.response_serializer
             else handler.response_serializer,
@@ -239,16 +246,29 @@ def _request_id(request: object) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _InvalidMessage:
-    """Placeholder for a request whose bytes cannot be parsed."""
+    """Placeholder for a request that cannot be parsed, or is too large to be."""
+
+    error: ServiceError
 
 
-def _parse(deserialize: Callable[[bytes], object], data: bytes) -> object:
+def _parse(deserialize: Callable[[bytes], object], method: str, data: bytes) -> object:
     """The request, or an _InvalidMessage: an error raised here would end the call as UNKNOWN, past the interceptors."""
+    if (
+        len(data) > MAX_STRUCTURED_BYTES
+        and count_structured_bytes(method, data) > MAX_STRUCTURED_BYTES
+    ):
+        msg = (
+            f"the request has more than {MAX_STRUCTURED_BYTES} bytes beside attachments and chunks; shorten its "
+            "options"
+        )
+        return _InvalidMessage(TooLargeError(msg))
     try:
         return deserialize(data)
     except DecodeError:
-        return _InvalidMessage()
+        violation = Violation("request", "not a valid message for this method")
+        return _InvalidMessage(InvalidRequestError([violation]))
 
 
 def _require_valid(request: object) -> object:
@@ -256,9 +276,10 @@ def _require_valid(request: object) -> object:
 
     Raises:
         InvalidRequestError: one is; from a stream when it is read.
+        TooLargeError: likewise.
     """
     if isinstance(request, _InvalidMessage):
-        raise InvalidRequestError([Violation("request", "not a valid message for this method")])
+        raise request.error
     return _require_all_valid(request) if isinstance(request, AsyncIterable) else request
 
 
