@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from atelier_engines.addresses import is_local
 from atelier_engines.local.cpu import configure_threads
@@ -28,7 +28,7 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Raises:
-        ConfigurationError: the address can be reached by other machines, which is not allowed.
+        ConfigurationError: an address can be reached by other machines, which is not allowed.
         DataDirectoryInUseError: another server uses the data directory.
         OSError: an address cannot be listened on.
     """
@@ -58,7 +58,7 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
             configure_threads(settings.threads)
         service = await assemble(settings, stack)
         address = service.server.listen(settings.listen)
-        metrics = stack.enter_context(_serve_metrics(settings, service.generations))
+        metrics = await stack.enter_async_context(_serve_metrics(settings, service.generations))
         interval = settings.health_interval_seconds
         upkeep = _start_tasks(
             [
@@ -83,17 +83,21 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
     _log.info("server_stopped")
 
 
-@contextmanager
-def _serve_metrics(settings: Settings, generations: GenerationLifecycle) -> Generator[str | None]:
+@asynccontextmanager
+async def _serve_metrics(
+    settings: Settings, generations: GenerationLifecycle
+) -> AsyncGenerator[str | None]:
     """Serve metrics and probes over HTTP if configured; yields the address."""
     if settings.metrics is None:
         yield None
         return
-    metrics_server = MetricsServer(settings.metrics, ready=lambda: not generations.unready_reason)
+    metrics_server = await MetricsServer.open(
+        settings.metrics, is_ready=lambda: not generations.unready_reason
+    )
     try:
         yield metrics_server.address
     finally:
-        metrics_server.close()
+        await metrics_server.close()
 
 
 async def _refuse_new_work(service: Service) -> None:
@@ -125,9 +129,10 @@ async def _stop_tasks(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def _require_loopback(settings: Settings) -> None:
-    if not is_local(settings.listen) and not settings.allow_insecure:
-        msg = (
-            f"listen: {settings.listen} can be reached by other machines, and this server has neither TLS nor "
-            "authentication; listen on 127.0.0.1, or set allow_insecure: true (--allow-insecure)"
-        )
-        raise ConfigurationError(msg)
+    for key, address in (("listen", settings.listen), ("metrics", settings.metrics)):
+        if address is not None and not is_local(address) and not settings.allow_insecure:
+            msg = (
+                f"{key}: {address} can be reached by other machines, and this server has neither TLS nor "
+                "authentication; use 127.0.0.1, or set allow_insecure: true (--allow-insecure)"
+            )
+            raise ConfigurationError(msg)

@@ -285,7 +285,8 @@ class Settings(Section):
     )
     metrics: Address | None = Field(
         "127.0.0.1:9464",
-        description="HTTP address of /metrics, /healthz and /readyz, as for `listen`; null disables it.",
+        description="HTTP address of /metrics, /healthz and /readyz, as for `listen`; null disables it. "
+        "A request has 10 s, and there are at most 32 at a time.",
     )
     allow_insecure: bool = Field(
         default=False,
