@@ -14,6 +14,7 @@ from atelier_engines.local.cpu import configure_threads
 from atelier_server.assembly import Service, assemble
 from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import Settings
+from atelier_server.config.warnings import find_warnings
 from atelier_server.data_directory import lock_data_directory
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
@@ -33,6 +34,8 @@ async def serve(settings: Settings) -> None:
         OSError: an address cannot be listened on.
     """
     _require_loopback(settings)
+    for warning in find_warnings(settings):
+        _log.warning("configuration_questionable", extra={"warning": warning})
     tune_malloc()
     stop = asyncio.Event()
     signals = [signal.SIGTERM, signal.SIGINT]

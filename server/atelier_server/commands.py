@@ -79,13 +79,16 @@ def config() -> None:
 @config.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def check(path: Path) -> None:
-    """Check a configuration file, and list every error in it."""
+    """Check a configuration file, and list every error in it, or what in it will surprise callers."""
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (see serve)
+    from atelier_server.config.warnings import find_warnings  # noqa: PLC0415
 
     try:
         settings = load(path)
     except ConfigurationError as error:
         raise _UnusableError(str(error)) from error
+    for warning in find_warnings(settings):
+        click.echo(f"{path}: warning: {warning}", err=True)
     engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
     click.echo(f"{path}: valid; engines: {engines}")
 

@@ -212,6 +212,52 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     assert "nowhere.yaml: No such file" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ("{max_inline_bytes: 3670016}", []),
+        ("{max_inline_bytes: 3670017}", ["limits.max_inline_bytes: 3670017", "4194304 bytes"]),
+        ("{max_message_bytes: 400000}", ["limits.max_message_bytes: 400000", "512 KiB"]),
+        ("{max_decoding_bytes: 20000000}", ["limits.max_decoding_bytes: ", "than 1000000 pixels"]),
+    ],
+)
+def test_what_will_surprise_callers_is_a_warning(
+    tmp_path: Path, limits: str, words: list[str]
+) -> None:
+    """The file is valid all the same."""
+    done = checked(tmp_path, f"limits: {limits}")
+    assert done.returncode == 0, done.stderr
+    assert "valid; engines" in done.stdout
+    assert len(done.stderr.strip().splitlines()) == bool(words)
+    assert all(word in done.stderr for word in words)
+
+
+async def test_a_default_client_receives_every_answer_that_is_not_warned_of(
+    tmp_path: Path,
+) -> None:
+    """With inline outputs up to the limit, and all else in the answer as long as it may be."""
+    size = 3670016
+    server = launch(
+        tmp_path,
+        engines={"sketch": {"type": "sketch", "output_bytes": size}},
+        limits={"max_inline_bytes": size},
+    )
+    try:
+        async with aio.insecure_channel(server.address) as channel:
+            stub: Stub = GenerationServiceStub(channel)
+            long = "\U0001f3e0" * 2000
+            request = image_request(long, task={"negative_prompt": long}, inline_outputs=True)
+            answer = await stub.Generate(request)
+            assert len(answer.generation.outputs[0].data) == size
+            asked = pb.StreamProgressRequest(
+                generation_id=answer.generation.id, inline_outputs=True
+            )
+            events = [event async for event in stub.StreamProgress(asked)]
+            assert len(events[-1].generation.outputs[0].data) == size
+    finally:
+        server.kill()
+
+
 async def test_the_environment_fills_in(tmp_path: Path) -> None:
     """A variable, a default, an empty one, and a dollar; numbers too."""
     site = install_odd(tmp_path / "site")

@@ -18,14 +18,13 @@ from atelier_engines.media import Pixels
 from atelier_engines.threads import result_from_thread
 from atelier_server.artifacts.decoding_budget import DecodingBudget
 from atelier_server.artifacts.image_header import ImageHeader, UndecodableError, read_header
+from atelier_server.config.settings import DECODING_BYTES_PER_PIXEL
 from atelier_server.malloc import trim_malloc
 from atelier_server.metrics import DECODING_BYTES
 
 ResultT = TypeVar("ResultT")
 Mode: TypeAlias = Literal["RGB", "L"]
 
-BYTES_PER_PIXEL = 20
-"""Memory for each pixel while an image is decoded: measured for every format, the most (18.5) for lossless WebP."""
 DECODED_BYTES_PER_PIXEL = 4
 """Memory for each pixel of a decoded image, as RGB and as grey."""
 
@@ -84,7 +83,7 @@ class Decoder:
 
 def count_bytes(pixels: Sequence[int], file_bytes: Sequence[int]) -> int:
     """Memory to decode images of so many pixels, from files of so many bytes, one after the other, keeping each."""
-    extra = BYTES_PER_PIXEL - DECODED_BYTES_PER_PIXEL
+    extra = DECODING_BYTES_PER_PIXEL - DECODED_BYTES_PER_PIXEL
     most = max((count * extra + size for count, size in zip(pixels, file_bytes, strict=True)))
     return count_decoded_bytes(pixels) + most
 

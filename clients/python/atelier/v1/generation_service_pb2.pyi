@@ -159,7 +159,7 @@ class GenerateRequest(message.Message):
     strict: builtins.bool
     """Reject values that would otherwise be clamped or ignored."""
     inline_outputs: builtins.bool
-    """Include outputs of up to 2 MiB (a setting of the server) in `Output.data`."""
+    """Include outputs of up to 2 MiB in all (a setting of the server, see `max_inline_bytes`) in `Output.data`."""
     @builtins.property
     def image(self) -> task_pb2.ImageTask:
         """Image task."""
@@ -387,7 +387,9 @@ class GetCapabilitiesResponse(message.Message):
     version: builtins.str
     """Version of the server."""
     max_inline_bytes: builtins.int
-    """Maximum size of an inline output in bytes."""
+    """Maximum size of all inline outputs of a response in bytes. A client whose gRPC receives messages of at most 4 MiB,
+    which is the default, must raise that limit to ask for inline outputs where this is more than 3670016.
+    """
     max_upload_bytes: builtins.int
     """Maximum size of an uploaded artifact in bytes."""
     routing: RoutingPolicy.ValueType
