@@ -64,7 +64,8 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     }
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
-    blobs = FileBlobStore(settings.data_dir / "artifacts")
+    flush = settings.store.synchronous == "FULL"
+    blobs = FileBlobStore(settings.data_dir / "artifacts", flush=flush)
     artifacts = ArtifactStore(
         store,
         blobs,

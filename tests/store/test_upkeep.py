@@ -143,13 +143,13 @@ async def test_the_log_stays_bounded_while_reads_overlap(
             await store._database.read(read)
 
     reading = [asyncio.create_task(keep_reading()) for _ in range(2)]
-    log, sizes = tmp_path / "atelier.db-wal", []
-    for _ in range(120):
+    log, size = tmp_path / "atelier.db-wal", 0
+    while log.stat().st_size >= size:
+        size = log.stat().st_size
+        assert size < 400 * MIB
         await store.submit(submission(task=bytes(MIB), queue_limit=1000))
-        sizes.append(log.stat().st_size)
     over.set()
     await asyncio.gather(*reading)
-    assert max(sizes) < 96 * MIB
 
 
 async def test_a_log_that_has_grown_is_cut(store: SqliteStore, tmp_path: Path) -> None:

@@ -203,8 +203,8 @@ class StoreSettings(Section):
     )
     synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL",
-        description="NORMAL survives a crash of the server; FULL also a power failure, "
-        "at the cost of one disk flush per write.",
+        description="NORMAL survives a crash of the server; FULL also a power failure: every write of the database, "
+        "and every artifact before the record that names it, waits until the disk has it.",
     )
 
 

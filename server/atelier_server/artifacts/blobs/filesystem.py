@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from atelier_server.artifacts.blobs.base import CHUNK_BYTES, BlobInfo
 from atelier_server.artifacts.blobs.recycled_files import RecycledFiles, open_unrecycled
@@ -20,12 +21,13 @@ _RECYCLED = "recycled"
 class FileBlobStore:
     """Writes beside the blob, and renames the file at the end; writes into files of deleted blobs where it can.
 
-    See BlobStore.
+    See BlobStore. A blob that was written survives the death of the process, with `flush` also that of the machine.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Use the directory, and create it if it is missing."""
+    def __init__(self, directory: Path, *, flush: bool = False) -> None:
+        """Use the directory, and create it if it is missing; with `flush` every write waits for the disk."""
         self._directory = directory
+        self._flush = flush
         directory.mkdir(parents=True, exist_ok=True)
         self._recycled = RecycledFiles(directory / _RECYCLED)
 
@@ -57,9 +59,10 @@ class FileBlobStore:
                     with _translate_faults():
                         await asyncio.to_thread(file.write, chunk)
                 with _translate_faults():
-                    await asyncio.to_thread(file.flush)
+                    await asyncio.to_thread(self._flush_file, file)
             with _translate_faults():
                 partial.replace(self._directory / blob_id)
+                await asyncio.to_thread(self._flush_names)
         finally:
             partial.unlink(missing_ok=True)
         return BlobInfo(size=size, sha256=digest.hexdigest())
@@ -102,18 +105,35 @@ class FileBlobStore:
     def _write(self, blob_id: str, data: bytes) -> BlobInfo:
         path = self._directory / blob_id
         with _translate_faults(size=len(data)):
-            if not self._recycled.write(path, data):
+            if not self._recycled.write(path, data, flush=self._flush):
                 self._write_new(path, data)
+            self._flush_names()
         return BlobInfo(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def _write_new(self, path: Path, data: bytes) -> None:
         partial = path.with_name(f"{path.name}{_PARTIAL}")
         try:
-            partial.write_bytes(data)
+            with partial.open("wb") as file:
+                file.write(data)
+                self._flush_file(file)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+    def _flush_file(self, file: IO[bytes]) -> None:
+        file.flush()
+        if self._flush:
+            os.fsync(file.fileno())
+
+    def _flush_names(self) -> None:
+        """Have the names of the directory on the disk too, if that is wanted."""
+        if self._flush:
+            descriptor = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _read(self, blob_id: str) -> bytes:
         with _translate_faults(blob_id), open_unrecycled(self._directory / blob_id) as file:

@@ -66,8 +66,10 @@ class RecycledFiles:
                     return
             path.unlink(missing_ok=True)
 
-    def write(self, path: Path, data: bytes) -> bool:
+    def write(self, path: Path, data: bytes, *, flush: bool = False) -> bool:
         """Write the bytes into a recycled file, and call it `path` then; False if there is none.
+
+        With `flush` the bytes are on the disk before it is called so.
 
         Raises:
             OSError: they cannot be written; nothing is left of them.
@@ -82,6 +84,8 @@ class RecycledFiles:
                 _write_all(file.fileno(), data)
                 if len(data) < size:
                     file.truncate(len(data))
+                if flush:
+                    os.fsync(file.fileno())
             recycled.replace(path)
         except FileNotFoundError:  # another process has deleted it
             return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from atelier_server.errors import StorageError
+from atelier_server.store.sqlite.commit_count import CommitCount
 from atelier_server.store.sqlite.readers import Readers
 
 ResultT = TypeVar("ResultT")
@@ -46,8 +47,11 @@ class Database:
         *,
         prepare: Callable[[sqlite3.Connection], None],
         synchronous: str = "NORMAL",
+        commits: CommitCount | None = None,
     ) -> None:
         """Open or create the file, and have `prepare` bring its schema up to date.
+
+        With `commits`, what the file lacks is logged, and each commit is counted; it is closed with the file.
 
         Raises:
             sqlite3.Error: the file can't be opened or written, or is no database.
@@ -58,13 +62,16 @@ class Database:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._log_path = path.with_name(f"{path.name}-wal")
         self._checkpoint_due = 0.0
+        self._commits = commits
         try:
             configure(self._connection, synchronous)
             prepare(self._connection)
             _require_writable(self._connection)
+            if commits is not None:
+                commits.check(self._connection)
             self._readers = Readers(path)
         except BaseException:
-            self._connection.close()
+            self._close()
             raise
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._thread.start()
@@ -111,7 +118,12 @@ class Database:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         await self._readers.close()
+        self._close()
+
+    def _close(self) -> None:
         self._connection.close()
+        if self._commits is not None:
+            self._commits.close()
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -134,11 +146,15 @@ class Database:
         return group
 
     def _commit(self, group: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
+        counted = None
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            before = self._connection.total_changes
             run = self._run_alone if len(group) == 1 else self._run_in_group
             outcomes = [run(job) for job in group]
             if self._connection.in_transaction:
+                if self._commits is not None and self._connection.total_changes > before:
+                    counted = self._commits.count(self._connection)
                 self._connection.execute("COMMIT")
         except sqlite3.Error as error:  # the disk is full, for instance: no job was written
             if self._connection.in_transaction:
@@ -146,6 +162,8 @@ class Database:
             fault = StorageError.from_fault(str(error))
             fault.__cause__ = error
             return [(job, None, fault) for job in group]
+        if self._commits is not None and counted is not None:
+            self._commits.write(counted)
         return outcomes
 
     def _bound_log(self) -> None:
@@ -153,7 +171,7 @@ class Database:
         if time.monotonic() < self._checkpoint_due:
             return
         self._checkpoint_due = time.monotonic() + _CHECKPOINT_INTERVAL_SECONDS
-        if self._log_path.stat().st_size <= _MAX_LOG_BYTES:
+        if _size_of(self._log_path) <= _MAX_LOG_BYTES:
             return
         with suppress(sqlite3.Error):  # the disk is full, for instance: a later one empties it
             self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
@@ -191,6 +209,13 @@ def configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # somebody has removed it
+        return 0
 
 
 def _require_writable(connection: sqlite3.Connection) -> None:

@@ -60,6 +60,21 @@ _MIGRATIONS = (
     END;
     INSERT INTO queues (engine, waiting) SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine;
     """,
+    # 4: how many transactions and generations there have been.
+    """
+    CREATE TABLE commits (
+        id           INTEGER PRIMARY KEY CHECK (id = 1),
+        file         BLOB NOT NULL DEFAULT (randomblob(16)),
+        transactions INTEGER NOT NULL DEFAULT 0,
+        generations  INTEGER NOT NULL DEFAULT 0
+    );
+
+    CREATE TRIGGER generation_accepted AFTER INSERT ON generations BEGIN
+        UPDATE commits SET generations = generations + 1 WHERE id = 1;
+    END;
+
+    INSERT INTO commits (id, generations) SELECT 1, count(*) FROM generations;
+    """,
 )
 """The statement at place n leads from version n to version n + 1."""
 

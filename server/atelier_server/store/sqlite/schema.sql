@@ -88,3 +88,17 @@ CREATE TABLE inputs (
 ) WITHOUT ROWID;
 
 CREATE INDEX inputs_of ON inputs (generation_id);
+
+-- How many transactions and generations there have been, see commit_count.py; one row.
+CREATE TABLE commits (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    file         BLOB NOT NULL DEFAULT (randomblob(16)),
+    transactions INTEGER NOT NULL DEFAULT 0,
+    generations  INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TRIGGER generation_accepted AFTER INSERT ON generations BEGIN
+    UPDATE commits SET generations = generations + 1 WHERE id = 1;
+END;
+
+INSERT INTO commits (id) VALUES (1);

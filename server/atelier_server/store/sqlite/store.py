@@ -29,6 +29,7 @@ from atelier_server.store.protocol import (
     SubmitResult,
 )
 from atelier_server.store.sqlite import expiry, history, listing, operations, rows, watching
+from atelier_server.store.sqlite.commit_count import CommitCount
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
@@ -74,12 +75,13 @@ class SqliteStore(SqliteOverviews):
             DatabaseUnusableError: the file can't be opened, is damaged, or was written by a newer version.
         """
         try:
-            database = Database(path, prepare=migrate, synchronous=synchronous)
+            commits = CommitCount(path.with_name(f"{path.name}-commits"))
+            database = Database(path, prepare=migrate, synchronous=synchronous, commits=commits)
             store = cls(database, retention_seconds=retention_seconds)
             recovered = await store._recover(max_attempts, local_engines)
             waiting, store._isolation, store._ends_at_start = recovered
             ids.continue_after(await database.read(history.greatest_id))
-        except (sqlite3.Error, DatabaseUnusableError, StorageError) as error:
+        except (sqlite3.Error, OSError, DatabaseUnusableError, StorageError) as error:
             msg = (
                 f"cannot use {path} ({error}); restore it, or move it away with its -wal and -shm files to start "
                 "with an empty one, which cannot read the artifacts of the old one"
