@@ -64,8 +64,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     }
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
-    flush = settings.store.synchronous == "FULL"
-    blobs = FileBlobStore(settings.data_dir / "artifacts", flush=flush)
+    blobs = _open_blobs(settings)
     artifacts = ArtifactStore(
         store,
         blobs,
@@ -118,6 +117,11 @@ def _make_decoder(limits: LimitSettings, stack: AsyncExitStack) -> Decoder:
     decoder = Decoder(max_pixels=limits.max_input_pixels, max_bytes=limits.max_decoding_bytes)
     stack.callback(decoder.close)
     return decoder
+
+
+def _open_blobs(settings: Settings) -> FileBlobStore:
+    flush = settings.store.synchronous == "FULL"
+    return FileBlobStore(settings.data_dir / "artifacts", flush=flush)
 
 
 async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:
