@@ -26,6 +26,7 @@ from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.execution.attempt import AttemptFinalizer
+from atelier_server.execution.queue_handover import QueueHandover
 from atelier_server.execution.removed_engine import RemovedEngineWorker
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
@@ -47,6 +48,7 @@ class Service:
     statuses: EngineStatuses
     generations: GenerationLifecycle
     workers: Sequence[Worker | RemovedEngineWorker]
+    handover: QueueHandover
     health: Health
     server: GrpcServer
 
@@ -77,9 +79,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
         for name, engine in engines.items()
     ]
-    await recall(
-        store, {supervisor.name: supervisor for supervisor in supervisors}, statuses.backlog
-    )
+    await recall(store, supervisors, statuses.backlog)
     decider = Decider(
         inputs=InputLoader(artifacts, _make_decoder(settings.limits, stack)),
         router=Router(statuses, settings.default_engine, Policy(settings.routing)),
@@ -108,6 +108,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
             *_make_workers(settings, supervisors, generations, artifacts, stack),
             *removed,
         ],
+        handover=QueueHandover(store=store, decider=decider),
         health=health,
         server=GrpcServer.build(service, health, settings.limits),
     )

@@ -91,13 +91,22 @@ class InvalidRequestError(ServiceError):
     reason = "INVALID_REQUEST"
 
     def __init__(
-        self, violations: Sequence[Violation], engine: str = "", others: Sequence[str] = ()
+        self,
+        violations: Sequence[Violation],
+        engine: str = "",
+        others: Sequence[str] = (),
+        hint: str = "",
     ) -> None:
-        """List the violations, at least one: those of `engine`, where `others` are the engines that can do the task."""
+        """List the violations, at least one: those of `engine`, where `others` are the engines that can do the task.
+
+        `hint` says more where there are no others.
+        """
         text = "; ".join(f"{wrong.field}: {wrong.message}" for wrong in violations)
         if others:
             text += f" (engine {engine!r}); engines that can do it: {', '.join(others)}"
             self.metadata = {"engine": engine, "engines": ",".join(others)}
+        elif hint:
+            text += f" (engine {engine!r}); {hint}"
         super().__init__(text)
         self.violations = tuple(violations)
 

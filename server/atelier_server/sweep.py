@@ -46,6 +46,8 @@ async def _sweep(service: Service) -> None:
     for supervisor in service.supervisors:
         queued = await service.store.queue_depth(supervisor.name)
         QUEUE_DEPTH.labels(supervisor.name).set(queued)
+        if queued:
+            await service.handover.move_on(supervisor.status)
         _show_backlog(supervisor.name, service.statuses.estimate_end(supervisor.status))
 
 

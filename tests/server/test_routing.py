@@ -85,6 +85,34 @@ async def test_a_request_that_is_wrong_for_every_engine_names_none(workshop_stub
     assert "engines" not in refused.metadata
 
 
+async def test_what_no_engine_can_do_is_refused_with_the_nearest_miss(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """The limit of the engine that makes sound is the matter, not that the other one makes none."""
+    server = start_server(
+        engines={"model": {"type": "odd"}, "sketch": PLACEHOLDER},
+        environment=install_odd(tmp_path / "site"),
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        for engine in ("", "model"):
+            refused = await refusal(stub.Generate(audio_request(engine=engine, seconds=700)))
+            assert refused.code is StatusCode.FAILED_PRECONDITION
+            assert "this engine does not support audio tasks; no engine" in refused.message
+            assert refused.message.endswith(
+                "the nearest is 'sketch', where duration must be 0.1 to 600.0, not 700.0"
+            )
+            assert not refused.metadata["engines"]
+        task = {"width": 70, "height": 70, "num_images": 17}
+        refused = await refusal(stub.Generate(image_request(engine="", task=task)))
+        assert refused.code is StatusCode.INVALID_ARGUMENT
+        assert refused.message.endswith(
+            "the nearest is 'sketch', where num_images must be at most 16, not 17"
+        )
+        named = await refusal(stub.Generate(audio_request(engine="sketch", seconds=700)))
+        assert "nearest" not in named.message
+
+
 async def test_the_cheapest_capable_engine_is_selected_if_so_configured(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -217,13 +245,6 @@ async def test_an_engine_without_fallbacks_fails(workshop_stub: Stub) -> None:
     refused = await refusal(workshop_stub.Generate(image_request(engine="lamer")))
     assert refused.reason == "ENGINE_FAILED"
     assert "as configured" in refused.message
-
-
-async def test_an_engine_that_is_not_ready_names_its_ready_fallbacks(workshop_stub: Stub) -> None:
-    """And only those."""
-    refused = await refusal(workshop_stub.Generate(image_request(engine="absent")))
-    assert refused.reason == "ENGINE_UNAVAILABLE"
-    assert refused.message.endswith("; its fallbacks are ready: twin")
 
 
 async def test_the_receipt_after_a_fallback_describes_the_fallback(

@@ -78,6 +78,7 @@ class AttemptOutcome(ProtoEnum):
     CANCELLED = "cancelled"
     ABANDONED = "abandoned"
     RELEASED = "released"
+    SKIPPED = "skipped"
 
 
 class EngineState(ProtoEnum):

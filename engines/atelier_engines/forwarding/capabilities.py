@@ -65,7 +65,10 @@ def _choose(found: client.Capabilities, name: str) -> tuple[client.Engine, ...]:
     if not name:
         ready = [one for one in found.engines if one.state is enums.EngineState.READY]
         if not ready:
-            raise EngineUnavailableError("no engine of the other server is ready")
+            reasons = "; ".join(
+                f"{one.name}: {one.state_message or one.state.value}" for one in found.engines
+            )
+            raise EngineUnavailableError(f"no engine of the other server is ready: {reasons}")
         return tuple(
             sorted(ready, key=lambda one: (_is_upscale_only(one), one.name != found.default_engine))
         )

@@ -9,42 +9,34 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from atelier.v1 import engine_pb2
-from atelier.v1.generation_pb2 import Generation, Parameter, Selection, SelectionReason
+from atelier.v1.generation_pb2 import (
+    Selection,
+    SelectionReason,
+)
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines import validation
-from atelier_engines.capabilities import Capabilities, Reproducibility
+from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.audio_task import resolve_audio_task
+from atelier_server.admission.fallbacks import find_fallbacks, find_substitute
 from atelier_server.admission.image_task import list_image_sources, resolve_image_task
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.options import find_option_violations, parse_options
 from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.admission.policies import Policy, select_best
+from atelier_server.admission.rejections import explain_fallbacks, refuse
+from atelier_server.admission.route import Resolve, Resolved, Route
 from atelier_server.config.settings import LoraSettings, StyleSettings
 from atelier_server.engines.status import EngineStatus, EngineStatuses
-from atelier_server.errors import InvalidRequestError, UnsupportedTaskError, Violation
-
-REPRODUCIBILITIES = {
-    Reproducibility.BIT_EXACT: engine_pb2.REPRODUCIBILITY_BIT_EXACT,
-    Reproducibility.SAME_ENGINE: engine_pb2.REPRODUCIBILITY_SAME_ENGINE,
-    Reproducibility.BEST_EFFORT: engine_pb2.REPRODUCIBILITY_BEST_EFFORT,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
-    """A task in which everything is decided."""
-
-    task: Task
-    """The task for the engine; its images have the right sizes and no content."""
-    parameters: tuple[Parameter, ...]
-    """How each of its values was decided, for the receipt."""
-
-
-Resolve = Callable[[Capabilities], Resolved]
-"""Decides a request for an engine of these capabilities."""
+from atelier_server.errors import (
+    BudgetExceededError,
+    InvalidRequestError,
+    NotReadyError,
+    ServiceError,
+    Violation,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,27 +45,6 @@ class Selected:
 
     engine: EngineStatus
     selection: Selection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """A decision: an engine, and the task that this engine can execute."""
-
-    engine: EngineStatus
-    resolved: Resolved
-    selection: Selection | None = None
-    """Why the engine was selected; None where the record says so already."""
-
-    def describe_in(self, generation: Generation) -> None:
-        """Write the decision into the record: the engine, and the receipt's reason, parameters and reproducibility."""
-        generation.engine = self.engine.name
-        if self.selection is not None:
-            generation.receipt.selection.CopyFrom(self.selection)
-        del generation.receipt.parameters[:]
-        generation.receipt.parameters.extend(self.resolved.parameters)
-        generation.receipt.reproducibility = REPRODUCIBILITIES[
-            self.engine.capabilities.reproducibility
-        ]
 
 
 class Router:
@@ -113,29 +84,43 @@ class Router:
         """Decide the task for the engine.
 
         Raises:
-            UnsupportedTaskError: the engine lacks a feature; names engines that have it.
-            InvalidRequestError: a value is outside the engine's limits, or an option is wrong; names engines that
-                can do the task.
+            UnsupportedTaskError: the engine lacks a feature.
+            InvalidRequestError: a value is outside the engine's limits, or an option is wrong.
+            Both name the engines that can do the task, or what the one that nearly can comes short of.
         """
         try:
             resolved = _resolve_valid(engine, resolve)
-        except UnsupportedError as error:
-            raise self._unsupported(engine, error, resolve) from error
-        except InvalidRequestError as error:
-            others = self._name_others(engine, resolve)
-            raise InvalidRequestError(error.violations, engine.name, others) from error
+        except (UnsupportedError, InvalidRequestError) as error:
+            engines = self.engines.values()
+            rejection = refuse(engine, error, engines, lambda able: resolve(able).task)
+            raise rejection from error
         return Route(engine=engine, resolved=resolved, selection=selection)
 
+    def find_substitute(
+        self, engine: EngineStatus, resolve: Resolve, tried: Sequence[str] = ()
+    ) -> Route | None:
+        """A route to a fallback for what the engine has not begun; None if it takes it, or no fallback can.
+
+        `tried` are the engines before it in the generation's receipt.
+        """
+        if not engine.hands_over:
+            return None
+        return find_substitute(
+            self.engines, [*tried, engine.name], lambda other: _try_resolve(other, resolve)
+        )
+
+    def explain_fallbacks(
+        self, error: ServiceError, engine: EngineStatus, resolve: Resolve
+    ) -> None:
+        """Add to the error why no fallback takes over from the engine, if it has any and they should."""
+        fallbacks = [self.engines[name] for name in engine.fallbacks]
+        if fallbacks and engine.hands_over:
+            hint = explain_fallbacks(fallbacks, lambda able: resolve(able).task)
+            error.args = (f"{error}; {hint}",)
+
     def find_fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
-        """Routes to the fallbacks of the engine tried first that are available, untried and can do the task."""
-        first = self.engines.get(tried[0])
-        for fallback in self.engines.find_fallbacks(first) if first is not None else ():
-            if fallback.name not in tried:
-                resolved = _try_resolve(fallback, resolve)
-                if resolved is not None:
-                    reason = SelectionReason.SELECTION_REASON_FALLBACK
-                    selection = _explain(fallback, reason, tried).selection
-                    yield Route(engine=fallback, resolved=resolved, selection=selection)
+        """See `fallbacks.find_fallbacks`."""
+        return find_fallbacks(self.engines, tried, lambda other: _try_resolve(other, resolve))
 
     def _find_able(self, resolve: Resolve) -> list[tuple[EngineStatus, Resolved]]:
         return [
@@ -145,31 +130,6 @@ class Router:
             and not engine.budget.exhausted
             and (resolved := _try_resolve(engine, resolve)) is not None
         ]
-
-    def _name_others(self, engine: EngineStatus, resolve: Resolve) -> list[str]:
-        """The names of the other engines that can do the task."""
-        return [
-            other.name
-            for other in self.engines.values()
-            if other is not engine and _try_resolve(other, resolve)
-        ]
-
-    def _unsupported(
-        self, engine: EngineStatus, error: UnsupportedError, resolve: Resolve
-    ) -> UnsupportedTaskError:
-        others = self._name_others(engine, resolve)
-        hint = (
-            f"engines that support it: {', '.join(others)}"
-            if others
-            else "no engine of this server supports all of this task"
-        )
-        unsupported = UnsupportedTaskError(f"engine {engine.name!r}: {error}; {hint}")
-        unsupported.metadata = {
-            "engine": engine.name,
-            "feature": error.feature,
-            "engines": ",".join(others),
-        }
-        return unsupported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -193,7 +153,7 @@ class Decider:
         *,
         admit: Callable[[EngineStatus], Awaitable[None]] | None = None,
     ) -> Route:
-        """Select the engine and decide the task.
+        """Select the engine, or a fallback if it cannot take the task now, and decide the task.
 
         `admit` may refuse the selected engine before anything else counts: until it is ready its limits are guesses.
 
@@ -202,9 +162,14 @@ class Decider:
         """
         resolve = await self._prepare(request, caller, generation_id)
         selected = self.router.select(request.engine, resolve)
+        substitute = self.router.find_substitute(selected.engine, resolve)
         if admit is not None:
-            await admit(selected.engine)
-        return self.router.route(selected.engine, resolve, selected.selection)
+            try:
+                await admit(selected.engine if substitute is None else substitute.engine)
+            except (NotReadyError, BudgetExceededError) as error:
+                self.router.explain_fallbacks(error, selected.engine, resolve)
+                raise
+        return substitute or self.router.route(selected.engine, resolve, selected.selection)
 
     async def decide_for_engine(
         self, engine: str, request: GenerateRequest, caller: str, generation_id: str
@@ -216,6 +181,22 @@ class Decider:
         """
         resolve = await self._prepare(request, caller, generation_id)
         return self.router.route(self.router.engines.require(engine), resolve)
+
+    async def decide_substitute(
+        self,
+        engine: EngineStatus,
+        request: GenerateRequest,
+        caller: str,
+        generation_id: str,
+        tried: Sequence[str],
+    ) -> Route | None:
+        """Decide the task for a fallback, if the engine cannot take what waits for it; as `Router.find_substitute`.
+
+        Raises:
+            ServiceError: an input image is missing or unusable.
+        """
+        resolve = await self._prepare(request, caller, generation_id)
+        return self.router.find_substitute(engine, resolve, tried)
 
     async def decide_fallback(
         self, request: GenerateRequest, caller: str, generation_id: str, tried: Sequence[str]
@@ -302,14 +283,13 @@ class Decider:
 def _explain(
     engine: EngineStatus, reason: SelectionReason.ValueType, others: Sequence[str] = ()
 ) -> Selected:
-    """The engine with the reason; `others` are those that it was selected among, or that it follows."""
+    """The engine with the reason; `others` are those that it was selected among."""
     names = ", ".join(others)
     texts = {
         SelectionReason.SELECTION_REASON_NAMED: "named in the request",
         SelectionReason.SELECTION_REASON_DEFAULT: "the default engine",
         SelectionReason.SELECTION_REASON_CHEAPEST: f"the cheapest of those that can: {names}",
         SelectionReason.SELECTION_REASON_FASTEST: f"the fastest of those that can: {names}",
-        SelectionReason.SELECTION_REASON_FALLBACK: f"fallback after {names}",
     }
     return Selected(engine=engine, selection=Selection(reason=reason, explanation=texts[reason]))
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 from atelier_server.engines.status import EngineStatus, EngineStatuses
 from atelier_server.errors import (
-    BudgetExceededError,
     DeadlineUnattainableError,
     DrainingError,
-    NotReadyError,
     QueueFullError,
     ServiceError,
     StorageError,
@@ -94,21 +92,10 @@ async def _require_storage(applicant: Applicant) -> None:
         raise StorageError(applicant.storage_message)
 
 
-async def _require_ready(applicant: Applicant) -> None:
-    engine = applicant.engine
-    if engine.ready:
-        return
-    msg = f"engine {engine.name!r} is not ready: {engine.message}"
-    if fallbacks := applicant.statuses.find_fallbacks(engine):
-        names = ", ".join(fallback.name for fallback in fallbacks)
-        msg += f"; its fallbacks are ready: {names}"
-    raise NotReadyError(msg)
-
-
-async def _require_budget(applicant: Applicant) -> None:
-    if applicant.engine.budget.exhausted:
-        msg = f"daily budget of engine {applicant.engine.name!r} exhausted; resets at 00:00 UTC"
-        raise BudgetExceededError(msg)
+async def _require_able(applicant: Applicant) -> None:
+    rejection = applicant.engine.find_rejection()
+    if rejection is not None:
+        raise rejection
 
 
 async def _require_queue_space(applicant: Applicant) -> None:
@@ -122,6 +109,5 @@ async def _require_queue_space(applicant: Applicant) -> None:
 _GATES: tuple[Gate, ...] = (
     _require_serving,
     _require_storage,
-    _require_ready,
-    _require_budget,
+    _require_able,
 )

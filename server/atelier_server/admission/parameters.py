@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from google.protobuf.struct_pb2 import Value
 
-from atelier.v1.generation_pb2 import Disposition, Parameter
+from atelier.v1.generation_pb2 import Disposition, Generation, Parameter
 from atelier_engines.capabilities import IntegerRange, NumberRange
+from atelier_server.admission.route import REPRODUCIBILITIES, Route
 from atelier_server.errors import InvalidRequestError, Violation
 
 ValueT = TypeVar("ValueT", int, float)
@@ -19,6 +20,19 @@ ChoiceT = TypeVar("ChoiceT", bound=Enum)
 _MAX_UNGUIDED = (
     1.0  # up to this guidance no unconditional pass runs, so a negative prompt has no effect
 )
+
+
+def describe_route(route: Route, generation: Generation) -> None:
+    """Write a decision into the record: the engine, and the receipt's reason, parameters and reproducibility."""
+    receipt = generation.receipt
+    generation.engine = route.engine.name
+    if route.skipped is not None:
+        receipt.attempts.append(route.skipped)
+    if route.selection is not None:
+        receipt.selection.CopyFrom(route.selection)
+    del receipt.parameters[:]
+    receipt.parameters.extend(route.resolved.parameters)
+    receipt.reproducibility = REPRODUCIBILITIES[route.engine.capabilities.reproducibility]
 
 
 @dataclass(frozen=True, slots=True)

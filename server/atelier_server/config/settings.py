@@ -45,7 +45,15 @@ class EngineSettings(Section):
     type: str = Field(description="Type of the engine, as an installed package registers it.")
     fallbacks: tuple[Name, ...] = Field(
         (),
-        description="Engines to use instead, in order, when this one fails and a retry cannot cause a second charge.",
+        description="Engines to use instead, in order, when this one fails and a retry cannot cause a second charge, "
+        "or cannot take what was not begun: it is unavailable, its budget is exhausted, or it loads for long.",
+    )
+    max_loading_seconds: float = Field(
+        60,
+        ge=0,
+        le=86400,
+        description="Seconds of loading after which its fallbacks take over. Until then what waits for it stays, and "
+        "new requests are refused with UNAVAILABLE, after which clients try again.",
     )
     queue_limit: int = Field(
         1000, ge=1, description="Maximum number of generations waiting for this engine."

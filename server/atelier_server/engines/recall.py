@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,12 +21,11 @@ _BLANK: Images = defaultdict(lambda: Pixels(array=np.zeros((1, 1, 3), np.uint8))
 """Stands for the images of a task, which its work does not depend on."""
 
 
-async def recall(
-    store: Store, supervisors: Mapping[str, EngineSupervisor], backlog: Backlog
-) -> None:
+async def recall(store: Store, supervisors: Sequence[EngineSupervisor], backlog: Backlog) -> None:
     """Learn from the newest stored generations, and enter those that wait into the backlog, which follows the store."""
+    by_name = {supervisor.name: supervisor for supervisor in supervisors}
     for generation, task in await store.list_succeeded_tasks(_MAX_RECALLED):
-        supervisor = supervisors.get(generation.engine)
+        supervisor = by_name.get(generation.engine)
         if supervisor is not None:
             _learn(supervisor, generation, _find_work(task))
     store.observe(backlog.follow)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.capabilities import Capabilities
-from atelier_server.errors import UnknownEngineError
+from atelier_server.errors import (
+    BudgetExceededError,
+    NotReadyError,
+    ServiceError,
+    UnknownEngineError,
+)
 from atelier_server.estimates.backlog import Backlog
 from atelier_server.estimates.service_times import Estimate, ServiceTimes
 
@@ -67,12 +73,37 @@ class EngineStatus:
     required: bool = False
     """Whether the server is ready only while this engine is."""
     fallbacks: tuple[str, ...] = ()
-    """Engines that take over its failed generations, in order of preference."""
+    """Engines that take over what it fails at or cannot take, in order of preference."""
+    loading_ends: float = 0.0
+    """When it has been loading for long, by the monotonic clock."""
 
     @property
     def ready(self) -> bool:
         """Whether it takes generations now."""
         return self.state == EngineState.ENGINE_STATE_READY
+
+    def find_rejection(self) -> ServiceError | None:
+        """Why it takes no generation now; None if it does."""
+        if not self.ready:
+            return NotReadyError(f"engine {self.name!r} is not ready: {self.message}")
+        if self.budget.exhausted:
+            msg = f"daily budget of engine {self.name!r} exhausted; resets at 00:00 UTC"
+            return BudgetExceededError(msg)
+        return None
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether its fallbacks take over what it has not begun.
+
+        They do while it takes nothing, but not at a drain, nor before it has been loading for long.
+        """
+        match self.state:
+            case EngineState.ENGINE_STATE_READY:
+                return self.budget.exhausted
+            case EngineState.ENGINE_STATE_LOADING:
+                return time.monotonic() >= self.loading_ends
+            case _:
+                return self.state == EngineState.ENGINE_STATE_UNAVAILABLE
 
 
 class EngineStatuses(Mapping[str, EngineStatus]):

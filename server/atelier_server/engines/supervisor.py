@@ -47,6 +47,7 @@ class EngineSupervisor:
                 queue_limit=settings.queue_limit,
                 required=settings.required,
                 fallbacks=tuple(settings.fallbacks),
+                loading_ends=time.monotonic() + settings.max_loading_seconds,
             )
         )
 

@@ -17,7 +17,9 @@ from atelier_engines.errors import EngineError
 from atelier_engines.event import Stage, Step
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.cost import estimate_cost
-from atelier_server.admission.decide import Decider, Route
+from atelier_server.admission.decide import Decider
+from atelier_server.admission.parameters import describe_route
+from atelier_server.admission.route import Route
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
@@ -313,7 +315,7 @@ class AttemptFinalizer:
     async def _requeue_on_engine(self, attempt: Attempt, route: Route) -> None:
         generation = attempt.generation
         written = [output.artifact.id for output in generation.outputs]
-        route.describe_in(generation)
+        describe_route(route, generation)
         del generation.outputs[:]
         del generation.receipt.timings[:]
         generation.receipt.ClearField("recipe")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier.v1.generation_pb2 import AttemptOutcome, State
-from atelier_server.admission.decide import Decider, Route
+from atelier_server.admission.decide import Decider
+from atelier_server.admission.parameters import describe_route
+from atelier_server.admission.route import Route
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import ServiceError, failure
 from atelier_server.estimates.service_times import Work
@@ -35,7 +38,8 @@ class RemovedEngineWorker:
         self.decider.router.engines.subscribe(lambda _: changed.set())
         while self._is_a_fallback_loading():
             changed.clear()
-            await changed.wait()
+            with suppress(TimeoutError):  # that it loads for long changes no status
+                await asyncio.wait_for(changed.wait(), _RETRY_SECONDS)
         while True:
             try:
                 claim = await self.store.claim(self.engine)
@@ -49,7 +53,10 @@ class RemovedEngineWorker:
     def _is_a_fallback_loading(self) -> bool:
         engines = self.decider.router.engines
         fallbacks = {name for status in engines.values() for name in status.fallbacks}
-        return any(engines[name].state == EngineState.ENGINE_STATE_LOADING for name in fallbacks)
+        return any(
+            engines[name].state == EngineState.ENGINE_STATE_LOADING and not engines[name].hands_over
+            for name in fallbacks
+        )
 
     async def _process(self, claim: Claim) -> None:
         try:
@@ -69,7 +76,7 @@ class RemovedEngineWorker:
         fields = {"generation": generation.id, "reason": reason.reason, "error": reason.message}
         if route is not None:
             _log.warning("generation_requeued", extra={**fields, "fallback": route.engine.name})
-            route.describe_in(generation)
+            describe_route(route, generation)
             task = encode_task(route.resolved.task)
             backlog = self.decider.router.engines.backlog
             backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))

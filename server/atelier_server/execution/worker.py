@@ -21,6 +21,7 @@ from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Task
 from atelier_server.admission.decide import Decider
+from atelier_server.admission.parameters import describe_route
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
@@ -189,7 +190,7 @@ class Worker:
             self.supervisor.name, claim.request, claim.caller, generation.id
         )
         task = encode_task(route.resolved.task)
-        route.describe_in(generation)
+        describe_route(route, generation)
         decided = Generation()
         decided.CopyFrom(generation)
         attempt.claim = replace(claim, generation=decided, task=task)  # what a release writes back

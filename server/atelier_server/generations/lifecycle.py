@@ -18,13 +18,15 @@ from atelier.v1.generation_service_pb2 import (
     PlanGenerationResponse,
 )
 from atelier_engines.capabilities import CancelSupport
-from atelier_server.admission.decide import Decider, Route
+from atelier_server.admission.decide import Decider
 from atelier_server.admission.gates import (
     Applicant,
     require_admission,
     require_attainable_deadline,
 )
 from atelier_server.admission.image_task import list_image_sources
+from atelier_server.admission.parameters import describe_route
+from atelier_server.admission.route import Route
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
 from atelier_server.config.settings import LimitSettings
@@ -370,7 +372,7 @@ def _build_submission(
     generation = Generation(id=generation_id, state=State.STATE_QUEUED)
     generation.request_id = request.request_id or make_request_id(generation_id, digest)
     generation.create_time.GetCurrentTime()
-    route.describe_in(generation)
+    describe_route(route, generation)
     if request.WhichOneof("task") == "image":
         generation.image.CopyFrom(request.image)
     else:

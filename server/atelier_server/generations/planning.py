@@ -6,8 +6,8 @@ import time
 
 from atelier.v1.generation_service_pb2 import PlanGenerationResponse
 from atelier_server.admission.cost import estimate_cost
-from atelier_server.admission.decide import Route
 from atelier_server.admission.gates import Applicant, find_rejection
+from atelier_server.admission.route import Route
 from atelier_server.errors import failure_from_error
 from atelier_server.estimates.service_times import Work
 

@@ -19,7 +19,7 @@ from atelier_engines.capabilities import (
     NumberRange,
     PriceUnit,
 )
-from atelier_server.admission.decide import REPRODUCIBILITIES
+from atelier_server.admission.route import REPRODUCIBILITIES
 from atelier_server.config.settings import StyleSettings
 from atelier_server.engines.status import EngineStatus
 

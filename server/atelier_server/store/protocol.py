@@ -118,6 +118,18 @@ def may_run_again(generation: Generation) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A generation that waits for its engine."""
+
+    generation: Generation
+    """The record, in the state QUEUED."""
+    request: GenerateRequest
+    """The request as it came."""
+    caller: str
+    """The caller that owns it."""
+
+
 class CancelResult(Enum):
     """What a cancellation found."""
 
@@ -254,6 +266,18 @@ class Store(Protocol):
 
         Raises:
             ClaimLostError: the claim is void.
+        """
+
+    async def list_waiting(self, engine: str, after: str, limit: int) -> Sequence[Waiting]:
+        """The oldest generations in the engine's queue, with ids over `after`; not those that have a remote job."""
+
+    async def move(self, before: Generation, moved: Generation, task: bytes) -> bool:
+        """Move a generation that waits to the queue of the engine that `moved` names, with the task for that engine.
+
+        False, and nothing happens, if it does not wait for the engine of `before` any more.
+
+        Raises:
+            NotFoundError: it was deleted.
         """
 
     async def wait_cancelled(self, claim: Claim) -> None:

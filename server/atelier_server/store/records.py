@@ -148,7 +148,9 @@ def run_again(
     generation.create_time.CopyFrom(before.create_time)
     if before.HasField("start_time"):
         generation.start_time.CopyFrom(before.start_time)
-    generation.receipt.attempts.extend(before.receipt.attempts)
+    skipped = list(generation.receipt.attempts)
+    del generation.receipt.attempts[:]
+    generation.receipt.attempts.extend([*before.receipt.attempts, *skipped])
     queued_again = replace(
         record, generation=generation, cancel_cause=CancelCause.CANCEL_CAUSE_UNSPECIFIED
     )
@@ -234,7 +236,10 @@ def end(
 
 
 def requeue(record: Record, generation: Generation, *, ahead: int, now: Timestamp) -> Change:
-    """Put a running generation back into a queue, that of the engine it names, behind `ahead` others."""
+    """Put a running generation back into a queue, or a waiting one into another: that of the engine it names.
+
+    `ahead` others are ahead of it there.
+    """
     waiting = _copy(generation)
     waiting.state = State.STATE_QUEUED
     return _change(replace(record, generation=waiting), Event(queue_position=ahead), now)

@@ -148,6 +148,8 @@ class _AttemptOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Attempt
     """The server stopped while it ran; another attempt followed."""
     ATTEMPT_OUTCOME_RELEASED: _AttemptOutcome.ValueType  # 5
     """The server shut down, or could not store, and put the generation back into its queue; another attempt followed."""
+    ATTEMPT_OUTCOME_SKIPPED: _AttemptOutcome.ValueType  # 6
+    """It was not begun: the engine could not take it, as `failure` says, and a fallback follows. Its number is 0."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """Outcome of an attempt."""
@@ -164,6 +166,8 @@ ATTEMPT_OUTCOME_ABANDONED: AttemptOutcome.ValueType  # 4
 """The server stopped while it ran; another attempt followed."""
 ATTEMPT_OUTCOME_RELEASED: AttemptOutcome.ValueType  # 5
 """The server shut down, or could not store, and put the generation back into its queue; another attempt followed."""
+ATTEMPT_OUTCOME_SKIPPED: AttemptOutcome.ValueType  # 6
+"""It was not begun: the engine could not take it, as `failure` says, and a fallback follows. Its number is 0."""
 
 class _CancelOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)

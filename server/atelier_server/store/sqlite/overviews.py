@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atelier.v1.generation_pb2 import Generation
-from atelier_server.store.protocol import Page, Query
-from atelier_server.store.sqlite import history, listing
+from atelier_server.store.protocol import Page, Query, Waiting
+from atelier_server.store.sqlite import history, listing, moves
 from atelier_server.store.sqlite.artifact_records import SqliteArtifactRecords
 
 
@@ -32,3 +32,7 @@ class SqliteOverviews(SqliteArtifactRecords):
     async def spent_today(self, engine: str) -> float:
         """See Store.spent_today."""
         return await self._database.read(lambda db: history.spent_today(db, engine))
+
+    async def list_waiting(self, engine: str, after: str, limit: int) -> Sequence[Waiting]:
+        """See Store.list_waiting."""
+        return await self._database.read(lambda db: moves.list_waiting(db, engine, after, limit))

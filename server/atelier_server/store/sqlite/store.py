@@ -28,7 +28,7 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import expiry, history, listing, operations, rows, watching
+from atelier_server.store.sqlite import expiry, history, listing, moves, operations, rows, watching
 from atelier_server.store.sqlite.commit_count import CommitCount
 from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
@@ -265,6 +265,21 @@ class SqliteStore(SqliteOverviews):
         await self._database.run(
             lambda db: operations.requeue(db, claim, release, self._retention_seconds),
             on_commit=on_commit,
+        )
+
+    async def move(self, before: Generation, moved: Generation, task: bytes) -> bool:
+        """See Store.move."""
+
+        def on_commit(event: Event | None) -> None:
+            if event is not None:
+                self._publish([event])
+                self._workers[event.engine].notify()
+
+        return (
+            await self._database.run(
+                lambda db: moves.move(db, before, moved, task), on_commit=on_commit
+            )
+            is not None
         )
 
     async def wait_cancelled(self, claim: Claim) -> None:

@@ -1,0 +1,45 @@
+"""Moves what waits for one engine to another."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier_server.store import records
+from atelier_server.store.protocol import Event, Waiting
+from atelier_server.store.sqlite import operations, rows
+
+
+def list_waiting(db: sqlite3.Connection, engine: str, after: str, limit: int) -> list[Waiting]:
+    """The oldest that wait for the engine, with ids over `after`, without those whose remote job may be running."""
+    found = db.execute(
+        "SELECT record, request, caller FROM generations WHERE state = 1 AND engine = ? AND id > ?"
+        " AND remote_handle = '' ORDER BY id LIMIT ?",
+        (engine, after, limit),
+    )
+    return [
+        Waiting(
+            generation=Generation.FromString(record),
+            request=GenerateRequest.FromString(request),
+            caller=caller,
+        )
+        for record, request, caller in found
+    ]
+
+
+def move(
+    db: sqlite3.Connection, before: Generation, moved: Generation, task: bytes
+) -> Event | None:
+    """Move the generation to the queue of the engine that `moved` names; None if it does not wait as `before` any more.
+
+    Raises:
+        NotFoundError: it was deleted.
+    """
+    record = rows.find(db, before.id).record
+    if record.generation.state != State.STATE_QUEUED or record.generation.engine != before.engine:
+        return None
+    ahead = rows.count_ahead(db, moved.engine, moved.id)
+    change = records.requeue(record, moved, ahead=ahead, now=operations.current_time())
+    return rows.write(db, replace(change, task=task))

@@ -1,0 +1,217 @@
+"""What was never begun goes to a fallback at once, while its engine cannot take it; the receipt says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import aio
+
+from atelier.v1 import engine_pb2
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_pb2 import AttemptOutcome, Generation, SelectionReason, State
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import RunningServer, StartServer
+from tests.server.calls import (
+    Stub,
+    audio_request,
+    events_of,
+    image_request,
+    on_acceptance,
+    refusal,
+)
+from tests.server.conftest import install_odd
+
+TWIN = {"twin": {"type": "sketch"}}
+ABSENT = {"type": "odd", "start": "fails"}
+LOADING = {"type": "odd", "start": "hangs"}
+SKIPPED, FAILED, SUCCEEDED = "SKIPPED", "FAILED", "SUCCEEDED"
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Mapping[str, str]:
+    """The environment in which the third party's engine is found."""
+    return install_odd(tmp_path / "site")
+
+
+@asynccontextmanager
+async def calling(server: RunningServer) -> AsyncIterator[Stub]:
+    """Calls the server."""
+    async with aio.insecure_channel(server.address) as channel:
+        yield GenerationServiceStub(channel)
+
+
+async def state_of(stub: Stub, engine: str) -> engine_pb2.EngineState.ValueType:
+    """The state of the engine."""
+    answer = await stub.Health(pb.HealthRequest())
+    (found,) = [each for each in answer.engines if each.engine == engine]
+    return found.state
+
+
+async def until_down(stub: Stub, engine: str) -> None:
+    """Wait until the engine is unavailable."""
+    down = engine_pb2.ENGINE_STATE_UNAVAILABLE
+    while await state_of(stub, engine) != down:  # noqa: ASYNC110 (in another process)
+        await asyncio.sleep(0.02)
+
+
+def attempts_of(generation: Generation) -> list[tuple[int, str, str]]:
+    """Number, engine and outcome of each attempt."""
+    return [
+        (
+            tried.number,
+            tried.engine,
+            AttemptOutcome.Name(tried.outcome).removeprefix("ATTEMPT_OUTCOME_"),
+        )
+        for tried in generation.receipt.attempts
+    ]
+
+
+async def test_an_engine_without_its_model_hands_over(
+    start_server: StartServer, odd: Mapping[str, str]
+) -> None:
+    """The plan says what is then done, and the receipt why."""
+    engines = {"absent": {**ABSENT, "fallbacks": ["twin"]}, **TWIN}
+    async with calling(start_server(engines=engines, environment=odd, wait=["twin"])) as stub:
+        await until_down(stub, "absent")
+        request = image_request(engine="absent")
+        plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+        made = (await stub.Generate(request)).generation
+    assert (plan.engine, plan.accepted) == ("twin", True)
+    assert (made.engine, made.state) == ("twin", State.STATE_SUCCEEDED)
+    assert attempts_of(made) == [(0, "absent", SKIPPED), (1, "twin", SUCCEEDED)]
+    failure = made.receipt.attempts[0].failure
+    assert failure.reason == "ENGINE_UNAVAILABLE"
+    assert "there are no weights in /models" in failure.message
+    for selection in (plan.selection, made.receipt.selection):
+        assert selection.reason == SelectionReason.SELECTION_REASON_FALLBACK
+        assert selection.explanation.startswith("fallback after absent: engine 'absent' is not")
+    assert made.receipt.recipe.engine_type == "sketch"
+
+
+async def test_an_open_circuit_breaker_hands_over(start_server: StartServer) -> None:
+    """What comes while it is open, without another failure."""
+    failing = {
+        "type": "sketch",
+        "fail_rate": 1,
+        "fallbacks": ["twin"],
+        "breaker": {"failure_threshold": 1, "reset_timeout_seconds": 3600},
+    }
+    async with calling(start_server(engines={"bad": failing, **TWIN})) as stub:
+        first = (await stub.Generate(image_request(engine="bad"))).generation
+        await until_down(stub, "bad")
+        second = (await stub.Generate(image_request(engine="bad"))).generation
+    assert attempts_of(first) == [(1, "bad", FAILED), (2, "twin", SUCCEEDED)]
+    assert attempts_of(second) == [(0, "bad", SKIPPED), (1, "twin", SUCCEEDED)]
+    assert "circuit breaker open" in second.receipt.attempts[0].failure.message
+
+
+async def test_an_exhausted_budget_hands_over(start_server: StartServer) -> None:
+    """Also when the engine is the default."""
+    dear = {"type": "sketch", "price_per_image": 1, "daily_budget": 1, "fallbacks": ["twin"]}
+    server = start_server(engines={"dear": dear, **TWIN}, default_engine="dear")
+    async with calling(server) as stub:
+        made = [(await stub.Generate(image_request(engine=""))).generation for _ in range(2)]
+    assert [generation.engine for generation in made] == ["dear", "twin"]
+    assert attempts_of(made[1]) == [(0, "dear", SKIPPED), (1, "twin", SUCCEEDED)]
+    assert made[1].receipt.attempts[0].failure.reason == "BUDGET_EXCEEDED"
+    assert not made[1].receipt.HasField("cost")
+
+
+async def test_an_engine_hands_over_only_after_loading_for_long(
+    start_server: StartServer, odd: Mapping[str, str]
+) -> None:
+    """Until then the same request gets the same engine, and the caller tries again."""
+    engines = {
+        "slow": {**LOADING, "fallbacks": ["twin"]},
+        "slower": {**LOADING, "fallbacks": ["twin"], "max_loading_seconds": 0},
+        **TWIN,
+    }
+    server = start_server(engines=engines, environment=odd, wait=["twin"])
+    async with calling(server) as stub:
+        assert (await refusal(stub.Generate(image_request(engine="slow")))).reason == (
+            "ENGINE_UNAVAILABLE"
+        )
+        made = (await stub.Generate(image_request(engine="slower"))).generation
+    assert attempts_of(made) == [(0, "slower", SKIPPED), (1, "twin", SUCCEEDED)]
+
+
+async def test_the_refusal_says_why_no_fallback_takes_over(
+    start_server: StartServer, odd: Mapping[str, str]
+) -> None:
+    """One is loading, one cannot do the task."""
+    engines = {
+        "absent": {**ABSENT, "fallbacks": ["slow", "small"]},
+        "slow": LOADING,
+        "small": {"type": "odd"},
+    }
+    async with calling(start_server(engines=engines, environment=odd, wait=["small"])) as stub:
+        await until_down(stub, "absent")
+        refused = await refusal(stub.Generate(audio_request(engine="absent")))
+    assert refused.reason == "ENGINE_UNAVAILABLE"
+    assert "no weights in /models" in refused.message
+    assert "fallback 'slow' cannot take over: engine 'slow' is not ready" in refused.message
+    assert (
+        "fallback 'small' cannot take over: this engine does not support audio" in refused.message
+    )
+
+
+async def test_what_waits_is_handed_over_when_its_engine_goes_down(
+    start_server: StartServer, odd: Mapping[str, str]
+) -> None:
+    """At once, in order; without having run, and what no fallback can do stays."""
+    server = start_server(engines={"stuck": {"type": "sketch", "concurrency": 1, "hang": True}})
+    async with calling(server) as stub:
+        requests = [image_request(engine="stuck") for _ in range(4)]
+        requests.append(audio_request(engine="stuck"))
+        ids = [(await stub.Generate(on_acceptance(one))).generation.id for one in requests]
+    server.kill()
+    small = {"type": "odd"}
+    engines: dict[str, Any] = {"stuck": {**ABSENT, "fallbacks": ["small"]}, "small": small}
+    server = start_server(engines=engines, environment=odd, wait=["small"])
+    async with calling(server) as stub:
+        for number, generation_id in enumerate(ids[:4]):
+            log = await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
+            made = log[-1].generation
+            assert (made.state, made.engine) == (State.STATE_SUCCEEDED, "small")
+            skipped = attempts_of(made)[-2]
+            assert skipped == (0, "stuck", SKIPPED)
+            if number:  # the first had begun when the server was killed
+                running = [event for event in log if event.state == State.STATE_RUNNING]
+                assert {event.engine for event in running} == {"small"}
+                assert len(attempts_of(made)) == 2
+        left = await stub.GetGeneration(pb.GetGenerationRequest(generation_id=ids[4]))
+        assert (left.generation.state, left.generation.engine) == (State.STATE_QUEUED, "stuck")
+
+
+async def test_engines_that_are_each_others_fallbacks_come_to_an_end(
+    start_server: StartServer, odd: Mapping[str, str]
+) -> None:
+    """None is tried twice: not after failures, nor when one of them was down."""
+    fails = {"type": "sketch", "fail_rate": 1}
+    engines = {
+        "a": {**fails, "fallbacks": ["b"]},
+        "b": {**fails, "fallbacks": ["c", "a"]},
+        "c": {**fails, "fallbacks": ["a", "b"]},
+        "down": {**ABSENT, "fallbacks": ["a", "down-too", "c"]},
+        "down-too": {**ABSENT, "fallbacks": ["down", "a"]},
+    }
+    server = start_server(engines=engines, environment=odd, wait=["a", "b", "c"])
+    async with calling(server) as stub:
+        await until_down(stub, "down")
+        await until_down(stub, "down-too")
+        for engine, expected in {
+            "a": [(1, "a", FAILED), (2, "b", FAILED)],
+            "b": [(1, "b", FAILED), (2, "c", FAILED), (3, "a", FAILED)],
+            "down": [(0, "down", SKIPPED), (1, "a", FAILED), (2, "c", FAILED)],
+        }.items():
+            refused = await refusal(stub.Generate(image_request(engine=engine)))
+            assert refused.reason == "ENGINE_FAILED"
+            ended = await stub.GetGeneration(
+                pb.GetGenerationRequest(generation_id=refused.metadata["generation_id"])
+            )
+            assert attempts_of(ended.generation) == expected
