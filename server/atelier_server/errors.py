@@ -13,6 +13,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── DeadlineUnattainableError  DEADLINE_UNATTAINABLE  the generation would end after its deadline
 ├── StorageError               STORAGE_UNAVAILABLE    the disk is full, or cannot be written or read
 ├── TooLargeError              TOO_LARGE              more bytes than the limit
+├── TooManyCallsError          TOO_MANY_CALLS         as many long calls on one connection as may be
 ├── DataLossError              ARTIFACT_CORRUPT       stored bytes are missing or damaged
 └── GenerationFailedError      that of the failure    the generation that a call waited for failed
 
@@ -46,6 +47,7 @@ CODES: Mapping[str, StatusCode] = {
     "DEADLINE_EXCEEDED": StatusCode.DEADLINE_EXCEEDED,
     "STORAGE_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_CALLS": StatusCode.RESOURCE_EXHAUSTED,
     "ARTIFACT_CORRUPT": StatusCode.DATA_LOSS,
     "CANCELLED": StatusCode.CANCELLED,
     "POISONED": StatusCode.ABORTED,
@@ -176,6 +178,18 @@ class TooLargeError(ServiceError):
     """More bytes than the limit."""
 
     reason = "TOO_LARGE"
+
+
+class TooManyCallsError(ServiceError):
+    """As many long calls run on one connection as may."""
+
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self, limit: int) -> None:
+        """Name the limit."""
+        super().__init__(
+            f"{limit} calls that last for long run on this connection, as many as may; end some, or open another one"
+        )
 
 
 class StorageError(ServiceError):

@@ -251,7 +251,12 @@ class LimitSettings(Section):
         "pixel until its task ends; a task that would need more than all of it is refused.",
     )
     max_concurrent_streams: int = Field(
-        1024, ge=1, description="Maximum number of concurrent calls on one connection."
+        1024,
+        ge=1,
+        le=10**6,
+        description="Maximum number of concurrent calls on one connection that may last for long, such as Generate, "
+        "StreamProgress and transfers; one more is rejected with TOO_MANY_CALLS. An eighth as many streams, at least "
+        "16, are kept for the others, so that CancelGeneration always gets through. Unix sockets have no such limit.",
     )
     abandoned_grace_seconds: float = Field(
         30,

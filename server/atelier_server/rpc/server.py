@@ -21,6 +21,7 @@ from atelier_server.rpc.service import GenerationService
 from atelier_server.sockets import remove_stale_socket
 
 _MINUTE_MS = 60_000
+_MIN_RESERVE = 16  # streams for short calls on each connection
 _INTERCEPTORS: Sequence[Interceptor] = (observe_call,)
 """The outermost first: tracing and metrics, then authentication, then quotas."""
 
@@ -37,7 +38,7 @@ class GrpcServer:
         cls, service: GenerationService, health_service: Health, limits: LimitSettings
     ) -> GrpcServer:
         """A server that does not listen yet."""
-        interceptors = InterceptorChain(_INTERCEPTORS)
+        interceptors = InterceptorChain(_INTERCEPTORS, max_long_calls=limits.max_concurrent_streams)
         server = aio.server(interceptors=[interceptors], options=_options(limits))
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
@@ -76,6 +77,11 @@ class GrpcServer:
         await stopping
 
 
+def _add_reserve(long_calls: int) -> int:
+    """The streams of a connection on which so many calls may last for long."""
+    return long_calls + max(_MIN_RESERVE, long_calls // 8)
+
+
 def _options(limits: LimitSettings) -> list[tuple[str, int]]:
     return [
         # Without this, a second server on the same port would silently receive half of the calls.
@@ -83,7 +89,8 @@ def _options(limits: LimitSettings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),  # `max_inline_bytes` limits responses
         ("grpc.max_metadata_size", 16 * 2**10),
-        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        # What is over this limit waits in the client, without a word: short calls always find a stream.
+        ("grpc.max_concurrent_streams", _add_reserve(limits.max_concurrent_streams)),
         # Detects dead peers, and allows clients to ping every 10 s, as many of them do, or a little earlier.
         ("grpc.keepalive_time_ms", _MINUTE_MS),
         ("grpc.keepalive_timeout_ms", 20_000),

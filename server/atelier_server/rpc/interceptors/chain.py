@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ from atelier_server.errors import (
     InvalidRequestError,
     ServiceError,
     TooLargeError,
+    TooManyCallsError,
     Violation,
 )
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
@@ -32,6 +34,13 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _TRACE_HEADERS = ("traceparent", "tracestate")  # W3C Trace Context; baggage is not passed on
 _DEADLINE_TOLERANCE_SECONDS = 0.25  # the way of a request
 _ATTEMPTS_HEADER = "grpc-previous-rpc-attempts"  # set by gRPC's own retries and hedging
+_SHORT_METHODS = frozenset(
+    {
+        *("GetCapabilities", "Health", "PlanGeneration", "GetGeneration", "ListGenerations"),
+        *("CancelGeneration", "Check", "List"),
+    }
+)
+"""Calls that control or ask, and end soon. All others may last for long, and leave streams for these."""
 _KINDS = {  # by (request_streaming, response_streaming)
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -111,9 +120,12 @@ def current_call() -> Call:
 class InterceptorChain(aio.ServerInterceptor):
     """Wraps every method of every service of the server in all interceptors."""
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        """The first interceptor is the outermost."""
+    def __init__(
+        self, interceptors: Sequence[Interceptor], *, max_long_calls: int | None = None
+    ) -> None:
+        """The first interceptor is the outermost; `max_long_calls` may run on one connection, None for any number."""
         self._interceptors = tuple(interceptors)
+        self._long_calls = LongCalls(max_long_calls)
         self._last_sent: tuple[object, bytes] = (None, b"")
         self._running: set[asyncio.Task[object]] = set()
         self._stopping = False
@@ -198,9 +210,11 @@ class InterceptorChain(aio.ServerInterceptor):
             _current.set(call)
             task = cast("asyncio.Task[object]", asyncio.current_task())
             self._running.add(task)
+            peer = "" if call.method in _SHORT_METHODS else str(context.peer())
             try:
                 if self._stopping:
                     raise _draining()
+                self._long_calls.add(peer)
                 yield
             except asyncio.CancelledError:
                 if self._stopping:  # `end_calls`, not the caller
@@ -208,6 +222,36 @@ class InterceptorChain(aio.ServerInterceptor):
                 raise
             finally:
                 self._running.discard(task)
+                self._long_calls.remove(peer)
+
+
+class LongCalls:
+    """Counts the calls on each connection that may last for long."""
+
+    def __init__(self, max_per_connection: int | None) -> None:
+        """Allow so many on one connection; None for any number."""
+        self._max = max_per_connection
+        self._counts: Counter[str] = Counter()
+
+    def add(self, peer: str) -> None:
+        """Count one more; `peer` is the address of the connection's other end, empty for a call that is short.
+
+        Peers on a Unix socket have no addresses, so they are not limited.
+
+        Raises:
+            TooManyCallsError: there are as many as may be.
+        """
+        self._counts[peer] += 1
+        if self._max is None or not peer or peer.startswith("unix:"):
+            return
+        if self._counts[peer] > self._max:
+            raise TooManyCallsError(self._max)
+
+    def remove(self, peer: str) -> None:
+        """Count one less, also if `add` raised an error."""
+        self._counts[peer] -= 1
+        if not self._counts[peer]:
+            del self._counts[peer]
 
 
 def _draining() -> DrainingError:
