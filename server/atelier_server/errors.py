@@ -141,6 +141,11 @@ class UnsupportedTaskError(ServiceError):
     reason = "UNSUPPORTED"
 
 
+def bound_retry_delay(seconds: float) -> float:
+    """The time for a caller to wait before it tries again: 1 s to 5 min, whatever was derived."""
+    return min(max(seconds, 1.0), 300.0)
+
+
 class QueueFullError(ServiceError):
     """The engine's queue is full."""
 
@@ -152,7 +157,11 @@ class NotReadyError(ServiceError):
     """The engine is loading or unavailable."""
 
     reason = "ENGINE_UNAVAILABLE"
-    retry_after_seconds = 1.0
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
+        """Include the time after which it may be ready."""
+        super().__init__(message)
+        self.retry_after_seconds = bound_retry_delay(retry_after_seconds)
 
 
 class DrainingError(ServiceError):
@@ -218,14 +227,18 @@ class DataLossError(ServiceError):
 class GenerationFailedError(ServiceError):
     """The generation that a call waited for did not succeed."""
 
-    def __init__(self, generation: Generation) -> None:
-        """Carry the failure of the generation, or say that it was cancelled."""
+    def __init__(self, generation: Generation, *, retry_after_seconds: float = 1.0) -> None:
+        """Carry the failure of the generation, or say that it was cancelled.
+
+        `retry_after_seconds` is the time after which another try may succeed, if the failure is retryable.
+        """
         cancelled = generation.state == State.STATE_CANCELLED
         super().__init__(
             "the generation was cancelled" if cancelled else generation.failure.message
         )
         self.reason = "CANCELLED" if cancelled else generation.failure.reason
-        self.retry_after_seconds = 1.0 if generation.failure.retryable else None
+        retryable = generation.failure.retryable
+        self.retry_after_seconds = retry_after_seconds if retryable else None
         self.metadata = {"generation_id": generation.id}
 
 

@@ -147,12 +147,16 @@ async def test_what_nobody_can_do_is_said(workshop_stub: Stub) -> None:
 async def test_an_engine_that_cannot_work_says_when_to_try_again(
     workshop_stub: Stub, engine: str, words: str
 ) -> None:
-    """UNAVAILABLE, with RetryInfo and the pushback that client libraries heed."""
+    """UNAVAILABLE, with RetryInfo; for a short delay also the pushback that client libraries heed."""
     refused = await refusal(workshop_stub.Generate(image_request(engine=engine)))
     assert (refused.code, refused.reason) == (Code.UNAVAILABLE, "ENGINE_UNAVAILABLE")
     assert words in refused.message
     assert PRIVATE not in refused.message
-    assert (refused.retry_seconds, refused.pushback_ms) == (1.0, "1000")
+    seconds = refused.retry_seconds
+    assert seconds is not None
+    assert 1 <= seconds <= 60  # the start is tried again after a minute at most
+    assert refused.pushback_ms == ("-1" if seconds > 10 else str(int(seconds * 1000)))
+    assert (seconds == 1) or engine != "loading"
 
 
 async def test_a_full_queue_says_when_to_try_again(workshop_stub: Stub) -> None:

@@ -14,6 +14,7 @@ from atelier_server.errors import (
     NotReadyError,
     ServiceError,
     UnknownEngineError,
+    bound_retry_delay,
 )
 from atelier_server.estimates.backlog import Backlog
 from atelier_server.estimates.service_times import Estimate, ServiceTimes
@@ -74,6 +75,8 @@ class EngineStatus:
     """Whether the server is ready only while this engine is."""
     fallbacks: tuple[str, ...] = ()
     """Engines that take over what it fails at or cannot take, in order of preference."""
+    retry_at: float = 0.0
+    """When it may be ready again, by the monotonic clock; of no meaning while it is ready."""
     loading_ends: float = 0.0
     """When it has been loading for long, by the monotonic clock."""
 
@@ -85,7 +88,10 @@ class EngineStatus:
     def find_rejection(self) -> ServiceError | None:
         """Why it takes no generation now; None if it does."""
         if not self.ready:
-            return NotReadyError(f"engine {self.name!r} is not ready: {self.message}")
+            return NotReadyError(
+                f"engine {self.name!r} is not ready: {self.message}",
+                retry_after_seconds=self.retry_at - time.monotonic(),
+            )
         if self.budget.exhausted:
             msg = f"daily budget of engine {self.name!r} exhausted; resets at 00:00 UTC"
             return BudgetExceededError(msg)
@@ -162,6 +168,13 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         return self.backlog.estimate_wait(
             status.name, status.times, status.capabilities.concurrency
         )
+
+    def estimate_retry(self, status: EngineStatus) -> float:
+        """Seconds until a generation that the engine can't take now may be taken, within bounds."""
+        rejection = status.find_rejection()
+        if rejection is not None and rejection.retry_after_seconds is not None:
+            return rejection.retry_after_seconds
+        return bound_retry_delay(self.estimate_wait(status).expected or 0.0)
 
     def estimate_end(self, status: EngineStatus) -> float | None:
         """Seconds in which all that waits for the engine or runs on it will have ended; None if that is unknown."""

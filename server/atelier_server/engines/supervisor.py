@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.engine import Engine
-from atelier_engines.errors import EngineError
+from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_server.config.settings import EngineSettings
 from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
 from atelier_server.estimates.service_times import Work
@@ -38,6 +38,7 @@ class EngineSupervisor:
         self.check_requested = asyncio.Event()
         """Set it to have the engine checked at once instead of at the next interval."""
         self._statuses = statuses
+        self._wanted_delay = 0.0  # seconds, as the engine said when it failed last
         statuses.publish(
             EngineStatus(
                 name=name,
@@ -64,6 +65,7 @@ class EngineSupervisor:
                 await asyncio.wait_for(self.check_requested.wait(), interval_seconds)
             self.check_requested.clear()
             await self._attempt("check", self.engine.check)
+            self._announce_retry(interval_seconds)
 
     async def stop(self) -> None:
         """Stop the engine, in whatever state it is; an error is logged."""
@@ -111,13 +113,22 @@ class EngineSupervisor:
         delay = 0.0
         while not await self._attempt("start", self.engine.start):
             delay = next(delays, delay)
+            self._announce_retry(delay)
             await asyncio.sleep(delay)
+
+    def _announce_retry(self, seconds: float) -> None:
+        """Publish when the engine may be ready again: in so many seconds, or later if it has said so."""
+        if not self.status.ready:
+            self._publish(retry_at=time.monotonic() + max(seconds, self._wanted_delay))
 
     async def _attempt(self, action: str, call: Callable[[], Awaitable[None]]) -> bool:
         """Start or check the engine; whether it is ready afterwards."""
+        self._wanted_delay = 0.0
         try:
             await call()
         except EngineError as error:
+            if isinstance(error, EngineUnavailableError):
+                self._wanted_delay = error.retry_after_seconds
             self._set_state(EngineState.ENGINE_STATE_UNAVAILABLE, str(error))
         except Exception:  # noqa: BLE001 (engines of third parties may raise anything)
             _log.exception("engine_failed", extra={"engine": self.name, "action": action})

@@ -32,7 +32,7 @@ from atelier_server.clock import steady_time
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
-from atelier_server.errors import NotFoundError, ServiceError, StorageError
+from atelier_server.errors import NotFoundError, QueueFullError, ServiceError, StorageError
 from atelier_server.estimates.service_times import Work
 from atelier_server.generations import pages
 from atelier_server.generations.callers import Callers, Sender
@@ -153,6 +153,9 @@ class GenerationLifecycle:
             submitted = await self.store.submit(submission)
             accepted = submitted.created
             return submitted
+        except QueueFullError as error:
+            error.retry_after_seconds = applicant.statuses.estimate_retry(route.engine)
+            raise
         except StorageError as error:
             self.storage.report(error)
             raise

@@ -60,11 +60,18 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             generation = await self.generations.wait_result(
                 submitted, _tenant(), current_call().has_timed_out
             )
-            _require_success(generation)
+            self._require_success(generation)
         response = pb.GenerateResponse(generation=generation)
         if inline:
             await self._attach_outputs(response.generation)
         return response
+
+    def _require_success(self, generation: Generation) -> None:
+        if generation.state in _ENDED_BADLY:
+            engines = self.generations.decider.router.engines
+            engine = engines.get(generation.engine)
+            seconds = 1.0 if engine is None else engines.estimate_retry(engine)
+            raise GenerationFailedError(generation, retry_after_seconds=seconds)
 
     async def StreamProgress(
         self, request: pb.StreamProgressRequest, context: Context
@@ -266,11 +273,6 @@ def _validate_generate(request: pb.GenerateRequest) -> None:
         elif descriptor.name != "attachments":
             setattr(rest, descriptor.name, value)
     _validate(rest)
-
-
-def _require_success(generation: Generation) -> None:
-    if generation.state in _ENDED_BADLY:
-        raise GenerationFailedError(generation)
 
 
 def _validate(message: Message) -> None:

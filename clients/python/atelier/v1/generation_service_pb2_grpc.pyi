@@ -30,7 +30,9 @@ class GenerationServiceStub:
     """Generates images and audio.
 
     Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
-    BadRequest; RetryInfo gives the delay before a retry that may succeed. Once a call has a generation, the metadata of
+    BadRequest; RetryInfo gives the delay before a retry that may succeed, 1 s to 5 min: the remaining time of the engine's circuit
+    breaker, the time to its next start or check, or the expected wait in its queue. Above 10 s the pushback is -1, so
+    that gRPC's own retries do not wait without a word. Once a call has a generation, the metadata of
     ErrorInfo names its `generation_id` and `request_id`, and the call has the pushback -1 if sending it again would make
     another generation. A status without ErrorInfo comes from gRPC's library or from a proxy: an unknown method, a message
     that is too large, a connection that broke. Treat a connection that broke as no answer: attach again.
@@ -82,7 +84,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Generates images and audio.
 
     Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
-    BadRequest; RetryInfo gives the delay before a retry that may succeed. Once a call has a generation, the metadata of
+    BadRequest; RetryInfo gives the delay before a retry that may succeed, 1 s to 5 min: the remaining time of the engine's circuit
+    breaker, the time to its next start or check, or the expected wait in its queue. Above 10 s the pushback is -1, so
+    that gRPC's own retries do not wait without a word. Once a call has a generation, the metadata of
     ErrorInfo names its `generation_id` and `request_id`, and the call has the pushback -1 if sending it again would make
     another generation. A status without ErrorInfo comes from gRPC's library or from a proxy: an unknown method, a message
     that is too large, a connection that broke. Treat a connection that broke as no answer: attach again.
@@ -130,7 +134,9 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
     """Generates images and audio.
 
     Every error has google.rpc.ErrorInfo with the domain "atelier" and a reason; an invalid request also has
-    BadRequest; RetryInfo gives the delay before a retry that may succeed. Once a call has a generation, the metadata of
+    BadRequest; RetryInfo gives the delay before a retry that may succeed, 1 s to 5 min: the remaining time of the engine's circuit
+    breaker, the time to its next start or check, or the expected wait in its queue. Above 10 s the pushback is -1, so
+    that gRPC's own retries do not wait without a word. Once a call has a generation, the metadata of
     ErrorInfo names its `generation_id` and `request_id`, and the call has the pushback -1 if sending it again would make
     another generation. A status without ErrorInfo comes from gRPC's library or from a proxy: an unknown method, a message
     that is too large, a connection that broke. Treat a connection that broke as no answer: attach again.

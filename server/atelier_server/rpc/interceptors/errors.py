@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _DOMAIN = "atelier"
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
+_MAX_PUSHBACK_SECONDS = 10.0
 # Trailers must stay below the 8 KiB that clients accept. They contain the message twice: once with three
 # characters for every byte that is not ASCII, once inside the details in base 64.
 _MAX_MESSAGE_BYTES = 1500
@@ -119,8 +120,11 @@ def _truncate(text: str, max_bytes: int) -> str:
 def _pushback(error: ServiceError, accepted: AcceptedGeneration) -> str | None:
     """Milliseconds until gRPC's retry policy may repeat the call.
 
-    -1 if that would return the same failure, or make a second generation.
+    -1 if that would return the same failure, make a second generation, or have the caller wait for long without a word:
+    RetryInfo tells it when to try again.
     """
-    if isinstance(error, GenerationFailedError) or not accepted.repeatable:
+    seconds = error.retry_after_seconds
+    is_long = seconds is not None and seconds > _MAX_PUSHBACK_SECONDS
+    if isinstance(error, GenerationFailedError) or not accepted.repeatable or is_long:
         return "-1"
-    return None if error.retry_after_seconds is None else str(int(error.retry_after_seconds * 1000))
+    return None if seconds is None else str(int(seconds * 1000))
