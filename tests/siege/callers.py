@@ -13,11 +13,11 @@ import grpc
 from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import Generation, State
 from atelier_client.errors import AtelierError, UnavailableError
 from atelier_client.tasks import Keywords
 from tests.server.calls import Stub
-from tests.siege.connections import Connections, read_status
+from tests.siege.connections import Connections, Status, read_status
 from tests.siege.plan import DUPLICATES, SIDE, Kind, Planned
 from tests.siege.recorder import ENDED, Answer, Asked, Recorder, SeenEvent
 
@@ -49,6 +49,8 @@ class Callers:
             case Kind.HANG_UP:
                 await self._hang_up(asked, chance)
                 await self._call(stub, planned)
+            case Kind.RETRIED:
+                await self._call_without_id(asked)
             case Kind.ABANDON:
                 await self._hang_up(asked, chance)
             case Kind.HANG_UP_ACCEPTED:
@@ -74,6 +76,27 @@ class Callers:
                 return
             await asyncio.sleep(_RETRY_SECONDS)
 
+    async def _call_without_id(self, asked: Asked) -> None:
+        """Call on a connection that repeats calls by itself; then as its error permits."""
+        request, stub = asked.planned.message(), self.connections.retrying
+        while True:
+            try:
+                generation = (await stub.Generate(request)).generation
+            except aio.AioRpcError as error:
+                status = read_status(error)
+                if not status.lost:
+                    self._note_failure(asked.planned, status)
+                    return
+                self.recorder.refuse(status.code, status.reason)
+                if not status.reason:  # it may have been accepted: nobody knows
+                    asked.gave_up = True
+                    return
+                request.request_id = status.request_id
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                self._note_success(asked.planned, generation)
+                return
+
     async def _note(self, planned: Planned, call: Awaitable[pb.GenerateResponse]) -> bool:
         """Note how the call is answered; False if the server was lost."""
         try:
@@ -83,14 +106,18 @@ class Callers:
             if status.lost:
                 self.recorder.refuse(status.code, status.reason)
                 return False
-            answer = Answer(
-                generation_id=status.generation_id, reason=status.reason, code=status.code
-            )
+            self._note_failure(planned, status)
         else:
-            state = State.Name(generation.state).removeprefix("STATE_")
-            answer = Answer(generation_id=generation.id, state=state)
-        self.recorder.answer(planned.request_id, answer)
+            self._note_success(planned, generation)
         return True
+
+    def _note_failure(self, planned: Planned, status: Status) -> None:
+        answer = Answer(generation_id=status.generation_id, reason=status.reason, code=status.code)
+        self.recorder.answer(planned.request_id, answer)
+
+    def _note_success(self, planned: Planned, generation: Generation) -> None:
+        state = State.Name(generation.state).removeprefix("STATE_")
+        self.recorder.answer(planned.request_id, Answer(generation_id=generation.id, state=state))
 
     async def _generate(self, planned: Planned, chance: random.Random) -> None:
         client = self.connections.client(chance)

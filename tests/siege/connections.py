@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,30 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),  # callers repeat calls themselves, and note each
 )
+_RETRY_POLICY = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_RETRYING = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 1),
+    (
+        "grpc.service_config",
+        json.dumps(
+            {
+                "methodConfig": [
+                    {
+                        "name": [{"service": "atelier.v1.GenerationService"}],
+                        "retryPolicy": _RETRY_POLICY,
+                    }
+                ]
+            }
+        ),
+    ),
+)
 _MESSAGE_BYTES = ("grpc.max_receive_message_length", 64 * 2**20)
 _RECONNECT_SECONDS = 600.0
 
@@ -32,6 +57,8 @@ class Connections:
 
     stubs: tuple[Stub, ...]
     clients: tuple[AsyncClient, ...]
+    retrying: Stub
+    """A raw connection that repeats calls by itself."""
 
     def stub(self, chance: random.Random) -> Stub:
         """A raw connection."""
@@ -62,9 +89,11 @@ async def connected(address: str, each: int = 4) -> AsyncGenerator[Connections]:
             )
             for _ in range(each)
         ]
+        retrying = await stack.enter_async_context(aio.insecure_channel(address, _RETRYING))
         yield Connections(
             stubs=tuple(GenerationServiceStub(channel) for channel in channels),
             clients=tuple(clients),
+            retrying=GenerationServiceStub(retrying),
         )
 
 
@@ -75,6 +104,8 @@ class Status:
     code: str
     reason: str
     generation_id: str
+    request_id: str
+    """Under which the generation is reached; empty where the error names none."""
 
     @property
     def lost(self) -> bool:
@@ -99,4 +130,5 @@ def read_status(error: aio.AioRpcError) -> Status:
         code=code.name,
         reason=info.reason,
         generation_id=info.metadata.get("generation_id", ""),
+        request_id=info.metadata.get("request_id", ""),
     )

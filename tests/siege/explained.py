@@ -47,6 +47,9 @@ EXPLAINED: Mapping[End, frozenset[Cause]] = {
 REFUSED: Mapping[str, frozenset[Cause]] = {"DEADLINE_UNATTAINABLE": frozenset({Cause.TIME_LIMIT})}
 """Reasons for which a request may be refused for good, with the causes of which one must hold."""
 
+LOGGED = frozenset({"storage_failed"})
+"""Events that the server may log as errors."""
+
 
 def end_of(generation: Generation) -> End:
     """How the generation ended."""

@@ -22,6 +22,8 @@ def check_numbers(planned: Planned, stored: StoredGeneration) -> Iterator[str]:
         State.STATE_CANCELLED,
     }:
         return
+    if planned.kind is not Kind.RETRIED and generation.request_id != planned.request_id:
+        yield f"request id {generation.request_id!r}"
     yield from _check_log(generation, stored.log)
     yield from _check_progress(stored.log)
     yield from _check_attempts(generation)

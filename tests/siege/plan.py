@@ -24,6 +24,7 @@ class Kind(Enum):
     SUBMIT = "accepted, and left alone"
     GENERATE = "waited for"
     STREAM = "streamed"
+    RETRIED = "waited for without a request id, under a retry policy of gRPC"
     HANG_UP = "waited for by callers that hang up and call again"
     ABANDON = "waited for by callers that hang up for good"
     HANG_UP_ACCEPTED = "accepted to run on its own, then waited for by callers that hang up"
@@ -34,9 +35,10 @@ class Kind(Enum):
 
 
 _SHARES: Mapping[Kind, int] = {
-    Kind.SUBMIT: 22,
-    Kind.GENERATE: 20,
-    Kind.STREAM: 18,
+    Kind.SUBMIT: 20,
+    Kind.GENERATE: 16,
+    Kind.RETRIED: 8,
+    Kind.STREAM: 16,
     Kind.HANG_UP: 12,
     Kind.ABANDON: 6,
     Kind.HANG_UP_ACCEPTED: 6,
@@ -53,6 +55,7 @@ class Planned:
     """One generation that callers ask for."""
 
     request_id: str
+    """Also the prompt, by which generations are known that callers gave no id."""
     kind: Kind
     engine: str
     images: int
@@ -81,10 +84,10 @@ class Planned:
         return {"delay_seconds": self.seconds, "fail": self.kind is Kind.FAIL}
 
     def message(self, *, on_acceptance: bool | None = None) -> pb.GenerateRequest:
-        """The request; its prompt is the request id, by which the remote service's orders are counted."""
+        """The request; by its prompt the orders at the remote service are counted."""
         asked = self.on_acceptance if on_acceptance is None else on_acceptance
         request = pb.GenerateRequest(
-            request_id=self.request_id,
+            request_id="" if self.kind is Kind.RETRIED else self.request_id,
             engine=self.engine,
             image=ImageTask(
                 prompt=self.request_id,

@@ -96,6 +96,8 @@ class Asked:
     """Calls that waited for it and were dropped by their caller."""
     cancels: list[CancelOutcome.ValueType] = field(default_factory=list)
     """Answers to cancellations on purpose."""
+    gave_up: bool = False
+    """Whether its caller had no id to ask again with, and no answer."""
     lost_cancels: int = 0
     """Cancellations that were sent and not answered."""
 

@@ -17,7 +17,13 @@ from tests.siege.plan import Planned, plan
 from tests.siege.recorder import Recorder
 from tests.siege.report import Report
 from tests.siege.server import SiegedServer
-from tests.siege.stored import count_orders, digest_files, list_unfinished, read_all
+from tests.siege.stored import (
+    count_orders,
+    digest_files,
+    list_unfinished,
+    read_all,
+    read_errors,
+)
 from tests.siege.violations import Evidence, find_violations
 from tests.siege.watchers import Watchers
 from tests.small_disk import MountError, mounted
@@ -182,6 +188,7 @@ async def _collect(server: SiegedServer, recorder: Recorder, *, stuck: list[str]
         listed=listed,
         orders=count_orders(server.service),
         files=digest_files(server.data),
+        logged=read_errors(server.running.log),
     )
 
 

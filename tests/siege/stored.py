@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,11 @@ class StoredGeneration:
     output_digests: tuple[str, ...]
     """SHA-256 of the bytes of each output."""
     output_sizes: tuple[int, ...]
+
+    @property
+    def request_id(self) -> str:
+        """Id of the request in the plan, which is its prompt; its caller may have sent none."""
+        return self.generation.image.prompt
 
 
 async def list_unfinished(stub: Stub) -> list[str]:
@@ -90,6 +97,17 @@ def digest_files(data: Path) -> Mapping[str, str]:
         for path in (data / "artifacts").iterdir()
         if path.is_file()  # beside them lies a folder of files to write over
     }
+
+
+def read_errors(log: Path) -> frozenset[str]:
+    """Events that a server has logged as errors; a line that a kill has cut says nothing."""
+    found = set()
+    for line in log.read_text().splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if entry["level"] == "error":
+                found.add(str(entry["event"]))
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,7 @@ LOG = (
 def succeeded() -> Generation:
     """A record of one image after one attempt."""
     generation = Generation(id=_ID, request_id=_REQUEST, state=State.STATE_SUCCEEDED, engine=SKETCH)
+    generation.image.prompt = _REQUEST
     generation.create_time.FromSeconds(_ACCEPTED)
     generation.start_time.FromSeconds(_ACCEPTED + 1)
     generation.end_time.FromSeconds(_ACCEPTED + 10)
@@ -118,6 +119,7 @@ def evidence(
         "stored": {one.generation.id: one for one in made},
         "listed": [one.generation.id for one in made],
         "orders": {},
+        "logged": frozenset(),
         "files": {
             output.artifact.id: output.artifact.sha256
             for one in made
@@ -160,6 +162,10 @@ def test_a_call_that_is_never_answered_is_a_loss() -> None:
 def test_a_call_that_its_caller_has_dropped_needs_no_answer() -> None:
     """It may never have arrived."""
     assert found(evidence(asked(states=(), kind=Kind.ABANDON))) == []
+    request = asked(states=(), kind=Kind.RETRIED)
+    assert found(evidence(request)) == [Violation.LOST]
+    request.gave_up = True
+    assert found(evidence(request)) == []
 
 
 def test_a_generation_that_is_not_listed_is_a_loss() -> None:
@@ -178,6 +184,9 @@ def test_one_request_id_with_two_generations_is_a_duplicate() -> None:
     other = succeeded()
     other.id, other.outputs[0].artifact.id = "g2", "a2"
     both = evidence(asked(), stored(succeeded()), stored(other))
+    assert found(both) == [Violation.DUPLICATED]
+    other.request_id = "made-by-the-server"
+    both = evidence(asked(kind=Kind.RETRIED), stored(succeeded()), stored(other))
     assert found(both) == [Violation.DUPLICATED]
 
 
@@ -334,6 +343,13 @@ def test_a_confirmed_cancellation_holds() -> None:
     request.cancels.append(CancelOutcome.CANCEL_OUTCOME_STOPPED)
     assert found(evidence(request, stored(succeeded()))) == [Violation.UNEXPLAINED]
     assert found(evidence(request, ended("CANCELLED", "STOPPED REQUESTED"))) == []
+
+
+def test_an_error_in_the_log_is_reported() -> None:
+    """A full disk is logged as one, and explained."""
+    logged = frozenset({"storage_failed", "internal_error"})
+    wrong = evidence(asked(), stored(succeeded()), logged=logged)
+    assert found(wrong) == [Violation.UNEXPLAINED]
 
 
 def test_every_cause_explains_an_end() -> None:

@@ -10,6 +10,7 @@ from enum import Enum
 from atelier.v1.generation_pb2 import CancelOutcome
 from tests.siege.explained import (
     EXPLAINED,
+    LOGGED,
     REFUSED,
     Cause,
     causes_of,
@@ -60,13 +61,15 @@ class Evidence:
     """Orders at the remote service, by request id."""
     files: Mapping[str, str]
     """SHA-256 of the files of artifacts, by name."""
+    logged: frozenset[str]
+    """Events that the server has logged as errors."""
 
 
 def find_violations(evidence: Evidence) -> list[Finding]:
     """Every violation, in the order of the requests."""
     by_request: dict[str, list[StoredGeneration]] = defaultdict(list)
     for stored in evidence.stored.values():
-        by_request[stored.generation.request_id].append(stored)
+        by_request[stored.request_id].append(stored)
     findings = [
         Finding(violation=violation, subject=request_id, text=text)
         for request_id, asked in evidence.asked.items()
@@ -75,6 +78,12 @@ def find_violations(evidence: Evidence) -> list[Finding]:
     findings += _check_lists(evidence)
     findings += _check_streams(evidence)
     findings += _check_files(evidence)
+    findings += [
+        Finding(
+            violation=Violation.UNEXPLAINED, subject="the log", text=f"it has the error {event}"
+        )
+        for event in sorted(evidence.logged - LOGGED)
+    ]
     return findings
 
 
@@ -85,7 +94,7 @@ def _check_request(evidence: Evidence, asked: Asked, made: Sequence[StoredGenera
     """Violations in what became of one request."""
     ids = {one.generation.id for one in made}
     promised = {answer.generation_id for answer in asked.answers if answer.generation_id}
-    if not asked.answers and asked.planned.kind is not Kind.ABANDON:
+    if not (asked.answers or asked.gave_up or asked.planned.kind is Kind.ABANDON):
         yield Violation.LOST, "no call for it was ever answered"
     for lost in sorted(promised - ids):
         yield Violation.LOST, f"generation {lost} was promised, and does not exist"
@@ -169,7 +178,7 @@ def _check_lists(evidence: Evidence) -> Iterator[Finding]:
         if generation_id not in evidence.listed:
             text = "it exists, and is not listed"
             yield Finding(violation=Violation.LOST, subject=generation_id, text=text)
-        if stored.generation.request_id not in evidence.asked:
+        if stored.request_id not in evidence.asked:
             text = "nobody asked for it"
             yield Finding(violation=Violation.UNEXPLAINED, subject=generation_id, text=text)
 
@@ -180,7 +189,7 @@ def _check_streams(evidence: Evidence) -> Iterator[Finding]:
         stored = evidence.stored.get(stream.generation_id)
         if stored is None:
             continue  # its request reports the loss
-        request_id = stored.generation.request_id
+        request_id = stored.request_id
         if request_id not in evidence.asked:
             continue  # the lists report it
         for text in check_stream(evidence.asked[request_id].planned, stream, stored.log):
@@ -195,7 +204,7 @@ def _check_files(evidence: Evidence) -> Iterator[Finding]:
             named.add(output.artifact.id)
             if evidence.files.get(output.artifact.id) != output.artifact.sha256:
                 text = f"the file of {output.artifact.id} is missing, or not that of the record"
-                subject = stored.generation.request_id
+                subject = stored.request_id
                 yield Finding(violation=Violation.LOST, subject=subject, text=text)
     for left in sorted(evidence.files.keys() - named):
         text = "no record names this file"
