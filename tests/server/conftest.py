@@ -53,7 +53,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
         "lamer": {"type": "sketch", "fail_rate": 1},
         "odd": {"type": "odd", "breaker": {"failure_threshold": 1000}},
         "odder": {"type": "odd", "fallbacks": ["twin"], "cancel": "remote"},
-        "absent": {"type": "odd", "start": "fails", "fallbacks": ["loading", "twin"]},
+        "absent": {"type": "odd", "start": "fails"},
         "broken": {"type": "odd", "start": "breaks"},
         "loading": {"type": "odd", "start": "hangs"},
     }
