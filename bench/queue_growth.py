@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _LENGTHS = (10, 1_000, 10_000, 100_000)
 _EXPIRED = 100_000
 _CALLS = 100
+_MAX_RESIDENT_MB = 250
 _CALLER = "anonymous"
 _ENGINES = {
     "sketch": {"type": "sketch", "delay_seconds": 3600, "queue_limit": 10**6},  # the queue stays
@@ -48,8 +49,20 @@ _ENGINES = {
 
 async def measure() -> list[Figure]:
     """Each figure, at the end also as a ratio to the figure with the shortest queue."""
-    costs = {length: await _measure_length(length) for length in _LENGTHS}
-    figures = []
+    costs: dict[int, dict[str, float]] = {}
+    resident = 0
+    figures: list[Figure] = []
+    for length in _LENGTHS:
+        costs[length], resident = await _measure_length(length)
+    figures.append(
+        Figure(
+            name=f"resident, {_LENGTHS[-1]:,} queued",
+            value=resident / 1e6,
+            unit="MB",
+            bound="at most",
+            target=_MAX_RESIDENT_MB,
+        )
+    )
     for length, measured in costs.items():
         for name, seconds in measured.items():
             figures.append(
@@ -65,8 +78,8 @@ def _ratio(name: str, value: float) -> Figure:
     return Figure(name=name, value=value, unit="×", bound="at most", target=1.3)
 
 
-async def _measure_length(length: int) -> dict[str, float]:
-    """Seconds of each call with so many queued."""
+async def _measure_length(length: int) -> tuple[dict[str, float], int]:
+    """Seconds of each call with so many queued, and the resident memory of the server after them."""
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as directory:
         data = Path(directory) / "data"
         data.mkdir()
@@ -76,7 +89,8 @@ async def _measure_length(length: int) -> dict[str, float]:
             start_service(_ENGINES, data_dir=data) as process,
             open_stub(process.address) as stub,
         ):
-            return {
+            seconds = {
+                "start": process.start_seconds,
                 "submit": await _time(lambda: _submit(stub)),
                 "GetCapabilities": await _time(
                     lambda: stub.GetCapabilities(GetCapabilitiesRequest())
@@ -89,6 +103,7 @@ async def _measure_length(length: int) -> dict[str, float]:
                 ),
                 "claim and release": released,
             }
+            return seconds, process.resident_bytes()
 
 
 async def _submit(stub: Stub) -> None:

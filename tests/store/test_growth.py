@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import State
+from atelier_server.errors import QueueFullError
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import Claim, Event, Query
 from atelier_server.store.sqlite import expiry, history, listing, operations, rows
 from atelier_server.store.sqlite.migrations import migrate
-from tests.store.conformance import submission, succeeded
+from atelier_server.store.sqlite.store import SqliteStore
+from tests.store.conformance import submission, succeeded, sweep
 
 Operation = Callable[[sqlite3.Connection], object]
 FEW, MANY = 120, 1000
@@ -123,3 +126,34 @@ def test_the_work_of_an_operation_does_not_grow(files: list[sqlite3.Connection],
     few, many = (count_steps(db, OPERATIONS[name]) for db in files)
     assert few > 0
     assert many <= few * 1.05 + 10
+
+
+async def test_the_kept_lengths_are_the_counted_ones(tmp_path: Path) -> None:
+    """After every way into a queue and out of it, refused submissions and a restart included."""
+    store = await SqliteStore.open(tmp_path / "t.db", retention_seconds=60, max_attempts=3)
+    ids = [(await store.submit(submission())).generation.id for _ in range(9)]
+    with pytest.raises(QueueFullError):
+        await store.submit(submission(queue_limit=1))
+    claims = [await store.claim("sketch") for _ in range(4)]
+    await store.release(claims[0])
+    claims[1].generation.engine = "other"
+    await store.requeue_on_engine(claims[1], claims[1].generation, b"task")
+    await store.finish(claims[2], succeeded(claims[2]), Event())
+    await store.cancel("ada", ids[-1])
+    await store.submit(submission(deadline=time.time() - 1))
+    await sweep(store, time.time() + 1)
+    assert await lengths(store) == {"sketch": (5, 5), "other": (1, 1)}
+    await store.close()
+    store = await SqliteStore.open(tmp_path / "t.db", retention_seconds=60, max_attempts=3)
+    assert await lengths(store) == {"sketch": (6, 6), "other": (1, 1)}  # one ran
+    await store.close()
+
+
+async def lengths(store: SqliteStore) -> dict[str, tuple[int, int]]:
+    """The length of each queue, as it is kept and as it is counted."""
+    statement = (
+        "SELECT engine, waiting, (SELECT count(*) FROM generations"
+        " WHERE state = 1 AND generations.engine = queues.engine) FROM queues"
+    )
+    found = await store._database.read(lambda db: db.execute(statement).fetchall())
+    return {engine: (kept, counted) for engine, kept, counted in found}

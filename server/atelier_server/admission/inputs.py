@@ -88,8 +88,6 @@ class InputLoader:
 
     async def store_attachments(self, request: GenerateRequest, caller: str) -> Sequence[str]:
         """Store the attachments as artifacts, and name these in the request instead; returns their ids."""
-        if not request.attachments:
-            return ()
         ids: dict[str, str] = {}
         for source in list_image_sources(request).values():
             if source.WhichOneof("source") == "attachment":

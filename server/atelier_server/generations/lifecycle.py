@@ -137,7 +137,8 @@ class GenerationLifecycle:
         work = Work.of(route.resolved.task)
         applicant = self._to_applicant(route.engine)
         require_attainable_deadline(applicant, work, _tighten(sender.seconds_left, request))
-        attached = await self.decider.inputs.store_attachments(request, caller)
+        inputs = self.decider.inputs
+        attached = await inputs.store_attachments(request, caller) if request.attachments else ()
         submission = _build_submission(
             generation_id=generation_id,
             request=request,

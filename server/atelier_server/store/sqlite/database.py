@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import queue
 import sqlite3
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from atelier_server.errors import StorageError
-from atelier_server.store.sqlite.commit_count import CommitCount
 from atelier_server.store.sqlite.readers import Readers
 
 ResultT = TypeVar("ResultT")
@@ -24,6 +27,13 @@ _MAX_LOG_BYTES = 32 * 2**20
 _BUSY_TIMEOUT_MS = 5000
 _CHECKPOINT_WAIT_MS = 250  # for reads to end
 _CHECKPOINT_INTERVAL_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+_COUNT = struct.Struct("<16sQQ")
+_CHECKSUM = struct.Struct("<I")
+_ADVICE = (
+    "the -wal file was damaged, cut or removed, or an older copy of the database was put in place: what was accepted "
+    "or finished in the lost transactions is unknown to this server; restore a newer copy, or have callers try again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,77 @@ class _Job:
     on_commit: Callable[[Any], None] | None
     on_failure: Callable[[], None] | None
     done: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """How far the commits of a database came."""
+
+    file: bytes
+    """Identifies the database, 16 bytes: the count of another one says nothing."""
+    transactions: int
+    """Transactions that changed something, since the database was made."""
+    generations: int
+    """Generations that were accepted, since the database was made."""
+
+
+class CommitCount:
+    """Counts commits in a database and in a file beside it, so that a start notices which of them are lost.
+
+    SQLite reads its write-ahead log up to the first damaged frame and drops the rest without a word. Only the thread
+    that writes the database may use this.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file.
+
+        Raises:
+            OSError: it can't be opened for writing.
+        """
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Log how many commits the database lacks, if any; from now on the file agrees with it."""
+        recovered, expected = _read_committed(connection), self._read_file()
+        if (
+            expected is not None
+            and expected.file == recovered.file
+            and expected.transactions > recovered.transactions
+        ):
+            fields = {
+                "expected_transactions": expected.transactions,
+                "recovered_transactions": recovered.transactions,
+                "expected_generations": expected.generations,
+                "recovered_generations": recovered.generations,
+                "advice": _ADVICE,
+            }
+            _log.error("database_transactions_lost", extra=fields)
+        self.write(recovered)
+
+    def count(self, connection: sqlite3.Connection) -> Committed:
+        """Count the transaction that is under way, in the database; returns what to `write` when it is committed."""
+        connection.execute("UPDATE commits SET transactions = transactions + 1 WHERE id = 1")
+        return _read_committed(connection)
+
+    def write(self, committed: Committed) -> None:
+        """Write how far the commits came into the file; a fault of the disk only leaves it too low."""
+        count = _COUNT.pack(committed.file, committed.transactions, committed.generations)
+        with suppress(OSError):
+            os.pwrite(self._file, count + _CHECKSUM.pack(zlib.crc32(count)), 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _read_file(self) -> Committed | None:
+        """The count of the file; None if it has none yet, or is damaged."""
+        data = os.pread(self._file, _COUNT.size + _CHECKSUM.size, 0)
+        count = data[: _COUNT.size]
+        if len(data) < _COUNT.size + _CHECKSUM.size:
+            return None
+        if _CHECKSUM.unpack(data[_COUNT.size :]) != (zlib.crc32(count),):
+            return None
+        return Committed(*_COUNT.unpack(count))
 
 
 class Database:
@@ -199,6 +280,11 @@ class Database:
             return job, None, error
         self._connection.execute("RELEASE job")
         return job, result, None
+
+
+def _read_committed(connection: sqlite3.Connection) -> Committed:
+    query = "SELECT file, transactions, generations FROM commits WHERE id = 1"
+    return Committed(*connection.execute(query).fetchone())
 
 
 def configure(connection: sqlite3.Connection, synchronous: str) -> None:

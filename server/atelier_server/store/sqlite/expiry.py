@@ -20,7 +20,7 @@ _RESERVE_PAGES = 1024  # unused pages that the file keeps, 4 MiB
 _RESERVE_SHARE = (
     4  # or as many of all as one in so many, if that is more: a file that shrinks grows again
 )
-_IN_USE_SECONDS = 60.0
+_IN_USE_SECONDS = 20.0  # until an artifact that has expired but is needed is looked at again
 
 
 def fail_overdue(db: sqlite3.Connection, now: float, retention_seconds: float) -> list[Event]:
@@ -51,7 +51,7 @@ def delete_generations(db: sqlite3.Connection, now: float) -> bool:
 def delete_artifacts(db: sqlite3.Connection, now: float) -> list[str] | None:
     """Delete some of the expired artifacts; returns the ids of those deleted, None when nothing has expired.
 
-    Those that a generation needs stay, and are not looked at again for a minute.
+    Those that a generation needs stay, and are not looked at again for a while.
     """
     expired = db.execute(
         "SELECT id FROM artifacts WHERE expires < ? ORDER BY expires LIMIT ?",

@@ -89,7 +89,7 @@ CREATE TABLE inputs (
 
 CREATE INDEX inputs_of ON inputs (generation_id);
 
--- How many transactions and generations there have been, see commit_count.py; one row.
+-- How many transactions and generations there have been, see CommitCount in database.py; one row.
 CREATE TABLE commits (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
     file         BLOB NOT NULL DEFAULT (randomblob(16)),

@@ -29,8 +29,7 @@ from atelier_server.store.protocol import (
     SubmitResult,
 )
 from atelier_server.store.sqlite import expiry, history, listing, moves, operations, rows, watching
-from atelier_server.store.sqlite.commit_count import CommitCount
-from atelier_server.store.sqlite.database import Database
+from atelier_server.store.sqlite.database import CommitCount, Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
 from atelier_server.store.sqlite.overviews import SqliteOverviews
