@@ -6,27 +6,44 @@ Every module logs through `logging`, so that engines need no library for it:
     _log.info("engine_ready", extra={"engine": name, "seconds": 1.2})
 
 The key is a constant that operators can search and count; it never changes with the data. Fields are short: ids,
-names, numbers, the text of an error. Prompts and other content of requests are never logged. structlog's
-`bound_contextvars` adds fields to every event inside it, as the worker does with the generation. With `format: json`
+names, numbers, the text of an error. Prompts and other content of requests are never logged. Every line of a call has
+its service, method, tenant and request id, and every line of a generation its id, request id, tenant, engine and
+attempt: they are looked up when a line is written, so that a call without lines costs nothing. With `format: json`
 a line is a JSON object of `timestamp`, `level`, `logger`, `event` and the fields; with `console` it is the same, made
 for reading.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
 
-import structlog
+Describe = Callable[[], Mapping[str, object]]
+_describe: ContextVar[Describe | None] = ContextVar("describe", default=None)
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Attributes that every record has; all others are fields of its event."""
+_GRPC = "grpc._cython.cygrpc"
 
-_PROCESSORS = (
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.ExtraAdder(),
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-)
+
+@contextmanager
+def log_fields(describe: Describe) -> Generator[None]:
+    """Add the fields that `describe` returns to every line of this context, and of the tasks that start in it."""
+    token = _describe.set(describe)
+    try:
+        yield
+    finally:
+        _describe.reset(token)
+
+
+def add_log_fields(describe: Describe) -> None:
+    """Add the fields that `describe` returns to every line of the current task from now on."""
+    _describe.set(describe)
 
 
 def configure(*, level: str, form: str, packages: Sequence[str]) -> None:
@@ -34,23 +51,61 @@ def configure(*, level: str, form: str, packages: Sequence[str]) -> None:
 
     Events of `packages` are logged from this level on, those of all others from WARNING on.
     """
-    if form == "json":
-        last: list[structlog.typing.Processor] = [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=str),
-        ]
-    else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_PROCESSORS,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        )
-    )
+    handler.setFormatter(_JsonFormatter() if form == "json" else _ConsoleFormatter())
     wanted = logging.getLevelNamesMapping()[level.upper()]
     # Below WARNING, libraries write what they work on, which may be a caller's prompt: Pillow does.
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, wanted), force=True)
     logging.captureWarnings(capture=True)
+    logging.getLogger(_GRPC).addFilter(_is_no_hang_up)
     for name in packages:
         logging.getLogger(name).setLevel(wanted)
+
+
+def _is_no_hang_up(record: logging.LogRecord) -> bool:
+    """Whether gRPC reports anything but that the other side has left while a message was sent to it."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
+def _collect(record: logging.LogRecord) -> dict[str, object]:
+    """Everything on the line but an exception."""
+    describe = _describe.get()
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+    return {
+        "timestamp": time.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": record.getMessage(),
+        **(describe() if describe is not None else {}),
+        **{key: value for key, value in vars(record).items() if key not in _STANDARD},
+    }
+
+
+class _JsonFormatter(logging.Formatter):
+    """Writes JSON. Half of the time of a line is saved by doing no more than that."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = _collect(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """Writes for people."""
+
+    def __init__(self) -> None:
+        """Use colours on a terminal."""
+        super().__init__()
+        import structlog  # noqa: PLC0415 (servers that write JSON need not wait for it)
+
+        self._render: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback below it."""
+        line = _collect(record)
+        if record.exc_info:
+            line["exc_info"] = record.exc_info
+        return str(self._render(None, record.levelname.lower(), line))

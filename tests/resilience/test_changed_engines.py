@@ -27,6 +27,10 @@ async def test_what_waits_for_a_removed_engine_fails_with_the_reason(
             assert "'gone'" in generation.failure.message
             assert "sketch" in generation.failure.message
     assert again.log.read_text().count("engine_removed") == 1
+    failed = [line for line in again.log_lines() if line["event"] == "generation_failed"]
+    assert [line["generation"] for line in failed] == ids
+    assert all(line["request_id"] and line["attempt"] for line in failed)
+    assert {(line["tenant"], line["engine"]) for line in failed} == {("anonymous", "gone")}
 
 
 async def test_a_removed_fallback_is_replaced_by_another(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,10 +15,12 @@ from grpc import aio
 
 import atelier_engines
 import atelier_server
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
-from tests.server.calls import Stub, image_request, refusal
+from tests.server.calls import Stub, eventually, image_request, refusal
 
 
 async def test_lines_are_json_and_name_their_generation(server: RunningServer, stub: Stub) -> None:
@@ -98,6 +101,60 @@ async def test_libraries_log_no_prompt_at_level_debug(start_server: StartServer)
     assert "secret" not in server.log.read_text()
     loggers = {line["logger"].partition(".")[0] for line in server.log_lines()}
     assert loggers == {"atelier_server"}
+
+
+async def test_every_line_of_a_call_names_its_caller_and_its_request(
+    start_server: StartServer,
+) -> None:
+    """Also its generation, once it has one; the fields come with the call, whoever writes the line."""
+    server = start_server(log={"level": "debug"})
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        made = (await stub.Generate(image_request(request_id="mine"))).generation
+        await refusal(stub.GetGeneration(pb.GetGenerationRequest(generation_id="0" * 26)))
+    assert server.terminate() == 0
+    lines = [
+        line
+        for line in server.log_lines()
+        if line["event"] == "call_finished" and line["service"] == "atelier.v1.GenerationService"
+    ]
+    assert [
+        (line["method"], line["tenant"], line["request_id"], line.get("generation"), line["code"])
+        for line in lines
+    ] == [
+        ("Generate", "anonymous", "mine", made.id, "OK"),
+        ("GetGeneration", "anonymous", "", None, "NOT_FOUND"),
+    ]
+
+
+async def test_a_caller_that_hangs_up_in_a_download_is_no_error(start_server: StartServer) -> None:
+    """The logger of gRPC has it as an ERROR with a traceback, since a message could not be sent."""
+    server = start_server(log={"level": "debug"})
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        artifact = (await stub.UploadArtifact(_parts(64 * 2**20))).artifact
+    request = pb.DownloadArtifactRequest(artifact_id=artifact.id)
+    for _ in range(10):
+        async with aio.insecure_channel(server.address) as channel:
+            download = GenerationServiceStub(channel).DownloadArtifact(request)
+            await download.read()
+            await download.read()
+            await asyncio.sleep(0.1)  # the server waits until it may send more
+    await eventually(lambda: _count(server, method="DownloadArtifact", code="CANCELLED") == 10)
+    assert server.terminate() == 0
+    assert _count(server, level="error") == 0
+
+
+def _parts(size: int) -> Iterator[pb.UploadArtifactRequest]:
+    """An upload of so many bytes."""
+    yield pb.UploadArtifactRequest(header=UploadHeader(media_type="audio/x-raw"))
+    for _ in range(size // 2**19):
+        yield pb.UploadArtifactRequest(chunk=bytes(2**19))
+
+
+def _count(server: RunningServer, **fields: object) -> int:
+    """How many lines of the log have these fields."""
+    return sum(fields.items() <= line.items() for line in server.log_lines())
 
 
 def test_the_console_form_shows_the_same_fields(start_server: StartServer) -> None:

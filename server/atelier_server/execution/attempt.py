@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.duration_pb2 import Duration
@@ -339,6 +340,17 @@ class AttemptFinalizer:
                 _log.exception("export_failed", extra={"artifact": output.artifact.id})
             else:
                 output.uri = path.absolute().as_uri()
+
+
+def describe_claim(claim: Claim) -> Mapping[str, object]:
+    """What every line of the log says of the attempt."""
+    return {
+        "generation": claim.generation.id,
+        "request_id": claim.generation.request_id,
+        "tenant": claim.metadata.tenant,
+        "engine": claim.generation.engine,
+        "attempt": claim.attempt,
+    }
 
 
 def _find_digest(capabilities: Capabilities, task: Task) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier.v1.generation_pb2 import AttemptOutcome, State
@@ -15,7 +16,8 @@ from atelier_server.admission.route import Route
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import ServiceError, failure
 from atelier_server.estimates.service_times import Work
-from atelier_server.execution.attempt import Attempt
+from atelier_server.execution.attempt import Attempt, describe_claim
+from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ class RemovedEngineWorker:
         while True:
             try:
                 claim = await self.store.claim(self.engine)
-                await self._process(claim)
+                with log_fields(partial(describe_claim, claim)):
+                    await self._process(claim)
             except ClaimLostError:
                 continue
             except Exception:  # noqa: BLE001 (the disk may be full, and have space again later)
@@ -73,7 +76,7 @@ class RemovedEngineWorker:
         reason = failure("UNKNOWN_ENGINE", self._explain(claim))
         attempt.record_end(AttemptOutcome.ATTEMPT_OUTCOME_FAILED, reason)
         route = await self._find_fallback(attempt)
-        fields = {"generation": generation.id, "reason": reason.reason, "error": reason.message}
+        fields = {"reason": reason.reason, "error": reason.message}
         if route is not None:
             _log.warning("generation_requeued", extra={**fields, "fallback": route.engine.name})
             describe_route(route, generation)

@@ -11,8 +11,6 @@ from functools import partial
 from types import TracebackType
 from typing import Self, assert_never
 
-from structlog.contextvars import bound_contextvars
-
 from atelier.v1.generation_pb2 import Generation, Output
 from atelier_engines import event as engine_event
 from atelier_engines import validation
@@ -30,7 +28,8 @@ from atelier_server.clock import steady_time
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
-from atelier_server.execution.attempt import Attempt, AttemptFinalizer
+from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
+from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -65,13 +64,7 @@ class Worker:
                 _log.exception("claim_failed", extra={"engine": self.supervisor.name})
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            with bound_contextvars(
-                generation=claim.generation.id,
-                request_id=claim.generation.request_id,
-                tenant=claim.metadata.tenant,
-                engine=self.supervisor.name,
-                attempt=claim.attempt,
-            ):
+            with log_fields(partial(describe_claim, claim)):
                 await self._process(claim)
 
     async def _process(self, claim: Claim) -> None:

@@ -25,6 +25,7 @@ from atelier_server.errors import (
     TooManyCallsError,
     Violation,
 )
+from atelier_server.logs import add_log_fields
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
 from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES, count_structured_bytes
 
@@ -117,6 +118,19 @@ def current_call() -> Call:
     return _current.get()
 
 
+def _describe_current() -> Mapping[str, object]:
+    """What every line of the log says of the call."""
+    call = _current.get()
+    fields = {
+        "service": call.service,
+        "method": call.method,
+        "tenant": call.caller.tenant,
+        "request_id": call.request_id or call.accepted.request_id,
+    }
+    generation = call.accepted.generation_id
+    return {**fields, "generation": generation} if generation else fields
+
+
 class InterceptorChain(aio.ServerInterceptor):
     """Wraps every method of every service of the server in all interceptors."""
 
@@ -177,7 +191,7 @@ class InterceptorChain(aio.ServerInterceptor):
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                status = convert_error(error, call.service, call.method, call.accepted)
+                status = convert_error(error, call.accepted)
             return await context.abort(status.code, status.message, status.trailers)
 
         return respond
@@ -195,7 +209,7 @@ class InterceptorChain(aio.ServerInterceptor):
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
-                status = convert_error(error, call.service, call.method, call.accepted)
+                status = convert_error(error, call.accepted)
             else:
                 return
             await context.abort(status.code, status.message, status.trailers)
@@ -204,6 +218,8 @@ class InterceptorChain(aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _enter(self, call: Call, context: Context) -> AsyncGenerator[None]:
+        _current.set(call)
+        add_log_fields(_describe_current)
         async with AsyncExitStack() as stack:
             for interceptor in self._interceptors:
                 call = await stack.enter_async_context(interceptor(call, context))

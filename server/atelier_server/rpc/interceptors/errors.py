@@ -58,12 +58,10 @@ def find_code(error: Exception) -> StatusCode:
     return CODES[error.reason] if isinstance(error, ServiceError) else StatusCode.INTERNAL
 
 
-def convert_error(
-    error: Exception, service: str, method: str, accepted: AcceptedGeneration
-) -> Status:
+def convert_error(error: Exception, accepted: AcceptedGeneration) -> Status:
     """The status of a call that raised this error. Errors whose text is not for the caller are logged instead."""
     if not isinstance(error, ServiceError):
-        _log.error("call_failed", exc_info=error, extra={"service": service, "method": method})
+        _log.error("call_failed", exc_info=error)
         error = ServiceError("the server failed; its log has the reason")
     code = find_code(error)
     message = _truncate(str(error), _MAX_MESSAGE_BYTES)

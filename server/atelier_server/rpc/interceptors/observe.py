@@ -43,12 +43,5 @@ async def observe_call(call: Call, context: Context) -> AsyncGenerator[Call]:
         GRPC_SECONDS.labels(call.service, call.method).observe(seconds)
         _log.debug(
             "call_finished",
-            extra={
-                "service": call.service,
-                "method": call.method,
-                "code": code.name,
-                "seconds": round(seconds, 6),
-                "tenant": call.caller.tenant,
-                "request_id": call.request_id,
-            },
+            extra={"code": code.name, "seconds": round(seconds, 6)},
         )
