@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from atelier_server.errors import DatabaseUnusableError
 from atelier_server.store.protocol import Event, Metadata, Query
 from atelier_server.store.sqlite.migrations import VERSION, migrate, rename_parameters
 from atelier_server.store.sqlite.store import SqliteStore
+from tests.conftest import ROOT
 from tests.store.conformance import log_of, succeeded
 
 DATA = Path(__file__).parent / "data"
@@ -119,6 +123,43 @@ async def test_the_queues_of_an_old_file_are_counted(old_file: Path) -> None:
         kept = connection.execute("SELECT engine, waiting FROM queues").fetchall()
         counted = "SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine"
         assert kept == connection.execute(counted).fetchall() != []
+
+
+SHORT_OF_SPACE = """
+import asyncio, os, resource, sys
+from pathlib import Path
+from atelier_server.store.sqlite.store import SqliteStore
+from tests.conftest import ROOT
+from tests.store.conformance import submission
+
+async def main() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, 2**21))
+    store = await SqliteStore.open(Path(sys.argv[1]), retention_seconds=60, max_attempts=3)
+    print((await store.submit(submission())).generation.id, flush=True)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+"""Opens the store where no file may become greater than 2 MiB, and has it accept a generation."""
+
+
+async def test_too_little_space_to_rewrite_a_file_stops_nothing(tmp_path: Path) -> None:
+    """An old file that cannot be made smaller now is used as it is; the next start with more space rewrites it."""
+    path = tmp_path / "atelier.db"
+    with connect(path) as connection:
+        migrate(connection)  # without auto_vacuum, as older versions made it
+        connection.execute("CREATE TABLE ballast AS SELECT zeroblob(4 * 1024 * 1024) AS bytes")
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+    command = [sys.executable, "-c", SHORT_OF_SPACE, str(path)]
+    short = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=PIPE)
+    accepted, log = await short.communicate()
+    assert short.returncode == 0, log
+    assert b"database_not_compacted" in log
+    store = await open_store(path)
+    assert (await store.get("ada", accepted.decode().strip())).state == State.STATE_QUEUED
+    await store.close()
+    with connect(path) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
 async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _MAX_OVERDUE = 20  # a transaction
 _MAX_GENERATIONS = 25
 _MAX_EVENTS = 250
 _MAX_ARTIFACTS = 100
-_MAX_PAGES = 50
+_MAX_PAGES = 30
 _RESERVE_PAGES = 1024  # unused pages that the file keeps, 4 MiB
 _RESERVE_SHARE = (
     4  # or as many of all as one in so many, if that is more: a file that shrinks grows again
