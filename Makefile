@@ -22,7 +22,7 @@ INSTALLED := .venv/installed
 CONTRACT := server/atelier_server/rpc/contract.binpb
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
-GO_CLIENT := .tools/bin/go-client
+GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 
 # --- For everybody
 
@@ -47,7 +47,7 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto test ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl go-client sdks ## Run all tests but those that need a GPU
+test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
 	$(BIN)/pytest
 
 .PHONY: test-gpu
@@ -160,15 +160,15 @@ $(GRPCURL):
 		echo 'grpcurl could not be built: the tests that call the service with it will be skipped'; \
 	fi
 
-.PHONY: go-client
-go-client: $(GO_CLIENT)
+.PHONY: go-tools
+go-tools: $(GO_TOOLS)
 
-# The standard Go client with its retry policy; tests that need it are skipped without.
-$(GO_CLIENT): $(wildcard tests/go_client/*)
+# The standard Go client with its retry policy, and a proxy; tests that need them are skipped without.
+$(GO_TOOLS): .tools/bin/go-%: tests/go_%/main.go tests/go_%/go.mod
 	@if ! command -v go >/dev/null; then \
-		echo 'No Go here: the tests that retry calls with the Go client will be skipped'; \
-	elif ! go build -C tests/go_client -trimpath -o $(abspath $@) .; then \
-		echo 'The Go client could not be built: the tests that need it will be skipped'; \
+		echo 'No Go here: the tests with the Go $* will be skipped'; \
+	elif ! go build -C $(<D) -trimpath -o $(abspath $@) .; then \
+		echo 'The Go $* could not be built: the tests that need it will be skipped'; \
 	fi
 
 # $(call generate,FOLDER): the generated code and the server's contract, in a tree under FOLDER.

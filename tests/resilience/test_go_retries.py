@@ -22,7 +22,7 @@ from tests.server.calls import Stub, image_request
 GO_CLIENT = ROOT / ".tools" / "bin" / "go-client"
 pytestmark = pytest.mark.skipif(
     not GO_CLIENT.exists(),
-    reason="there is no Go client: `make go-client` builds it where Go is installed",
+    reason="there is no Go client: `make go-tools` builds it where Go is installed",
 )
 
 

@@ -93,11 +93,15 @@ class AsyncClient(BaseClient):
     ) -> Generation:
         """Run a task to its end, and return the generation with the bytes of its outputs.
 
-        Cancelling the call, or losing the connection, cancels the generation; `stream` survives a
-        lost connection.
+        Cancelling the call cancels the generation. A lost connection does not: it is followed again.
         """
-        request = build_request(task, keywords)
-        return await self._run(operations.generate(request, self._policy))
+        started = operations.StartedStream(
+            request=build_request(task, keywords), policy=self._policy
+        )
+        try:
+            return await self._run(started.result())
+        finally:
+            await self._run(started.leave())
 
     async def submit(
         self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]

@@ -80,11 +80,15 @@ class Client(BaseClient):
     ) -> Generation:
         """Run a task to its end, and return the generation with the bytes of its outputs.
 
-        Cancelling the call, or losing the connection, cancels the generation; `stream` survives a
-        lost connection.
+        Cancelling the call cancels the generation. A lost connection does not: it is followed again.
         """
-        request = build_request(task, keywords)
-        return self._run(operations.generate(request, self._policy))
+        started = operations.StartedStream(
+            request=build_request(task, keywords), policy=self._policy
+        )
+        try:
+            return self._run(started.result())
+        finally:
+            self._run(started.leave())
 
     def submit(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Generation:
         """Start a task, and return the generation once it is accepted; it runs without the caller."""

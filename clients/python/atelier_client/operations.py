@@ -8,7 +8,7 @@ opened again after its last message (`reconnect`).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from atelier_client.actions import (
     AwaitHeaders,
     Call,
     Deliver,
+    Done,
     OpenStream,
     Operation,
     ReadFile,
@@ -28,10 +29,11 @@ from atelier_client.actions import (
     Streaming,
     call,
     receive,
+    resume,
 )
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
-from atelier_client.errors import AtelierError
+from atelier_client.errors import AtelierError, InternalError
 from atelier_client.media import Artifact, LocalMedia
 from atelier_client.reconnect import Reconnection, ReconnectPolicy
 from atelier_client.requests import Request
@@ -40,16 +42,6 @@ from atelier_client.status import raise_for_state
 
 _Y = TypeVar("_Y")
 _R = TypeVar("_R")
-
-
-def generate(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
-    """Run a task to its end, and download its outputs."""
-    message = yield from _build(request, policy)
-    answer = yield from call(
-        Call(method="Generate", request=message, has_deadline=False), pb.GenerateResponse
-    )
-    finished = raise_for_state(decoding.generation_from_pb(answer.generation))
-    return (yield from fetch(finished, policy))
 
 
 def submit(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
@@ -79,6 +71,21 @@ class StartedStream:
             raise
         self._generation_id = ""
         yield from _finish(last, self.policy, fetch_outputs=True)
+
+    def result(self) -> Operation[Generation]:
+        """Start the task, and return the generation at its end, with the bytes of its outputs."""
+        last: Progress | None = None
+        with closing(self.events()) as events:
+            step = resume(events)
+            while not isinstance(step, Done):
+                if isinstance(step, Deliver):
+                    last = step.item
+                    step = resume(events)
+                else:
+                    step = resume(events, (yield from _attempt(step)))
+        if last is None or last.generation is None:
+            raise InternalError("the events of the generation ended before it did")
+        return last.generation
 
     def leave(self) -> Operation[None]:
         """Cancel the generation, unless it has ended or failed."""
@@ -251,6 +258,14 @@ def _reconnect(
         except AtelierError as error:
             delay = reconnection.delay_after(error)
         yield Sleep(seconds=delay)
+
+
+def _attempt(action: Action) -> Generator[Action, Answer, Answer | AtelierError]:
+    """Pass an action on, and return its answer or its error."""
+    try:
+        return (yield action)
+    except AtelierError as error:
+        return error
 
 
 def _build(request: Request, policy: ReconnectPolicy) -> Operation[pb.GenerateRequest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -46,6 +47,8 @@ REASONS: Mapping[str, type[AtelierError]] = {
 }
 """Reason to error, where several errors share a status code."""
 
+_RESET = re.compile(r"RST_STREAM|GOAWAY|too[ _]many[ _]pings", re.IGNORECASE)
+"""What gRPC writes about a stream or a connection that the other side closed, whatever the code."""
 _NUMBERS = {code.value[0]: code for code in grpc.StatusCode}
 _M = TypeVar("_M", bound=Message)
 
@@ -63,7 +66,7 @@ def error_from_rpc(error: grpc.RpcError) -> AtelierError:
     details = _read_details(call)
     message = call.details() or call.code().name
     failure = _build_error(_error_class(call.code(), details.reason), message, details)
-    if call.code() is grpc.StatusCode.UNAVAILABLE and not details.reason:
+    if not details.reason and _is_connection_lost(call.code(), message):
         failure = errors.ServerUnreachableError(f"cannot reach the server: {message}")
     failure.__cause__ = error
     return failure
@@ -75,6 +78,21 @@ def error_from_failure(failure: Failure, generation_id: str) -> AtelierError:
     if kind is errors.InternalError:
         kind = errors.GenerationFailedError
     return _build_error(kind, failure.message, _Details(reason=failure.reason), generation_id)
+
+
+def _is_connection_lost(code: grpc.StatusCode, message: str) -> bool:
+    """Whether a status that is not the server's own says that the connection or the stream broke.
+
+    Proxies reset streams with any code, and answer by themselves with HTTP statuses, which gRPC translates into
+    UNAVAILABLE, UNKNOWN or INTERNAL. The server itself gives a reason with each of these.
+    """
+    match code:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.UNKNOWN:
+            return True
+        case grpc.StatusCode.INTERNAL:
+            return "serializ" not in message  # a message that this client cannot read
+        case _:
+            return _RESET.search(message) is not None
 
 
 def _error_class(code: grpc.StatusCode, reason: str) -> type[AtelierError]:

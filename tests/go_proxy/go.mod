@@ -1,0 +1,3 @@
+module example.com/atelier/go_proxy
+
+go 1.24
