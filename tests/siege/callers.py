@@ -87,7 +87,7 @@ class Callers:
                 if not status.lost:
                     self._note_failure(asked.planned, status)
                     return
-                self.recorder.refuse(status.code, status.reason)
+                self.recorder.refuse(status.code, status.reason, status.text)
                 if not status.reason:  # it may have been accepted: nobody knows
                     asked.gave_up = True
                     return
@@ -104,7 +104,7 @@ class Callers:
         except aio.AioRpcError as error:
             status = read_status(error)
             if status.lost:
-                self.recorder.refuse(status.code, status.reason)
+                self.recorder.refuse(status.code, status.reason, status.text)
                 return False
             self._note_failure(planned, status)
         else:
@@ -167,7 +167,7 @@ class Callers:
         """Note an error of the client; False if the call is to be repeated."""
         name = type(error).__name__
         if isinstance(error, UnavailableError):
-            self.recorder.refuse(name, error.reason)
+            self.recorder.refuse(name, error.reason, str(error))
             return False
         answer = Answer(generation_id=error.generation_id, reason=error.reason, code=name)
         self.recorder.answer(planned.request_id, answer)
@@ -203,7 +203,7 @@ class Callers:
                     self.recorder.see(stream, SeenEvent.from_message(event))
         except aio.AioRpcError as error:
             status = read_status(error)
-            self.recorder.refuse(status.code, status.reason)
+            self.recorder.refuse(status.code, status.reason, status.text)
             return False
         if stream is not None:
             stream.completed = True
@@ -221,7 +221,7 @@ class Callers:
             except aio.AioRpcError as error:
                 asked.lost_cancels += 1
                 status = read_status(error)
-                self.recorder.refuse(status.code, status.reason)
+                self.recorder.refuse(status.code, status.reason, status.text)
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     return
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -106,6 +106,7 @@ class Status:
     generation_id: str
     request_id: str
     """Under which the generation is reached; empty where the error names none."""
+    text: str
 
     @property
     def lost(self) -> bool:
@@ -131,4 +132,5 @@ def read_status(error: aio.AioRpcError) -> Status:
         reason=info.reason,
         generation_id=info.metadata.get("generation_id", ""),
         request_id=info.metadata.get("request_id", ""),
+        text=error.details() or "",
     )

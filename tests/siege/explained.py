@@ -47,6 +47,22 @@ EXPLAINED: Mapping[End, frozenset[Cause]] = {
 REFUSED: Mapping[str, frozenset[Cause]] = {"DEADLINE_UNATTAINABLE": frozenset({Cause.TIME_LIMIT})}
 """Reasons for which a request may be refused for good, with the causes of which one must hold."""
 
+REPEATED = frozenset(
+    {
+        "UNAVAILABLE",
+        "UNAVAILABLE DRAINING",
+        "UNAVAILABLE STORAGE_UNAVAILABLE",
+        "UNAVAILABLE QUEUE_FULL",
+        "UNAVAILABLE ENGINE_UNAVAILABLE",
+        "ServerUnreachableError",
+        "UnavailableError DRAINING",
+        "UnavailableError STORAGE_UNAVAILABLE",
+        "UnavailableError QUEUE_FULL",
+        "UnavailableError ENGINE_UNAVAILABLE",
+    }
+)
+"""Errors that callers and watchers may get and repeat their calls after: status or error, and reason."""
+
 LOGGED = frozenset({"storage_failed"})
 """Events that the server may log as errors."""
 

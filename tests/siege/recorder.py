@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import CancelOutcome, State
@@ -121,6 +122,8 @@ class Recorder:
     disturbances: list[Disturbance] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Calls that were to be repeated, counted by code and reason."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What the first of each kind of these said."""
     ids: dict[str, str] = field(default_factory=dict)
     """Request ids by the ids of accepted generations."""
     ended: set[str] = field(default_factory=set)
@@ -141,9 +144,11 @@ class Recorder:
         if answer.generation_id and (answer.state in ENDED or answer.reason):
             self.ended.add(answer.generation_id)
 
-    def refuse(self, code: str, reason: str) -> None:
-        """Note a call that is to be repeated."""
-        self.refusals[f"{code} {reason}".strip()] += 1
+    def refuse(self, code: str, reason: str, text: str) -> None:
+        """Note a call that is to be repeated; of each kind the first text is kept, with its time."""
+        kind = f"{code} {reason}".strip()
+        self.refusals[kind] += 1
+        self.texts.setdefault(kind, f"{datetime.now(UTC):%H:%M:%S.%f}: {text}")
 
     def open(self, generation_id: str, after: int) -> Stream:
         """A stream to note events in."""

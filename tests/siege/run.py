@@ -188,6 +188,7 @@ async def _collect(server: SiegedServer, recorder: Recorder, *, stuck: list[str]
         listed=listed,
         orders=count_orders(server.service),
         files=digest_files(server.data),
+        errors=recorder.texts,
         logged=read_errors(server.running.log),
     )
 

@@ -119,6 +119,7 @@ def evidence(
         "stored": {one.generation.id: one for one in made},
         "listed": [one.generation.id for one in made],
         "orders": {},
+        "errors": {"UNAVAILABLE DRAINING": "come back"},
         "logged": frozenset(),
         "files": {
             output.artifact.id: output.artifact.sha256
@@ -349,6 +350,13 @@ def test_an_error_in_the_log_is_reported() -> None:
     """A full disk is logged as one, and explained."""
     logged = frozenset({"storage_failed", "internal_error"})
     wrong = evidence(asked(), stored(succeeded()), logged=logged)
+    assert found(wrong) == [Violation.UNEXPLAINED]
+
+
+def test_an_error_without_an_explanation_is_reported() -> None:
+    """Calls are repeated after it, and that they were is no excuse."""
+    errors = {"UNAVAILABLE": "no connection", "CANCELLED": "Cancelling all calls"}
+    wrong = evidence(asked(), stored(succeeded()), errors=errors)
     assert found(wrong) == [Violation.UNEXPLAINED]
 
 

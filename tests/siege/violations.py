@@ -12,6 +12,7 @@ from tests.siege.explained import (
     EXPLAINED,
     LOGGED,
     REFUSED,
+    REPEATED,
     Cause,
     causes_of,
     count_abandoned,
@@ -61,6 +62,8 @@ class Evidence:
     """Orders at the remote service, by request id."""
     files: Mapping[str, str]
     """SHA-256 of the files of artifacts, by name."""
+    errors: Mapping[str, str]
+    """Errors after which calls were repeated, by code and reason, with the text of the first."""
     logged: frozenset[str]
     """Events that the server has logged as errors."""
 
@@ -78,12 +81,7 @@ def find_violations(evidence: Evidence) -> list[Finding]:
     findings += _check_lists(evidence)
     findings += _check_streams(evidence)
     findings += _check_files(evidence)
-    findings += [
-        Finding(
-            violation=Violation.UNEXPLAINED, subject="the log", text=f"it has the error {event}"
-        )
-        for event in sorted(evidence.logged - LOGGED)
-    ]
+    findings += _check_errors(evidence)
     return findings
 
 
@@ -209,6 +207,18 @@ def _check_files(evidence: Evidence) -> Iterator[Finding]:
     for left in sorted(evidence.files.keys() - named):
         text = "no record names this file"
         yield Finding(violation=Violation.UNEXPLAINED, subject=left, text=text)
+
+
+def _check_errors(evidence: Evidence) -> Iterator[Finding]:
+    """Errors that callers must not get, or that the server must not log."""
+    wrong = [
+        f"a call ended with {name}: {text}"
+        for name, text in evidence.errors.items()
+        if name not in REPEATED
+    ]
+    wrong += [f"the log has the error {event}" for event in sorted(evidence.logged - LOGGED)]
+    for text in wrong:
+        yield Finding(violation=Violation.UNEXPLAINED, subject="the server", text=text)
 
 
 def _describe(end: tuple[str, str]) -> str:

@@ -58,10 +58,10 @@ class Watchers:
         except AtelierError as error:  # after the last event, that of the generation
             stream.completed = bool(stream.events) and stream.events[-1].state in ENDED
             if not stream.completed:
-                self.recorder.refuse(type(error).__name__, error.reason)
+                self.recorder.refuse(type(error).__name__, error.reason, str(error))
         except aio.AioRpcError as error:
             status = read_status(error)
-            self.recorder.refuse(status.code, status.reason)
+            self.recorder.refuse(status.code, status.reason, status.text)
 
     async def _read(self, stream: Stream, chance: random.Random) -> None:
         request = pb.StreamProgressRequest(
