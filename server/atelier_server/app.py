@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+import sys
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NoReturn
 
 from atelier_engines.addresses import is_local
 from atelier_engines.local.cpu import configure_threads
@@ -16,13 +19,16 @@ from atelier_server.config.load import ConfigurationError
 from atelier_server.config.settings import Settings
 from atelier_server.config.warnings import find_warnings
 from atelier_server.data_directory import lock_data_directory
+from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics_http import MetricsServer
 from atelier_server.sweep import sweep_periodically
 
 _log = logging.getLogger(__name__)
-_GRACE_SECONDS = 1.0  # for the last responses to reach their callers
+_GRACE_SECONDS = (
+    1.0  # for the last responses to reach their callers, and for engines to give up their start
+)
 
 
 async def serve(settings: Settings) -> None:
@@ -45,6 +51,8 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with running(settings):
         await stop.wait()
+    if len(asyncio.all_tasks()) > 1:
+        _exit_at_once()
 
 
 @asynccontextmanager
@@ -63,12 +71,11 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         address = service.server.listen(settings.listen)
         metrics = await stack.enter_async_context(_serve_metrics(settings, service.generations))
         interval = settings.health_interval_seconds
-        upkeep = _start_tasks(
-            [
-                *(supervisor.supervise(interval) for supervisor in service.supervisors),
-                sweep_periodically(service),
-            ]
-        )
+        supervised = {
+            supervisor: asyncio.create_task(supervisor.supervise(interval))
+            for supervisor in service.supervisors
+        }
+        upkeep = _start_tasks([sweep_periodically(service)])
         workers = _start_tasks([worker.run() for worker in service.workers])
         await service.server.start()
         await service.health.refresh()
@@ -80,9 +87,9 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
             await _refuse_new_work(service)
             await _wait_idle(service, settings.drain_seconds)
             await _stop_tasks(workers)  # what still runs is requeued
-            await service.server.stop(_GRACE_SECONDS)
-            await _stop_tasks(upkeep)
-            await asyncio.gather(*(supervisor.stop() for supervisor in service.supervisors))
+            await asyncio.gather(
+                service.server.stop(_GRACE_SECONDS), _stop_tasks(upkeep), _stop_engines(supervised)
+            )
     _log.info("server_stopped")
 
 
@@ -129,6 +136,27 @@ async def _stop_tasks(tasks: list[asyncio.Task[None]]) -> None:
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(outcome, Exception):
             _log.error("background_task_failed", exc_info=outcome)
+
+
+async def _stop_engines(supervised: Mapping[EngineSupervisor, asyncio.Task[None]]) -> None:
+    """Stop the engines; one whose start does not end is abandoned: its thread may load a model for minutes."""
+    for task in supervised.values():
+        task.cancel()
+    _, abandoned = await asyncio.wait(supervised.values(), timeout=_GRACE_SECONDS)
+    for supervisor, task in supervised.items():
+        if task in abandoned:
+            _log.warning("engine_abandoned", extra={"engine": supervisor.name})
+    await asyncio.gather(
+        *(supervisor.stop() for supervisor, task in supervised.items() if task not in abandoned)
+    )
+
+
+def _exit_at_once() -> NoReturn:
+    """End the process without waiting for the threads of abandoned engines; everything durable is closed."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _require_loopback(settings: Settings) -> None:

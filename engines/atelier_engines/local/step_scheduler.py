@@ -261,16 +261,23 @@ class StepScheduler(Generic[RequestT, PredictionT]):
             self._commands.get()()
             self._tasks = [task for task in self._tasks if task.coroutines]
 
+    def _run_commands(self) -> None:
+        """Run the commands that are queued: what each image does in a step may take long, and a task may end before."""
+        while not self._commands.empty():
+            self._commands.get()()
+
     def _step(self) -> None:
         """Advance all coroutines that can run by themselves, then run the model once."""
         import torch  # noqa: PLC0415  (the model has loaded it by now)
 
         with torch.inference_mode():
             for coroutine in self._coroutines():
+                self._run_commands()
                 if coroutine.pending is None and coroutine.active:
                     coroutine.advance(None)
+            self._run_commands()
             pending = [item for item in self._coroutines() if item.pending is not None]
-            if pending and self._batcher is not None:
+            if pending and self._batcher is not None and not self._stopped:
                 self._run_batch(self._batcher.next(pending))
 
     def _run_batch(self, batch: Sequence[_Coroutine[RequestT, PredictionT]]) -> None:
@@ -303,6 +310,7 @@ class StepScheduler(Generic[RequestT, PredictionT]):
         except Exception as error:  # noqa: BLE001 (the coroutines get it)
             return error
         for coroutine, prediction in zip(batch, predictions, strict=True):
+            self._run_commands()
             if coroutine.active:
                 coroutine.advance(prediction)
         return None

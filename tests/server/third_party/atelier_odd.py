@@ -6,7 +6,9 @@ The prompt says what happens. Servers under test find it by its entry point, as 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +30,10 @@ from atelier_engines.engine import EngineType
 from atelier_engines.event import Event, Output, Step
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask, Task
+from atelier_engines.threads import result_from_thread
 
+LOAD_SECONDS = 1000.0
+"""Longer than any test waits."""
 PRIVATE = "what only the log may tell"
 _SIDE = IntegerRange(min=64, max=128, default=64, multiple_of=64)
 _FAILURES: dict[str, BaseException] = {
@@ -48,7 +53,9 @@ _FAILURES: dict[str, BaseException] = {
 class OddConfig(Section):
     """How it starts, and what it charges."""
 
-    start: Literal["fine", "fails", "breaks", "cancels", "exits", "hangs", "waits"] = "fine"
+    start: Literal["fine", "fails", "breaks", "cancels", "exits", "hangs", "loads", "waits"] = (
+        "fine"
+    )
     wait_for: Path | None = None
     """The file whose existence ends the start that waits."""
     price_per_second: float = Field(default=1.0, ge=0)
@@ -85,6 +92,8 @@ class OddEngine:
                 raise SystemExit(PRIVATE)
             case "hangs":
                 await asyncio.Event().wait()
+            case "loads":
+                await result_from_thread(partial(time.sleep, LOAD_SECONDS))
             case "waits":
                 assert self._config.wait_for is not None
                 while not self._config.wait_for.exists():  # noqa: ASYNC110 - nothing signals a file
