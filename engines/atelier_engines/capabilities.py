@@ -192,6 +192,8 @@ class Capabilities:
     """Number of tasks that it runs at once."""
     cancel: CancelSupport = CancelSupport.STEP
     """What cancelling a task does."""
+    resumable: bool = False
+    """Whether a run can be closed with its job kept at the service, for another run to resume it; see `closing`."""
     reproducibility: Reproducibility = Reproducibility.BEST_EFFORT
     """How exactly the same task repeats."""
     price: Price | None = None

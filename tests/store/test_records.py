@@ -141,6 +141,16 @@ def test_a_cancellation_ends_only_what_waits(
         assert cancelled.cancel_cause == cause
 
 
+def test_a_cancellation_while_a_remote_job_goes_on_says_that_it_may_be_billed() -> None:
+    """The attempt that ordered it was released when a server stopped."""
+    released = record(State.STATE_QUEUED, attempt=1, remote_handle="job")
+    cause = CancelCause.CANCEL_CAUSE_REQUESTED
+    _, change = records.cancel(released, cause, now=NOW, retention_seconds=DAY)
+    assert change is not None
+    outcome = change.record.generation.cancel_outcome
+    assert outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+
+
 def test_recovery_requeues_and_lists_the_abandoned_attempt() -> None:
     """The attempt counts, and keeps its number in the receipt."""
     change = recover(record(State.STATE_RUNNING))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from atelier_engines.conformance.remote_jobs import (
     CancelConformance,
     DownloadConformance,
+    KeepConformance,
     PollConformance,
 )
 from atelier_engines.conformance.remote_submission import RestartConformance, SubmitConformance
@@ -21,6 +22,7 @@ from atelier_engines.conformance.remote_submission import RestartConformance, Su
 __all__ = [
     "CancelConformance",
     "DownloadConformance",
+    "KeepConformance",
     "PollConformance",
     "RemoteConformance",
     "RestartConformance",
@@ -33,6 +35,7 @@ class RemoteConformance(
     RestartConformance,
     PollConformance,
     CancelConformance,
+    KeepConformance,
     DownloadConformance,
 ):
     """Everything that is asked of an engine of a remote service; override the fixture `service`."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from atelier_engines.closing import Closing, announce
 from atelier_engines.conformance.fake_server import (
     Handler,
     cut_short,
@@ -159,6 +160,57 @@ class CancelConformance(RemoteFixtures):
 
         wait(close())
         assert cancellable.cancelled > 0
+
+
+class KeepConformance(RemoteFixtures):
+    """A run can be closed with its job kept, and the job is found again, whatever the service can cancel."""
+
+    def test_a_run_that_keeps_its_job_leaves_it_alone_for_the_next_one(
+        self, resumable: FakeService
+    ) -> None:
+        """As when a server that is told to stop is started again."""
+        closing = Closing()
+
+        async def close_after_dispatch() -> str:
+            announce(closing)
+            async with run_engine(resumable) as engine:
+                assert engine.capabilities.resumable
+                handle = ""
+                async with aclosing(engine.run(resumable.task)) as events:
+                    async for event in events:
+                        if handle and isinstance(event, Stage):
+                            break
+                        if isinstance(event, Dispatched):
+                            handle = event.handle
+                    closing.keep_job = True
+            return handle
+
+        handle = wait(close_after_dispatch())
+        assert resumable.cancelled == 0
+        assert wait(collect_outputs(resumable, replace(resumable.task, resume=handle)))
+        assert resumable.accepted == 1
+
+    def test_an_order_that_is_under_way_is_waited_for(self, resumable: FakeService) -> None:
+        """Until its handle is stored: otherwise it would be ordered, and paid for, again."""
+        closing = Closing(keep_job=False)
+
+        async def first_handle() -> str:
+            announce(closing)
+            async with run_engine(resumable) as engine, aclosing(engine.run(resumable.task)) as run:
+                async for event in run:
+                    if isinstance(event, Dispatched):
+                        waiting = asyncio.create_task(closing.wait_settled(60.0))
+                        await asyncio.sleep(0)
+                        assert not waiting.done()
+                        while not isinstance(await anext(run), Stage):
+                            pass
+                        await waiting
+                        closing.keep_job = True
+                        return event.handle
+            raise AssertionError("nothing was dispatched")
+
+        assert wait(first_handle())
+        assert resumable.cancelled == 0
 
 
 class DownloadConformance(RemoteFixtures):

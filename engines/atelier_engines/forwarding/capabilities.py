@@ -49,6 +49,7 @@ def decode_capabilities(found: client.Capabilities, name: str, *, concurrency: i
         audio=None if audio is None else _decode_audio(audio),
         concurrency=min(concurrency, max(1, sum(engine.load.concurrency for engine in chosen))),
         cancel=_weakest_cancel(workers),
+        resumable=True,
         reproducibility=_weakest_reproducibility(workers),
         price=None if first.price is None else _decode_price(first.price),
         options_schema=_decode_schema(first.options_schema) if name else _CLOSED,

@@ -18,6 +18,7 @@ from atelier_engines.capabilities import (
     Capabilities,
     ImageFeature,
 )
+from atelier_engines.closing import keeps_job
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.forwarding import errors
@@ -61,6 +62,7 @@ class ForwardingEngine:
             description=f"An engine of the Atelier server at {address}",
             concurrency=concurrency,
             cancel=CancelSupport.REMOTE,
+            resumable=True,
         )
         self._client: client.AsyncClient | None = None
 
@@ -109,7 +111,7 @@ class ForwardingEngine:
     async def run(self, task: Task) -> AsyncGenerator[Event]:
         """See Engine.run. Closing it cancels the generation there, and waits until it has stopped.
 
-        Where the engine there cannot be cancelled, the generation continues.
+        Where the engine there cannot be cancelled, or the job is to be kept, the generation continues.
 
         Raises:
             EngineUnavailableError: the other server is unreachable, and nothing was started.
@@ -140,7 +142,8 @@ class ForwardingEngine:
                     for output in await result_from_thread(partial(mapper.outputs, progress)):
                         yield output
         finally:
-            if not ended and self._capabilities.cancel is not CancelSupport.NONE:
+            cancellable = self._capabilities.cancel is not CancelSupport.NONE
+            if cancellable and not ended and not keeps_job():
                 await self._cancel(handle.generation_id)
 
     async def _follow(self, generation_id: str) -> AsyncGenerator[client.Progress]:
@@ -162,7 +165,10 @@ class ForwardingEngine:
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
-            await self._cancel_once_accepted(sending)
+            if keeps_job():
+                sending.cancel()  # sent again under the same request id, it is the same generation there
+            else:
+                await self._cancel_once_accepted(sending)
             raise
 
     async def _send(

@@ -36,6 +36,7 @@ def build_service_capabilities(
         image=image,
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE if cancellable else CancelSupport.NONE,
+        resumable=True,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=config.listed_price,
         options_schema=build_options_schema(options),

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
+from atelier_engines.closing import keeps_job, ordering
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -123,7 +124,7 @@ class TaskJobs(Generic[ConfigT]):
 async def run_jobs(
     api: JobApi[JobT, ResponseT], *, poll_seconds: float, grace_seconds: float = 0.0
 ) -> AsyncGenerator[Event]:
-    """Run the task as one job a seed; closing it cancels the jobs that have not ended.
+    """Run the task as one job a seed; closing it cancels the jobs that have not ended, unless they are to be kept.
 
     Dispatched stores that a request will be sent before it is, and the job once it is accepted. With
     `task.resume`, the jobs of the earlier attempt are polled, and only those that are missing are submitted.
@@ -149,9 +150,10 @@ async def run_jobs(
         found.require_answered(api.client.name)
         async with aclosing(api.submit(seeds[len(jobs) :])) as accepted:
             while len(jobs) < len(seeds):
-                yield Dispatched(handle=_Handle.dump(jobs, sending=True))
-                await _append_next(jobs, accepted)
-                yield Dispatched(handle=_Handle.dump(jobs))
+                async with ordering():
+                    yield Dispatched(handle=_Handle.dump(jobs, sending=True))
+                    await _append_next(jobs, accepted)
+                    yield Dispatched(handle=_Handle.dump(jobs))
         for number, (job, seed) in enumerate(zip(jobs, seeds, strict=True)):
             poller = _Poller(api, job, grace_seconds=grace_seconds)
             async with aclosing(poller.poll(poll_seconds)) as statuses:
@@ -161,7 +163,8 @@ async def run_jobs(
             ended = number + 1
             yield await api.result(job, status, seed)
     finally:
-        await _cancel(api, jobs[ended:])
+        if not keeps_job():
+            await _cancel(api, jobs[ended:])
 
 
 async def _append_next(jobs: list[JobT], accepted: AsyncGenerator[JobT]) -> None:

@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1 import generation_pb2 as pb
 from atelier.v1.artifact_pb2 import ImageSize
 from atelier_engines.capabilities import CancelSupport, Capabilities
+from atelier_engines.closing import Closing
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Stage, Step
 from atelier_engines.task import ImageTask, Task
@@ -99,6 +100,12 @@ class Attempt:
     """How many generations, itself included, ran on the engine when it began."""
     unlogged: list[Event] = field(default_factory=list)
     """Events that are to be logged, at the latest with the end of the attempt."""
+    begun: bool = False
+    """Whether the engine's run has begun."""
+    closing: Closing | None = None
+    """How the run is to be closed; None where its job cannot be kept."""
+    has_job: bool = False
+    """Whether a job at a remote service is known."""
     last_snapshot: Event = field(default_factory=Event)
     """Progress at the end of the attempt; set by `record_end`."""
 
@@ -108,7 +115,7 @@ class Attempt:
         generation, started = pb.Generation(), Timestamp()
         generation.CopyFrom(claim.generation)
         started.GetCurrentTime()
-        return cls(claim, generation, started)
+        return cls(claim, generation, started, has_job=bool(claim.remote_handle))
 
     def snapshot(self) -> Event:
         """An event that describes the progress now."""
@@ -267,15 +274,26 @@ class AttemptFinalizer:
 
     async def release(self, attempt: Attempt) -> None:
         """Return the generation to its queue because of a fault of the storage, once that can be recorded."""
-        cancel = self.supervisor.engine.capabilities.cancel
         _log.warning("generation_released")
-        await self.storage.retry(
-            lambda: self.store.release(
-                attempt.claim,
-                started=attempt.started,
-                keep_remote_handle=cancel is CancelSupport.NONE,
-                stopped=cancel is CancelSupport.STEP,
-            )
+        await self.storage.retry(lambda: self.release_now(attempt))
+
+    async def release_now(self, attempt: Attempt) -> None:
+        """Return the generation to its queue, with the handle of its remote job if that may go on.
+
+        Raises:
+            StorageError: that cannot be recorded.
+        """
+        capabilities = self.supervisor.engine.capabilities
+        kept = (
+            not attempt.begun  # the job of an earlier attempt was not touched
+            or capabilities.resumable
+            or capabilities.cancel is CancelSupport.NONE
+        )
+        await self.store.release(
+            attempt.claim,
+            started=attempt.started,
+            keep_remote_handle=kept,
+            stopped=capabilities.cancel is CancelSupport.STEP and not (kept and attempt.has_job),
         )
 
     async def _finish(self, attempt: Attempt) -> pb.Generation:

@@ -14,7 +14,7 @@ from typing import Self, assert_never
 from atelier.v1.generation_pb2 import Generation, Output
 from atelier_engines import event as engine_event
 from atelier_engines import validation
-from atelier_engines.capabilities import CancelSupport
+from atelier_engines.closing import Closing, announce
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Task
@@ -34,6 +34,7 @@ from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to claim from a store that raises
+_ORDER_SECONDS = 5.0  # for a remote service to accept an order when the server stops
 _MAX_UNLOGGED_EVENTS = 16  # with more than these the engine waits for the disk
 _LOG_DELAY_SECONDS = 0.1  # of events that nobody waits for
 
@@ -79,14 +80,8 @@ class Worker:
         except ClaimLostError:
             _log.warning("claim_lost")
         except asyncio.CancelledError:
-            cancel = self.supervisor.engine.capabilities.cancel
             try:
-                await self.store.release(
-                    attempt.claim,
-                    started=attempt.started,
-                    keep_remote_handle=cancel is CancelSupport.NONE,
-                    stopped=cancel is CancelSupport.STEP,
-                )
+                await self.finalizer.release_now(attempt)
                 _log.info("generation_released")
             except StorageError:  # the next start requeues it
                 _log.exception("release_not_recorded")
@@ -107,6 +102,10 @@ class Worker:
                 [execution, cancellation], timeout=left, return_when=asyncio.FIRST_COMPLETED
             )
             cancelled_itself = execution.cancelled()
+        except asyncio.CancelledError:  # the server stops; a job at a remote service goes on
+            if not cancellation.done():
+                await _keep_job(attempt)
+            raise
         finally:
             execution.cancel()  # no effect when it is done
             cancellation.cancel()
@@ -139,6 +138,10 @@ class Worker:
     async def _run_engine(self, attempt: Attempt, task: Task) -> bool:
         """Log the engine's events and store its outputs; returns whether they come from its result cache."""
         claim, cached = attempt.claim, False
+        attempt.begun = True
+        if self.supervisor.engine.capabilities.resumable:
+            attempt.closing = Closing()
+            announce(attempt.closing)
         async with (
             _EventWriter(self.store, self.storage, attempt) as log,
             aclosing(self.supervisor.engine.run(task)) as events,
@@ -148,6 +151,7 @@ class Worker:
                     case engine_event.Stage():
                         await log.write(attempt.record_stage(event))
                     case engine_event.Dispatched():
+                        attempt.has_job = True
                         await self.storage.retry(
                             partial(self.store.save_remote_handle, claim, event.handle)
                         )
@@ -207,6 +211,13 @@ class Worker:
         )
         outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
         attempt.timer.enter(before)
+
+
+async def _keep_job(attempt: Attempt) -> None:
+    """Have the run closed without stopping its remote job, once an order that is under way is stored."""
+    if attempt.closing is not None:
+        attempt.closing.keep_job = True
+        await attempt.closing.wait_settled(_ORDER_SECONDS)
 
 
 class _EventWriter:

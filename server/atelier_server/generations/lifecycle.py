@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
+from atelier.v1.generation_pb2 import AttemptOutcome, CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import (
     CancelGenerationResponse,
     GenerateRequest,
@@ -341,10 +341,20 @@ class GenerationLifecycle:
                 self._callers.forget(generation_id)
 
 
+_JOB_KEPT = frozenset(
+    {AttemptOutcome.ATTEMPT_OUTCOME_RELEASED, AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED}
+)
+"""Outcomes of attempts whose remote job goes on."""
+
+
 def _is_job_running(before: Generation, route: Route) -> bool:
     """Whether the remote job of a cancelled generation runs on, and does the work of the route."""
-    engine = route.engine
-    return engine.name == before.engine and engine.capabilities.cancel is CancelSupport.NONE
+    if route.engine.name != before.engine:
+        return False
+    capabilities = route.engine.capabilities
+    # Cancelled while it waited for another attempt: nobody has stopped the job of the last one.
+    waited = [attempt.outcome in _JOB_KEPT for attempt in before.receipt.attempts[-1:]]
+    return capabilities.cancel is CancelSupport.NONE or (capabilities.resumable and any(waited))
 
 
 def _compute_digest(request: GenerateRequest) -> bytes:

@@ -71,6 +71,11 @@ class Isolation:
         self._changed = asyncio.Event()
         self._claiming = asyncio.Lock()
 
+    @property
+    def over(self) -> bool:
+        """Whether no suspect is left; it stays so."""
+        return not self._suspects
+
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:
         """What may be claimed inside the context; while there are suspects, one claim is made at a time."""

@@ -261,12 +261,18 @@ def list_released(claim: Claim, started: Timestamp | None, now: Timestamp) -> Ge
 def cancel(
     record: Record, cause: CancelCause.ValueType, *, now: Timestamp, retention_seconds: float
 ) -> tuple[CancelResult, Change | None]:
-    """End a waiting generation; of a running one the worker is to be notified, which changes no record."""
+    """End a waiting generation; of a running one the worker is to be notified, which changes no record.
+
+    The remote job of an attempt that was released goes on: nobody can stop it now.
+    """
     if record.generation.state in ENDED:
         return CancelResult.TOO_LATE, None
     if record.generation.state == State.STATE_RUNNING:
         return CancelResult.REQUESTED, None
-    generation = _mark_cancelled(record.generation, CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED)
+    outcome = CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
+    if record.remote_handle:
+        outcome = CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+    generation = _mark_cancelled(record.generation, outcome)
     return CancelResult.NEVER_STARTED, end(
         replace(record, cancel_cause=cause),
         generation,

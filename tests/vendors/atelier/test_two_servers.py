@@ -139,6 +139,32 @@ async def test_the_first_server_may_be_killed(launching: Launch, other: RunningS
     assert len(there[0].receipt.attempts) == 1
 
 
+async def test_the_first_server_may_be_told_to_stop(
+    launching: Launch, other: RunningServer
+) -> None:
+    """Its drain is too short; the generation there goes on meanwhile, and is the only one."""
+    before = {one.id for one in await list_generations(other)}
+    address = f"127.0.0.1:{free_port()}"
+    settings = {"engines": forwarding_engines(other.address), "drain_seconds": 0.1}
+    front = launching("front", address=address, **settings)
+    async with AsyncClient(address) as client:
+        accepted = await client.submit("a lamp", engine="far", steps=40, options=BRISK)
+        await wait_for_step(client, accepted.id, step=5)
+    assert await asyncio.to_thread(front.terminate) == 0
+    (there,) = [one for one in await list_generations(other) if one.id not in before]
+    assert there.state is not State.CANCELLED
+    front = launching("front", address=address, **settings)
+    made = await wait_until_finished(front, accepted.id)
+    assert made.state is State.SUCCEEDED
+    assert made.receipt is not None
+    outcomes = [attempt.outcome.name for attempt in made.receipt.attempts]
+    assert outcomes == ["RELEASED", "SUCCEEDED"]
+    (there,) = [one for one in await list_generations(other) if one.id not in before]
+    assert there.state is State.SUCCEEDED
+    assert there.receipt is not None
+    assert len(there.receipt.attempts) == 1
+
+
 async def test_a_fallback_runs_when_the_second_server_is_unreachable(
     launching: Launch,
 ) -> None:

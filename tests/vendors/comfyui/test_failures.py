@@ -15,7 +15,11 @@ from atelier_engines.conformance.fake_server import (
     respond,
     respond_bytes,
 )
-from atelier_engines.conformance.remote import CancelConformance, RestartConformance
+from atelier_engines.conformance.remote import (
+    CancelConformance,
+    KeepConformance,
+    RestartConformance,
+)
 from atelier_engines.conformance.remote_service import FakeService, crash, run_engine
 from atelier_engines.errors import (
     EngineError,
@@ -32,7 +36,7 @@ from tests.vendors.comfyui import nodes
 from tests.vendors.comfyui.state import IMAGE, TASK, StandIn
 
 
-class TestFailures(RestartConformance, CancelConformance):
+class TestFailures(RestartConformance, CancelConformance, KeepConformance):
     """The parts of the suite for remote engines that are not about payment."""
 
     @pytest.fixture

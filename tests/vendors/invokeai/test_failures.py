@@ -16,6 +16,7 @@ from atelier_engines.conformance.fake_server import (
 )
 from atelier_engines.conformance.remote import (
     CancelConformance,
+    KeepConformance,
     PollConformance,
     RestartConformance,
 )
@@ -43,7 +44,7 @@ from tests.vendors.calls import outputs, plain, steps
 from tests.vendors.invokeai.stand_in import TASK, StandIn
 
 
-class TestFailures(RestartConformance, PollConformance, CancelConformance):
+class TestFailures(RestartConformance, PollConformance, CancelConformance, KeepConformance):
     """The parts of the suite for remote engines that are not about payment."""
 
     @pytest.fixture

@@ -42,6 +42,7 @@ def _capabilities(config: ComfyuiConfig, image: ImageCapabilities, *, version: s
         image=image,
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
+        resumable=True,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=config.listed_price,
         options_schema=build_options_schema(NoOptions),

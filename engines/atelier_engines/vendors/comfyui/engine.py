@@ -9,6 +9,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import ClassVar
 
+from atelier_engines.closing import keeps_job, ordering
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.task import ImageTask
@@ -78,7 +79,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         return Servers(clients=clients, inventory=inventory)
 
     async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
-        """Run the task; closing it removes its jobs from the server's queue, or interrupts them.
+        """Run the task; closing it removes its jobs from the server's queue, or interrupts them, unless it keeps them.
 
         Raises:
             ModelMissingError: the server lacks a node or file that the workflow needs.
@@ -99,8 +100,9 @@ class ComfyuiEngine(RemoteEngine[Servers]):
             over = False
             try:
                 if jobs is None:
-                    jobs = await self._submit(client, workflow, task, client_id)
-                    yield Dispatched(handle=jobs.text)
+                    async with ordering():
+                        jobs = await self._submit(client, workflow, task, client_id)
+                        yield Dispatched(handle=jobs.text)
                 watcher = JobWatcher(
                     client=client,
                     jobs=jobs,
@@ -116,7 +118,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
                             yield event
                 over = True
             finally:
-                if jobs is not None and not over:
+                if jobs is not None and not over and not keeps_job():
                     await client.cancel(jobs.prompts)
 
     async def _submit(

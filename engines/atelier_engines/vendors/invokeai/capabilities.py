@@ -28,6 +28,7 @@ def build_capabilities(config: InvokeAiConfig, catalogue: ModelCatalog) -> Capab
         image=_image(config, catalogue),
         concurrency=config.concurrency,
         cancel=CancelSupport.REMOTE,
+        resumable=True,
         price=config.listed_price,
         options_schema=build_options_schema(NoOptions),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
+from atelier_engines.closing import keeps_job, ordering
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
@@ -108,7 +109,7 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
         return _Connection(client=client, feed=feed, catalog=catalog, board_id=board_id)
 
     async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
-        """Run the task as one batch; closing it cancels this task's queue items, and no others.
+        """Run the task as one batch; closing it cancels this task's queue items, and no others, unless it keeps them.
 
         Raises:
             EngineFailedError: an item failed, was cancelled at the server, or is lost.
@@ -122,17 +123,19 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
         known = await self._find_batch(task.resume, deadline)
         batch_id = f"atelier-{uuid.uuid4()}" if known is None else known.batch_id
         async with self._connection.feed.subscribe(batch_id) as events:
-            batch = known or await self._submit(task, batch_id)
-            run = _Run(task=task, deadline=deadline, batch=batch, events=events)
-            over = False
+            run, over = None, False
             try:
-                yield Dispatched(handle=batch.text)
+                async with ordering():
+                    batch = known or await self._submit(task, batch_id)
+                    run = _Run(task=task, deadline=deadline, batch=batch, events=events)
+                    yield Dispatched(handle=batch.text)
                 async with aclosing(self._watch(run)) as watched:
                     async for event in watched:
                         yield event
                 over = True
             finally:
-                await self._cleanup(batch, run.generated, cancel=not over)
+                if run is not None and (over or not keeps_job()):
+                    await self._cleanup(run.batch, run.generated, cancel=not over)
 
     async def _find_batch(self, handle: str, deadline: Deadline) -> BatchHandle | None:
         """Return the batch of an earlier attempt, or None if there is none, or the server cancelled it.

@@ -56,6 +56,7 @@ class VastaiEngine:
             description="An instance rented at Vast.ai",
             concurrency=config.concurrency,
             cancel=CancelSupport.REMOTE,
+            resumable=True,
         )
         self._vendor: VendorClient | None = None
         self._provisioner: InstanceProvisioner | None = None

@@ -184,7 +184,7 @@ class SqliteStore(SqliteOverviews):
             claimed = claiming.result()
         except asyncio.CancelledError:
             if claiming.exception() is None and (unwanted := claiming.result()) is not None:
-                await self.release(unwanted[0])
+                await self.release(unwanted[0], keep_remote_handle=True)
             raise
         except Exception:
             self._workers[engine].notify()  # the generation still waits
@@ -367,10 +367,12 @@ class SqliteStore(SqliteOverviews):
         for event in events:
             if self._isolation is not None:
                 self._isolation.observe(event)
+                if self._isolation.over:
+                    self._isolation = None
             self._events.publish(event)
 
     def _release_in_background(self, claim: Claim) -> None:
         """Give back a claim that its worker does not take any more."""
-        release = asyncio.create_task(self.release(claim))
+        release = asyncio.create_task(self.release(claim, keep_remote_handle=True))
         self._releases.add(release)
         release.add_done_callback(self._releases.discard)
