@@ -233,7 +233,7 @@ class _TaskRun:
                 inputs = self._prepare_inputs()
                 sampler = self._create_sampler(inputs, seed)
                 yield from self._denoise(sampler, inputs)
-                yield  # the task may be closed, instead of waiting for the end of the decoding
+                yield None  # the task may be closed, instead of waiting for the end of the decoding
                 progress.enter_stage("decode")
                 image = Pixels(array=self._decode(sampler.latents))
                 if task.upscale is not None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -26,29 +27,29 @@ class Work:
         self.begun = threading.Event()
         self.go_on = threading.Event()
 
-    def start(self, emit: Emit) -> list[StepCoroutine[None, None]]:
+    def start(self, emit: Emit) -> list[StepCoroutine[Any, Any]]:
         """See StartTask."""
         return [self._coroutine(emit)]
 
-    def _coroutine(self, emit: Emit) -> StepCoroutine[None, None]:
+    def _coroutine(self, emit: Emit) -> StepCoroutine[Any, Any]:
         emit(Stage(name="wait"))
-        yield
+        yield None
         self.begun.set()
         self.go_on.wait(PATIENCE_SECONDS)
         emit(Stage(name="done"))
 
 
 @pytest.fixture
-async def scheduler() -> AsyncGenerator[StepScheduler[None, None]]:
+async def scheduler() -> AsyncGenerator[StepScheduler[Any, Any]]:
     """A started one, without a model."""
-    made: StepScheduler[None, None] = StepScheduler("test")
+    made: StepScheduler[Any, Any] = StepScheduler("test")
     await made.call(partial(made.configure, lambda _: (), FairBatcher(lambda *_: 1)))
     yield made
     await made.stop()
 
 
 async def test_a_task_that_is_closed_while_another_works_does_nothing_more(
-    scheduler: StepScheduler[None, None],
+    scheduler: StepScheduler[Any, Any],
 ) -> None:
     """It is left before its own work of that step, not after it."""
     works = [Work(), Work()]
