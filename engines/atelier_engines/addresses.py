@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
@@ -43,6 +44,23 @@ def validate_address(address: str) -> str:
     return address
 
 
+def validate_url(url: str) -> str:
+    """The URL, unchanged.
+
+    Raises:
+        ValueError: it is not http(s), has no host, or its port is over 65535.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"must be a URL with a port of 0 to {_MAX_PORT}") from error
+    if not valid:
+        raise ValueError("must be a URL that begins with http:// or https:// and a host")
+    return url
+
+
 def split_host_port(address: str) -> tuple[str, int]:
     """Host, without brackets, and port of an address that is no Unix socket."""
     host, _, port = address.rpartition(":")
@@ -64,5 +82,7 @@ def is_local(address: str) -> bool:
     return host == "localhost"
 
 
+Url = Annotated[str, AfterValidator(validate_url)]
+"""A valid URL of a service."""
 Address = Annotated[str, AfterValidator(validate_address)]
 """A valid address."""

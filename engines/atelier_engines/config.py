@@ -9,6 +9,13 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+MAX_PAUSE_SECONDS = 3600
+"""Of one pause, between polls, checks or retries, and of one response."""
+MAX_WAIT_SECONDS = 7 * 86400
+"""Of one task, of an engine's start, and of whatever waits for them."""
+MAX_KEEP_SECONDS = 100 * 365 * 86400
+"""Of what is kept; later times have no timestamp."""
+
 
 class Section(BaseModel):
     """A section: immutable, refuses unknown keys, names the new key of a renamed one, expands `~` in paths."""

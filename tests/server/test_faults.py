@@ -12,8 +12,10 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import ImageTask, Lora
+from atelier_server import app
+from atelier_server.config.load import load
 from tests.conftest import StartServer
-from tests.server.calls import Stub, image_request, refusal
+from tests.server.calls import Stub, eventually, image_request, on_acceptance, refusal
 from tests.server.conftest import install_odd
 from tests.server.third_party.atelier_odd import PRIVATE
 
@@ -52,6 +54,21 @@ async def test_an_engine_that_gives_up_its_start_oddly_is_started_again(
         stub = GenerationServiceStub(channel)
         assert "start raised an unexpected exception" in await _unavailable(stub, "odd")
         assert (await stub.Generate(image_request())).generation.state == State.STATE_SUCCEEDED
+
+
+async def test_what_cannot_be_recorded_does_not_keep_the_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A time that no timestamp can hold, which no file configures, fails at every end; the worker goes on."""
+    settings = load(None, data_dir=tmp_path, listen="127.0.0.1:0", metrics="127.0.0.1:0")
+    store = settings.store.model_copy(update={"retention_seconds": 1e300})
+    engines = {"sketch": settings.engines["sketch"]}
+    broken = settings.model_copy(update={"store": store, "engines": engines})
+    async with app.running(broken) as address, aio.insecure_channel(address) as channel:
+        stub = GenerationServiceStub(channel)
+        for _ in "ab":
+            await stub.Generate(on_acceptance(image_request(task={"steps": 1})))
+        await eventually(lambda: caplog.messages.count("generation_left") == 2)
 
 
 async def test_a_lora_that_makes_the_model_overflow_does_not_stop_the_engine(

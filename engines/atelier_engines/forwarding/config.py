@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from atelier_engines.config import Section
+from atelier_engines.config import MAX_WAIT_SECONDS, Section
 
 
 class ForwardingConfig(Section):
@@ -36,12 +36,14 @@ class ForwardingConfig(Section):
     retry_timeout_seconds: float = Field(
         default=30.0,
         gt=0,
+        le=MAX_WAIT_SECONDS,
         description="How long to retry while the other server is unreachable and has accepted a task, "
         "counted from the first failure.",
     )
     timeout_seconds: float = Field(
         default=3600.0,
         gt=0,
+        le=MAX_WAIT_SECONDS,
         description="Maximum time of a task on the other server, its time in the queue included.",
     )
 

@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
+from atelier_engines.addresses import Url
 from atelier_engines.capabilities import Price
-from atelier_engines.config import Section
+from atelier_engines.config import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_engines.vendors.price import PriceConfig
 
 ApiKey = Annotated[SecretStr, Field(min_length=1)]
 """An API key; the field that uses it names the usual environment variable."""
-BaseUrl = Annotated[str, Field(pattern="^https?://", description="URL of the service.")]
+BaseUrl = Annotated[Url, Field(description="URL of the service.")]
 """URL that the paths of a service's API are relative to."""
 MaxImages = Annotated[
     int, Field(ge=1, le=64, description="Maximum images in one task; each is one paid job.")
@@ -27,13 +28,18 @@ TimeoutSeconds = Annotated[
     float,
     Field(
         gt=0,
+        le=MAX_WAIT_SECONDS,
         description="Maximum time of a task from its acceptance, its wait at the service included.",
     ),
 ]
 """Time limit of a task."""
 PollSeconds = Annotated[
     float,
-    Field(gt=0, description="Initial interval between two polls; it grows to five times that."),
+    Field(
+        gt=0,
+        le=MAX_PAUSE_SECONDS,
+        description="Initial interval between two polls; it grows to five times that.",
+    ),
 ]
 """Interval of engines that poll their jobs."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, Field, SerializeAsAny, field_validator
 
 from atelier_engines.addresses import Address
-from atelier_engines.config import Section
+from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
@@ -33,6 +33,7 @@ class BreakerSettings(Section):
     reset_timeout_seconds: float = Field(
         30,
         ge=0,
+        le=MAX_WAIT_SECONDS,
         description="Seconds until an open circuit breaker lets one task through to test the engine.",
     )
 
@@ -141,6 +142,7 @@ class ExportSettings(Section):
     directory: Path = Field(description="Directory of the copies.")
     template: str = Field(
         "{style_id}_{style_title}/generated_{utc}_{short_id}_{index}.{ext}",
+        max_length=1024,
         description="Path of a copy in the directory, with the fields {style_id}, {style_title}, {engine}, {utc}, "
         "{id}, {short_id}, {index}, {seed} and {ext}.",
     )
@@ -159,8 +161,8 @@ class ExportSettings(Section):
             "seed",
             "ext",
         }
-        if "\0" in template:
-            raise ValueError("must not contain NUL")
+        if not template.isprintable():
+            raise ValueError("must not contain NUL or other control characters")
         if any(spec or conversion for _, _, spec, conversion in Formatter().parse(template)):
             raise ValueError("must have plain fields such as {id}, without `:` or `!`")
         used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
@@ -195,6 +197,7 @@ class StoreSettings(Section):
     retention_seconds: float = Field(
         86400,
         gt=0,
+        le=MAX_KEEP_SECONDS,
         description="Seconds until ended generations, their outputs, and uploads are deleted.",
     )
     min_free_bytes: int = Field(
@@ -340,10 +343,11 @@ class Settings(Section):
     drain_seconds: float = Field(
         30,
         ge=0,
+        le=MAX_WAIT_SECONDS,
         description="Seconds that running generations have to finish after SIGTERM before they are requeued.",
     )
     health_interval_seconds: float = Field(
-        10, gt=0, description="Seconds between health checks of each engine."
+        10, gt=0, le=MAX_PAUSE_SECONDS, description="Seconds between health checks of each engine."
     )
     styles: dict[Name, StyleSettings] = Field(
         default_factory=dict, description="Styles by id; see below."

@@ -35,6 +35,7 @@ from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to write to a store that raises
+_MAX_TRIES = 3  # for reasons other than the storage
 
 
 class StageTimer:
@@ -257,20 +258,25 @@ class AttemptFinalizer:
         _log.info("generation_cancelled", extra={"step": attempt.step})
         await self._finish_without_outputs(attempt)
 
-    async def fail_until_recorded(self, attempt: Attempt, error: Exception) -> None:
-        """Record as failed an attempt whose result could not be recorded; repeats until the store accepts it."""
+    async def fail_or_leave(self, attempt: Attempt, error: Exception) -> None:
+        """Record as failed an attempt whose result could not be recorded.
+
+        A fault of the storage is waited out. What fails for another reason several times is left to the next start
+        of the server: it would fail for ever, and keep the worker from other generations.
+        """
         failure = _to_failure(error)
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
-        while True:
+        for _ in range(_MAX_TRIES):
             try:
                 await self._finish_failed(attempt, failure)
             except ClaimLostError:
                 return
-            except Exception:  # noqa: BLE001 (the disk may be full, and have space again later)
+            except Exception:  # noqa: BLE001 (whatever it is)
                 _log.exception("failure_not_recorded", extra={"retry_seconds": _RETRY_SECONDS})
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
+        _log.error("generation_left", extra={"tries": _MAX_TRIES})
 
     async def release(self, attempt: Attempt) -> None:
         """Return the generation to its queue because of a fault of the storage, once that can be recorded."""

@@ -88,7 +88,7 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 (the worker goes on with the next generation)
             _log.exception("result_not_recorded")
-            await self.finalizer.fail_until_recorded(Attempt.start(attempt.claim), error)
+            await self.finalizer.fail_or_leave(Attempt.start(attempt.claim), error)
 
     async def _supervise(self, attempt: Attempt) -> None:
         """Execute until done, cancelled, or out of time; then record the result."""

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from atelier_engines.config import Section
+from atelier_engines.addresses import Url
+from atelier_engines.config import MAX_PAUSE_SECONDS, Section
 from atelier_engines.vendors.comfy_config import WorkflowConfig
 from atelier_engines.vendors.config import MaxImages, RemoteConfig, TimeoutSeconds
 
@@ -15,9 +16,7 @@ from atelier_engines.vendors.config import MaxImages, RemoteConfig, TimeoutSecon
 class ServerConfig(Section):
     """One ComfyUI server."""
 
-    url: str = Field(
-        pattern="^https?://[^?#]+$", description="URL of the server, path of a proxy included."
-    )
+    url: Url = Field(pattern="^[^?#]+$", description="URL of the server, path of a proxy included.")
     headers: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="HTTP headers of every request, for a proxy in front of the server: "
@@ -60,10 +59,14 @@ class ComfyuiConfig(WorkflowConfig, RemoteConfig):
     poll_seconds: float = Field(
         default=3.0,
         gt=0,
+        le=MAX_PAUSE_SECONDS,
         description="After this time without a socket message the server is asked for the job's state.",
     )
     response_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Maximum time for one response of a server."
+        default=60.0,
+        gt=0,
+        le=MAX_PAUSE_SECONDS,
+        description="Maximum time for one response of a server.",
     )
     timeout_seconds: TimeoutSeconds = 1800.0
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from atelier_engines.config import MAX_KEEP_SECONDS
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
 from atelier_engines.vendors.config import (
@@ -74,6 +75,7 @@ class FalConfig(JobsConfig):
     expire_seconds: int | None = Field(
         default=3600,
         ge=60,
+        le=MAX_KEEP_SECONDS,
         description="Time after which the service may delete generated images, which are downloaded "
         "at once; the service's default when null.",
     )

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from atelier_engines.config import MAX_PAUSE_SECONDS
 from atelier_engines.vendors.config import BaseUrl, MaxImages, RemoteConfig, TimeoutSeconds
 
 SCHEDULERS = (
@@ -85,6 +86,7 @@ class InvokeAiConfig(RemoteConfig):
     poll_seconds: float = Field(
         default=2.0,
         gt=0,
+        le=MAX_PAUSE_SECONDS,
         description="Interval of polling an image's state while the server's events are missing.",
     )
     timeout_seconds: TimeoutSeconds = 900.0

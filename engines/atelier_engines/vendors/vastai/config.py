@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from atelier_engines.config import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.vendors.config import AccountConfig, ApiKey, BaseUrl
 
@@ -71,6 +72,7 @@ class VastaiConfig(AccountConfig):
     idle_timeout_seconds: float | None = Field(
         default=900,
         gt=0,
+        le=MAX_WAIT_SECONDS,
         description="An instance is destroyed after this time without tasks; never if null.",
     )
     keep_on_stop: bool = Field(
@@ -80,11 +82,13 @@ class VastaiConfig(AccountConfig):
     startup_timeout_seconds: float = Field(
         default=1200,
         gt=0,
+        le=MAX_WAIT_SECONDS,
         description="An instance whose Atelier is not ready after this time is replaced.",
     )
     acquire_timeout_seconds: float = Field(
         default=1800,
         ge=0,
+        le=MAX_WAIT_SECONDS,
         description="Maximum time a task waits for an instance before it fails or falls back.",
     )
     unhealthy_threshold: int = Field(
@@ -95,10 +99,14 @@ class VastaiConfig(AccountConfig):
     poll_seconds: float = Field(
         default=10,
         gt=0,
+        le=MAX_PAUSE_SECONDS,
         description="Interval of polling an instance that starts, and of searching for offers.",
     )
     check_seconds: float = Field(
-        default=15, gt=0, description="Interval of checking an instance that is ready."
+        default=15,
+        gt=0,
+        le=MAX_PAUSE_SECONDS,
+        description="Interval of checking an instance that is ready.",
     )
     concurrency: int = Field(default=1, ge=1, le=64, description="Maximum tasks at once.")
     worker: ForwardingConfig = Field(
