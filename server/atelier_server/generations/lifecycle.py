@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from atelier.v1.generation_pb2 import AttemptOutcome, CancelCause, CancelOutcome, Generation, State
+from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import (
     CancelGenerationResponse,
     GenerateRequest,
@@ -17,7 +17,6 @@ from atelier.v1.generation_service_pb2 import (
     ListGenerationsResponse,
     PlanGenerationResponse,
 )
-from atelier_engines.capabilities import CancelSupport
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.gates import (
     Applicant,
@@ -37,6 +36,7 @@ from atelier_server.estimates.service_times import Work
 from atelier_server.generations import pages
 from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.planning import describe_plan
+from atelier_server.generations.remote_jobs import is_job_running
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
 from atelier_server.ids import new_id
 from atelier_server.store.events import GenerationMeter
@@ -145,7 +145,7 @@ class GenerationLifecycle:
             sender=sender,
             route=route,
             digest=digest,
-            keep_remote_handle=before is not None and _is_job_running(before.generation, route),
+            keep_remote_handle=before is not None and is_job_running(before.generation, route),
         )
         backlog = self.decider.router.engines.backlog
         backlog.add(generation_id, route.engine.name, work)  # before events tell that it runs
@@ -339,22 +339,6 @@ class GenerationLifecycle:
                     await self.store.wait_ended(caller, generation_id)
                     self._meter.forget(generation_id)
                 self._callers.forget(generation_id)
-
-
-_JOB_KEPT = frozenset(
-    {AttemptOutcome.ATTEMPT_OUTCOME_RELEASED, AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED}
-)
-"""Outcomes of attempts whose remote job goes on."""
-
-
-def _is_job_running(before: Generation, route: Route) -> bool:
-    """Whether the remote job of a cancelled generation runs on, and does the work of the route."""
-    if route.engine.name != before.engine:
-        return False
-    capabilities = route.engine.capabilities
-    # Cancelled while it waited for another attempt: nobody has stopped the job of the last one.
-    waited = [attempt.outcome in _JOB_KEPT for attempt in before.receipt.attempts[-1:]]
-    return capabilities.cancel is CancelSupport.NONE or (capabilities.resumable and any(waited))
 
 
 def _compute_digest(request: GenerateRequest) -> bytes:
