@@ -40,10 +40,6 @@ from tests.server.test_config import checked, run
         ),
         ("engines: {a: {type: bfl, api_key: k, base_url: 'http://'}}", ["engines.a.base_url: "]),
         (
-            "engines: {a: {type: sketch}, b: {type: sketch, fallbacks: [c]}, c: {type: sketch, fallbacks: [b]}}",
-            ["engines.b.fallbacks: must not lead back to 'b': b -> c -> b"],
-        ),
-        (
             'export: {directory: /out, template: "{id}_{index}\\n"}',
             ["export.template: ", "control characters"],
         ),

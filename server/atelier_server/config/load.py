@@ -197,27 +197,6 @@ def _validate_engine(name: str, given: object, problems: list[str]) -> object:
     return {**{key: given[key] for key in _COMMON_KEYS & given.keys()}, "config": config}
 
 
-def _fallback_loops(settings: Settings) -> list[str]:
-    """Each loop of several engines once, at the engine of it that is named first."""
-    found: dict[frozenset[str], str] = {}
-    for first in settings.engines:
-        paths = [[first]]
-        seen = {first}
-        while paths:
-            path = paths.pop()
-            for name in (
-                settings.engines[path[-1]].fallbacks if path[-1] in settings.engines else ()
-            ):
-                if name == first and len(path) > 1:
-                    loop = " -> ".join([*path, first])
-                    message = f"engines.{first}.fallbacks: must not lead back to {first!r}: {loop}"
-                    found.setdefault(frozenset(path), message)
-                elif name not in seen:
-                    seen.add(name)
-                    paths.append([*path, name])
-    return list(found.values())
-
-
 def _unknown_references(settings: Settings) -> list[str]:
     known = ", ".join(settings.engines)
     problems = [
@@ -231,7 +210,6 @@ def _unknown_references(settings: Settings) -> list[str]:
         for name, engine in settings.engines.items()
         if name in engine.fallbacks
     ]
-    problems += _fallback_loops(settings)
     if settings.default_engine is not None and settings.default_engine not in settings.engines:
         problems.append(f"default_engine: no engine {settings.default_engine!r}; there are {known}")
     if not settings.engines:
