@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Value
 
 from atelier.v1 import artifact_pb2, engine_pb2, generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as service_pb2
@@ -169,11 +170,17 @@ def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
 def _parameter(pb: generation_pb2.Parameter) -> results.Parameter:
     return results.Parameter(
         name=pb.name,
-        value=read_json(pb.value) if pb.HasField("value") else None,
-        requested=read_json(pb.requested) if pb.HasField("requested") else None,
+        value=_parameter_value(pb.name, pb.value) if pb.HasField("value") else None,
+        requested=_parameter_value(pb.name, pb.requested) if pb.HasField("requested") else None,
         disposition=enums.Disposition.from_number(pb.disposition),
         explanation=pb.explanation,
     )
+
+
+def _parameter_value(name: str, pb: Value) -> object:
+    """A value of the receipt; a seed, which it has in digits, is an int."""
+    value = read_json(pb)
+    return int(value) if name == "seed" and isinstance(value, str) else value
 
 
 def _attempt(pb: generation_pb2.Attempt) -> results.Attempt:

@@ -101,16 +101,18 @@ class ParameterRecorder:
         return requested
 
     def choose_seed(self, requested: int | None, random_seed: int, *, supported: bool) -> int:
-        """The requested seed, else the random one."""
-        if requested is not None and not supported:
-            self.ignore("seed", requested, "this engine does not support seed")
-            return random_seed
+        """The requested seed, else the random one; recorded in digits, since a double does not hold every seed."""
         if requested is None:
+            explanation = "not given: random"
             self._record(
-                "seed", random_seed, None, Disposition.DISPOSITION_DEFAULTED, "not given: random"
+                "seed", str(random_seed), None, Disposition.DISPOSITION_DEFAULTED, explanation
             )
             return random_seed
-        return self.apply_default("seed", requested, random_seed)
+        if not supported:
+            self.ignore("seed", str(requested), "this engine does not support seed")
+            return random_seed
+        self._record("seed", str(requested), str(requested), Disposition.DISPOSITION_APPLIED)
+        return requested
 
     def choose_negative_prompt(
         self, requested: str, guidance: float | None, *, supported: bool
@@ -183,7 +185,5 @@ def _to_value(value: str | float) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
     if isinstance(value, int):
-        return (
-            Value(number_value=value) if abs(value) < 2**53 else Value(string_value=str(value))
-        )  # JSON's exact range
+        return Value(number_value=value)
     return Value(number_value=float(f"{value:.7g}"))  # the contract's floats carry seven digits

@@ -335,7 +335,7 @@ class Output(message.Message):
     URI_FIELD_NUMBER: builtins.int
     FLAGGED_FIELD_NUMBER: builtins.int
     seed: builtins.int
-    """Seed that it was generated with."""
+    """Seed that it was generated with; less than 2^53 unless the request has a larger one."""
     data: builtins.bytes
     """Bytes, if requested and small enough; otherwise download the artifact."""
     uri: builtins.str
@@ -479,7 +479,11 @@ class Selection(message.Message):
 
 @typing.final
 class Parameter(message.Message):
-    """One parameter, as requested and as used."""
+    """One parameter, as requested and as used.
+
+    A parameter has the same type in every receipt: seeds are strings of decimal digits, since a number of JSON does not
+    hold each of them; other numbers are numbers, a duration is in seconds; names and texts are strings.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 

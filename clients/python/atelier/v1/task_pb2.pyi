@@ -237,7 +237,9 @@ class ImageTask(message.Message):
     guidance: builtins.float
     """Classifier-free guidance scale."""
     seed: builtins.int
-    """Seed of the first image; image n uses seed + n. Random when unset."""
+    """Seed of the first image; image n uses seed + n. Random when unset, and then less than 2^53, so that JavaScript can
+    hold it as a number; a client that sends larger ones there must have 64-bit integers as strings or Long objects.
+    """
     scheduler: builtins.str
     """Scheduler that the engine lists (euler, dpmpp_2m …)."""
     num_images: builtins.int
@@ -365,7 +367,7 @@ class AudioTask(message.Message):
     guidance: builtins.float
     """Classifier-free guidance scale."""
     seed: builtins.int
-    """Seed; random when unset."""
+    """Seed; random when unset, and then less than 2^53."""
     sample_rate: builtins.int
     """Sample rate in hertz that the engine lists."""
     channels: builtins.int
