@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import time
 from collections import defaultdict
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -13,7 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import AttemptOutcome, State
-from tests.conftest import RunningServer, StartServer
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import ATELIER, RunningServer, StartServer, wait_until_serving
 from tests.resilience.follower import Connect, Follower, wait_ended, wait_until
 from tests.server.calls import image_request, on_acceptance, refusal
 
@@ -162,6 +166,27 @@ async def test_a_server_told_to_stop_while_it_starts_stops(
     await asyncio.sleep(seconds)
     assert await asyncio.to_thread(starting.terminate) in {0, -signal.SIGTERM}
     assert start_server().terminate() == 0
+
+
+def test_a_server_that_ignores_sighup_goes_on(start_server: StartServer) -> None:
+    """As `nohup` starts it, to go on when its terminal is closed."""
+    first = start_server()
+    assert first.terminate() == 0
+    ignoring = ["/usr/bin/env", "--ignore-signal=HUP"]
+    command = [*ignoring, str(ATELIER), "serve", "--config", str(first.config)]
+    with first.log.open("ab") as log:
+        server = replace(first, process=subprocess.Popen(command, stdout=log, stderr=log))
+    try:
+        wait_until_serving(server, ["sketch"])
+        server.process.send_signal(signal.SIGHUP)
+        with grpc.insecure_channel(server.address) as channel:
+            for _ in range(20):
+                health = GenerationServiceStub(channel).Health(pb.HealthRequest(), timeout=300)
+                assert health.status == pb.SERVING_STATUS_SERVING
+                time.sleep(0.05)
+        assert server.terminate() == 0
+    finally:
+        server.process.kill()
 
 
 async def _has_progressed(follower: Follower) -> bool:
