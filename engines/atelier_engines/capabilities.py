@@ -150,6 +150,8 @@ class ImageCapabilities:
     """Names of the upscalers, the default first."""
     keeps_init_size: bool = False
     """Whether init_image decides width and height where the caller sets neither."""
+    ignores_strength: bool = False
+    """Whether `strength` has no effect, because the model takes no such number."""
     upscale_only: bool = False
     """Whether it only upscales init_image; prompt, seed and strength then have no effect."""
 

@@ -222,10 +222,13 @@ def _choose_strength(
         if strength is not None:
             recorder.ignore("strength", strength, "this engine only upscales init_image")
         return _DEFAULT_STRENGTH
-    if request.HasField("init_image"):
+    if request.HasField("init_image") and not capabilities.ignores_strength:
         return recorder.apply_default("strength", strength, _DEFAULT_STRENGTH)
     if strength is not None:
-        recorder.ignore("strength", strength, "it has no effect without init_image")
+        missing = "without init_image"
+        if capabilities.ignores_strength:
+            missing = "on this engine: its model follows the prompt alone"
+        recorder.ignore("strength", strength, f"it has no effect {missing}")
     return _DEFAULT_STRENGTH
 
 

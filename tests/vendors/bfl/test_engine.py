@@ -137,3 +137,13 @@ def test_invalid_settings_are_refused_when_the_configuration_is_read(
     """An unknown model, too high a tolerance, an invalid URL."""
     with pytest.raises(ValidationError):
         BflConfig.model_validate({"api_key": KEY, **settings})
+
+
+@pytest.mark.parametrize(
+    ("model", "ignored"), [("flux-2-pro", True), ("flux-pro-1.1-ultra", False)]
+)
+def test_a_model_that_edits_ignores_strength(vendor: StandIn, model: str, *, ignored: bool) -> None:
+    """So that receipts say so."""
+    image = vendor.engine(model=model).capabilities.image
+    assert image is not None
+    assert image.ignores_strength is ignored

@@ -258,3 +258,10 @@ def test_retired_models_are_refused_at_once(model: str) -> None:
     """Not when the first task comes."""
     with pytest.raises(ValidationError):
         OpenaiConfig.model_validate({"api_key": KEY, "model": model})
+
+
+def test_strength_has_no_effect(vendor: StandIn) -> None:
+    """So that receipts say so."""
+    image = vendor.engine().capabilities.image
+    assert image is not None
+    assert image.ignores_strength

@@ -28,6 +28,7 @@ def build_capabilities(config: BflConfig) -> Capabilities:
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
         models=(Model(name=config.model, family="flux"),),
+        ignores_strength=not spec.image_weight_field,
     )
     return build_service_capabilities(
         config, image, description=f"{config.model} at Black Forest Labs", options=spec.options

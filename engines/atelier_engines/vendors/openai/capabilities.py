@@ -33,6 +33,7 @@ def build_capabilities(config: OpenaiConfig) -> Capabilities:
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
         models=(Model(name=config.model),),
+        ignores_strength=True,
     )
     return build_service_capabilities(
         config,
