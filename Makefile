@@ -107,6 +107,7 @@ siege: install ## Send 2,000 generations through kills, drains, full disks and l
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,uv,requirements/uv.in)
 	$(call lock,gateway,server/pyproject.toml)
+	$(call lock,replicate,requirements/replicate.in)
 	$(call lock,runpod,requirements/runpod.in)
 	$(call lock,vastai,requirements/vastai.in)
 	$(call lock,dev,--all-extras $(PROJECTS) requirements/dev.in)
@@ -142,7 +143,7 @@ $(INSTALLED): requirements/dev.txt $(PROJECTS) | $(UV)
 
 # SDKs that want other versions than we do live apart; tests run them against our stand-ins.
 .PHONY: sdks
-sdks: .tools/sdk/runpod/installed .tools/sdk/vastai/installed
+sdks: .tools/sdk/replicate/installed .tools/sdk/runpod/installed .tools/sdk/vastai/installed
 
 .tools/sdk/%/installed: requirements/%.txt | $(UV)
 	$(UV) venv --quiet --clear --python '$(PYTHON)' $(@D)

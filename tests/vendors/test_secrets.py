@@ -9,6 +9,7 @@ from atelier_engines.vendors.config import AccountConfig
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.ideogram.config import IdeogramConfig
 from atelier_engines.vendors.openai.config import OpenaiConfig
+from atelier_engines.vendors.replicate.config import ReplicateConfig
 from atelier_engines.vendors.runpod.config import RunpodConfig
 
 _KEY = "an-api-key-of-the-tests"
@@ -21,6 +22,7 @@ _KEY = "an-api-key-of-the-tests"
         (FalConfig, {}),
         (IdeogramConfig, {}),
         (OpenaiConfig, {}),
+        (ReplicateConfig, {"model": "acme/model"}),
         (RunpodConfig, {"endpoint": "abc123xyz"}),
     ],
 )

@@ -8,6 +8,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypedDict, TypeVar, Unpack
 
 import httpx2
@@ -73,6 +74,8 @@ class VendorClient:
     """Maximum size of a response body, results included."""
     translate_error: Callable[[Response], EngineError | None] | None = None
     """Translates responses with status 400 to 499 that are specific to this service; None: see `errors`."""
+    find_retry_after: Callable[[Response], float | None] = attrgetter("retry_after")
+    """Seconds that a response asks to wait before the next request; for services that say so in the body."""
 
     async def request(
         self, method: str, url: str, *, model: type[ModelT], **content: Unpack[RequestContent]
@@ -201,7 +204,7 @@ class VendorClient:
             return EngineFailedError(
                 f"the result at {self.name} is gone or its link has expired ({response.status})"
             )
-        after, status = response.retry_after, response.status
+        after, status = self.find_retry_after(response), response.status
         text = response.error_message(responses.find_secrets(self.client.headers))
         if status in self.content_filter_statuses:
             return ContentFilteredError(f"{self.name} refused the content: {text or status}")
