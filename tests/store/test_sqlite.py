@@ -20,10 +20,13 @@ from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
 from tests.store.isolation_conformance import IsolationConformance
+from tests.store.queue_conformance import QueueConformance
 from tests.store.request_id_conformance import RequestIdConformance
 
 
-class TestSqliteStore(StoreConformance, RequestIdConformance, IsolationConformance):
+class TestSqliteStore(
+    StoreConformance, RequestIdConformance, IsolationConformance, QueueConformance
+):
     """See StoreConformance."""
 
     @pytest.fixture
