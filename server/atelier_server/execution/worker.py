@@ -29,6 +29,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
+from atelier_server.execution.cancelled_jobs import cancel_job
 from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -53,6 +54,9 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled; a generation in progress then returns to its queue."""
+        await self.supervisor.ready.wait()
+        for job in self.store.take_cancelled_jobs(self.supervisor.name):
+            await cancel_job(self.supervisor.engine, self.decider, job)
         while True:
             await self.supervisor.ready.wait()
             await self.storage.wait_writable()

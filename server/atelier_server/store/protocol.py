@@ -203,6 +203,9 @@ class Store(Protocol):
     async def claim(self, engine: str) -> Claim:
         """Wait for the oldest generation in the engine's queue, and claim it."""
 
+    def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
+        """Void claims on what was cancelled while an earlier process ran it: its remote job may go on. Each once."""
+
     async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """Store the task decided for a claim without one, with the record whose receipt describes it.
 

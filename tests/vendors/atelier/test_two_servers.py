@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from contextlib import aclosing
+import sqlite3
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,25 @@ async def test_a_cancelled_call_is_forwarded(launching: Launch, other: RunningSe
                 if progress.step:
                     break
     assert (await list_generations(other))[0].state is State.CANCELLED
+
+
+async def test_a_cancellation_that_a_killed_server_has_noted_is_forwarded_by_the_next(
+    launching: Launch, other: RunningServer
+) -> None:
+    """By the handle of the generation there; here it has ended at once."""
+    address = f"127.0.0.1:{free_port()}"
+    front = launching("front", address=address, engines=forwarding_engines(other.address))
+    async with AsyncClient(address) as client:
+        accepted = await client.submit("a lamp", engine="far", steps=200, options=SLOW)
+        await wait_for_step(client, accepted.id)
+    front.kill()
+    with closing(sqlite3.connect(front.data / "atelier.db")) as db, db:
+        db.execute("UPDATE generations SET cancel_requested = 1")
+    again = launching("front", address=address, engines=forwarding_engines(other.address))
+    ended = (await list_generations(again))[0]
+    assert (ended.state, ended.cancel_outcome) == (State.CANCELLED, CancelOutcome.VENDOR_MAY_BILL)
+    while (await list_generations(other))[0].state is not State.CANCELLED:  # noqa: ASYNC110 (elsewhere)
+        await asyncio.sleep(0.05)
 
 
 async def test_the_second_server_may_be_killed(launching: Launch) -> None:

@@ -31,7 +31,7 @@ async def test_a_killed_server_finds_its_job_again(
 async def test_a_cancellation_does_not_claim_to_have_stopped_a_remote_job(
     vendor: StandIn, start_server: StartServer
 ) -> None:
-    """The server was killed after it had noted the cancellation, and before it could cancel the job."""
+    """The server was killed after it had noted the cancellation, and before it cancelled the job: the next one does."""
     engines = {
         "remote": {
             "type": "runpod",
@@ -58,6 +58,8 @@ async def test_a_cancellation_does_not_claim_to_have_stopped_a_remote_job(
     ended = follower.events[-1].generation
     assert ended.state == State.STATE_CANCELLED
     assert ended.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+    await eventually(lambda: vendor.cancelled == 1)
+    assert vendor.accepted == 1
 
 
 async def test_a_job_that_may_have_been_accepted_is_not_submitted_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from atelier.v1.generation_pb2 import Generation
+from atelier_server.store.protocol import Claim
 from atelier_server.store.records import Record
 from atelier_server.store.sqlite import rows
 
@@ -27,6 +28,13 @@ def list_succeeded_tasks(db: sqlite3.Connection, limit: int) -> list[tuple[Gener
 def running(db: sqlite3.Connection) -> list[Record]:
     """The generations in the state RUNNING, oldest first."""
     return list(rows.find_records(db, f"{rows.RUNNING} ORDER BY id", ()))
+
+
+def list_cancelled_jobs(db: sqlite3.Connection) -> list[Claim]:
+    """What is to be cancelled in the state RUNNING, and has a job at a remote service."""
+    return rows.find_claims(
+        db, f"{rows.RUNNING} AND cancel_requested <> 0 AND remote_handle <> '' ORDER BY id"
+    )
 
 
 def attempted(db: sqlite3.Connection) -> list[Record]:

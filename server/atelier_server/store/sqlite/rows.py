@@ -195,6 +195,12 @@ def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFi
     return None if found is None else (_row(found[:7]).record, StoredFields(*found[7:]))
 
 
+def find_claims(db: sqlite3.Connection, condition: str) -> list[Claim]:
+    """The newest claims, void or not, on the generations for which the condition holds."""
+    found = db.execute(f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {condition}")
+    return [StoredFields(*fields[7:]).to_claim(_row(fields[:7]).record) for fields in found]
+
+
 def list_first_ids(db: sqlite3.Connection, engine: str) -> list[str]:
     """Ids of the EXACT_POSITIONS oldest generations in the engine's queue, from its index alone."""
     found = db.execute(

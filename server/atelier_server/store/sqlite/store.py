@@ -48,6 +48,7 @@ class SqliteStore(SqliteOverviews):
         self._events = EventBus()
         self._isolation: Isolation | None = None  # None when nothing is suspect
         self._ends_at_start: list[Event] = []
+        self._cancelled_jobs: list[Claim] = []
         self._workers: defaultdict[str, WaitingWorkers] = defaultdict(
             lambda: WaitingWorkers(self._release_in_background)
         )
@@ -100,6 +101,7 @@ class SqliteStore(SqliteOverviews):
             local_engines=local_engines,
         )
         try:
+            self._cancelled_jobs = await self._database.run(history.list_cancelled_jobs)
             return await self._database.run(recover)
         except BaseException:
             await self.close()
@@ -190,6 +192,12 @@ class SqliteStore(SqliteOverviews):
             self._workers[engine].notify()  # the generation still waits
             raise
         return claimed[0] if claimed else None
+
+    def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
+        """See Store.take_cancelled_jobs."""
+        jobs, self._cancelled_jobs = self._cancelled_jobs, []
+        self._cancelled_jobs += [job for job in jobs if job.generation.engine != engine]
+        return [job for job in jobs if job.generation.engine == engine]
 
     async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """See Store.save_task."""
