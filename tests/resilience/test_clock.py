@@ -104,6 +104,28 @@ async def test_no_measured_time_has_a_step_of_the_clock_in_it(
     assert measured["atelier_queue_seconds_sum"] > 0
 
 
+async def test_a_clock_that_is_set_back_over_a_restart_changes_no_order(
+    start_server: StartServer, connect: Connect, clock: WallClock
+) -> None:
+    """What was accepted before the restart is started first, and listed as older."""
+    clock.step(2 * _HOUR)
+    server = start_server(engines=_NARROW, environment=clock.environment())
+    async with connect(server) as stub:
+        before = [await _submit(stub, slow_request(600.0)) for _ in range(2)]
+    server.kill()
+    clock.step(0)
+    server = start_server(engines=_NARROW, environment=clock.environment())
+    async with connect(server) as stub:
+        after = await _submit(stub, slow_request(600.0))
+        assert after.create_time.seconds < before[0].create_time.seconds, "the step had no effect"
+        page = await stub.ListGenerations(pb.ListGenerationsRequest())
+        made = [generation.id for generation in (*before, after)]
+        assert [generation.id for generation in page.generations] == made[::-1]
+        for generation in (*before, after):
+            await _wait_until_running(stub, generation)
+            await _cancel(stub, generation)
+
+
 def _measured_seconds(server: RunningServer) -> dict[str, float]:
     """The sum of each histogram of times, over all labels."""
     sums: dict[str, float] = {}
