@@ -11,6 +11,9 @@ from tests.siege.plan import PAID, Kind
 from tests.siege.recorder import Asked, Disturbance
 from tests.siege.server import MAX_ATTEMPTS
 
+_LASTS_SECONDS = 1.0
+"""For which a disturbance may act on what is accepted after it began."""
+
 
 class Cause(Enum):
     """What was done to a generation, or to the server during its life."""
@@ -112,10 +115,7 @@ def count_kills(generation: Generation, disturbances: list[Disturbance]) -> int:
 
 
 def _during(generation: Generation, disturbances: list[Disturbance]) -> list[Disturbance]:
-    """What was done to the server between acceptance and end; a disturbance acts for some seconds."""
+    """What was done to the server between acceptance and end."""
     accepted = generation.create_time.ToMicroseconds() / 1e6
     ended = generation.end_time.ToMicroseconds() / 1e6
     return [one for one in disturbances if accepted - _LASTS_SECONDS <= one.at <= ended]
-
-
-_LASTS_SECONDS = 1.0

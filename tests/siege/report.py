@@ -19,6 +19,8 @@ class Report:
     settings_line: str
     """How large it was, with its seed."""
     seconds: float
+    cpu_seconds: float
+    """CPU time of callers and server together."""
     evidence: Evidence
     refusals: Mapping[str, int]
     """Calls that had to be repeated, by code and reason."""
@@ -36,7 +38,7 @@ class Report:
     def lines(self) -> Iterator[str]:
         """The report, line by line."""
         evidence = self.evidence
-        yield f"siege: {self.settings_line}, {self.seconds:.0f} s"
+        yield f"siege: {self.settings_line}, {self.seconds:.0f} s, CPU {self.cpu_seconds:.0f} s"
         yield f"  done to the server: {_count(one.kind for one in evidence.disturbances)}"
         yield f"  asked: {_count(one.planned.kind.value for one in evidence.asked.values())}"
         ends = (" ".join(end_of(one.generation)).strip() for one in evidence.stored.values())
