@@ -27,8 +27,10 @@ from atelier_engines.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     InvalidTaskError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
+    TaskFailedError,
 )
 from atelier_engines.event import Dispatched
 from tests.vendors.calls import outputs, previews, run_task, steps
@@ -108,6 +110,16 @@ async def test_a_failed_node_is_named_without_its_traceback_or_inputs(server: St
     assert "secret" not in str(failed.value)
 
 
+async def test_a_node_that_cannot_load_what_the_task_selects_is_the_tasks_fault(
+    server: StandIn,
+) -> None:
+    """Other tasks succeed, so the server is not at fault."""
+    server.does.error = {"node_type": "LoraLoader", "exception_message": "header too large"}
+    async with run_engine(server) as engine:
+        with pytest.raises(TaskFailedError, match="LoraLoader: header too large"):
+            await run_task(engine, TASK)
+
+
 async def test_a_blocked_branch_is_not_a_failure(server: StandIn) -> None:
     """History decides, not the first error message."""
     server.does.blocked = True
@@ -162,7 +174,7 @@ async def test_an_interruption_by_another_client_is_a_failure(server: StandIn) -
     """The job was interrupted at the server."""
     server.does.intruder_at = 2
     async with run_engine(server) as engine:
-        with pytest.raises(EngineFailedError, match="someone else"):
+        with pytest.raises(JobStoppedError, match="someone else"):
             await run_task(engine, TASK)
 
 

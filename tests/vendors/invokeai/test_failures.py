@@ -35,6 +35,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
     EngineUncertainError,
     InvalidTaskError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
 )
@@ -174,7 +175,7 @@ async def test_an_item_cancelled_at_the_server_has_failed(vendor: StandIn) -> No
             if isinstance(event, Step):
                 break
         next(iter(vendor.queue.items.values())).status = "canceled"
-        with pytest.raises(EngineFailedError, match="cancelled at invokeai"):
+        with pytest.raises(JobStoppedError, match="cancelled at invokeai"):
             await anext(events)
 
 

@@ -17,6 +17,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
     EngineUncertainError,
     InvalidTaskError,
+    JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
 )
@@ -127,7 +128,7 @@ async def test_a_job_that_exceeded_the_services_time_limit_has_timed_out(vendor:
 async def test_a_job_that_was_cancelled_elsewhere_has_failed(vendor: StandIn) -> None:
     """In the console, or by purging the queue."""
     vendor.polls.add(state("CANCELLED"))
-    with pytest.raises(EngineFailedError, match="cancelled"):
+    with pytest.raises(JobStoppedError, match="cancelled"):
         await collect_events(vendor)
 
 
