@@ -114,9 +114,12 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _enable_shrinking(connection: sqlite3.Connection) -> None:
-    """Rewrite a file of an older version so that its unused pages can be given back."""
+    """Rewrite a file of an older version so that its unused pages can be given back.
+
+    That needs free space of twice the file's size, partly in the directory for temporary files.
+    """
     if connection.execute("PRAGMA auto_vacuum").fetchone() == (_INCREMENTAL,):
-        return  # and else: free space of twice the file's size is needed, partly in the directory for temporary files
+        return
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     try:
         connection.execute("VACUUM")
