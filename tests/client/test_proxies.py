@@ -99,18 +99,6 @@ async def test_a_connection_that_is_closed_with_goaway_is_opened_again(
     assert (await require_one_attempt(server)).id == made.id
 
 
-async def test_repetitions_keep_a_silent_stream_open(
-    calling: MakeCaller, start_server: StartServer, tmp_path: Path
-) -> None:
-    """With a shorter silence than the proxy's limit nothing is reset."""
-    server = start_server(limits={"max_silence_seconds": IDLE_SECONDS / 5})
-    task = {"width": 64, "height": 64, "steps": 1, "options": SILENT}
-    async with run_proxy(server, tmp_path) as proxy, calling(proxy.address) as caller:
-        await caller.call("generate", "a lamp", **task)
-        assert proxy.count_resets() == 0
-    await require_one_attempt(server)
-
-
 async def test_the_command_line_survives_resets(start_server: StartServer, tmp_path: Path) -> None:
     """It ends with its file, after a task that was silent for longer than the proxy allows."""
     server = start_server()
