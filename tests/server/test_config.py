@@ -116,21 +116,24 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, lines: list[str]) -> 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("data: /var/lib/atelier", "data is now data_dir"),
-        ("filing: {directory: /out}", "filing is now export"),
-        ("store: {time_to_live_seconds: 60}", "store: time_to_live_seconds is now retention_sec"),
-        ("limits: {message_bytes: 65536}", "limits: message_bytes is now max_message_bytes"),
-        ("limits: {inline_bytes: 1}", "limits: inline_bytes is now max_inline_bytes"),
-        ("limits: {upload_bytes: 1}", "limits: upload_bytes is now max_upload_bytes"),
-        ("limits: {input_pixels: 1}", "limits: input_pixels is now max_input_pixels"),
-        ("limits: {concurrent_streams: 1}", "concurrent_streams is now max_concurrent_streams"),
+        ("data: /var/lib/atelier", "data: is now data_dir"),
+        ("filing: {directory: /out}", "filing: is now export"),
+        ("store: {time_to_live_seconds: 60}", "store.time_to_live_seconds: is now retention_sec"),
+        ("limits: {message_bytes: 65536}", "limits.message_bytes: is now max_message_bytes"),
+        ("limits: {inline_bytes: 1}", "limits.inline_bytes: is now max_inline_bytes"),
+        ("limits: {upload_bytes: 1}", "limits.upload_bytes: is now max_upload_bytes"),
+        ("limits: {input_pixels: 1}", "limits.input_pixels: is now max_input_pixels"),
+        (
+            "limits: {concurrent_streams: 1}",
+            "limits.concurrent_streams: is now max_concurrent_streams",
+        ),
         (
             "engines: {a: {type: sketch, cache_bytes: 1}}",
-            "engines.a: cache_bytes is now result_cache_bytes",
+            "engines.a.cache_bytes: is now result_cache_bytes",
         ),
         (
             "engines: {a: {type: sketch, breaker: {faults: 1, rest_seconds: 2}}}",
-            "engines.a.breaker: faults is now failure_threshold; rest_seconds is now reset_timeout_seconds",
+            "engines.a.breaker.rest_seconds: is now reset_timeout_seconds",
         ),
     ],
 )
@@ -139,6 +142,30 @@ def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, text: str, l
     done = checked(tmp_path, text)
     assert done.returncode == 2
     assert line in done.stderr
+
+
+def test_a_renamed_key_hides_no_other_error(tmp_path: Path) -> None:
+    """Of its section or of another, each with its own path."""
+    text = "limits: {input_pixels: 1, upload_bytes: 2, max_inline_bytes: -1, x: 1}\nfiling: {}\nthreads: 0"
+    lines = checked(tmp_path, text).stderr.splitlines()
+    assert [line.rpartition("atelier.yaml: ")[2].partition(":")[0] for line in lines] == [
+        "threads",
+        "limits.max_inline_bytes",
+        "limits.input_pixels",
+        "limits.upload_bytes",
+        "limits.x",
+        "filing",
+    ]
+
+
+@pytest.mark.parametrize("text", ["${NAME }", "${ NAME}", "${}", "${NAME", "${1}", "${A:=b}"])
+def test_what_only_looks_like_a_variable_is_refused(tmp_path: Path, text: str) -> None:
+    """Rather than taken as text; the error says how to write both."""
+    done = checked(tmp_path, f"default_engine: 'a{text}'", NAME="sketch")
+    assert done.returncode == 2
+    assert f"default_engine: '{text}' is not a variable; write ${{NAME}}" in done.stderr
+    escaped = checked(tmp_path, f"styles: {{a: {{prompt_prefix: '${text}'}}}}")
+    assert escaped.returncode == 0, escaped.stderr
 
 
 def test_home_is_expanded_in_every_path(tmp_path: Path) -> None:

@@ -97,9 +97,11 @@ def parse_workflow(name: str, graph: object, bindings: object) -> Workflow:
             name=name, graph=graph_from_json(graph), bindings=Bindings.model_validate(bindings)
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise WorkflowError(f"bindings of {name}: {where} {first['msg']}".rstrip()) from error
+        problems = "; ".join(
+            f"{'.'.join(map(str, found['loc']))} {found['msg']}".strip()
+            for found in error.errors(include_url=False)
+        )
+        raise WorkflowError(f"bindings of {name}: {problems}") from error
     except WorkflowError as error:
         raise WorkflowError(f"workflow {name}: {error}") from error
     _check_bindings(workflow)

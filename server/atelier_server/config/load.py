@@ -21,7 +21,9 @@ DEFAULT_ENGINES: Mapping[str, Mapping[str, str]] = {
 }
 """Engines of a server whose configuration has no `engines`."""
 
-_VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_VARIABLE = re.compile(
+    r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<wrong>\$\{[^}]*\}?)"
+)
 _SECRET = re.compile("key|token|secret|password")  # values of such keys are never printed
 _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
     EngineSettings.renamed_keys
@@ -77,7 +79,8 @@ class ConfigurationError(Exception):
 def load(path: Path | None, **overrides: object) -> Settings:
     """Read the file (None: all defaults), and replace values by those overrides that are not None.
 
-    `${NAME}` and `${NAME:-default}` in any string are replaced from the environment; `$$` is a dollar.
+    `${NAME}` and `${NAME:-default}` in any string are replaced from the environment; `$$` is a dollar, and
+    any other `${` is an error.
 
     Raises:
         ConfigurationError: the file is missing or not YAML, a variable is not set, a key is unknown, a value is
@@ -168,6 +171,10 @@ def _substitute_variables(value: Any, path: str, problems: list[str]) -> Any:  #
 def _read_variable(found: re.Match[str], path: str, problems: list[str]) -> str:
     if found[0] == "$$":
         return "$"
+    if found["wrong"] is not None:
+        advice = "write ${NAME} or ${NAME:-default}, or $${ for the text ${"
+        problems.append(f"{path}: {found['wrong']!r} is not a variable; {advice}")
+        return ""
     value = os.environ.get(found["name"], found["default"])
     if value is None:
         problems.append(f"{path}: the environment variable {found['name']} is not set")

@@ -125,7 +125,7 @@ def test_a_runtime_without_loras_offers_none() -> None:
 )
 def test_a_renamed_setting_is_refused_by_its_new_name(key: str, new: str) -> None:
     """So that nobody has to look it up."""
-    with pytest.raises(ValidationError, match=f"{key} is now .*{new}"):
+    with pytest.raises(ValidationError, match=rf"{key}\s+is now .*{new}"):
         DiffusionConfig.model_validate({key: 1})
 
 

@@ -59,6 +59,9 @@ class GenerationServiceStub:
     While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
     idle.
 
+    A call that attaches by id gets its headers at once, also when no event comes for long: `atelier-server-version` has
+    the version of the server, and says that the server itself has answered, not a proxy.
+
     Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
     generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
     """
@@ -109,6 +112,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
 
     While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
     idle.
+
+    A call that attaches by id gets its headers at once, also when no event comes for long: `atelier-server-version` has
+    the version of the server, and says that the server itself has answered, not a proxy.
 
     Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
     generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
@@ -169,6 +175,9 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
 
         While nothing happens, the last event is sent again (see `repetition`), so that proxies do not close the stream as
         idle.
+
+        A call that attaches by id gets its headers at once, also when no event comes for long: `atelier-server-version` has
+        the version of the server, and says that the server itself has answered, not a proxy.
 
         Any number of callers may follow one generation, each from any sequence number. Losing the call abandons a
         generation that it has started, as in Generate; it does not abandon one that it attached to, unless it took it over.
