@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 
 from atelier.v1.generation_pb2 import AttemptOutcome, Receipt
@@ -22,6 +22,7 @@ _MIN_EVIDENCE = 3  # so many tasks must have taken longer before a deadline coun
 _EVIDENCE_SECONDS = (
     600.0  # age of the oldest of these; what is refused teaches nothing, so evidence must expire
 )
+_MAX_AGE_SECONDS = 1.0  # of an estimate; it ages because evidence expires
 _MAX_MEASUREMENTS = 32  # of one kind
 _MAX_KINDS = 64
 _CONTINUED = frozenset(
@@ -109,6 +110,10 @@ class ServiceTimes:
     """By kind, the kind measured last at the end; of each kind the newest measurement at the end."""
     _latest: tuple[float, ...] = ()
     """Seconds of the newest tasks of all kinds."""
+    _recent: dict[Work, tuple[float, Estimate]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Estimates and when they were made: a long queue asks for the same ones again and again."""
 
     @property
     def typical_seconds(self) -> float | None:
@@ -127,14 +132,19 @@ class ServiceTimes:
         if len(kinds) > _MAX_KINDS:
             del kinds[next(iter(kinds))]
         latest = (*self._latest[1 - _MAX_MEASUREMENTS :], seconds)
-        return replace(self, _kinds=kinds, _latest=latest)
+        return ServiceTimes(kinds, latest)
 
     def estimate(self, work: Work, now: float) -> Estimate:
         """What the work will take; `now` is of the clock that `learn` was given times of."""
         measured = self._kinds.get(work.kind)
         if measured is None:
             return UNKNOWN
-        return Estimate(_find_least(measured, work.size, now), _find_expected(measured, work.size))
+        made_at, estimate = self._recent.get(work, (-math.inf, UNKNOWN))
+        if not 0 <= now - made_at < _MAX_AGE_SECONDS:
+            least = _find_least(measured, work.size, now)
+            estimate = Estimate(least, _find_expected(measured, work.size))
+            self._recent[work] = (now, estimate)
+        return estimate
 
 
 def _find_least(measured: tuple[_Measurement, ...], size: int, now: float) -> float:
