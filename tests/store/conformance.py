@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -23,7 +22,6 @@ from atelier.v1.task_pb2 import ImageTask
 from atelier_server.errors import ConflictError, NotFoundError, QueueFullError
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import (
-    ENDED,
     CancelResult,
     Claim,
     ClaimLostError,
@@ -183,83 +181,6 @@ class StoreConformance:
         assert not (await store.submit(submission(request_id="a", queue_limit=2))).created
         assert await store.queue_depth("sketch") == 2
 
-    async def test_the_log_is_numbered_without_gaps_and_ends_with_the_generation(
-        self, store: Store
-    ) -> None:
-        """Sequences count 1, 2, 3; the last event carries the finished generation."""
-        generation_id = (await store.submit(submission())).generation.id
-        claim = await store.claim("sketch")
-        for step in (1, 2):
-            await store.log(claim, [Event(stage="draw", step=step, steps=2)])
-        last = Event(stage="draw", step=2, steps=2)
-        await store.finish(claim, succeeded(claim, "image"), last)
-        events = await log_of(store, generation_id)
-        assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
-        assert [event.state for event in events] == [
-            State.STATE_QUEUED,
-            *[State.STATE_RUNNING] * 3,
-            State.STATE_SUCCEEDED,
-        ]
-        assert {event.generation_id for event in events} == {generation_id}
-        assert [event.step for event in events] == [0, 0, 1, 2, 2]
-        assert events[-1].generation.outputs[0].artifact.id == "image"
-        assert events[-1].progress == 1.0
-        assert not any(event.HasField("generation") for event in events[:-1])
-
-    async def test_many_watchers_see_the_same_from_wherever_they_begin(self, store: Store) -> None:
-        """Watchers that come before, during and after see every event once and in order."""
-        generation_id = (await store.submit(submission())).generation.id
-        early = [asyncio.create_task(log_of(store, generation_id)) for _ in range(5)]
-        claim = await store.claim("sketch")
-        await store.log(claim, [Event(step=1)])
-        midway = asyncio.create_task(log_of(store, generation_id, after=2))
-        for step in range(2, 101):
-            await store.log(claim, [Event(step=step)])
-        await store.finish(claim, succeeded(claim), Event())
-        whole = await log_of(store, generation_id)
-        assert [event.sequence for event in whole] == list(range(1, 104))
-        for watcher in early:
-            assert [event.sequence for event in await watcher] == list(range(1, 104))
-        assert [event.sequence for event in await midway] == list(range(3, 104))
-        assert await log_of(store, generation_id, after=103) == []
-
-    async def test_a_slow_watcher_misses_nothing(self, store: Store) -> None:
-        """A watcher that is far behind reads the log."""
-        generation_id = (await store.submit(submission())).generation.id
-        seen = []
-        async with aclosing(store.watch(generation_id, 0)) as events:
-            seen.append((await anext(events)).sequence)
-            claim = await store.claim("sketch")
-            for step in range(200):
-                await store.log(claim, [Event(step=step)])
-            await store.finish(claim, succeeded(claim), Event())
-            seen += [event.sequence async for event in events]
-        assert seen == list(range(1, 204))
-
-    async def test_a_waiting_generation_reports_its_queue_position(self, store: Store) -> None:
-        """The first event says how many are ahead; watchers get an event whenever it moves up."""
-        ids = [(await store.submit(submission())).generation.id for _ in range(3)]
-        async with aclosing(store.watch(ids[2], 0)) as events:
-            places = [(await anext(events)).queue_position]
-            for _ in range(2):
-                claim = await store.claim("sketch")
-                places.append((await anext(events)).queue_position)
-                await store.finish(claim, succeeded(claim), Event())
-        assert places == [2, 1, 0]
-
-    async def test_a_dispatched_generation_is_in_no_queue(self, store: Store) -> None:
-        """Waiting for it ends with the claim, and at once after it, until it is requeued."""
-        generation_id = (await store.submit(submission())).generation.id
-        waiting = asyncio.ensure_future(store.wait_dispatched("ada", generation_id))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        claim = await store.claim("sketch")
-        await waiting
-        await store.wait_dispatched("ada", generation_id)
-        await store.release(claim)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(store.wait_dispatched("ada", generation_id), 0.01)
-
     async def test_cancelling_a_waiting_generation_ends_it_at_once(self, store: Store) -> None:
         """It never starts, and its log says so."""
         first, second = [(await store.submit(submission())).generation.id for _ in range(2)]
@@ -346,39 +267,6 @@ class StoreConformance:
         generation = await store.get("ada", generation_id)
         assert [parameter.name for parameter in generation.receipt.parameters] == ["steps"]
 
-    async def test_a_remote_handle_survives_the_death_of_the_process(self, opener: Opener) -> None:
-        """The next attempt gets the handle; releasing the generation forgets it, unless it is to be kept."""
-        store = await opener()
-        await store.submit(submission())
-        claim = await store.claim("sketch")
-        assert claim.remote_handle == ""
-        await store.save_remote_handle(claim, "job-7")
-        await store.close()
-        store = await opener()
-        again = await store.claim("sketch")
-        assert again.remote_handle == "job-7"
-        with pytest.raises(ClaimLostError):
-            await store.save_remote_handle(claim, "job-8")
-        await store.release(again, keep_remote_handle=True)
-        kept = await store.claim("sketch")
-        assert kept.remote_handle == "job-7"
-        await store.release(kept)
-        assert (await store.claim("sketch")).remote_handle == ""
-
-    async def test_cost_is_counted_over_restarts(self, opener: Opener) -> None:
-        """The costs in the receipts add up, for each engine."""
-        store = await opener()
-        for _ in range(2):
-            await store.submit(submission())
-            claim = await store.claim("sketch")
-            ended = succeeded(claim)
-            ended.receipt.cost.amount = 0.25
-            await store.finish(claim, ended, Event())
-        await store.close()
-        store = await opener()
-        assert await store.spent_today("sketch") == 0.5
-        assert await store.spent_today("other") == 0.0
-
     async def test_only_the_first_end_counts(self, store: Store) -> None:
         """A second finish, and any write after the end, is refused: the claim is void."""
         generation_id = (await store.submit(submission())).generation.id
@@ -397,16 +285,6 @@ class StoreConformance:
         assert await store.list_queued_engines() == []
         await store.submit(submission())
         assert await store.list_queued_engines() == ["sketch"]
-
-    async def test_waiting_for_the_end_returns_the_finished_generation(self, store: Store) -> None:
-        """Both a call that waits already and one that comes later get it."""
-        generation_id = (await store.submit(submission())).generation.id
-        waiting = asyncio.create_task(store.wait_ended("ada", generation_id))
-        claim = await store.claim("sketch")
-        await store.log(claim, [Event(step=1)])
-        await store.finish(claim, succeeded(claim), Event())
-        assert (await waiting).state == State.STATE_SUCCEEDED
-        assert (await store.wait_ended("ada", generation_id)).HasField("expire_time")
 
     async def test_callers_see_only_their_own(self, store: Store) -> None:
         """Another caller's generation and artifact are not found, like those that do not exist."""
@@ -446,85 +324,3 @@ class StoreConformance:
         both = await find(limit=9, states=[State.STATE_RUNNING, State.STATE_QUEUED])
         assert both == (ids, True)
         assert await find(limit=9, max_bytes=1) == (ids[:1], False)
-
-    async def test_nothing_accepted_is_lost_when_the_process_dies(self, opener: Opener) -> None:
-        """Waiting ones wait, running ones are requeued, ended ones stay; logs continue without a gap."""
-        store = await opener()
-        ended, running, waiting = [
-            (await store.submit(submission())).generation.id for _ in range(3)
-        ]
-        claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim), Event())
-        lost = await store.claim("sketch")
-        await store.log(lost, [Event(step=1)])
-        await store.close()
-
-        store = await opener()
-        assert (await store.get("ada", ended)).state == State.STATE_SUCCEEDED
-        again = await store.claim("sketch")
-        assert (again.generation.id, again.attempt) == (running, 2)
-        assert (
-            again.generation.receipt.attempts[0].outcome == AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
-        )
-        with pytest.raises(ClaimLostError):
-            await store.finish(lost, succeeded(lost), Event())
-        await store.finish(again, succeeded(again), Event())
-        events = await log_of(store, running)
-        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-        assert (await store.claim("sketch")).generation.id == waiting
-
-    async def test_a_generation_that_kills_its_server_fails_in_the_end(
-        self, opener: Opener
-    ) -> None:
-        """After the last attempt it has FAILED with the reason POISONED."""
-        store = await opener(max_attempts=2)
-        generation_id = (await store.submit(submission())).generation.id
-        for _ in range(2):
-            await store.claim("sketch")
-            await store.close()
-            store = await opener(max_attempts=2)
-        generation = await store.get("ada", generation_id)
-        assert (generation.state, generation.failure.reason) == (State.STATE_FAILED, "POISONED")
-        assert len(generation.receipt.attempts) == 2
-
-    async def test_a_cancellation_survives_the_death_of_the_process(self, opener: Opener) -> None:
-        """A running generation that was to be cancelled is not requeued."""
-        store = await opener()
-        generation_id = (await store.submit(submission())).generation.id
-        await store.claim("sketch")
-        await store.cancel("ada", generation_id)
-        await store.close()
-        store = await opener()
-        assert (await store.get("ada", generation_id)).state == State.STATE_CANCELLED
-
-    async def test_what_has_expired_is_deleted(self, opener: Opener) -> None:
-        """Expired generations and artifacts go; inputs of others, and generations that wait, stay."""
-        store = await opener(retention_seconds=10)
-        upload = Artifact(id="upload", size=1)
-        upload.expire_time.FromSeconds(int(time.time()) + 10)
-        await store.add_artifact("ada", upload)
-        first = (await store.submit(submission())).generation.id
-        waiting = (await store.submit(submission(inputs=("upload",)))).generation.id
-        claim = await store.claim("sketch")
-        await store.finish(claim, succeeded(claim, "image"), Event())
-        assert await sweep(store, time.time()) == []
-        assert await sweep(store, time.time() + 20) == ["image"]
-        with pytest.raises(NotFoundError):
-            await store.get("ada", first)
-        with pytest.raises(NotFoundError):
-            await log_of(store, first)
-        assert (await store.get("ada", waiting)).state == State.STATE_QUEUED
-        await store.delete_artifacts(["upload"])
-        assert (await store.get_artifact("ada", "upload")).size == 1
-
-    async def test_what_waits_past_its_deadline_fails(self, store: Store) -> None:
-        """The sweep fails it, its watchers get the last event, and no worker claims it."""
-        now = time.time()
-        late = (await store.submit(submission(deadline=now + 5))).generation.id
-        other = (await store.submit(submission())).generation.id
-        watching = asyncio.create_task(log_of(store, late))
-        await sweep(store, now + 6)
-        last = (await watching)[-1]
-        assert last.state in ENDED
-        assert last.generation.failure.reason == "DEADLINE_EXCEEDED"
-        assert (await store.claim("sketch")).generation.id == other

@@ -19,13 +19,20 @@ from atelier_server.store.sqlite.database import Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
+from tests.store.event_conformance import EventConformance
 from tests.store.isolation_conformance import IsolationConformance
 from tests.store.queue_conformance import QueueConformance
+from tests.store.recovery_conformance import RecoveryConformance
 from tests.store.request_id_conformance import RequestIdConformance
 
 
 class TestSqliteStore(
-    StoreConformance, RequestIdConformance, IsolationConformance, QueueConformance
+    StoreConformance,
+    RequestIdConformance,
+    IsolationConformance,
+    QueueConformance,
+    EventConformance,
+    RecoveryConformance,
 ):
     """See StoreConformance."""
 
