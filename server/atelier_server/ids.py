@@ -54,3 +54,8 @@ def continue_after(known_id: str) -> None:
     for character in known_id:
         value = value << 5 | _ALPHABET.index(character)
     _ids.continue_after(value)
+
+
+def make_request_id(generation_id: str, digest: bytes) -> str:
+    """The request id of a generation whose request has none; those of equal requests begin alike, and sort by age."""
+    return f"{digest[:8].hex()}.{generation_id}"

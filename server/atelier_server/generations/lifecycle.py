@@ -38,7 +38,7 @@ from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.planning import describe_plan
 from atelier_server.generations.remote_jobs import is_job_running
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
-from atelier_server.ids import new_id
+from atelier_server.ids import make_request_id, new_id
 from atelier_server.store.events import GenerationMeter
 from atelier_server.store.protocol import (
     ENDED,
@@ -47,7 +47,6 @@ from atelier_server.store.protocol import (
     Store,
     Submission,
     SubmitResult,
-    make_request_id,
     may_run_again,
 )
 

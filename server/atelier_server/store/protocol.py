@@ -13,7 +13,6 @@ from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier.v1.generation_service_pb2 import (
     GenerateRequest,
-    ResponseMode,
     StreamProgressResponse,
 )
 
@@ -72,13 +71,8 @@ class SubmitResult:
     """The accepted generation, or the one that the same request id named before."""
     created: bool
     """True when it was accepted, or accepted again, by this submission."""
-    response_mode: ResponseMode.ValueType
-    """That of the request with which the generation was accepted."""
-
-    @property
-    def ends_with_callers(self) -> bool:
-        """Whether the generation is cancelled when its callers are lost."""
-        return self.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE
+    ends_with_callers: bool
+    """Whether it is cancelled when its callers are lost: not if it was accepted with the mode ON_ACCEPTANCE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +97,6 @@ class Claim:
     """Steady time after which the work is to be stopped; None for no limit."""
     metadata: Metadata
     """As submitted."""
-
-
-def make_request_id(generation_id: str, digest: bytes) -> str:
-    """The request id of a generation whose request has none; those of equal requests begin alike, and sort by age."""
-    return f"{digest[:8].hex()}.{generation_id}"
 
 
 def may_run_again(generation: Generation) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from heapq import merge
 
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.store.protocol import Page, Query, SubmitResult, make_request_id
+from atelier_server.ids import make_request_id
+from atelier_server.store.protocol import Page, Query, SubmitResult
 from atelier_server.store.sqlite.rows import to_result
 
 _STATES = tuple(State.values())

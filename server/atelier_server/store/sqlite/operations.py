@@ -85,7 +85,7 @@ def _to_result(change: records.Change, submission: Submission) -> SubmitResult:
     return SubmitResult(
         generation=change.record.generation,
         created=True,
-        response_mode=submission.request.response_mode,
+        ends_with_callers=rows.ends_with_callers(submission.request),
     )
 
 

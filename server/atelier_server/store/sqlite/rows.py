@@ -13,11 +13,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation
-from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier.v1.generation_service_pb2 import GenerateRequest, ResponseMode
 from atelier_server.clock import STEADY_OFFSET
 from atelier_server.errors import NotFoundError
 from atelier_server.store.protocol import Claim, Event, Submission, SubmitResult
-from atelier_server.store.records import Change, Record, StoredFields, require_same_request
+from atelier_server.store.records import (
+    Change,
+    Record,
+    StoredFields,
+    require_same_request,
+)
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
 _COLUMNS = "record, caller, attempt, fence, cancel_requested, remote_handle, sequence"
@@ -71,12 +76,17 @@ def find_by_request_id(
     return to_result(record, request)
 
 
+def ends_with_callers(request: GenerateRequest) -> bool:
+    """Whether what the request makes is cancelled when its callers are lost."""
+    return request.response_mode != ResponseMode.RESPONSE_MODE_ON_ACCEPTANCE
+
+
 def to_result(record: bytes, request: bytes) -> SubmitResult:
     """What finds a generation answers with, from its record and the request as it was accepted."""
     return SubmitResult(
         generation=Generation.FromString(record),
         created=False,
-        response_mode=GenerateRequest.FromString(request).response_mode,
+        ends_with_callers=ends_with_callers(GenerateRequest.FromString(request)),
     )
 
 
