@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from atelier_client import AsyncClient
+from atelier_client import AsyncClient, AtelierError, Upscale
 from atelier_client.enums import Disposition
 from atelier_engines.capabilities import Capabilities, IntegerRange
 from atelier_engines.event import Output
@@ -71,6 +71,25 @@ async def test_the_init_image_decides_the_size_here_and_there(
         await client.generate("a lamp", engine=engine, init_image=png(192, 96))
     task = last_task(recorded)
     assert (task.width, task.height) == ((192, 96) if keeps else (128, 128))
+
+
+@pytest.mark.parametrize("limit", ["ignores_strength", "upscale_only"])
+@pytest.mark.parametrize("strength", [None, 0.25])
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_a_strength_without_effect_is_told_and_not_passed_on(
+    serve: Serve, engine: str, strength: float | None, limit: str
+) -> None:
+    """An engine behind another server runs the task all the same; a strict request is refused."""
+    recorded = recording(**{limit: True})
+    given = {"engine": engine, "init_image": png(128, 128), "upscale": Upscale(factor=2.0)}
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        generation = await client.generate("a lamp", strength=strength, **given)  # type: ignore[arg-type]
+        assert generation.receipt is not None
+        told = [one for one in generation.receipt.parameters if one.name == "strength"]
+        assert [one.disposition for one in told] == [Disposition.IGNORED] * (strength is not None)
+        if strength is not None:
+            with pytest.raises(AtelierError):
+                await client.generate("a lamp", strength=strength, strict=True, **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("engine", ["deep", "far"])

@@ -85,6 +85,8 @@ class ImageCapabilities:
     """Whether `init_image` decides width and height where the task gives neither."""
     default_preview_interval: int = 0
     """Steps between two previews where the task does not say; 0 sends none."""
+    ignores_strength: bool = False
+    """Whether `strength` has no effect, because the model follows the prompt alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,6 +160,7 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         upscale_only=capabilities.upscale_only,
         keeps_init_size=capabilities.keeps_init_size,
         default_preview_interval=capabilities.default_preview_interval,
+        ignores_strength=capabilities.ignores_strength,
     )
 
 

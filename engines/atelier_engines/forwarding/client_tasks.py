@@ -7,6 +7,13 @@ from typing import assert_never
 
 import atelier_client as client
 from atelier_client.enums import AudioFormat, ControlType, ImageFormat, ResourceProfile, SafetyMode
+from atelier_engines.capabilities import (
+    AudioCapabilities,
+    AudioFeature,
+    Capabilities,
+    ImageCapabilities,
+    ImageFeature,
+)
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels, image_from_pixels
 from atelier_engines.task import AudioTask, Control, ImageTask, Task
@@ -14,24 +21,27 @@ from atelier_engines.task import AudioTask, Control, ImageTask, Task
 _SEEDS = 2**63
 
 
-def build_client_task(task: Task, *, seeded: bool) -> client.ImageTask | client.AudioTask:
-    """The same task for the client, with every value set, so that no default of the server applies.
+def build_client_task(
+    task: Task, capabilities: Capabilities
+) -> client.ImageTask | client.AudioTask:
+    """The same task for the client, with every value set that has an effect, so that no default of the server applies.
 
-    `seeded` says whether the engine there takes seeds.
+    `capabilities` are those of the engine there: it is asked strictly, and refuses what has no effect.
 
     Raises:
         UnsupportedError: the seeds are not consecutive, as the contract demands.
     """
     match task:
         case ImageTask():
-            return _image(task, seeded=seeded)
+            return _image(task, capabilities.image)
         case AudioTask():
-            return _audio(task, seeded=seeded)
+            return _audio(task, capabilities.audio)
         case _:
             assert_never(task)
 
 
-def _image(task: ImageTask, *, seeded: bool) -> client.ImageTask:
+def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.ImageTask:
+    seeded = capabilities is not None and ImageFeature.SEED in capabilities.features
     return client.ImageTask(
         prompt=task.prompt,
         negative_prompt=task.negative_prompt,
@@ -44,7 +54,7 @@ def _image(task: ImageTask, *, seeded: bool) -> client.ImageTask:
         scheduler=task.scheduler,
         num_images=len(task.seeds),
         init_image=_encode_optional(task.init_image),
-        strength=None if task.init_image is None else task.strength,
+        strength=_strength(task, capabilities),
         mask=_encode_optional(task.mask),
         controls=tuple(map(_control, task.controls)),
         loras=tuple(client.Lora(name=lora.name, weight=lora.weight) for lora in task.loras),
@@ -62,7 +72,16 @@ def _image(task: ImageTask, *, seeded: bool) -> client.ImageTask:
     )
 
 
-def _audio(task: AudioTask, *, seeded: bool) -> client.AudioTask:
+def _strength(task: ImageTask, capabilities: ImageCapabilities | None) -> float | None:
+    """The strength; None where it has no effect."""
+    ignored = capabilities is not None and (
+        capabilities.ignores_strength or capabilities.upscale_only
+    )
+    return None if task.init_image is None or ignored else task.strength
+
+
+def _audio(task: AudioTask, capabilities: AudioCapabilities | None) -> client.AudioTask:
+    seeded = capabilities is not None and AudioFeature.SEED in capabilities.features
     return client.AudioTask(
         prompt=task.prompt,
         negative_prompt=task.negative_prompt,

@@ -13,10 +13,8 @@ import grpc
 import atelier_client as client
 from atelier_client.errors import AtelierError, ConflictError, ServerUnreachableError
 from atelier_engines.capabilities import (
-    AudioFeature,
     CancelSupport,
     Capabilities,
-    ImageFeature,
 )
 from atelier_engines.closing import keeps_job
 from atelier_engines.errors import EngineUnavailableError
@@ -27,7 +25,7 @@ from atelier_engines.forwarding.client_tasks import build_client_task
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.forwarding.events import EventMapper
 from atelier_engines.forwarding.handle import Handle, parse_handle
-from atelier_engines.task import ImageTask, Task
+from atelier_engines.task import Task
 from atelier_engines.threads import result_from_thread
 
 _RETRY_DELAY_SECONDS = 0.25
@@ -157,9 +155,7 @@ class ForwardingEngine:
 
     async def _submit(self, task: Task, request_id: str) -> str:
         """Send the task under the request id, and return the id of its generation."""
-        request = await result_from_thread(
-            partial(build_client_task, task, seeded=self._takes_seeds(task))
-        )
+        request = await result_from_thread(partial(build_client_task, task, self._capabilities))
         options: Mapping[str, object] = task.options
         sending = asyncio.create_task(self._send(request, options, request_id))
         try:
@@ -235,14 +231,6 @@ class ForwardingEngine:
             else:
                 return
             await asyncio.sleep(_RETRY_DELAY_SECONDS)
-
-    def _takes_seeds(self, task: Task) -> bool:
-        capabilities = self._capabilities
-        if isinstance(task, ImageTask):
-            return (
-                capabilities.image is not None and ImageFeature.SEED in capabilities.image.features
-            )
-        return capabilities.audio is not None and AudioFeature.SEED in capabilities.audio.features
 
     async def _connect(self) -> client.AsyncClient:
         config = self._config

@@ -117,6 +117,7 @@ def _image_to_pb(
         upscale_only=capabilities.upscale_only,
         keeps_init_size=capabilities.keeps_init_size,
         default_preview_interval=capabilities.default_preview_interval,
+        ignores_strength=capabilities.ignores_strength,
     )
 
 
