@@ -188,7 +188,12 @@ MODELS: Mapping[str, FakeModel] = {
     UNSEEDED: FakeModel(
         version="b" * 64,
         official=False,
-        properties={"prompt": _text(), "scheduler": _text(default="DDIM")},
+        properties={
+            "prompt": _text(),
+            "scheduler": _text(default="DDIM"),
+            "mood": {"type": ["string", "null"], "description": None, "enum": ["calm", None]},
+            "other_key": {"type": "string", "format": "password", "writeOnly": True},
+        },
         output={"title": "Output"},
         enums={},
     ),

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature, IntegerRange
+from atelier_engines.conformance.fake_server import respond
 from atelier_engines.conformance.remote_service import collect_events, collect_outputs, run_engine
 from atelier_engines.engine import Engine
 from atelier_engines.errors import InvalidTaskError
@@ -256,6 +257,26 @@ async def test_names_of_inputs_can_be_configured(vendor: StandIn) -> None:
     assert vendor.read_file(url)
 
 
+async def test_an_input_that_takes_a_key_is_no_option_and_is_shown_nowhere(
+    vendor: StandIn,
+) -> None:
+    """The configuration sets it, and no error repeats it."""
+    secret = {"other_key": "a-secret-of-another-service"}
+    async with run_engine(vendor, model=UNSEEDED) as engine:
+        options: Any = engine.capabilities.options_schema["properties"]
+        assert [*options] == ["scheduler", "mood"]
+        assert options["mood"]["enum"] == ["calm"]
+    job = await only_job(vendor, BARE, model=UNSEEDED, secret_inputs=secret)
+    assert job.body["other_key"] == secret["other_key"]
+    told = f"- input.other_key: {secret['other_key']} is no key"
+    vendor.submits.add(respond(422, {"title": "Input validation failed", "detail": told}))
+    with pytest.raises(InvalidTaskError) as error:
+        await collect_events(vendor, BARE, model=UNSEEDED, secret_inputs=secret)
+    assert secret["other_key"] not in str(error.value)
+    config = ReplicateConfig(api_key=SecretStr(KEY), model=UNSEEDED, secret_inputs=secret)
+    assert secret["other_key"] not in repr(config) + str(config.model_dump())
+
+
 async def test_of_outputs_that_grow_the_last_one_is_the_result(vendor: StandIn) -> None:
     """The model's schema says that it is an iterator."""
     fields = {"prompt": "text"}
@@ -296,8 +317,9 @@ async def test_callers_may_be_stricter_than_the_configuration_never_laxer(
         {"fields": {"colour": "x"}},
         {"safety": "flag"},
         {"base_url": "ftp://replicate.com"},
+        {"inputs": {"key": "a"}, "secret_inputs": {"key": "b"}},
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_invalid_settings_are_refused_when_the_configuration_is_read(
     settings: dict[str, object],

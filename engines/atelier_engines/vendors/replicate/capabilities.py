@@ -37,10 +37,12 @@ def build_capabilities(
     config: ReplicateConfig, fields: FieldMap | None, version: str = ""
 ) -> Capabilities:
     """The capabilities of an engine with that configuration; without `fields`, those before the start."""
+    width = _side(config, fields, TaskField.WIDTH)
+    height = _side(config, fields, TaskField.HEIGHT)
     image = ImageCapabilities(
-        width=_side(config, fields, TaskField.WIDTH),
-        height=_side(config, fields, TaskField.HEIGHT),
-        max_pixels=config.max_side**2,
+        width=width,
+        height=height,
+        max_pixels=width.max * height.max,
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
         models=(Model(name=config.model, family=config.family),),
@@ -68,7 +70,6 @@ def _add_fields(
     can_disable = config.safety == "off"
     return replace(
         image,
-        max_pixels=max(image.max_pixels, image.width.default * image.height.default),
         features=frozenset(features),
         steps=_steps(fields.get(TaskField.STEPS)),
         guidance=_guidance(fields.get(TaskField.GUIDANCE)),

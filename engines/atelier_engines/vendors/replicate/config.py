@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SecretStr, model_validator
 
 from atelier_engines.vendors.config import ApiKey, BaseUrl, JobsConfig
 
@@ -52,6 +52,10 @@ class ReplicateConfig(JobsConfig):
         default_factory=dict,
         description="Fixed values of further inputs of the model, checked against its schema at the start.",
     )
+    secret_inputs: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="The same for inputs that take a key, such as that of another service.",
+    )
     wait_seconds: int = Field(
         default=1,
         ge=0,
@@ -85,3 +89,18 @@ class ReplicateConfig(JobsConfig):
         le=8192,
         description="Maximum width and height in pixels, where the model's schema does not say.",
     )
+
+    @property
+    def fixed_inputs(self) -> dict[str, JsonValue]:
+        """All fixed values, with the secret ones."""
+        secrets = {name: value.get_secret_value() for name, value in self.secret_inputs.items()}
+        return {**self.inputs, **secrets}
+
+    @model_validator(mode="after")
+    def _require_distinct(self) -> Self:
+        both = sorted(self.inputs.keys() & self.secret_inputs.keys())
+        if both:
+            raise ValueError(
+                f"inputs and secret_inputs both set {', '.join(both)}; remove one of them"
+            )
+        return self

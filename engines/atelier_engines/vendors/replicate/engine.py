@@ -95,6 +95,7 @@ class ReplicateEngine(RemoteEngine[_Connection]):
 
     def _make_client(self) -> VendorClient:
         key = self._config.api_key.get_secret_value()
+        secrets = (key, *(one.get_secret_value() for one in self._config.secret_inputs.values()))
         wait = self._config.wait_seconds
         return VendorClient(
             name=self.name,
@@ -105,7 +106,7 @@ class ReplicateEngine(RemoteEngine[_Connection]):
             ),
             delay_scale=self._delay_scale,
             response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS + wait,
-            translate_error=partial(translate_error, key=key, inputs=self._inputs),
+            translate_error=partial(translate_error, secrets=secrets, inputs=self._inputs),
             find_retry_after=find_retry_after,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 
@@ -45,13 +45,13 @@ class _Problem(BaseModel):
 
 
 def translate_error(
-    response: Response, *, key: str, inputs: Mapping[str, TaskField]
+    response: Response, *, secrets: Iterable[str], inputs: Mapping[str, TaskField]
 ) -> EngineError | None:
     """The error for a response of status 400 to 499; None where its HTTP status says enough.
 
     Args:
         response: the response.
-        key: API token, which no message repeats.
+        secrets: what no message repeats, the API token among it.
         inputs: what the inputs of the model take their values from, by their names.
     """
     if response.status == _NOT_FOUND:
@@ -60,7 +60,7 @@ def translate_error(
         )
     if response.status != _UNPROCESSABLE:
         return None
-    text = response.error_message((key,))[:_MAX_MESSAGE_LENGTH]
+    text = response.error_message(secrets)[:_MAX_MESSAGE_LENGTH]
     if "version" in _read_problem(response).title.lower():
         return ModelMissingError(f"replicate does not run this version ({text}); change `model`")
     named = _INPUT.search(text)

@@ -42,6 +42,7 @@ _TYPES: Mapping[TaskField, tuple[str, ...]] = {
     TaskField.SAFETY_OFF: ("boolean",),
 }
 """Types that an input must have; those of the others are `string`, and files may be in an array."""
+_COMPOUND = frozenset({"array", "object"})
 _RATIO = re.compile(r"(\d{1,3}):(\d{1,3})")
 _CUSTOM = "custom"
 
@@ -97,11 +98,11 @@ def map_fields(schema: ModelSchema, config: ReplicateConfig) -> FieldMap:
     if TaskField.INIT_IMAGE not in by_field:
         by_field.pop(TaskField.MASK, None)
         by_field.pop(TaskField.STRENGTH, None)
-    decided = {one.name for one in by_field.values()} | config.inputs.keys()
+    decided = {one.name for one in by_field.values()} | config.fixed_inputs.keys()
     free = {
         name: one
         for name, one in schema.inputs.items()
-        if name not in decided and not one.is_file and one.type not in {"array", "object"}
+        if name not in decided and not (one.is_file or one.is_secret) and one.type not in _COMPOUND
     }
     return FieldMap(schema=schema, by_field=by_field, free=free)
 
@@ -112,7 +113,7 @@ def _find_input(
     if field in config.fields:
         name = config.fields[field]
         return None if name is None else schema.inputs.get(name)
-    names = (name for name in USUAL_NAMES[field] if name not in config.inputs)
+    names = (name for name in USUAL_NAMES[field] if name not in config.fixed_inputs)
     usual = (schema.inputs[name] for name in names if name in schema.inputs)
     return next((one for one in usual if _fits(one, field)), None)
 
@@ -135,7 +136,7 @@ def _find_problems(
     for field, name in config.fields.items():
         if name is not None:
             yield from _find_field_problem(schema, config, field, name)
-    for name, value in config.inputs.items():
+    for name, value in config.fixed_inputs.items():
         if name not in schema.inputs:
             yield f"has no input {name!r} (inputs.{name}); {has}"
         elif problem := schema.inputs[name].find_problem(value):
@@ -154,7 +155,7 @@ def _find_field_problem(
     if name not in schema.inputs:
         known = ", ".join(sorted(schema.inputs))
         yield f"has no input {name!r} (fields.{field.value}); it has {known}"
-    elif name in config.inputs:
+    elif name in config.fixed_inputs:
         yield f"takes {name!r} from fields.{field.value} and from inputs; remove one of them"
     elif not _fits(schema.inputs[name], field):
         yield f"cannot take {field.value} in its input {name!r} (fields.{field.value})"

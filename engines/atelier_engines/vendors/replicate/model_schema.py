@@ -34,6 +34,7 @@ class _Property(BaseModel):
     multiple_of: float | None = Field(default=None, alias="multipleOf")
     default: JsonValue = None
     description: str = ""
+    write_only: bool = Field(default=False, alias="writeOnly")
     items: dict[str, JsonValue] | None = None
     array_type: str = Field(default="", alias="x-cog-array-type")
 
@@ -46,6 +47,8 @@ class ModelInput:
     """Its name."""
     type: str
     """string, boolean, integer, number, array; other types, or none, are not checked."""
+    is_secret: bool = False
+    """Whether it takes a key or a password."""
     is_file: bool = False
     """Whether it takes the URL of a file, or a list of them if it is an array."""
     choices: tuple[JsonValue, ...] = ()
@@ -156,8 +159,9 @@ def _read_input(
     return ModelInput(
         name=name,
         type=read.type,
+        is_secret=read.format == "password" or read.write_only,
         is_file=file.format == "uri",
-        choices=read.enum,
+        choices=tuple(choice for choice in read.enum if choice is not None),
         minimum=read.minimum,
         maximum=read.maximum,
         multiple_of=int(step) if float(step).is_integer() else 0,
@@ -183,8 +187,15 @@ def _read_output(model: str, schemas: Mapping[str, JsonValue]) -> OutputForm:
 def _read_property(
     model: str, name: str, schema: JsonValue, schemas: Mapping[str, JsonValue]
 ) -> _Property:
+    resolved = _resolve(_as_mapping(schema), schemas)
+    given: dict[str, JsonValue] = {
+        key: value for key, value in resolved.items() if value is not None
+    }
+    types = given.get("type")
+    if isinstance(types, list):  # one of them may be null
+        given["type"] = next((one for one in types if one != "null"), "")
     try:
-        return _Property.model_validate(_resolve(_as_mapping(schema), schemas))
+        return _Property.model_validate(given)
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
         raise ModelMissingError(

@@ -48,7 +48,7 @@ class PredictionInput:
         Raises:
             InvalidTaskError: an option does not fit the model, or the task lacks what the model requires.
         """
-        values: dict[str, JSON] = dict(self.config.inputs)
+        values: dict[str, JSON] = dict(self.config.fixed_inputs)
         for field, value in self._values(seed, urls):
             one = self.fields.get(field)
             if one is not None:
