@@ -34,7 +34,7 @@ async def collect_events(engine: Engine, task: Task) -> list[Event]:
 
 
 async def generate_images(engine: Engine, task: Task) -> list[NDArray[np.uint8]]:
-    """The pictures of a task, in order."""
+    """The images of a task, in order."""
     media = [
         event.media for event in await collect_events(engine, task) if isinstance(event, Output)
     ]

@@ -43,7 +43,7 @@ class Request:
 
     task: ImageTask
     expected: type[EngineError] | None = None
-    """What it fails with; None where the pictures come, as far as the caller waits for them."""
+    """What it fails with; None where the images come, as far as the caller waits for them."""
     leaves_after_events: int | None = None
     """The caller closes the stream then."""
     leaves_after_seconds: float | None = None

@@ -1,4 +1,4 @@
-"""Sees pictures before they are rounded to bytes."""
+"""Sees images before they are rounded to bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier_engines.diffusion.families.family import Family
 
 @dataclass(eq=False)
 class RecordingFamily:
-    """A model whose pictures are kept as floats, (1, 3, height, width) of about -1 to 1."""
+    """A model whose images are kept as floats, (1, 3, height, width) of about -1 to 1."""
 
     family: Family
     decoded: list[torch.Tensor] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Puts an engine through a mixture of requests, and holds every picture against its solo run."""
+"""Puts an engine through a mixture of requests, and holds every image against its solo run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.engines.diffusion import tiny_sdxl, write_adapters
 from tests.engines.diffusion.random_requests import REFUSED_SIDE, Request
 
 TOLERANCE = 1
-"""Of 255. A run for several sums in another order than a run for one: pictures differ in the last
+"""Of 255. A run for several sums in another order than a run for one: images differ in the last
 bits of floats, and where such a float lies at the border of two bytes, in the byte.
 """
 ROWS = 8
@@ -51,15 +51,15 @@ class Tally:
     astray: list[str] = field(default_factory=list)
     """Requests that came to something else than they should."""
     pictures: int = 0
-    """Pictures that were compared."""
+    """Images that were compared."""
     equal: int = 0
     """Of them, those that are equal to their solo runs to the bit."""
     largest: int = 0
     """Largest difference of a byte."""
     wrong: list[str] = field(default_factory=list)
-    """Pictures that differ from their solo runs by more than TOLERANCE."""
+    """Images that differ from their solo runs by more than TOLERANCE."""
     runs: Counter[int] = field(default_factory=Counter)
-    """Runs of the denoiser by the number of their pictures."""
+    """Runs of the denoiser by the number of their images."""
     pressed: int = 0
     """Shared runs that there was no memory for."""
     resident: list[int] = field(default_factory=list)
@@ -129,7 +129,7 @@ async def soak(
 
     Args:
         engine: is put through it, up to ROWS rows in a run.
-        judge: paints every picture alone; an engine of the same configuration that does nothing
+        judge: generates every image alone; an engine of the same configuration that does nothing
             else, so that whatever the crowd leaves behind in one is not in the other.
         requests: in order.
         callers: requests at once.
@@ -173,7 +173,7 @@ async def _keep_asking(
 
 
 async def _outcome(engine: DiffusionEngine, request: Request, pictures: Pictures) -> str:
-    """How it ended; whatever pictures came are put into `pictures`."""
+    """How it ended; whatever images came are put into `images`."""
     asking = asyncio.create_task(_ask(engine, request, pictures))
     if request.leaves_after_seconds is not None:
         asyncio.get_running_loop().call_later(request.leaves_after_seconds, asking.cancel)
@@ -213,7 +213,7 @@ def _is_due(outcome: str, request: Request, pictures: Pictures) -> bool:
 async def _compare(
     judge: DiffusionEngine, task: ImageTask, pictures: Pictures, tally: Tally
 ) -> None:
-    """Hold pictures against those that the judge paints of the same seeds alone."""
+    """Hold images against those that the judge generates of the same seeds alone."""
     alone = await _alone(judge, replace(task, seeds=tuple(pictures)))
     for seed, made in pictures.items():
         difference = int(np.abs(made.astype(int) - alone[seed].astype(int)).max())

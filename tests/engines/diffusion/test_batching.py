@@ -96,7 +96,7 @@ async def bench(engine: DiffusionEngine) -> AsyncIterator[Bench]:
 
 
 async def test_every_image_of_a_mixed_batch_is_the_one_it_is_alone(bench: Bench) -> None:
-    """Other prompts, steps, schedulers, guidances, sizes, pictures to start from: no difference."""
+    """Other prompts, steps, schedulers, guidances, sizes, images to start from: no difference."""
     together = await asyncio.gather(*(bench.generate(task) for task in MIXED))
     assert max(bench.runs) >= 3
     for task, made in zip(MIXED, together, strict=True):
@@ -198,7 +198,7 @@ async def test_a_request_that_does_not_fit_alone_fails_alone(bench: Bench) -> No
 
 
 async def test_when_all_images_of_a_task_fail_the_others_continue(bench: Bench) -> None:
-    """The first failure ends the task; what its other pictures asked for is dropped."""
+    """The first failure ends the task; what its other images asked for is dropped."""
 
     def refuse(runs: Sequence[DenoiseRequest]) -> None:
         if any(run.inputs.latents.shape[-1] == 8 for run in runs):

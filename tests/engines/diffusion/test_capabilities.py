@@ -24,7 +24,7 @@ from atelier_engines.local import cpu
 
 
 async def pictures(**config: object) -> ImageCapabilities:
-    """What a started engine says about pictures."""
+    """What a started engine says about images."""
     engine = DiffusionEngine(DiffusionConfig.model_validate({"device": "cpu", **config}))
     await engine.start()
     found = engine.capabilities.image
@@ -88,7 +88,7 @@ def test_on_the_cpu_it_claims_equal_bits(engine: DiffusionEngine) -> None:
     assert set(found.versions) == {"torch", "diffusers", "transformers", "pillow"}
 
 
-def test_before_the_start_it_already_says_that_it_makes_pictures() -> None:
+def test_before_the_start_it_already_says_that_it_makes_images() -> None:
     """The server routes by it."""
     found = DiffusionEngine(DiffusionConfig()).capabilities
     assert found.image is not None

@@ -168,12 +168,12 @@ async def test_a_control_gives_the_pipelines_bytes_with_every_scheduler(
 async def test_every_kind_of_control_gives_the_pipelines_bytes(
     steered: DiffusionEngine, parts: dict[str, Any], task: ImageTask
 ) -> None:
-    """Strengths, spans, several at once, sizes, variations and repainting."""
+    """Strengths, spans, several at once, sizes, variations and inpainting."""
     (made,) = await generate_images(steered, task)
     assert np.array_equal(made, reference(parts, task))
 
 
-async def test_a_control_changes_the_picture_and_one_without_effect_does_not(
+async def test_a_control_changes_the_image_and_one_without_effect_does_not(
     steered: DiffusionEngine,
 ) -> None:
     """No strength, or a span that no step lies in, is exactly none."""
@@ -188,7 +188,7 @@ async def test_a_control_changes_the_picture_and_one_without_effect_does_not(
 async def test_edges_of_a_photo_are_those_that_could_have_been_given(
     steered: DiffusionEngine,
 ) -> None:
-    """The map is computed of the photo in the picture's size."""
+    """The map is computed of the photo in the image's size."""
     given = control(image=Pixels(array=canny_edges(photo().array)))
     (wanted,) = await generate_images(steered, image_task(controls=(given,)))
     (made,) = await generate_images(steered, image_task(controls=(control(preprocess=True),)))
@@ -259,9 +259,7 @@ async def test_tasks_with_other_loras_and_controls_at_once_leave_each_other_alon
     assert not np.array_equal(alone[5], alone[1])
 
 
-async def test_pictures_of_which_only_some_are_steered_share_runs(
-    folder: Path, model: Path
-) -> None:
+async def test_images_of_which_only_some_are_steered_share_runs(folder: Path, model: Path) -> None:
     """And differ from what they are alone in rounding only."""
     engine = DiffusionEngine(DiffusionConfig(**settings(folder, model), max_batch=12))
     await engine.start()

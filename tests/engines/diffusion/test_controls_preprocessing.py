@@ -50,7 +50,7 @@ def of_photo(kind: ControlType, image: Pixels | None = None) -> Control:
 
 
 def made(maps: ControlPreprocessor, control: Control) -> NDArray[np.uint8]:
-    """The map for a picture of 96 x 64."""
+    """The map for an image of 96 x 64."""
     return maps.get_map(control, width=96, height=64).array
 
 
@@ -88,7 +88,7 @@ def test_without_a_model_the_setting_that_names_one_is_told(kind: ControlType) -
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_map_is_made_in_the_size_of_the_picture(kind: ControlType, tmp_path: Path) -> None:
+def test_a_map_is_made_in_the_size_of_the_image(kind: ControlType, tmp_path: Path) -> None:
     """Also of a grey photo, and the same every time."""
     maps = maker(**{kind.value: WRITERS[kind](tmp_path / "model")})
     found = made(maps, of_photo(kind))

@@ -56,7 +56,7 @@ def test_it_is_registered_under_its_name() -> None:
 
 
 async def test_it_tells_stages_steps_and_outputs_in_order(engine: DiffusionEngine) -> None:
-    """Steps count over all pictures; every picture comes as soon as it is done."""
+    """Steps count over all images; every image comes as soon as it is done."""
     events = await collect_events(engine, image_task(seeds=(1, 2), steps=2))
     told: list[object] = []
     for event in events:
@@ -127,7 +127,7 @@ async def test_a_cancelled_task_that_waits_never_begins(
 
 
 async def test_tasks_at_once_do_not_mix(engine: DiffusionEngine) -> None:
-    """Each gets the picture it gets alone."""
+    """Each gets the image it gets alone."""
     tasks = [image_task(seeds=(seed,), scheduler="euler_a") for seed in (1, 2, 3)]
     alone = [await generate_images(engine, task) for task in tasks]
     together = await asyncio.gather(*(generate_images(engine, task) for task in tasks))
@@ -151,13 +151,13 @@ async def test_a_scheduler_it_does_not_have_is_unsupported(engine: DiffusionEngi
 
 
 async def test_sound_is_unsupported(engine: DiffusionEngine) -> None:
-    """It makes pictures only."""
+    """It makes images only."""
     task = AudioTask(prompt="rain", duration_seconds=1, seed=1, sample_rate=48000, channels=1)
     with pytest.raises(UnsupportedError):
         await collect_events(engine, task)
 
 
-async def test_a_picture_too_large_for_the_memory_is_out_of_memory(
+async def test_an_image_too_large_for_the_memory_is_out_of_memory(
     engine: DiffusionEngine,
 ) -> None:
     """The engine survives it."""
@@ -172,7 +172,7 @@ async def test_whatever_torch_raises_becomes_an_engine_error(engine: DiffusionEn
         await collect_events(engine, image_task(width=4, height=4))
 
 
-async def test_numbers_that_overflow_are_an_error_and_no_black_picture(
+async def test_numbers_that_overflow_are_an_error_and_no_black_image(
     engine: DiffusionEngine,
 ) -> None:
     """An infinite prediction stands for what float16 does to some models."""
@@ -202,7 +202,7 @@ async def test_before_the_start_it_is_unavailable(model: Path) -> None:
 async def test_its_check_does_not_wait_for_a_task_at_work(
     engine: DiffusionEngine, runs: list[int]
 ) -> None:
-    """Health is asked for often, and must not queue behind pictures."""
+    """Health is asked for often, and must not queue behind images."""
     async with aclosing(engine.run(image_task(steps=100))) as events:
         assert isinstance(await anext(events), Stage)
         await engine.check()

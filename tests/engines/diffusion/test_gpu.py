@@ -56,7 +56,7 @@ def test_it_finds_the_gpu_and_claims_no_equal_bits(cuda: DiffusionEngine) -> Non
 async def test_it_is_close_to_the_pipeline(
     model: Path, precision: Precision, scheduler: str
 ) -> None:
-    """Noise comes from the CPU's generator in both, so that the pictures are comparable."""
+    """Noise comes from the CPU's generator in both, so that the images are comparable."""
     engine = DiffusionEngine(DiffusionConfig(model=str(model), device="cuda", precision=precision))
     await engine.start()
     pipeline = StableDiffusionXLPipeline.from_pretrained(
@@ -173,7 +173,7 @@ async def test_what_does_not_fit_waits_in_main_memory(model: Path, tmp_path: Pat
 async def test_the_profile_memory_keeps_the_denoiser_alone_on_the_device(
     model: Path, tmp_path: Path
 ) -> None:
-    """Of a picture that is one tile the bytes are the same."""
+    """Of an image that is one tile the bytes are the same."""
     usual, saving = (copied(model, tmp_path / name, profile=name) for name in PROFILES)
     await usual.start()
     await saving.start()

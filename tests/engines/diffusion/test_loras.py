@@ -142,7 +142,7 @@ def test_every_set_gives_what_diffusers_gives(
 def test_without_loras_the_networks_are_what_they_were(
     adapters: LoraSwitch, networks: StableDiffusionXLPipeline
 ) -> None:
-    """The same tensors under the same names, the same modules, the same picture."""
+    """The same tensors under the same names, the same modules, the same image."""
     before, modules, wanted = weights(networks), list(networks.unet.modules()), picture(networks)
     adapters.activate((STYLE, KOHYA))
     assert not torch.equal(picture(networks), wanted)
@@ -180,7 +180,7 @@ def test_a_lora_of_weight_0_is_as_good_as_none(
 
 
 def test_the_key_tells_weights_and_orders_apart(adapters: LoraSwitch) -> None:
-    """What makes other pictures has another key."""
+    """What makes other images has another key."""
     sets = [(), (STYLE,), (Lora(name="style", weight=0.8),), (STYLE, FIGURE), (FIGURE, STYLE)]
     assert len({adapters.key(loras) for loras in sets}) == len(sets)
 
@@ -188,7 +188,7 @@ def test_the_key_tells_weights_and_orders_apart(adapters: LoraSwitch) -> None:
 def test_a_weight_can_change_alone(
     adapters: LoraSwitch, networks: StableDiffusionXLPipeline
 ) -> None:
-    """The LoRA stays loaded, and the picture follows."""
+    """The LoRA stays loaded, and the image follows."""
     adapters.activate((STYLE,))
     first = picture(networks)
     adapters.activate((Lora(name="style", weight=0.3),))

@@ -82,7 +82,7 @@ async def test_engines_of_another_precision_share_nothing(
 
 @pytest.mark.usefixtures("_no_budget")
 async def test_engines_that_do_not_fit_together_take_turns(model: Path, tmp_path: Path) -> None:
-    """What was put away comes back from its files and makes the same pictures."""
+    """What was put away comes back from its files and makes the same images."""
     first = made(shutil.copytree(model, tmp_path / "1"))
     second_folder = shutil.copytree(model, tmp_path / "2")
     await first.start()

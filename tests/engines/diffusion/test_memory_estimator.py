@@ -1,4 +1,4 @@
-"""Pictures that do not fit are refused by name of what would, and profiles change what fits."""
+"""Images that do not fit are refused by name of what would, and profiles change what fits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def estimator_of(engine: DiffusionEngine) -> MemoryEstimator:
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (512, 192)])
-def test_the_estimate_from_small_pictures_holds_for_large_ones(
+def test_the_estimate_from_small_images_holds_for_large_ones(
     engine: DiffusionEngine, width: int, height: int
 ) -> None:
     """Within a tenth of what the work then takes."""
@@ -75,7 +75,7 @@ def test_the_estimate_from_small_pictures_holds_for_large_ones(
 
 
 def made(room: int, *, max_side: int = 2**20, max_pixels: int = 2**40) -> MemoryEstimator:
-    """Estimates by which pictures of `room` pixels are the largest."""
+    """Estimates by which images of `room` pixels are the largest."""
     footprint = Footprint(device=CPU)
     slope = 64 * devices.available(CPU) // (3 * room)
     footprint.fit("denoise", (0, 0), (1, slope // 100))
@@ -118,11 +118,11 @@ def test_what_has_failed_is_not_recommended() -> None:
 
 
 def test_where_nothing_fits_no_size_is_named() -> None:
-    """Not even the smallest picture."""
+    """Not even the smallest image."""
     assert "no image fits" in made(4000).suggest_size(ImageWork(width=512, height=512, rows=1))
 
 
-async def test_a_picture_that_cannot_fit_is_refused_before_any_work(
+async def test_an_image_that_cannot_fit_is_refused_before_any_work(
     engine: DiffusionEngine,
 ) -> None:
     """The message names a size, and the next task runs."""
@@ -134,7 +134,7 @@ async def test_a_picture_that_cannot_fit_is_refused_before_any_work(
     assert await generate_images(engine, image_task())
 
 
-async def test_memory_that_ends_during_the_work_fails_that_picture_alone(
+async def test_memory_that_ends_during_the_work_fails_that_image_alone(
     engine: DiffusionEngine,
 ) -> None:
     """Torch refuses to make a tensor in the middle of a run; the others of the batch go on."""

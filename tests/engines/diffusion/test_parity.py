@@ -1,4 +1,4 @@
-"""The engine's pictures are those of diffusers' StableDiffusionXLPipeline, bit by bit on the CPU."""
+"""The engine's images are those of diffusers' StableDiffusionXLPipeline, bit by bit on the CPU."""
 
 from __future__ import annotations
 
@@ -140,10 +140,10 @@ async def test_every_kind_of_task_gives_the_pipelines_bytes(
     assert np.array_equal(made, reference(pipeline, task, task.seeds[0]))
 
 
-async def test_each_picture_of_several_is_the_one_its_seed_gives_alone(
+async def test_each_image_of_several_is_the_one_its_seed_gives_alone(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline
 ) -> None:
-    """A picture does not depend on its neighbours in the task."""
+    """An image does not depend on its neighbours in the task."""
     task = image_task(seeds=(1, 2, 1), scheduler="euler_a")
     made = await generate_images(engine, task)
     for seed, picture in zip(task.seeds, made, strict=True):
@@ -154,7 +154,7 @@ async def test_each_picture_of_several_is_the_one_its_seed_gives_alone(
 def test_not_a_bit_is_lost_before_rounding(
     engine: DiffusionEngine, pipeline: StableDiffusionXLPipeline, scheduler: str
 ) -> None:
-    """The pictures are equal as floats too, where bytes could hide a small difference."""
+    """The images are equal as floats too, where bytes could hide a small difference."""
     loaded = engine.inspect()
     task = image_task(scheduler=scheduler, negative_prompt="blue")
     family = RecordingFamily(loaded.family)

@@ -1,4 +1,4 @@
-"""Variations and repainting are those of diffusers' pipelines, bit by bit on the CPU."""
+"""Variations and inpainting are those of diffusers' pipelines, bit by bit on the CPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.engines.diffusion.test_parity import SCHEDULERS
 
 
 def photo(width: int = 64, height: int = 64) -> Pixels:
-    """A picture full of detail."""
+    """An image full of detail."""
     random = np.random.default_rng(5)
     return Pixels(array=random.integers(0, 256, (height, width, 3), np.uint8))
 
@@ -75,7 +75,7 @@ def varying(pipeline: StableDiffusionXLPipeline) -> StableDiffusionXLImg2ImgPipe
 
 @pytest.fixture(scope="module")
 def repainting(pipeline: StableDiffusionXLPipeline) -> StableDiffusionXLInpaintPipeline:
-    """The same model, for repainting."""
+    """The same model, for inpainting."""
     return StableDiffusionXLInpaintPipeline(**pipeline.components, add_watermarker=False)
 
 
@@ -108,7 +108,7 @@ async def test_variations_are_the_pipelines_at_every_strength(
     assert np.array_equal(made, reference(varying, task))
 
 
-async def test_no_strength_keeps_the_picture_as_the_autoencoder_has_it(
+async def test_no_strength_keeps_the_image_as_the_autoencoder_has_it(
     engine: DiffusionEngine,
 ) -> None:
     """Nothing is denoised, and the scheduler, the prompt and the steps do not matter."""
@@ -119,7 +119,7 @@ async def test_no_strength_keeps_the_picture_as_the_autoencoder_has_it(
     assert np.array_equal(kept, await generate_images(engine, other))
 
 
-async def test_a_picture_of_another_size_is_brought_to_the_tasks(engine: DiffusionEngine) -> None:
+async def test_an_image_of_another_size_is_brought_to_the_tasks(engine: DiffusionEngine) -> None:
     """By Lanczos, as diffusers does it."""
     small = Image.fromarray(photo(96, 120).array).resize((64, 64), Image.Resampling.LANCZOS)
     made = await generate_images(
@@ -130,7 +130,7 @@ async def test_a_picture_of_another_size_is_brought_to_the_tasks(engine: Diffusi
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-async def test_repainting_is_the_pipelines_with_every_scheduler(
+async def test_inpainting_is_the_pipelines_with_every_scheduler(
     engine: DiffusionEngine, repainting: StableDiffusionXLInpaintPipeline, scheduler: str
 ) -> None:
     """The kept part is laid over the latents after every run."""
@@ -150,7 +150,7 @@ async def test_repainting_is_the_pipelines_with_every_scheduler(
     ],
     ids=lambda task: f"{task.width}x{task.height}-{task.strength}-{task.guidance}",
 )
-async def test_repainting_is_the_pipelines_at_every_strength(
+async def test_inpainting_is_the_pipelines_at_every_strength(
     engine: DiffusionEngine, repainting: StableDiffusionXLInpaintPipeline, task: ImageTask
 ) -> None:
     """Sizes, strengths, masks of another size, with and without guidance."""
@@ -173,7 +173,7 @@ def inpainter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Diffus
 async def test_a_model_made_to_inpaint_takes_the_mask_as_channels(
     inpainter: tuple[DiffusionEngine, Path], scheduler: str, strength: float
 ) -> None:
-    """Nine channels: latents, mask, masked picture."""
+    """Nine channels: latents, mask, masked image."""
     engine, folder = inpainter
     pipeline = StableDiffusionXLInpaintPipeline.from_pretrained(folder, add_watermarker=False)
     task = image_task(

@@ -1,4 +1,4 @@
-"""The pictures of SD 1.5 and 2.1 are those of diffusers' StableDiffusionPipeline, bit by bit."""
+"""The images of SD 1.5 and 2.1 are those of diffusers' StableDiffusionPipeline, bit by bit."""
 
 from __future__ import annotations
 

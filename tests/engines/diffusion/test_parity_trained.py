@@ -78,7 +78,7 @@ def trained(tiny: DiffusionEngine) -> StableDiffusionXLPipeline:
     ],
     ids=lambda task: f"{task.width}x{task.height}-{task.scheduler}",
 )
-async def test_pictures_from_words_are_the_pipelines(
+async def test_images_from_words_are_the_pipelines(
     tiny: DiffusionEngine, trained: StableDiffusionXLPipeline, task: ImageTask
 ) -> None:
     """Sizes, schedulers, seeds, guidances."""
@@ -90,7 +90,7 @@ async def test_pictures_from_words_are_the_pipelines(
 
 @pytest.mark.parametrize("scheduler", ["euler", "euler_a", "unipc"])
 @pytest.mark.parametrize("side", [64, 128])
-async def test_variations_and_repainting_are_the_pipelines(
+async def test_variations_and_inpainting_are_the_pipelines(
     tiny: DiffusionEngine, trained: StableDiffusionXLPipeline, scheduler: str, side: int
 ) -> None:
     """From a photo, with and without a mask."""
@@ -109,13 +109,13 @@ async def test_variations_and_repainting_are_the_pipelines(
 
 @pytest.mark.parametrize("start", [None, photo(128, 128)], ids=["words", "picture"])
 @pytest.mark.parametrize("scheduler", ["euler", "dpmpp_2m"])
-async def test_controlled_pictures_are_the_pipelines(
+async def test_controlled_images_are_the_pipelines(
     tiny: DiffusionEngine,
     trained: StableDiffusionXLPipeline,
     scheduler: str,
     start: Pixels | None,
 ) -> None:
-    """With the ControlNet that comes with the model, from words and from a picture."""
+    """With the ControlNet that comes with the model, from words and from an image."""
     control = Control(type=ControlType.CANNY, image=star(128, 128), strength=0.9, end=0.8)
     task = usual(controls=(control,), scheduler=scheduler, init_image=start, strength=0.8)
     nets = {
@@ -130,10 +130,10 @@ async def test_controlled_pictures_are_the_pipelines(
     assert not np.array_equal(made, without)
 
 
-async def test_pictures_with_its_lora_are_the_pipelines_and_leave_no_trace(
+async def test_images_with_its_lora_are_the_pipelines_and_leave_no_trace(
     tiny: DiffusionEngine,
 ) -> None:
-    """At weight 0 the plain picture, at 1 the pipeline's, and then the plain one again."""
+    """At weight 0 the plain image, at 1 the pipeline's, and then the plain one again."""
     (before,) = await generate_images(tiny, usual())
     (at_zero,) = await generate_images(tiny, usual(loras=(Lora(name="sketch", weight=0.0),)))
     (worn,) = await generate_images(tiny, usual(loras=(Lora(name="sketch"),)))

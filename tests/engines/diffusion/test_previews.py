@@ -1,4 +1,4 @@
-"""Previews show what the finished picture will look like."""
+"""Previews show what the finished image will look like."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ def test_a_preview_is_a_linear_map_of_the_latents() -> None:
 
 
 def test_a_preview_is_never_larger_than_configured_and_keeps_its_proportions() -> None:
-    """Large pictures have small previews too."""
+    """Large images have small previews too."""
     previewer = LinearPreviewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
     made = previewer.preview(torch.zeros(1, 4, 128, 64))
     assert (made.width, made.height) == (16, 32)
 
 
 def test_numbers_that_are_none_make_a_preview_all_the_same() -> None:
-    """The picture fails, the preview need not."""
+    """The image fails, the preview need not."""
     previewer = LinearPreviewer(factors=((0.1,) * 3,) * 4, bias=(0.5,) * 3, max_side=32)
     assert previewer.preview(torch.full((1, 4, 8, 8), float("nan"))).data
 
@@ -230,7 +230,7 @@ class Counting:
 def test_a_preview_is_made_only_when_it_is_due(
     engine: DiffusionEngine, interval: int, asked: int
 ) -> None:
-    """Off costs nothing; and a picture whose previews fail comes all the same."""
+    """Off costs nothing; and an image whose previews fail comes all the same."""
     counting, events = Counting(), list[Event]()
     loaded = dataclasses.replace(engine.inspect(), previewer=counting)
     loaded.generate(image_task(steps=4, preview_interval=interval), events.append)

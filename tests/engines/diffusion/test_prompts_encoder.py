@@ -224,7 +224,7 @@ def test_without_a_cache_each_time_is_the_first(runtime: Counting, encoder: Prom
 def painted(
     engine: DiffusionEngine, prompts: PromptEncoder, texts: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """The picture of a prompt and a negative prompt, by the engine's model."""
+    """The image of a prompt and a negative prompt, by the engine's model."""
     loaded = engine.inspect()
     events: list[Event] = []
     family = replace(loaded.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
@@ -237,7 +237,7 @@ def painted(
 
 
 @pytest.mark.parametrize("texts", [("a (red:1.4) apple", "blue"), ("a BREAK b", "[house]")])
-def test_a_hit_gives_the_same_picture_and_runs_no_text_encoder(
+def test_a_hit_gives_the_same_image_and_runs_no_text_encoder(
     engine: DiffusionEngine,
     runtime: Counting,
     pipeline: StableDiffusionXLPipeline,
@@ -290,7 +290,7 @@ async def test_the_engine_keeps_as_many_prompts_as_are_configured(model: Path) -
         await engine.stop()
 
 
-async def test_brackets_steer_the_engines_pictures(engine: DiffusionEngine) -> None:
+async def test_brackets_steer_the_engines_images(engine: DiffusionEngine) -> None:
     """Unless a backslash makes signs of them, or the weight is 1."""
     (usual,) = await generate_images(engine, image_task(prompt="a red apple"))
     (strong,) = await generate_images(engine, image_task(prompt="a (red:3) apple"))

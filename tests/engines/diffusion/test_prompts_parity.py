@@ -1,4 +1,4 @@
-"""Pictures of long prompts are those of diffusers' pipeline, given the same chunks, bit by bit."""
+"""Images of long prompts are those of diffusers' pipeline, given the same chunks, bit by bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Through a crowd of requests of all kinds, every picture is the one that it is alone."""
+"""Through a crowd of requests of all kinds, every image is the one that it is alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def judge(configuration: DiffusionConfig) -> AsyncIterator[DiffusionEngine
         yield engine
 
 
-async def test_a_mixed_crowd_gets_its_pictures_its_errors_and_leaves_nothing_behind(
+async def test_a_mixed_crowd_gets_its_images_its_errors_and_leaves_nothing_behind(
     crowded: DiffusionEngine, judge: DiffusionEngine
 ) -> None:
     """`make soak` sends many more requests, and watches the memory."""
@@ -92,7 +92,7 @@ class Mixed(Pipeline):
         return super().predict(runs)[::-1]
 
 
-async def test_pictures_that_are_mixed_up_do_not_pass(
+async def test_images_that_are_mixed_up_do_not_pass(
     crowded: DiffusionEngine, judge: DiffusionEngine
 ) -> None:
     """Else the soak would prove nothing."""

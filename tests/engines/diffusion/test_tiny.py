@@ -32,7 +32,7 @@ def tiny() -> Iterator[DiffusionEngine]:
     asyncio.run(made.stop())
 
 
-async def test_its_pictures_are_the_pipelines(tiny: DiffusionEngine) -> None:
+async def test_its_images_are_the_pipelines(tiny: DiffusionEngine) -> None:
     """Stored in float16, computed in float32, with the steps that the model was made for."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         WEIGHTS, dtype=torch.float32, add_watermarker=False
@@ -50,7 +50,7 @@ async def test_its_pictures_are_the_pipelines(tiny: DiffusionEngine) -> None:
     assert np.array_equal(made, np.asarray(wanted))
 
 
-async def test_the_first_preview_already_resembles_the_picture(tiny: DiffusionEngine) -> None:
+async def test_the_first_preview_already_resembles_the_image(tiny: DiffusionEngine) -> None:
     """The factors in atelier.json fit the weights beside it."""
     events = await collect_events(tiny, TASK)
     (picture,) = [
@@ -68,7 +68,7 @@ async def test_the_first_preview_already_resembles_the_picture(tiny: DiffusionEn
 
 
 def test_its_card_sets_the_defaults(tiny: DiffusionEngine) -> None:
-    """Few steps and small pictures."""
+    """Few steps and small images."""
     assert tiny.capabilities.image is not None
     assert tiny.capabilities.image.width.default == 128
     assert tiny.capabilities.image.models[0].name == "atelier-tiny"

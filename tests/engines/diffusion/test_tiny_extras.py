@@ -55,7 +55,7 @@ def controlled(plain: StableDiffusionXLPipeline) -> StableDiffusionXLControlNetP
 
 
 def drawn(pipeline: StableDiffusionXLPipeline, prompt: str, **more: object) -> NDArray[np.uint8]:
-    """One picture in four steps, the same for the same words."""
+    """One image in four steps, the same for the same words."""
     return np.asarray(
         pipeline(
             prompt,
@@ -85,27 +85,27 @@ def as_control(edges: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def share_met(wanted: NDArray[np.uint8], picture: NDArray[np.uint8]) -> float:
-    """How many of the wanted edges lie within two pixels of one of the picture's."""
+    """How many of the wanted edges lie within two pixels of one of the image's."""
     near = np.asarray(cv2.dilate(edges_of(picture), np.ones((5, 5), np.uint8)), np.uint8)
     return float((wanted & near).sum() / wanted.sum(dtype=float))
 
 
 def colourfulness(picture: NDArray[np.uint8]) -> float:
-    """How far the channels lie apart, on average; 0 for a grey picture."""
+    """How far the channels lie apart, on average; 0 for a grey image."""
     return float(np.ptp(picture.astype(int), axis=2).mean())
 
 
 def test_its_controlnet_changes_nothing_at_strength_zero(
     plain: StableDiffusionXLPipeline, controlled: StableDiffusionXLControlNetPipeline
 ) -> None:
-    """Not a bit of the picture."""
+    """Not a bit of the image."""
     made = drawn(
         controlled, "a red ball", image=as_control(star()), controlnet_conditioning_scale=0.0
     )
     assert np.array_equal(made, drawn(plain, "a red ball"))
 
 
-def test_pictures_follow_its_controlnet(
+def test_images_follow_its_controlnet(
     plain: StableDiffusionXLPipeline, controlled: StableDiffusionXLControlNetPipeline
 ) -> None:
     """The edges of a star are met when a ball is asked for, and not without."""
@@ -116,7 +116,7 @@ def test_pictures_follow_its_controlnet(
 
 
 def test_its_lora_draws_in_pencil_and_leaves_no_trace() -> None:
-    """At weight 0 and after it, every picture is the plain one; at 1 the colours are gone."""
+    """At weight 0 and after it, every image is the plain one; at 1 the colours are gone."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         WEIGHTS, dtype=torch.float32, add_watermarker=False
     )

@@ -25,7 +25,7 @@ KEY = TuningKey(model="abc", device="cpu", precision="float32", torch="2")
 
 
 def record(side: int, rows: int) -> BatchSizeRecord:
-    """Of a square picture."""
+    """Of a square image."""
     return BatchSizeRecord(
         width=side,
         height=side,
@@ -48,7 +48,7 @@ def record(side: int, rows: int) -> BatchSizeRecord:
 def test_the_fewest_rows_that_are_about_as_fast_are_best(
     times: dict[int, float], rows: int
 ) -> None:
-    """Where sharing gains nothing, or loses, every picture has its own runs."""
+    """Where sharing gains nothing, or loses, every image has its own runs."""
     assert smallest_near_best(times) == rows
 
 

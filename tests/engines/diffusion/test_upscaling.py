@@ -36,8 +36,8 @@ def enlarger(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     asyncio.run(made.stop())
 
 
-async def test_without_weights_a_picture_is_enlarged_by_lanczos(engine: DiffusionEngine) -> None:
-    """The same picture as without, larger."""
+async def test_without_weights_an_image_is_enlarged_by_lanczos(engine: DiffusionEngine) -> None:
+    """The same image as without, larger."""
     (plain,) = await generate_images(engine, image_task())
     (large,) = await generate_images(engine, image_task(upscale=Upscale(factor=1.5)))
     wanted = Image.fromarray(plain).resize((96, 96), Image.Resampling.LANCZOS)
@@ -45,7 +45,7 @@ async def test_without_weights_a_picture_is_enlarged_by_lanczos(engine: Diffusio
 
 
 async def test_a_configured_network_enlarges_what_was_painted(enlarger: DiffusionEngine) -> None:
-    """It is the default, and gives what it gives for the plain picture."""
+    """It is the default, and gives what it gives for the plain image."""
     (plain,) = await generate_images(enlarger, image_task())
     (large,) = await generate_images(enlarger, image_task(upscale=Upscale(factor=2.0)))
     (named,) = await generate_images(
@@ -60,7 +60,7 @@ async def test_a_configured_network_enlarges_what_was_painted(enlarger: Diffusio
 async def test_every_part_that_is_enlarged_is_a_step_of_the_task(
     enlarger: DiffusionEngine,
 ) -> None:
-    """Steps count up over denoising and enlarging of all pictures, to the number said at first."""
+    """Steps count up over denoising and enlarging of all images, to the number said at first."""
     task = image_task(width=128, height=64, seeds=(1, 2), steps=2, upscale=Upscale(factor=2.0))
     events = await collect_events(enlarger, task)
     tiles = enlarger.inspect().upscalers.by_name["sharp"].tile_count(128, 64)
@@ -78,7 +78,7 @@ async def test_every_part_that_is_enlarged_is_a_step_of_the_task(
     assert sizes == [(256, 128)] * 2
 
 
-async def test_others_go_on_while_a_picture_is_enlarged(enlarger: DiffusionEngine) -> None:
+async def test_others_go_on_while_an_image_is_enlarged(enlarger: DiffusionEngine) -> None:
     """A task of many tiles lets another one's steps in between."""
     order: list[str] = []
 

@@ -198,7 +198,7 @@ def test_settings_that_contradict_each_other_are_refused(wrong: dict[str, object
         DiffusionConfig.model_validate(wrong)
 
 
-async def test_one_step_predicts_the_picture_itself(
+async def test_one_step_predicts_the_image_itself(
     model: Path, variants: Mapping[int, Path]
 ) -> None:
     """The preset knows that the denoiser for one step was trained so."""

@@ -31,7 +31,7 @@ _BETAS = {
 
 
 def write(folder: Path, kind: Kind, *, channels: int = 4) -> Path:
-    """A model directory with pictures of 64 pixels and latent cells of 8."""
+    """A model directory with images of 64 pixels and latent cells of 8."""
     torch.manual_seed(21)
     words = tokenizer(folder / "words", "<|endoftext|>" if kind == "sd15" else "!")
     pipeline = StableDiffusionPipeline(

@@ -29,7 +29,7 @@ _SIDE = 64
 def write(
     folder: Path, *, prediction: str = "epsilon", variant: str | None = None, channels: int = 4
 ) -> Path:
-    """A model directory with pictures of 64 pixels and latent cells of 8."""
+    """A model directory with images of 64 pixels and latent cells of 8."""
     torch.manual_seed(20)
     words = folder / "words"
     first, second = tokenizer(words / "1", _END), tokenizer(words / "2", "!")
