@@ -45,6 +45,7 @@ REASONS: Mapping[str, Callable[[str], EngineError]] = {
     "BUDGET_EXCEEDED": EngineQuotaError,
     "UNKNOWN_ENGINE": EngineUnavailableError,
     "QUEUE_FULL": EngineUnavailableError,
+    "TOO_MANY_CALLS": EngineUnavailableError,
     "STORAGE_UNAVAILABLE": EngineUnavailableError,
     "DRAINING": EngineUnavailableError,
     "ENGINE_UNAVAILABLE": EngineUnavailableError,
