@@ -28,6 +28,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.execution.attempt import AttemptFinalizer
 from atelier_server.execution.queue_handover import QueueHandover
 from atelier_server.execution.removed_engine import RemovedEngineWorker
+from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
@@ -182,9 +183,15 @@ def _make_workers(
         if settings.export is not None
         else None
     )
+    gates = {
+        supervisor.name: SpendingGate(supervisor=supervisor, store=generations.store)
+        for supervisor in supervisors
+        if supervisor.status.budget.limit is not None
+    }
     return [
         Worker(
             supervisor=supervisor,
+            spending=gates.get(supervisor.name),
             store=generations.store,
             storage=generations.storage,
             artifacts=artifacts,

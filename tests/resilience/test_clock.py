@@ -13,7 +13,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import Generation, State
 from tests.conftest import RunningServer, StartServer
 from tests.resilience.follower import Connect, wait_ended, wait_until
-from tests.server.calls import Stub, image_request, on_acceptance, slow_request
+from tests.server.calls import Stub, image_request, on_acceptance, refusal, slow_request
 from tests.server.test_metrics import samples
 
 _HOUR = 3600
@@ -124,6 +124,30 @@ async def test_a_clock_that_is_set_back_over_a_restart_changes_no_order(
         for generation in (*before, after):
             await _wait_until_running(stub, generation)
             await _cancel(stub, generation)
+
+
+async def test_what_a_daily_budget_does_not_permit_waits_for_the_next_day(
+    start_server: StartServer, connect: Connect, clock: WallClock
+) -> None:
+    """Also what was accepted before it was spent; what runs counts with its expected cost."""
+    dear = {"type": "sketch", "concurrency": 2, "price_per_image": 1, "daily_budget": 1}
+    server = start_server(engines={"sketch": dear}, environment=clock.environment())
+    async with connect(server) as stub:
+        first = await _submit(stub, slow_request(1.0, 2))
+        later = [await _submit(stub, slow_request(1.0, 2)) for _ in range(2)]
+        await wait_ended(stub, [first.id])
+        assert (await refusal(stub.Generate(image_request()))).reason == "BUDGET_EXCEEDED"
+        for generation in later:
+            request = pb.GetGenerationRequest(generation_id=generation.id)
+            assert (await stub.GetGeneration(request)).generation.state == State.STATE_QUEUED
+        clock.step(24 * _HOUR)
+        await wait_ended(stub, [later[0].id])
+        request = pb.GetGenerationRequest(generation_id=later[1].id)
+        assert (await stub.GetGeneration(request)).generation.state == State.STATE_QUEUED
+        clock.step(48 * _HOUR)
+        made = await wait_ended(stub, [later[1].id])
+    assert [one.receipt.cost.amount for one in made] == [1, 1, 1]
+    assert [len(one.receipt.attempts) for one in made] == [1, 1, 1]
 
 
 def _measured_seconds(server: RunningServer) -> dict[str, float]:

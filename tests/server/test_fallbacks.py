@@ -23,6 +23,7 @@ from tests.server.calls import (
     image_request,
     on_acceptance,
     refusal,
+    slow_request,
 )
 from tests.server.conftest import install_odd
 
@@ -120,6 +121,21 @@ async def test_an_exhausted_budget_hands_over(start_server: StartServer) -> None
     assert attempts_of(made[1]) == [(0, "dear", SKIPPED), (1, "twin", SUCCEEDED)]
     assert made[1].receipt.attempts[0].failure.reason == "BUDGET_EXCEEDED"
     assert not made[1].receipt.HasField("cost")
+
+
+async def test_what_waits_when_a_budget_is_spent_is_handed_over(start_server: StartServer) -> None:
+    """It was accepted before; the engine begins nothing that it may not pay."""
+    dear = {"type": "sketch", "price_per_image": 1, "daily_budget": 1, "fallbacks": ["twin"]}
+    server = start_server(engines={"dear": dear, **TWIN}, health_interval_seconds=0.1)
+    async with calling(server) as stub:
+        requests = [slow_request(1.0, 2, engine="dear") for _ in range(3)]
+        ids = [(await stub.Generate(on_acceptance(each))).generation.id for each in requests]
+        watches = [pb.StreamProgressRequest(generation_id=one) for one in ids]
+        made = [(await events_of(stub, watch))[-1].generation for watch in watches]
+    assert [one.engine for one in made] == ["dear", "twin", "twin"]
+    assert [one.receipt.cost.amount for one in made] == [1, 0, 0]
+    for generation in made[1:]:
+        assert attempts_of(generation) == [(0, "dear", SKIPPED), (1, "twin", SUCCEEDED)]
 
 
 async def test_an_engine_hands_over_only_after_loading_for_long(

@@ -36,11 +36,16 @@ async def hang_up_while_a_job_runs(
 
 
 async def kill_while_a_job_runs(
-    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+    service: FakeService,
+    start_server: StartServer,
+    engine: Mapping[str, object],
+    *,
+    then: Mapping[str, object] | None = None,
 ) -> None:
     """Start a server with that engine, kill it after a poll, and start it again: the job is paid once.
 
-    The handle was stored before the first poll, and no log holds the API key.
+    The handle was stored before the first poll, and no log holds the API key. `then` are the engine's settings at the
+    second start, if they are to be others.
     """
     key = {"api_key": service.api_key} if service.api_key else {}
     engines = {"remote": {"poll_seconds": 0.02, **key, **engine}}
@@ -53,7 +58,8 @@ async def kill_while_a_job_runs(
         await eventually(lambda: service.polled > 0)
         server.kill()
     service.polls.clear()
-    again = start_server(engines=engines)
+    changed = engines if then is None else {"remote": {**engines["remote"], **then}}
+    again = start_server(engines=changed)
     follower = Follower(accepted.generation.id)
     async with aio.insecure_channel(again.address) as channel:
         await follower.follow(GenerationServiceStub(channel))

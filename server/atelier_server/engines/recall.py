@@ -17,8 +17,8 @@ from atelier_server.estimates.service_times import Work, measure_service_time
 from atelier_server.store.protocol import Store
 
 _MAX_RECALLED = 500  # generations, the newest
-_BLANK: Images = defaultdict(lambda: Pixels(array=np.zeros((1, 1, 3), np.uint8)))
-"""Stands for the images of a task, which its work does not depend on."""
+BLANK_IMAGES: Images = defaultdict(lambda: Pixels(array=np.zeros((1, 1, 3), np.uint8)))
+"""Stands for the images of a task, which its work and its price do not depend on."""
 
 
 async def recall(store: Store, supervisors: Sequence[EngineSupervisor], backlog: Backlog) -> None:
@@ -44,6 +44,6 @@ def _learn(supervisor: EngineSupervisor, generation: Generation, work: Work | No
 def _find_work(task: bytes) -> Work | None:
     """The work of a stored task; None if it was not decided, or by another version."""
     try:
-        return Work.of(decode_task(task, _BLANK)) if task else None
+        return Work.of(decode_task(task, BLANK_IMAGES)) if task else None
     except UnreadableTaskError:
         return None

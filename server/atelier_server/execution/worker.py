@@ -30,6 +30,7 @@ from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
 from atelier_server.execution.cancelled_jobs import cancel_job
+from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -51,6 +52,8 @@ class Worker:
     encoder: Encoder
     decider: Decider
     finalizer: AttemptFinalizer
+    spending: SpendingGate | None
+    """Keeps the workers of the engine within its daily budget; None if it has none."""
 
     async def run(self) -> None:
         """Work until cancelled; a generation in progress then returns to its queue."""
@@ -61,7 +64,7 @@ class Worker:
             await self.supervisor.ready.wait()
             await self.storage.wait_writable()
             try:
-                claim = await self.store.claim(self.supervisor.name)
+                claim = await (self.spending or self.store).claim(self.supervisor.name)
             except StorageError as error:
                 self.storage.report(error)
                 continue
@@ -69,8 +72,12 @@ class Worker:
                 _log.exception("claim_failed", extra={"engine": self.supervisor.name})
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            with log_fields(partial(describe_claim, claim)):
-                await self._process(claim)
+            try:
+                with log_fields(partial(describe_claim, claim)):
+                    await self._process(claim)
+            finally:
+                if self.spending is not None:
+                    self.spending.settle(claim)
 
     async def _process(self, claim: Claim) -> None:
         attempt = Attempt.start(claim)

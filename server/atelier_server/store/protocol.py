@@ -11,10 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
-from atelier.v1.generation_service_pb2 import (
-    GenerateRequest,
-    StreamProgressResponse,
-)
+from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
 
 Event = StreamProgressResponse
 """One numbered entry of a generation's log."""
@@ -191,6 +188,9 @@ class Store(Protocol):
 
     async def claim(self, engine: str) -> Claim:
         """Wait for the oldest generation in the engine's queue, and claim it."""
+
+    async def claim_begun(self, engine: str) -> Claim | None:
+        """Claim the oldest in the engine's queue that has a remote job; None if there is none, or not yet."""
 
     def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
         """Void claims on what was cancelled while an earlier process ran it: its remote job may go on. Each once."""

@@ -23,6 +23,14 @@ async def test_a_killed_server_finds_its_prediction_again(
     await kill_while_a_job_runs(vendor, start_server, _engine(vendor))
 
 
+async def test_a_prediction_that_was_begun_goes_on_though_the_budget_is_spent(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """It is paid already; what was not begun waits."""
+    engine = _engine(vendor)
+    await kill_while_a_job_runs(vendor, start_server, engine, then={**engine, "daily_budget": 0})
+
+
 async def test_a_prediction_that_may_have_been_accepted_is_not_created_again(
     vendor: StandIn, start_server: StartServer
 ) -> None:

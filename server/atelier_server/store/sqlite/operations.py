@@ -94,13 +94,17 @@ def claim(
     engine: str,
     is_watched: Callable[[str], bool],
     may_start: Callable[[str], bool] | None = None,
+    *,
+    begun: bool = False,
 ) -> tuple[Claim, list[Event]] | None:
     """Claim the oldest generation in the engine's queue; None when the queue is empty, or that one may not start.
+
+    With `begun`, only those count that have a remote job.
 
     Returns:
         The claim, its event, and events with the new queue positions of those that are watched.
     """
-    first = rows.first_waiting(db, engine)
+    first = rows.first_waiting(db, engine, begun=begun)
     if first is None:
         return None
     record, stored = first

@@ -195,11 +195,16 @@ def last_event(db: sqlite3.Connection, generation_id: str) -> Event:
     return Event.FromString(record)
 
 
-def first_waiting(db: sqlite3.Connection, engine: str) -> tuple[Record, StoredFields] | None:
-    """The oldest generation in the engine's queue, with what a claim also carries; None when the queue is empty."""
+def first_waiting(
+    db: sqlite3.Connection, engine: str, *, begun: bool = False
+) -> tuple[Record, StoredFields] | None:
+    """The oldest generation in the engine's queue, with what a claim also carries; None when the queue is empty.
+
+    With `begun`, only those count that have a remote job.
+    """
+    condition = f"{WAITING} AND engine = ?" + (" AND remote_handle <> ''" if begun else "")
     found = db.execute(
-        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {WAITING} AND engine = ?"
-        " ORDER BY id LIMIT 1",
+        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {condition} ORDER BY id LIMIT 1",
         (engine,),
     ).fetchone()
     return None if found is None else (_row(found[:7]).record, StoredFields(*found[7:]))

@@ -163,22 +163,27 @@ class SqliteStore(SqliteOverviews):
             if claim is not None:
                 return claim
 
-    async def _claim_in_turn(self, engine: str) -> Claim | None:
+    async def claim_begun(self, engine: str) -> Claim | None:
+        """See Store.claim_begun."""
+        return await self._claim_in_turn(engine, begun=True)
+
+    async def _claim_in_turn(self, engine: str, *, begun: bool = False) -> Claim | None:
         """Claim the first of the queue; None if there is none, or when it may not start before others have ended."""
         if self._isolation is None:
-            return await self._claim_first(engine)
+            return await self._claim_first(engine, begun=begun)
         async with self._isolation.turn() as turn:
-            claim = await self._claim_first(engine, turn.may_start)
+            claim = await self._claim_first(engine, turn.may_start, begun=begun)
         if turn.refused:
             self._workers[engine].notify()  # the generation still waits
             await turn.changed.wait()
         return claim
 
     async def _claim_first(
-        self, engine: str, may_start: Callable[[str], bool] | None = None
+        self, engine: str, may_start: Callable[[str], bool] | None = None, *, begun: bool = False
     ) -> Claim | None:
+        watched = self._events.is_watched
         claiming = self._database.start(
-            lambda db: operations.claim(db, engine, self._events.is_watched, may_start),
+            lambda db: operations.claim(db, engine, watched, may_start, begun=begun),
             on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
         )
         try:
