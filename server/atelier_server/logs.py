@@ -6,7 +6,8 @@ Every module logs through `logging`, so that engines need no library for it:
     _log.info("engine_ready", extra={"engine": name, "seconds": 1.2})
 
 The key is a constant that operators can search and count; it never changes with the data. Fields are short: ids,
-names, numbers, the text of an error. Prompts and other content of requests are never logged. Every line of a call has
+names, numbers, the text of an error. Prompts and other content of requests are never logged: what an error quotes of
+them, as remote services do, is taken out when a line is written. Every line of a call has
 its service, method, tenant and request id, and every line of a generation its id, request id, tenant, engine and
 attempt: they are looked up when a line is written, so that a call without lines costs nothing. With `format: json`
 a line is a JSON object of `timestamp`, `level`, `logger`, `event` and the fields; with `console` it is the same, made
@@ -26,24 +27,36 @@ from typing import Any
 
 Describe = Callable[[], Mapping[str, object]]
 _describe: ContextVar[Describe | None] = ContextVar("describe", default=None)
+Hide = Callable[[str], str]
+"""Returns a text without what it quotes of a request."""
+_hide: ContextVar[Hide | None] = ContextVar("hide", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every record has; all others are fields of its event."""
 _GRPC = "grpc._cython.cygrpc"
 
 
 @contextmanager
-def log_fields(describe: Describe) -> Generator[None]:
-    """Add the fields that `describe` returns to every line of this context, and of the tasks that start in it."""
-    token = _describe.set(describe)
+def log_fields(describe: Describe, hide: Hide) -> Generator[None]:
+    """Add the fields that `describe` returns to every line of this context, and of the tasks that start in it.
+
+    No line has more of an error than `hide` leaves.
+    """
+    token, hide_token = _describe.set(describe), _hide.set(hide)
     try:
         yield
     finally:
         _describe.reset(token)
+        _hide.reset(hide_token)
 
 
 def add_log_fields(describe: Describe) -> None:
     """Add the fields that `describe` returns to every line of the current task from now on."""
     _describe.set(describe)
+
+
+def hide_in_log(hide: Hide) -> None:
+    """Let no line of the current task have more of an error than `hide` leaves, from now on."""
+    _hide.set(hide)
 
 
 def configure(*, level: str, form: str, packages: Sequence[str]) -> None:
@@ -71,15 +84,25 @@ def _is_no_hang_up(record: logging.LogRecord) -> bool:
 def _collect(record: logging.LogRecord) -> dict[str, object]:
     """Everything on the line but an exception."""
     describe = _describe.get()
+    fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    if "error" in fields:
+        fields["error"] = _hide_quotations(str(fields["error"]))
+    event = record.getMessage()
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
     return {
         "timestamp": time.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "event": record.getMessage(),
+        "event": event if event.isidentifier() else _hide_quotations(event),
         **(describe() if describe is not None else {}),
-        **{key: value for key, value in vars(record).items() if key not in _STANDARD},
+        **fields,
     }
+
+
+def _hide_quotations(text: str) -> str:
+    """The text without what it quotes of the request that is worked on."""
+    hide = _hide.get()
+    return text if hide is None else hide(text)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -89,7 +112,7 @@ class _JsonFormatter(logging.Formatter):
         """The line."""
         line = _collect(record)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _hide_quotations(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 
@@ -107,5 +130,5 @@ class _ConsoleFormatter(logging.Formatter):
         """The line, and the traceback below it."""
         line = _collect(record)
         if record.exc_info:
-            line["exc_info"] = record.exc_info
+            line["exception"] = _hide_quotations(self.formatException(record.exc_info))
         return str(self._render(None, record.levelname.lower(), line))

@@ -12,6 +12,7 @@ from atelier.v1.engine_pb2 import EngineState
 from atelier.v1.generation_pb2 import AttemptOutcome, State
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_route
+from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.admission.route import Route
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import ServiceError, failure
@@ -45,7 +46,9 @@ class RemovedEngineWorker:
         while True:
             try:
                 claim = await self.store.claim(self.engine)
-                with log_fields(partial(describe_claim, claim)):
+                with log_fields(
+                    partial(describe_claim, claim), partial(hide_quotations, claim.request)
+                ):
                     await self._process(claim)
             except ClaimLostError:
                 continue

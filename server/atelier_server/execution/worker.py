@@ -20,6 +20,7 @@ from atelier_engines.media import Pixels
 from atelier_engines.task import Task
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_route
+from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.provenance import build_provenance
@@ -73,7 +74,9 @@ class Worker:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             try:
-                with log_fields(partial(describe_claim, claim)):
+                with log_fields(
+                    partial(describe_claim, claim), partial(hide_quotations, claim.request)
+                ):
                     await self._process(claim)
             finally:
                 if self.spending is not None:

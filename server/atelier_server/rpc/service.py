@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 import protovalidate
@@ -25,11 +25,13 @@ from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.admission.policies import Policy
+from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.callers import Sender
 from atelier_server.generations.lifecycle import GenerationLifecycle
+from atelier_server.logs import hide_in_log
 from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.interceptors.chain import Context, current_call
 from atelier_server.store.protocol import Metadata, SubmitResult
@@ -135,6 +137,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Return what a request would do, without doing it."""
         if not request.HasField("generate"):
             _validate(request)
+        hide_in_log(partial(hide_quotations, request.generate))
         with _prefix_fields("generate"):
             _validate_generate(request.generate)
             return await self.generations.plan(request.generate, _tenant())
@@ -190,6 +193,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
     async def _submit(self, request: pb.GenerateRequest) -> SubmitResult:
+        hide_in_log(partial(hide_quotations, request))
         _validate_generate(request)
         call = current_call()
         named = bool(request.request_id)
