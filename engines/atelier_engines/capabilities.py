@@ -152,6 +152,8 @@ class ImageCapabilities:
     """Whether init_image decides width and height where the caller sets neither."""
     ignores_strength: bool = False
     """Whether `strength` has no effect, because the model takes no such number."""
+    strength_skips_steps: bool = False
+    """Whether `strength` decides how many of the steps run; see task.count_steps_left."""
     upscale_only: bool = False
     """Whether it only upscales init_image; prompt, seed and strength then have no effect."""
 

@@ -81,6 +81,14 @@ class Upscale:
         return round(width * self.factor), round(height * self.factor)
 
 
+def count_steps_left(steps: int, strength: float) -> int:
+    """How many of the steps run from an init image: at least one, and none where a `strength` of 0 keeps the image.
+
+    Source: diffusers 0.42.1, StableDiffusionXLImg2ImgPipeline.get_timesteps.
+    """
+    return max(min(int(steps * strength), steps), 1) if strength else 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTask:
     """A task for one or more images."""

@@ -262,6 +262,7 @@ def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.Ima
         keeps_init_size=pb.keeps_init_size,
         default_preview_interval=pb.default_preview_interval,
         ignores_strength=pb.ignores_strength,
+        strength_skips_steps=pb.strength_skips_steps,
     )
 
 

@@ -87,6 +87,8 @@ class ImageCapabilities:
     """Steps between two previews where the task does not say; 0 sends none."""
     ignores_strength: bool = False
     """Whether `strength` has no effect, because the model follows the prompt alone."""
+    strength_skips_steps: bool = False
+    """Whether `strength` decides how many of the steps run: at least one, unless it is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,7 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
             loras=loras.names(config) if info.supports_loras else (),
             max_loras=loras.max_loras(config) if info.supports_loras else 0,
             keeps_init_size=True,
+            strength_skips_steps=True,
             upscalers=registry.names(config),
             resource_profiles=tuple(ResourceProfile),
             default_preview_interval=config.preview_interval,

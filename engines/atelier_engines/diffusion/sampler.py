@@ -14,6 +14,7 @@ import torch
 
 from atelier_engines.diffusion.families.family import Family, is_guided
 from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.task import count_steps_left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ class LatentInitializer:
 
     def _skip_steps(self, strength: float) -> int:
         """The number of steps to skip; the scheduler is set to begin after them."""
-        skipped = self.steps - min(int(self.steps * strength), self.steps)
+        skipped = self.steps - count_steps_left(self.steps, strength)
         self._set_begin_index(skipped * self.scheduler.order)
         return skipped
 

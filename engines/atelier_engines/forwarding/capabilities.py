@@ -161,6 +161,7 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         keeps_init_size=capabilities.keeps_init_size,
         default_preview_interval=capabilities.default_preview_interval,
         ignores_strength=capabilities.ignores_strength,
+        strength_skips_steps=capabilities.strength_skips_steps,
     )
 
 

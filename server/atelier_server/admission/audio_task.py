@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from atelier.v1 import task_pb2 as pb
 from atelier_engines.capabilities import AudioCapabilities, AudioFeature
 from atelier_engines.task import JSON, AudioTask
-from atelier_server.admission.parameters import ParameterRecorder
+from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 
 
 def resolve_audio_task(
@@ -22,7 +22,7 @@ def resolve_audio_task(
     steps = recorder.clamp(
         "steps", request.steps if request.HasField("steps") else None, capabilities.steps
     )
-    guidance = request.guidance if request.HasField("guidance") else None
+    guidance = to_decimal(request.guidance) if request.HasField("guidance") else None
     guidance = recorder.clamp("guidance", guidance, capabilities.guidance)
     seconds = request.duration.ToMicroseconds() / 1e6 if request.HasField("duration") else None
     rate = request.sample_rate if request.HasField("sample_rate") else None
@@ -52,6 +52,8 @@ def resolve_audio_task(
             "candidates", request.candidates if request.HasField("candidates") else None, 1
         ),
         seamless_loop=request.seamless_loop,
-        loudness_lufs=request.loudness_lufs if request.HasField("loudness_lufs") else None,
+        loudness_lufs=to_decimal(request.loudness_lufs)
+        if request.HasField("loudness_lufs")
+        else None,
         options=options,
     )

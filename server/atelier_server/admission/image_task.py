@@ -20,7 +20,7 @@ from atelier_engines.task import (
     Upscale,
 )
 from atelier_server.admission.loras import stack_loras
-from atelier_server.admission.parameters import ParameterRecorder
+from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.styles import apply_style
 from atelier_server.config.settings import LoraSettings, StyleSettings
 
@@ -98,7 +98,7 @@ def resolve_image_task(
         ),
         scheduler=recorder.choose("scheduler", request.scheduler, capabilities.schedulers),
         init_image=images.get("init_image"),
-        strength=_choose_strength(request, capabilities, recorder),
+        strength=_choose_strength(request, capabilities, recorder, steps),
         mask=images.get("mask"),
         controls=tuple(
             _to_control(control, images[f"controls[{index}].image"])
@@ -134,7 +134,7 @@ def _choose_sampling(
     )
     guidance = recorder.clamp(
         "guidance",
-        request.guidance if request.HasField("guidance") else None,
+        to_decimal(request.guidance) if request.HasField("guidance") else None,
         capabilities.guidance,
         style.guidance,
     )
@@ -215,15 +215,19 @@ def _align_to_grid(side: float, allowed: IntegerRange) -> int:
 
 
 def _choose_strength(
-    request: pb.ImageTask, capabilities: ImageCapabilities, recorder: ParameterRecorder
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    recorder: ParameterRecorder,
+    steps: int | None,
 ) -> float:
-    strength = request.strength if request.HasField("strength") else None
+    strength = to_decimal(request.strength) if request.HasField("strength") else None
     if capabilities.upscale_only:
         if strength is not None:
             recorder.ignore("strength", strength, "this engine only upscales init_image")
         return _DEFAULT_STRENGTH
     if request.HasField("init_image") and not capabilities.ignores_strength:
-        return recorder.apply_default("strength", strength, _DEFAULT_STRENGTH)
+        skippable = steps if capabilities.strength_skips_steps else None
+        return recorder.raise_strength(strength, _DEFAULT_STRENGTH, skippable)
     if strength is not None:
         missing = "without init_image"
         if capabilities.ignores_strength:
@@ -248,7 +252,7 @@ def _choose_preview_interval(
 def _to_upscale(request: pb.ImageTask) -> Upscale | None:
     if not request.HasField("upscale"):
         return None
-    return Upscale(factor=request.upscale.factor, model=request.upscale.model)
+    return Upscale(factor=to_decimal(request.upscale.factor), model=request.upscale.model)
 
 
 def _to_control(request: pb.Control, image: Pixels) -> Control:
@@ -256,7 +260,7 @@ def _to_control(request: pb.Control, image: Pixels) -> Control:
         type=_CONTROL_TYPES[request.type],
         image=image,
         preprocess=request.preprocess,
-        strength=request.strength if request.HasField("strength") else 1.0,
-        start=request.start,
-        end=request.end if request.HasField("end") else 1.0,
+        strength=to_decimal(request.strength) if request.HasField("strength") else 1.0,
+        start=to_decimal(request.start),
+        end=to_decimal(request.end) if request.HasField("end") else 1.0,
     )

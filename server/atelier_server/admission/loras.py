@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from atelier.v1 import task_pb2 as pb
 from atelier_engines.task import Lora
+from atelier_server.admission.parameters import to_decimal
 from atelier_server.config.settings import LoraSettings
 
 _ORDER = (
@@ -30,7 +31,7 @@ def stack_loras(loras: Sequence[pb.Lora], settings: LoraSettings) -> tuple[Lora,
 
 def _choose_weight(lora: pb.Lora, characters: int, settings: LoraSettings) -> float:
     if lora.HasField("weight"):
-        return lora.weight
+        return to_decimal(lora.weight)
     match lora.role:
         case pb.LORA_ROLE_CHARACTER:
             return _weight_at(settings.character_weights, characters - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,9 +18,18 @@ from atelier_server.errors import InvalidRequestError, Violation
 ValueT = TypeVar("ValueT", int, float)
 ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
+_STRENGTH_UNITS = 10_000  # raised strengths have four decimals
 _MAX_UNGUIDED = (
     1.0  # up to this guidance no unconditional pass runs, so a negative prompt has no effect
 )
+
+
+def to_decimal(value: float) -> float:
+    """The decimal of at most seven digits that a float of the contract stands for: 0.7, which arrives as 0.699999988.
+
+    Seven digits are what 32 bits hold; with the error left in, 0.7 of 10 steps would be 6.
+    """
+    return float(f"{value:.7g}")
 
 
 def describe_route(route: Route, generation: Generation) -> None:
@@ -75,6 +85,22 @@ class ParameterRecorder:
         explanation = f"this engine supports {_describe_range(allowed)}"
         self._record(name, used, requested, Disposition.DISPOSITION_CLAMPED, explanation)
         return used
+
+    def raise_strength(self, requested: float | None, default: float, steps: int | None) -> float:
+        """The requested strength, else the default; if either leaves none of the steps, the least one that leaves one.
+
+        `steps` is None where strength skips none. A requested 0 keeps the image, and is no step.
+        """
+        least = 0.0 if steps is None else math.ceil(_STRENGTH_UNITS / steps) / _STRENGTH_UNITS
+        if requested is None:
+            return self.apply_default("strength", None, max(default, least))
+        if not requested or steps is None or int(steps * requested):
+            return self.apply_default("strength", requested, default)
+        explanation = (
+            f"{requested:g} of {steps} steps is no whole step: the least that runs one is {least:g}"
+        )
+        self._record("strength", least, requested, Disposition.DISPOSITION_CLAMPED, explanation)
+        return least
 
     def choose(self, name: str, requested: str, known: Sequence[str]) -> str:
         """The requested name, else the first known one; a requested name is not checked here."""
@@ -186,4 +212,4 @@ def _to_value(value: str | float) -> Value:
         return Value(string_value=value)
     if isinstance(value, int):
         return Value(number_value=value)
-    return Value(number_value=float(f"{value:.7g}"))  # the contract's floats carry seven digits
+    return Value(number_value=to_decimal(value))

@@ -118,6 +118,7 @@ def _image_to_pb(
         keeps_init_size=capabilities.keeps_init_size,
         default_preview_interval=capabilities.default_preview_interval,
         ignores_strength=capabilities.ignores_strength,
+        strength_skips_steps=capabilities.strength_skips_steps,
     )
 
 

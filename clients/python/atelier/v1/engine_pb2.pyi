@@ -363,6 +363,7 @@ class ImageCapabilities(message.Message):
     KEEPS_INIT_SIZE_FIELD_NUMBER: builtins.int
     DEFAULT_PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     IGNORES_STRENGTH_FIELD_NUMBER: builtins.int
+    STRENGTH_SKIPS_STEPS_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Maximum pixels of one image."""
     max_images: builtins.int
@@ -381,6 +382,8 @@ class ImageCapabilities(message.Message):
     """Steps between two previews when the task does not say; 0 sends none."""
     ignores_strength: builtins.bool
     """True when strength has no effect, because the model follows the prompt alone."""
+    strength_skips_steps: builtins.bool
+    """True when strength decides how many of the steps run: floor(steps * strength), and at least one unless strength is 0."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Features beyond text-to-image."""
@@ -463,10 +466,11 @@ class ImageCapabilities(message.Message):
         keeps_init_size: builtins.bool = ...,
         default_preview_interval: builtins.int = ...,
         ignores_strength: builtins.bool = ...,
+        strength_skips_steps: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "keeps_init_size", b"keeps_init_size", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "steps", b"steps", "styles", b"styles", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "keeps_init_size", b"keeps_init_size", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -245,7 +245,9 @@ class ImageTask(message.Message):
     num_images: builtins.int
     """Number of images; 1 when unset."""
     strength: builtins.float
-    """Denoising strength: 0 keeps init_image, 1 ignores it."""
+    """Denoising strength: 0 keeps init_image, 1 ignores it. A value between them that leaves no step is raised until one is left,
+    and the receipt says so.
+    """
     resource_profile: ResourceProfile.ValueType
     """Trade-off between speed and memory."""
     safety_mode: SafetyMode.ValueType

@@ -17,7 +17,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.event import Output, Stage
-from atelier_engines.task import SafetyMode
+from atelier_engines.task import SafetyMode, count_steps_left
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.client import AnyResponse
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
@@ -133,7 +133,7 @@ class FalJobs(TaskJobs[FalConfig]):
         steps = self.task.steps or 0
         if self.task.init_image is None or self.workflows is not None:
             return steps
-        return min(int(steps * self.task.strength), steps)
+        return count_steps_left(steps, self.task.strength)
 
     async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[FalJob]:
         """See JobApi.submit."""

@@ -19,7 +19,7 @@ from atelier_engines.errors import (
     JobStoppedError,
 )
 from atelier_engines.event import Output, Stage
-from atelier_engines.task import JSON
+from atelier_engines.task import JSON, count_steps_left
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.client import AnyResponse
 from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
@@ -104,7 +104,7 @@ class ReplicateJobs(TaskJobs[ReplicateConfig]):
         steps = self.task.steps or 0
         if self.task.init_image is None:
             return steps
-        return min(int(steps * self.task.strength), steps)
+        return count_steps_left(steps, self.task.strength)
 
     async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[ReplicateJob]:
         """See JobApi.submit."""
