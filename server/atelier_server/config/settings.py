@@ -63,7 +63,7 @@ class EngineSettings(Section):
         None,
         ge=0,
         description="Maximum to spend on this engine per day (from 00:00 UTC), in the currency of its price. Once "
-        "what has succeeded today and what runs costs so much, it begins nothing more, and refuses new requests when "
+        "what was made today and what runs costs so much, it begins nothing more, and refuses new requests when "
         "that has ended; what was accepted before waits for the next day, or goes to a fallback. The last task to "
         "begin may exceed it.",
     )

@@ -159,16 +159,15 @@ class Attempt:
         self.generation.receipt.recipe.CopyFrom(recipe)
 
     def record_cost(self, engine: EngineStatus) -> None:
-        """Write into the receipt what the task cost on the engine in the time it took, if the engine has a price.
+        """Write into the receipt what the outputs cost on the engine in the time it took, if the engine has a price.
 
-        To be called after `record_end`. A result from the cache costs nothing.
+        To be called after `record_end`, before outputs of no use are removed. A result from the cache costs nothing.
         """
-        receipt = self.generation.receipt
-        if self.task is None or receipt.cached:
+        receipt, made = self.generation.receipt, len(self.generation.outputs)
+        if self.task is None or receipt.cached or not made:
             return
         seconds = sum(timing.duration.ToMicroseconds() for timing in receipt.timings) / 1e6
-        cost = estimate_cost(engine, self.task, seconds)
-        if cost is not None:
+        if (cost := estimate_cost(engine, self.task, seconds, outputs=made)) is not None:
             receipt.cost.CopyFrom(cost)
 
     def record_end(
@@ -209,10 +208,6 @@ class AttemptFinalizer:
         _log.info("generation_succeeded")
         generation = await self._finish(attempt)
         self._learn(attempt, generation.receipt)
-        if generation.receipt.HasField("cost"):
-            self.supervisor.add_spending(
-                generation.receipt.cost.amount, generation.receipt.cost.currency
-            )
 
     def _learn(self, attempt: Attempt, receipt: pb.Receipt) -> None:
         """Learn from the time of a task, unless it continued the remote job of an earlier attempt."""
@@ -304,7 +299,7 @@ class AttemptFinalizer:
 
     async def _finish(self, attempt: Attempt) -> pb.Generation:
         """Record the end, as soon as the storage permits: the work is done, and is not repeated."""
-        return await self.storage.retry(
+        generation = await self.storage.retry(
             lambda: self.store.finish(
                 attempt.claim,
                 attempt.generation,
@@ -312,6 +307,10 @@ class AttemptFinalizer:
                 unlogged=attempt.unlogged,
             )
         )
+        if generation.receipt.HasField("cost"):
+            cost = generation.receipt.cost
+            self.supervisor.add_spending(cost.amount, cost.currency)
+        return generation
 
     async def _finish_failed(self, attempt: Attempt, failure: pb.Failure) -> None:
         attempt.generation.state = pb.State.STATE_FAILED
@@ -319,7 +318,8 @@ class AttemptFinalizer:
         await self._finish_without_outputs(attempt)
 
     async def _finish_without_outputs(self, attempt: Attempt) -> None:
-        """Finish without outputs, and delete those that were stored already."""
+        """Finish without outputs, and delete those that were stored already; what they have cost is recorded."""
+        attempt.record_cost(self.supervisor.status)
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
         await self._finish(attempt)

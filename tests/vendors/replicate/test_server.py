@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import grpc
@@ -13,9 +14,9 @@ from atelier.v1.generation_pb2 import Disposition
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import StartServer
-from tests.server.calls import image_request, refusal
+from tests.server.calls import eventually, image_request, refusal
 from tests.vendors.replicate.models import KONTEXT, SDXL, SDXL_VERSION
-from tests.vendors.replicate.stand_in import KEY, StandIn
+from tests.vendors.replicate.stand_in import KEY, NSFW, StandIn
 
 SIZE = {"width": 128, "height": 136}
 
@@ -84,5 +85,28 @@ async def test_the_configured_price_counts_for_the_budget(
         stub = GenerationServiceStub(channel)
         made = (await stub.Generate(request)).generation
         assert (made.receipt.cost.currency, made.receipt.cost.amount) == ("USD", 0.06)
+        assert (await refusal(stub.Generate(request))).reason == "BUDGET_EXCEEDED"
+    assert vendor.accepted == 2
+
+
+async def test_what_was_made_before_a_failure_is_paid(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """The receipt states the cost of the first image though the second one was refused, and the budget counts it."""
+    price = {"price": {"amount": 0.03}, "daily_budget": 0.03, "concurrency": 1}
+    server = start_server(engines={"remote": _engine(vendor, **price)})
+    request = image_request(engine="remote", task={**SIZE, "num_images": 2})
+    vendor.polls.always = vendor.running
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        call = asyncio.ensure_future(refusal(stub.Generate(request)))
+        await eventually(lambda: len(vendor.jobs) == 2)
+        list(vendor.jobs.values())[1].body["prompt"] = NSFW
+        vendor.polls.clear()
+        refused = await call
+        assert refused.reason == "CONTENT_FILTERED"
+        found = pb.GetGenerationRequest(generation_id=refused.metadata["generation_id"])
+        receipt = (await stub.GetGeneration(found)).generation.receipt
+        assert (receipt.cost.currency, receipt.cost.amount) == ("USD", 0.03)
         assert (await refusal(stub.Generate(request))).reason == "BUDGET_EXCEEDED"
     assert vendor.accepted == 2

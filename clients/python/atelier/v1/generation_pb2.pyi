@@ -425,7 +425,9 @@ class Receipt(message.Message):
 
     @builtins.property
     def cost(self) -> Cost:
-        """Cost; unset when it was free."""
+        """Cost; unset when it was free. Of a generation that failed or was cancelled, that of the outputs made before; a
+        remote service may bill more.
+        """
 
     @builtins.property
     def recipe(self) -> Recipe:
