@@ -56,7 +56,7 @@ async def test_an_equal_request_is_free_and_its_receipt_says_why(start_server: S
 
 async def test_concurrent_equal_requests_are_executed_once(start_server: StartServer) -> None:
     """One is executed, the others wait for it; the service time is measured once."""
-    server = start_server(engines={"keeping": {**KEEPING, "concurrency": 4}})
+    server = start_server(engines={"keeping": {**KEEPING, "concurrency": 4, "daily_budget": 10.0}})
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
         asked = slow_request(0.5, engine="keeping", task={"seed": 7})
