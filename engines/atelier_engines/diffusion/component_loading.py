@@ -9,7 +9,6 @@ from typing import Any, TypeVar, assert_never, cast
 
 import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
-from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
@@ -21,6 +20,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from atelier_engines.diffusion.loras.merging import merged_parameters
+from atelier_engines.diffusion.loras.names import DENOISER
+from atelier_engines.diffusion.loras.weights import read
 from atelier_engines.diffusion.weights import diffusers_layout, single_file
 from atelier_engines.diffusion.weights.diffusers_layout import ComponentFiles
 from atelier_engines.diffusion.weights.model_files import (
@@ -234,16 +236,11 @@ def _merge_lora(module: torch.nn.Module, lora: Path) -> None:
     Raises:
         ModelMissingError: the file is not a LoRA for this denoiser.
     """
-    denoiser = cast("Any", module)
-    state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(
-        str(lora.parent),
-        weight_name=lora.name,
-        local_files_only=True,
-        use_safetensors=True,
-        unet_config=denoiser.config,
-    )
-    if not any(name.startswith("unet.") for name in state):
-        raise ModelMissingError(f"{lora} is not a LoRA for a denoiser")
-    denoiser.load_lora_adapter(state, prefix="unet", network_alphas=alphas, adapter_name="variant")
-    denoiser.fuse_lora()
-    denoiser.unload_lora()
+    try:
+        found = read(lora.stem, lora, [(DENOISER, module)])
+    except ModelMissingError as error:
+        raise ModelMissingError(f"{lora} is not a LoRA for a denoiser: {error}") from error
+    for place, change in found.changes[DENOISER].items():
+        layer = module.get_submodule(place)
+        for kind, merged in merged_parameters(layer, [(change, 1.0)]):
+            getattr(layer, kind).data = merged

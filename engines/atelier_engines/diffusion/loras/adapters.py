@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
+from atelier_engines.diffusion.loras.names import DENOISER
 from atelier_engines.diffusion.loras.network import AdaptedNetwork
-from atelier_engines.diffusion.loras.weights import DENOISER, LoraWeights, read, require_match
+from atelier_engines.diffusion.loras.weights import LoraWeights, read
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.local.errors import first_line
 from atelier_engines.local.weights import digests
@@ -106,8 +106,7 @@ class LoraSwitch:
 
     def _load(self, name: str) -> str:
         file = self._catalog.file(name)
-        lora = read(name, file, _sdxl_settings(self._networks))
-        require_match(lora, [(network.prefix, network.module) for network in self._networks])
+        lora = read(name, file, [(network.prefix, network.module) for network in self._networks])
         self._count += 1
         adapter = f"atelier_{self._count}"  # PEFT allows no dots, callers do
         try:
@@ -147,15 +146,6 @@ def build_switch(
         ],
         max_loaded=max_loaded,
     )
-
-
-def _sdxl_settings(networks: Sequence[AdaptedNetwork]) -> Mapping[str, Any] | None:
-    """The denoiser's configuration if it is SDXL's, else None."""
-    if all(network.prefix != "text_encoder_2" for network in networks):
-        return None
-    (settings, *_) = (network.module.config for network in networks if network.prefix == DENOISER)
-    found: Mapping[str, Any] = settings  # type: ignore[assignment]  # diffusers puts it there
-    return found
 
 
 def _unusable_error(lora: LoraWeights, error: Exception) -> ModelMissingError:

@@ -2,133 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from diffusers import StableDiffusionXLPipeline
-from diffusers.utils.state_dict_utils import (
-    convert_state_dict_to_diffusers,
-    convert_state_dict_to_peft,
-    convert_unet_state_dict_to_peft,
-)
+from safetensors import safe_open
 
+from atelier_engines.diffusion.loras import formats
+from atelier_engines.diffusion.loras.changes import LayerChange
+from atelier_engines.diffusion.loras.names import Layer, LayerNames
+from atelier_engines.diffusion.loras.settings import TrainingSettings
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
 
-DENOISER = "unet"
-"""Prefix of the denoiser's tensors; those of text encoders are numbered."""
-
-_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+Networks = Sequence[tuple[str, torch.nn.Module]]
+"""The model's components, each with its name in files of LoRAs; none has active LoRAs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraWeights:
-    """A LoRA as diffusers' loaders take it."""
+    """A LoRA that matches the model."""
 
     name: str
     """Its name, for messages."""
-    tensors: Mapping[str, torch.Tensor]
-    """The tensors of all components; each name begins with the component's prefix."""
-    alphas: Mapping[str, float] | None
-    """Scales of the layers, in other trainers' formats."""
-    metadata: Mapping[str, Any] | None
-    """diffusers' metadata about the training, from the file."""
-
-    def targets(self, network: str) -> bool:
-        """Whether it changes a component: unet, text_encoder or text_encoder_2."""
-        return any(name.startswith(f"{network}.") for name in self.tensors)
+    changes: Mapping[str, Mapping[str, LayerChange]]
+    """What it changes, by component (unet, text_encoder, text_encoder_2) and the layer's name in it."""
 
 
-def read(name: str, path: Path, denoiser: Mapping[str, Any] | None) -> LoraWeights:
-    """Read a LoRA from a file in diffusers', PEFT's or kohya's format.
+def read(name: str, path: Path, networks: Networks) -> LoraWeights:
+    """Read a LoRA for a model from a file; docs/formats.md lists the formats.
 
     Args:
         name: the LoRA's, for messages.
         path: the file.
-        denoiser: configuration of SDXL's, whose blocks other trainers number differently; None for other
-            families.
+        networks: the model's components.
 
     Raises:
-        ModelMissingError: the file is broken, or not a LoRA.
+        ModelMissingError: the file is broken, of a format that cannot be applied, or for another model.
     """
-    try:
-        tensors, alphas, metadata = StableDiffusionXLPipeline.lora_state_dict(
-            str(path),
-            unet_config=denoiser,
-            use_safetensors=True,
-            local_files_only=True,
-            return_lora_metadata=True,
+    tensors, metadata = _read_tensors(name, path)
+    if (rejection := formats.rejection(tensors)) is not None:
+        raise ModelMissingError(
+            f"{path} is not a supported LoRA, or contains more than a LoRA: {rejection}; "
+            "use a LoRA, DoRA, LoHa, LoKr or weight difference, or convert it to one"
         )
+    _require_finite(name, path, tensors)
+    grouped = formats.group(tensors)
+    settings = TrainingSettings.read(path, metadata)
+    layers = _find_layers(name, list(grouped), networks)
+    changes: dict[str, dict[str, LayerChange]] = {}
+    for title, keys in grouped.items():
+        layer = layers[title]
+        change = _layer_change({part: tensors[key] for part, key in keys.items()}, layer, settings)
+        if not change.complete:
+            raise ModelMissingError(
+                f"the LoRA {name} in {path} is broken: {title} has {', '.join(sorted(keys))}, "
+                "which make up no change"
+            )
+        changes.setdefault(layer.network, {})[layer.place] = change
+    lora = LoraWeights(name=name, changes=changes)
+    _require_shapes(lora, networks)
+    return lora
+
+
+def _read_tensors(name: str, path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
             f"the LoRA {name} in {path} cannot be read: {first_line(error)}"
         ) from error
-    if not tensors or any("lora" not in key for key in tensors):
-        raise ModelMissingError(f"{path} is not a supported LoRA, or contains more than a LoRA")
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+
+
+def _require_finite(name: str, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    if not any(formats.split(key) for key in tensors):
+        raise ModelMissingError(f"{path} is not a supported LoRA: it contains no change of a layer")
+    if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
         raise ModelMissingError(f"the LoRA {name} in {path} is broken: it contains NaN or infinity")
-    return LoraWeights(name=name, tensors=tensors, alphas=alphas, metadata=metadata)
 
 
-def require_match(lora: LoraWeights, networks: Sequence[tuple[str, torch.nn.Module]]) -> None:
-    """Return if every tensor of the LoRA matches the model.
-
-    Args:
-        lora: the LoRA.
-        networks: the model's components, each with its prefix in LoRA files.
-
-    Raises:
-        ModelMissingError: it is for another model or family.
-    """
-    known = {prefix for prefix, _ in networks}
-    unknown = {key.partition(".")[0] for key in lora.tensors} - known
-    if unknown:
-        raise _mismatch_error(lora, f"it is for a model with {', '.join(sorted(unknown))}")
-    for prefix, network in networks:
-        for problem in _mismatches(_tensors_for(lora, prefix, network), network):
-            raise _mismatch_error(lora, problem)
+def _layer_change(
+    tensors: Mapping[str, torch.Tensor], layer: Layer, settings: TrainingSettings
+) -> LayerChange:
+    parts = dict(tensors)
+    alpha = parts.pop("alpha", None)
+    return LayerChange(
+        parts=parts,
+        alpha=settings.alpha(layer) if alpha is None else float(alpha.reshape(-1)[0]),
+        rank_stabilized=alpha is None and settings.rank_stabilized(layer),
+    )
 
 
-def _tensors_for(
-    lora: LoraWeights, prefix: str, network: torch.nn.Module
-) -> Mapping[str, torch.Tensor]:
-    """The tensors of one component under PEFT's names, translated as diffusers' loaders do."""
-    own = {
-        key.removeprefix(f"{prefix}."): tensor
-        for key, tensor in lora.tensors.items()
-        if key.startswith(f"{prefix}.")
-    }
-    if not own:
-        return own
-    if prefix == DENOISER:
-        translated = own if "lora_A" in next(iter(own)) else convert_unet_state_dict_to_peft(own)
-    else:
-        translated = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own))
-        if not hasattr(network, "text_model"):
-            translated = {key.removeprefix("text_model."): t for key, t in translated.items()}
-    return dict(translated)
+def _find_layers(name: str, titles: Sequence[str], networks: Networks) -> Mapping[str, Layer]:
+    names = LayerNames(networks)
+    found = {title: names.find(title) for title in titles}
+    missing = [title for title, layer in found.items() if layer is None]
+    if missing:
+        raise _mismatch_error(name, _explain_missing(missing[0], networks))
+    return {title: layer for title, layer in found.items() if layer is not None}
 
 
-def _mismatches(own: Mapping[str, torch.Tensor], network: torch.nn.Module) -> Iterator[str]:
-    for key, tensor in own.items():
-        if not key.endswith((_DOWN, _UP)):
-            yield f"{key} is of an unsupported kind"
-            continue
-        place = key.removesuffix(_DOWN).removesuffix(_UP)
-        try:
-            shape = tuple(cast("torch.Tensor", network.get_submodule(place).weight).shape)
-        except AttributeError:
-            yield f"the model has no {place}"
-            continue
-        wanted = (tensor.shape[0], *shape[1:])
-        if key.endswith(_UP):
-            wanted = (shape[0], tensor.shape[1], *(1 for _ in shape[2:]))
-        if tuple(tensor.shape) != wanted:
-            yield f"{key} has the shape {tuple(tensor.shape)}, but the model needs {wanted}"
+def _explain_missing(title: str, networks: Networks) -> str:
+    head, dot, rest = title.partition(".")
+    known = {network for network, _ in networks}
+    if dot and head in known:
+        return f"the model has no {rest}"
+    if dot and head in {"transformer", "unet", "text_encoder", "text_encoder_2", "text_encoder_3"}:
+        return f"it is for a model with {head}"
+    return f"the model has no {title}"
 
 
-def _mismatch_error(lora: LoraWeights, explanation: str) -> ModelMissingError:
-    return ModelMissingError(f"the LoRA {lora.name} does not match this model: {explanation}")
+def _require_shapes(lora: LoraWeights, networks: Networks) -> None:
+    modules = dict(networks)
+    for network, changes in lora.changes.items():
+        for place, change in changes.items():
+            problem = _mismatch(change, modules[network].get_submodule(place))
+            if problem is not None:
+                raise _mismatch_error(lora.name, f"{network}.{place}: {problem}")
+
+
+def _mismatch(change: LayerChange, layer: torch.nn.Module) -> str | None:
+    """Why a change does not fit a layer, found by shapes alone; None if it does."""
+    bias = change.bias()
+    if bias is not None:
+        own = getattr(layer, "bias", None)
+        if own is None or own.shape != bias.shape:
+            wanted = "no bias" if own is None else f"a bias of {tuple(own.shape)}"
+            return f"diff_b has the shape {tuple(bias.shape)}, but the layer has {wanted}"
+    weight = layer.weight
+    if not isinstance(weight, torch.Tensor):
+        return "the layer has no weight"
+    try:
+        change.on_meta().difference(torch.empty(weight.shape, device="meta"))
+    except RuntimeError:
+        shapes = ", ".join(f"{part} {tuple(one.shape)}" for part, one in change.parts.items())
+        return f"{shapes} does not fit the layer's weight {tuple(weight.shape)}"
+    return None
+
+
+def _mismatch_error(name: str, explanation: str) -> ModelMissingError:
+    return ModelMissingError(f"the LoRA {name} does not match this model: {explanation}")

@@ -1,0 +1,173 @@
+"""LoRAs of every format change what the merged weights change, or are rejected with the format's name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import load_file, save_file
+
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
+from atelier_engines.diffusion.loras.catalog import LoraCatalog
+from atelier_engines.errors import ModelMissingError
+from atelier_engines.task import Lora
+from tests.engines.diffusion import tiny_sd
+from tests.engines.diffusion.lora_formats import FORMATS, Written
+
+FAMILIES = ("sd15", "sd21", "sdxl")
+
+
+def parts(pipeline: DiffusionPipeline) -> Mapping[str, torch.nn.Module]:
+    """The components that LoRAs change."""
+    names = ("unet", "text_encoder", "text_encoder_2")
+    return {name: getattr(pipeline, name) for name in names if hasattr(pipeline, name)}
+
+
+def render(pipeline: DiffusionPipeline) -> torch.Tensor:
+    """An image of two steps, from 0 to 255."""
+    made = pipeline(
+        "a red apple",
+        num_inference_steps=2,
+        width=64,
+        height=64,
+        generator=torch.Generator().manual_seed(7),
+        output_type="np",
+    )
+    return torch.from_numpy(made.images) * 255
+
+
+def switch(pipeline: DiffusionPipeline, folder: Path) -> LoraSwitch:
+    """The LoRAs of a directory, for these components."""
+    encoders = [module for name, module in parts(pipeline).items() if name != "unet"]
+    return build_switch(
+        LoraCatalog(DiffusionConfig(model="somewhere", lora_directory=str(folder))),
+        denoisers=[pipeline.unet],
+        text_encoders=encoders,
+        max_loaded=3,
+    )
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pipeline(
+    request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> DiffusionPipeline:
+    """A small model of each family."""
+    if request.param == "sdxl":
+        made = StableDiffusionXLPipeline.from_pretrained(model, add_watermarker=False)
+    else:
+        folder = tiny_sd.write(tmp_path_factory.mktemp("model"), request.param)
+        made = StableDiffusionPipeline.from_pretrained(folder)
+    made.set_progress_bar_config(disable=True)
+    for part in parts(made).values():
+        part.requires_grad_(requires_grad=False)
+    return made
+
+
+def write(pipeline: DiffusionPipeline, name: str, path: Path) -> Written:
+    """A LoRA of a format for this model."""
+    torch.manual_seed(5)
+    written = Written(parts(pipeline))
+    FORMATS[name](written)
+    written.save(path)
+    return written
+
+
+def merged_image(pipeline: DiffusionPipeline, written: Written, weight: float) -> torch.Tensor:
+    """The image of weights to which the changes were added."""
+    own = {name: copy.deepcopy(part) for name, part in parts(pipeline).items()}
+    for (network, place, kind), change in written.sums.items():
+        getattr(own[network].get_submodule(place), kind).data += change * weight
+    merged = type(pipeline)(**{**pipeline.components, **own})
+    merged.set_progress_bar_config(disable=True)
+    return render(merged)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_gives_the_image_of_the_merged_weights(
+    pipeline: DiffusionPipeline, tmp_path: Path, name: str
+) -> None:
+    """In every family, at a weight other than 1."""
+    written = write(pipeline, name, tmp_path / "one.safetensors")
+    plain = render(pipeline)
+    loras = switch(pipeline, tmp_path)
+    loras.activate((Lora(name="one", weight=0.8),))
+    made = render(pipeline)
+    loras.activate(())
+    assert (made - merged_image(pipeline, written, 0.8)).abs().max() < 1
+    assert (made - plain).abs().max() > 3
+    assert torch.equal(render(pipeline), plain)
+
+
+def test_formats_mix_and_come_back_to_the_bit(pipeline: DiffusionPipeline, tmp_path: Path) -> None:
+    """From one set to another and back, and to the plain model's weights."""
+    names = {"a": "LoHa", "b": "DoRA by input", "c": "kohya, by layer", "d": "difference"}
+    for stem, name in names.items():
+        write(pipeline, name, tmp_path / f"{stem}.safetensors")
+    before = {n: t.clone() for n, t in pipeline.unet.state_dict().items()}
+    loras = switch(pipeline, tmp_path)
+    sets = [("a",), ("b", "c"), ("a",), ("d", "a"), ("b", "c"), ()]
+    made = []
+    for stems in sets:
+        loras.activate([Lora(name=stem, weight=0.6) for stem in stems])
+        made.append(render(pipeline))
+    assert torch.equal(made[0], made[2])
+    assert torch.equal(made[1], made[4])
+    assert not torch.equal(made[0], made[1])
+    after = pipeline.unet.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+REJECTED = {
+    "OFT": ("lora_unet_mid_block_resnets_0_conv1.oft_blocks", "OFT"),
+    "GLoRA": ("lora_unet_mid_block_resnets_0_conv1.a1.weight", "GLoRA"),
+    "IA3": ("lora_unet_mid_block_resnets_0_conv1.on_input", "multiplies the weights"),
+    "Control-LoRA": ("lora_controlnet", "Control-LoRA"),
+    "embedding": ("emb_params", "textual inversion embedding"),
+    "whole model": ("model.diffusion_model.out.2.weight", "a whole model"),
+    "unknown": ("lora_unet_conv_in.novel_w1", "of no known format"),
+}
+
+
+@pytest.mark.parametrize("kind", REJECTED)
+def test_a_format_that_cannot_be_applied_is_rejected_by_name(
+    pipeline: DiffusionPipeline, tmp_path: Path, kind: str
+) -> None:
+    """With the key that tells, even beside layers that could be applied."""
+    key, message = REJECTED[kind]
+    path = tmp_path / "bad.safetensors"
+    write(pipeline, "kohya, by layer", path)
+    save_file({**load_file(path), key: torch.zeros(2, 2)}, path)
+    plain = render(pipeline)
+    with pytest.raises(ModelMissingError, match=message) as raised:
+        switch(pipeline, tmp_path).activate((Lora(name="bad"),))
+    assert key in str(raised.value)
+    assert torch.equal(render(pipeline), plain)
+
+
+@pytest.mark.parametrize("part", ["lora_up.weight", "hada_w2_b", "lokr_w2", "dora_scale"])
+def test_a_change_that_lacks_a_part_is_rejected(
+    pipeline: DiffusionPipeline, tmp_path: Path, part: str
+) -> None:
+    """One half of a product, or a magnitude alone, says nothing."""
+    path = tmp_path / "bad.safetensors"
+    save_file({f"lora_unet_conv_in.{part}": torch.ones(1, 4)}, path)
+    with pytest.raises(ModelMissingError, match="make up no change"):
+        switch(pipeline, tmp_path).activate((Lora(name="bad"),))
+
+
+def test_a_bundled_embedding_does_not_hinder(pipeline: DiffusionPipeline, tmp_path: Path) -> None:
+    """The LoRA beside it is applied."""
+    path = tmp_path / "one.safetensors"
+    written = write(pipeline, "kohya, by layer", path)
+    save_file({**load_file(path), "bundle_emb.word.clip_l": torch.ones(1, 4)}, path)
+    loras = switch(pipeline, tmp_path)
+    loras.activate((Lora(name="one"),))
+    made = render(pipeline)
+    loras.activate(())
+    assert (made - merged_image(pipeline, written, 1.0)).abs().max() < 1
