@@ -39,11 +39,13 @@ def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def expected(data: bytes, mode: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """What Pillow makes of the file, on white."""
+    """What Pillow makes of the file: colours on white, grey on black, 16 bits scaled."""
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image)
+        if upright.mode == "I;16":
+            upright = Image.fromarray(np.round(np.asarray(upright) / 257).astype(np.uint8))
         if upright.has_transparency_data:
-            white = Image.new("RGBA", upright.size, "white")
+            white = Image.new("RGBA", upright.size, "black" if mode == "L" else "white")
             upright = Image.alpha_composite(white, upright.convert("RGBA"))
         return np.asarray(upright.convert(mode))
 

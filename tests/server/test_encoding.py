@@ -124,7 +124,7 @@ def test_a_png_is_exact_for_every_reader(size: tuple[int, int], channels: int) -
             image.verify()
         with Image.open(io.BytesIO(data)) as image:
             assert image.mode == ("L" if channels == 1 else "RGB")
-            assert image.info == {"parameters": "été 灯台", "atelier": "{}"}
+            assert image.info == {"srgb": 0, "parameters": "été 灯台", "atelier": "{}"}
             assert np.array_equal(np.asarray(image).reshape(array.shape), array)
         read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert read is not None

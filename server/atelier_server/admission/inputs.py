@@ -16,7 +16,13 @@ from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.media import Pixels
 from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.artifact_store import ArtifactStore
-from atelier_server.artifacts.decode import Decoder, Mode, count_bytes, count_decoded_bytes
+from atelier_server.artifacts.decode import (
+    Background,
+    Decoder,
+    Mode,
+    count_bytes,
+    count_decoded_bytes,
+)
 from atelier_server.artifacts.image_header import ImageHeader, UndecodableError
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
@@ -50,13 +56,15 @@ class InputLoader:
             DataLossError: the bytes of an artifact are gone or damaged.
         """
         files: dict[str, _File] = {}
+        decoded: dict[tuple[str, Background], _File] = {}
         outlines = {}
         for path, source in sources.items():
             key = source.artifact_id or f"attachment {source.attachment}"
             if key not in files:
                 files[key] = await self._inspect(request, path, source, caller)
             outlines[path] = _make_outline(files[key].header, _mode_of(path))
-        self._require_memory(next(iter(sources)), list(files.values()))
+            decoded[key, _background_of(path)] = files[key]
+        self._require_memory(next(iter(sources)), list(decoded.values()))
         return outlines
 
     @asynccontextmanager
@@ -65,7 +73,7 @@ class InputLoader:
     ) -> AsyncGenerator[Mapping[str, Pixels]]:
         """The images of these artifacts, decoded, by the path of the source.
 
-        Their memory is reserved inside the context. Files of the same content are decoded once.
+        Their memory is reserved inside the context. Files of the same content are decoded once for each background.
 
         Raises:
             InvalidRequestError: one is not an image, or is damaged.
@@ -73,9 +81,9 @@ class InputLoader:
             DataLossError: the bytes of an artifact are gone or damaged.
         """
         found = {path: await self._find(path, source, caller) for path, source in sources.items()}
-        distinct: defaultdict[str, list[str]] = defaultdict(list)  # paths by content
+        distinct: defaultdict[tuple[str, Background], list[str]] = defaultdict(list)
         for path, artifact in found.items():
-            distinct[artifact.sha256].append(path)
+            distinct[artifact.sha256, _background_of(path)].append(path)
         groups = [(found[paths[0]], paths) for paths in distinct.values()]
         pixels = [self._count_pixels(artifact) for artifact, _ in groups]
         needed = count_bytes(pixels, [artifact.size for artifact, _ in groups])
@@ -159,7 +167,9 @@ class InputLoader:
         modes = {path: _mode_of(path) for path in paths}
         data = await self._artifacts.read(artifact)
         with _name_field(paths[0]):
-            decoded = await self._decoder.decode(data, sorted(set(modes.values())))
+            decoded = await self._decoder.decode(
+                data, sorted(set(modes.values())), _background_of(paths[0])
+            )
         return {path: decoded[mode] for path, mode in modes.items()}
 
 
@@ -181,6 +191,11 @@ def _name_field(path: str) -> Generator[None]:
 
 def _mode_of(path: str) -> Mode:
     return "L" if path == "mask" else "RGB"
+
+
+def _background_of(path: str) -> Background:
+    """What is behind transparent parts: black in control maps, where it says nothing, else white."""
+    return "black" if path.startswith("controls") else "white"
 
 
 def _make_outline(header: ImageHeader, mode: Mode) -> Pixels:

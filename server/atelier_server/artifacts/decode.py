@@ -16,20 +16,24 @@ from PIL import Image
 
 from atelier_engines.media import Pixels
 from atelier_engines.threads import result_from_thread
+from atelier_server.artifacts.color_profiles import ColorConverter
 from atelier_server.artifacts.decoding_budget import DecodingBudget
 from atelier_server.artifacts.image_header import ImageHeader, UndecodableError, read_header
+from atelier_server.artifacts.samples import drop_png_text, read_png_depth, reduce_samples
 from atelier_server.config.settings import DECODING_BYTES_PER_PIXEL
 from atelier_server.malloc import trim_malloc
 from atelier_server.metrics import DECODING_BYTES
 
 ResultT = TypeVar("ResultT")
 Mode: TypeAlias = Literal["RGB", "L"]
+Background: TypeAlias = Literal["white", "black"]
 
 DECODED_BYTES_PER_PIXEL = 4
 """Memory for each pixel of a decoded image, as RGB and as grey."""
 
 _Array: TypeAlias = NDArray[np.uint8]
 _CHANNELS: Mapping[Mode, int] = {"RGB": 3, "L": 1}
+_BITS = 8  # of a sample, unless the file says otherwise
 _STRIP_PIXELS = 2**20  # converted at once, while Python's lock is held
 _MAX_THREADS = 4
 _TRIM_BYTES = 2**25  # reserved at once, from which the memory is given back
@@ -59,14 +63,16 @@ class Decoder:
             raise UndecodableError(msg)
         return header
 
-    async def decode(self, data: bytes, modes: Sequence[Mode]) -> Mapping[Mode, Pixels]:
-        """The image in each of the modes; the caller has reserved the memory.
+    async def decode(
+        self, data: bytes, modes: Sequence[Mode], background: Background = "white"
+    ) -> Mapping[Mode, Pixels]:
+        """The image in each of the modes, as `decode_image`; the caller has reserved the memory.
 
         Raises:
             UndecodableError: as `read_header`, or the image is damaged.
         """
         header = await self.read_header(data)
-        return await self._run(partial(decode_image, data, header, modes))
+        return await self._run(partial(decode_image, data, header, modes, background))
 
     def close(self) -> None:
         """Accept nothing more; what is being decoded is finished."""
@@ -93,16 +99,20 @@ def count_decoded_bytes(pixels: Sequence[int]) -> int:
     return sum(pixels) * DECODED_BYTES_PER_PIXEL
 
 
-def decode_image(data: bytes, header: ImageHeader, modes: Sequence[Mode]) -> Mapping[Mode, Pixels]:
+def decode_image(
+    data: bytes, header: ImageHeader, modes: Sequence[Mode], background: Background = "white"
+) -> Mapping[Mode, Pixels]:
     """The image in RGB (3 channels) or grey (L, 1 channel), with its EXIF orientation applied; blocks.
 
-    Transparent parts become white. Of an animation it is the first frame.
+    Colours are converted to sRGB by the ICC profile of the file. Of samples of 16 bits, 65535 becomes 255. Transparent
+    parts of RGB get the colour of `background`; grey images are masks, and there they are black. Of an animation it is
+    the first frame.
 
     Raises:
         UndecodableError: the image is damaged, or not what its header says.
     """
     try:
-        arrays = _decode(data, header, modes)
+        arrays = _decode(data, header, modes, background)
     except Exception as error:  # decoders raise errors of any type on damaged files
         msg = "the image is damaged"
         raise UndecodableError(msg) from error
@@ -112,32 +122,40 @@ def decode_image(data: bytes, header: ImageHeader, modes: Sequence[Mode]) -> Map
     }
 
 
-def _decode(data: bytes, header: ImageHeader, modes: Sequence[Mode]) -> dict[Mode, _Array]:
+def _decode(
+    data: bytes, header: ImageHeader, modes: Sequence[Mode], background: Background
+) -> dict[Mode, _Array]:
     """The image as stored. Converted in strips: each conversion needs memory and Python's lock for all it gets."""
+    depth, profile = _BITS, None
+    if header.format == "PNG":
+        depth = read_png_depth(data)
+        data, profile = drop_png_text(data)
     with Image.open(io.BytesIO(data), formats=[header.format]) as image:
         if image.size != (header.stored_width, header.stored_height):
             msg = f"{image.size} differs from the header"
             raise ValueError(msg)
         image.load()
+        colors = ColorConverter(profile or image.info.get("icc_profile"))
         arrays = {
             mode: np.empty((image.height, image.width, _CHANNELS[mode]), np.uint8) for mode in modes
         }
         rows = max(1, _STRIP_PIXELS // image.width)
         for top in range(0, image.height, rows):
             strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-            flat = _flatten(strip)
+            strip = colors.convert(reduce_samples(strip, depth))
             for mode, array in arrays.items():
+                flat = _flatten(strip, "black" if mode == "L" else background)
                 converted = np.asarray(flat.convert(mode))
                 array[top : top + rows] = converted.reshape(array[top : top + rows].shape)
         return arrays
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """The image on white, if any of it is transparent."""
-    if not image.has_transparency_data:
+def _flatten(image: Image.Image, background: Background) -> Image.Image:
+    """The image on that background, if it has transparent parts."""
+    if not image.mode.endswith("A"):
         return image
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA"))
+    behind = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(behind, image.convert("RGBA"))
 
 
 def _turn_upright(array: _Array, orientation: int) -> _Array:

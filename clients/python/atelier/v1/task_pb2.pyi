@@ -262,7 +262,7 @@ class ImageTask(message.Message):
 
     @builtins.property
     def mask(self) -> MediaSource:
-        """Inpainting mask: white is replaced, black is kept."""
+        """Inpainting mask: white is replaced, black is kept, and so is what is transparent."""
 
     @builtins.property
     def controls(self) -> containers.RepeatedCompositeFieldContainer[Control]:
@@ -440,7 +440,9 @@ class AudioTask(message.Message):
 
 @typing.final
 class MediaSource(message.Message):
-    """Source of an input image."""
+    """Source of an input image: PNG, JPEG, WebP or AVIF. It is turned upright by its EXIF orientation and converted to sRGB by its
+    ICC profile.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -492,7 +494,7 @@ class Control(message.Message):
     """Fraction of the steps at which it ends; 1 when unset."""
     @builtins.property
     def image(self) -> MediaSource:
-        """Control map, or with `preprocess` the image to compute it from."""
+        """Control map, or with `preprocess` the image to compute it from; transparent parts are black."""
 
     def __init__(
         self,
