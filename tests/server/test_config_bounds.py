@@ -47,6 +47,16 @@ from tests.server.test_config import checked, run
             "export: {directory: /out, template: '{id.__class__}_{index}'}",
             ["export.template: ", "unknown fields id.__class__"],
         ),
+        ("limits: {max_message_bytes: 3000000000}", ["limits.max_message_bytes: ", "2147483647"]),
+        ("limits: {max_inline_bytes: 3000000000}", ["limits.max_inline_bytes: ", "2147483647"]),
+        (
+            'engines: {a: {type: bfl, api_key: "key\\n"}}',
+            ["engines.a.api_key: ", "neither spaces, line ends"],
+        ),
+        (
+            "engines: {a: {type: bfl, api_key: kéy}}",
+            ["engines.a.api_key: ", "beyond ASCII"],
+        ),
         (
             f"export: {{directory: /out, template: '{{id}}_{{index}}{'a' * 2000}'}}",
             ["export.template: ", "1024"],
@@ -82,6 +92,17 @@ def test_every_time_has_an_upper_bound() -> None:
         name
         for name, field in times.items()
         if not any(isinstance(bound, Le) for bound in field.metadata)
+    ]
+    assert unbounded == []
+
+
+def test_every_whole_number_of_the_server_has_an_upper_bound() -> None:
+    """Libraries that they are passed to hold 32 or 64 bits."""
+    unbounded = [
+        f"{section.__name__}.{name}"
+        for section, name, field in _fields(Settings)
+        if int in _classes(field.annotation)
+        and not any(isinstance(bound, Le) for bound in field.metadata)
     ]
     assert unbounded == []
 

@@ -28,7 +28,7 @@ class BreakerSettings(Section):
     }
 
     failure_threshold: int = Field(
-        5, ge=1, description="Consecutive failures that open the circuit breaker."
+        5, ge=1, le=10**6, description="Consecutive failures that open the circuit breaker."
     )
     reset_timeout_seconds: float = Field(
         30,
@@ -57,7 +57,7 @@ class EngineSettings(Section):
         "new requests are refused with UNAVAILABLE, after which clients try again.",
     )
     queue_limit: int = Field(
-        1000, ge=1, description="Maximum number of generations waiting for this engine."
+        1000, ge=1, le=10**9, description="Maximum number of generations waiting for this engine."
     )
     daily_budget: float | None = Field(
         None,
@@ -70,6 +70,7 @@ class EngineSettings(Section):
     result_cache_bytes: int = Field(
         0,
         ge=0,
+        le=2**40,
         description="Bytes of results to keep in memory and return for equal tasks; 0 disables the cache. "
         "Ignored, with a warning in the log, for engines whose results are not reproducible.",
     )
@@ -118,10 +119,14 @@ class StyleSettings(Section):
     loras: tuple[StyleLoraSettings, ...] = Field(
         (), description="LoRAs to apply, beside those of the request."
     )
-    width: int | None = Field(None, ge=16, description="Width if the request sets none.")
-    height: int | None = Field(None, ge=16, description="Height if the request sets none.")
-    steps: int | None = Field(None, ge=1, description="Steps if the request sets none.")
-    guidance: float | None = Field(None, ge=0, description="Guidance if the request sets none.")
+    width: int | None = Field(None, ge=16, le=16384, description="Width if the request sets none.")
+    height: int | None = Field(
+        None, ge=16, le=16384, description="Height if the request sets none."
+    )
+    steps: int | None = Field(None, ge=1, le=1000, description="Steps if the request sets none.")
+    guidance: float | None = Field(
+        None, ge=0, le=100, description="Guidance if the request sets none."
+    )
 
 
 class LoraSettings(Section):
@@ -206,12 +211,14 @@ class StoreSettings(Section):
     min_free_bytes: int = Field(
         2**26,
         ge=0,
+        le=2**50,
         description="Free bytes of the data directory's file system below which no new work is accepted; "
         "what was accepted before may use them.",
     )
     max_attempts: int = Field(
         3,
         ge=1,
+        le=1000,
         description="Attempts of a generation that are lost to a crash of the server, the last one while nothing "
         "else ran, before it fails as POISONED.",
     )
@@ -234,24 +241,26 @@ class LimitSettings(Section):
     }
 
     max_message_bytes: int = Field(
-        16 * 2**20, ge=2**16, description="Maximum size of one request message."
+        16 * 2**20, ge=2**16, le=2**31 - 1, description="Maximum size of one request message."
     )
     max_inline_bytes: int = Field(
         2 * 2**20,
         ge=0,
+        le=2**31 - 1,
         description="Maximum size of all inline outputs in one response. gRPC clients receive at most 4 MiB unless "
         "they are told otherwise: above 3670016 (3.5 MiB, since the rest of the response needs room) their calls may "
         "fail after the work is done, and `atelier config check` warns.",
     )
     max_upload_bytes: int = Field(
-        256 * 2**20, ge=1, description="Maximum size of an uploaded artifact."
+        256 * 2**20, ge=1, le=2**50, description="Maximum size of an uploaded artifact."
     )
     max_input_pixels: int = Field(
-        64 * 10**6, ge=1, description="Maximum number of pixels of an input image."
+        64 * 10**6, ge=1, le=10**12, description="Maximum number of pixels of an input image."
     )
     max_decoding_bytes: int = Field(
         1536 * 2**20,
         ge=2**24,
+        le=2**50,
         description="Memory in bytes for input images that are being decoded and used, of all tasks together; tasks "
         "wait for it. An image takes 20 bytes per pixel and the size of its file while it is decoded, and 4 bytes per "
         "pixel until its task ends; a task that would need more than all of it is refused.",
