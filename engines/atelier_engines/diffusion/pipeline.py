@@ -24,6 +24,7 @@ from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
 from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
 from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.random_numbers import make_generator
 from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
@@ -260,7 +261,7 @@ class _TaskRun:
         return self._inputs
 
     def _create_sampler(self, inputs: TaskInputs, seed: int) -> Sampler:
-        generator = torch.Generator("cpu").manual_seed(seed)
+        generator = make_generator(seed)
         scheduler = schedulers.build(
             self._task.scheduler or self._pipeline.info.scheduler,
             self._scheduler,
