@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -16,6 +17,7 @@ from atelier_engines.local.load_lock import LOAD_LOCK
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 _RAM = torch.device("cpu")
+_RELOADS: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 
 
 class TorchModule(Generic[ModuleT]):
@@ -60,6 +62,12 @@ class TorchModule(Generic[ModuleT]):
             fresh = self._load()
         _refill(self._tensors, fresh)
         self._dropped = False
+        _RELOADS[self.module] = count_reloads(self.module) + 1
+
+
+def count_reloads(module: torch.nn.Module) -> int:
+    """How often the weights of a module were dropped and loaded again; changes of them are lost then."""
+    return _RELOADS.get(module, 0)
 
 
 def count_bytes(module: torch.nn.Module) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.errors import ModelMissingError
+from atelier_engines.local.torch_module import TorchModule
 from atelier_engines.task import Lora
 from tests.engines.diffusion import tiny_sd
 from tests.engines.diffusion.lora_formats import FORMATS, Written
@@ -93,12 +95,12 @@ def test_each_format_gives_the_image_of_the_merged_weights(
 ) -> None:
     """In every family, at a weight other than 1."""
     written = write(pipeline, name, tmp_path / "one.safetensors")
-    plain = render(pipeline)
+    plain, wanted = render(pipeline), merged_image(pipeline, written, 0.8)
     loras = switch(pipeline, tmp_path)
     loras.activate((Lora(name="one", weight=0.8),))
     made = render(pipeline)
     loras.activate(())
-    assert (made - merged_image(pipeline, written, 0.8)).abs().max() < 1
+    assert (made - wanted).abs().max() < 1
     assert (made - plain).abs().max() > 3
     assert torch.equal(render(pipeline), plain)
 
@@ -171,3 +173,72 @@ def test_a_bundled_embedding_does_not_hinder(pipeline: DiffusionPipeline, tmp_pa
     made = render(pipeline)
     loras.activate(())
     assert (made - merged_image(pipeline, written, 1.0)).abs().max() < 1
+
+
+def test_a_layer_that_is_named_twice_is_rejected(
+    pipeline: DiffusionPipeline, tmp_path: Path
+) -> None:
+    """In two spellings, of which one would be dropped."""
+    path = tmp_path / "bad.safetensors"
+    write(pipeline, "PEFT's prefix", path)
+    tensors = load_file(path)
+    twice = {key.replace("base_model.model.", "unet."): one + 1 for key, one in tensors.items()}
+    save_file({**tensors, **twice}, path)
+    with pytest.raises(ModelMissingError, match="twice"):
+        switch(pipeline, tmp_path).activate((Lora(name="bad"),))
+
+
+def test_merged_changes_outlive_weights_that_are_dropped_and_loaded_again(
+    model: Path, tmp_path: Path
+) -> None:
+    """As the model cache does, with the same LoRA before and after, and with the plain model after."""
+    made = StableDiffusionXLPipeline.from_pretrained(model, add_watermarker=False)
+    made.set_progress_bar_config(disable=True)
+    cached = TorchModule(lambda: type(made.unet).from_pretrained(model / "unet").eval())
+    made.unet = cached.module
+    plain = render(made)
+    write(made, "LoHa", tmp_path / "one.safetensors")
+    loras = switch(made, tmp_path)
+    loras.activate((Lora(name="one"),))
+    wanted = render(made)
+    assert not torch.equal(wanted, plain)
+    cached.offload(keep_in_ram=False)
+    loras.activate((Lora(name="one"),))
+    cached.restore(torch.device("cpu"))
+    assert torch.equal(render(made), wanted)
+    cached.offload(keep_in_ram=False)
+    loras.activate(())
+    cached.restore(torch.device("cpu"))
+    assert torch.equal(render(made), plain)
+
+
+@pytest.mark.parametrize("name", ["kohya, by layer", "LoHa", "difference"])
+def test_a_lora_can_be_loaded_while_the_weights_are_dropped(
+    model: Path, tmp_path: Path, name: str
+) -> None:
+    """The shapes are known without them."""
+    made = StableDiffusionXLPipeline.from_pretrained(model, add_watermarker=False)
+    made.set_progress_bar_config(disable=True)
+    cached = TorchModule(lambda: type(made.unet).from_pretrained(model / "unet").eval())
+    made.unet = cached.module
+    written = write(made, name, tmp_path / "one.safetensors")
+    wanted = merged_image(made, written, 1.0)
+    loras = switch(made, tmp_path)
+    cached.offload(keep_in_ram=False)
+    loras.activate((Lora(name="one"),))
+    cached.restore(torch.device("cpu"))
+    assert (render(made) - wanted).abs().max() < 1
+
+
+def test_alpha_beside_a_file_of_peft_is_used(model: Path, tmp_path: Path) -> None:
+    """`adapter_config.json` has it."""
+    made = StableDiffusionXLPipeline.from_pretrained(model, add_watermarker=False)
+    made.set_progress_bar_config(disable=True)
+    (tmp_path / "one").mkdir()
+    written = write(made, "PEFT's prefix", tmp_path / "one" / "adapter_model.safetensors")
+    (tmp_path / "one" / "adapter_config.json").write_text(json.dumps({"r": 3, "lora_alpha": 6}))
+    loras = switch(made, tmp_path)
+    loras.activate((Lora(name="one"),))
+    doubled = render(made)
+    loras.activate(())
+    assert (doubled - merged_image(made, written, 2.0)).abs().max() < 1

@@ -26,11 +26,15 @@ from atelier_engines import validation
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.conformance.consistency import contradictions
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
+from atelier_engines.diffusion.component_loading import load
 from atelier_engines.diffusion.presets import PRESETS
+from atelier_engines.diffusion.weights.diffusers_layout import ComponentFiles
+from atelier_engines.diffusion.weights.model_files import MergedComponent
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import original_layout
 from tests.engines.diffusion.calls import generate_images, image_task
+from tests.engines.diffusion.lora_formats import Written, write_resized
 
 
 @pytest.fixture(scope="module")
@@ -292,3 +296,26 @@ async def test_a_lora_for_something_else_is_refused(model: Path, tmp_path: Path)
     )
     with pytest.raises(ModelMissingError, match=r"not a LoRA for a denoiser|cannot be loaded"):
         await engine.start()
+
+
+def test_a_variant_is_merged_with_the_rank_and_alpha_of_each_layer(
+    model: Path, tmp_path: Path
+) -> None:
+    """In kohya's format, where attention layers once got the commonest alpha."""
+    path = tmp_path / "four.safetensors"
+    network = UNet2DConditionModel.from_pretrained(model / "unet")
+    torch.manual_seed(3)
+    written = Written({"unet": network})
+    write_resized(written)
+    written.save(path)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    base = ComponentFiles(folder=model / "unet", variant=None, weights=(weights,))
+    merged = load(
+        UNet2DConditionModel,
+        MergedComponent(base=base, lora=path),
+        torch.float32,
+        torch.device("cpu"),
+    )
+    for (_, place, _), change in written.sums.items():
+        made = merged.get_submodule(place).weight
+        assert torch.allclose(made, network.get_submodule(place).weight + change, atol=1e-5)

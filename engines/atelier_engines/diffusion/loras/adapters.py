@@ -40,7 +40,8 @@ class LoraSwitch:
         """PEFT's names of the loaded LoRAs, the least recently used first."""
         self._digests: dict[str, str] = {}
         self._count = 0
-        self._active: LoraKey = ()
+        self._active: LoraKey | None = ()
+        """None after a failure, when it is unknown what is active."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,8 +86,9 @@ class LoraSwitch:
                 for lora in key:
                     self._ensure_loaded(lora.name)
             except BaseException:
-                self._set_adapters(self._active)
+                self._set_adapters(self._active or ())
                 raise
+            self._active = None
             self._unload_oldest(keep=len(key))
             self._set_adapters(key)
         self._active = key

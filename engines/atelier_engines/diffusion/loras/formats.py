@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 EMBEDDING = "bundle_emb."
 """Prefix of textual inversion embeddings that a LoRA's file brings along."""
@@ -77,11 +77,25 @@ def group(keys: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
     return layers
 
 
-def rejection(keys: Iterable[str]) -> str | None:
+def duplicate(keys: Iterable[str]) -> str | None:
+    """A key whose part of its layer has another key too, in another spelling; None if there is none."""
+    seen: set[tuple[str, str]] = set()
+    for key in keys:
+        if (found := split(key)) in seen:
+            return key
+        if found is not None:
+            seen.add(found)
+    return None
+
+
+def rejection(keys: Collection[str]) -> str | None:
     """Why a file cannot be applied, with the first key that says so; None if all of it can."""
     unknown = [key for key in keys if split(key) is None and not key.startswith(EMBEDDING)]
     for pattern, kind in _REJECTED.items():
         for key in unknown:
             if re.search(pattern, key):
                 return f"its key {key} marks {kind}"
-    return f"its key {unknown[0]} is of no known format" if unknown else None
+    if unknown:
+        return f"its key {unknown[0]} is of no known format"
+    twice = duplicate(keys)
+    return None if twice is None else f"its key {twice} is there twice, in two spellings"

@@ -103,7 +103,7 @@ class LayerNames:
             return found
         for old, new in _OLD_SPELLINGS:
             name = name.replace(old, new)
-        return self._layers.get(name) or self._layers.get(f"{name}.0")
+        return self._layers.get(f"{name}.0" if name.endswith(".to_out") else name)
 
 
 def _places(module: torch.nn.Module) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -14,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from atelier_engines.diffusion.loras.changes import LayerChange
-from atelier_engines.diffusion.loras.merging import MergedWeights, own_layer
+from atelier_engines.diffusion.loras.merging import MergedWeights, own_layer, weight_shape
 from atelier_engines.diffusion.loras.weights import LoraWeights
 
 # It reports other LoRAs of the same text encoder as missing in the file; tensors that are really missing, or
@@ -104,7 +105,10 @@ class AdaptedNetwork:
         PEFT finds ranks and scales by layer with patterns, which takes minutes where all layers differ.
         """
         config = LoraConfig(r=1, lora_alpha=1, target_modules=list(changes))
-        inject_adapter_in_model(config, self.module, adapter_name=adapter, low_cpu_mem_usage=True)
+        with _shaped([own_layer(self.module, place) for place in changes]):
+            inject_adapter_in_model(
+                config, self.module, adapter_name=adapter, low_cpu_mem_usage=True
+            )
         for place, change in changes.items():
             _fill(cast("LoraLayer", self.module.get_submodule(place)), adapter, change)
 
@@ -124,13 +128,28 @@ class AdaptedNetwork:
         self._wrapped.update(found)
 
 
+@contextmanager
+def _shaped(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Give weights that the model cache has dropped their shapes, which PEFT reads, but no memory."""
+    weights = [(cast("torch.Tensor", layer.weight), weight_shape(layer)) for layer in layers]
+    dropped = [(weight, shape) for weight, shape in weights if not weight.numel()]
+    for weight, shape in dropped:
+        weight.data = weight.data.new_zeros(()).expand(shape)
+    try:
+        yield
+    finally:
+        for weight, _ in dropped:
+            weight.data = weight.data.new_empty(0)
+
+
 def _fill(layer: LoraLayer, adapter: str, change: LayerChange) -> None:
     """Give PEFT's layer the matrices of one change."""
     own = cast("torch.Tensor", layer.get_base_layer().weight)
     down, up = change.parts["down"], change.parts["up"]
     rank = down.shape[0]
-    kernel = tuple(1 for _ in own.shape[2:])
-    shapes = {"lora_A": (rank, *own.shape[1:]), "lora_B": (own.shape[0], rank, *kernel)}
+    rows, *columns = weight_shape(layer.get_base_layer())
+    kernel = (1 for _ in columns[1:])
+    shapes = {"lora_A": (rank, *columns), "lora_B": (rows, rank, *kernel)}
     for name, tensor in (("lora_A", down), ("lora_B", up)):
         matrix = tensor.to(own.device, own.dtype).reshape(shapes[name])
         getattr(layer, name)[adapter].weight = torch.nn.Parameter(matrix)

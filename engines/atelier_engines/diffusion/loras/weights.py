@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from safetensors import safe_open
 
 from atelier_engines.diffusion.loras import formats
 from atelier_engines.diffusion.loras.changes import LayerChange
+from atelier_engines.diffusion.loras.merging import weight_shape
 from atelier_engines.diffusion.loras.names import Layer, LayerNames
 from atelier_engines.diffusion.loras.settings import TrainingSettings
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
+
+_log = logging.getLogger(__name__)
 
 Networks = Sequence[tuple[str, torch.nn.Module]]
 """The model's components, each with its name in files of LoRAs; none has active LoRAs."""
@@ -48,6 +52,8 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
             "use a LoRA, DoRA, LoHa, LoKr or weight difference, or convert it to one"
         )
     _require_finite(name, path, tensors)
+    if any(key.startswith(formats.EMBEDDING) for key in tensors):
+        _log.warning("lora_embeddings_not_used", extra={"lora": name})
     grouped = formats.group(tensors)
     settings = TrainingSettings.read(path, metadata)
     layers = _find_layers(name, list(grouped), networks)
@@ -60,7 +66,13 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
                 f"the LoRA {name} in {path} is broken: {title} has {', '.join(sorted(keys))}, "
                 "which make up no change"
             )
-        changes.setdefault(layer.network, {})[layer.place] = change
+        own = changes.setdefault(layer.network, {})
+        if layer.place in own:
+            raise ModelMissingError(
+                f"the LoRA {name} in {path} is broken: it changes {layer.network}.{layer.place} twice, "
+                f"once as {title}"
+            )
+        own[layer.place] = change
     lora = LoraWeights(name=name, changes=changes)
     _require_shapes(lora, networks)
     return lora
@@ -115,30 +127,25 @@ def _explain_missing(title: str, networks: Networks) -> str:
 
 
 def _require_shapes(lora: LoraWeights, networks: Networks) -> None:
-    modules = dict(networks)
-    for network, changes in lora.changes.items():
-        for place, change in changes.items():
-            problem = _mismatch(change, modules[network].get_submodule(place))
+    for network, module in networks:
+        for place, change in lora.changes.get(network, {}).items():
+            problem = _mismatch(change, module.get_submodule(place))
             if problem is not None:
                 raise _mismatch_error(lora.name, f"{network}.{place}: {problem}")
 
 
 def _mismatch(change: LayerChange, layer: torch.nn.Module) -> str | None:
     """Why a change does not fit a layer, found by shapes alone; None if it does."""
-    bias = change.bias()
-    if bias is not None:
-        own = getattr(layer, "bias", None)
-        if own is None or own.shape != bias.shape:
-            wanted = "no bias" if own is None else f"a bias of {tuple(own.shape)}"
-            return f"diff_b has the shape {tuple(bias.shape)}, but the layer has {wanted}"
-    weight = layer.weight
-    if not isinstance(weight, torch.Tensor):
-        return "the layer has no weight"
+    shape, bias = weight_shape(layer), change.bias()
+    has_bias = isinstance(getattr(layer, "bias", None), torch.Tensor)
+    if bias is not None and not (has_bias and tuple(bias.shape) == shape[:1]):
+        wanted = f"a bias of {shape[:1]}" if has_bias else "no bias"
+        return f"diff_b has the shape {tuple(bias.shape)}, but the layer has {wanted}"
     try:
-        change.on_meta().difference(torch.empty(weight.shape, device="meta"))
+        change.on_meta().difference(torch.empty(shape, device="meta"))
     except RuntimeError:
         shapes = ", ".join(f"{part} {tuple(one.shape)}" for part, one in change.parts.items())
-        return f"{shapes} does not fit the layer's weight {tuple(weight.shape)}"
+        return f"{shapes} does not fit the layer's weight {shape}"
     return None
 
 
