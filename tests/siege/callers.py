@@ -9,7 +9,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
-import grpc
 from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
@@ -222,7 +221,7 @@ class Callers:
                 asked.lost_cancels += 1
                 status = read_status(error)
                 self.recorder.refuse(status.code, status.reason, status.text)
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not status.lost:
                     return
                 await asyncio.sleep(_RETRY_SECONDS)
             else:

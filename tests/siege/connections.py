@@ -111,6 +111,8 @@ class Status:
     @property
     def lost(self) -> bool:
         """Whether the server is away or refuses everything, so that the call is to be repeated."""
+        if self.code == "CANCELLED":  # it arrived as the server stopped, see docs/errors.md
+            return not self.reason
         return self.code == "UNAVAILABLE" and self.reason in _REPEATED
 
 

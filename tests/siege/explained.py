@@ -53,6 +53,7 @@ REFUSED: Mapping[str, frozenset[Cause]] = {"DEADLINE_UNATTAINABLE": frozenset({C
 REPEATED = frozenset(
     {
         "UNAVAILABLE",
+        "CANCELLED",  # without a reason: from gRPC's library, as docs/errors.md says
         "UNAVAILABLE DRAINING",
         "UNAVAILABLE STORAGE_UNAVAILABLE",
         "UNAVAILABLE QUEUE_FULL",

@@ -56,10 +56,17 @@ class Report:
     def _list_findings(self) -> Iterator[str]:
         found = Counter(finding.violation for finding in self.findings)
         yield "  " + ", ".join(f"{violation.value} {found[violation]}" for violation in Violation)
-        for finding in self.findings[:_MOST_LINES]:
-            yield f"    {finding.violation.value}: {finding.subject}: {finding.text}"
-        if len(self.findings) > _MOST_LINES:
-            yield f"    and {len(self.findings) - _MOST_LINES} more"
+        for violation in Violation:
+            yield from self._list_kind([one for one in self.findings if one.violation is violation])
+
+    def _list_kind(self, findings: Sequence[Finding]) -> Iterator[str]:
+        """Findings of one kind, each text once with its number, so that a frequent one hides no other."""
+        texts = Counter(finding.text for finding in findings)
+        subjects = {finding.text: finding.subject for finding in reversed(findings)}
+        for text, count in list(texts.items())[:_MOST_LINES]:
+            yield f"    {findings[0].violation.value}: {count} times, first {subjects[text]}: {text}"
+        if len(texts) > _MOST_LINES:
+            yield f"    and {len(texts) - _MOST_LINES} more of this kind"
 
 
 def _count(names: Iterator[str]) -> str:

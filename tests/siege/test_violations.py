@@ -355,7 +355,7 @@ def test_an_error_in_the_log_is_reported() -> None:
 
 def test_an_error_without_an_explanation_is_reported() -> None:
     """Calls are repeated after it, and that they were is no excuse."""
-    errors = {"UNAVAILABLE": "no connection", "CANCELLED": "Cancelling all calls"}
+    errors = {"UNAVAILABLE": "no connection", "INTERNAL": "the server failed"}
     wrong = evidence(asked(), stored(succeeded()), errors=errors)
     assert found(wrong) == [Violation.UNEXPLAINED]
 
