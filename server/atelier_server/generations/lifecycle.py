@@ -332,8 +332,10 @@ class GenerationLifecycle:
                 with self._callers.stopping(generation_id):
                     if timed_out:
                         self._meter.time_out(generation_id)
-                    await self.store.cancel(
-                        caller, generation_id, CancelCause.CANCEL_CAUSE_CALLERS_LOST
+                    await self.storage.retry(
+                        lambda: self.store.cancel(
+                            caller, generation_id, CancelCause.CANCEL_CAUSE_CALLERS_LOST
+                        )
                     )
                     await self.store.wait_ended(caller, generation_id)
                     self._meter.forget(generation_id)
