@@ -38,6 +38,8 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
 TimestepSpacing = Literal["leading", "trailing", "linspace"]
 
+MaskMode = Literal["composite", "latent"]
+
 PresetName = Literal["lightning", "turbo", "hyper", "lcm"]
 
 
@@ -162,6 +164,14 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             "channels-last. `balanced`: everything as in diffusers. `memory`: images are decoded in "
             "tiles, and on CUDA only the component that is running is on the device. A caller may "
             "choose another one, which affects the tiles alone."
+        ),
+    )
+    mask_mode: MaskMode = Field(
+        default="composite",
+        description=(
+            "What masks mean. `composite`: every marked pixel is inpainted, however thin the mark, and the rest of the "
+            "init image is kept to the byte, but for a feather of 8 pixels. `latent`: as in diffusers, where marks "
+            "thinner than 8 pixels may have no effect and the autoencoder changes what is kept."
         ),
     )
     compile: bool = Field(

@@ -86,6 +86,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             memory=_create_estimator(config, chosen.family),
             components=components,
             profile=config.profile,
+            keeps_pixels=config.mask_mode == "composite",
             loras=loaded.loras,
             upscalers=upscalers,
             control_preprocessor=ControlPreprocessor(config, device)

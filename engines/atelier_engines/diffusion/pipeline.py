@@ -77,6 +77,8 @@ class Pipeline:
     """The model's components in the model cache."""
     profile: ResourceProfile = ResourceProfile.BALANCED
     """Used where the task names none."""
+    keeps_pixels: bool = True
+    """Whether what a mask keeps is kept to the byte; else as in diffusers."""
     loras: LoraSwitch | None = None
     """Switches the LoRAs; None where the engine offers none."""
     control_preprocessor: ControlPreprocessor | None = None
@@ -236,7 +238,7 @@ class _TaskRun:
                 yield from self._denoise(sampler, inputs)
                 yield None  # the task may be closed, instead of waiting for the end of the decoding
                 progress.enter_stage("decode")
-                image = Pixels(array=self._decode(sampler.latents))
+                image = Pixels(array=inputs.compose(self._decode(sampler.latents)))
                 if task.upscale is not None:
                     progress.enter_stage("upscale")
                     image = yield from self._upscale(image, task.upscale)
@@ -256,6 +258,7 @@ class _TaskRun:
                 guidance=self._guidance,
                 loras=self._loras,
                 preprocessor=self._pipeline.control_preprocessor,
+                keeps_pixels=self._pipeline.keeps_pixels,
                 enter_stage=self._progress.enter_stage,
             )
         return self._inputs

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from atelier_engines.diffusion import image_tensors
+from atelier_engines.diffusion import image_tensors, masks
 from atelier_engines.diffusion.controls.prepared_control import PreparedControl, prepare
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.loras.adapters import LoraKey
+from atelier_engines.diffusion.masks import Composite
 from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.task import ImageTask
 
@@ -28,6 +31,12 @@ class TaskInputs:
     """(1, 3, height, width) of -1 to 1; None for text-to-image."""
     mask: torch.Tensor | None
     """(1, 1, height, width), 1 where the image is inpainted, else 0; None where there is no mask."""
+    composite: Composite | None = None
+    """Keeps what the mask keeps; None where there is no mask, or where the autoencoder may change it."""
+
+    def compose(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A decoded image, (height, width, 3), with what the mask keeps."""
+        return image if self.composite is None else self.composite.apply(image)
 
 
 def prepare_inputs(
@@ -37,6 +46,7 @@ def prepare_inputs(
     guidance: float,
     loras: LoraKey,
     preprocessor: ControlPreprocessor | None,
+    keeps_pixels: bool,
     enter_stage: Callable[[str], None],
 ) -> TaskInputs:
     """Encode the prompts and convert the images of a task.
@@ -47,6 +57,7 @@ def prepare_inputs(
         guidance: classifier-free guidance scale.
         loras: the LoRAs that are active in the text encoders.
         preprocessor: makes the control maps; None where the engine has no ControlNets.
+        keeps_pixels: whether what the mask keeps is kept to the byte.
         enter_stage: called with the name of each stage as it begins.
 
     Raises:
@@ -76,12 +87,28 @@ def prepare_inputs(
             for control in task.controls
         ]
     size = {"width": task.width, "height": task.height}
-    init_image, mask = task.init_image, task.mask
+    init_image = task.init_image
+    mask, composite = _prepare_mask(task, family, keeps_pixels=keeps_pixels)
     return TaskInputs(
         conditioning=conditioning,
         controls=tuple(controls),
         init_image=None
         if init_image is None
         else image_tensors.to_tensor(init_image, **size) * 2 - 1,
-        mask=None if mask is None else image_tensors.to_mask(mask, **size),
+        mask=mask,
+        composite=composite,
     )
+
+
+def _prepare_mask(
+    task: ImageTask, family: Family, *, keeps_pixels: bool
+) -> tuple[torch.Tensor | None, Composite | None]:
+    """The mask, and what keeps the rest; the mask is then full in every pixel of the latents that it touches."""
+    if task.mask is None or task.init_image is None:
+        return None, None
+    size = {"width": task.width, "height": task.height}
+    if not keeps_pixels:
+        return image_tensors.to_mask(task.mask, **size), None
+    mask = masks.to_covering_mask(task.mask, **size)
+    cell = task.width // family.latent_shape(**size)[-1]
+    return masks.fill_cells(mask, cell), masks.make_composite(task.init_image, mask, **size)

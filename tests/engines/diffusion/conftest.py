@@ -60,7 +60,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def engine(model: Path) -> Iterator[DiffusionEngine]:
     """A started engine on one CPU thread."""
-    made = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu"))
+    made = DiffusionEngine(DiffusionConfig(model=str(model), device="cpu", mask_mode="latent"))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())

@@ -61,6 +61,7 @@ def settings(folder: Path, model: Path) -> dict[str, Any]:
     return {
         "model": str(model),
         "device": "cpu",
+        "mask_mode": "latent",
         "controlnets": {"canny": str(folder / "canny"), "depth": str(folder / "depth")},
         "lora_directory": str(folder / "loras"),
     }

@@ -162,7 +162,7 @@ async def test_inpainting_is_the_pipelines_at_every_strength(
 def inpainter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DiffusionEngine, Path]]:
     """A model whose denoiser was made to inpaint, and its directory."""
     folder = tiny_sdxl.write(tmp_path_factory.mktemp("inpaint"), channels=9)
-    made = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu"))
+    made = DiffusionEngine(DiffusionConfig(model=str(folder), device="cpu", mask_mode="latent"))
     asyncio.run(made.start())
     yield made, folder
     asyncio.run(made.stop())
