@@ -153,14 +153,13 @@ class GenerationLifecycle:
             submitted = await self.store.submit(submission)
             accepted = submitted.created
             return submitted
-        except QueueFullError as error:
-            error.retry_after_seconds = applicant.statuses.estimate_retry(route.engine)
-            raise
         except StorageError as error:
             self.storage.report(error)
             raise
-        except ServiceError:
-            await self.decider.inputs.delete_attachments(attached)
+        except ServiceError as error:
+            if isinstance(error, QueueFullError):
+                error.retry_after_seconds = applicant.statuses.estimate_retry(route.engine)
+            await inputs.delete_attachments(attached)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
             self._start_cancellation(self._abandon_submitted(submission))
