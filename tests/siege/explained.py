@@ -67,8 +67,8 @@ REPEATED = frozenset(
 )
 """Errors that callers and watchers may get and repeat their calls after: status or error, and reason."""
 
-LOGGED = frozenset({"storage_failed", "sweep_failed"})
-"""Events that the server may log as errors: the disk is full."""
+LOGGED = frozenset({"storage_failed", "sweep_failed", "remote_job_not_cancelled"})
+"""Events that the server may log as errors: the disk is full, or an order was on its way when it was killed."""
 
 
 def end_of(generation: Generation) -> End:
