@@ -149,7 +149,7 @@ async def _wait_engine(process: Process, address: str, engine: str) -> None:
         request = health_pb2.HealthCheckRequest(service=engine)
         while process.returncode is None:
             with contextlib.suppress(aio.AioRpcError):
-                answer = await stub.Check(request, timeout=1)  # type: ignore[attr-defined]
+                answer = await stub.Check(request, timeout=1)  # type: ignore[attr-defined]  # grpc-health-checking's types lack the call
                 if answer.status == _SERVING:
                     return
             await asyncio.sleep(_POLL_SECONDS)

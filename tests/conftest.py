@@ -123,7 +123,7 @@ def wait_until_serving(server: RunningServer, services: Sequence[str]) -> None:
 
 def _status(stub: health_pb2_grpc.HealthStub, service: str) -> int | None:
     try:
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)  # type: ignore[attr-defined]
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)  # type: ignore[attr-defined]  # grpc-health-checking's types lack the call
     except grpc.RpcError:
         return None
     return int(answer.status)
@@ -135,7 +135,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     started: list[RunningServer] = []
 
     def start(**config: object) -> RunningServer:
-        server = launch(tmp_path, **config)  # type: ignore[arg-type]
+        server = launch(tmp_path, **config)  # type: ignore[arg-type]  # settings by name
         started.append(server)
         return server
 

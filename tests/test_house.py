@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,22 @@ WALL_CLOCK_READERS = {
     "server/sweep.py": "compares with the dates of files",
 }
 """Files of server and engines that read the wall clock, and why; durations and deadlines are no reason."""
+EVERYTHING = [
+    path
+    for folder in (
+        "server",
+        "engines",
+        "clients",
+        "models",
+        "tests",
+        "examples",
+        "bench",
+        "scripts",
+    )
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "_pb2" not in path.name
+]
+SUPPRESSION = re.compile(r"#.*?\b(noqa|type: ignore)\b(.*)")
 REPEATED_STEMS = {"__init__", "capabilities", "config", "engine", "errors"}  # one a package
 
 
@@ -88,3 +105,21 @@ def test_the_wall_clock_is_read_for_dates_alone() -> None:
         and (node.attr == "GetCurrentTime" or ast.unparse(node) in reads)
     }
     assert readers == WALL_CLOCK_READERS.keys()
+
+
+def test_every_suppression_of_a_check_has_a_reason() -> None:
+    """What follows `noqa: CODE` or `type: ignore[code]` on the line says why."""
+    unexplained = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in EVERYTHING
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for found in [SUPPRESSION.search(line)]
+        if found and path != Path(__file__) and not _find_reason(found[2])
+    ]
+    assert unexplained == []
+
+
+def _find_reason(text: str) -> str:
+    """What is left of the end of a line without codes and punctuation."""
+    words = re.sub(r"\[[a-z, -]+\]|: [A-Z]+\d+(, [A-Z]+\d+)*|noqa|type: ignore", "", text)
+    return words.strip(" #()-:")

@@ -55,8 +55,8 @@ def serve(
 ) -> None:
     """Serve generations over gRPC until SIGTERM, SIGHUP or Ctrl-C."""
     from atelier_engines import registry  # noqa: PLC0415 (the other commands need not wait for it)
-    from atelier_server import app, logs  # noqa: PLC0415
-    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
+    from atelier_server import app, logs  # noqa: PLC0415 (only this command needs it, and it takes long to import)
+    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (only this command needs it, and it takes long to import)
 
     try:
         settings = load(
@@ -81,7 +81,7 @@ def config() -> None:
 def check(path: Path) -> None:
     """Check a configuration file, and list every error in it, or what in it will surprise callers."""
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (see serve)
-    from atelier_server.config.warnings import find_warnings  # noqa: PLC0415
+    from atelier_server.config.warnings import find_warnings  # noqa: PLC0415 (only this command needs it, and it takes long to import)
 
     try:
         settings = load(path)
@@ -157,7 +157,7 @@ def tune(path: Path | None, engines: tuple[str, ...]) -> None:
     Stop the server first: other work on the machine changes the measurements.
     """
     from atelier_engines import registry  # noqa: PLC0415 (see serve)
-    from atelier_engines.errors import EngineError  # noqa: PLC0415
+    from atelier_engines.errors import EngineError  # noqa: PLC0415 (only this command needs it, and it takes long to import)
 
     for name, engine in _select_engines(path, engines):
         measure = registry.load(engine.type).tune
@@ -218,7 +218,7 @@ def _select_engines(
         click.ClickException: the configuration is invalid, or has no engine of that name.
     """
     from atelier_engines.local.cpu import configure_threads  # noqa: PLC0415 (see serve)
-    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415
+    from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (only this command needs it, and it takes long to import)
 
     try:
         settings = load(path)

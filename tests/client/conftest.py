@@ -19,7 +19,7 @@ class ClientCaller:
     def __init__(self, client: AsyncClient | Client) -> None:
         self.client = client
 
-    async def call(self, method: str, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401
+    async def call(self, method: str, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401 (any method of the client)
         """The answer of a unary method."""
         function: Callable[..., Any] = getattr(self.client, method)
         if isinstance(self.client, AsyncClient):

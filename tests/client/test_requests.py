@@ -85,7 +85,7 @@ AUDIO = AudioTask(
 
 def build(task: str | ImageTask | AudioTask, **keywords: object) -> pb.GenerateRequest:
     """The request on the wire."""
-    given: Keywords = keywords  # type: ignore[assignment]
+    given: Keywords = keywords  # type: ignore[assignment]  # keywords by name
     return request_to_pb(build_request(task, given), {})
 
 

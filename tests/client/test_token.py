@@ -38,7 +38,7 @@ async def test_a_token_goes_with_every_call(fake_server: Served) -> None:
     service, address = fake_server
     async with AsyncClient(address, token="s3cret") as client:  # noqa: S106 (no secret)
         await call_everything(client)
-    with Client(address, token="s3cret") as client:  # noqa: S106
+    with Client(address, token="s3cret") as client:  # noqa: S106 (it guards nothing)
         await call_everything(client)
     assert set(service.authorizations) == {"Bearer s3cret"}
     assert len({type(request) for request in service.requests}) == 10

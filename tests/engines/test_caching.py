@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier_engines.capabilities import ImageCapabilities, Reproducibility
+from atelier_engines.capabilities import Capabilities, ImageCapabilities, Reproducibility
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.conformance.fixtures import (
     EngineUnderTest,
@@ -334,7 +334,7 @@ class Remote(RunCounter):
         super().__init__(ENGINE.create(SketchConfig()))
 
     @property
-    def capabilities(self):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def capabilities(self) -> Capabilities:
         """As it is told."""
         return replace(super().capabilities, reproducibility=self.kind)
 

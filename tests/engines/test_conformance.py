@@ -99,7 +99,7 @@ def forgetting(**fields: object) -> Broken:
 
     def work(inner: Engine, task: Task) -> AsyncGenerator[Event]:
         known = {name: value for name, value in fields.items() if hasattr(task, name)}
-        return inner.run(replace(task, **known))  # type: ignore[arg-type]
+        return inner.run(replace(task, **known))  # type: ignore[arg-type]  # fields by name
 
     return work
 

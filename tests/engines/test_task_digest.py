@@ -137,7 +137,7 @@ def variations(task: Task) -> Iterator[Task]:
     for field in fields(task):
         if field.name not in WITHOUT_EFFECT:
             for value in OTHERS[field.name]:
-                yield replace(task, **{field.name: value})  # type: ignore[arg-type]
+                yield replace(task, **{field.name: value})  # type: ignore[arg-type]  # fields by name
 
 
 def test_every_field_that_has_an_effect_counts() -> None:

@@ -208,7 +208,7 @@ async def _running(server: RunningServer, connect: Connect) -> None:
 async def _not_serving(channel: aio.Channel) -> None:
     """Wait until the health service reports NOT_SERVING."""
     stub = health_pb2_grpc.HealthStub(channel)
-    call = stub.Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+    call = stub.Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]  # grpc-health-checking's types lack the call
     async for answer in call:
         if answer.status == _NOT_SERVING:
             break

@@ -68,7 +68,7 @@ async def test_every_call_that_a_drain_cuts_is_told_why(
             "upload": end_of(upload_without_end(stub, stop)),
             "health": end_of(
                 read_all(
-                    health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
+                    health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]  # grpc-health-checking's types lack the call
                         health_pb2.HealthCheckRequest()
                     )
                 )

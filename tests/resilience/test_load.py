@@ -78,7 +78,7 @@ async def _ask_for_health(server: RunningServer) -> None:
         )
         while True:
             request = health_pb2.HealthCheckRequest(service="sketch")
-            answer = await standard.Check(request, timeout=_DEADLINE_SECONDS)  # type: ignore[attr-defined]
+            answer = await standard.Check(request, timeout=_DEADLINE_SECONDS)  # type: ignore[attr-defined]  # grpc-health-checking's types lack the call
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
             own = await check(pb.HealthRequest(), timeout=_DEADLINE_SECONDS)
             assert own.status == pb.SERVING_STATUS_SERVING

@@ -59,7 +59,7 @@ def _made(kind: Descriptor, fields: list[FieldDescriptor], values: tuple[Any, ..
     return message
 
 
-def _fill_map(target: Any, field: FieldDescriptor, entries: dict[Any, Any]) -> None:  # noqa: ANN401
+def _fill_map(target: Any, field: FieldDescriptor, entries: dict[Any, Any]) -> None:  # noqa: ANN401 (a map field has no type of its own)
     if _entry(field)["value"].message_type is None:
         target.update(entries)
         return

@@ -43,7 +43,7 @@ def parts(header: UploadHeader | None, data: bytes = b"") -> Iterator[pb.UploadA
 
 async def upload(stub: Stub, data: bytes, **header: object) -> Artifact:
     """Store the bytes."""
-    said = UploadHeader(**{"media_type": "image/png", **header})  # type: ignore[arg-type]
+    said = UploadHeader(**{"media_type": "image/png", **header})  # type: ignore[arg-type]  # fields by name
     return (await stub.UploadArtifact(parts(said, data))).artifact
 
 

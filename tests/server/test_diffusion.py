@@ -57,7 +57,7 @@ def star() -> bytes:
 
 def asked(prompt: str, **task: object) -> pb.GenerateRequest:
     """A request whose image comes inline, with a star sent along."""
-    image = ImageTask(prompt=prompt, **{"seed": 7, **task})  # type: ignore[arg-type]
+    image = ImageTask(prompt=prompt, **{"seed": 7, **task})  # type: ignore[arg-type]  # fields by name
     request = pb.GenerateRequest(engine="tiny", image=image, inline_outputs=True)
     if any(field.message_type and "sent" in str(value) for field, value in image.ListFields()):
         request.attachments["sent"] = star()

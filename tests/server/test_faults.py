@@ -101,7 +101,7 @@ def _write_overflowing_lora(path: Path) -> None:
     """A copy of the LoRA that comes with the model, with finite weights that are far too large."""
     from safetensors.torch import load_file, save_file  # noqa: PLC0415 (the extra `local`)
 
-    from atelier_tiny import LORAS  # noqa: PLC0415
+    from atelier_tiny import LORAS  # noqa: PLC0415 (of the extra `local`)
 
     tensors = load_file(LORAS["sketch"] / "pytorch_lora_weights.safetensors")
     path.parent.mkdir()

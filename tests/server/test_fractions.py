@@ -96,7 +96,7 @@ def test_every_start_and_end_of_a_control_keeps_its_steps() -> None:
         request.controls.add(type=kind, image=image, start=fraction, end=fraction)
         (control,) = decide(request).controls
         early, late = (
-            PreparedControl(network="canny", map=None, strength=1.0, start=start, end=end)  # type: ignore[arg-type]
+            PreparedControl(network="canny", map=None, strength=1.0, start=start, end=end)  # type: ignore[arg-type]  # its map is not looked at
             for start, end in [(0.0, control.end), (control.start, 1.0)]
         )
         for steps in STEPS:
@@ -126,7 +126,7 @@ def test_so_many_steps_are_run(tiny: RunningServer, strength: float, steps: int,
     """Counted in the events."""
     with Client(tiny.address) as client:
         task = {"init_image": picture(), "strength": strength, "steps": steps}
-        events = list(client.stream("a", width=64, height=64, **task))  # type: ignore[arg-type]
+        events = list(client.stream("a", width=64, height=64, **task))  # type: ignore[arg-type]  # fields by name
     assert max(event.step for event in events) == run
 
 
@@ -137,11 +137,11 @@ def test_a_strength_that_leaves_no_step_is_told_or_refused(
     """The used strength leaves one step; a strict request is refused by name."""
     task = {"init_image": picture(), "strength": strength, "steps": steps, "width": 64}
     with Client(tiny.address) as client:
-        told = find_strength(client.plan("a", height=64, **task).parameters)  # type: ignore[arg-type]
+        told = find_strength(client.plan("a", height=64, **task).parameters)  # type: ignore[arg-type]  # fields by name
         with pytest.raises(InvalidRequestError, match="no whole step"):
-            client.plan("a", height=64, strict=True, **task)  # type: ignore[arg-type]
+            client.plan("a", height=64, strict=True, **task)  # type: ignore[arg-type]  # fields by name
     assert told.disposition is Disposition.CLAMPED
-    assert int(steps * told.value) == 1  # type: ignore[operator]
+    assert int(steps * told.value) == 1  # type: ignore[operator]  # a number, as strength is
     assert f"{strength:g} of {steps} steps" in told.explanation
 
 
@@ -149,8 +149,8 @@ def test_strength_0_keeps_the_image_and_the_default_leaves_a_step(tiny: RunningS
     """The one is asked for; the other is nobody's fault, so a strict request is taken."""
     task = {"init_image": picture(), "steps": 1, "width": 64, "height": 64, "strict": True}
     with Client(tiny.address) as client:
-        kept = find_strength(client.plan("a", strength=0.0, **task).parameters)  # type: ignore[arg-type]
-        default = find_strength(client.plan("a", **task).parameters)  # type: ignore[arg-type]
+        kept = find_strength(client.plan("a", strength=0.0, **task).parameters)  # type: ignore[arg-type]  # fields by name
+        default = find_strength(client.plan("a", **task).parameters)  # type: ignore[arg-type]  # fields by name
     assert (kept.disposition, kept.value) == (Disposition.APPLIED, 0)
     assert (default.disposition, default.value) == (Disposition.DEFAULTED, 1)
 

@@ -71,7 +71,7 @@ async def test_a_call_too_many_is_told_so_and_control_calls_get_through(
             assert rejected.reason == "TOO_MANY_CALLS"
         await attach(GenerationServiceStub(another), generation_id)
         health = health_pb2_grpc.HealthStub(channel)
-        assert (await health.Check(health_pb2.HealthCheckRequest())).status  # type: ignore[attr-defined]
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status  # type: ignore[attr-defined]  # grpc-health-checking's types lack the call
         assert await cancel(stub, generation_id) == CancelOutcome.CANCEL_OUTCOME_STOPPED
         for watcher in watchers:
             assert [event async for event in watcher][-1].state == State.STATE_CANCELLED

@@ -40,7 +40,7 @@ def test_a_violation_names_what_is_allowed(
     options: dict[str, object], field: str, message: str
 ) -> None:
     """Alternatives, bounds, and the names of the options."""
-    (violation,) = find_option_violations(_SCHEMA, options)  # type: ignore[arg-type]
+    (violation,) = find_option_violations(_SCHEMA, options)  # type: ignore[arg-type]  # also values that no option may have
     assert (violation.field, violation.message) == (field, message)
 
 

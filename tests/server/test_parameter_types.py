@@ -70,7 +70,7 @@ def record_images() -> Iterator[Parameter]:
             continue  # there are none here
         recorder = ParameterRecorder()
         resolve_image_task(
-            ImageTask(**values),  # type: ignore[arg-type]
+            ImageTask(**values),  # type: ignore[arg-type]  # fields by name
             capabilities,
             recorder,
             styles={},
@@ -86,7 +86,7 @@ def record_audios() -> Iterator[Parameter]:
     """The parameters of every audio task on every kind of engine."""
     for values, capabilities in product(assignments(AudioTask.DESCRIPTOR), AUDIOS):
         for seconds in (0, 2):
-            task = AudioTask(**values)  # type: ignore[arg-type]
+            task = AudioTask(**values)  # type: ignore[arg-type]  # fields by name
             if seconds:
                 task.duration.FromSeconds(seconds)
             recorder = ParameterRecorder()

@@ -51,7 +51,7 @@ async def test_a_full_queue_tells_its_expected_wait(start_server: StartServer) -
         unknown = slow_request(60, engine="one", steps=4)
         ids = [await start(stub, unknown)]
         for _ in range(3):
-            ids.append((await stub.Generate(on_acceptance(unknown))).generation.id)  # noqa: PERF401
+            ids.append((await stub.Generate(on_acceptance(unknown))).generation.id)  # noqa: PERF401 (one call after the other is easier to read so)
         assert (await refusal(stub.Generate(unknown))).retry_seconds == 1
         for generation_id in reversed(ids):
             await stub.CancelGeneration(pb.CancelGenerationRequest(generation_id=generation_id))

@@ -24,7 +24,7 @@ def upscaling(factor: float = 2.0, **task: object) -> pb.GenerateRequest:
     """A request to upscale an attached image of 90 x 70."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((90, 70)).convert("RGB").save(file, "PNG")
-    image = ImageTask(init_image=START, upscale=Upscale(factor=factor), **task)  # type: ignore[arg-type]
+    image = ImageTask(init_image=START, upscale=Upscale(factor=factor), **task)  # type: ignore[arg-type]  # fields by name
     request = pb.GenerateRequest(image=image, inline_outputs=True)
     request.attachments["a"] = file.getvalue()
     return request

@@ -124,7 +124,7 @@ _REPEATED = frozenset(
 def read_status(error: aio.AioRpcError) -> Status:
     """The status and its ErrorInfo."""
     info = error_details_pb2.ErrorInfo()
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # grpcio-status does not know asyncio's errors
     for detail in status.details if status is not None else ():
         if detail.Is(info.DESCRIPTOR):
             info.MergeFromString(detail.value)

@@ -34,13 +34,13 @@ def planned(**fields: Any) -> Planned:  # noqa: ANN401 (fields of a plan)
     return Planned(**{**usual, **fields})
 
 
-def asked(*, states: tuple[str, ...] = ("QUEUED",), **fields: Any) -> Asked:  # noqa: ANN401
+def asked(*, states: tuple[str, ...] = ("QUEUED",), **fields: Any) -> Asked:  # noqa: ANN401 (fields by name)
     """The request, answered with these states."""
     answers = [Answer(generation_id=_ID, state=state) for state in states]
     return Asked(planned=planned(**fields), answers=answers)
 
 
-def event(sequence: int, state: str = "RUNNING", **fields: Any) -> SeenEvent:  # noqa: ANN401
+def event(sequence: int, state: str = "RUNNING", **fields: Any) -> SeenEvent:  # noqa: ANN401 (fields by name)
     """An event of the first attempt."""
     usual: dict[str, Any] = {
         "sequence": sequence,
@@ -81,7 +81,7 @@ def succeeded() -> Generation:
     return generation
 
 
-def ended(state: str, reason: str = "", **fields: Any) -> StoredGeneration:  # noqa: ANN401
+def ended(state: str, reason: str = "", **fields: Any) -> StoredGeneration:  # noqa: ANN401 (fields by name)
     """A record without outputs, in this state for this reason."""
     generation = succeeded()
     del generation.outputs[:]

@@ -60,7 +60,7 @@ def submission(
         generation=generation,
         caller=caller,
         digest=digest,
-        **settings,  # type: ignore[arg-type]
+        **settings,  # type: ignore[arg-type]  # fields by name
     )
 
 
@@ -312,7 +312,7 @@ class StoreConformance:
         ids = sorted(ids, reverse=True)
         claim = await store.claim("b")
 
-        async def find(**conditions: Any) -> tuple[list[str], bool]:  # noqa: ANN401
+        async def find(**conditions: Any) -> tuple[list[str], bool]:  # noqa: ANN401 (fields by name)
             page = await store.list(Query(caller="ada", **conditions))
             return [generation.id for generation in page.generations], page.complete
 

@@ -62,7 +62,7 @@ def move_behind_all(db: sqlite3.Connection) -> None:
 
 def search(**conditions: object) -> Operation:
     """A list of five."""
-    return lambda db: listing.search(db, Query(caller="ada", limit=5, **conditions))  # type: ignore[arg-type]
+    return lambda db: listing.search(db, Query(caller="ada", limit=5, **conditions))  # type: ignore[arg-type]  # fields by name
 
 
 OPERATIONS: dict[str, Operation] = {

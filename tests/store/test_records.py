@@ -33,7 +33,7 @@ def record(state: State.ValueType, **fields: object) -> Record:
     if state == State.STATE_RUNNING:
         generation.start_time.FromSeconds(900_000)
         fields = {"attempt": 1, "fence": 1, **fields}
-    return Record(generation=generation, caller="ada", **fields)  # type: ignore[arg-type]
+    return Record(generation=generation, caller="ada", **fields)  # type: ignore[arg-type]  # fields by name
 
 
 def recover(

@@ -20,7 +20,7 @@ _NUMBERS = count(11)
 def filled(kind: type[T]) -> T:
     """An instance in which every field, of every dataclass within it, has a value of its own."""
     hints = get_type_hints(kind, localns=_NAMES)
-    made = kind(**{field.name: _value(field, hints[field.name]) for field in fields(kind)})  # type: ignore[arg-type]
+    made = kind(**{field.name: _value(field, hints[field.name]) for field in fields(kind)})  # type: ignore[arg-type]  # fields by name
     assert list(defaulted(made)) == []
     return made
 
@@ -60,7 +60,7 @@ def _value(field: Field[Any], hint: Any) -> Any:  # noqa: ANN401, PLR0911 - one 
     return {bool: True, int: next(_NUMBERS), float: next(_NUMBERS) + 0.5, str: _text(name)}[hint]
 
 
-def _several(field: Field[Any], hint: Any) -> list[Any]:  # noqa: ANN401
+def _several(field: Field[Any], hint: Any) -> list[Any]:  # noqa: ANN401 (a type of any field)
     """Two values; of an enumeration all, from the last to the first."""
     if isinstance(hint, type) and issubclass(hint, Enum):
         return list(reversed(list(hint)))

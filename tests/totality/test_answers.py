@@ -103,7 +103,7 @@ def set_field(
             fill(target.add() if field.is_repeated else target, numbers, task=task)
 
 
-def scalar(field: FieldDescriptor, number: int) -> Any:  # noqa: ANN401
+def scalar(field: FieldDescriptor, number: int) -> Any:  # noqa: ANN401 (a value of any field)
     """A value that tells the field from others, as far as its type can."""
     if field.enum_type is not None:
         names = field.enum_type.values
@@ -123,11 +123,11 @@ def values(message: Message, path: str = "") -> Iterator[tuple[str, object]]:
     name = message.DESCRIPTOR.full_name
     match name:
         case "google.protobuf.Timestamp":
-            yield path, message.ToDatetime().timestamp()  # type: ignore[attr-defined]
+            yield path, message.ToDatetime().timestamp()  # type: ignore[attr-defined]  # checked by its name above
         case "google.protobuf.Duration":
-            yield path, message.seconds + message.nanos / 1e9  # type: ignore[attr-defined]
+            yield path, message.seconds + message.nanos / 1e9  # type: ignore[attr-defined]  # checked by its name above
         case "google.protobuf.Value":
-            yield path, message.number_value  # type: ignore[attr-defined]
+            yield path, message.number_value  # type: ignore[attr-defined]  # checked by its name above
         case _:
             for field, value in message.ListFields():
                 yield from field_values(field, value, f"{path}.{field.name}")
@@ -135,7 +135,7 @@ def values(message: Message, path: str = "") -> Iterator[tuple[str, object]]:
 
 def field_values(
     field: FieldDescriptor,
-    value: Any,  # noqa: ANN401
+    value: Any,  # noqa: ANN401 (a value of any field)
     path: str,
 ) -> Iterator[tuple[str, object]]:
     """The values of one field."""

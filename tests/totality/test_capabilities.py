@@ -47,7 +47,7 @@ async def test_every_way_to_cancel_and_to_repeat_comes_through(
     """None is taken for another."""
     field = {CancelSupport: "cancel", Reproducibility: "reproducibility"}[member]
     for value in member:
-        given = replace(everything(), **{field: value})  # type: ignore[arg-type]
+        given = replace(everything(), **{field: value})  # type: ignore[arg-type]  # fields by name
         async with serve(RecordingEngine(given)) as address, forwarding(address, "deep") as engine:
             assert getattr(engine.capabilities, field) is value
 
@@ -55,10 +55,10 @@ async def test_every_way_to_cancel_and_to_repeat_comes_through(
 @pytest.mark.parametrize("kind", ["image", "audio"])
 async def test_what_an_engine_does_not_make_stays_unsaid(serve: Serve, kind: str) -> None:
     """And so do limits that it does not have, and a price where it is free."""
-    given = replace(everything(), **{kind: None}, price=None)  # type: ignore[arg-type]
+    given = replace(everything(), **{kind: None}, price=None)  # type: ignore[arg-type]  # fields by name
     side = "audio" if kind == "image" else "image"
     limits: ImageCapabilities | AudioCapabilities = getattr(given, side)
-    given = replace(given, **{side: replace(limits, steps=None, guidance=None)})  # type: ignore[arg-type]
+    given = replace(given, **{side: replace(limits, steps=None, guidance=None)})  # type: ignore[arg-type]  # fields by name
     async with serve(RecordingEngine(given)) as address, forwarding(address, "deep") as engine:
         found = engine.capabilities
     assert (found.image, found.audio, found.price) == (given.image, given.audio, None)

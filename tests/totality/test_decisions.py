@@ -24,7 +24,7 @@ FEW_STEPS = IntegerRange(min=1, max=8, default=4, allowed_values=(1, 2, 4, 8))
 def recording(**limits: object) -> RecordingEngine:
     """An engine with those limits that makes one small image of every task."""
     assert PERMISSIVE.image is not None
-    image = replace(PERMISSIVE.image, **limits)  # type: ignore[arg-type]
+    image = replace(PERMISSIVE.image, **limits)  # type: ignore[arg-type]  # fields by name
     capabilities: Capabilities = replace(PERMISSIVE, image=image)
     made = Encoded(media_type="image/png", data=png(8, 8), width=8, height=8)
     return RecordingEngine(capabilities, (Output(media=made, seed=1),))
@@ -83,13 +83,13 @@ async def test_a_strength_without_effect_is_told_and_not_passed_on(
     recorded = recording(**{limit: True})
     given = {"engine": engine, "init_image": png(128, 128), "upscale": Upscale(factor=2.0)}
     async with serve(recorded) as address, AsyncClient(address) as client:
-        generation = await client.generate("a lamp", strength=strength, **given)  # type: ignore[arg-type]
+        generation = await client.generate("a lamp", strength=strength, **given)  # type: ignore[arg-type]  # fields by name
         assert generation.receipt is not None
         told = [one for one in generation.receipt.parameters if one.name == "strength"]
         assert [one.disposition for one in told] == [Disposition.IGNORED] * (strength is not None)
         if strength is not None:
             with pytest.raises(AtelierError):
-                await client.generate("a lamp", strength=strength, strict=True, **given)  # type: ignore[arg-type]
+                await client.generate("a lamp", strength=strength, strict=True, **given)  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.mark.parametrize("engine", ["deep", "far"])

@@ -28,12 +28,12 @@ pytest.register_assert_rewrite(
     "atelier_engines.conformance.output",
 )
 
-from atelier_engines.conformance.audio import AudioConformance  # noqa: E402
+from atelier_engines.conformance.audio import AudioConformance  # noqa: E402 (after the asserts in them are set to be rewritten)
 from atelier_engines.conformance.cancellation import CancellationConformance  # noqa: E402 (after the register)
-from atelier_engines.conformance.images import ImageConformance  # noqa: E402
-from atelier_engines.conformance.lifecycle import LifecycleConformance  # noqa: E402
-from atelier_engines.conformance.output import OutputConformance  # noqa: E402
-from atelier_engines.conformance.rejection import RejectionConformance  # noqa: E402
+from atelier_engines.conformance.images import ImageConformance  # noqa: E402 (after the asserts in them are set to be rewritten)
+from atelier_engines.conformance.lifecycle import LifecycleConformance  # noqa: E402 (after the asserts in them are set to be rewritten)
+from atelier_engines.conformance.output import OutputConformance  # noqa: E402 (after the asserts in them are set to be rewritten)
+from atelier_engines.conformance.rejection import RejectionConformance  # noqa: E402 (after the asserts in them are set to be rewritten)
 
 __all__ = ["EngineConformance"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_never, cast
 
 import torch
-from accelerate import init_empty_weights  # type: ignore[import-untyped]
+from accelerate import init_empty_weights  # type: ignore[import-untyped]  # accelerate has no types
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
@@ -113,7 +113,7 @@ def prepare(module: ModuleT, *, channels_last: bool, compiled: bool) -> ModuleT:
 
 
 def _load_folder(kind: type[ModuleT], source: ComponentFiles, dtype: torch.dtype) -> ModuleT:
-    module, report = kind.from_pretrained(  # type: ignore[attr-defined]
+    module, report = kind.from_pretrained(  # type: ignore[attr-defined]  # of every class that is loaded so
         source.folder,
         dtype=dtype,
         variant=source.variant,

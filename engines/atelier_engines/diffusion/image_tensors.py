@@ -28,4 +28,4 @@ def to_mask(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     array = np.array(image.convert("L")).astype(np.float32) / 255.0
-    return torch.from_numpy((array >= 0.5).astype(np.float32)[None, None])  # noqa: PLR2004
+    return torch.from_numpy((array >= 0.5).astype(np.float32)[None, None])  # noqa: PLR2004 (half of the range 0 to 1)

@@ -47,7 +47,7 @@ def load(config: DiffusionConfig) -> Pipeline:
     """
     device = devices.resolve_device(config.device)
     torch.set_num_threads(cpu.thread_count())
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers'
     components = EngineComponents(
         device,
         memory_budget=config.memory_budget,

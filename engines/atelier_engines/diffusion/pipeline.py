@@ -164,7 +164,7 @@ class Pipeline:
         """
         runtime = self.family.runtime
         with errors.translate_inference("the self-test", runtime.device):
-            if torch.ones(8, device=runtime.device).sum().item() != 8:  # noqa: PLR2004
+            if torch.ones(8, device=runtime.device).sum().item() != 8:  # noqa: PLR2004 (the number of ones above)
                 raise EngineFailedError(
                     f"{runtime.device} failed its self-test: wrong result of a sum"
                 )

@@ -105,7 +105,7 @@ class LatentInitializer:
         latent_mask = torch.nn.functional.interpolate(mask, size=noise.shape[-2:])
         latent_mask = latent_mask.to(device=noise.device, dtype=noise.dtype)
         if channels:
-            masked = self._encode(image * (mask < 0.5))  # noqa: PLR2004
+            masked = self._encode(image * (mask < 0.5))  # noqa: PLR2004 (half of the range 0 to 1)
             return InitialLatents(
                 latents=latents,
                 skipped_steps=skipped,

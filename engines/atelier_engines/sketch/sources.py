@@ -64,7 +64,7 @@ class DirectorySource:
         seed = {ImageFeature.SEED} if len(self.files) > 1 else set()
         return frozenset({ImageFeature.PREVIEW, *seed})
 
-    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002
+    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002 (of the interface)
         """See ImageSource.make_image."""
         file = self.files[seed % len(self.files)]
         try:
@@ -110,7 +110,7 @@ class FixedSizeSource:
     )
     _MAX_SIZES: ClassVar[int] = 4
 
-    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002
+    def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002 (of the interface)
         """See ImageSource.make_image."""
         size = (task.width, task.height)
         padded = self._templates.get(size)

@@ -15,7 +15,7 @@ from atelier_engines.upscaling.upscaler import TileDone
 class LanczosUpscaler:
     """Upscales with the Lanczos filter, as one tile; greyscale images stay greyscale. See Upscaler."""
 
-    def tile_count(self, width: int, height: int) -> int:  # noqa: ARG002
+    def tile_count(self, width: int, height: int) -> int:  # noqa: ARG002 (of the interface)
         """See Upscaler.tile_count."""
         return 1
 

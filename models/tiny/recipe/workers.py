@@ -58,7 +58,7 @@ class Trainer:
     def update(self, loss: torch.Tensor, rate: float) -> None:
         """Learn from this worker's loss and everyone else's; one step for all."""
         self._gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
         if dist.is_initialized():
             dist.all_reduce(self._gradient)
             self._gradient /= dist.get_world_size()
@@ -174,7 +174,7 @@ def launch(train: Callable[..., None], count: int, *arguments: object) -> None:
     """Run ``train(*arguments)`` on ``count`` processes of one thread each, in step."""
     with tempfile.TemporaryDirectory() as folder:
         rendezvous = f"file://{folder}/meet"
-        torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
+        torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]  # torch's types lack it
             _worker, (train, count, rendezvous, arguments), nprocs=count
         )
 

@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next node of the file."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's
         anchor, before = event.anchor, self._aliases
         if self.check_event(yaml.AliasEvent):
             if anchor in self._nested:

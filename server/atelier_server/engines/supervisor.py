@@ -160,5 +160,5 @@ class EngineSupervisor:
 
     def _publish(self, **changes: object) -> None:
         """Publish the changed status, with the capabilities that the engine has now."""
-        changed = replace(self.status, capabilities=self.engine.capabilities, **changes)  # type: ignore[arg-type]
+        changed = replace(self.status, capabilities=self.engine.capabilities, **changes)  # type: ignore[arg-type]  # fields by name
         self._statuses.publish(changed)

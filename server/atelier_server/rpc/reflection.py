@@ -32,7 +32,7 @@ class _Reflection(ReflectionServicer):
         with contextlib.suppress(KeyError):
             if method in descriptor_pool.Default().FindServiceByName(service).methods_by_name:
                 fully_qualified_name = service
-        answer: reflection_pb2.ServerReflectionResponse = super()._file_containing_symbol(  # type: ignore[misc]
+        answer: reflection_pb2.ServerReflectionResponse = super()._file_containing_symbol(  # type: ignore[misc]  # grpcio-reflection has no types
             request, fully_qualified_name
         )
         return answer

@@ -84,7 +84,7 @@ def test_closing_between_tiles_ends_the_work(small: Path) -> None:
     upscaler = loaded(small)
     seen: list[object] = []
     network = upscaler.network
-    network.model.register_forward_hook(lambda *_: seen.append(1))  # type: ignore[attr-defined]
+    network.model.register_forward_hook(lambda *_: seen.append(1))  # type: ignore[attr-defined]  # spandrel's types lack it
     work = upscaler.upscale(picture(150, 100), 2.0)
     next(work)
     next(work)
@@ -123,7 +123,7 @@ def test_a_tile_too_large_for_the_device_says_what_to_set(small: Path) -> None:
         torch.empty(2**62, dtype=torch.uint8)
 
     network = upscaler.network
-    hook = network.model.register_forward_hook(refuse)  # type: ignore[attr-defined]
+    hook = network.model.register_forward_hook(refuse)  # type: ignore[attr-defined]  # spandrel's types lack it
     with pytest.raises(OutOfMemoryError, match="upscale_tile"):
         result_of(upscaler, picture(60, 40), 2.0)
     hook.remove()
@@ -240,6 +240,6 @@ def test_a_gpu_gives_the_same_picture(deep: Path) -> None:
     _, wanted = result_of(loaded(deep), pixels, 4.0)
     for precision, tolerance in (("float32", 1), ("auto", 3)):
         settings = UpscalerSettings(upscalers={"it": deep}, upscale_tile=64, upscale_overlap=32)
-        there = weights.load(settings, device="cuda", precision=precision)["it"]  # type: ignore[arg-type]
+        there = weights.load(settings, device="cuda", precision=precision)["it"]  # type: ignore[arg-type]  # one of its words
         assert not there.on_cpu
         assert apart(result_of(there, pixels, 4.0)[1], wanted) <= tolerance

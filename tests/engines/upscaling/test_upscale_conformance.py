@@ -37,7 +37,7 @@ class TestNetwork(EngineConformance):
         )
 
     @pytest.fixture
-    def image_task(self, image: ImageCapabilities) -> ImageTask:  # noqa: ARG002
+    def image_task(self, image: ImageCapabilities) -> ImageTask:  # noqa: ARG002 (of the interface)
         """A small picture, twice as large."""
         return ImageTask(
             prompt="",

@@ -28,7 +28,7 @@ def launching(tmp_path: Path) -> Iterator[Launch]:
     def start(name: str, **config: object) -> RunningServer:
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
-        server = launch(directory, **config)  # type: ignore[arg-type]
+        server = launch(directory, **config)  # type: ignore[arg-type]  # settings by name
         started.append(server)
         return server
 

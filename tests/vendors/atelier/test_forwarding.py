@@ -208,12 +208,12 @@ class DelayedServer(FakeServer):
         super().__init__()
         self.sent, self.go = asyncio.Event(), asyncio.Event()
 
-    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: D102, N802
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: D102, N802 (gRPC's name, described in the contract)
         self.sent.set()
         await self.go.wait()
         return await super().Generate(request, context)
 
-    async def GetCapabilities(  # noqa: D102, N802
+    async def GetCapabilities(  # noqa: D102, N802 (gRPC's name, described in the contract)
         self, _: pb.GetCapabilitiesRequest, __: Context
     ) -> pb.GetCapabilitiesResponse:
         able = engine_pb2.Engine(
@@ -226,7 +226,7 @@ class DelayedServer(FakeServer):
         )
         return pb.GetCapabilitiesResponse(engines=[able])
 
-    async def Health(self, _: pb.HealthRequest, __: Context) -> pb.HealthResponse:  # noqa: D102, N802
+    async def Health(self, _: pb.HealthRequest, __: Context) -> pb.HealthResponse:  # noqa: D102, N802 (gRPC's name, described in the contract)
         able = pb.EngineHealth(engine="stand-in", state=engine_pb2.ENGINE_STATE_READY)
         return pb.HealthResponse(status=pb.SERVING_STATUS_SERVING, engines=[able])
 

@@ -57,10 +57,10 @@ async def test_progress_and_previews_come_through(launching: Launch, other: Runn
     front = launching("front", engines=forwarding_engines(other.address))
     async with AsyncClient(front.address) as client:
         task = {"width": 64, "height": 64, "steps": 6, "preview_interval": 2, "seed": 5}
-        story = client.stream("a lamp", engine="far", **task)  # type: ignore[arg-type]
+        story = client.stream("a lamp", engine="far", **task)  # type: ignore[arg-type]  # fields by name
         async with aclosing(story):
             events = [event async for event in story]
-        story = client.stream("a lamp", engine="near", **task)  # type: ignore[arg-type]
+        story = client.stream("a lamp", engine="near", **task)  # type: ignore[arg-type]  # fields by name
         async with aclosing(story):
             near = [event async for event in story]
     shown = [event.preview for event in events if event.preview is not None]

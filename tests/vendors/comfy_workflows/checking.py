@@ -34,7 +34,7 @@ def generate(graph: GraphJson, images: Mapping[str, bytes]) -> bytes:
     """A PNG file in the size of the graph, whose colour depends on the whole graph."""
     for data in images.values():
         Image.open(io.BytesIO(data)).load()
-    known = {node["class_type"]: node["inputs"] for node in reversed(graph.values())}  # type: ignore[call-overload]
+    known = {node["class_type"]: node["inputs"] for node in reversed(graph.values())}  # type: ignore[call-overload]  # JSON of any form
     inputs = next(known[kind] for kind in _SIZED if kind in known)
     text = json.dumps(
         [node["inputs"] for node in graph.values() if node["class_type"] != "SaveImage"]

@@ -86,9 +86,9 @@ def test_an_prepared_names_what_it_loads() -> None:
     assert list(prepared.images) == ["job_1_init.png"]
     first, second = (prepared.build_graph(seed) for seed in (1, 2))
     assert first != second
-    (loader,) = of_class(first, "CheckpointLoaderSimple")  # type: ignore[arg-type]
+    (loader,) = of_class(first, "CheckpointLoaderSimple")  # type: ignore[arg-type]  # JSON of any form
     assert loader["ckpt_name"] == "own.safetensors"
-    (save,) = of_class(first, "SaveImage")  # type: ignore[arg-type]
+    (save,) = of_class(first, "SaveImage")  # type: ignore[arg-type]  # JSON of any form
     assert save["filename_prefix"].startswith("job_1")
 
 

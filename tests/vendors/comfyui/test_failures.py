@@ -185,7 +185,7 @@ async def test_an_interruption_by_another_client_is_a_failure(server: StandIn) -
 )
 async def test_a_result_that_is_gone_or_broken_is_a_failure(server: StandIn, view: object) -> None:
     """It never reaches the caller as an image."""
-    server.downloads.always = view  # type: ignore[assignment]
+    server.downloads.always = view  # type: ignore[assignment]  # the stand-in takes any answer
     async with run_engine(server) as engine:
         with pytest.raises(EngineFailedError):
             await run_task(engine, TASK)
@@ -227,7 +227,7 @@ async def test_a_job_whose_response_is_lost_is_found_by_its_id(server: StandIn) 
 @pytest.mark.parametrize("how", [drop_connection, respond(502, HTML), respond(200, {"odd": 1})])
 async def test_a_job_that_never_arrived_may_run_elsewhere(server: StandIn, how: object) -> None:
     """The server does not know its id."""
-    server.submits.add(how)  # type: ignore[arg-type]
+    server.submits.add(how)  # type: ignore[arg-type]  # the stand-in takes any answer
     async with run_engine(server) as engine:
         with pytest.raises(EngineUnavailableError, match="did not get") as nothing:
             await run_task(engine, TASK)

@@ -50,7 +50,7 @@ async def test_a_task_is_one_batch_and_its_image_arrives_byte_for_byte(vendor: S
     """Every parameter is in the graph; the default model is the first for SDXL."""
     events = await collect_events(vendor, replace(TASK, negative_prompt="fog"))
     graph = nodes(vendor)
-    assert graph["model"]["model"]["name"] == "Juggernaut XL"  # type: ignore[index]
+    assert graph["model"]["model"]["name"] == "Juggernaut XL"  # type: ignore[index]  # JSON of any form
     assert (graph["positive"]["prompt"], graph["negative"]["prompt"]) == ("a lighthouse", "fog")
     assert (graph["noise"]["width"], graph["noise"]["height"]) == (64, 80)
     denoise = graph["denoise"]
@@ -141,7 +141,7 @@ async def test_controls_are_collected_with_their_weights_and_ranges(vendor: Stan
     depth = Control(type=ControlType.DEPTH, image=plain(8, 8, 2))
     await collect_events(vendor, replace(TASK, controls=(depth, canny)), controlnets=CONTROLNETS)
     second = nodes(vendor)["control_1"]
-    assert second["control_model"]["name"] == "canny-xl"  # type: ignore[index]
+    assert second["control_model"]["name"] == "canny-xl"  # type: ignore[index]  # JSON of any form
     assert second["control_weight"] == 0.5
     assert (second["begin_step_percent"], second["end_step_percent"]) == (0.1, 0.6)
     assert {"control_0.control > controls.item", "control_1.control > controls.item"} <= edges(
@@ -156,7 +156,7 @@ async def test_loras_form_a_chain_in_their_order(vendor: StandIn) -> None:
     loras = (Lora(name="ruins", weight=0.8), Lora(name="ink"), Lora(name="ruins", weight=-0.3))
     await collect_events(vendor, replace(TASK, loras=loras))
     graph = nodes(vendor)
-    assert [graph[f"lora_{n}"]["lora"]["name"] for n in (0, 1)] == ["ruins", "ink"]  # type: ignore[index]
+    assert [graph[f"lora_{n}"]["lora"]["name"] for n in (0, 1)] == ["ruins", "ink"]  # type: ignore[index]  # JSON of any form
     assert graph["lora_0"]["weight"] == pytest.approx(0.5)
     assert {
         "model.unet > lora_0.unet",

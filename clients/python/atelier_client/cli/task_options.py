@@ -191,7 +191,7 @@ def task_options(command: Callable[..., int | None]) -> Callable[..., int | None
     @functools.wraps(command)
     def collect(**values: object) -> int | None:
         own = {name: values.pop(name) for name in TaskArguments.__slots__}
-        return command(arguments=TaskArguments(**own), **values)  # type: ignore[arg-type]
+        return command(arguments=TaskArguments(**own), **values)  # type: ignore[arg-type]  # fields by name
 
     for option in reversed(_OPTIONS):
         collect = option(collect)

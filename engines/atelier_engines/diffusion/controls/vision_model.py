@@ -49,7 +49,7 @@ def load(kind: type[Any], folder: Path, device: torch.device) -> VisionModel:
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]  # transformers'
     except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
             f"the preprocessor {folder} cannot be loaded: {first_line(error)}"

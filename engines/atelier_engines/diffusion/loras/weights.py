@@ -81,7 +81,7 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
 def _read_tensors(name: str, path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (safetensors' file is no mapping)
     except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
             f"the LoRA {name} in {path} cannot be read: {first_line(error)}"
