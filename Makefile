@@ -48,7 +48,7 @@ check: lint check-proto test ## Everything CI checks
 
 .PHONY: test
 test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
-	$(BIN)/pytest
+	$(BIN)/pytest -rs
 
 .PHONY: test-gpu
 test-gpu: install ## Run the tests that need a GPU

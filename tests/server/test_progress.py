@@ -56,6 +56,17 @@ async def test_a_stream_starts_a_task_and_follows_it(stub: Stub) -> None:
     assert [event.attempt for event in (log[0], last)] == [0, 1]
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+async def test_the_log_of_what_nobody_watched_is_whole(stub: Stub, seconds: float) -> None:
+    """Its events are written together, or with the end; whoever reads the log later finds each of them."""
+    request = slow_request(seconds, steps=40)
+    generation = (await stub.Generate(request)).generation
+    log = await events_of(stub, pb.StreamProgressRequest(generation_id=generation.id))
+    assert [event.sequence for event in log] == list(range(1, len(log) + 1))
+    assert [event.step for event in log if event.step][:40] == list(range(1, 41))
+    assert log[-1].generation.state == State.STATE_SUCCEEDED
+
+
 async def test_outputs_are_inlined_in_the_last_event(stub: Stub) -> None:
     """Requested in either field, also by a call that attaches."""
     asked = image_request(inline_outputs=True)

@@ -7,13 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
-from atelier.v1.generation_pb2 import (
-    State,
-)
-from atelier_server.store.protocol import (
-    Event,
-    Store,
-)
+from atelier.v1.generation_pb2 import State
+from atelier_server.store.protocol import ClaimLostError, Event, Store
 from tests.store.conformance import log_of, submission, succeeded
 
 
@@ -59,6 +54,25 @@ class EventConformance:
             assert [event.sequence for event in await watcher] == list(range(1, 104))
         assert [event.sequence for event in await midway] == list(range(3, 104))
         assert await log_of(store, generation_id, after=103) == []
+
+    async def test_the_end_logs_what_was_kept_back(self, store: Store) -> None:
+        """Before its own event, in order; a watcher that waits receives them, and a void claim logs none."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+        assert not store.is_watched(generation_id)
+        watching = asyncio.create_task(log_of(store, generation_id))
+        await asyncio.sleep(0)
+        assert store.is_watched(generation_id)
+        kept = [Event(step=1), Event(step=2)]
+        await store.finish(claim, succeeded(claim), Event(step=2), unlogged=kept)
+        log = await watching
+        assert [event.step for event in log] == [0, 0, 1, 2, 2]
+        assert [event.sequence for event in log] == list(range(1, 6))
+        assert {event.state for event in log[2:4]} == {State.STATE_RUNNING}
+        assert await log_of(store, generation_id) == log
+        with pytest.raises(ClaimLostError):
+            await store.finish(claim, succeeded(claim), Event(), unlogged=[Event(step=3)])
+        assert await log_of(store, generation_id) == log
 
     async def test_a_slow_watcher_misses_nothing(self, store: Store) -> None:
         """A watcher that is far behind reads the log."""
