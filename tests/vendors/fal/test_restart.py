@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-from tests.conftest import StartServer
+import pytest
+
 from tests.vendors.fal.stand_in import StandIn
-from tests.vendors.killed_server import (
-    hang_up_while_an_order_is_sent,
-    kill_while_a_job_runs,
-    kill_while_an_order_is_sent,
-)
-from tests.vendors.stopped_server import stop_while_a_job_runs, stop_while_an_order_is_sent
+from tests.vendors.restart_conformance import CancellableOrderRestart, Settings
 
 
-async def test_a_killed_server_finds_its_job_again(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The job is not submitted a second time."""
-    engine = {"type": "fal", "base_url": vendor.queue}
-    await kill_while_a_job_runs(vendor, start_server, engine)
+class TestRestart(CancellableOrderRestart):
+    """See CancellableOrderRestart."""
 
-
-async def test_a_job_that_may_have_been_accepted_is_not_submitted_again(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The server was killed while its request was on the way."""
-    engine = {"type": "fal", "base_url": vendor.queue}
-    await kill_while_an_order_is_sent(vendor, start_server, engine)
-
-
-async def test_a_job_that_is_accepted_after_its_caller_hung_up_is_cancelled(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The answer to the request is waited for."""
-    engine = {"type": "fal", "base_url": vendor.queue}
-    await hang_up_while_an_order_is_sent(vendor, start_server, engine)
-
-
-async def test_a_server_that_is_told_to_stop_leaves_its_job_to_the_next_one(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """As one that is killed."""
-    engine = {"type": "fal", "base_url": vendor.queue}
-    await stop_while_a_job_runs(vendor, start_server, engine)
-
-
-async def test_a_server_that_is_told_to_stop_waits_for_the_answer_to_an_order(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The next one finds the job."""
-    engine = {"type": "fal", "base_url": vendor.queue}
-    await stop_while_an_order_is_sent(vendor, start_server, engine)
+    @pytest.fixture
+    def engine(self, vendor: StandIn) -> Settings:
+        """At the stand-in."""
+        return {"type": "fal", "base_url": vendor.queue}

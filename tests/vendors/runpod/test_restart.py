@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import pytest
 from grpc import aio
 
 from atelier.v1.generation_pb2 import CancelOutcome, State
@@ -12,21 +13,17 @@ from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
 from tests.resilience.follower import Follower
 from tests.server.calls import eventually, image_request, on_acceptance
-from tests.vendors.killed_server import (
-    hang_up_while_an_order_is_sent,
-    kill_while_a_job_runs,
-    kill_while_an_order_is_sent,
-)
+from tests.vendors.restart_conformance import CancellableOrderRestart, Settings
 from tests.vendors.runpod.stand_in import ENDPOINT, StandIn
-from tests.vendors.stopped_server import stop_while_a_job_runs, stop_while_an_order_is_sent
 
 
-async def test_a_killed_server_finds_its_job_again(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The job is not submitted a second time."""
-    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
-    await kill_while_a_job_runs(vendor, start_server, engine)
+class TestRestart(CancellableOrderRestart):
+    """See CancellableOrderRestart."""
+
+    @pytest.fixture
+    def engine(self, vendor: StandIn) -> Settings:
+        """At the stand-in."""
+        return {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
 
 
 async def test_a_cancellation_does_not_claim_to_have_stopped_a_remote_job(
@@ -61,35 +58,3 @@ async def test_a_cancellation_does_not_claim_to_have_stopped_a_remote_job(
     assert ended.cancel_outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
     await eventually(lambda: vendor.cancelled == 1)
     assert vendor.accepted == 1
-
-
-async def test_a_job_that_may_have_been_accepted_is_not_submitted_again(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The server was killed while its request was on the way."""
-    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
-    await kill_while_an_order_is_sent(vendor, start_server, engine)
-
-
-async def test_a_job_that_is_accepted_after_its_caller_hung_up_is_cancelled(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The answer to the request is waited for."""
-    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
-    await hang_up_while_an_order_is_sent(vendor, start_server, engine)
-
-
-async def test_a_server_that_is_told_to_stop_leaves_its_job_to_the_next_one(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """As one that is killed."""
-    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
-    await stop_while_a_job_runs(vendor, start_server, engine)
-
-
-async def test_a_server_that_is_told_to_stop_waits_for_the_answer_to_an_order(
-    vendor: StandIn, start_server: StartServer
-) -> None:
-    """The next one finds the job."""
-    engine = {"type": "runpod", "base_url": vendor.api, "endpoint": ENDPOINT}
-    await stop_while_an_order_is_sent(vendor, start_server, engine)
