@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from grpc import aio
 
 from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_service_pb2 import ListGenerationsRequest
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.conformance.remote_service import FakeService
 from tests.conftest import StartServer
 from tests.resilience.follower import Follower
-from tests.server.calls import eventually, image_request, on_acceptance
+from tests.server.calls import Stub, eventually, image_request, on_acceptance
 
 
 async def hang_up_while_a_job_runs(
@@ -28,6 +30,7 @@ async def hang_up_while_a_job_runs(
         call = stub.Generate(request)
         await eventually(lambda: service.polled > 0)
         call.cancel()
+        await _wait_cancelled(stub)  # while the job still runs
         service.polls.clear()
         made = (await stub.Generate(request)).generation
     assert made.state == State.STATE_SUCCEEDED
@@ -106,3 +109,10 @@ async def hang_up_while_an_order_is_sent(
         call.cancel()
         await eventually(lambda: service.cancelled > 0)
     assert service.accepted == 1
+
+
+async def _wait_cancelled(stub: Stub) -> None:
+    """Wait until the only generation of the server is cancelled."""
+    request = ListGenerationsRequest(states=[State.STATE_CANCELLED])
+    while not (await stub.ListGenerations(request)).generations:
+        await asyncio.sleep(0.02)
