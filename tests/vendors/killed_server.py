@@ -114,5 +114,7 @@ async def hang_up_while_an_order_is_sent(
 async def _wait_cancelled(stub: Stub) -> None:
     """Wait until the only generation of the server is cancelled."""
     request = ListGenerationsRequest(states=[State.STATE_CANCELLED])
-    while not (await stub.ListGenerations(request)).generations:
+    while True:
+        if (await stub.ListGenerations(request)).generations:
+            return
         await asyncio.sleep(0.02)
