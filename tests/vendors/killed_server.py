@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 
 from grpc import aio
 
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import AttemptOutcome, CancelCause, State
 from atelier.v1.generation_service_pb2 import ListGenerationsRequest
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.conformance.remote_service import FakeService
@@ -109,6 +111,37 @@ async def hang_up_while_an_order_is_sent(
         call.cancel()
         await eventually(lambda: service.cancelled > 0)
     assert service.accepted == 1
+
+
+async def kill_while_a_job_is_cancelled(
+    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+) -> None:
+    """Kill the server when it has noted that the callers are lost, and ask again: the next one begins a new job."""
+    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    size = {"width": service.task.width, "height": service.task.height}
+    request = image_request(engine="remote", task=size, request_id="lost")
+    service.polls.always = service.running
+    server = start_server(engines=engines)
+    async with aio.insecure_channel(server.address) as channel:
+        call = GenerationServiceStub(channel).Generate(request)
+        await eventually(lambda: service.polled > 0)
+        server.kill()
+        call.cancel()
+    with closing(sqlite3.connect(server.data / "atelier.db")) as db, db:
+        lost = CancelCause.CANCEL_CAUSE_CALLERS_LOST
+        db.execute("UPDATE generations SET cancel_requested = ?", (lost,))
+    again = start_server(engines=engines)
+    async with aio.insecure_channel(again.address) as channel:
+        await eventually(lambda: service.cancelled > 0)
+        service.polls.clear()
+        made = (await GenerationServiceStub(channel).Generate(request)).generation
+    assert made.state == State.STATE_SUCCEEDED
+    outcomes = [attempt.outcome for attempt in made.receipt.attempts]
+    assert outcomes == [
+        AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED,
+        AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED,
+    ]
+    assert service.accepted == 2
 
 
 async def _wait_cancelled(stub: Stub) -> None:

@@ -14,6 +14,7 @@ from atelier_engines.conformance.remote_service import FakeService
 from tests.conftest import StartServer
 from tests.vendors.killed_server import (
     hang_up_while_an_order_is_sent,
+    kill_while_a_job_is_cancelled,
     kill_while_a_job_runs,
     kill_while_an_order_is_sent,
 )
@@ -67,3 +68,9 @@ class CancellableOrderRestart(OrderRestart):
     ) -> None:
         """The answer to the request is waited for."""
         await hang_up_while_an_order_is_sent(vendor, start_server, engine)
+
+    async def test_a_job_that_a_killed_server_was_to_cancel_is_not_resumed(
+        self, vendor: FakeService, start_server: StartServer, engine: Settings
+    ) -> None:
+        """The next server cancels it; whoever asks again gets another."""
+        await kill_while_a_job_is_cancelled(vendor, start_server, engine)

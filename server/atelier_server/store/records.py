@@ -324,7 +324,7 @@ def recover(
     `alone` says that nothing else that was running can have caused the death; else it gets another attempt.
     """
     generation = _copy(record.generation)
-    generation.receipt.attempts.append(_abandoned(generation, record.attempt))
+    generation.receipt.attempts.append(_crashed_attempt(record))
     if record.cancel_cause:
         stopped = ends_with_process and not record.remote_handle
         return stop(
@@ -372,14 +372,15 @@ def _mark_cancelled(generation: Generation, outcome: CancelOutcome.ValueType) ->
     return cancelled
 
 
-def _abandoned(generation: Generation, number: int) -> Attempt:
-    first = number == 1 and generation.start_time.seconds
-    return Attempt(
-        number=number,
-        engine=generation.engine,
-        start_time=generation.start_time if first else None,
-        outcome=AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED,
-    )
+def _crashed_attempt(record: Record) -> Attempt:
+    """ABANDONED; CANCELLED if that was asked for: then this start cancels its remote job, and nothing resumes it."""
+    generation, outcome = record.generation, AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
+    if record.cancel_cause:
+        outcome = AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
+    attempt = Attempt(number=record.attempt, engine=generation.engine, outcome=outcome)
+    if record.attempt == 1 and generation.start_time.seconds:
+        attempt.start_time.CopyFrom(generation.start_time)
+    return attempt
 
 
 def count_crashes(generation: Generation) -> int:
