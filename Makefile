@@ -20,6 +20,7 @@ UV := .tools/uv/bin/uv
 BIN := .venv/bin
 INSTALLED := .venv/installed
 CONTRACT := server/atelier_server/rpc/contract.binpb
+SDKS := readers replicate runpod vastai
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
@@ -107,6 +108,7 @@ siege: install ## Send 2,000 generations through kills, drains, full disks and l
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,uv,requirements/uv.in)
 	$(call lock,gateway,server/pyproject.toml)
+	$(call lock,readers,--override requirements/readers.override requirements/readers.in)
 	$(call lock,replicate,requirements/replicate.in)
 	$(call lock,runpod,requirements/runpod.in)
 	$(call lock,vastai,requirements/vastai.in)
@@ -141,9 +143,9 @@ $(INSTALLED): requirements/dev.txt $(PROJECTS) | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline $(PACKAGES:%=-e ./%)
 	@touch $@
 
-# SDKs that want other versions than we do live apart; tests run them against our stand-ins.
+# SDKs that want other versions than we do live apart; tests run them against our stand-ins. So do readers of images.
 .PHONY: sdks
-sdks: .tools/sdk/replicate/installed .tools/sdk/runpod/installed .tools/sdk/vastai/installed
+sdks: $(SDKS:%=.tools/sdk/%/installed)
 
 .tools/sdk/%/installed: requirements/%.txt | $(UV)
 	$(UV) venv --quiet --clear --python '$(PYTHON)' $(@D)

@@ -33,7 +33,8 @@ from atelier_engines.task import (
     Lora,
     Upscale,
 )
-from atelier_server.artifacts.encode import NAMESPACE, Encoder, encode_png
+from atelier_server.artifacts.encode import Encoder, encode_png
+from atelier_server.artifacts.metadata import NAMESPACE
 from atelier_server.artifacts.provenance import Provenance, build_provenance
 from tests.conftest import StartServer
 from tests.server.calls import Stub, image_request

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import re
 import struct
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias, assert_never
-from xml.sax.saxutils import escape
 
 import numpy as np
 import soundfile
 from isal import isal_zlib
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
@@ -33,6 +31,7 @@ from atelier_engines.media import (
     pixels_from_image,
 )
 from atelier_server.artifacts.color_profiles import srgb_profile
+from atelier_server.artifacts.metadata import build_exif, build_xmp
 from atelier_server.artifacts.provenance import Provenance
 
 LossyFormat: TypeAlias = Literal["JPEG", "WEBP", "AVIF"]
@@ -62,20 +61,6 @@ _SUB, _UP = 1, 2  # filter types of PNG
 # make them smaller. `make bench` compares with Pillow.
 _PNG_LEVEL = 1
 _SAMPLE_STRIDE = 7  # every seventh byte is used to choose the filter of a row; coprime to 3, so all colours count
-
-NAMESPACE = "urn:atelier:v1/"
-"""XML namespace of the XMP property `record`."""
-
-_EXIF_UNICODE = b"UNICODE\0"
-_XMP_PACKET = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:atelier="{namespace}">'
-    "<atelier:record>{record}</atelier:record>"
-    "</rdf:Description></rdf:RDF></x:xmpmeta>"
-    '<?xpacket end="r"?>'
-)
 
 # Chosen for images that are inspected and edited: the error is not visible side by side.
 # Subsampled colour (4:2:0) blurs red on white: at 1024 px the worst 32 px of a test sheet have a PSNR of 27 dB,
@@ -275,26 +260,3 @@ def _lossy_metadata(form: LossyFormat, provenance: Provenance) -> dict[str, byte
     if form != "JPEG" or len(xmp) <= _JPEG_XMP_BYTES:
         metadata["xmp"] = xmp
     return metadata
-
-
-def build_exif(comment: str) -> bytes:
-    """EXIF with the text as UserComment, where Stable Diffusion tools look for it in these formats.
-
-    Source: Exif 3.0, 4.6.6.4 (UserComment: eight bytes say how the rest is coded). UTF-16 uses the
-    byte order of the file, and Pillow writes big-endian EXIF.
-    """
-    exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _EXIF_UNICODE + comment.encode(
-        "utf-16-be"
-    )
-    return exif.tobytes()
-
-
-def build_xmp(record: str) -> bytes:
-    """An XMP packet with the JSON text as the property `record` of our NAMESPACE.
-
-    Source: ISO 16684-1, 7.3 (packets) and 7.4 (serialisation).
-    """
-    # JSON has escaped most characters that XML cannot contain; these are the rest.
-    writable = re.sub("[\x7f-\x9f\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", record)
-    return _XMP_PACKET.format(namespace=NAMESPACE, record=escape(writable)).encode()

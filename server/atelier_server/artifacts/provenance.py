@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from atelier.v1.generation_pb2 import Recipe
 from atelier_engines.task import JSON, Control, ImageTask, Task
 
 _HASH_LENGTH = 10
+_MARK = re.compile(r"(Negative prompt|\nSteps)(?=:)")
+"""Where tools split the text, if it occurs in a prompt."""
 _EMPTY: tuple[JSON, ...] = (None, "", [], {})  # not 0, which is a valid guidance and strength
 
 
@@ -80,7 +83,8 @@ def _build_parameters(engine: str, recipe: Recipe, task: ImageTask, seed: int) -
     """The text that Stable Diffusion tools read: prompt, negative prompt, and one line of settings.
 
     Source: AUTOMATIC1111/stable-diffusion-webui 0365002, modules/infotext_utils.py, quote and
-    parse_generation_parameters (which takes the last line for settings when it has three or more).
+    parse_generation_parameters (which takes the last line for settings when it has three or more). Other tools search
+    the whole text for marks of this structure, so those in a prompt get a space; the record has the very words.
     """
     settings = {
         "Steps": task.steps,
@@ -94,13 +98,17 @@ def _build_parameters(engine: str, recipe: Recipe, task: ImageTask, seed: int) -
         "Engine": engine,
     }
     loras = "".join(f" <lora:{lora.name}:{_round(lora.weight)}>" for lora in task.loras)
-    lines = [task.prompt + loras]
+    lines = [_space_marks(task.prompt) + loras]
     if task.negative_prompt:
-        lines.append(f"Negative prompt: {task.negative_prompt}")
+        lines.append(f"Negative prompt: {_space_marks(task.negative_prompt)}")
     parts = [
         f"{name}: {_quote(str(value))}" for name, value in settings.items() if value not in _EMPTY
     ]
     return "\n".join([*lines, ", ".join(parts)])
+
+
+def _space_marks(prompt: str) -> str:
+    return _MARK.sub(r"\1 ", prompt)
 
 
 def _quote(text: str) -> str:
