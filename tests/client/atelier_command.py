@@ -32,7 +32,10 @@ class Finished:
 
 
 async def start(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    **environment: str,
 ) -> asyncio.subprocess.Process:
     """Start a command with its output in pipes."""
     return await asyncio.create_subprocess_exec(
@@ -40,7 +43,7 @@ async def start(
         "--default-signal=INT",  # a script's background and nohup start tests with signals ignored
         ATELIER,
         *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=cwd,
@@ -48,8 +51,10 @@ async def start(
     )
 
 
-async def atelier(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Finished:
-    """Run a command to its end."""
-    process = await start(*arguments, cwd=cwd, **environment)
-    out, err = await process.communicate()
+async def atelier(
+    *arguments: str | Path, cwd: Path | None = None, stdin: bytes = b"", **environment: str
+) -> Finished:
+    """Run a command to its end, with those bytes on its standard input."""
+    process = await start(*arguments, cwd=cwd, stdin=asyncio.subprocess.PIPE, **environment)
+    out, err = await process.communicate(stdin)
     return Finished(process.returncode or 0, out.decode(), err.decode())

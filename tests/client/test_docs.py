@@ -1,4 +1,4 @@
-"""docs/client.md matches the code."""
+"""docs/client.md and docs/command-line.md match the code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.client.atelier_command import PLAIN, atelier
 from tests.conftest import ROOT, RunningServer
 
 PAGE = (ROOT / "docs" / "client.md").read_text()
+COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -33,12 +34,12 @@ async def test_every_program_runs(program: str, server: RunningServer, tmp_path:
 async def test_the_help_is_the_help() -> None:
     """The page shows the output of the command."""
     ended = await atelier("generate", "--help", COLUMNS="100")
-    assert f"$ atelier generate --help\n{ended.out}```" in PAGE
+    assert f"$ atelier generate --help\n{ended.out}```" in COMMANDS
 
 
 def test_the_exit_codes_are_documented() -> None:
     """With the same text in the page and in `atelier --help`."""
-    told = dict(re.findall(r"^\| (\d+) \| (.*) \|$", PAGE, re.MULTILINE))
+    told = dict(re.findall(r"^\| (\d+) \| (.*) \|$", COMMANDS, re.MULTILINE))
     helped = dict(re.findall(r"^ +(\d+)  (.*)$", EPILOG, re.MULTILINE))
     assert told == helped
     assert {int(code) for code in told} == set(ExitCode)

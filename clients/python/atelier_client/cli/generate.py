@@ -2,101 +2,85 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.follow import cancel_and_print, follow_to_end, handle_sigterm
+from atelier_client.cli.image_ratios import apply_ratio
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
-from atelier_client.cli.output_files import save_outputs
+from atelier_client.cli.output_names import Target, output_options, parse_target
 from atelier_client.cli.progress import choose_display
+from atelier_client.cli.receipt_notes import ReceiptNotes
+from atelier_client.cli.saving import save_and_print
 from atelier_client.cli.submit import submit_when_loaded
-from atelier_client.cli.task_options import (
-    TaskArguments,
-    build_keywords,
-    build_task,
-    task_options,
-)
-from atelier_client.enums import SelectionReason
+from atelier_client.cli.task_building import build_keywords, build_task
+from atelier_client.cli.task_options import TaskArguments, task_options
 from atelier_client.results import Generation
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Output file; several outputs are numbered.  [default: named after the prompt]",
-)
+from atelier_client.tasks import AudioTask, ImageTask
 
 
 @click.command("generate")
 @task_options
-@output_option
+@output_options
 @click.option("--detach", is_flag=True, help="Return once it is accepted; see `watch`.")
-@click.option("-q", "--quiet", is_flag=True, help="Do not show progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show neither the id nor progress.")
 @connection_options
 def generate_command(
     *,
     arguments: TaskArguments,
-    output: Path | None,
+    output: str | None,
+    force: bool,
     detach: bool,
     quiet: bool,
     server: str,
     as_json: bool,
 ) -> int | None:
-    """Generate images or audio from PROMPT.
+    """Generate images or audio from PROMPT; - reads it from standard input.
 
     While the engine is loading, the command waits. Ctrl-C cancels the generation.
     """
-    task = build_task(arguments, output)
+    target = parse_target(output, force=force)
+    task = build_task(arguments, target)
+    if detach and output is not None:
+        raise click.UsageError("--detach saves nothing: give --output to `watch` or `show`")
+    _reject_existing_files(target, task)
     keywords = build_keywords(arguments)
     handle_sigterm()
+    notes = ReceiptNotes()
     with connect(server) as client:
+        task = apply_ratio(client, task, keywords, arguments.ratio)
         accepted = submit_when_loaded(client, task, keywords)
         if detach:
-            print_accepted(accepted, as_json=as_json)
+            _print_accepted(accepted, notes, as_json=as_json)
             return ExitCode.OK
+        if not (quiet or as_json):
+            click.echo(f"id {accepted.id}", err=True)
+        if not as_json:
+            notes.show(accepted)
         try:
             shown = choose_display(as_json=as_json, quiet=quiet)
             finished = follow_to_end(client, accepted.id, shown, fetch=True)
         except KeyboardInterrupt:
             cancel_and_print(client, accepted.id)
             return ExitCode.INTERRUPTED
-        save_and_print(finished, output, as_json=as_json)
+        if not as_json:
+            notes.show(finished)
+        save_and_print(finished, target, as_json=as_json)
     return ExitCode.OK
 
 
-def save_and_print(finished: Generation, output: Path | None, *, as_json: bool) -> None:
-    """Save every output, and print its file, seed, engine and time."""
-    paths = save_outputs(finished, output)
-    if as_json:
-        echo_json({"generation": finished, "files": [str(path) for path in paths]})
-        return
-    took = "" if finished.seconds is None else f", {finished.seconds:.1f} s"
-    why = _describe_reason(finished)
-    for path, made in zip(paths, finished.outputs, strict=True):
-        flagged = ", flagged by a safety check" if made.flagged else ""
-        click.echo(f"{path}  (seed {made.seed}, engine {finished.engine}{why}{took}{flagged})")
+def _reject_existing_files(target: Target, task: ImageTask | AudioTask) -> None:
+    """Refuse, before anything is started, what could not be saved."""
+    count = task.num_images if isinstance(task, ImageTask) else None
+    if conflict := target.describe_conflict(count or 1):
+        raise click.UsageError(conflict)
 
 
-def _describe_reason(finished: Generation) -> str:
-    """Why the engine was selected, in two words; empty where the caller named it."""
-    selection = None if finished.receipt is None else finished.receipt.selection
-    match None if selection is None else selection.reason:
-        case SelectionReason.DEFAULT:
-            return " by default"
-        case (
-            SelectionReason.CHEAPEST | SelectionReason.FASTEST | SelectionReason.FALLBACK as reason
-        ):
-            return f" as {reason}"
-        case _:
-            return ""
-
-
-def print_accepted(accepted: Generation, *, as_json: bool) -> None:
+def _print_accepted(accepted: Generation, notes: ReceiptNotes, *, as_json: bool) -> None:
     """Print the id for `watch`, `show` and `cancel`."""
     if as_json:
         echo_json({"generation": accepted})
     else:
+        notes.show(accepted)
         click.echo(accepted.id)

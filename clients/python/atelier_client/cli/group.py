@@ -12,13 +12,13 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 _OWN = {
-    "cancel": "generations",
+    "cancel": "cancel",
     "engines": "engines",
     "generate": "generate",
     "health": "health",
-    "list": "generations",
+    "list": "listing",
     "plan": "plan",
-    "show": "generations",
+    "show": "show",
     "watch": "watch",
 }
 """Command to the module of this package that defines it."""

@@ -1,63 +1,56 @@
-"""Saves outputs, and chooses their file names."""
+"""Saves outputs under the names that `output_names` chooses."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from atelier_client.cli.output_names import (
+    Target,
+    describe_existing,
+    fits_suffix,
+    name_outputs,
+    number_path,
+)
 from atelier_client.errors import InvalidRequestError
-from atelier_client.results import Generation
-
-SUFFIXES = {
-    "image/png": ".png",
-    "image/webp": ".webp",
-    "image/jpeg": ".jpg",
-    "image/avif": ".avif",
-    "audio/wav": ".wav",
-    "audio/flac": ".flac",
-    "audio/ogg": ".ogg",
-}
-_MAX_SLUG_LENGTH = 48
+from atelier_client.results import Audio, Generation, Image
 
 
-def save_outputs(generation: Generation, target: Path | None) -> tuple[Path, ...]:
-    """Save every output, and return the files.
-
-    One output is saved as `target`; several are numbered `name-1.png`, `name-2.png` ….
-    Without a target the file is named after the prompt, and no existing file is overwritten.
+def save_outputs(generation: Generation, target: Target) -> tuple[Path, ...]:
+    """Save every output, and return the files; missing folders are created.
 
     Raises:
-        InvalidRequestError: a file cannot be written.
+        InvalidRequestError: a file exists, cannot be written, or has the suffix of another format. The
+            message names the command that saves the outputs elsewhere.
     """
-    many = len(generation.outputs) > 1
-    saved = []
-    for number, output in enumerate(generation.outputs, start=1):
-        suffix = SUFFIXES.get(output.media_type, ".bin")
-        path = target or Path(slugify(generation.prompt) + suffix)
-        if many:
-            path = path.with_stem(f"{path.stem}-{number}")
-        if target is None:
-            path = _find_unused(path)
-        try:
-            saved.append(output.save(path))
-        except OSError as error:
-            raise InvalidRequestError(
-                f"cannot write {path}: {error.strerror}; `atelier show {generation.id}"
-                " --output FILE` saves it to another file"
-            ) from error
-    return tuple(saved)
+    return tuple(
+        _save(path, output, target, generation.id)
+        for path, output in zip(name_outputs(generation, target), generation.outputs, strict=True)
+    )
 
 
-def slugify(prompt: str) -> str:
-    """A prompt as a file name: `a-red-apple`."""
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
-    return words[:_MAX_SLUG_LENGTH].rstrip("-_") or "output"
+def _save(path: Path, output: Image | Audio, target: Target, generation_id: str) -> Path:
+    remedy = f"`atelier show {generation_id} --output FILE` saves it to another file"
+    if not fits_suffix(path, output.media_type):
+        raise InvalidRequestError(f"not saved as {path}: it is {output.media_type}; {remedy}")
+    free = path if target.is_named or target.force else _find_unused(path)
+    try:
+        free.parent.mkdir(parents=True, exist_ok=True)
+        with free.open("wb" if target.force else "xb") as file:
+            file.write(output.data)
+    except FileExistsError as error:
+        message = (
+            describe_existing(free) if free.exists() else f"cannot write {free}: {error.strerror}"
+        )
+        raise InvalidRequestError(f"{message}; {remedy}") from error
+    except OSError as error:
+        raise InvalidRequestError(f"cannot write {free}: {error.strerror}; {remedy}") from error
+    return free
 
 
 def _find_unused(path: Path) -> Path:
     number = 2
     free = path
     while free.exists():
-        free = path.with_stem(f"{path.stem}-{number}")
+        free = number_path(path, number)
         number += 1
     return free

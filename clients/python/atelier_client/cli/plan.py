@@ -6,15 +6,12 @@ import click
 from rich.console import Console
 
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.generations import build_parameter_table, describe_engine
+from atelier_client.cli.image_ratios import apply_ratio
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
-from atelier_client.cli.task_options import (
-    TaskArguments,
-    build_keywords,
-    build_task,
-    task_options,
-)
+from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
+from atelier_client.cli.task_building import build_keywords, build_task
+from atelier_client.cli.task_options import TaskArguments, task_options
 from atelier_client.results import Plan
 
 
@@ -26,8 +23,9 @@ def plan_command(*, arguments: TaskArguments, server: str, as_json: bool) -> int
 
     Nothing is started. Exits with 1 if the task would not be accepted now.
     """
+    task, keywords = build_task(arguments, None), build_keywords(arguments)
     with connect(server) as client:
-        plan = client.plan(build_task(arguments, None), **build_keywords(arguments))
+        plan = client.plan(apply_ratio(client, task, keywords, arguments.ratio), **keywords)
     if as_json:
         echo_json(plan)
     else:

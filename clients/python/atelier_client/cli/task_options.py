@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
+from atelier_client.cli.task_values import (
+    parse_control,
+    parse_lora,
+    parse_option,
+    parse_ratio,
+    parse_size,
+)
 from atelier_client.enums import (
     AudioFormat,
     ControlType,
@@ -19,40 +24,21 @@ from atelier_client.enums import (
     ResourceProfile,
     SafetyMode,
 )
-from atelier_client.tasks import (
-    AudioTask,
-    Control,
-    ImageTask,
-    Lora,
-    RequestKeywords,
-    Upscale,
-)
-
-_W = TypeVar("_W", bound=ProtoEnum)
-_IMAGE_SUFFIXES = {
-    ".png": ImageFormat.PNG,
-    ".webp": ImageFormat.WEBP,
-    ".jpg": ImageFormat.JPEG,
-    ".jpeg": ImageFormat.JPEG,
-    ".avif": ImageFormat.AVIF,
-}
-_AUDIO_SUFFIXES = {
-    ".wav": AudioFormat.WAV,
-    ".flac": AudioFormat.FLAC,
-    ".ogg": AudioFormat.OGG,
-}
+from atelier_client.tasks import Lora
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskArguments:
     """The values of the options that describe a task."""
 
-    prompt: str
+    prompt: str | None
+    prompt_file: str | None
     engine: str
     negative_prompt: str
     style: str
     model: str
     size: tuple[int, int] | None
+    ratio: float | None
     steps: int | None
     guidance: float | None
     seed: int | None
@@ -63,7 +49,7 @@ class TaskArguments:
     mask: Path | None
     controls: tuple[tuple[ControlType, Path], ...]
     preprocess: bool
-    loras: tuple[tuple[str, float | None], ...]
+    loras: tuple[Lora, ...]
     upscale: float | None
     resource_profile: str | None
     safety_mode: str | None
@@ -79,62 +65,30 @@ class TaskArguments:
     timeout: float | None
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and (height or width).isdecimal()):
-        raise click.BadParameter(f"{text!r} is not a size such as 512x768")
-    return int(width), int(height or width)
-
-
-def _parse_option(text: str) -> tuple[str, object]:
-    """`KEY=VALUE`; the value is JSON, or plain text where it is not valid JSON."""
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
-
-
-def _parse_control(text: str) -> tuple[ControlType, Path]:
-    kind, _, path = text.partition("=")
-    known = [member.value for member in list(ControlType)[1:]]
-    if kind not in known or not path:
-        raise click.BadParameter(f"{text!r} is not TYPE=FILE with a type of {', '.join(known)}")
-    return ControlType(kind), Path(path)
-
-
-def _parse_lora(text: str) -> tuple[str, float | None]:
-    name, equals, weight = text.partition("=")
-    try:
-        return name, float(weight) if equals else None
-    except ValueError:
-        raise click.BadParameter(f"{weight!r} is not a number") from None
-
-
 def _choice(*kinds: type[ProtoEnum]) -> click.Choice[str]:
     """A choice of the values of some enumerations, without "unspecified"."""
     return click.Choice([word.value for kind in kinds for word in list(kind)[1:]])
 
 
-_IMAGE_OPTIONS = (
-    *("style", "size", "scheduler", "num_images", "init_image", "strength", "mask"),
-    *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
-    "preview_interval",
-)
-_SINGULAR = {"controls": "control", "loras": "lora"}
-"""Parameters that are named otherwise than their options."""
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
-    click.argument("prompt"),
+    click.argument("prompt", required=False),
+    click.option(
+        "--prompt-file", metavar="FILE", help="Read the prompt from a file, - for standard input."
+    ),
     click.option(
         "--engine", default="", help="Engine to use.  [default: as the server is configured]"
     ),
     click.option("--negative-prompt", default="", metavar="TEXT", help="What to avoid."),
     click.option("--style", default="", help="A style that the engine lists."),
     click.option("--model", default="", help="One of the engine's models."),
-    click.option("--size", type=_parse_size, metavar="WxH", help="Pixels, such as 512x768 or 512."),
+    click.option("--size", type=parse_size, metavar="WxH", help="Pixels, such as 512x768 or 512."),
+    click.option(
+        "--ratio",
+        type=parse_ratio,
+        metavar="W:H",
+        help="Sides such as 16:9, in the engine's usual number of pixels.",
+    ),
     click.option("--steps", type=click.IntRange(min=1), help="Denoising steps."),
     click.option("--guidance", type=float, help="Classifier-free guidance scale."),
     click.option("--seed", type=click.IntRange(min=0), help="[default: random]"),
@@ -146,7 +100,7 @@ _OPTIONS = (
     click.option(
         "--control",
         "controls",
-        type=_parse_control,
+        type=parse_control,
         multiple=True,
         metavar="TYPE=FILE",
         help="ControlNet image.",
@@ -155,10 +109,10 @@ _OPTIONS = (
     click.option(
         "--lora",
         "loras",
-        type=_parse_lora,
+        type=parse_lora,
         multiple=True,
-        metavar="NAME[=WEIGHT]",
-        help="LoRA to apply.",
+        metavar="NAME[=WEIGHT][:ROLE]",
+        help="LoRA to apply; roles are style, character and cinematic.",
     ),
     click.option("--upscale", type=float, metavar="FACTOR", help="Upscale the result."),
     click.option("--resource-profile", type=_choice(ResourceProfile), help="Speed or memory."),
@@ -174,7 +128,7 @@ _OPTIONS = (
     click.option(
         "--option",
         "options",
-        type=_parse_option,
+        type=parse_option,
         multiple=True,
         metavar="KEY=JSON",
         help="Option of the engine.",
@@ -196,95 +150,3 @@ def task_options(command: Callable[..., int | None]) -> Callable[..., int | None
     for option in reversed(_OPTIONS):
         collect = option(collect)
     return collect
-
-
-def build_task(arguments: TaskArguments, output: Path | None) -> ImageTask | AudioTask:
-    """The task that the options describe; the suffix of `output` decides the format if no option does.
-
-    Raises:
-        click.UsageError: options for images and for audio are mixed.
-    """
-    suffix = output.suffix.lower() if output else ""
-    if arguments.audio or arguments.duration is not None:
-        return _build_audio_task(arguments, suffix)
-    _reject_options(arguments, ("loop", "candidates"), "for audio: add --audio")
-    return _build_image_task(arguments, suffix)
-
-
-def build_keywords(arguments: TaskArguments) -> RequestKeywords:
-    """The keywords that say how to run the task."""
-    keywords = RequestKeywords(
-        engine=arguments.engine,
-        options=dict(arguments.options),
-        strict=arguments.strict,
-        request_id=arguments.request_id,
-    )
-    if arguments.timeout is not None:
-        keywords["timeout_seconds"] = arguments.timeout
-    return keywords
-
-
-def _build_image_task(arguments: TaskArguments, suffix: str) -> ImageTask:
-    if arguments.preprocess and not arguments.controls:
-        raise click.UsageError("--preprocess needs --control")
-    width, height = arguments.size or (None, None)
-    return ImageTask(
-        prompt=arguments.prompt,
-        negative_prompt=arguments.negative_prompt,
-        style=arguments.style,
-        model=arguments.model,
-        width=width,
-        height=height,
-        steps=arguments.steps,
-        guidance=arguments.guidance,
-        seed=arguments.seed,
-        scheduler=arguments.scheduler,
-        num_images=arguments.num_images,
-        init_image=arguments.init_image,
-        strength=arguments.strength,
-        mask=arguments.mask,
-        controls=tuple(
-            Control(type=kind, image=path, preprocess=arguments.preprocess)
-            for kind, path in arguments.controls
-        ),
-        loras=tuple(Lora(name=name, weight=weight) for name, weight in arguments.loras),
-        upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
-        resource_profile=ResourceProfile(arguments.resource_profile or ResourceProfile.UNSPECIFIED),
-        safety_mode=SafetyMode(arguments.safety_mode or SafetyMode.UNSPECIFIED),
-        format=_choose_format(ImageFormat, arguments, _IMAGE_SUFFIXES.get(suffix)),
-        preview_interval=arguments.preview_interval,
-    )
-
-
-def _build_audio_task(arguments: TaskArguments, suffix: str) -> AudioTask:
-    _reject_options(arguments, _IMAGE_OPTIONS, "for images, and this task is audio")
-    return AudioTask(
-        prompt=arguments.prompt,
-        negative_prompt=arguments.negative_prompt,
-        model=arguments.model,
-        duration_seconds=arguments.duration,
-        steps=arguments.steps,
-        guidance=arguments.guidance,
-        seed=arguments.seed,
-        seamless_loop=arguments.loop,
-        candidates=arguments.candidates,
-        format=_choose_format(AudioFormat, arguments, _AUDIO_SUFFIXES.get(suffix)),
-    )
-
-
-def _choose_format(kind: type[_W], arguments: TaskArguments, from_suffix: _W | None) -> _W:
-    """The format of the option, or that of the output file's suffix."""
-    if arguments.format is None:
-        return from_suffix or kind("unspecified")
-    if arguments.format not in list(kind):
-        raise click.UsageError(
-            f"--format must be one of {', '.join(list(kind)[1:])}, not {arguments.format}"
-        )
-    return kind(arguments.format)
-
-
-def _reject_options(arguments: TaskArguments, names: Sequence[str], reason: str) -> None:
-    given = [name for name in names if getattr(arguments, name)]
-    if given:
-        option = _SINGULAR.get(given[0], given[0]).replace("_", "-")
-        raise click.UsageError(f"--{option} is an option {reason}")

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.follow import follow_to_end, handle_sigterm
-from atelier_client.cli.generate import output_option, save_and_print
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.output_names import output_options, parse_target
 from atelier_client.cli.progress import choose_display
+from atelier_client.cli.saving import save_and_print
 
 
 @click.command("watch")
 @click.argument("generation_id", metavar="ID")
 @click.option("--after", default=0, metavar="SEQUENCE", help="Show only events after this one.")
-@output_option
+@output_options
 @connection_options
 def watch_command(
-    *, generation_id: str, after: int, output: Path | None, server: str, as_json: bool
+    *, generation_id: str, after: int, output: str | None, force: bool, server: str, as_json: bool
 ) -> int:
     """Follow the generation ID to its end; --output saves its outputs.
 
     Ctrl-C leaves the generation running.
     """
+    target = parse_target(output, force=force)
     handle_sigterm()
     with connect(server) as client:
         shown = choose_display(as_json=as_json, quiet=False)
@@ -33,7 +33,7 @@ def watch_command(
             client, generation_id, shown, fetch=output is not None, after_sequence=after
         )
         if output is not None:
-            save_and_print(finished, output, as_json=as_json)
+            save_and_print(finished, target, as_json=as_json)
         elif as_json:
             echo_json({"generation": finished})
         else:

@@ -1,0 +1,57 @@
+"""Tells on stderr what a receipt says beyond the request: the engine that was chosen, and values that were changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from atelier_client.cli.printable import strip_control_characters
+from atelier_client.enums import Disposition, SelectionReason
+from atelier_client.results import Generation, Parameter
+
+_MAX_VALUE_LENGTH = 60
+
+
+class ReceiptNotes:
+    """Prints each note once, also when the receipt is shown again with more in it."""
+
+    def __init__(self) -> None:
+        self._printed: set[str] = set()
+
+    def show(self, generation: Generation) -> None:
+        """Print the notes that are new."""
+        for note in describe_receipt(generation):
+            if note not in self._printed:
+                self._printed.add(note)
+                click.echo(strip_control_characters(note), err=True)
+
+
+def describe_receipt(generation: Generation) -> Iterator[str]:
+    """A line on the engine unless the request named it, and one on each value that was clamped, ignored or emulated."""
+    if generation.receipt is None:
+        return
+    selection = generation.receipt.selection
+    if selection is not None and selection.reason is not SelectionReason.NAMED:
+        yield f"engine {generation.engine}: {selection.explanation}"
+    for parameter in generation.receipt.parameters:
+        if change := _describe_change(parameter):
+            yield f"{parameter.name} {change}: {parameter.explanation}"
+
+
+def _describe_change(parameter: Parameter) -> str:
+    """How the value was changed; empty if it was not."""
+    match parameter.disposition:
+        case Disposition.CLAMPED:
+            return f"{_shorten(parameter.requested)} clamped to {_shorten(parameter.value)}"
+        case Disposition.EMULATED:
+            return f"{_shorten(parameter.requested)} emulated"
+        case Disposition.IGNORED:
+            return f"{_shorten(parameter.requested)} ignored"
+        case _:
+            return ""
+
+
+def _shorten(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[: _MAX_VALUE_LENGTH - 1]}…"

@@ -1,0 +1,62 @@
+"""`atelier show`: the state, outputs and parameters of a generation."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from atelier_client.cli.json_output import echo_json
+from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.output_files import save_outputs
+from atelier_client.cli.output_names import output_options, parse_target
+from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
+from atelier_client.cli.printable import strip_control_characters
+from atelier_client.results import Generation
+
+
+@click.command("show")
+@click.argument("generation_id", metavar="ID")
+@output_options
+@connection_options
+def show_command(
+    *, generation_id: str, output: str | None, force: bool, server: str, as_json: bool
+) -> None:
+    """Show the state, outputs and parameters of the generation ID."""
+    target = parse_target(output, force=force)
+    with connect(server) as client:
+        generation = client.get(generation_id)
+        if output is not None:
+            generation = client.fetch(generation)
+    paths = [] if output is None else [str(path) for path in save_outputs(generation, target)]
+    if as_json:
+        echo_json({"generation": generation, "files": paths})
+        return
+    for name, value in _summarize(generation):
+        click.echo(f"{name:<10} {strip_control_characters(value)}")
+    for path in paths:
+        click.echo(f"{'saved':<10} {path}")
+    if generation.receipt is not None:
+        Console().print(build_parameter_table(generation.receipt.parameters))
+
+
+def _summarize(generation: Generation) -> list[tuple[str, str]]:
+    took = generation.seconds
+    selection = None if generation.receipt is None else generation.receipt.selection
+    facts = [
+        ("id", generation.id),
+        ("request", generation.request_id),
+        ("state", generation.state.value),
+        ("engine", describe_engine(generation.engine, selection)),
+        ("prompt", generation.prompt),
+        ("time", "" if took is None else f"{took:.1f} s"),
+    ]
+    facts += [
+        (
+            "output",
+            f"{made.artifact.id} {made.media_type} {made.artifact.size} bytes seed {made.seed}",
+        )
+        for made in generation.outputs
+    ]
+    if generation.failure is not None:
+        facts.append(("failure", f"{generation.failure.message} ({generation.failure.reason})"))
+    return facts

@@ -1,0 +1,129 @@
+"""Builds the task that the options of `generate` and `plan` describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from atelier_client.cli.output_names import Target
+from atelier_client.cli.prompts import read_prompt
+from atelier_client.cli.task_options import TaskArguments
+from atelier_client.enums import AudioFormat, ImageFormat, ResourceProfile, SafetyMode
+from atelier_client.tasks import AudioTask, Control, ImageTask, RequestKeywords, Upscale
+
+_IMAGE_OPTIONS = (
+    *("style", "size", "ratio", "scheduler", "num_images", "init_image", "strength", "mask"),
+    *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
+    "preview_interval",
+)
+_SINGULAR = {"controls": "control", "loras": "lora"}
+"""Parameters that are named otherwise than their options."""
+
+
+def build_task(arguments: TaskArguments, target: Target | None) -> ImageTask | AudioTask:
+    """The task that the options describe; the suffix of the target says its kind and format if no option does.
+
+    Raises:
+        click.UsageError: options for images and for audio are mixed, or contradict each other.
+    """
+    form = None if target is None else target.format
+    if arguments.audio or arguments.duration is not None or isinstance(form, AudioFormat):
+        return _build_audio_task(arguments, form)
+    _reject_options(arguments, ("loop", "candidates"), "for audio: add --audio")
+    return _build_image_task(arguments, form)
+
+
+def build_keywords(arguments: TaskArguments) -> RequestKeywords:
+    """The keywords that say how to run the task."""
+    keywords = RequestKeywords(
+        engine=arguments.engine,
+        options=dict(arguments.options),
+        strict=arguments.strict,
+        request_id=arguments.request_id,
+    )
+    if arguments.timeout is not None:
+        keywords["timeout_seconds"] = arguments.timeout
+    return keywords
+
+
+def _build_image_task(
+    arguments: TaskArguments, form: ImageFormat | AudioFormat | None
+) -> ImageTask:
+    if arguments.preprocess and not arguments.controls:
+        raise click.UsageError("--preprocess needs --control")
+    if arguments.size and arguments.ratio:
+        raise click.UsageError("give either --size or --ratio")
+    width, height = arguments.size or (None, None)
+    return ImageTask(
+        prompt=_read_prompt(arguments),
+        negative_prompt=arguments.negative_prompt,
+        style=arguments.style,
+        model=arguments.model,
+        width=width,
+        height=height,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        seed=arguments.seed,
+        scheduler=arguments.scheduler,
+        num_images=arguments.num_images,
+        init_image=arguments.init_image,
+        strength=arguments.strength,
+        mask=arguments.mask,
+        controls=tuple(
+            Control(type=kind, image=path, preprocess=arguments.preprocess)
+            for kind, path in arguments.controls
+        ),
+        loras=arguments.loras,
+        upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
+        resource_profile=ResourceProfile(arguments.resource_profile or ResourceProfile.UNSPECIFIED),
+        safety_mode=SafetyMode(arguments.safety_mode or SafetyMode.UNSPECIFIED),
+        format=ImageFormat(_choose_format(ImageFormat, arguments, form)),
+        preview_interval=arguments.preview_interval,
+    )
+
+
+def _build_audio_task(
+    arguments: TaskArguments, form: ImageFormat | AudioFormat | None
+) -> AudioTask:
+    _reject_options(arguments, _IMAGE_OPTIONS, "for images, and this task is audio")
+    return AudioTask(
+        prompt=_read_prompt(arguments),
+        negative_prompt=arguments.negative_prompt,
+        model=arguments.model,
+        duration_seconds=arguments.duration,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        seed=arguments.seed,
+        seamless_loop=arguments.loop,
+        candidates=arguments.candidates,
+        format=AudioFormat(_choose_format(AudioFormat, arguments, form)),
+    )
+
+
+def _read_prompt(arguments: TaskArguments) -> str:
+    return read_prompt(
+        arguments.prompt, arguments.prompt_file, required=arguments.init_image is None
+    )
+
+
+def _choose_format(
+    kind: type[ImageFormat | AudioFormat],
+    arguments: TaskArguments,
+    form: ImageFormat | AudioFormat | None,
+) -> str:
+    """The format of the option, or that of the output file's suffix."""
+    known = ", ".join(list(kind)[1:])
+    for option, given in (("--format", arguments.format), ("the suffix of --output", form)):
+        if given is not None and given not in list(kind):
+            raise click.UsageError(f"{option} must be one of {known}, not {given}")
+    if arguments.format is not None and form is not None and arguments.format != form:
+        raise click.UsageError(f"--format {arguments.format} contradicts the suffix of --output")
+    return arguments.format or form or kind("unspecified")
+
+
+def _reject_options(arguments: TaskArguments, names: Sequence[str], reason: str) -> None:
+    given = [name for name in names if getattr(arguments, name)]
+    if given:
+        option = _SINGULAR.get(given[0], given[0]).replace("_", "-")
+        raise click.UsageError(f"--{option} is an option {reason}")
