@@ -10,47 +10,75 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atelier_client.async_client import AsyncClient as AsyncClient
-    from atelier_client.client import Client as Client
-    from atelier_client.engines import Capabilities as Capabilities
-    from atelier_client.engines import Engine as Engine
-    from atelier_client.enums import AudioFormat as AudioFormat
-    from atelier_client.enums import CancelCause as CancelCause
-    from atelier_client.enums import CancelOutcome as CancelOutcome
-    from atelier_client.enums import ControlType as ControlType
-    from atelier_client.enums import EngineState as EngineState
-    from atelier_client.enums import ImageFormat as ImageFormat
-    from atelier_client.enums import LoraRole as LoraRole
-    from atelier_client.enums import ResourceProfile as ResourceProfile
-    from atelier_client.enums import SafetyMode as SafetyMode
-    from atelier_client.enums import ServingStatus as ServingStatus
-    from atelier_client.enums import State as State
-    from atelier_client.errors import AtelierError as AtelierError
-    from atelier_client.media import Artifact as Artifact
-    from atelier_client.results import Audio as Audio
-    from atelier_client.results import Cancellation as Cancellation
-    from atelier_client.results import Generation as Generation
-    from atelier_client.results import Health as Health
-    from atelier_client.results import Image as Image
-    from atelier_client.results import Plan as Plan
-    from atelier_client.results import Progress as Progress
-    from atelier_client.tasks import AudioTask as AudioTask
-    from atelier_client.tasks import Control as Control
-    from atelier_client.tasks import ImageTask as ImageTask
-    from atelier_client.tasks import Lora as Lora
-    from atelier_client.tasks import Upscale as Upscale
+    from atelier_client.async_client import AsyncClient
+    from atelier_client.client import Client
+    from atelier_client.engines import Capabilities, Engine
+    from atelier_client.enums import (
+        AudioFormat,
+        CancelCause,
+        CancelOutcome,
+        ControlType,
+        EngineState,
+        ImageFormat,
+        LoraRole,
+        ResourceProfile,
+        SafetyMode,
+        ServingStatus,
+        State,
+    )
+    from atelier_client.errors import AtelierError
+    from atelier_client.media import Artifact
+    from atelier_client.notebook import show_progress
+    from atelier_client.outputs import Audio, Image
+    from atelier_client.results import Cancellation, Generation, Health, Plan, Preview, Progress
+    from atelier_client.tasks import AudioTask, Control, ImageTask, Lora, Upscale
 
+__all__ = [
+    "Artifact",
+    "AsyncClient",
+    "AtelierError",
+    "Audio",
+    "AudioFormat",
+    "AudioTask",
+    "CancelCause",
+    "CancelOutcome",
+    "Cancellation",
+    "Capabilities",
+    "Client",
+    "Control",
+    "ControlType",
+    "Engine",
+    "EngineState",
+    "Generation",
+    "Health",
+    "Image",
+    "ImageFormat",
+    "ImageTask",
+    "Lora",
+    "LoraRole",
+    "Plan",
+    "Preview",
+    "Progress",
+    "ResourceProfile",
+    "SafetyMode",
+    "ServingStatus",
+    "State",
+    "Upscale",
+    "show_progress",
+]
 _EXPORTS = {
     "async_client": "AsyncClient",
     "client": "Client",
     "engines": "Capabilities Engine",
     "enums": (
-        "AudioFormat CancelCause CancelOutcome ControlType EngineState ImageFormat LoraRole ResourceProfile SafetyMode"
-        " ServingStatus State"
+        "AudioFormat CancelCause CancelOutcome ControlType EngineState"
+        " ImageFormat LoraRole ResourceProfile SafetyMode ServingStatus State"
     ),
     "errors": "AtelierError",
     "media": "Artifact",
-    "results": "Audio Cancellation Generation Health Image Plan Progress",
+    "notebook": "show_progress",
+    "outputs": "Audio Image",
+    "results": "Cancellation Generation Health Plan Preview Progress",
     "tasks": "AudioTask Control ImageTask Lora Upscale",
 }
 _HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.split()}

@@ -7,7 +7,7 @@ from google.protobuf.struct_pb2 import Value
 
 from atelier.v1 import artifact_pb2, engine_pb2, generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as service_pb2
-from atelier_client import engines, enums, results, tasks
+from atelier_client import engines, enums, outputs, results, tasks
 from atelier_client.media import Artifact
 from atelier_client.message_fields import (
     read_integer,
@@ -128,8 +128,8 @@ def capabilities_from_pb(pb: service_pb2.GetCapabilitiesResponse) -> engines.Cap
     )
 
 
-def _output(pb: generation_pb2.Output) -> results.Image | results.Audio:
-    kind = results.Audio if pb.artifact.media_type.startswith("audio/") else results.Image
+def _output(pb: generation_pb2.Output) -> outputs.Image | outputs.Audio:
+    kind = outputs.Audio if pb.artifact.media_type.startswith("audio/") else outputs.Image
     return kind(
         artifact=artifact_from_pb(pb.artifact),
         seed=pb.seed,

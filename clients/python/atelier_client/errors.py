@@ -16,6 +16,7 @@ AtelierError
 ├── GenerationFailedError       the engine failed while it ran the task
 ├── TransferError               the received bytes are damaged
 ├── NotDownloadedError          the bytes of this output were not fetched
+├── MissingPackageError         an optional package is not installed; the text has the command
 └── InternalError               internal error of the server
 
 `atelier_client.status` creates them from status codes and from failed generations.
@@ -128,6 +129,10 @@ class TransferError(AtelierError):
 
 class NotDownloadedError(AtelierError):
     """The bytes of this output were not fetched: call `client.fetch(generation)`."""
+
+
+class MissingPackageError(AtelierError):
+    """An optional package of this machine is not installed; the text has the command that installs it."""
 
 
 class InternalError(AtelierError):

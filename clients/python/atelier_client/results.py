@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from atelier_client.enums import (
     AttemptOutcome,
@@ -18,75 +17,13 @@ from atelier_client.enums import (
     ServingStatus,
     State,
 )
-from atelier_client.errors import NotDownloadedError
-from atelier_client.media import Artifact
+from atelier_client.notebook_html import Row, contact_sheet, figure_tag
+from atelier_client.outputs import Audio, Image
+from atelier_client.representation import format_size, shorten
 from atelier_client.tasks import AudioTask, ImageTask
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """One output of a generation, with its bytes if they were fetched."""
-
-    artifact: Artifact
-    seed: int
-    """Seed that it was generated with."""
-    content: bytes | None = None
-    """The encoded bytes; None until fetched."""
-    uri: str = ""
-    """URI of the same bytes; empty where there is none."""
-    flagged: bool = False
-    """Whether a safety check flagged it."""
-
-    @property
-    def media_type(self) -> str:
-        """For instance image/png or audio/wav."""
-        return self.artifact.media_type
-
-    @property
-    def data(self) -> bytes:
-        """The encoded bytes.
-
-        Raises:
-            NotDownloadedError: they were not fetched; `client.fetch(generation)` does it.
-        """
-        if self.content is None:
-            raise NotDownloadedError(
-                f"the bytes of artifact {self.artifact.id} were not fetched: call client.fetch first"
-            )
-        return self.content
-
-    def save(self, path: str | Path) -> Path:
-        """Write the encoded bytes to a file; missing folders are created.
-
-        Raises:
-            NotDownloadedError: they were not fetched; `client.fetch(generation)` does it.
-            OSError: the file cannot be written.
-        """
-        target = Path(path)
-        data = self.data
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        return target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image(Output):
-    """An image."""
-
-    @property
-    def width(self) -> int:
-        """Width in pixels."""
-        return self.artifact.width
-
-    @property
-    def height(self) -> int:
-        """Height in pixels."""
-        return self.artifact.height
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audio(Output):
-    """An audio output."""
+_THUMBNAIL_SIDE = 384
+"""Longest side in pixels of the images of a contact sheet with several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +118,7 @@ class Receipt:
     """Why the engine was selected; None from servers that do not say so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Generation:
     """An accepted task, its state and its outputs."""
 
@@ -206,6 +143,23 @@ class Generation:
     cancel_cause: CancelCause = CancelCause.UNSPECIFIED
     """Why it was cancelled; UNSPECIFIED if it was not, and from servers that do not say so."""
 
+    def __repr__(self) -> str:
+        parts = [f"{self.state} {shorten(self.prompt)!r}", f"engine {self.engine}"]
+        if self.failure is not None:
+            parts.append(self.failure.reason)
+        parts += [output.describe() for output in self.outputs[:1]]
+        if len(self.outputs) > 1:
+            parts.append(f"{len(self.outputs)} outputs")
+        if self.seconds is not None:
+            parts.append(f"{self.seconds:.2f} s")
+        return f"<Generation {self.id} {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """The contact sheet that a notebook shows: all outputs, and the recipe."""
+        side = _THUMBNAIL_SIDE if len(self.outputs) > 1 else 0
+        figures = [figure_tag(output.to_html(side), output.describe()) for output in self.outputs]
+        return contact_sheet(figures, repr(self)[1:-1], tuple(_recipe_rows(self)))
+
     @property
     def prompt(self) -> str:
         """The prompt of its task."""
@@ -229,7 +183,7 @@ class Generation:
         return (self.end_time - self.create_time).total_seconds()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Preview:
     """A small preview image of a running generation."""
 
@@ -238,8 +192,12 @@ class Preview:
     width: int
     height: int
 
+    def __repr__(self) -> str:
+        size = format_size(len(self.data))
+        return f"<Preview {self.width}×{self.height} {self.media_type}, {size}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Progress:
     """One event of a generation: a full snapshot of its state."""
 
@@ -263,6 +221,14 @@ class Progress:
     preview: Preview | None
     generation: Generation | None
     """The finished generation, in the last event."""
+
+    def __repr__(self) -> str:
+        parts = [f"{self.state}", *filter(None, [self.stage]), f"{self.progress:.0%}"]
+        if self.steps:
+            parts.insert(-1, f"step {self.step} of {self.steps}")
+        if self.preview is not None:
+            parts.append("with a preview")
+        return f"<Progress {self.sequence} of {self.generation_id}: {', '.join(parts)}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,3 +280,31 @@ class Health:
     accepts_generations: bool = False
     """Whether it accepts generations for engines that are READY, also while it is not SERVING because others are not;
     False from servers that do not say so."""
+
+
+def _recipe_rows(generation: Generation) -> Iterator[Row]:
+    """What a contact sheet says about a generation, in the receipt's order."""
+    yield "prompt", generation.prompt
+    yield "id", generation.id
+    yield "engine", generation.engine
+    if generation.failure is not None:
+        yield generation.failure.reason, generation.failure.message
+    receipt = generation.receipt
+    if receipt is None:
+        return
+    for parameter in receipt.parameters:
+        yield parameter.name, _describe_parameter(parameter)
+    if receipt.recipe is not None:
+        yield "model", receipt.recipe.model
+        yield "weights", receipt.recipe.weights_digest
+        yield from receipt.recipe.versions.items()
+    if receipt.cost is not None:
+        yield "cost", f"{receipt.cost.amount} {receipt.cost.currency}"
+
+
+def _describe_parameter(parameter: Parameter) -> str:
+    """The value that was used, and why it is not the one requested."""
+    if parameter.disposition in {Disposition.UNSPECIFIED, Disposition.APPLIED}:
+        return f"{parameter.value}"
+    parts = [f"{parameter.value} ({parameter.disposition.replace('_', ' ')}", parameter.explanation]
+    return f"{': '.join(filter(None, parts))})"

@@ -15,10 +15,11 @@ from atelier_client.enums import (
     SafetyMode,
 )
 from atelier_client.media import Media
+from atelier_client.representation import ShortRepr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Control(ShortRepr):
     """One ControlNet image."""
 
     type: ControlType
@@ -52,8 +53,8 @@ class Upscale:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageTask:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ImageTask(ShortRepr):
     """Generates images: text-to-image, image-to-image, inpainting, ControlNet."""
 
     prompt: str
@@ -87,8 +88,8 @@ class ImageTask:
     upscale: Upscale | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AudioTask:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AudioTask(ShortRepr):
     """Generates one audio output from text."""
 
     prompt: str

@@ -50,6 +50,7 @@ _CODES: Mapping[type[AtelierError], ExitCode] = {
     errors.ContentFilteredError: ExitCode.FAILED,
     errors.TransferError: ExitCode.FAILED,
     errors.NotDownloadedError: ExitCode.FAILED,
+    errors.MissingPackageError: ExitCode.FAILED,
     errors.InternalError: ExitCode.FAILED,
 }
 
