@@ -12,7 +12,8 @@ from atelier_client.cli.output_names import (
     number_path,
 )
 from atelier_client.errors import InvalidRequestError
-from atelier_client.results import Audio, Generation, Image
+from atelier_client.outputs import Audio, Image
+from atelier_client.results import Generation
 
 
 def save_outputs(generation: Generation, target: Target) -> tuple[Path, ...]:

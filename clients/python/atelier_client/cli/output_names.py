@@ -13,7 +13,8 @@ from typing import TypeVar
 import click
 
 from atelier_client.enums import AudioFormat, ImageFormat
-from atelier_client.results import Audio, Generation, Image
+from atelier_client.outputs import Audio, Image
+from atelier_client.results import Generation
 from atelier_client.tasks import ImageTask
 
 F = TypeVar("F", bound=Callable[..., object])
