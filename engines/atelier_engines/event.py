@@ -46,6 +46,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a remote service charges for one output, as far as that is known."""
+
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """What the service counted, by name: `image_output_tokens`, for instance."""
+    amount: float | None = None
+    """The cost; None where the usage alone is known: then the price of the engine holds, if it has one."""
+    currency: str = "USD"
+    """ISO 4217 code."""
+    explanation: str = ""
+    """What the amount stands on, or why it is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One image or audio clip is done."""
 
@@ -59,6 +73,8 @@ class Output:
     """Whether it comes from the result cache."""
     weights: Mapping[str, str] = field(default_factory=dict)
     """Weights added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
+    charge: Charge | None = None
+    """What the service charges for it; None where it does not tell: then the price of the engine holds."""
 
 
 Event = Stage | Dispatched | Step | Output

@@ -164,6 +164,8 @@ def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
         recipe=_recipe(pb.recipe) if pb.HasField("recipe") else None,
         cached=pb.cached,
         selection=_selection(pb.selection) if pb.HasField("selection") else None,
+        usage=dict(sorted(pb.usage.items())),
+        cost_explanation=pb.cost_explanation,
     )
 
 

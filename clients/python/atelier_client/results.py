@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from atelier_client.enums import (
@@ -116,6 +116,10 @@ class Receipt:
     """Whether the outputs come from the engine's result cache."""
     selection: Selection | None = None
     """Why the engine was selected; None from servers that do not say so."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """What a remote service counted, by name, such as image_output_tokens."""
+    cost_explanation: str = ""
+    """What the cost stands on, or why it is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -165,7 +165,7 @@ async def _copy_views(outputs: list[Output]) -> tuple[Output, ...]:
 def _for_seeds(kept: tuple[Output, ...], task: Task) -> Iterator[Output]:
     """The cached outputs with the seeds of the task, which may differ where they have no effect."""
     for output, seed in zip(kept, _seeds(task), strict=True):
-        yield replace(output, seed=seed, cached=True)
+        yield replace(output, seed=seed, cached=True, charge=None)
 
 
 def _seeds(task: Task) -> tuple[int, ...]:

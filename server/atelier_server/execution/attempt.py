@@ -16,9 +16,8 @@ from atelier.v1.artifact_pb2 import ImageSize
 from atelier_engines.capabilities import CancelSupport, Capabilities
 from atelier_engines.closing import Closing
 from atelier_engines.errors import EngineError
-from atelier_engines.event import Stage, Step
+from atelier_engines.event import Charge, Stage, Step
 from atelier_engines.task import ImageTask, Task
-from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_route
 from atelier_server.admission.route import Route
@@ -30,6 +29,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
 from atelier_server.estimates.service_times import Work, measure_service_time
+from atelier_server.execution.charges import record_charges
 from atelier_server.metrics import STAGE_SECONDS
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
@@ -105,6 +105,8 @@ class Attempt:
     """Whether the engine's run has begun."""
     closing: Closing | None = None
     """How the run is to be closed; None where its job cannot be kept."""
+    charges: list[Charge] = field(default_factory=list)
+    """What the service charges for the outputs, as far as it tells."""
     has_job: bool = False
     """Whether a job at a remote service is known."""
     last_snapshot: Event = field(default_factory=Event)
@@ -159,16 +161,13 @@ class Attempt:
         self.generation.receipt.recipe.CopyFrom(recipe)
 
     def record_cost(self, engine: EngineStatus) -> None:
-        """Write into the receipt what the outputs cost on the engine in the time it took, if the engine has a price.
+        """Write into the receipt what the outputs cost: as the service tells, else by the engine's price.
 
         To be called after `record_end`, before outputs of no use are removed. A result from the cache costs nothing.
         """
         receipt, made = self.generation.receipt, len(self.generation.outputs)
-        if self.task is None or receipt.cached or not made:
-            return
-        seconds = sum(timing.duration.ToMicroseconds() for timing in receipt.timings) / 1e6
-        if (cost := estimate_cost(engine, self.task, seconds, outputs=made)) is not None:
-            receipt.cost.CopyFrom(cost)
+        if self.task is not None and not receipt.cached and made:
+            record_charges(receipt, self.charges, engine=engine, task=self.task, made=made)
 
     def record_end(
         self, outcome: pb.AttemptOutcome.ValueType, failure: pb.Failure | None = None

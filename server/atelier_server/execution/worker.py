@@ -224,6 +224,8 @@ class Worker:
             lambda: self.artifacts.write_output(artifact_id, encoded)
         )
         outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
+        if output.charge is not None:
+            attempt.charges.append(output.charge)
         attempt.timer.enter(before)
 
 

@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from aiohttp import web
+from openai.types import ImageModel
 from PIL import Image
 
 from atelier_engines.conformance.fake_server import Handler, serve
@@ -22,8 +23,9 @@ from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.engine import OpenaiEngine
 
 KEY = "sk-of-the-tests-12345"
-TASK = ImageTask(prompt="a lighthouse", width=512, height=528, seeds=(7,))
-MODELS = {"gpt-image-2", "gpt-image-1.5"}
+TASK = ImageTask(prompt="a lighthouse", width=768, height=864, seeds=(7,))
+MODELS = set(get_args(ImageModel)) - {"dall-e-2", "dall-e-3", "gpt-image-1"}
+ANY_SIZE = {name for name in MODELS if name.startswith("gpt-image-2")}
 _COMMON = {
     "model",
     "prompt",
@@ -40,6 +42,9 @@ FIELDS: Mapping[str, set[str]] = {
     "edits": _COMMON | {"image[]", "mask"},
 }
 _FIXED = {"1024x1024", "1536x1024", "1024x1536"}
+_PIXELS = range(655_360, 3840 * 2160 + 1)
+_MAX_SIDE = 3840
+_MAX_MASK_BYTES, _MAX_IMAGE_BYTES = 4_000_000, 50_000_000
 _LIMITS = {"x-request-id": "req-1", "x-ratelimit-remaining-requests": "59"}
 
 
@@ -49,7 +54,15 @@ class PaidRequest:
 
     kind: str
     fields: Mapping[str, str]
-    images: Mapping[str, Image.Image]
+    images: Mapping[str, UploadedImage]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedImage:
+    """A file of a form."""
+
+    image: Image.Image
+    num_bytes: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +81,8 @@ class StandIn(FakeService):
     """Replaces the events of a stream after the previews; no event at all if empty."""
     partials: int | None = None
     """Number of previews that are sent, whatever was requested."""
+    shutdown_date: str | None = None
+    """The announced end of every model."""
 
     task: ClassVar[ImageTask] = TASK
     resumable: ClassVar[bool] = False
@@ -94,7 +109,7 @@ class StandIn(FakeService):
         self.paid.clear()
         self.arrived = self.disconnected = 0
         self.changed.clear()
-        self.end = self.partials = None
+        self.end = self.partials = self.shutdown_date = None
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         """POST /images/{kind}."""
@@ -120,7 +135,7 @@ class StandIn(FakeService):
         if fields.get("stream") == "true":
             return await self._stream(request, fields, kind)
         data = [{"b64_json": generated(fields)} for _ in range(int(fields.get("n", 1)))]
-        answer = {"created": 1, "size": fields["size"], "data": data, "usage": _USAGE}
+        answer = {"created": 1, "size": fields["size"], "data": data, "usage": USAGE}
         return web.json_response(answer | self.changed, headers=_LIMITS)
 
     async def _stream(
@@ -135,7 +150,7 @@ class StandIn(FakeService):
             {"type": f"{name}.partial_image", "partial_image_index": index}
             for index in range(count)
         ]
-        done = {"type": f"{name}.completed", "usage": _USAGE}
+        done = {"type": f"{name}.completed", "usage": USAGE}
         for event in [*events, *([done] if self.end is None else self.end)]:
             sent = {**common, "b64_json": generated(fields), "output_format": "png", **event}
             kept = {"error": event["error"]} if "error" in event else sent | self.changed
@@ -149,14 +164,14 @@ class StandIn(FakeService):
         if name not in MODELS:
             return await failing(404, "model_not_found", f"no model {name}")(request)
         answer = {"id": name, "object": "model", "created": 1, "owned_by": "system"}
-        return web.json_response(answer)
+        return web.json_response({**answer, "shutdown_date": self.shutdown_date})
 
 
-_USAGE = {
-    "input_tokens": 5,
-    "input_tokens_details": {"text_tokens": 5, "image_tokens": 0},
-    "output_tokens": 100,
-    "total_tokens": 105,
+USAGE = {
+    "input_tokens": 50,
+    "input_tokens_details": {"text_tokens": 20, "image_tokens": 30},
+    "output_tokens": 1000,
+    "total_tokens": 1050,
 }
 
 
@@ -180,7 +195,7 @@ def generated(fields: Mapping[str, str]) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-async def _read(request: web.Request) -> tuple[dict[str, str], dict[str, Image.Image]]:
+async def _read(request: web.Request) -> tuple[dict[str, str], dict[str, UploadedImage]]:
     if request.content_type == "application/json":
         body = await request.json()
         return {
@@ -188,33 +203,45 @@ async def _read(request: web.Request) -> tuple[dict[str, str], dict[str, Image.I
             for name, value in body.items()
         }, {}
     fields: dict[str, str] = {}
-    images: dict[str, Image.Image] = {}
+    images: dict[str, UploadedImage] = {}
     for name, value in (await request.post()).items():
         if isinstance(value, web.FileField):
-            images[name] = Image.open(io.BytesIO(value.file.read()))
+            data = value.file.read()
+            images[name] = UploadedImage(Image.open(io.BytesIO(data)), len(data))
         else:
             fields[name] = str(value)
     return fields, images
 
 
 def _find_problems(
-    kind: str, fields: Mapping[str, str], images: Mapping[str, Image.Image]
+    kind: str, fields: Mapping[str, str], images: Mapping[str, UploadedImage]
 ) -> Iterator[str]:
     for name in (fields.keys() | images.keys()) - FIELDS[kind]:
         yield f"Unknown parameter: '{name}'."
-    width, height = (int(side) for side in fields["size"].split("x"))
-    if fields["model"] == "gpt-image-2":
-        if width % 16 or height % 16 or max(width, height) > 3 * min(width, height):
-            yield f"Invalid size {fields['size']}"
-    elif fields["model"] in MODELS and fields["size"] not in _FIXED:
+    if fields["model"] in MODELS and not _is_valid_size(fields["model"], fields["size"]):
         yield f"Invalid size {fields['size']}"
     if fields.get("stream") == "true" and not 0 <= int(fields["partial_images"]) <= 3:
         yield "partial_images out of range"
     if kind == "edits":
-        image = images["image[]"]
-        mask = images.get("mask")
-        if mask is not None and (mask.size != image.size or mask.mode != "RGBA"):
-            yield "mask does not fit"
+        yield from _find_problems_of_images(images["image[]"], images.get("mask"))
+
+
+def _is_valid_size(model: str, size: str) -> bool:
+    width, height = (int(side) for side in size.split("x"))
+    fits = max(width, height) <= min(_MAX_SIDE, 3 * min(width, height))
+    on_grid = width % 16 == height % 16 == 0
+    return size in _FIXED or (model in ANY_SIZE and on_grid and fits and width * height in _PIXELS)
+
+
+def _find_problems_of_images(image: UploadedImage, mask: UploadedImage | None) -> Iterator[str]:
+    if image.num_bytes >= _MAX_IMAGE_BYTES:
+        yield "image must be less than 50MB"
+    if mask is None:
+        return
+    if mask.image.size != image.image.size or mask.image.mode != "RGBA":
+        yield "mask does not fit"
+    if mask.image.format != "PNG" or mask.num_bytes >= _MAX_MASK_BYTES:
+        yield "mask must be a PNG file of less than 4MB"
 
 
 @contextmanager

@@ -399,6 +399,26 @@ class Receipt(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class UsageEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PARAMETERS_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
@@ -407,10 +427,16 @@ class Receipt(message.Message):
     RECIPE_FIELD_NUMBER: builtins.int
     CACHED_FIELD_NUMBER: builtins.int
     SELECTION_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    COST_EXPLANATION_FIELD_NUMBER: builtins.int
     reproducibility: engine_pb2.Reproducibility.ValueType
     """How exactly the recipe is reproduced."""
     cached: builtins.bool
     """True when the outputs come from the result cache of the engine; then it was free."""
+    cost_explanation: builtins.str
+    """What the cost stands on; if cost is unset though the service charges, why it is unknown. Empty when it was free,
+    and where it stands on the price of the engine alone.
+    """
     @builtins.property
     def parameters(self) -> containers.RepeatedCompositeFieldContainer[Parameter]:
         """Parameters, as requested and as used."""
@@ -425,7 +451,7 @@ class Receipt(message.Message):
 
     @builtins.property
     def cost(self) -> Cost:
-        """Cost; unset when it was free. Of a generation that failed or was cancelled, that of the outputs made before; a
+        """Cost; unset when it was free, or unknown (see cost_explanation). Of a generation that failed or was cancelled, that of the outputs made before; a
         remote service may bill more.
         """
 
@@ -436,6 +462,10 @@ class Receipt(message.Message):
     @builtins.property
     def selection(self) -> Selection:
         """Why the engine was selected."""
+
+    @builtins.property
+    def usage(self) -> containers.ScalarMap[builtins.str, builtins.int]:
+        """What a remote service counted, by name, such as image_output_tokens; empty where it does not count or tell."""
 
     def __init__(
         self,
@@ -448,10 +478,12 @@ class Receipt(message.Message):
         recipe: Recipe | None = ...,
         cached: builtins.bool = ...,
         selection: Selection | None = ...,
+        usage: abc.Mapping[builtins.str, builtins.int] | None = ...,
+        cost_explanation: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "selection", b"selection", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -15,10 +17,12 @@ from atelier_engines.vendors.config import (
     RemoteConfig,
     TimeoutSeconds,
 )
+from atelier_engines.vendors.openai.models import find_model, find_shutdown
+from atelier_engines.vendors.openai.token_prices import TokenPrices
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max"]
 Background = Literal["auto", "opaque", "transparent"]
-_RETIRED_MODELS = ("dall-e-2", "dall-e-3", "gpt-image-1")
+_HOST = "openai.com"
 
 
 class OpenaiConfig(AccountConfig, RemoteConfig):
@@ -37,7 +41,13 @@ class OpenaiConfig(AccountConfig, RemoteConfig):
     sizes: Literal["any", "fixed"] | None = Field(
         default=None,
         description="any: multiples of 16 up to 3840 x 2160; fixed: the three sizes that all models "
-        "support. If null, the model's name decides.",
+        "support. If null, any for the models that are known to support it, else fixed.",
+    )
+    token_prices: TokenPrices | None = Field(
+        default=None,
+        description="Prices of one million tokens, by which the cost of a result is computed: text_input, image_input, "
+        "image_output, text_output, currency. If null, price counts; without that, OpenAI's list prices, where "
+        "they are known and base_url is OpenAI's.",
     )
     quality: Quality | None = Field(
         default=None,
@@ -65,17 +75,29 @@ class OpenaiConfig(AccountConfig, RemoteConfig):
     )
 
     @model_validator(mode="after")
-    def _refuse_retired_model(self) -> Self:
-        if self.model in _RETIRED_MODELS:
-            raise ValueError(f"{self.model} is retired; choose another model, such as gpt-image-2")
+    def _refuse_model_that_was_shut_down(self) -> Self:
+        shutdown = find_shutdown(self.model, datetime.now(UTC).date())
+        if shutdown is not None and self._is_openai:
+            raise ValueError(shutdown.explain(self.model))
         return self
 
     @property
     def any_size(self) -> bool:
         """Whether the model supports more than the three fixed sizes."""
         if self.sizes is None:
-            return self.model.startswith("gpt-image-2")
+            return find_model(self.model).any_size
         return self.sizes == "any"
+
+    @property
+    def list_prices(self) -> TokenPrices | None:
+        """OpenAI's prices for the model; None where they are not known, and for other services."""
+        return find_model(self.model).prices if self._is_openai else None
+
+    @property
+    def _is_openai(self) -> bool:
+        """Whether the service is OpenAI itself, whose models and prices are known."""
+        host = urlsplit(self.base_url).hostname or ""
+        return host == _HOST or host.endswith(f".{_HOST}")
 
 
 class OpenaiOptions(Section):

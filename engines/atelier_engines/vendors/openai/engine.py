@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from atelier_engines.errors import EngineFailedError
-from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
@@ -19,6 +21,7 @@ from atelier_engines.vendors.concurrency import run_concurrently
 from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.images import load_preview, load_result
 from atelier_engines.vendors.openai.capabilities import build_capabilities
+from atelier_engines.vendors.openai.charges import find_charge
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.requests import ImageRequest, build_request
 from atelier_engines.vendors.retry import retry
@@ -27,8 +30,15 @@ if TYPE_CHECKING:
     from atelier_engines.vendors.openai.sdk import Base64Image, OpenaiClient
 
 _NAME = "openai"
+_log = logging.getLogger(__name__)
 Previews = asyncio.Queue[Encoded | None]
 """Previews of all images as they arrive; None whenever an image has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generated:
+    media: Encoded | Pixels
+    charge: Charge | None
 
 
 class OpenaiEngine(RemoteEngine["OpenaiClient"]):
@@ -45,10 +55,15 @@ class OpenaiEngine(RemoteEngine["OpenaiClient"]):
         super().__init__(build_capabilities(config))
         self._config = config
         self._delay_scale = delay_scale
+        self._announced: str | None = None
 
     async def check(self) -> None:
-        """See Engine.check. Requests the model's description, which is free."""
-        await retry(self._connection.check, self._pause)
+        """See Engine.check. Requests the model's description, which is free, and logs when its end is announced."""
+        shutdown = await retry(self._connection.check, self._pause)
+        if shutdown is not None and shutdown != self._announced:
+            self._announced = shutdown
+            model = self._config.model
+            _log.warning("openai_model_ends", extra={"model": model, "date": shutdown})
 
     async def _connect(self) -> OpenaiClient:
         """Load the SDK; it connects with the first request."""
@@ -79,14 +94,16 @@ class OpenaiEngine(RemoteEngine["OpenaiClient"]):
 
     async def _generate_image(
         self, request: ImageRequest, task: ImageTask, previews: Previews
-    ) -> Encoded | Pixels:
+    ) -> _Generated:
         try:
             async with asyncio.timeout(self._config.timeout_seconds):
                 result = await self._request_image(request, previews)
         except TimeoutError as error:
             raise errors.translate_transport(_NAME, error, paid=True) from error
         else:
-            return await load_result(_NAME, result.decode(), task)
+            media = await load_result(_NAME, result.decode(), task)
+            charge = None if result.usage is None else find_charge(result.usage, self._config)
+            return _Generated(media=media, charge=charge)
         finally:
             previews.put_nowait(None)
 
@@ -107,7 +124,7 @@ class OpenaiEngine(RemoteEngine["OpenaiClient"]):
 
 
 async def _merge_events(
-    images: list[asyncio.Task[Encoded | Pixels]], previews: Previews, task: ImageTask
+    images: list[asyncio.Task[_Generated]], previews: Previews, task: ImageTask
 ) -> AsyncGenerator[Event]:
     """Yield previews as they arrive, and images in the order of their seeds; the total of steps is unknown."""
     step = yielded = 0
@@ -123,7 +140,8 @@ async def _merge_events(
         while yielded < len(images) and images[yielded].done():
             step += 1
             yield Step(index=step, total=0)
-            yield Output(media=images[yielded].result(), seed=task.seeds[yielded])
+            made = images[yielded].result()
+            yield Output(media=made.media, seed=task.seeds[yielded], charge=made.charge)
             yielded += 1
 
 

@@ -16,6 +16,7 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.vendors import errors
+from atelier_engines.vendors.openai.models import SHUTDOWNS
 from atelier_engines.vendors.responses import find_retry_after
 from atelier_engines.vendors.retry import RetryableError
 
@@ -26,11 +27,14 @@ _QUOTA_CODES = frozenset(
     {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
 )
 _QUOTA_CODE_SUFFIX = "_spend_limit_exceeded"
+_MODEL_CODE = "model_not_found"
 
 
 @contextmanager
-def translate_sdk_errors(key: str, *, paid: bool) -> Iterator[None]:
+def translate_sdk_errors(key: str, model: str, *, paid: bool) -> Iterator[None]:
     """Raise errors of engines instead of the SDK's; `key` is removed from the service's messages.
+
+    If the service has no such `model` any more, the error names its successors.
 
     Raises:
         RetryableError: the service started nothing, and another attempt may succeed.
@@ -43,11 +47,13 @@ def translate_sdk_errors(key: str, *, paid: bool) -> Iterator[None]:
         known = cause if isinstance(cause, httpx2.HTTPError) else TimeoutError()
         raise _make_retryable(errors.translate_transport(NAME, known, paid=paid), 0.0) from error
     except openai.APIStatusError as error:
-        raise _translate_status(error, key, paid=paid) from None  # its text repeats the response
+        raise _translate_status(
+            error, key, model, paid=paid
+        ) from None  # its text repeats the response
     except openai.APIResponseValidationError:
         raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from None
     except openai.APIError as error:  # within a stream
-        raise _translate_code(error, key) or EngineFailedError(
+        raise _translate_code(error, key, model) or EngineFailedError(
             f"{NAME} failed while it generated: {_error_message(error, key)}"
         ) from None
     except (httpx2.HTTPError, TimeoutError) as error:
@@ -56,8 +62,10 @@ def translate_sdk_errors(key: str, *, paid: bool) -> Iterator[None]:
         raise errors.invalid_response(NAME, "of an unknown shape", paid=paid) from error
 
 
-def _translate_status(error: openai.APIStatusError, key: str, *, paid: bool) -> Exception:
-    specific = _translate_code(error, key)
+def _translate_status(
+    error: openai.APIStatusError, key: str, model: str, *, paid: bool
+) -> Exception:
+    specific = _translate_code(error, key, model)
     if specific is not None:
         return specific
     after = find_retry_after(error.response.headers)
@@ -73,7 +81,7 @@ def _make_retryable(error: EngineError, after: float) -> Exception:
     return RetryableError(error, after) if isinstance(error, EngineUnavailableError) else error
 
 
-def _translate_code(error: openai.APIError, key: str) -> EngineError | None:
+def _translate_code(error: openai.APIError, key: str, model: str) -> EngineError | None:
     """Translate an error code that decides, whatever the HTTP status."""
     code = error.code or ""
     if code in _MODERATION_CODES:
@@ -81,6 +89,12 @@ def _translate_code(error: openai.APIError, key: str) -> EngineError | None:
     if code in _QUOTA_CODES or code.endswith(_QUOTA_CODE_SUFFIX):
         return EngineQuotaError(
             f"{NAME} quota or spending limit reached: {_error_message(error, key)}"
+        )
+    if code == _MODEL_CODE:
+        shutdown = SHUTDOWNS.get(model)
+        hint = "" if shutdown is None else f"; {shutdown.explain(model)}"
+        return EngineFailedError(
+            f"{NAME} does not have the configured model: {_error_message(error, key)}{hint}"
         )
     return None
 

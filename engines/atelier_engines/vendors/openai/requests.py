@@ -29,6 +29,13 @@ from atelier_engines.vendors.options import parse_options
 _FIXED_SIZES = ((1536, 1024), (1024, 1024), (1024, 1536))
 _MAX_ASPECT_RATIO = 3
 _MAX_PREVIEWS = 3
+_GRID = 16
+_MIN_PIXELS = 655_360
+"""Of models that generate any size; source: developers.openai.com, api/docs/guides/image-generation, November 2026."""
+_MAX_MASK_BYTES = 4_000_000
+"""Exclusive; source: `openai` 3.57.0, types/image_edit_params.py."""
+_COMPRESS_LEVELS = (1, 6)
+"""Of masks: the second, which takes longer, only for those that are too large otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +62,7 @@ def build_request(task: ImageTask, config: OpenaiConfig) -> ImageRequest:
     """Build the request of the task; blocks to encode images.
 
     Raises:
-        InvalidTaskError: an option has an invalid value, or the aspect ratio is too large.
+        InvalidTaskError: an option has an invalid value, the aspect ratio is too large, or the mask.
     """
     options = parse_options(task, OpenaiOptions)
     width, height = _choose_size(task, any_size=config.any_size)
@@ -64,7 +71,7 @@ def build_request(task: ImageTask, config: OpenaiConfig) -> ImageRequest:
         resized = resize_to_cover(task.init_image, width, height)
         image = encode_png(resized)
         if task.mask is not None:
-            mask = _encode_mask(resized, resize_mask_to_cover(task.mask, width, height))
+            mask = encode_mask(resize_mask_to_cover(task.mask, width, height))
     return ImageRequest(
         prompt=task.prompt,
         size=f"{width}x{height}",
@@ -93,13 +100,34 @@ def _choose_size(task: ImageTask, *, any_size: bool) -> tuple[int, int]:
         least = -(-longer // _MAX_ASPECT_RATIO)
         msg = f"{field} must be at least a third of the other side: {least}, not {shorter}"
         raise InvalidTaskError(field, msg)
-    return task.width, task.height
+    return _raise_to_minimum(task.width, task.height)
 
 
-def _encode_mask(image: Pixels, mask: Pixels) -> bytes:
-    rgb = np.broadcast_to(image.array, (*image.array.shape[:2], 3))
-    alpha = invert_mask(mask).array
-    file = io.BytesIO()
-    rgba = np.concatenate([rgb, alpha], axis=2).astype(np.uint8)
-    Image.fromarray(rgba).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+def _raise_to_minimum(width: int, height: int) -> tuple[int, int]:
+    """The size itself, or the next one of about its aspect ratio that has as many pixels as the service demands."""
+    scale = math.sqrt(_MIN_PIXELS / (width * height))
+    if scale <= 1:
+        return width, height
+    return math.ceil(width * scale / _GRID) * _GRID, math.ceil(height * scale / _GRID) * _GRID
+
+
+def encode_mask(mask: Pixels) -> bytes:
+    """The mask as a PNG file of one colour that is transparent where to inpaint; blocks.
+
+    Args:
+        mask: one channel, 255 where to inpaint, 0 elsewhere.
+
+    Raises:
+        InvalidTaskError: the file would be larger than the service takes.
+    """
+    rgba = np.zeros((mask.height, mask.width, 4), np.uint8)
+    rgba[:, :, 3:] = invert_mask(mask).array
+    image, size = Image.fromarray(rgba), 0
+    for level in _COMPRESS_LEVELS:
+        file = io.BytesIO()
+        image.save(file, "PNG", compress_level=level)
+        size = file.tell()
+        if size < _MAX_MASK_BYTES:
+            return file.getvalue()
+    msg = f"mask must be less than {_MAX_MASK_BYTES} bytes as a PNG file, not {size}: use one with simpler edges"
+    raise InvalidTaskError("mask", msg)

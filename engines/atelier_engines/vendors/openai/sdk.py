@@ -19,6 +19,8 @@ from atelier_engines.vendors.client import connect
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.errors import NAME, translate_sdk_errors
 from atelier_engines.vendors.openai.requests import ImageRequest
+from atelier_engines.vendors.openai.token_prices import TokenUsage
+from atelier_engines.vendors.openai.usage import read_usage
 
 SdkResponse = ImagesResponse | AsyncStream[ImageGenStreamEvent] | AsyncStream[ImageEditStreamEvent]
 
@@ -31,6 +33,8 @@ class Base64Image:
     """The image file in base64."""
     final: bool
     """Whether it is the result; otherwise it is a preview."""
+    usage: TokenUsage | None = None
+    """Tokens of the request and the result; None for previews, and from services that do not count."""
 
     def decode(self) -> bytes:
         """Decode the image file.
@@ -60,10 +64,10 @@ class OpenaiClient:
             http_client=connect(config.base_url, read_timeout_seconds=config.timeout_seconds),
         )
 
-    async def check(self) -> None:
-        """Return if the API key is valid and the model exists."""
-        with translate_sdk_errors(self._key, paid=False):
-            await self._client.models.retrieve(self._config.model)
+    async def check(self) -> str | None:
+        """The day on which the model is shut down, if one is announced; the API key is valid and the model exists."""
+        with translate_sdk_errors(self._key, self._config.model, paid=False):
+            return (await self._client.models.retrieve(self._config.model)).shutdown_date
 
     async def close(self) -> None:
         """Close all connections."""
@@ -76,7 +80,7 @@ class OpenaiClient:
             RetryableError: the service started nothing, and another attempt may succeed.
             EngineError: see `openai.errors`.
         """
-        with translate_sdk_errors(self._key, paid=True):
+        with translate_sdk_errors(self._key, self._config.model, paid=True):
             return await (self._generate(request) if request.image is None else self._edit(request))
 
     async def receive(self, response: SdkResponse) -> AsyncGenerator[Base64Image]:
@@ -90,14 +94,16 @@ class OpenaiClient:
         if not isinstance(response, AsyncStream):
             yield _single_image(response)
             return
-        with translate_sdk_errors(self._key, paid=True):
+        with translate_sdk_errors(self._key, self._config.model, paid=True):
             async with response as events:
                 async for event in events:
                     final = event.type.endswith(".completed")
-                    if final or event.type.endswith(".partial_image"):
-                        yield Base64Image(text=event.b64_json, final=final)
                     if final:
+                        usage = read_usage(event)
+                        yield Base64Image(text=event.b64_json, final=True, usage=usage)
                         return
+                    if event.type.endswith(".partial_image"):
+                        yield Base64Image(text=event.b64_json, final=False)
         raise errors.invalid_response(NAME, "that ended without the image", paid=True)
 
     async def _generate(self, request: ImageRequest) -> SdkResponse:
@@ -136,4 +142,5 @@ def _single_image(response: ImagesResponse) -> Base64Image:
     images = response.data or []
     if not images or not images[0].b64_json:
         raise EngineFailedError(f"{NAME} responded without an image")
-    return Base64Image(text=images[0].b64_json, final=True)
+    usage = read_usage(response)
+    return Base64Image(text=images[0].b64_json, final=True, usage=usage)
