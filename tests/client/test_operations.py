@@ -26,9 +26,11 @@ from atelier_client.actions import (
     resume,
 )
 from atelier_client.errors import AtelierError
+from atelier_client.input_media import InputMedia
 from atelier_client.media import Artifact
 from atelier_client.reconnect import ReconnectPolicy
 from atelier_client.requests import build_request
+from atelier_client.uploads import upload_bytes
 from tests.client.fake_server import ARTIFACT, IMAGE_FILE
 
 GONE = errors.ServerUnreachableError("the connection broke")
@@ -158,7 +160,7 @@ def test_attempts_that_do_not_reach_the_server_use_the_timeout_up() -> None:
 
 def upload_parts(run: Run, taken: int) -> Artifact:
     """Upload three chunks, of whose messages the connection takes so many in each attempt."""
-    operation = operations.upload(IMAGE_FILE[: 3 * transfer.CHUNK_BYTES], "", run.policy)
+    operation = upload_bytes(IMAGE_FILE[: 3 * transfer.CHUNK_BYTES], "", run.policy)
     step = resume(operation)
     while not isinstance(step, Done):
         outcome: Outcome = None
@@ -222,7 +224,9 @@ def started(run: Run) -> operations.StartedStream:
     """A task to start, whose acceptance is the first answer."""
     accepted = pb.GenerateResponse(generation=generation_pb2.Generation(id="g1"))
     run.answers.insert(0, accepted)
-    return operations.StartedStream(request=build_request("a lamp", {}), policy=run.policy)
+    return operations.StartedStream(
+        request=build_request("a lamp", {}), policy=run.policy, media=InputMedia(run.policy)
+    )
 
 
 def cancelled(run: Run) -> list[str]:
@@ -243,6 +247,26 @@ def test_leaving_a_started_task_early_cancels_it() -> None:
     run.answers.append(pb.CancelGenerationResponse())
     run.run(stream.leave())
     assert cancelled(run) == ["g1"]
+
+
+def test_leaving_a_task_before_it_is_accepted_cancels_it() -> None:
+    """The same request learns the id; without an answer, there is nothing to cancel."""
+    run = Run([])
+    stream = started(run)
+    events = stream.events()
+    asked = resume(events)
+    assert isinstance(asked, Call)
+    events.close()
+    run.answers.append(pb.CancelGenerationResponse())
+    run.run(stream.leave())
+    assert run.actions[0] == asked
+    assert cancelled(run) == ["g1"]
+    refused = started(Run([]))
+    with pytest.raises(errors.QuotaError):
+        Run([errors.QuotaError("spent")]).run(refused.events())
+    nothing = Run([])
+    nothing.run(refused.leave())
+    assert nothing.actions == []
 
 
 @pytest.mark.parametrize("end", [event(1, last=True), errors.NotFoundError("gone")])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, assert_never
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-from atelier_client.actions import Action, AwaitHeaders, Call, OpenStream, ReadFile, Receive, Sleep
+from atelier_client.actions import Action, AwaitHeaders, Call, OpenStream, ReadMedia, Receive, Sleep
 from atelier_client.channel import Connection
+from atelier_client.media import Media
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,8 @@ class IoFunctions:
     """Return the next message of a stream, or None at its end."""
     sleep: Callable[[float], Any]
     """Wait for so many seconds."""
-    read_file: Callable[[Path], Any]
-    """Return the bytes of a file."""
+    read_media: Callable[[Media], Any]
+    """Return the bytes of media, or what names them elsewhere."""
 
 
 class ActionRunner:
@@ -71,8 +71,8 @@ class ActionRunner:
                 return self._io_functions.receive(self._stream)
             case Sleep(seconds=seconds):
                 return self._io_functions.sleep(seconds)
-            case ReadFile(path=path):
-                return self._io_functions.read_file(path)
+            case ReadMedia(source=source):
+                return self._io_functions.read_media(source)
             case _:
                 assert_never(action)
 

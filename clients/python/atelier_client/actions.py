@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from atelier_client.errors import AtelierError
+from atelier_client.media import Media, Resolved
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
@@ -64,10 +64,10 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadFile:
-    """Send back the bytes of a file."""
+class ReadMedia:
+    """Send back the bytes of media, or what names them elsewhere."""
 
-    path: Path
+    source: Media
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Done(Generic[R]):
     result: R
 
 
-Action: TypeAlias = Call | OpenStream | AwaitHeaders | Receive | Sleep | ReadFile
-Answer: TypeAlias = Message | bytes | bool | None
+Action: TypeAlias = Call | OpenStream | AwaitHeaders | Receive | Sleep | ReadMedia
+Answer: TypeAlias = Message | Resolved | bool | None
 Operation: TypeAlias = Generator[Action, Answer, R]
 """An operation that returns one result."""
 Streaming: TypeAlias = Generator[Action | Deliver[E], Answer, None]

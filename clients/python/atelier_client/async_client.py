@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing
 from inspect import isawaitable
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, overload
 
 import grpc
 
@@ -31,11 +30,10 @@ from atelier_client.channel import build_channel_options, names_server
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
-from atelier_client.media import Artifact, LocalMedia
+from atelier_client.media import Artifact, Media, Resolved
 from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
-from atelier_client.status import error_from_rpc
-from atelier_client.tasks import AudioTask, ImageTask, Keywords
+from atelier_client.tasks import Batch, Keywords, Task
 
 
 async def _receive_headers(stream: Any) -> bool:  # noqa: ANN401 - a call of gRPC
@@ -47,12 +45,12 @@ async def _receive(stream: Any) -> Any:  # noqa: ANN401 - a call and a message o
     return None if message is grpc.aio.EOF else message
 
 
-async def _read_file(path: Path) -> bytes:
-    return await asyncio.to_thread(media.read, path)
+async def _read_media(source: Media) -> Resolved:
+    return await asyncio.to_thread(media.resolve, source)
 
 
 _IO_FUNCTIONS = IoFunctions(
-    receive_headers=_receive_headers, receive=_receive, sleep=asyncio.sleep, read_file=_read_file
+    receive_headers=_receive_headers, receive=_receive, sleep=asyncio.sleep, read_media=_read_media
 )
 
 
@@ -74,6 +72,7 @@ class AsyncClient(BaseClient):
         self._stub = GenerationServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         return self
 
     async def __aexit__(
@@ -85,34 +84,41 @@ class AsyncClient(BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Cancel the calls under way, and close the connection."""
+        """Cancel the calls under way, and close the connection; a closed client stays closed."""
+        self._closed = True
         await self._channel.close()
 
+    @overload
+    async def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...
+
+    @overload
     async def generate(
-        self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
-    ) -> Generation:
+        self, task: Batch, **keywords: Unpack[Keywords]
+    ) -> tuple[Generation, ...]: ...
+
+    async def generate(
+        self, task: Task | Batch, **keywords: Unpack[Keywords]
+    ) -> Generation | tuple[Generation, ...]:
         """Run a task to its end, and return the generation with the bytes of its outputs.
 
-        Cancelling the call cancels the generation. A lost connection does not: it is followed again.
+        Several tasks run at the same time, up to eight; all run to their ends, also when some fail. Cancelling
+        the call cancels what has not ended. A lost connection does not: it is followed again.
+
+        Raises:
+            AtelierError: the task failed.
+            BatchError: some of several tasks failed; its `results` has the outcomes of all.
         """
-        started = operations.StartedStream(
-            request=build_request(task, keywords), policy=self._policy
-        )
+        started = self._start(task, keywords)
         try:
             return await self._run(started.result())
         finally:
             await self._run(started.leave())
 
-    async def submit(
-        self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
-    ) -> Generation:
+    async def submit(self, task: Task, **keywords: Unpack[Keywords]) -> Generation:
         """Start a task, and return the generation once it is accepted; it runs without the caller."""
-        request = build_request(task, keywords)
-        return await self._run(operations.submit(request, self._policy))
+        return await self._run(operations.submit(build_request(task, keywords), self._new_media()))
 
-    async def stream(
-        self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
-    ) -> AsyncGenerator[Progress]:
+    async def stream(self, task: Task, **keywords: Unpack[Keywords]) -> AsyncGenerator[Progress]:
         """Start a task, and yield its events to the end; the last one has the bytes of the outputs.
 
         Each event is yielded once, also when the connection breaks or the server restarts. Closing the
@@ -121,9 +127,7 @@ class AsyncClient(BaseClient):
         Raises:
             AtelierError: after the last event, when the generation failed or was cancelled.
         """
-        started = operations.StartedStream(
-            request=build_request(task, keywords), policy=self._policy
-        )
+        started = self._start_stream(task, keywords)
         try:
             async with aclosing(self._deliver(started.events())) as events:
                 async for event in events:
@@ -146,10 +150,9 @@ class AsyncClient(BaseClient):
             operations.follow(generation_id, after_sequence, self._policy, fetch_outputs=fetch)
         )
 
-    async def plan(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Plan:
+    async def plan(self, task: Task, **keywords: Unpack[Keywords]) -> Plan:
         """The engine, parameters and cost that a task would have; nothing is started."""
-        request = build_request(task, keywords)
-        return await self._run(operations.plan(request, self._policy))
+        return await self._run(operations.plan(build_request(task, keywords), self._new_media()))
 
     async def get(self, generation_id: str) -> Generation:
         """The current state of a generation, with the bytes of its small outputs; `fetch` adds the others."""
@@ -178,8 +181,8 @@ class AsyncClient(BaseClient):
         """The health of the server and of its engines."""
         return await self._run(operations.health())
 
-    async def upload(self, source: LocalMedia, *, media_type: str = "") -> Artifact:
-        """Store a file, or bytes, to use in tasks; the media type is detected from the first bytes."""
+    async def upload(self, source: Media, *, media_type: str = "") -> Artifact:
+        """Store local media, to use in tasks; the media type is detected from the first bytes."""
         return await self._run(operations.upload(source, media_type, self._policy))
 
     async def download(self, artifact: Artifact | str) -> bytes:
@@ -201,7 +204,7 @@ class AsyncClient(BaseClient):
         with closing(operation), self._new_runner() as runner:
             step = resume(operation)
             while not isinstance(step, Done):
-                step = resume(operation, await _run_action(runner, step))
+                step = resume(operation, await self._perform(runner, step))
             return step.result
 
     async def _deliver(self, operation: Streaming[E]) -> AsyncGenerator[E]:
@@ -213,19 +216,32 @@ class AsyncClient(BaseClient):
                     yield step.item
                     step = resume(operation)
                 else:
-                    step = resume(operation, await _run_action(runner, step))
+                    step = resume(operation, await self._perform(runner, step))
 
     def _new_runner(self) -> ActionRunner:
         return ActionRunner(self._stub, self._connection, _IO_FUNCTIONS)
 
+    async def _perform(self, runner: ActionRunner, action: Action) -> Answer | AtelierError:
+        """Run an action, and return its answer or its error."""
+        try:
+            self._check_open()
+            answer = runner.start(action)
+            received: Answer = await answer if isawaitable(answer) else answer
+        except AtelierError as error:
+            return error
+        except (
+            grpc.RpcError,
+            grpc.aio.UsageError,
+        ) as error:  # UsageError: the channel was closed just now
+            return self._translate(error)
+        except asyncio.CancelledError as error:
+            if self._closed and not _is_cancelled():  # gRPC cancels the calls of a closed channel
+                return self._translate(error)
+            raise
+        return received
 
-async def _run_action(runner: ActionRunner, action: Action) -> Answer | AtelierError:
-    """Run an action, and return its answer or its error."""
-    try:
-        answer = runner.start(action)
-        received: Answer = await answer if isawaitable(answer) else answer
-    except grpc.RpcError as error:
-        return error_from_rpc(error)
-    except AtelierError as error:
-        return error
-    return received
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels the running task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

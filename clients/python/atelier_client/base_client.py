@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import grpc
 
 from atelier_client import environment
+from atelier_client.actions import Operation
+from atelier_client.batches import StartedBatch
 from atelier_client.channel import Connection
+from atelier_client.errors import AtelierError, ClientClosedError
+from atelier_client.input_media import InputMedia
+from atelier_client.operations import StartedStream
 from atelier_client.reconnect import ReconnectPolicy
+from atelier_client.requests import build_batch, build_request
+from atelier_client.results import Generation
+from atelier_client.status import error_from_rpc
+from atelier_client.tasks import Batch, Keywords, Task
+
+
+class Started(Protocol):
+    """What `generate` runs: one task, or several."""
+
+    def result(self) -> Operation[Generation | tuple[Generation, ...]]:
+        """Run it to its end."""
+
+    def leave(self) -> Operation[None]:
+        """Cancel what has not ended."""
 
 
 class BaseClient(ABC):
@@ -40,8 +60,44 @@ class BaseClient(ABC):
             token=token,
             call_timeout_seconds=call_timeout_seconds,
         )
+        self._closed = False
         self._open_channel()
 
     @abstractmethod
     def _open_channel(self) -> None:
         """Create the channel; it connects on first use."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _closed_error()
+
+    def _translate(self, error: BaseException) -> AtelierError:
+        """The error of an action that failed, in terms of this package."""
+        if self._closed:
+            closed = _closed_error()
+            closed.__cause__ = error
+            return closed
+        if isinstance(error, grpc.RpcError):
+            return error_from_rpc(error)
+        raise error
+
+    def _new_media(self) -> InputMedia:
+        return InputMedia(self._policy)
+
+    def _start_stream(self, task: Task, keywords: Keywords) -> StartedStream:
+        """A task that nothing was sent of yet."""
+        return StartedStream(
+            request=build_request(task, keywords), policy=self._policy, media=self._new_media()
+        )
+
+    def _start(self, task: Task | Batch, keywords: Keywords) -> Started:
+        """One task or several, that nothing was sent of yet."""
+        if not isinstance(task, list | tuple):
+            return self._start_stream(task, keywords)
+        return StartedBatch(
+            requests=build_batch(task, keywords), policy=self._policy, media=self._new_media()
+        )
+
+
+def _closed_error() -> ClientClosedError:
+    return ClientClosedError("the client was closed: make a new one")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, Unpack, overload
 
 import grpc
 
@@ -29,17 +29,16 @@ from atelier_client.channel import build_channel_options, names_server
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
-from atelier_client.media import Artifact, LocalMedia
+from atelier_client.media import Artifact, Media
 from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
-from atelier_client.status import error_from_rpc
-from atelier_client.tasks import AudioTask, ImageTask, Keywords
+from atelier_client.tasks import Batch, Keywords, Task
 
 _IO_FUNCTIONS = IoFunctions(
     receive_headers=lambda stream: names_server(stream.initial_metadata()),
     receive=lambda stream: next(stream, None),
     sleep=time.sleep,
-    read_file=media.read,
+    read_media=media.resolve,
 )
 
 
@@ -61,6 +60,7 @@ class Client(BaseClient):
         self._stub = GenerationServiceStub(self._channel)
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -72,32 +72,39 @@ class Client(BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Cancel the calls under way, and close the connection."""
+        """Cancel the calls under way, and close the connection; a closed client stays closed."""
+        self._closed = True
         self._channel.close()
 
+    @overload
+    def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...
+
+    @overload
+    def generate(self, task: Batch, **keywords: Unpack[Keywords]) -> tuple[Generation, ...]: ...
+
     def generate(
-        self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
-    ) -> Generation:
+        self, task: Task | Batch, **keywords: Unpack[Keywords]
+    ) -> Generation | tuple[Generation, ...]:
         """Run a task to its end, and return the generation with the bytes of its outputs.
 
-        Cancelling the call cancels the generation. A lost connection does not: it is followed again.
+        Several tasks run at the same time, up to eight; all run to their ends, also when some fail. Cancelling
+        the call cancels what has not ended. A lost connection does not: it is followed again.
+
+        Raises:
+            AtelierError: the task failed.
+            BatchError: some of several tasks failed; its `results` has the outcomes of all.
         """
-        started = operations.StartedStream(
-            request=build_request(task, keywords), policy=self._policy
-        )
+        started = self._start(task, keywords)
         try:
             return self._run(started.result())
         finally:
             self._run(started.leave())
 
-    def submit(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Generation:
+    def submit(self, task: Task, **keywords: Unpack[Keywords]) -> Generation:
         """Start a task, and return the generation once it is accepted; it runs without the caller."""
-        request = build_request(task, keywords)
-        return self._run(operations.submit(request, self._policy))
+        return self._run(operations.submit(build_request(task, keywords), self._new_media()))
 
-    def stream(
-        self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]
-    ) -> Generator[Progress]:
+    def stream(self, task: Task, **keywords: Unpack[Keywords]) -> Generator[Progress]:
         """Start a task, and yield its events to the end; the last one has the bytes of the outputs.
 
         Each event is yielded once, also when the connection breaks or the server restarts. Closing the
@@ -106,9 +113,7 @@ class Client(BaseClient):
         Raises:
             AtelierError: after the last event, when the generation failed or was cancelled.
         """
-        started = operations.StartedStream(
-            request=build_request(task, keywords), policy=self._policy
-        )
+        started = self._start_stream(task, keywords)
         try:
             with closing(self._deliver(started.events())) as events:
                 yield from events
@@ -130,10 +135,9 @@ class Client(BaseClient):
             operations.follow(generation_id, after_sequence, self._policy, fetch_outputs=fetch)
         )
 
-    def plan(self, task: str | ImageTask | AudioTask, **keywords: Unpack[Keywords]) -> Plan:
+    def plan(self, task: Task, **keywords: Unpack[Keywords]) -> Plan:
         """The engine, parameters and cost that a task would have; nothing is started."""
-        request = build_request(task, keywords)
-        return self._run(operations.plan(request, self._policy))
+        return self._run(operations.plan(build_request(task, keywords), self._new_media()))
 
     def get(self, generation_id: str) -> Generation:
         """The current state of a generation, with the bytes of its small outputs; `fetch` adds the others."""
@@ -162,8 +166,8 @@ class Client(BaseClient):
         """The health of the server and of its engines."""
         return self._run(operations.health())
 
-    def upload(self, source: LocalMedia, *, media_type: str = "") -> Artifact:
-        """Store a file, or bytes, to use in tasks; the media type is detected from the first bytes."""
+    def upload(self, source: Media, *, media_type: str = "") -> Artifact:
+        """Store local media, to use in tasks; the media type is detected from the first bytes."""
         return self._run(operations.upload(source, media_type, self._policy))
 
     def download(self, artifact: Artifact | str) -> bytes:
@@ -185,7 +189,7 @@ class Client(BaseClient):
         with closing(operation), self._new_runner() as runner:
             step = resume(operation)
             while not isinstance(step, Done):
-                step = resume(operation, _run_action(runner, step))
+                step = resume(operation, self._perform(runner, step))
             return step.result
 
     def _deliver(self, operation: Streaming[E]) -> Generator[E]:
@@ -197,18 +201,18 @@ class Client(BaseClient):
                     yield step.item
                     step = resume(operation)
                 else:
-                    step = resume(operation, _run_action(runner, step))
+                    step = resume(operation, self._perform(runner, step))
 
     def _new_runner(self) -> ActionRunner:
         return ActionRunner(self._stub, self._connection, _IO_FUNCTIONS)
 
-
-def _run_action(runner: ActionRunner, action: Action) -> Answer | AtelierError:
-    """Run an action, and return its answer or its error."""
-    try:
-        answer: Answer = runner.start(action)
-    except grpc.RpcError as error:
-        return error_from_rpc(error)
-    except AtelierError as error:
-        return error
-    return answer
+    def _perform(self, runner: ActionRunner, action: Action) -> Answer | AtelierError:
+        """Run an action, and return its answer or its error."""
+        try:
+            self._check_open()
+            answer: Answer = runner.start(action)
+        except AtelierError as error:
+            return error
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed just now
+            return self._translate(error)
+        return answer

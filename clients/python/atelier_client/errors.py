@@ -17,6 +17,8 @@ AtelierError
 ├── TransferError               the received bytes are damaged
 ├── NotDownloadedError          the bytes of this output were not fetched
 ├── MissingPackageError         an optional package is not installed; the text has the command
+├── BatchError                  tasks of a batch failed; `results` has the outcomes of all
+├── ClientClosedError           the client was closed
 └── InternalError               internal error of the server
 
 `atelier_client.status` creates them from status codes and from failed generations.
@@ -25,6 +27,10 @@ AtelierError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atelier_client.results import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +139,19 @@ class NotDownloadedError(AtelierError):
 
 class MissingPackageError(AtelierError):
     """An optional package of this machine is not installed; the text has the command that installs it."""
+
+
+class BatchError(AtelierError):
+    """Tasks of a batch failed."""
+
+    def __init__(self, message: str, *, results: tuple[Generation | AtelierError, ...]) -> None:
+        """Keep what became of each task, in order: its generation, or its error."""
+        super().__init__(message)
+        self.results = results
+
+
+class ClientClosedError(AtelierError):
+    """The client was closed: make a new one."""
 
 
 class InternalError(AtelierError):

@@ -1,13 +1,22 @@
-"""Input media of tasks: artifacts on the server, local files and bytes, and their media types."""
+"""Input media of tasks, in every form that a caller may have them, and their media types."""
 
 from __future__ import annotations
 
+import base64
+import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from urllib.parse import unquote_to_bytes
 
+from atelier_client import pixels
 from atelier_client.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +37,56 @@ class Artifact:
     expire_time: datetime | None = None
 
 
-LocalMedia: TypeAlias = Path | bytes
-"""A local file, or its bytes."""
-Media: TypeAlias = LocalMedia | Artifact | str
-"""A local file, bytes, an artifact, the id of an artifact, or an https URI."""
+class HoldsArtifact(Protocol):
+    """An output of a generation, whose artifact is meant."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """Its artifact."""
+
+
+class SupportsRead(Protocol):
+    """A file that is open for reading bytes."""
+
+    def read(self) -> bytes:
+        """All bytes that are left."""
+
+
+if TYPE_CHECKING:
+    Media: TypeAlias = (
+        str
+        | os.PathLike[str]
+        | bytes
+        | bytearray
+        | memoryview
+        | SupportsRead
+        | PillowImage
+        | pixels.AnyArray
+        | Artifact
+        | HoldsArtifact
+    )
+else:
+    Media = object
+"""A file by its path or open for reading, bytes, an image of Pillow, an array of NumPy, an artifact or an output; or
+text: a path, a data URI, an https URI, or the id of an artifact."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactId:
+    """Media that the server has."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsUri:
+    """Media that the server is to fetch."""
+
+    value: str
+
+
+Resolved: TypeAlias = bytes | ArtifactId | HttpsUri
+"""Media as a request has them."""
 
 _SIGNATURES: tuple[tuple[bytes, bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", b"", "image/png"),
@@ -44,36 +99,108 @@ _SIGNATURES: tuple[tuple[bytes, bytes, str], ...] = (
     (b"OggS", b"", "audio/ogg"),
     (b"ID3", b"", "audio/mpeg"),
 )
+_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
+"""The form of the ids that servers give to artifacts."""
 _FORMAT_OFFSET = 8
 """Offset of the format in a RIFF or an AVIF file."""
 
 
-def read(source: LocalMedia) -> bytes:
-    """The bytes of a file, or the bytes given.
+def resolve(source: Media) -> Resolved:
+    """The bytes of local media, as a PNG where they are pixels; or what names media elsewhere. Reads files.
+
+    Text that has the form of an id is one; other text is a file if there is one of that name.
 
     Raises:
-        InvalidRequestError: the file cannot be read.
+        InvalidRequestError: a file cannot be read, or the value is none of Media.
+        MissingPackageError: an array, without Pillow.
     """
-    if isinstance(source, bytes):
-        return source
+    match source:
+        case str():
+            return _resolve_text(source)
+        case bytes() | bytearray() | memoryview():
+            return _not_empty(bytes(source))
+        case os.PathLike():
+            return _read_path(Path(source))
+        case Artifact():
+            return ArtifactId(source.id)
+        case _:
+            return _resolve_object(source)
+
+
+def _resolve_object(source: object) -> Resolved:
+    """Resolve what is known by its methods, or by a package that need not be installed."""
+    artifact = getattr(source, "artifact", None)
+    if isinstance(artifact, Artifact):
+        return ArtifactId(artifact.id)
+    if pixels.is_pillow_image(source):
+        return pixels.encode_image(source)
+    if pixels.is_array(source):
+        return pixels.encode_array(source)
+    read = getattr(source, "read", None)
+    if callable(read):
+        return _read_open_file(read)
+    raise InvalidRequestError(
+        f"{_describe_type(source)} is no image: give a path, bytes, an open file, an image of Pillow,"
+        " an array of NumPy, an artifact, an output, a data URI or an https URI"
+    )
+
+
+def _resolve_text(text: str) -> Resolved:
+    if text.startswith("data:"):
+        return _decode_data_uri(text)
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        if scheme.lower() != "https":
+            raise InvalidRequestError(f"the URI must begin with https://, not {scheme}://")
+        return HttpsUri(text)
+    if _ID.fullmatch(text):
+        return ArtifactId(text)
+    path = Path(text).expanduser()
+    if text and not path.is_file() and len(path.parts) == 1 and not path.suffix:
+        return ArtifactId(text)  # of a server whose ids have another form
+    return _read_path(path)
+
+
+def _read_path(path: Path) -> bytes:
     try:
-        return source.read_bytes()
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {source}: {error.strerror}") from error
+        return _not_empty(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidRequestError(f"cannot read {path}: {reason}") from error
 
 
-def size(source: LocalMedia) -> int:
-    """Length in bytes, without reading a file.
-
-    Raises:
-        InvalidRequestError: there is no such file.
-    """
-    if isinstance(source, bytes):
-        return len(source)
+def _read_open_file(read: Callable[[], object]) -> bytes:
     try:
-        return source.stat().st_size
-    except OSError as error:
-        raise InvalidRequestError(f"cannot read {source}: {error.strerror}") from error
+        data = read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise InvalidRequestError(f"cannot read the open file: {error}") from error
+    if not isinstance(data, bytes):
+        raise InvalidRequestError("the open file is one of text: open it with mode 'rb'")
+    return _not_empty(data)
+
+
+def _decode_data_uri(text: str) -> bytes:
+    """The bytes of a data URI. Source: RFC 2397."""
+    head, comma, payload = text.partition(",")
+    if not comma:
+        raise InvalidRequestError("the data URI has no comma before its data")
+    data = unquote_to_bytes(payload)
+    if not head.endswith(";base64"):
+        return _not_empty(data)
+    try:
+        return _not_empty(base64.b64decode(data, validate=True))
+    except ValueError as error:
+        raise InvalidRequestError("the data URI is not valid base64") from error
+
+
+def _not_empty(data: bytes) -> bytes:
+    if not data:
+        raise InvalidRequestError("the file is empty, or was read to its end before")
+    return data
+
+
+def _describe_type(value: object) -> str:
+    return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
 
 
 def detect_media_type(data: bytes) -> str:

@@ -7,14 +7,12 @@ opened again after its last message (`reconnect`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TypeVar
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import decoding, requests, transfer
+from atelier_client import decoding, input_media, requests, transfer
 from atelier_client.actions import (
     Action,
     Answer,
@@ -24,8 +22,6 @@ from atelier_client.actions import (
     Done,
     OpenStream,
     Operation,
-    ReadFile,
-    Sleep,
     Streaming,
     call,
     receive,
@@ -33,20 +29,23 @@ from atelier_client.actions import (
 )
 from atelier_client.engines import Capabilities
 from atelier_client.enums import State
-from atelier_client.errors import AtelierError, InternalError
-from atelier_client.media import Artifact, LocalMedia
-from atelier_client.reconnect import Reconnection, ReconnectPolicy
+from atelier_client.errors import AtelierError, InternalError, InvalidRequestError
+from atelier_client.input_media import InputMedia
+from atelier_client.media import Artifact, Media
+from atelier_client.reconnect import Reconnection, ReconnectPolicy, repeat
 from atelier_client.requests import Request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
 from atelier_client.status import raise_for_state
-
-_Y = TypeVar("_Y")
-_R = TypeVar("_R")
+from atelier_client.uploads import upload_bytes
 
 
-def submit(request: Request, policy: ReconnectPolicy) -> Operation[Generation]:
+def submit(request: Request, media: InputMedia) -> Operation[Generation]:
     """Start a task, and return the generation as it was accepted."""
-    message = requests.respond_on_acceptance((yield from _build(request, policy)))
+    return (yield from _accept(requests.respond_on_acceptance((yield from _build(request, media)))))
+
+
+def _accept(message: pb.GenerateRequest) -> Operation[Generation]:
+    """Send a request, and return the generation that the server has of it."""
     answer = yield from call(Call(method="Generate", request=message), pb.GenerateResponse)
     return decoding.generation_from_pb(answer.generation)
 
@@ -57,19 +56,32 @@ class StartedStream:
 
     request: Request
     policy: ReconnectPolicy
+    media: InputMedia
+    _message: pb.GenerateRequest | None = field(default=None, init=False)
+    """What the server was asked; None before, and once the task has ended or was refused."""
     _generation_id: str = field(default="", init=False)
 
+    def start(self) -> Operation[None]:
+        """Start the task; it waits or runs when this returns."""
+        message = yield from _build(self.request, self.media)
+        self._message = requests.respond_on_acceptance(message)
+        try:
+            self._generation_id = (yield from _accept(self._message)).id
+        except AtelierError:
+            self._message = None
+            raise
+
     def events(self) -> Streaming[Progress]:
-        """Start the task, and deliver its events to the last one."""
-        accepted = yield from submit(self.request, self.policy)
-        self._generation_id = accepted.id
+        """Start the task, unless that was done, and deliver its events to the last one."""
+        if not self._generation_id:
+            yield from self.start()
         try:
             reconnection = self.policy.start(0, connected=True)
-            last = yield from _events(accepted.id, reconnection, fetch_outputs=True)
+            last = yield from _events(self._generation_id, reconnection, fetch_outputs=True)
         except AtelierError:
-            self._generation_id = ""
+            self._forget()
             raise
-        self._generation_id = ""
+        self._forget()
         yield from _finish(last, self.policy, fetch_outputs=True)
 
     def result(self) -> Operation[Generation]:
@@ -87,10 +99,19 @@ class StartedStream:
             raise InternalError("the events of the generation ended before it did")
         return last.generation
 
+    def _forget(self) -> None:
+        """Leave nothing to cancel."""
+        self._message, self._generation_id = None, ""
+
     def leave(self) -> Operation[None]:
-        """Cancel the generation, unless it has ended or failed."""
-        if self._generation_id:
-            with suppress(AtelierError):
+        """Cancel the generation, unless it has ended or failed.
+
+        If the caller stopped before the server answered, the same request is sent again to learn the id.
+        """
+        with suppress(AtelierError):
+            if self._message is not None and not self._generation_id:
+                self._generation_id = (yield from _accept(self._message)).id
+            if self._generation_id:
                 yield from cancel(self._generation_id)
 
 
@@ -110,9 +131,9 @@ def follow(
     yield from _finish(last, policy, fetch_outputs=fetch_outputs)
 
 
-def plan(request: Request, policy: ReconnectPolicy) -> Operation[Plan]:
+def plan(request: Request, media: InputMedia) -> Operation[Plan]:
     """Ask for the engine, parameters and cost of a task."""
-    message = pb.PlanGenerationRequest(generate=(yield from _build(request, policy)))
+    message = pb.PlanGenerationRequest(generate=(yield from _build(request, media)))
     return decoding.plan_from_pb(
         (yield from call(Call(method="PlanGeneration", request=message), pb.PlanGenerationResponse))
     )
@@ -164,21 +185,16 @@ def health() -> Operation[Health]:
     return decoding.health_from_pb((yield from call(request, pb.HealthResponse)))
 
 
-def upload(source: LocalMedia, media_type: str, policy: ReconnectPolicy) -> Operation[Artifact]:
-    """Upload a file, or bytes; again from the start when the connection breaks."""
-    data = source if isinstance(source, bytes) else (yield from _read(source))
+def upload(source: Media, media_type: str, policy: ReconnectPolicy) -> Operation[Artifact]:
+    """Upload local media; again from the start when the connection breaks.
 
-    reconnection = policy.start(0)
-
-    def attempt() -> Operation[Artifact]:
-        parts = transfer.split_upload(
-            data, media_type, on_chunk_taken=reconnection.record_connection
-        )
-        request = Call(method="UploadArtifact", request=parts, has_deadline=False)
-        answer = yield from call(request, pb.UploadArtifactResponse)
-        return decoding.artifact_from_pb(answer.artifact)
-
-    return (yield from _reconnect(attempt, reconnection))
+    Raises:
+        InvalidRequestError: they cannot be read, or are elsewhere.
+    """
+    data = yield from input_media.read(source)
+    if not isinstance(data, bytes):
+        raise InvalidRequestError(f"{data.value} is not a file of this machine")
+    return (yield from upload_bytes(data, media_type, policy))
 
 
 def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[bytes]:
@@ -197,7 +213,7 @@ def download(artifact: Artifact | str, policy: ReconnectPolicy) -> Operation[byt
             reconnection.advance(verifier.offset)
         return verifier.finish()
 
-    return (yield from _reconnect(attempt, reconnection))
+    return (yield from repeat(attempt, reconnection))
 
 
 def fetch(generation: Generation, policy: ReconnectPolicy) -> Operation[Generation]:
@@ -232,7 +248,7 @@ def _events(
                 yield Deliver(event)
         return None
 
-    return (yield from _reconnect(attempt, reconnection))
+    return (yield from repeat(attempt, reconnection))
 
 
 def _finish(
@@ -248,18 +264,6 @@ def _finish(
     raise_for_state(finished)
 
 
-def _reconnect(
-    attempt: Callable[[], Generator[_Y, Answer, _R]], reconnection: Reconnection
-) -> Generator[_Y | Sleep, Answer, _R]:
-    """Repeat the attempt until it succeeds, or until the policy gives up."""
-    while True:
-        try:
-            return (yield from attempt())
-        except AtelierError as error:
-            delay = reconnection.delay_after(error)
-        yield Sleep(seconds=delay)
-
-
 def _attempt(action: Action) -> Generator[Action, Answer, Answer | AtelierError]:
     """Pass an action on, and return its answer or its error."""
     try:
@@ -268,16 +272,6 @@ def _attempt(action: Action) -> Generator[Action, Answer, Answer | AtelierError]
         return error
 
 
-def _build(request: Request, policy: ReconnectPolicy) -> Operation[pb.GenerateRequest]:
+def _build(request: Request, media: InputMedia) -> Operation[pb.GenerateRequest]:
     """Upload the large media of a task, and build its message."""
-    uploaded = {}
-    for item in requests.select_uploads(request):
-        uploaded[item] = yield from upload(item, "", policy)
-    return requests.request_to_pb(request, uploaded)
-
-
-def _read(path: Path) -> Operation[bytes]:
-    data = yield ReadFile(path=path)
-    if not isinstance(data, bytes):
-        raise TypeError(f"reading {path} returned a {type(data).__name__}")
-    return data
+    return requests.request_to_pb(request, (yield from media.prepare(request.task)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from atelier_client.errors import InvalidRequestError, MissingPackageError
 
@@ -70,13 +70,13 @@ def make_thumbnail(data: bytes, longest_side: int) -> bytes | None:
     return buffer.getvalue()
 
 
-def is_pillow_image(value: object) -> bool:
+def is_pillow_image(value: object) -> TypeGuard[PillowImage]:
     """Whether a value is an image of Pillow, which is not imported to answer that."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
 
-def is_array(value: object) -> bool:
+def is_array(value: object) -> TypeGuard[AnyArray]:
     """Whether a value is an array of NumPy, which is not imported to answer that."""
     module = sys.modules.get("numpy")
     return module is not None and isinstance(value, module.ndarray)

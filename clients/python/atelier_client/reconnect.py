@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
+from atelier_client.actions import Answer, Sleep
 from atelier_client.errors import AtelierError, UnavailableError
 
+_Y = TypeVar("_Y")
+_R = TypeVar("_R")
 _FIRST_DELAY_SECONDS = 0.1
 _MAX_DELAY_SECONDS = 3.0
 _MAX_DOUBLINGS = 5
@@ -96,3 +100,15 @@ class Reconnection:
             delay *= self._policy.jitter()
         self._failures += 1
         return min(delay, max(timeout - waited, 0.0))
+
+
+def repeat(
+    attempt: Callable[[], Generator[_Y, Answer, _R]], reconnection: Reconnection
+) -> Generator[_Y | Sleep, Answer, _R]:
+    """Repeat the attempt until it succeeds, or until the policy gives up."""
+    while True:
+        try:
+            return (yield from attempt())
+        except AtelierError as error:
+            delay = reconnection.delay_after(error)
+        yield Sleep(seconds=delay)

@@ -1,4 +1,4 @@
-"""Builds requests from tasks, and encodes them; no I/O but reading small files."""
+"""Builds requests from tasks, and encodes them; no I/O."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from google.protobuf.message import Message
 
 from atelier.v1 import generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import media
 from atelier_client.enums import State
 from atelier_client.errors import InvalidRequestError, Violation
-from atelier_client.media import Artifact, LocalMedia, Media
+from atelier_client.media import ArtifactId, HttpsUri, Media, Resolved
 from atelier_client.tasks import (
     AudioTask,
-    Control,
+    Batch,
     ImageKeywords,
     ImageTask,
     Keywords,
     RequestKeywords,
 )
 
-_MAX_ATTACHED_BYTES = 2**20
-"""Media of a task up to this size in total are attached; larger ones are uploaded first."""
 _SHARED_FIELDS = ("prompt", "negative_prompt", "model", "steps", "guidance", "seed")
 _IMAGE_FIELDS = (
     *_SHARED_FIELDS,
@@ -55,33 +52,49 @@ def build_request(task: str | ImageTask | AudioTask, keywords: Keywords) -> Requ
     """A request with an id, random where the caller gives none.
 
     Raises:
-        TypeError: a keyword is unknown, or is a field of a task that was given as such.
+        TypeError: a keyword is unknown, or is a field of a task that was given as such; or there is no task.
     """
     how = {name: value for name, value in keywords.items() if name in _REQUEST_KEYWORDS}
     rest = {name: value for name, value in keywords.items() if name not in _REQUEST_KEYWORDS}
     if isinstance(task, str):
         task = ImageTask(prompt=task, **cast("ImageKeywords", rest))
+    elif not isinstance(task, ImageTask | AudioTask):
+        raise TypeError(f"a task is a prompt, an ImageTask or an AudioTask, not {task!r}")
     elif rest:
         raise TypeError(f"set {', '.join(rest)} in the {type(task).__name__}, not as a keyword")
     request = cast("RequestKeywords", {**how, "request_id": how.get("request_id") or _random_id()})
     return Request(task=task, **request)
 
 
-def select_uploads(request: Request) -> tuple[LocalMedia, ...]:
-    """The media of a task to upload first; empty when all are small enough to attach.
+def build_batch(tasks: Batch, keywords: Keywords) -> tuple[Request, ...]:
+    """A request for each task, all with the same keywords; a request id of the caller is numbered from 0.
 
     Raises:
-        InvalidRequestError: a file cannot be read.
+        TypeError: as for one task.
     """
-    local = tuple(item for item in _iterate_media(request.task) if isinstance(item, LocalMedia))
-    return local if sum(map(media.size, local)) > _MAX_ATTACHED_BYTES else ()
+    given = keywords.get("request_id")
+    return tuple(
+        build_request(task, {**keywords, "request_id": f"{given}-{index}"} if given else keywords)
+        for index, task in enumerate(tasks)
+    )
 
 
-def request_to_pb(request: Request, uploaded: Mapping[LocalMedia, Artifact]) -> pb.GenerateRequest:
-    """Encode the request; its media are attached or named.
+def iterate_media(task: ImageTask | AudioTask) -> Iterator[tuple[str, Media]]:
+    """The media of a task, each with the name of its place."""
+    if isinstance(task, ImageTask):
+        if task.init_image is not None:
+            yield "init_image", task.init_image
+        if task.mask is not None:
+            yield "mask", task.mask
+        for index, control in enumerate(task.controls):
+            yield f"control-{index}", control.image
+
+
+def request_to_pb(request: Request, media: Mapping[str, Resolved]) -> pb.GenerateRequest:
+    """Encode the request; its media, by their places, are attached or named.
 
     Raises:
-        InvalidRequestError: a value does not fit its field, or a file cannot be read.
+        InvalidRequestError: a value does not fit its field.
     """
     message = pb.GenerateRequest(inline_outputs=True)
     for name in ("request_id", "engine", "strict"):
@@ -92,7 +105,7 @@ def request_to_pb(request: Request, uploaded: Mapping[LocalMedia, Artifact]) -> 
         _set_options(message, request.options)
     match request.task:
         case ImageTask() as image:
-            _fill_image(message, image, uploaded)
+            _fill_image(message, image, media)
         case AudioTask() as audio:
             _fill_audio(message.audio, audio)
     return message
@@ -116,19 +129,20 @@ def list_request_to_pb(
 
 
 def _fill_image(
-    message: pb.GenerateRequest, task: ImageTask, uploaded: Mapping[LocalMedia, Artifact]
+    message: pb.GenerateRequest, task: ImageTask, media: Mapping[str, Resolved]
 ) -> None:
-    attachments = _Attachments(message, uploaded)
     image = message.image
     _set_all(image, task, _IMAGE_FIELDS)
     for name in ("resource_profile", "safety_mode", "format"):
         _set(image, name, getattr(task, name).number)
-    if task.init_image is not None:
-        attachments.add(image.init_image, task.init_image, "init_image")
-    if task.mask is not None:
-        attachments.add(image.mask, task.mask, "mask")
+    places = {"init_image": image.init_image, "mask": image.mask}
     for index, control in enumerate(task.controls):
-        _fill_control(image.controls.add(), control, attachments, f"control-{index}")
+        added_control = image.controls.add()
+        _set(added_control, "type", control.type.number)
+        _set_all(added_control, control, _CONTROL_FIELDS)
+        places[f"control-{index}"] = added_control.image
+    for place, source in media.items():
+        _fill_source(message, places[place], source, place)
     for lora in task.loras:
         added = image.loras.add(name=lora.name)
         _set(added, "role", lora.role.number)
@@ -137,12 +151,18 @@ def _fill_image(
         _set_all(image.upscale, task.upscale, ("factor", "model"))
 
 
-def _fill_control(
-    message: task_pb2.Control, control: Control, attachments: _Attachments, name: str
+def _fill_source(
+    message: pb.GenerateRequest, target: task_pb2.MediaSource, source: Resolved, name: str
 ) -> None:
-    _set(message, "type", control.type.number)
-    _set_all(message, control, _CONTROL_FIELDS)
-    attachments.add(message.image, control.image, name)
+    """Name the source of a place; bytes are attached under `name`."""
+    match source:
+        case ArtifactId(value=artifact_id):
+            target.artifact_id = artifact_id
+        case HttpsUri(value=uri):
+            target.uri = uri
+        case bytes():
+            target.attachment = name
+            message.attachments[name] = source
 
 
 def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
@@ -151,37 +171,6 @@ def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
     _set(audio, "format", task.format.number)
     if task.duration_seconds is not None:
         _set_seconds(audio, "duration", task.duration_seconds)
-
-
-class _Attachments:
-    """Adds media to one request: by artifact id, by URI, or as an attachment."""
-
-    def __init__(
-        self, message: pb.GenerateRequest, uploaded: Mapping[LocalMedia, Artifact]
-    ) -> None:
-        self._attachments = message.attachments
-        self._uploaded = uploaded
-
-    def add(self, target: task_pb2.MediaSource, source: Media, name: str) -> None:
-        """Set the place of `source` in `target`; a local file is attached under `name`."""
-        if isinstance(source, LocalMedia) and source in self._uploaded:
-            source = self._uploaded[source]
-        match source:
-            case Artifact():
-                target.artifact_id = source.id
-            case str() if "://" in source:
-                target.uri = source
-            case str():
-                target.artifact_id = source
-            case _:
-                target.attachment = name
-                self._attachments[name] = media.read(source)
-
-
-def _iterate_media(task: ImageTask | AudioTask) -> Iterator[Media]:
-    if isinstance(task, ImageTask):
-        yield from (item for item in (task.init_image, task.mask) if item is not None)
-        yield from (control.image for control in task.controls)
 
 
 def _set_all(message: Message, source: object, names: tuple[str, ...]) -> None:
@@ -195,26 +184,27 @@ def _set(message: Message, name: str, value: object) -> None:
     try:
         setattr(message, name, value)
     except (ValueError, TypeError) as error:
-        raise _invalid_value(name, f"{value!r} does not fit") from error
+        raise invalid_value(name, f"{value!r} does not fit") from error
 
 
 def _set_seconds(message: Message, name: str, seconds: float) -> None:
     try:
         getattr(message, name).FromNanoseconds(round(seconds * 1e9))
     except (ValueError, OverflowError) as error:
-        raise _invalid_value(name, f"{seconds!r} seconds do not fit") from error
+        raise invalid_value(name, f"{seconds!r} seconds do not fit") from error
 
 
 def _set_options(message: pb.GenerateRequest, options: Mapping[str, object]) -> None:
     try:
         ParseDict(dict(options), message.options)
     except (ParseError, TypeError, ValueError) as error:
-        raise _invalid_value(
+        raise invalid_value(
             "options", "only JSON values: numbers, strings, booleans, null, lists, objects"
         ) from error
 
 
-def _invalid_value(name: str, message: str) -> InvalidRequestError:
+def invalid_value(name: str, message: str) -> InvalidRequestError:
+    """The error of one field, named as the caller names it."""
     return InvalidRequestError(
         f"{name}: {message}", violations=(Violation(field=name, message=message),)
     )

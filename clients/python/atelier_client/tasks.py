@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 from atelier_client.enums import (
     AudioFormat,
@@ -108,6 +108,12 @@ class AudioTask(ShortRepr):
     """Target of the integrated loudness (EBU R128)."""
     model: str = ""
     format: AudioFormat = AudioFormat.UNSPECIFIED
+
+
+Task: TypeAlias = str | ImageTask | AudioTask
+"""What one generation is of; text is the prompt of an ImageTask."""
+Batch: TypeAlias = list[str] | list[ImageTask] | list[AudioTask] | list[Task] | tuple[Task, ...]
+"""Several tasks."""
 
 
 class RequestKeywords(TypedDict, total=False):

@@ -51,6 +51,8 @@ _CODES: Mapping[type[AtelierError], ExitCode] = {
     errors.TransferError: ExitCode.FAILED,
     errors.NotDownloadedError: ExitCode.FAILED,
     errors.MissingPackageError: ExitCode.FAILED,
+    errors.BatchError: ExitCode.FAILED,
+    errors.ClientClosedError: ExitCode.FAILED,
     errors.InternalError: ExitCode.FAILED,
 }
 
