@@ -83,13 +83,13 @@ async def test_a_strength_without_effect_is_told_and_not_passed_on(
     recorded = recording(**{limit: True})
     given = {"engine": engine, "init_image": png(128, 128), "upscale": Upscale(factor=2.0)}
     async with serve(recorded) as address, AsyncClient(address) as client:
-        generation = await client.generate("a lamp", strength=strength, **given)  # type: ignore[arg-type]  # fields by name
+        generation = await client.generate("a lamp", strength=strength, **given)  # type: ignore[call-overload]  # fields by name
         assert generation.receipt is not None
         told = [one for one in generation.receipt.parameters if one.name == "strength"]
         assert [one.disposition for one in told] == [Disposition.IGNORED] * (strength is not None)
         if strength is not None:
             with pytest.raises(AtelierError):
-                await client.generate("a lamp", strength=strength, strict=True, **given)  # type: ignore[arg-type]  # fields by name
+                await client.generate("a lamp", strength=strength, strict=True, **given)  # type: ignore[call-overload]  # fields by name
 
 
 @pytest.mark.parametrize("engine", ["deep", "far"])
