@@ -27,10 +27,6 @@ AtelierError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from atelier_client.results import Generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +140,8 @@ class MissingPackageError(AtelierError):
 class BatchError(AtelierError):
     """Tasks of a batch failed."""
 
-    def __init__(self, message: str, *, results: tuple[Generation | AtelierError, ...]) -> None:
-        """Keep what became of each task, in order: its generation, or its error."""
+    def __init__(self, message: str, *, results: tuple[object, ...]) -> None:
+        """Keep what became of each task, in order: a `Generation`, or an `AtelierError`."""
         super().__init__(message)
         self.results = results
 
