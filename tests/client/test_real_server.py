@@ -286,7 +286,7 @@ async def test_tables_for_people(server: RunningServer) -> None:
     assert "sketch" in engines.out
     assert "img2img" in engines.out
     assert "✓" in engines.out
-    assert listed.out.startswith(" id")
+    assert listed.out.startswith("id ")
     assert health.out.startswith("serving")
     assert "steps" in plan.out
     assert {engines.code, listed.code, health.code, plan.code} == {0}

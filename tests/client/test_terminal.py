@@ -3,72 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import pty
 import signal
-import struct
-import termios
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from tests.client.atelier_command import ATELIER, PLAIN, start
+from tests.client.atelier_command import ATELIER, start
 from tests.client.fake_server import FakeServer
+from tests.client.screen import run_on, screen
 
 Served = tuple[FakeServer, str]
 PREVIEW = generation_pb2.Preview(media_type="image/png", data=b"\x89PNG small")
-
-
-class Screen:
-    """A terminal of 100 by 40 and what a program wrote on it."""
-
-    def __init__(self) -> None:
-        self._master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-        self.text = ""
-
-    def read(self) -> None:
-        """Take what was written since."""
-        self.text += os.read(self._master, 1 << 16).decode(errors="replace")
-
-    def close(self) -> None:
-        """Take the terminal away."""
-        os.close(self.slave)
-        os.close(self._master)
-
-
-@asynccontextmanager
-async def screen() -> AsyncGenerator[Screen]:
-    """A terminal that is read all the time."""
-    made = Screen()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(made._master, made.read)
-    try:
-        yield made
-    finally:
-        loop.remove_reader(made._master)
-        made.close()
-
-
-async def run_on(
-    terminal: Screen, *arguments: str, cwd: Path, **environment: str
-) -> asyncio.subprocess.Process:
-    """Start the command with that terminal as its stderr."""
-    return await asyncio.create_subprocess_exec(
-        "/usr/bin/env",
-        "--default-signal=INT",
-        ATELIER,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=terminal.slave,
-        cwd=cwd,
-        env=PLAIN | {"TERM": "xterm-256color"} | environment,
-    )
 
 
 async def test_a_terminal_shows_a_bar(fake_server: Served, tmp_path: Path) -> None:
@@ -89,7 +37,7 @@ async def test_a_terminal_shows_a_bar(fake_server: Served, tmp_path: Path) -> No
     [({"KITTY_WINDOW_ID": "1"}, "\x1b_Ga=T"), ({"TERM_PROGRAM": "iTerm.app"}, "\x1b]1337;File=")],
 )
 async def test_previews_are_drawn_where_they_can_be(
-    environment: dict[str, str], mark: str, fake_server: Served, tmp_path: Path
+    environment: dict[str, Any], mark: str, fake_server: Served, tmp_path: Path
 ) -> None:
     """One for each event that has one, in the protocol of the terminal."""
     service, address = fake_server

@@ -1,4 +1,4 @@
-"""`atelier engines`: capabilities, limits and load of each engine."""
+"""`atelier engines`: all engines in tables, or the page of one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atelier_client.cli.engine_page import (
+    build_engine_page,
+    format_price,
+    format_range,
+    format_state,
+    list_names,
+)
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
-from atelier_client.engines import (
-    Capabilities,
-    Engine,
-    IntegerRange,
-    NumberRange,
-)
+from atelier_client.engines import Capabilities
 from atelier_client.enums import AudioFeature, ImageFeature
 
 _F = TypeVar("_F", ImageFeature, AudioFeature)
@@ -25,10 +27,10 @@ _IMAGE_COLUMNS = {
     ImageFeature.IMAGE_TO_IMAGE: "img2img",
     ImageFeature.INPAINTING: "inpaint",
     ImageFeature.CONTROLNET: "control",
-    ImageFeature.CONTROL_PREPROCESSING: "preprocess",
+    ImageFeature.CONTROL_PREPROCESSING: "maps",
     ImageFeature.NEGATIVE_PROMPT: "neg",
     ImageFeature.SEED: "seed",
-    ImageFeature.SCHEDULER: "scheduler",
+    ImageFeature.SCHEDULER: "sampler",
     ImageFeature.LORA: "LoRA",
     ImageFeature.UPSCALING: "upscale",
     ImageFeature.PREVIEW: "preview",
@@ -43,17 +45,21 @@ _AUDIO_COLUMNS = {
 
 
 @click.command("engines")
-@click.option("--engine", default="", help="Show only this engine.")
+@click.argument("name", default="", metavar="[NAME]")
 @connection_options
-def engines_command(*, engine: str, server: str, as_json: bool) -> None:
-    """Show the state, load, limits and features of every engine."""
+def engines_command(*, name: str, server: str, as_json: bool) -> None:
+    """Show the state, load, limits, features and names of every engine, or everything about one."""
     with connect(server) as client:
-        capabilities = client.capabilities(engine)
+        capabilities = client.capabilities(name)
     if as_json:
         echo_json(capabilities)
         return
     console = Console()
-    for build in (_build_state_table, _build_limits_table, _build_image_table, _build_audio_table):
+    if name:
+        for engine in capabilities.engines:
+            console.print(build_engine_page(capabilities, engine))
+        return
+    for build in _TABLES:
         table = build(capabilities)
         if table.row_count:
             console.print(table)
@@ -64,15 +70,14 @@ def _build_state_table(capabilities: Capabilities) -> Table:
     table = _new_table("engine", "type", "state", "load", "price", "description")
     for engine in capabilities.engines:
         default = " *" if engine.name == capabilities.default_engine else ""
-        state = f"{engine.state}: {engine.state_message}" if engine.state_message else engine.state
         load = f"{engine.load.running}/{engine.load.concurrency} +{engine.load.queued}"
         _add_row(
             table,
             engine.name + default,
             engine.type,
-            state,
+            format_state(engine),
             load,
-            _format_price(engine),
+            format_price(engine),
             engine.description,
         )
     return table
@@ -82,8 +87,8 @@ def _build_limits_table(capabilities: Capabilities) -> Table:
     table = _new_table("limits", "width", "height", "pixels", "steps", "images")
     for engine in capabilities.engines:
         if (image := engine.image) is not None:
-            sizes = _format_range(image.width), _format_range(image.height), str(image.max_pixels)
-            _add_row(table, engine.name, *sizes, _format_range(image.steps), str(image.max_images))
+            sizes = format_range(image.width), format_range(image.height), str(image.max_pixels)
+            _add_row(table, engine.name, *sizes, format_range(image.steps), str(image.max_images))
     return table
 
 
@@ -101,9 +106,7 @@ def _build_audio_table(capabilities: Capabilities) -> Table:
         if engine.audio is not None:
             marks = _mark_features(_AUDIO_COLUMNS, engine.audio.features)
             rates = ", ".join(str(rate) for rate in engine.audio.sample_rates)
-            _add_row(
-                table, engine.name, _format_range(engine.audio.duration_seconds), rates, *marks
-            )
+            _add_row(table, engine.name, format_range(engine.audio.duration_seconds), rates, *marks)
     return table
 
 
@@ -111,14 +114,13 @@ def _mark_features(columns: Mapping[_F, str], features: frozenset[_F]) -> tuple[
     return tuple("✓" if feature in features else "–" for feature in columns)
 
 
-def _format_range(limits: IntegerRange | NumberRange | None) -> str:
-    return "" if limits is None else f"{limits.min:g}–{limits.max:g}"
-
-
-def _format_price(engine: Engine) -> str:
-    if engine.price is None:
-        return "free"
-    return f"{engine.price.amount:g} {engine.price.currency}/{engine.price.unit}"
+def _build_names_table(capabilities: Capabilities) -> Table:
+    table = _new_table("names", "option", "values")
+    for engine in capabilities.engines:
+        for option, names in list_names(engine):
+            if names:
+                _add_row(table, engine.name, option, names)
+    return table
 
 
 def _new_table(*headers: str) -> Table:
@@ -127,3 +129,12 @@ def _new_table(*headers: str) -> Table:
 
 def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*(Text(cell) for cell in cells))
+
+
+_TABLES = (
+    _build_state_table,
+    _build_limits_table,
+    _build_image_table,
+    _build_audio_table,
+    _build_names_table,
+)

@@ -19,6 +19,7 @@ _OWN = {
     "list": "listing",
     "plan": "plan",
     "show": "show",
+    "top": "top",
     "watch": "watch",
 }
 """Command to the module of this package that defines it."""

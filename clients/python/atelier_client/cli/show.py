@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
+from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.output_files import save_outputs
@@ -21,10 +22,13 @@ from atelier_client.results import Generation
 def show_command(
     *, generation_id: str, output: str | None, force: bool, server: str, as_json: bool
 ) -> None:
-    """Show the state, outputs and parameters of the generation ID."""
+    """Show the state, outputs and parameters of the generation ID.
+
+    ID may be the beginning of one, or @last.
+    """
     target = parse_target(output, force=force)
     with connect(server) as client:
-        generation = client.get(generation_id)
+        generation = client.get(resolve_id(client, generation_id))
         if output is not None:
             generation = client.fetch(generation)
     paths = [] if output is None else [str(path) for path in save_outputs(generation, target)]

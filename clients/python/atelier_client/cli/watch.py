@@ -6,6 +6,7 @@ import click
 
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.follow import follow_to_end, handle_sigterm
+from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.output_names import output_options, parse_target
@@ -23,11 +24,13 @@ def watch_command(
 ) -> int:
     """Follow the generation ID to its end; --output saves its outputs.
 
+    ID may be the beginning of one, or @last.
     Ctrl-C leaves the generation running.
     """
     target = parse_target(output, force=force)
     handle_sigterm()
     with connect(server) as client:
+        generation_id = resolve_id(client, generation_id)
         shown = choose_display(as_json=as_json, quiet=False)
         finished = follow_to_end(
             client, generation_id, shown, fetch=output is not None, after_sequence=after
