@@ -74,6 +74,8 @@ class VendorClient:
     """Maximum size of a response body, results included."""
     translate_error: Callable[[Response], EngineError | None] | None = None
     """Translates responses with status 400 to 499 that are specific to this service; None: see `errors`."""
+    is_final: Callable[[Response], bool] = lambda _: False
+    """Whether the service itself says that it is useless to repeat the request, whatever the status."""
     find_retry_after: Callable[[Response], float | None] = attrgetter("retry_after")
     """Seconds that a response asks to wait before the next request; for services that say so in the body."""
 
@@ -209,7 +211,8 @@ class VendorClient:
         if status in self.content_filter_statuses:
             return ContentFilteredError(f"{self.name} refused the content: {text or status}")
         error = errors.translate_status(self.name, status, text, retry_after=after, paid=paid)
-        if status in errors.NOT_STARTED or (not paid and errors.is_transient(status)):
+        repeatable = status in errors.NOT_STARTED or (not paid and errors.is_transient(status))
+        if repeatable and not self.is_final(response):
             return RetryableError(error, after or 0.0)
         return error
 
@@ -247,6 +250,7 @@ def connect(
     *,
     headers: Mapping[str, str] | None = None,
     read_timeout_seconds: float = 30.0,
+    transport: httpx2.AsyncBaseTransport | None = None,
 ) -> httpx2.AsyncClient:
     """An HTTP client for one service; it connects with its first request. Every engine's client is made here.
 
@@ -254,12 +258,14 @@ def connect(
         base_url: URL that paths are relative to.
         headers: sent with every request, the API key among them.
         read_timeout_seconds: maximum silence of the service within a response.
+        transport: what sends its requests; None for HTTP as usual.
     """
     return httpx2.AsyncClient(
         base_url=base_url,
         headers=dict(headers or {}),
         timeout=httpx2.Timeout(read_timeout_seconds, connect=_CONNECT_TIMEOUT_SECONDS),
         verify=ssl_context(),
+        transport=transport,
     )
 
 

@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from aiohttp import web
+from fal_client._headers import Priority
 from PIL import Image
 
 from atelier_engines.conformance.fake_server import Handler, ResponseQueue, respond, serve
@@ -84,6 +85,8 @@ class StandIn(FakeJobService[Job]):
     media: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     """Uploaded files by name."""
+    lifecycles: list[str | None] = field(default_factory=list)
+    """How long each upload is to be kept."""
     shape: str = "images"
     """Shape of results: images, image, outputs, or inline for a data URI."""
     results: ResponseQueue = field(default_factory=ResponseQueue)
@@ -110,6 +113,7 @@ class StandIn(FakeJobService[Job]):
         """See FakeService.reset."""
         FakeJobService.reset(self)
         self.files.clear()
+        self.lifecycles.clear()
         self.shape = "images"
 
     @scripted("submits")
@@ -122,6 +126,8 @@ class StandIn(FakeJobService[Job]):
             return web.json_response({"detail": f"Application {endpoint} not found"}, status=404)
         job_id = str(uuid.uuid4())
         headers = {name.lower(): value for name, value in request.headers.items()}
+        if headers.get("x-fal-queue-priority", "normal") not in get_args(Priority):
+            return web.json_response({"detail": "unknown priority"}, status=400)
         self.jobs[job_id] = Job(endpoint=endpoint, body=body, headers=headers)
         return web.json_response(self._place(job_id) | {"status": "IN_QUEUE", "queue_position": 2})
 
@@ -191,6 +197,7 @@ class StandIn(FakeJobService[Job]):
         if request.headers.get("authorization") != "Bearer leave":
             return web.json_response({"detail": "no leave"}, status=401)
         name = f"{len(self.files)}_{request.headers.get('x-fal-file-name', 'file')}"
+        self.lifecycles.append(request.headers.get("x-fal-object-lifecycle"))
         self.files[name] = await request.read()
         return web.json_response({"access_url": f"{self.media}/files/{name}"})
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
 
 import fal_client
 import pytest
+from fal_client import _headers
 from fal_client import client as sdk
 from PIL import Image
 
+from atelier_engines.vendors.fal import engine, queue_api
+from atelier_engines.vendors.fal.config import FalConfig
+from atelier_engines.vendors.fal.queue_api import FalJob, FalStatus
+from atelier_engines.vendors.fal.storage import build_lifecycle_headers
 from tests.vendors.fal.stand_in import KEY, NSFW, StandIn
 
 MODEL = "fal-ai/fast-lightning-sdxl"
@@ -106,3 +112,28 @@ async def test_the_sdk_understands_errors(
     with pytest.raises(fal_client.FalClientHTTPError) as error:
         await run()
     assert error.value.status_code == status
+
+
+def test_what_is_read_has_the_names_of_the_sdk() -> None:
+    """Of jobs and statuses; a queue position is `position` there, and read from `queue_position`."""
+    handle = {one.name for one in fields(sdk._BaseRequestHandle)}
+    assert FalJob.model_fields.keys() <= handle
+    statuses = (fal_client.Queued, fal_client.InProgress, fal_client.Completed)
+    known = {one.name for status in statuses for one in fields(status)}
+    assert FalStatus.model_fields.keys() - {"status", "queue_position"} <= known
+
+
+def test_the_headers_are_those_of_the_sdk() -> None:
+    """What it sends with a job, with an upload, and what it looks for in responses."""
+    config = FalConfig.model_validate({"api_key": KEY, "priority": "low"})
+    lifecycle: dict[str, str] = {}
+    sdk._object_lifecycle_headers(lifecycle, {"expiration_duration_seconds": 60})
+    assert build_lifecycle_headers(60) == {name.lower(): value for name, value in lifecycle.items()}
+    assert config.priority in get_args(_headers.Priority)
+    priority = get_type_hints(FalConfig)["priority"]
+    assert get_args(get_args(priority)[0]) == get_args(_headers.Priority)
+    assert _headers.REQUEST_TIMEOUT_HEADER.lower() == "x-fal-request-timeout"
+    assert _headers.QUEUE_PRIORITY_HEADER.lower() == "x-fal-queue-priority"
+    assert _headers.REQUEST_TIMEOUT_TYPE_HEADER.lower() == "x-fal-request-timeout-type"
+    assert queue_api._MIN_REQUEST_TIMEOUT_SECONDS > _headers.MIN_REQUEST_TIMEOUT_SECONDS
+    assert set(sdk.APP_NAMESPACES) == engine._NAMESPACES

@@ -4,6 +4,7 @@ import json
 import sys
 
 import runpod
+from runpod.endpoint import helpers
 
 
 def main(api: str, endpoint_id: str, key: str, graph: str) -> None:
@@ -21,6 +22,7 @@ def main(api: str, endpoint_id: str, key: str, graph: str) -> None:
         "cancelled": endpoint.run(work).cancel()["status"],
         "health": endpoint.health(),
     }
+    answer["final"] = [status for status in sys.argv[5].split() if helpers.is_completed(status)]
     try:
         runpod.Endpoint(endpoint_id, api_key="a-wrong-key").health()
     except RuntimeError as error:
@@ -28,4 +30,4 @@ def main(api: str, endpoint_id: str, key: str, graph: str) -> None:
     sys.stdout.write(json.dumps(answer))
 
 
-main(*sys.argv[1:])
+main(*sys.argv[1:5])

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from atelier_engines.vendors.jobs import JobState
+from atelier_engines.vendors.runpod import endpoint_api
 from tests.conftest import ROOT
 from tests.vendors.comfy_workflows import checking
 from tests.vendors.runpod.stand_in import ENDPOINT, KEY, STATES, StandIn
@@ -34,11 +36,14 @@ async def test_the_sdk_runs_cancels_asks_and_is_refused(vendor: StandIn) -> None
         ENDPOINT,
         KEY,
         json.dumps(GRAPH),
+        " ".join(endpoint_api.STATES),
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await session.communicate()
     answer = json.loads(output.splitlines()[-1])
     assert answer["states"] == list(STATES)
+    final = {name for name, state in endpoint_api.STATES.items() if state is not JobState.ACTIVE}
+    assert set(answer["final"]) == final
     (image,) = answer["output"]["images"]
     assert image["type"] == "base64"
     done, cancelled = vendor.jobs.values()

@@ -89,6 +89,8 @@ class StandIn:
     instances: dict[int, FakeInstance] = field(default_factory=dict)
     rented: list[FakeInstance] = field(default_factory=list)
     """All instances that were ever rented."""
+    queries: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies of all searches."""
     taken: set[int] = field(default_factory=set)
     """Offers that others have rented."""
     fates: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -107,7 +109,7 @@ class StandIn:
         self.close()
         for queue in (self.searches, self.creations, self.looks, self.lists, self.destructions):
             queue.clear()
-        for records in (self.instances, self.rented, self.taken, self.fates):
+        for records in (self.instances, self.rented, self.queries, self.taken, self.fates):
             records.clear()
         self.offers = [offer(1), offer(2), offer(3)]
         self.engines = dict(SKETCH)
@@ -129,12 +131,18 @@ class StandIn:
         if (scripted := await _scripted(request, self.searches)) is not None:
             return scripted
         query = await request.json()
+        self.queries.append(query)
         for name, filters in query.items():
             known = name in _CONTROLS or (name in _FIELDS and set(filters) <= _OPERATORS)
             if not known:
                 return _reject(400, "invalid_args", f"unknown filter {name}")
-        most = query.get("dph_total", {}).get("lte", float("inf"))
-        found = [one for one in self.offers if one["dph_total"] <= most]
+        most = float(query.get("dph_total", {}).get("lte", "inf"))
+        names = query.get("gpu_name", {}).get("in")
+        found = [
+            one
+            for one in self.offers
+            if one["dph_total"] <= most and (names is None or one["gpu_name"] in names)
+        ]
         return _respond({"offers": sorted(found, key=lambda one: one["dph_total"])})
 
     async def create(self, request: web.Request) -> web.StreamResponse:
@@ -169,6 +177,8 @@ class StandIn:
         """GET /api/v1/instances/, two per page."""
         if (scripted := await _scripted(request, self.lists)) is not None:
             return scripted
+        if json.loads(request.query["order_by"]) != [{"col": "id", "dir": "asc"}]:
+            return _reject(400, "invalid_args", "the tests know one order")
         after = int(request.query.get("after_token", 0))
         rest = sorted(instance_id for instance_id in self.instances if instance_id > after)
         page = [self.instances[instance_id].shown() for instance_id in rest[:2]]

@@ -18,6 +18,7 @@ from atelier_engines.vendors.config import (
 )
 from atelier_engines.vendors.fal.models import MODELS
 
+_QUEUE_URL, _QUEUE_BACKUP_URL = "https://queue.fal.run", "https://queue.falrun.com"
 _ENDPOINT = r"^[\w.-]+(/[\w.-]+)+$"
 
 
@@ -36,7 +37,12 @@ class FalConfig(JobsConfig):
     renamed_keys: ClassVar[Mapping[str, str]] = {"pictures": "image_transfer"}
 
     api_key: ApiKey = Field(description="API key of the account: ${FAL_KEY}.")
-    base_url: BaseUrl = "https://queue.fal.run"
+    base_url: BaseUrl = _QUEUE_URL
+    backup_url: BaseUrl | None = Field(
+        default=None,
+        description="URL of the same service on another domain, for what cannot be sent to base_url; if null, "
+        "https://queue.falrun.com for https://queue.fal.run, and none for other URLs.",
+    )
     model: str = Field(
         default="fal-ai/fast-lightning-sdxl",
         description="Model: " + ", ".join(MODELS) + ". Unused with `comfy`.",
@@ -76,8 +82,12 @@ class FalConfig(JobsConfig):
         default=3600,
         ge=60,
         le=MAX_KEEP_SECONDS,
-        description="Time after which the service may delete generated images, which are downloaded "
-        "at once; the service's default when null.",
+        description="Time after which the service may delete generated and uploaded images; the former are downloaded "
+        "at once. The service's default when null.",
+    )
+    priority: Literal["normal", "low"] | None = Field(
+        default=None,
+        description="Priority of the jobs in the queue; the service's default when null.",
     )
     concurrency: Concurrency = Field(
         default=2,
@@ -99,3 +109,10 @@ class FalConfig(JobsConfig):
             choice = ", ".join(map(str, spec.fixed_steps)) or "left out"
             raise ValueError(f"steps of {self.model} must be {choice}")
         return self
+
+    @property
+    def second_url(self) -> str | None:
+        """URL on the second domain; None if there is none."""
+        if self.backup_url is not None:
+            return self.backup_url
+        return _QUEUE_BACKUP_URL if self.base_url.rstrip("/") == _QUEUE_URL else None

@@ -14,14 +14,15 @@ from atelier_engines.vendors.client import AnyResponse, VendorClient, connect
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
+from atelier_engines.vendors.fal.backup import BackupTransport
 from atelier_engines.vendors.fal.capabilities import build_capabilities
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.errors import translate_error
+from atelier_engines.vendors.fal.errors import is_final, translate_error
 from atelier_engines.vendors.fal.queue_api import FalJobs
 from atelier_engines.vendors.fal.storage import FalStorage
 from atelier_engines.vendors.jobs import run_jobs
 
-_TRUSTED_HOSTS = (".fal.run", ".fal.ai")
+_TRUSTED_HOSTS = (".fal.run", ".fal.ai", ".falrun.com")
 _RESPONSE_TIMEOUT_SECONDS = 60.0
 _NONEXISTENT_JOB = "00000000-0000-0000-0000-000000000000"
 _NAMESPACES = frozenset({"comfy", "workflows"})
@@ -52,11 +53,16 @@ class FalEngine(RemoteEngine[FalStorage]):
         key = self._config.api_key.get_secret_value()
         queue = VendorClient(
             name=self.name,
-            client=connect(self._config.base_url, headers={"authorization": f"Key {key}"}),
+            client=connect(
+                self._config.base_url,
+                headers={"authorization": f"Key {key}"},
+                transport=self._backup_transport(),
+            ),
             trusted_hosts=_TRUSTED_HOSTS,
             delay_scale=self._delay_scale,
             response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS,
             translate_error=partial(translate_error, key=key),
+            is_final=is_final,
         )
         uploads = VendorClient(
             name="fal's storage",
@@ -64,7 +70,18 @@ class FalEngine(RemoteEngine[FalStorage]):
             delay_scale=self._delay_scale,
             response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS,
         )
-        return FalStorage(queue=queue, uploads=uploads, rest_url=self._config.rest_url)
+        return FalStorage(
+            queue=queue,
+            uploads=uploads,
+            rest_url=self._config.rest_url,
+            expire_seconds=self._config.expire_seconds,
+        )
+
+    def _backup_transport(self) -> BackupTransport | None:
+        primary, backup = self._config.base_url, self._config.second_url
+        if backup is None:
+            return None
+        return BackupTransport(connect(primary), primary=primary, backup=backup)
 
     def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
         deadline = Deadline(self._config.timeout_seconds)

@@ -23,6 +23,7 @@ _BAD_REQUEST = 400
 _FORBIDDEN = frozenset({401, 403})
 _NOT_FOUND = 404
 _CLIENT_CLOSED_REQUEST = 499
+_GATEWAY_TIMEOUT = 504
 _FIELDS: Mapping[str, str] = {
     "prompt": "prompt",
     "negative_prompt": "negative_prompt",
@@ -79,6 +80,17 @@ def translate_error(response: Response, *, key: str) -> EngineError | None:
         or _by_status(response.status, body, message)
         or _by_field(details, message)
     )
+
+
+def is_final(response: Response) -> bool:
+    """Whether fal says that a repetition is useless: by its headers, or because the job did not start in time.
+
+    Source: fal.ai/docs, errors (the first header has two names there); `fal-client` 1.0.3, _should_retry_response.
+    """
+    headers = response.headers
+    retryable = headers.get("x-fal-retryable", headers.get("x-fal-needs-retry", ""))
+    dropped = response.status == _GATEWAY_TIMEOUT and "x-fal-request-timeout-type" in headers
+    return dropped or retryable.lower() == "false"
 
 
 def translate_failure(error: str, error_type: str) -> EngineError | None:

@@ -24,7 +24,7 @@ from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.errors import translate_failure
 from atelier_engines.vendors.fal.payloads import build_payload
-from atelier_engines.vendors.fal.storage import FalStorage, encode_data_uri
+from atelier_engines.vendors.fal.storage import FalStorage, build_lifecycle_headers, encode_data_uri
 from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
 from atelier_engines.vendors.results import fetch_image
 
@@ -209,11 +209,9 @@ class FalJobs(TaskJobs[FalConfig]):
         return max((done for done, total in counts if done <= total == self.steps), default=0)
 
     def _limits(self) -> dict[str, str]:
-        """Headers with the time after which the service drops a waiting job, and deletes its images."""
+        """Headers with the job's priority, and the time after which the service drops it and deletes its images."""
         timeout = max(self.config.timeout_seconds, _MIN_REQUEST_TIMEOUT_SECONDS)
         headers = {"x-fal-request-timeout": f"{timeout:g}"}
-        if self.config.expire_seconds is not None:
-            headers["x-fal-object-lifecycle-preference"] = (
-                f'{{"expiration_duration_seconds": {self.config.expire_seconds}}}'
-            )
-        return headers
+        if self.config.priority is not None:
+            headers["x-fal-queue-priority"] = self.config.priority
+        return headers | build_lifecycle_headers(self.config.expire_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,21 @@ def encode_data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
+def build_lifecycle_headers(expire_seconds: int | None) -> dict[str, str]:
+    """Headers with the time after which the service may delete files; none for its default.
+
+    The storage reads one of the two, the other services the other.
+    Source: `fal-client` 1.0.3, client.py, _object_lifecycle_headers.
+    """
+    if expire_seconds is None:
+        return {}
+    preference = json.dumps({"expiration_duration_seconds": expire_seconds})
+    return {
+        "x-fal-object-lifecycle": preference,
+        "x-fal-object-lifecycle-preference": preference,
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalStorage:
     """fal's file storage; a URL in it cannot be guessed, but whoever knows it can download the file."""
@@ -42,6 +58,8 @@ class FalStorage:
     """Client of the storage; it never receives the API key."""
     rest_url: str
     """URL of the API that issues upload tokens."""
+    expire_seconds: int | None = None
+    """Time after which uploaded files may be deleted; None for the service's default."""
 
     async def upload(self, images: Mapping[str, bytes]) -> dict[str, str]:
         """Upload PNG files by name, and return their URLs.
@@ -67,6 +85,7 @@ class FalStorage:
                 "authorization": f"{token.token_type} {token.token}",
                 "content-type": "image/png",
                 "x-fal-file-name": f"{name.removesuffix('.png')}.png",
+                **build_lifecycle_headers(self.expire_seconds),
             },
             model=UploadedFile,
         )

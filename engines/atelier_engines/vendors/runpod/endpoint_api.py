@@ -23,7 +23,7 @@ from atelier_engines.vendors.runpod.config import RunpodConfig
 from atelier_engines.vendors.runpod.errors import translate_failure, translate_worker_message
 from atelier_engines.vendors.runpod.job_input import build_job_input
 
-_STATES = {
+STATES = {
     "IN_QUEUE": JobState.ACTIVE,
     "IN_PROGRESS": JobState.ACTIVE,
     "RUNNING": JobState.ACTIVE,
@@ -32,6 +32,7 @@ _STATES = {
     "CANCELLED": JobState.FAILED,
     "TIMED_OUT": JobState.FAILED,
 }
+"""What the statuses of a job mean; others are taken for active."""
 _HEALTH_TIMEOUT_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         if found.status == "IN_QUEUE":
             return await self._waiting_status(found)
         self._queue.starting = False
-        state = _STATES.get(found.status)
+        state = STATES.get(found.status)
         if state is None:
             _log.warning("unknown_job_status", extra={"vendor": "runpod", "status": found.status})
             state = JobState.ACTIVE

@@ -1,6 +1,6 @@
 """The requests of Vast.ai's API that renting takes.
 
-Source: documentation of the API (docs.vast.ai, api-reference) and the SDK `vastai` 1.9.1, read in August 2026.
+Source: documentation of the API (docs.vast.ai, api-reference) and the SDK `vastai` 1.9.1, read in November 2026.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from atelier_engines.vendors.vastai.schemas import (
 NAME = "vastai"
 _MAX_OFFERS = 20
 _PAGE_SIZE = 25
+_PAGE_ORDER = '[{"col": "id", "dir": "asc"}]'
+"""So that no instance moves to another page meanwhile."""
 _MB_PER_GB = 1000  # the service's unit of GPU memory
 _GONE = frozenset({404, 410})
 _TOO_MANY_REQUESTS = 429
@@ -103,7 +105,7 @@ class VastApi:
     async def list_by_label(self) -> list[Instance]:
         """List all instances of the account whose label belongs to this engine."""
         mine: list[Instance] = []
-        params: dict[str, str | int] = {"limit": _PAGE_SIZE}
+        params: dict[str, str | int] = {"order_by": _PAGE_ORDER, "limit": _PAGE_SIZE}
         while True:
             page = await self.vendor.request(
                 "GET", "/api/v1/instances/", params=params, model=InstancePage
@@ -136,13 +138,17 @@ def build_query(config: VastaiConfig) -> dict[str, JSON]:
         "rentable": {"eq": True},
         "rented": {"eq": False},
         "verified": {"eq": True},
+        "external": {"eq": False},
         "type": "on-demand",
         "order": [["dph_total", "asc"]],
         "limit": _MAX_OFFERS,
         "allocated_storage": config.disk_gb,
     }
     if config.gpu_names:
-        query["gpu_name"] = {"in": list(config.gpu_names)}
+        names: list[JSON] = [name.replace("_", " ") for name in config.gpu_names]
+        query["gpu_name"] = {
+            "in": names
+        }  # with underscores, as the command takes them, none matches
     return query
 
 

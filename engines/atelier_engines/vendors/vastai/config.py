@@ -45,7 +45,7 @@ class VastaiConfig(AccountConfig):
     )
     disk_gb: float = Field(default=40, ge=8, description="Disk of the instance, in GB.")
     gpu_names: tuple[str, ...] = Field(
-        default=(), description="Accepted GPUs, such as RTX 4090; any if empty."
+        default=(), description="Accepted GPUs, such as RTX 4090 or RTX_4090; any if empty."
     )
     min_gpu_ram_gb: float = Field(default=16, gt=0, description="Minimum GPU memory, in GB.")
     min_reliability: float = Field(
