@@ -7,10 +7,30 @@ stops its job. Nothing of this concerns work inside the process, which always st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Stop(Enum):
+    """What became of the work of a run that was closed before its end."""
+
+    NEVER_STARTED = "never_started"
+    """It was taken out of the service's queue: nothing of it was begun."""
+    STOPPED = "stopped"
+    """It was begun, and goes on no longer."""
+    MAY_GO_ON = "may_go_on"
+    """It could not be stopped, or nobody can know whether it was."""
+
+
+def combine(stops: Iterable[Stop]) -> Stop:
+    """What became of all of these together; of none, that nothing was begun."""
+    found = {*stops}
+    if Stop.MAY_GO_ON in found:
+        return Stop.MAY_GO_ON
+    return Stop.STOPPED if Stop.STOPPED in found else Stop.NEVER_STARTED
 
 
 @dataclass(slots=True, eq=False)

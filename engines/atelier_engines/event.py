@@ -71,6 +71,8 @@ class Output:
     """Whether a safety check flagged it."""
     cached: bool = False
     """Whether it comes from the result cache."""
+    size_reason: str = ""
+    """Why an image has another size than the task asks for; empty where it has that size."""
     weights: Mapping[str, str] = field(default_factory=dict)
     """Weights added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
     charge: Charge | None = None

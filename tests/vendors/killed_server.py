@@ -75,10 +75,18 @@ async def kill_while_a_job_runs(
 
 
 async def kill_while_an_order_is_sent(
-    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+    service: FakeService,
+    start_server: StartServer,
+    engine: Mapping[str, object],
+    *,
+    found: bool = False,
 ) -> None:
-    """Kill the server after the service has accepted a job, and before it says so: it is not sent again."""
-    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    """Kill the server after the service has accepted a job, and before it says so: it is not sent again.
+
+    `found` says that the job can be found under an id that was stored before; else it is uncertain.
+    """
+    key = {"api_key": service.api_key} if service.api_key else {}
+    engines = {"remote": {"poll_seconds": 0.02, **key, **engine}}
     size = {"width": service.task.width, "height": service.task.height}
     service.answer_seconds = 600.0
     server = start_server(engines=engines)
@@ -93,8 +101,9 @@ async def kill_while_an_order_is_sent(
     async with aio.insecure_channel(again.address) as channel:
         await follower.follow(GenerationServiceStub(channel))
     assert service.accepted == 1
-    assert follower.last_state == State.STATE_FAILED
-    assert follower.events[-1].generation.failure.reason == "ENGINE_UNCERTAIN"
+    assert follower.last_state == (State.STATE_SUCCEEDED if found else State.STATE_FAILED)
+    reason = follower.events[-1].generation.failure.reason
+    assert reason == ("" if found else "ENGINE_UNCERTAIN")
 
 
 async def hang_up_while_an_order_is_sent(

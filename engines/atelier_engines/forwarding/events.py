@@ -57,10 +57,11 @@ class EventMapper:
             return []
         task = self._task
         seeds = task.seeds if isinstance(task, ImageTask) else (task.seed,)
-        if len(generation.outputs) != len(seeds):
-            raise EngineFailedError(
-                f"the other server returned {len(generation.outputs)} outputs, not {len(seeds)}"
-            )
+        made, asked = len(generation.outputs), len(seeds)
+        if made < asked:
+            raise EngineFailedError(f"the other server returned {made} outputs, not {asked}")
+        if made > asked:  # its engine makes several of one seed
+            seeds = tuple(output.seed for output in generation.outputs)
         cached, weights = self._provenance(generation.receipt)
         return [
             Output(
@@ -68,6 +69,7 @@ class EventMapper:
                 seed=seed,
                 flagged=output.flagged,
                 cached=cached,
+                size_reason=_size_reason(task, output, generation.receipt),
                 weights=weights,
             )
             for output, seed in zip(generation.outputs, seeds, strict=True)
@@ -80,6 +82,17 @@ class EventMapper:
         versions = receipt.recipe.versions.items()
         weights = {name: text for name, text in versions if self._versions.get(name) != text}
         return receipt.cached, weights
+
+
+def _size_reason(task: Task, output: client.Image | client.Audio, receipt: Receipt | None) -> str:
+    """Why an image has another size than the task asks for, as the other server says; empty where it has that size."""
+    if not isinstance(task, ImageTask) or not isinstance(output, client.Image):
+        return ""
+    if (output.width, output.height) == task.output_size:
+        return ""
+    found = () if receipt is None else receipt.parameters
+    told = (one.explanation for one in found if one.name in {"width", "height"} and one.explanation)
+    return next(told, f"the other server makes {output.width} x {output.height} pixels")
 
 
 def _preview(progress: client.Progress) -> Encoded | None:

@@ -71,11 +71,26 @@ async def encode_task_mask(task: ImageTask, mask: Pixels, *, inverted: bool = Fa
 def load_result_image(vendor: str, data: bytes, *, width: int, height: int) -> Encoded | Pixels:
     """The file with its actual media type if it has that size in pixels, else its image resized to it; blocks.
 
-    The file is decoded whole, so that a broken one is found here.
+    Raises:
+        EngineFailedError: as `load_file`.
+    """
+    image, media_type = _decode(vendor, data)
+    if image.size != (width, height):
+        return resize_to_cover(pixels_from_image(image), width, height)
+    return Encoded(media_type=media_type, data=data, width=width, height=height)
+
+
+async def load_file(vendor: str, data: bytes) -> Encoded:
+    """The file with its actual media type and size, decoded whole in a thread, so that a broken one is found here.
 
     Raises:
         EngineFailedError: it is not a valid PNG, JPEG or WebP file, or has too many pixels.
     """
+    image, media_type = await result_from_thread(partial(_decode, vendor, data))
+    return Encoded(media_type=media_type, data=data, width=image.width, height=image.height)
+
+
+def _decode(vendor: str, data: bytes) -> tuple[Image.Image, str]:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
@@ -83,12 +98,9 @@ def load_result_image(vendor: str, data: bytes, *, width: int, height: int) -> E
                     f"{vendor} sent an image of {image.width} x {image.height} pixels; the limit is {_MAX_PIXELS}"
                 )
             image.load()
-            if image.size != (width, height):
-                return resize_to_cover(pixels_from_image(image), width, height)
-            media_type = Image.MIME[image.format or ""]
+            return image, Image.MIME[image.format or ""]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise EngineFailedError(f"{vendor} sent an image that cannot be decoded") from error
-    return Encoded(media_type=media_type, data=data, width=width, height=height)
 
 
 async def load_result(vendor: str, data: bytes, task: ImageTask) -> Encoded | Pixels:

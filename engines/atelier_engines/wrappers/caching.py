@@ -138,7 +138,7 @@ class CachingEngine:
                             in_flight.too_large = True
                             in_flight.done.set()
                     yield event
-            if len(outputs) == len(_seeds(task)):
+            if outputs and [output.seed for output in outputs] == [*_seeds(task)]:
                 self._cache.put(key, await _copy_views(outputs))
         finally:
             if self._in_flight.get(key) is in_flight:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from google.protobuf.struct_pb2 import Value
 
-from atelier.v1.generation_pb2 import Disposition, Generation, Parameter
+from atelier.v1.generation_pb2 import Disposition, Generation, Parameter, Receipt
 from atelier_engines.capabilities import IntegerRange, NumberRange
 from atelier_server.admission.route import REPRODUCIBILITIES, Route
 from atelier_server.errors import InvalidRequestError, Violation
@@ -43,6 +43,23 @@ def describe_route(route: Route, generation: Generation) -> None:
     del receipt.parameters[:]
     receipt.parameters.extend(route.resolved.parameters)
     receipt.reproducibility = REPRODUCIBILITIES[route.engine.capabilities.reproducibility]
+
+
+def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -> bool:
+    """Write the size in pixels that an output has into the receipt; returns whether it is another than was requested.
+
+    `reason` says why the engine makes another size than that of the task.
+    """
+    changed = False
+    made = {"width": width, "height": height}
+    for entry in receipt.parameters:
+        if entry.name in made and entry.value.number_value != made[entry.name]:
+            entry.value.number_value = made[entry.name]
+            entry.explanation = reason
+            if entry.HasField("requested"):
+                entry.disposition = Disposition.DISPOSITION_CLAMPED
+                changed = True
+    return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.media import Pixels
 from atelier_engines.task import Task
 from atelier_server.admission.decide import Decider
-from atelier_server.admission.parameters import describe_route
+from atelier_server.admission.parameters import describe_made_size, describe_route
 from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
@@ -217,6 +217,8 @@ class Worker:
         recipe.versions.update(output.weights)
         provenance = build_provenance(self.supervisor.name, recipe, task, output.seed)
         encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
+        if output.size_reason:
+            _describe_size(attempt, encoded.width, encoded.height, output.size_reason)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
         # What the engine has made is held in memory meanwhile: making it again may cost money.
@@ -227,6 +229,19 @@ class Worker:
         if output.charge is not None:
             attempt.charges.append(output.charge)
         attempt.timer.enter(before)
+
+
+def _describe_size(attempt: Attempt, width: int, height: int, reason: str) -> None:
+    """Write into the receipt that the engine has made an image of another size than that of the task.
+
+    Raises:
+        UnsupportedTaskError: the request is strict, and asks for a size.
+    """
+    changed = describe_made_size(attempt.generation.receipt, width, height, reason)
+    if changed and attempt.claim.request.strict:
+        raise UnsupportedTaskError(
+            f"width, height: {reason} (refused because the request is strict)"
+        )
 
 
 async def _keep_job(attempt: Attempt) -> None:

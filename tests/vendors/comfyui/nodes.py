@@ -1,4 +1,4 @@
-"""Node classes and files of the fake server, and its validation of graphs."""
+"""Node classes and files of the fake server, as ComfyUI 0.33.0 describes them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,43 @@ from typing import Any
 Json = Any
 """What JSON decodes to."""
 
-CHECKPOINTS = ["sd_xl_base_1.0.safetensors", "juggernaut.safetensors"]
+CHECKPOINTS = ["sd_xl_base_1.0.safetensors", "juggernaut.safetensors", "tiny15.safetensors"]
 UNETS = ["flux1-dev.safetensors"]
 LORAS = ["style/ink.safetensors", "hero.safetensors", "film.safetensors"]
 CONTROLNETS = ["sdxl_depth.safetensors", "sdxl_canny.safetensors"]
 SAMPLERS = ["euler", "euler_ancestral", "heun", "ddim", "dpmpp_2m", "uni_pc", "lcm"]
 SCHEDULES = ["normal", "karras", "simple", "sgm_uniform", "ddim_uniform"]
+UPSCALES = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
+MAX_SIDE = 16384
 
-NUMBER = ["FLOAT", {"default": 1.0}]
-TEXT = ["STRING", {"multiline": True}]
-MODEL, CLIP, VAE, COND = ["MODEL"], ["CLIP"], ["VAE"], ["CONDITIONING"]
-LATENT, IMAGE, MASK = ["LATENT"], ["IMAGE"], ["MASK"]
-WHOLE = ["INT", {"default": 1}]
+
+def number(low: float, high: float, default: float) -> list[Any]:
+    """A float in that range."""
+    return ["FLOAT", {"default": default, "min": low, "max": high, "step": 0.01}]
+
+
+def whole(low: int, high: int, default: int) -> list[Any]:
+    """A whole number in that range."""
+    return ["INT", {"default": default, "min": low, "max": high}]
 
 
 def combo(*names: str) -> list[Any]:
     """Choices in the format of newer servers."""
-    return ["COMBO", {"options": list(names)}]
+    return ["COMBO", {"multiselect": False, "options": list(names)}]
 
 
-SIZE = {"width": WHOLE, "height": WHOLE}
+TEXT = ["STRING", {"multiline": True, "dynamicPrompts": True}]
+SEED = whole(0, 2**64 - 1, 0)
+STEPS = whole(1, 10000, 20)
+MODEL, CLIP, VAE, COND = ["MODEL"], ["CLIP"], ["VAE"], ["CONDITIONING"]
+LATENT, IMAGE, MASK = ["LATENT"], ["IMAGE"], ["MASK"]
+EMPTY = {
+    "width": whole(16, MAX_SIDE, 512),
+    "height": whole(16, MAX_SIDE, 512),
+    "batch_size": whole(1, 4096, 1),
+}
+PROMPTS = {"positive": COND, "negative": COND}
+
 REQUIRED: dict[str, dict[str, Any]] = {
     "CheckpointLoaderSimple": {"ckpt_name": [CHECKPOINTS, {"tooltip": "which"}]},
     "UNETLoader": {"unet_name": [UNETS], "weight_dtype": [["default", "fp8_e4m3fn"]]},
@@ -37,30 +54,52 @@ REQUIRED: dict[str, dict[str, Any]] = {
     },
     "VAELoader": {"vae_name": combo("ae.safetensors")},
     "CLIPTextEncode": {"text": TEXT, "clip": CLIP},
-    "FluxGuidance": {"conditioning": COND, "guidance": NUMBER},
+    "FluxGuidance": {"conditioning": COND, "guidance": number(0.0, 100.0, 3.5)},
     "ConditioningZeroOut": {"conditioning": COND},
-    "EmptyLatentImage": SIZE | {"batch_size": WHOLE},
-    "EmptySD3LatentImage": SIZE | {"batch_size": WHOLE},
+    "EmptyLatentImage": EMPTY,
+    "EmptySD3LatentImage": EMPTY,
     "KSampler": {
         "model": MODEL,
-        "positive": COND,
-        "negative": COND,
-        "latent_image": LATENT,
-        "seed": WHOLE,
-        "steps": WHOLE,
-        "cfg": NUMBER,
-        "sampler_name": [SAMPLERS],
+        "seed": SEED,
+        "steps": STEPS,
+        "cfg": number(0.0, 100.0, 8.0),
+        "sampler_name": [SAMPLERS, {"tooltip": "which"}],
         "scheduler": combo(*SCHEDULES),
-        "denoise": NUMBER,
+        **PROMPTS,
+        "latent_image": LATENT,
+        "denoise": number(0.0, 1.0, 1.0),
+    },
+    "RandomNoise": {"noise_seed": SEED},
+    "KSamplerSelect": {"sampler_name": combo(*SAMPLERS)},
+    "BasicScheduler": {
+        "model": MODEL,
+        "scheduler": combo(*SCHEDULES),
+        "steps": STEPS,
+        "denoise": number(0.0, 1.0, 1.0),
+    },
+    "CFGGuider": {"model": MODEL, **PROMPTS, "cfg": number(0.0, 100.0, 8.0)},
+    "SamplerCustomAdvanced": {
+        "noise": ["NOISE"],
+        "guider": ["GUIDER"],
+        "sampler": ["SAMPLER"],
+        "sigmas": ["SIGMAS"],
+        "latent_image": LATENT,
+    },
+    "LatentUpscaleBy": {
+        "samples": LATENT,
+        "upscale_method": [UPSCALES],
+        "scale_by": number(0.01, 8.0, 1.5),
     },
     "VAEDecode": {"samples": LATENT, "vae": VAE},
     "VAEEncode": {"pixels": IMAGE, "vae": VAE},
-    "SaveImage": {"images": IMAGE, "filename_prefix": TEXT},
+    "SaveImage": {"images": IMAGE, "filename_prefix": ["STRING", {"default": "ComfyUI"}]},
+    "PreviewImage": {"images": IMAGE},
     "LoadImage": {"image": [["example.png"], {"image_upload": True}]},
-    "ImageScale": SIZE
-    | {
+    "ImageScale": {
         "image": IMAGE,
-        "upscale_method": [["lanczos", "bilinear"]],
+        "upscale_method": [UPSCALES],
+        "width": whole(0, MAX_SIDE, 512),
+        "height": whole(0, MAX_SIDE, 512),
         "crop": [["disabled", "center"]],
     },
     "ImageToMask": {"image": IMAGE, "channel": [["red", "green", "blue"]]},
@@ -68,32 +107,69 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "ImageCompositeMasked": {
         "destination": IMAGE,
         "source": IMAGE,
-        "x": WHOLE,
-        "y": WHOLE,
-        "resize_source": ["BOOLEAN"],
+        "x": whole(0, MAX_SIDE, 0),
+        "y": whole(0, MAX_SIDE, 0),
+        "resize_source": ["BOOLEAN", {"default": False}],
     },
     "LoraLoader": {
         "model": MODEL,
         "clip": CLIP,
         "lora_name": [LORAS],
-        "strength_model": NUMBER,
-        "strength_clip": NUMBER,
+        "strength_model": number(-100.0, 100.0, 1.0),
+        "strength_clip": number(-100.0, 100.0, 1.0),
+    },
+    "LoraLoaderModelOnly": {
+        "model": MODEL,
+        "lora_name": [LORAS],
+        "strength_model": number(-100.0, 100.0, 1.0),
     },
     "ControlNetLoader": {"control_net_name": combo(*CONTROLNETS)},
     "ControlNetApplyAdvanced": {
-        "positive": COND,
-        "negative": COND,
+        **PROMPTS,
         "control_net": ["CONTROL_NET"],
         "image": IMAGE,
-        "strength": NUMBER,
-        "start_percent": NUMBER,
-        "end_percent": NUMBER,
+        "strength": number(0.0, 10.0, 1.0),
+        "start_percent": number(0.0, 1.0, 0.0),
+        "end_percent": number(0.0, 1.0, 1.0),
     },
 }
 OPTIONAL: dict[str, dict[str, Any]] = {
     "ImageCompositeMasked": {"mask": MASK},
     "ControlNetApplyAdvanced": {"vae": VAE},
 }
+OUTPUTS: dict[str, list[str]] = {
+    "CheckpointLoaderSimple": ["MODEL", "CLIP", "VAE"],
+    "UNETLoader": ["MODEL"],
+    "DualCLIPLoader": ["CLIP"],
+    "VAELoader": ["VAE"],
+    "RandomNoise": ["NOISE"],
+    "KSamplerSelect": ["SAMPLER"],
+    "BasicScheduler": ["SIGMAS"],
+    "CFGGuider": ["GUIDER"],
+    "SamplerCustomAdvanced": ["LATENT", "LATENT"],
+    "VAEDecode": ["IMAGE"],
+    "SaveImage": [],
+    "PreviewImage": [],
+    "LoadImage": ["IMAGE", "MASK"],
+    "ImageScale": ["IMAGE"],
+    "ImageCompositeMasked": ["IMAGE"],
+    "ImageToMask": ["MASK"],
+    "LoraLoader": ["MODEL", "CLIP"],
+    "LoraLoaderModelOnly": ["MODEL"],
+    "ControlNetLoader": ["CONTROL_NET"],
+    "ControlNetApplyAdvanced": ["CONDITIONING", "CONDITIONING"],
+    "CLIPTextEncode": ["CONDITIONING"],
+    "FluxGuidance": ["CONDITIONING"],
+    "ConditioningZeroOut": ["CONDITIONING"],
+}
+"""Types of the outputs; of the classes that are not here, one LATENT."""
+SAVERS = {"SaveImage": "output", "PreviewImage": "temp"}
+"""Classes that save images, and the type of their files."""
+
+
+def output_types(kind: str) -> list[str]:
+    """Types of the outputs of a class."""
+    return OUTPUTS.get(kind, ["LATENT"])
 
 
 def object_info(*, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -101,73 +177,15 @@ def object_info(*, without: tuple[str, ...] = ()) -> dict[str, Any]:
     return {
         name: {
             "input": {"required": required, "optional": OPTIONAL.get(name, {}), "hidden": {}},
-            "output": [],
+            "input_order": {"required": [*required], "optional": [*OPTIONAL.get(name, {})]},
+            "output": output_types(name),
+            "output_is_list": [False] * len(output_types(name)),
+            "output_name": output_types(name),
             "name": name,
             "display_name": name,
-            "output_node": name == "SaveImage",
+            "python_module": "nodes",
+            "output_node": name in SAVERS,
         }
         for name, required in REQUIRED.items()
         if name not in without
     }
-
-
-def problem(kind: str, message: str, details: str = "", **extra: object) -> dict[str, Any]:
-    """A validation error in the shape of the server."""
-    return {"type": kind, "message": message, "details": details, "extra_info": extra}
-
-
-def find_problems(graph: Json, uploads: set[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Validation errors of a graph, as `error` and `node_errors`; None if it is valid."""
-    if not isinstance(graph, dict) or "nodes" in graph or "links" in graph:
-        return problem("invalid_prompt", "Cannot execute because a node is missing its class"), {}
-    errors = {}
-    for node_id, node in graph.items():
-        kind = node.get("class_type")
-        if kind not in REQUIRED:
-            return problem(
-                "missing_node_type", f"Node '{kind}' not found", f"Node ID '#{node_id}'"
-            ), {}
-        found = list(_find_node_problems(graph, node, uploads))
-        if found:
-            errors[node_id] = {"errors": found, "dependent_outputs": ["save"], "class_type": kind}
-    if not any(node["class_type"] == "SaveImage" for node in graph.values()):
-        return problem("prompt_no_outputs", "Prompt has no outputs"), {}
-    if errors:
-        return problem(
-            "prompt_outputs_failed_validation", "Prompt outputs failed validation"
-        ), errors
-    return None
-
-
-def _find_node_problems(graph: Json, node: Json, uploads: set[str]) -> Json:
-    inputs, kind = node["inputs"], node["class_type"]
-    allowed = REQUIRED[kind] | OPTIONAL.get(kind, {})
-    for name, specification in REQUIRED[kind].items():
-        if name not in inputs:
-            yield problem(
-                "required_input_missing", "Required input is missing", name, input_name=name
-            )
-            continue
-        value = inputs[name]
-        if isinstance(value, list):
-            if value[0] not in graph:
-                yield problem("bad_linked_input", "Bad linked input", name, input_name=name)
-            continue
-        choices = (
-            specification[0] if isinstance(specification[0], list) else _options(specification)
-        )
-        if kind == "LoadImage":
-            if value not in uploads:
-                text = f"image - Invalid image file: {value}"
-                yield problem("custom_validation_failed", "Custom validation failed for node", text)
-        elif choices is not None and value not in choices:
-            text = f"{name}: '{value}' not in {choices}"
-            yield problem("value_not_in_list", "Value not in list", text, input_name=name)
-    for name in inputs.keys() - allowed.keys():
-        yield problem(
-            "exception_during_validation", "the built-in workflows have no such input", name
-        )
-
-
-def _options(specification: list[Any]) -> list[str] | None:
-    return specification[1]["options"] if specification[0] == "COMBO" else None

@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 from atelier_engines.conformance.fake_server import serve
 from tests.vendors.comfyui import nodes
 from tests.vendors.comfyui.state import OTHERS, StandIn
+from tests.vendors.comfyui.validation import find_problems, problem
 from tests.vendors.comfyui.worker import Worker
 
 Json = Any
@@ -47,6 +48,7 @@ def _app(server: StandIn) -> web.Application:
         app.router.add_post(f"{prefix}/upload/image", routes.upload)
         app.router.add_get(f"{prefix}/object_info", routes.object_info)
         app.router.add_get(f"{prefix}/system_stats", routes.system_stats)
+        app.router.add_post(f"{prefix}/api/jobs/{{id}}/cancel", routes.cancel)
 
     async def working(_: web.Application) -> Json:
         task = asyncio.create_task(Worker(server).work())
@@ -62,6 +64,9 @@ def _app(server: StandIn) -> web.Application:
 def _guard(server: StandIn) -> Json:
     @web.middleware
     async def guard(request: web.Request, handler: Json) -> web.StreamResponse:
+        if server.does.down and request.transport is not None:
+            request.transport.abort()
+            return web.Response()
         if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
             return web.Response(status=403)
         if server.does.token and request.headers.get("Authorization") != server.does.token:
@@ -107,10 +112,8 @@ class _Routes:
         body = await request.json()
         prompt_id = body.get("prompt_id", str(uuid.uuid4()))
         if str(uuid.UUID(prompt_id)) != prompt_id:
-            return web.json_response(
-                {"error": nodes.problem("invalid_prompt_id", "no UUID")}, status=400
-            )
-        rejection = nodes.find_problems(body.get("prompt"), set(server.received))
+            return web.json_response({"error": problem("invalid_prompt_id", "no UUID")}, status=400)
+        rejection = find_problems(body.get("prompt"), set(server.received))
         if rejection:
             return web.json_response(
                 {"error": rejection[0], "node_errors": rejection[1]}, status=400
@@ -126,9 +129,7 @@ class _Routes:
         if does.lose_response and request.transport is not None:
             does.lose_response = False
             request.transport.abort()
-        errors = {
-            "9": {"errors": [nodes.problem("required_input_missing", "Required input is missing")]}
-        }
+        errors = {"9": {"errors": [problem("required_input_missing", "Required input is missing")]}}
         return web.json_response(
             {
                 "prompt_id": prompt_id,
@@ -138,18 +139,37 @@ class _Routes:
         )
 
     async def queue(self, _: web.Request) -> web.StreamResponse:
+        self.server.asked += 1
         queue = {"queue_running": self.server.executing, "queue_pending": self.server.pending}
         return web.json_response(queue)
 
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        server, prompt = self.server, request.match_info["id"]
+        if server.does.old:
+            return web.Response(status=404, text="404: Not Found")
+        server.asked_to_cancel.append(prompt)
+        if scripted := server.cancels.next_handler():
+            return await scripted(request)
+        running = any(job[1] == prompt for job in server.executing)
+        if running:
+            server.interrupts.append(prompt)
+            server.stopped = True
+        return web.json_response({"cancelled": running or self._dequeue(prompt)})
+
+    def _dequeue(self, prompt: str) -> bool:
+        before = len(self.server.pending)
+        self.server.pending[:] = [job for job in self.server.pending if job[1] != prompt]
+        if len(self.server.pending) == before:
+            return False
+        self.server.deleted.append(prompt)
+        return True
+
     async def unqueue(self, request: web.Request) -> web.StreamResponse:
-        self.server.deletions += 1
         if scripted := self.server.cancels.next_handler():
             return await scripted(request)
         for prompt in (await request.json()).get("delete", []):
-            before = len(self.server.pending)
-            self.server.pending[:] = [job for job in self.server.pending if job[1] != prompt]
-            if len(self.server.pending) < before:
-                self.server.deleted.append(prompt)
+            self.server.asked_to_cancel.append(prompt)
+            self._dequeue(prompt)
         return web.Response()
 
     async def interrupt(self, request: web.Request) -> web.StreamResponse:

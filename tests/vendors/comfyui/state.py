@@ -29,7 +29,9 @@ class Behaviour:
 
     step_seconds: float = 0.002
     old: bool = False
-    """An old version: interrupts ignore ids, no progress states, no metadata of previews."""
+    """An old version: interrupts ignore ids, no `/api/jobs`, no progress states, no metadata of previews."""
+    down: bool = False
+    """Cannot be reached, and goes on with its jobs."""
     without: tuple[str, ...] = ()
     """Node classes that it lacks."""
     token: str = ""
@@ -84,8 +86,10 @@ class StandIn(FakeService):
     """Uploaded files by path."""
     interrupts: list[str | None] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    deletions: int = 0
-    """Number of requests to delete jobs from the queue."""
+    asked_to_cancel: list[str] = field(default_factory=list)
+    """Jobs that were to be cancelled, whatever the response."""
+    asked: int = 0
+    """Number of requests for the queue."""
     freed: int = 0
     sockets: dict[str, tuple[web.WebSocketResponse, bool]] = field(default_factory=dict)
     stopped: bool = False
@@ -93,7 +97,6 @@ class StandIn(FakeService):
 
     task: ClassVar[ImageTask] = TASK
     downloadable: ClassVar[bool] = False
-    batched: ClassVar[bool] = True
 
     def engine(self, **settings: object) -> Engine:
         """See FakeService.engine."""
@@ -113,7 +116,12 @@ class StandIn(FakeService):
     @property
     def cancelled(self) -> int:
         """See FakeService.cancelled."""
-        return self.deletions
+        return len(self.asked_to_cancel)
+
+    @property
+    def polled(self) -> int:
+        """See FakeService.polled."""
+        return self.asked
 
     def forget_jobs(self) -> None:
         """See FakeService.forget_jobs. Waits until no job is executing."""
@@ -127,11 +135,12 @@ class StandIn(FakeService):
         FakeService.reset(self)
         for records in (self.submitted, self.pending, self.interrupts, self.deleted):
             records.clear()
+        self.asked_to_cancel.clear()
         for files in (self.history, self.files, self.received):
             files.clear()
         self.stopped = bool(self.executing)
         self.does = Behaviour()
-        self.freed = self.deletions = 0
+        self.freed = self.asked = 0
 
     def graph(self, index: int = -1) -> dict[str, Any]:
         """The graph of an accepted prompt, the latest by default."""

@@ -34,8 +34,8 @@ from atelier_engines.errors import (
 )
 from atelier_engines.event import Dispatched
 from tests.vendors.calls import outputs, previews, run_task, steps
-from tests.vendors.comfyui import nodes
 from tests.vendors.comfyui.state import IMAGE, TASK, StandIn
+from tests.vendors.comfyui.validation import problem
 
 
 class TestFailures(RestartConformance, CancelConformance, KeepConformance):
@@ -49,20 +49,20 @@ class TestFailures(RestartConformance, CancelConformance, KeepConformance):
 
 HTML = "<html>Bad gateway</html>"
 REJECTIONS = {
-    "no_prompt": InvalidTaskError,
+    "no_prompt": EngineUnavailableError,
     "missing_node_type": ModelMissingError,
     "invalid_prompt": ModelMissingError,
-    "prompt_no_outputs": InvalidTaskError,
-    "prompt_outputs_failed_validation": InvalidTaskError,
-    "invalid_prompt_id": InvalidTaskError,
-    "dependency_cycle": InvalidTaskError,
+    "prompt_no_outputs": EngineUnavailableError,
+    "prompt_outputs_failed_validation": EngineUnavailableError,
+    "invalid_prompt_id": EngineUnavailableError,
+    "dependency_cycle": EngineUnavailableError,
 }
 
 
 @pytest.mark.parametrize("kind", REJECTIONS)
 async def test_every_rejection_of_a_workflow_has_its_error(server: StandIn, kind: str) -> None:
-    """An error of the task, or a missing node."""
-    rejection = {"error": nodes.problem(kind, "Rejected", "in detail"), "node_errors": []}
+    """A missing node, or a faulty workflow: nothing that the caller can change."""
+    rejection = {"error": problem(kind, "Rejected", "in detail"), "node_errors": []}
     server.submits.add(respond(400, rejection))
     async with run_engine(server) as engine:
         with pytest.raises(REJECTIONS[kind], match="Rejected in detail"):
@@ -82,7 +82,7 @@ async def test_a_workflow_accepted_in_part_is_rejected_and_cancelled(server: Sta
     server.does.partly = True
     server.does.others = 2
     async with run_engine(server) as engine:
-        with pytest.raises(InvalidTaskError, match="Required input is missing"):
+        with pytest.raises(EngineUnavailableError, match="Required input is missing"):
             await run_task(engine, TASK)
     assert server.deleted == [server.submitted[0]["prompt_id"]]
 
@@ -202,7 +202,7 @@ async def test_an_incomplete_download_is_retried(server: StandIn) -> None:
 async def test_a_response_that_never_ends_times_out(server: StandIn, how: str) -> None:
     """The job was accepted, so the error lets no other engine start it too."""
     getattr(server, how).always = drip
-    async with run_engine(server, response_timeout_seconds=0.5) as engine:
+    async with run_engine(server, response_timeout_seconds=0.2, timeout_seconds=0.5) as engine:
         with pytest.raises(EngineTimeoutError):
             await run_task(engine, TASK)
 

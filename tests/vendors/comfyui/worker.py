@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.vendors.comfyui.nodes import SAVERS
 from tests.vendors.comfyui.state import OTHERS, StandIn
 
 Json = Any
@@ -61,8 +62,9 @@ class Worker:
             await self._tell(extra, "execution_cached", tell | {"nodes": [], "timestamp": 1})
             if not does.cached:
                 await self._sample(prompt, graph, extra)
-            outputs = {"save": {"images": [self._generate(graph)]}}
-            await self._tell(extra, "executed", tell | {"node": "save", "output": outputs["save"]})
+            outputs = self._save(graph)
+            for node, output in outputs.items():
+                await self._tell(extra, "executed", tell | {"node": node, "output": output})
             await self._tell(extra, "execution_success", tell)
             await asyncio.sleep(does.history_seconds)
         except _GoneError:
@@ -86,28 +88,31 @@ class Worker:
         await self._tell(extra, "executing", tell | {"node": None})
 
     async def _sample(self, prompt: str, graph: Json, extra: Json) -> None:
-        does = self.server.does
-        sampler = next(key for key, node in graph.items() if node["class_type"] == "KSampler")
-        steps = graph[sampler]["inputs"]["steps"]
-        await self._tell(extra, "executing", {"node": sampler, "prompt_id": prompt})
-        await self._tell(
-            extra, "progress", {"node": "checkpoint", "value": 9, "max": 9999, "prompt_id": prompt}
-        )
-        for step in range(1, steps + 1):
-            await asyncio.sleep(does.step_seconds)
-            await self._apply_behaviour(prompt, step, extra)
-            state = {"value": step, "max": steps, "state": "running", "node_id": sampler}
-            if not does.old:
-                await self._tell(
-                    extra, "progress_state", {"prompt_id": prompt, "nodes": {sampler: state}}
-                )
-            progress = {"node": sampler, "value": step, "max": steps, "prompt_id": prompt}
-            if does.old:
-                await self._tell(extra, "progress", progress)
-                await self._preview(prompt, extra, step)
-            else:
-                await self._preview(prompt, extra, step)
-                await self._tell(extra, "progress", progress)
+        loader = next(key for key, node in graph.items() if "Loader" in node["class_type"])
+        tell = {"node": loader, "value": 9, "max": 9999, "prompt_id": prompt}
+        await self._tell(extra, "progress", tell)
+        for sampler, steps in _samplers(graph).items():
+            await self._tell(extra, "executing", {"node": sampler, "prompt_id": prompt})
+            for step in range(1, steps + 1):
+                await asyncio.sleep(self.server.does.step_seconds)
+                await self._apply_behaviour(prompt, step, extra)
+                await self._report_step(prompt, extra, sampler, step, steps)
+
+    async def _report_step(
+        self, prompt: str, extra: Json, sampler: str, step: int, steps: int
+    ) -> None:
+        old = self.server.does.old
+        nodes = {
+            "checkpoint": {"value": 1, "max": 1, "state": "finished", "node_id": "checkpoint"},
+            sampler: {"value": step, "max": steps, "state": "running", "node_id": sampler},
+        }
+        if not old:
+            await self._tell(extra, "progress_state", {"prompt_id": prompt, "nodes": nodes})
+            await self._preview(prompt, extra, step)
+        progress = {"node": sampler, "value": step, "max": steps, "prompt_id": prompt}
+        await self._tell(extra, "progress", progress)
+        if old:
+            await self._preview(prompt, extra, step)
 
     async def _apply_behaviour(self, prompt: str, step: int, extra: Json) -> None:
         does = self.server.does
@@ -152,25 +157,36 @@ class Worker:
             head = struct.pack(">II", 1, 1)
         await self._send(extra, head + file.getvalue())
 
-    def _generate(self, graph: Json) -> dict[str, str]:
-        inputs = [node["inputs"] for node in graph.values()]
-        prefix = graph["save"]["inputs"]["filename_prefix"]
-        sized = next(found for found in inputs if isinstance(found.get("width"), int))
-        known = json.dumps(graph).replace(prefix, "")
+    def _save(self, graph: Json) -> dict[str, Any]:
+        """Outputs of the nodes that save images."""
+        return {
+            key: {
+                "images": [
+                    self._generate(graph, key, node, number) for number in range(_batch_size(graph))
+                ]
+            }
+            for key, node in graph.items()
+            if node["class_type"] in SAVERS
+        }
+
+    def _generate(self, graph: Json, key: str, node: Json, number: int) -> dict[str, str]:
+        prefix = node["inputs"].get("filename_prefix", f"ComfyUI_temp_{self.server.number}")
+        known = json.dumps(graph).replace(prefix, "") + str(number)
         for path, data in self.server.received.items():
             known = known.replace(path, str(zlib.crc32(data)))
         colours = np.random.default_rng(zlib.crc32(known.encode())).integers(
             0, 256, (4, 4, 3), np.uint8
         )
         file = io.BytesIO()
-        image = Image.fromarray(colours).resize(
-            (sized["width"], sized["height"]), Image.Resampling.NEAREST
-        )
+        image = Image.fromarray(colours).resize(_size(graph), Image.Resampling.NEAREST)
         image.save(file, "PNG", compress_level=1)
-        name = f"{prefix}_00001_.png"
-        assert name not in self.server.files, "the prefix is not unique"
-        self.server.files[name] = file.getvalue()
-        return {"filename": name, "subfolder": "", "type": self.server.does.kind}
+        name = f"{prefix}_{number + 1:05}_.png"
+        kind = SAVERS[node["class_type"]]
+        if kind == "output":
+            assert name not in self.server.files, f"the prefix of {key} is not unique"
+            self.server.files[name] = file.getvalue()
+            kind = self.server.does.kind
+        return {"filename": name, "subfolder": "", "type": kind}
 
     async def _tell(self, extra: Json, kind: str, data: dict[str, Any]) -> None:
         await self._send(extra, json.dumps({"type": kind, "data": data}))
@@ -181,6 +197,29 @@ class Worker:
             return
         with contextlib.suppress(ConnectionError, RuntimeError):
             await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))
+
+
+def _samplers(graph: Json) -> dict[str, int]:
+    """Steps of the nodes that sample, in the order of the graph."""
+    steps = {}
+    for key, node in graph.items():
+        if node["class_type"] == "KSampler":
+            steps[key] = node["inputs"]["steps"]
+        elif node["class_type"] == "SamplerCustomAdvanced":
+            steps[key] = graph[node["inputs"]["sigmas"][0]]["inputs"]["steps"]
+    return steps
+
+
+def _batch_size(graph: Json) -> int:
+    inputs = [node["inputs"] for node in graph.values()]
+    return max(int(found.get("batch_size", 1)) for found in inputs)
+
+
+def _size(graph: Json) -> tuple[int, int]:
+    inputs = [node["inputs"] for node in graph.values()]
+    sized = next(found for found in inputs if isinstance(found.get("width"), int))
+    scale = next((found["scale_by"] for found in inputs if "scale_by" in found), 1.0)
+    return round(sized["width"] * scale), round(sized["height"] * scale)
 
 
 def _failed(kind: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class _DispositionEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Dispositio
     DISPOSITION_DEFAULTED: _Disposition.ValueType  # 2
     """No value was requested; the default was used."""
     DISPOSITION_CLAMPED: _Disposition.ValueType  # 3
-    """The value was moved into the limits of the engine."""
+    """The value was moved into the limits of the engine, or is what the engine makes of it, as the explanation says."""
     DISPOSITION_EMULATED: _Disposition.ValueType  # 4
     """The engine does not support the feature; it was emulated."""
     DISPOSITION_IGNORED: _Disposition.ValueType  # 5
@@ -124,7 +124,7 @@ DISPOSITION_APPLIED: Disposition.ValueType  # 1
 DISPOSITION_DEFAULTED: Disposition.ValueType  # 2
 """No value was requested; the default was used."""
 DISPOSITION_CLAMPED: Disposition.ValueType  # 3
-"""The value was moved into the limits of the engine."""
+"""The value was moved into the limits of the engine, or is what the engine makes of it, as the explanation says."""
 DISPOSITION_EMULATED: Disposition.ValueType  # 4
 """The engine does not support the feature; it was emulated."""
 DISPOSITION_IGNORED: Disposition.ValueType  # 5
@@ -285,7 +285,7 @@ class Generation(message.Message):
 
     @builtins.property
     def outputs(self) -> containers.RepeatedCompositeFieldContainer[Output]:
-        """Outputs, in order."""
+        """Outputs, in order: one for each seed, or several where the workflow of an engine makes several of one."""
 
     @builtins.property
     def receipt(self) -> Receipt:
@@ -690,7 +690,7 @@ class Recipe(message.Message):
     """SHA-256 over the model's weights."""
     @builtins.property
     def seeds(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Seeds of the outputs, in order."""
+        """Seeds of the task, in order; each output names its own."""
 
     @builtins.property
     def versions(self) -> containers.ScalarMap[builtins.str, builtins.str]:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import httpx2
 from pydantic import JsonValue, ValidationError
 
-from atelier_engines.errors import EngineUnavailableError, EngineUncertainError
+from atelier_engines.closing import Stop
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfyui import errors
+from atelier_engines.vendors.comfyui.cancelling import stop_jobs
 from atelier_engines.vendors.comfyui.config import ServerConfig
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
+from atelier_engines.vendors.comfyui.node_classes import ObjectInfo
 from atelier_engines.vendors.comfyui.schemas import (
     FileRef,
     History,
     HistoryEntry,
-    ObjectInfo,
     PromptAccepted,
     QueueInfo,
     QueueState,
@@ -29,8 +30,7 @@ from atelier_engines.vendors.comfyui.schemas import (
 )
 
 _PROBE_SECONDS = 3.0
-_CANCEL_SECONDS = 5.0
-_LOOKUP_DELAY_SECONDS = 1.0
+_FREE_SECONDS = 5.0
 
 
 class ComfyClient:
@@ -102,45 +102,32 @@ class ComfyClient:
         )
         return stored.path
 
-    async def submit(self, graph: Mapping[str, JsonValue], *, client_id: str, previews: str) -> str:
-        """Submit a job and return its id.
-
-        If the response is lost, the job is looked up by the id that it was given, and never submitted again.
+    async def submit(
+        self, graph: Mapping[str, JsonValue], *, prompt: str, client_id: str, previews: str
+    ) -> None:
+        """Submit a job under the id `prompt`.
 
         Raises:
-            InvalidTaskError: the server rejects a value of the graph.
-            ModelMissingError: the server lacks a node or a file.
-            EngineUncertainError: the response was lost, and the server no longer responds.
-            EngineUnavailableError: the server cannot be reached, or does not know the job.
+            RejectedError: the server rejects the graph, or a part of it; then the rest runs.
+            EngineUncertainError: the response was lost, so that the server may know the job.
+            EngineUnavailableError: the server cannot be reached.
         """
-        prompt = str(uuid.uuid4())
         body: dict[str, JSON] = {"prompt": graph, "prompt_id": prompt, "client_id": client_id}
         if previews != "none":
             body["extra_data"] = {"preview_method": previews}
-        try:
-            accepted = await self.vendor.submit_once(
-                "POST", "/prompt", model=PromptAccepted, json=body
-            )
-        except EngineUncertainError as lost:
-            await self.vendor.pause(_LOOKUP_DELAY_SECONDS)
-            if await self._was_accepted(prompt, lost):
-                return prompt
-            raise EngineUnavailableError(
-                "comfyui did not get the job, or lost it at once"
-            ) from lost
+        accepted = await self.vendor.submit_once("POST", "/prompt", model=PromptAccepted, json=body)
         rejection = errors.translate_node_errors(accepted.node_errors)
         if rejection is not None:
-            await self.cancel((accepted.prompt_id,))
             raise rejection
-        return accepted.prompt_id
 
-    async def _was_accepted(self, prompt: str, lost: EngineUncertainError) -> bool:
-        try:
-            return await self.queue_position(prompt) is not None or (
-                await self.history_entry(prompt) is not None
-            )
-        except EngineUnavailableError:
-            raise lost from None
+    async def knows(self, prompt: str) -> bool:
+        """Whether the job waits, runs or has ended there; not so if the server was restarted since.
+
+        The queue is read first: jobs move from it to the history, and never back.
+        """
+        return await self.queue_position(prompt) is not None or (
+            await self.history_entry(prompt) is not None
+        )
 
     async def history_entry(self, prompt: str) -> HistoryEntry | None:
         """Fetch the history entry of a job; None if it has not ended, or is unknown."""
@@ -157,29 +144,13 @@ class ComfyClient:
         params = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         return await self.vendor.fetch("/view", kinds=("image/",), params=params)
 
-    async def cancel(self, prompts: tuple[str, ...]) -> None:
-        """Remove these jobs from the queue, and interrupt the one that runs; best effort.
-
-        A job may start between the two requests, so the queue is cleared first.
-        """
-        await self._post("/queue", {"delete": list(prompts)})
-        for prompt in prompts:
-            await self._interrupt(prompt)
+    async def stop(self, prompts: Sequence[str]) -> Stop:
+        """Stop these jobs, and say what became of them; see `stop_jobs`."""
+        return await stop_jobs(self.vendor.client, prompts)
 
     async def free_memory(self) -> None:
         """Make the server unload its models, best effort, so that the next job finds more memory."""
-        await self._post("/free", {"unload_models": True, "free_memory": True})
-
-    async def _interrupt(self, prompt: str) -> None:
-        """Interrupt the job only if it runs: old servers ignore the id, and would stop another job."""
-        with contextlib.suppress(httpx2.HTTPError, TimeoutError, ValidationError):
-            async with asyncio.timeout(_CANCEL_SECONDS):
-                response = await self.vendor.client.get("/queue")
-            queue = QueueState.model_validate_json(response.content)
-            if any(prompt in job[1:2] for job in queue.queue_running):
-                await self._post("/interrupt", {"prompt_id": prompt})
-
-    async def _post(self, path: str, body: JSON) -> None:
         with contextlib.suppress(httpx2.HTTPError, TimeoutError):
-            async with asyncio.timeout(_CANCEL_SECONDS):
-                await self.vendor.client.post(path, json=body)
+            async with asyncio.timeout(_FREE_SECONDS):
+                body = {"unload_models": True, "free_memory": True}
+                await self.vendor.client.post("/free", json=body)

@@ -42,6 +42,11 @@ class ComfyuiConfig(WorkflowConfig, RemoteConfig):
         default=(),
         description="Model files to offer, the default first; if empty, all that every server lists.",
     )
+    check_workflows: bool = Field(
+        default=True,
+        description="Whether workflows are checked at the start against what every server lists: inputs, lists, "
+        "ranges, links. Turn it off for custom nodes that take more than they list.",
+    )
     max_images: MaxImages = Field(
         default=4, description="Maximum images in one task; each is one job."
     )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import ClassVar
 
-from atelier_engines.closing import keeps_job, ordering
+from atelier_engines.closing import Stop, keeps_job
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
-from atelier_engines.event import Dispatched, Event, Stage
+from atelier_engines.event import Event, Stage
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
@@ -19,21 +18,19 @@ from atelier_engines.vendors.comfy_config import load_workflows
 from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.capabilities import probed_capabilities, unprobed_capabilities
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
+from atelier_engines.vendors.comfyui.event_socket import EventSocket
 from atelier_engines.vendors.comfyui.handle import JobHandle
 from atelier_engines.vendors.comfyui.inventory import read_inventory
 from atelier_engines.vendors.comfyui.job_watcher import JobWatcher
+from atelier_engines.vendors.comfyui.sampling import count_sampler_steps
 from atelier_engines.vendors.comfyui.servers import Servers, close_all, queue_lengths
+from atelier_engines.vendors.comfyui.step_counter import StepCounter
+from atelier_engines.vendors.comfyui.submission import Submission
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
-from atelier_engines.vendors.images import encode_task_image, encode_task_mask
-from atelier_engines.workflows import (
-    ControlFile,
-    TaskFiles,
-    Workflow,
-    WorkflowError,
-    fill,
-    required_mode,
-)
+from atelier_engines.vendors.late_cancels import LateCancels
+from atelier_engines.vendors.outages import OutageWaiter
+from atelier_engines.workflows import Workflow, WorkflowError, required_mode
 
 
 class ComfyuiEngine(RemoteEngine[Servers]):
@@ -56,7 +53,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
 
         Raises:
             EngineUnavailableError: no server responds, or a workflow is not valid.
-            ModelMissingError: a server lacks a configured model or ControlNet.
+            ModelMissingError: a server lacks a configured model or ControlNet, or weights that a workflow names.
         """
         try:
             workflows = await result_from_thread(partial(load_workflows, self._config))
@@ -76,7 +73,12 @@ class ComfyuiEngine(RemoteEngine[Servers]):
             await close_all(clients)
             raise
         self._capabilities = probed_capabilities(self._config, inventory, version=version)
-        return Servers(clients=clients, inventory=inventory)
+        return Servers(
+            clients=clients,
+            inventory=inventory,
+            node_classes=infos[0],
+            late_cancels=LateCancels(delay_scale=self._delay_scale),
+        )
 
     async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
         """Run the task; closing it removes its jobs from the server's queue, or interrupts them, unless it keeps them.
@@ -92,69 +94,65 @@ class ComfyuiEngine(RemoteEngine[Servers]):
             raise UnsupportedError(mode.name, f"no workflow for {mode.value}")
         yield Stage(name="submit")
         deadline = Deadline(self._config.timeout_seconds)
-        jobs = JobHandle.parse(task.resume) if task.resume else None
-        client = await servers.select() if jobs is None else servers.find(jobs.server)
-        client_id = uuid.uuid4().hex if jobs is None else jobs.client_id
-        socket = client.open_socket(client_id)
+        known = JobHandle.parse(task.resume) if task.resume else None
+        client = await servers.select() if known is None else servers.find(known.server)
+        submission = self._submission(client, workflow, task, known, deadline)
+        socket = client.open_socket(submission.jobs.client_id)
+        watcher: JobWatcher | None = None
         async with socket.connect():  # before the jobs: earlier messages are not repeated
-            over = False
             try:
-                if jobs is None:
-                    async with ordering():
-                        jobs = await self._submit(client, workflow, task, client_id)
-                        yield Dispatched(handle=jobs.text)
-                watcher = JobWatcher(
-                    client=client,
-                    jobs=jobs,
-                    task=task,
-                    outputs=workflow.outputs,
-                    socket=socket,
-                    poll_seconds=self._config.poll_seconds,
-                    deadline=deadline,
+                async with aclosing(submission.run()) as dispatched:
+                    async for stored in dispatched:
+                        yield stored
+                watcher = self._watcher(submission, socket)
+                steps = count_sampler_steps(workflow, servers.node_classes, task.steps)
+                counter = StepCounter(
+                    samplers=steps, jobs=len(task.seeds), interval=task.preview_interval
                 )
                 with errors.after_acceptance("comfyui"):
-                    async with aclosing(watcher.watch()) as events:
+                    async with aclosing(watcher.watch(counter)) as events:
                         async for event in events:
                             yield event
-                over = True
             finally:
-                if jobs is not None and not over and not keeps_job():
-                    await client.cancel(jobs.prompts)
+                if not keeps_job():
+                    ended = 0 if watcher is None else watcher.ended
+                    left = [
+                        one for one in submission.jobs.prompts[ended:] if one in submission.sent
+                    ]
+                    await self._stop_jobs(client, left)
 
-    async def _submit(
-        self, client: ComfyClient, workflow: Workflow, task: ImageTask, client_id: str
-    ) -> JobHandle:
-        """Submit all of the task's jobs; if one fails, the others are cancelled."""
-        client.add_pending(len(task.seeds))
-        prompts: list[str] = []
-        over = False
-        try:
-            files = await self._upload(client, task)
-            for seed in task.seeds:
-                prefix = f"atelier_{client_id}_{len(prompts)}"
-                graph = fill(workflow, task, seed=seed, files=files, prefix=prefix)
-                previews = self._config.preview_method if task.preview_interval else "none"
-                prompt = await client.submit(graph, client_id=client_id, previews=previews)
-                prompts.append(prompt)
-            over = True
-        finally:
-            client.add_pending(-len(task.seeds))
-            if prompts and not over:
-                await client.cancel(tuple(prompts))
-        return JobHandle(server=client.url, client_id=client_id, prompts=tuple(prompts))
+    async def _stop_jobs(self, client: ComfyClient, prompts: Sequence[str]) -> None:
+        """Stop these jobs; those that cannot be stopped now, later."""
+        if prompts and await client.stop(prompts) is Stop.MAY_GO_ON:
+            self._connection.late_cancels.add(partial(client.stop, prompts))
 
-    async def _upload(self, client: ComfyClient, task: ImageTask) -> TaskFiles:
-        """Upload the task's images in the task's size."""
-        init = mask = ""
-        if task.init_image is not None:
-            init = await client.upload(await encode_task_image(task, task.init_image), "init")
-        if task.mask is not None:
-            mask = await client.upload(await encode_task_mask(task, task.mask), "mask")
-        controls = []
-        for control in task.controls:
-            image = await encode_task_image(task, control.image)
-            name = await client.upload(image, control.type.value)
-            weights = self._config.controlnets[control.type]
-            controls.append(ControlFile(image=name, model=weights))
-        model = task.model or next(iter(self._connection.inventory.models), "")
-        return TaskFiles(model=model, init_image=init, mask=mask, controls=tuple(controls))
+    def _submission(
+        self,
+        client: ComfyClient,
+        workflow: Workflow,
+        task: ImageTask,
+        known: JobHandle | None,
+        deadline: Deadline,
+    ) -> Submission:
+        return Submission(
+            client=client,
+            workflow=workflow,
+            task=task,
+            jobs=known or JobHandle.choose(client.url, len(task.seeds)),
+            model=task.model or next(iter(self._connection.inventory.models), ""),
+            controlnets=tuple(self._config.controlnets[one.type] for one in task.controls),
+            previews=self._config.preview_method if task.preview_interval else "none",
+            waiter=OutageWaiter(client=client.vendor, deadline=deadline),
+            resumed=known is not None,
+        )
+
+    def _watcher(self, submission: Submission, socket: EventSocket) -> JobWatcher:
+        return JobWatcher(
+            client=submission.client,
+            jobs=submission.jobs,
+            task=submission.task,
+            outputs=submission.workflow.outputs,
+            socket=socket,
+            poll_seconds=self._config.poll_seconds,
+            waiter=submission.waiter,
+        )

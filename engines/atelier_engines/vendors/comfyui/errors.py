@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
+    EngineUnavailableError,
     InvalidTaskError,
     JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
     TaskFailedError,
 )
+from atelier_engines.vendors.comfyui.filled_inputs import FilledInputs
 from atelier_engines.vendors.comfyui.schemas import JobOutcome
 from atelier_engines.vendors.responses import Response
 
@@ -67,18 +69,41 @@ class _Failure(BaseModel):
     exception_message: str = ""
 
 
+class RejectedError(EngineUnavailableError):
+    """The server has rejected a workflow; nothing was begun. `blame` says whose fault it is."""
+
+    def __init__(self, rejection: _Rejection) -> None:
+        """Keep what the server says."""
+        details = "; ".join(_describe_problems(rejection))[:_MAX_MESSAGE_LENGTH]
+        super().__init__(f"comfyui rejected the workflow: {details}")
+        self._rejection = rejection
+
+    def blame(self, filled: FilledInputs) -> EngineError:
+        """The error of the caller, for what the task has filled in, or else of the engine, whose workflow is faulty."""
+        if self._rejection.error.type in {"missing_node_type", "invalid_prompt"}:
+            return ModelMissingError(f"{self}; install the node on the server")
+        problems = [*_problems(self._rejection)]
+        if any(map(_is_missing_file, (problem for _, problem in problems))):
+            return ModelMissingError(f"{self}; install the file on the server")
+        fields = [filled.field_of(node, one.extra_info.input_name) for node, one in problems]
+        if problems and (field := next(iter(fields))) and all(fields):
+            return InvalidTaskError(field, f"{self}; change the task accordingly")
+        return EngineUnavailableError(
+            f"{self}; the engine's workflow is at fault, not the task: correct it, its bindings or its overrides"
+        )
+
+
 def translate_rejection(answer: Response) -> EngineError | None:
-    """Translate a rejected prompt; None for every other response."""
+    """Translate a rejected prompt to RejectedError; None for every other response."""
     if answer.status != _BAD_REQUEST:
         return None
     try:
-        rejection = _Rejection.model_validate_json(answer.body)
+        return RejectedError(_Rejection.model_validate_json(answer.body))
     except ValidationError:
         return None
-    return _error_from_rejection(rejection)
 
 
-def translate_node_errors(node_errors: JsonValue) -> EngineError | None:
+def translate_node_errors(node_errors: JsonValue) -> RejectedError | None:
     """Translate the errors of a prompt that was accepted in part; None if it was accepted whole."""
     if not node_errors:
         return None
@@ -86,7 +111,7 @@ def translate_node_errors(node_errors: JsonValue) -> EngineError | None:
         rejection = _Rejection(error=_Problem(message="rejected in part"), node_errors=node_errors)
     except ValidationError:
         rejection = _Rejection(error=_Problem(message="rejected in part"))
-    return _error_from_rejection(rejection)
+    return RejectedError(rejection)
 
 
 def translate_failure(status: JobOutcome) -> EngineError:
@@ -110,18 +135,10 @@ def translate_failure(status: JobOutcome) -> EngineError:
     return EngineFailedError("comfyui: the job failed; the server gives no reason")
 
 
-def _error_from_rejection(rejection: _Rejection) -> EngineError:
-    details = "; ".join(_describe_problems(rejection))[:_MAX_MESSAGE_LENGTH]
-    message = f"comfyui rejected the workflow: {details}"
-    if rejection.error.type in {"missing_node_type", "invalid_prompt"}:
-        return ModelMissingError(f"{message}; install the node on the server")
-    if any(
-        problem.type == "value_not_in_list"
-        and problem.extra_info.input_name.startswith(_WEIGHTS_INPUTS)
-        for problem in _problems(rejection)
-    ):
-        return ModelMissingError(f"{message}; install the file on the server")
-    return InvalidTaskError("options", message)
+def _is_missing_file(problem: _Problem) -> bool:
+    return problem.type == "value_not_in_list" and problem.extra_info.input_name.startswith(
+        _WEIGHTS_INPUTS
+    )
 
 
 def _describe_problems(rejection: _Rejection) -> Iterator[str]:
@@ -135,10 +152,11 @@ def _describe_problems(rejection: _Rejection) -> Iterator[str]:
         yield f"{rejection.error.message} {rejection.error.details}".strip()
 
 
-def _problems(rejection: _Rejection) -> Iterator[_Problem]:
+def _problems(rejection: _Rejection) -> Iterator[tuple[str, _Problem]]:
     nodes = rejection.node_errors if isinstance(rejection.node_errors, dict) else {}
-    for node in nodes.values():
-        yield from node.errors
+    for node_id, node in nodes.items():
+        for problem in node.errors:
+            yield node_id, problem
 
 
 def _error_from_failure(failure: _Failure) -> EngineError:

@@ -8,7 +8,8 @@ from atelier_engines.errors import EngineUnavailableError, ModelMissingError
 from atelier_engines.task import ControlType
 from atelier_engines.vendors.comfy_capabilities import Inventory, names_in_all
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
-from atelier_engines.vendors.comfyui.schemas import ObjectInfo
+from atelier_engines.vendors.comfyui.node_classes import ObjectInfo
+from atelier_engines.vendors.comfyui.workflow_check import require_valid
 from atelier_engines.workflows import Mode, Workflow
 from atelier_engines.workflows.bindings import LoraStackNode, NodeChain, Slot
 
@@ -19,17 +20,24 @@ def read_inventory(
     """Return what all the servers that sent `infos` have in common.
 
     Raises:
-        EngineUnavailableError: a server lacks a node of the text-to-image workflow.
-        ModelMissingError: a server lacks a model or a ControlNet that the configuration names.
+        EngineUnavailableError: a server lacks a node of the text-to-image workflow or of a custom one, or would reject
+            a workflow.
+        ModelMissingError: a server lacks a model or a ControlNet that the configuration names, or weights that a
+            workflow names.
     """
     nodes = _NodeClasses(infos)
     usable = {mode: one for mode, one in workflows.items() if not nodes.missing_from(one)}
-    first = workflows[Mode.TXT2IMG]
-    if Mode.TXT2IMG not in usable:
+    needed = workflows if config.workflows else (Mode.TXT2IMG,)
+    for workflow in (workflows[mode] for mode in needed if mode not in usable):
         raise EngineUnavailableError(
-            f"comfyui lacks the nodes {', '.join(nodes.missing_from(first))} "
-            f"of the workflow {first.name}"
+            f"comfyui lacks the nodes {', '.join(nodes.missing_from(workflow))} "
+            f"of the workflow {workflow.name}"
         )
+    if config.check_workflows:
+        for workflow in usable.values():
+            for info in infos:
+                require_valid(workflow, info)
+    first = workflows[Mode.TXT2IMG]
     return Inventory(
         workflows=usable,
         models=_list_models(config, nodes, first),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
-from atelier_engines.event import Event, Output, Stage, Step
-from atelier_engines.media import Encoded, Pixels
+from atelier_engines.event import Event, Stage, Step
 from atelier_engines.task import ImageTask
-from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.event_socket import EventSocket
 from atelier_engines.vendors.comfyui.handle import JobHandle
@@ -21,16 +20,16 @@ from atelier_engines.vendors.comfyui.messages import (
     NodeProgress,
     PreviewImage,
 )
-from atelier_engines.vendors.comfyui.schemas import FileRef, HistoryEntry
+from atelier_engines.vendors.comfyui.results import fetch_results
 from atelier_engines.vendors.comfyui.step_counter import StepCounter
-from atelier_engines.vendors.deadline import Deadline
-from atelier_engines.vendors.images import load_preview, load_result
+from atelier_engines.vendors.images import load_preview
+from atelier_engines.vendors.outages import OutageWaiter
 
 _LOOKUP_DELAY_SECONDS = 0.2
 _MAX_LOOKUPS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobWatcher:
     """Watches all jobs of one task."""
 
@@ -41,29 +40,42 @@ class JobWatcher:
     """Ids of the nodes whose images are the result."""
     socket: EventSocket
     poll_seconds: float
-    deadline: Deadline
+    waiter: OutageWaiter
+    ended: int = 0
+    """Number of jobs that have ended, in the order of the seeds."""
 
-    async def watch(self) -> AsyncGenerator[Event]:
-        """Yield stages, steps, and one output per job.
+    async def watch(self, counter: StepCounter) -> AsyncGenerator[Event]:
+        """Yield stages, steps, and the outputs of each job. While the server cannot be reached, its jobs go on.
 
         Raises:
             EngineFailedError: a job failed, was interrupted, or is lost.
             OutOfMemoryError: a job ran out of GPU memory.
             EngineTimeoutError: the deadline has passed.
         """
-        counter = StepCounter(
-            steps_per_job=self.task.steps or 0,
-            jobs=len(self.jobs.prompts),
-            interval=self.task.preview_interval,
-        )
         for number in range(len(self.jobs.prompts)):
             async with aclosing(self._watch_job(number, counter)) as events:
                 async for event in events:
                     yield event
-            image = await self._fetch_image(number)
-            for step in counter.finish_job(number):
-                yield step
-            yield Output(media=image, seed=self.task.seeds[number])
+            self.ended = number + 1
+            try:
+                results = fetch_results(
+                    self.client,
+                    self.jobs.prompts[number],
+                    self.outputs,
+                    self.task,
+                    seed=self.task.seeds[number],
+                    waiter=self.waiter,
+                )
+                first = True
+                async with aclosing(results) as outputs:
+                    async for output in outputs:
+                        for step in counter.finish_job(number) if first else ():
+                            yield step
+                        first = False
+                        yield output
+            except OutOfMemoryError:
+                await self.client.free_memory()
+                raise
 
     async def _watch_job(self, number: int, counter: StepCounter) -> AsyncGenerator[Event]:
         """Yield stages and steps of one job until its history entry exists."""
@@ -75,22 +87,23 @@ class JobWatcher:
             if isinstance(message, JobStarted | NodeProgress) and message.prompt == prompt:
                 now = Stage(name="generate")
             elif message is None or message == JobEnded(prompt=prompt):
-                position = await self._queue_position(prompt)
+                position = await self._queue_position(prompt, stage)
                 if position is None:
                     break
                 now = _stage_at(position)
             if now is not None and now != stage:
                 stage = now
                 yield now
-            self.deadline.require("comfyui")
-            message = await self.socket.receive(min(self.poll_seconds, self.deadline.remaining))
+            deadline = self.waiter.deadline
+            deadline.require("comfyui", reason=_why_unfinished(stage))
+            message = await self.socket.receive(min(self.poll_seconds, deadline.remaining))
             for step in await self._steps(message, counter):
                 yield step
         for message in self.socket.drain():
             for step in await self._steps(message, counter):
                 yield step
 
-    async def _queue_position(self, prompt: str) -> int | None:
+    async def _queue_position(self, prompt: str, stage: Stage | None) -> int | None:
         """Return the number of jobs ahead; None once the job has ended.
 
         A job that is in neither history nor queue may be moving from one to the other, so both are read again.
@@ -98,15 +111,17 @@ class JobWatcher:
         Raises:
             EngineFailedError: the server does not know the job.
         """
+        ask = partial(self.waiter.ask, reason=_why_unfinished(stage))
         for _ in range(_MAX_LOOKUPS):
-            if await self.client.history_entry(prompt) is not None:
+            if await ask(partial(self.client.history_entry, prompt)) is not None:
                 return None
-            position = await self.client.queue_position(prompt)
+            position = await ask(partial(self.client.queue_position, prompt))
             if position is not None:
                 return position
             await self.client.vendor.pause(_LOOKUP_DELAY_SECONDS)
         raise EngineFailedError(
-            "comfyui lost the job: the server was restarted, or someone removed it from the queue"
+            "comfyui lost the job, which is in neither its queue nor its history: the server was restarted, "
+            "or someone removed the job"
         )
 
     async def _steps(self, message: Message | None, counter: StepCounter) -> list[Step]:
@@ -123,27 +138,12 @@ class JobWatcher:
             case _:
                 return []
 
-    async def _fetch_image(self, number: int) -> Encoded | Pixels:
-        entry = await self.client.history_entry(self.jobs.prompts[number])
-        if entry is None:
-            raise EngineFailedError("comfyui lost the job's history")
-        if entry.status.status_str != "success":
-            failure = errors.translate_failure(entry.status)
-            if isinstance(failure, OutOfMemoryError):
-                await self.client.free_memory()
-            raise failure
-        file = await self.client.fetch_image(self._find_file(entry))
-        return await load_result("comfyui", file.data, self.task)
-
-    def _find_file(self, entry: HistoryEntry) -> FileRef:
-        for node in self.outputs:
-            for file in entry.files(node):
-                return file
-        raise EngineFailedError(
-            f"comfyui finished without an image from the nodes {', '.join(self.outputs)}; "
-            "name the nodes that save images in the bindings' outputs"
-        )
-
 
 def _stage_at(position: int) -> Stage:
     return Stage(name="queued", queue_position=position) if position else Stage(name="generate")
+
+
+def _why_unfinished(stage: Stage | None) -> str:
+    if stage is None or stage.queue_position is None:
+        return ""
+    return f"the job still waited in its queue, behind {stage.queue_position} others"

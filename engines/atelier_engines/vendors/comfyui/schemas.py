@@ -78,9 +78,13 @@ class QueueState(BaseModel):
     queue_running: list[list[JsonValue]] = Field(default_factory=list)
     queue_pending: list[list[JsonValue]] = Field(default_factory=list)
 
+    def runs(self, prompt: str) -> bool:
+        """Whether the job runs."""
+        return any(prompt in job[1:2] for job in self.queue_running)
+
     def position(self, prompt: str) -> int | None:
         """Number of jobs ahead, 0 while the job runs; None if it is not in the queue."""
-        if any(prompt in job[1:2] for job in self.queue_running):
+        if self.runs(prompt):
             return 0
         ids = [job[1] for job in sorted(self.queue_pending, key=_number) if job[1:]]
         return ids.index(prompt) + len(self.queue_running) if prompt in ids else None
@@ -100,31 +104,3 @@ class SystemStats(BaseModel):
     """Response to GET /system_stats."""
 
     system: System
-
-
-class NodeInputs(BaseModel):
-    """Inputs of a node class, by name."""
-
-    required: dict[str, JsonValue] = Field(default_factory=dict)
-    optional: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class NodeClass(BaseModel):
-    """Description of one node class."""
-
-    input: NodeInputs = Field(default_factory=NodeInputs)
-
-    def choices(self, name: str) -> tuple[str, ...]:
-        """Choices of the input of that name; empty if it is not a choice.
-
-        Older servers send the list itself, newer ones `COMBO` and an object with the list.
-        """
-        match self.input.required.get(name, self.input.optional.get(name)):
-            case [list(names), *_] | ["COMBO", {"options": list(names)}, *_]:
-                return tuple(choice for choice in names if isinstance(choice, str))
-            case _:
-                return ()
-
-
-class ObjectInfo(RootModel[dict[str, NodeClass]]):
-    """Response to GET /object_info: all node classes by name."""

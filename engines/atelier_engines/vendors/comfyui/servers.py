@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError
 from atelier_engines.vendors.comfy_capabilities import Inventory
 from atelier_engines.vendors.comfyui.api import ComfyClient
+from atelier_engines.vendors.comfyui.node_classes import ObjectInfo
+from atelier_engines.vendors.late_cancels import LateCancels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +22,15 @@ class Servers:
     """Clients in the order of the configuration."""
     inventory: Inventory
     """What all servers that responded have."""
+    node_classes: ObjectInfo
+    """Node classes of the first server that responded."""
+    late_cancels: LateCancels
+    """Cancellations that did not reach their server."""
     _turn: Iterator[int] = field(default_factory=itertools.count)
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.late_cancels.close()
         await close_all(self.clients)
 
     async def select(self) -> ComfyClient:
