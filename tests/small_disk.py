@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _MOUNT = shutil.which("mount") or ""
@@ -39,3 +39,17 @@ def mounted(directory: Path, size: int) -> Iterator[None]:
 def resize(directory: Path, size: int) -> None:
     """Change the size of the file system that is mounted at the directory."""
     subprocess.run([_MOUNT, "-o", f"remount,size={size}", str(directory)], check=True)
+
+
+def leave_free(directory: Path, free: int) -> None:
+    """Leave about so many bytes free on the file system that is mounted at the directory.
+
+    Raises:
+        MountError: others filled the space faster than it could be measured, ten times.
+    """
+    for _ in range(10):
+        # A size below what is used by then is an error of the mount: others write meanwhile.
+        with suppress(subprocess.CalledProcessError):
+            resize(directory, shutil.disk_usage(directory).used + free)
+            return
+    raise MountError("the file system was in use at each try to make it smaller")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.siege.recorder import Recorder
 from tests.siege.server import SiegedServer
-from tests.small_disk import resize
+from tests.small_disk import leave_free, resize
 
 KILL, KILL_TWICE, DRAIN, DRAIN_KILLED, STOP, FULL_DISK = (
     "kill",
@@ -108,8 +107,7 @@ class Disturber:
 
     async def _fill_disk(self) -> None:
         """Leave almost no space, in one of four times kill the server then, and give the space back."""
-        used = shutil.disk_usage(self.server.data).used
-        resize(self.server.data, used + self.chance.randrange(0, 128 * 1024))
+        leave_free(self.server.data, self.chance.randrange(0, 128 * 1024))
         try:
             await self._pause(4.0)
             if self.chance.random() < 1 / 4:
