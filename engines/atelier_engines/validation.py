@@ -27,6 +27,7 @@ from atelier_engines.errors import (
     UnsupportedError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
+from atelier_engines.suggestions import suggest
 from atelier_engines.task import AudioTask, ImageTask, Task, Upscale
 
 _log = logging.getLogger(__name__)
@@ -269,7 +270,7 @@ def _too_long(limit: int, task: Task) -> Iterator[InvalidTaskError]:
 def _unlisted(field: str, name: str, known: tuple[str, ...]) -> Iterator[UnsupportedError]:
     if name and name not in known:
         allowed = f"must be {_one_of(known)}" if known else "must be empty on this engine"
-        yield UnsupportedError(field, f"{field} {allowed}, not {name!r}")
+        yield UnsupportedError(field, f"{field} {allowed}, not {name!r}{suggest(name, known)}")
 
 
 def _one_of(known: tuple[object, ...]) -> str:

@@ -218,6 +218,7 @@ def _select_engines(
         click.ClickException: the configuration is invalid, or has no engine of that name.
     """
     from atelier_engines.local.cpu import configure_threads  # noqa: PLC0415 (see serve)
+    from atelier_engines.suggestions import suggest  # noqa: PLC0415 (see serve)
     from atelier_server.config.load import ConfigurationError, load  # noqa: PLC0415 (only this command needs it, and it takes long to import)
 
     try:
@@ -229,7 +230,9 @@ def _select_engines(
     unknown = [name for name in wanted if name not in settings.engines]
     if unknown:
         known = ", ".join(settings.engines)
-        raise _UnusableError(f"no engine {unknown[0]!r}; there are {known}")
+        raise _UnusableError(
+            f"no engine {unknown[0]!r}; there are {known}{suggest(unknown[0], settings.engines)}"
+        )
     for name in wanted or settings.engines:
         yield name, settings.engines[name]
 

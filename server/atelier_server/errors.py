@@ -33,6 +33,7 @@ from grpc import StatusCode
 
 from atelier.v1.generation_pb2 import Failure, Generation, State
 from atelier_engines.errors import EngineError
+from atelier_engines.suggestions import suggest
 
 CODES: Mapping[str, StatusCode] = {
     "INVALID_REQUEST": StatusCode.INVALID_ARGUMENT,
@@ -119,8 +120,8 @@ class UnknownEngineError(ServiceError):
     reason = "UNKNOWN_ENGINE"
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        """List the engines that exist."""
-        super().__init__(f"no engine {name!r}; there are {', '.join(known)}")
+        """List the engines that exist, and name the most similar one."""
+        super().__init__(f"no engine {name!r}; there are {', '.join(known)}{suggest(name, known)}")
 
 
 class NotFoundError(ServiceError):

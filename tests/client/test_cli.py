@@ -57,11 +57,22 @@ async def test_violations_are_printed(fake_server: Served) -> None:
 
 
 async def test_an_unreachable_server_ends_with_3() -> None:
-    """With one line on stderr."""
-    ended = await atelier("health", ATELIER_SERVER="127.0.0.1:1")
-    assert ended.code == 3
-    assert ended.err.startswith("error: cannot reach the server")
-    assert ended.err.count("\n") == 1
+    """With one line on stderr that says how to start one; no call is tried."""
+    refused, unknown = await asyncio.gather(
+        atelier("health", ATELIER_SERVER="127.0.0.1:1"),
+        atelier("health", "--server", "nowhere.invalid:1"),
+    )
+    assert (refused.code, unknown.code) == (3, 3)
+    assert refused.err.startswith("error: cannot reach the server at 127.0.0.1:1: ")
+    assert "`atelier serve` starts one" in refused.err
+    assert (refused.err.count("\n"), unknown.err.count("\n")) == (1, 1)
+
+
+async def test_the_bare_command_is_its_help() -> None:
+    """Which is what a new user wants, and no error."""
+    bare, asked = await asyncio.gather(atelier(), atelier("--help"))
+    assert (bare.code, bare.err) == (0, "")
+    assert bare.out == asked.out
 
 
 @pytest.mark.parametrize(
@@ -78,6 +89,8 @@ async def test_an_unreachable_server_ends_with_3() -> None:
         (["generate", "x", "--audio", "--format", "png"], "must be one of wav, flac, ogg"),
         (["generate", "x", "--init-image", "nowhere.png"], "nowhere.png"),
         (["paint"], "No such command"),
+        (["genrate", "x"], "Did you mean 'generate'?"),
+        (["health", "--server", "http://here:5/path"], "must be http://HOST:PORT"),
     ],
 )
 async def test_wrong_usage_ends_with_2(arguments: list[str], told: str) -> None:

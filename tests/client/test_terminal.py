@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
@@ -61,6 +63,37 @@ async def test_previews_stay_away_from_other_terminals(fake_server: Served, tmp_
         await asyncio.sleep(0.05)
     assert "\x1b_G" not in terminal.text
     assert "1337" not in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("environment", "drawn"),
+    [
+        ({"COLORTERM": "truecolor"}, "\x1b[38;2;255;0;0;48;2;0;0;255m▀"),
+        ({"COLORTERM": "truecolor", "TMUX": "a", "KITTY_WINDOW_ID": "1"}, "48;2;0;0;255m▀"),
+        ({}, "\x1b[38;5;196;48;5;21m▀"),
+        ({"TERM": "dumb"}, ""),
+    ],
+)
+async def test_previews_are_drawn_with_characters_elsewhere(
+    environment: dict[str, Any], drawn: str, fake_server: Served, tmp_path: Path
+) -> None:
+    """A cell in the colours of two pixels, as far as the terminal has colours."""
+    stripes = Image.new("RGB", (1, 24), "red")
+    for row in range(1, 24, 2):
+        stripes.putpixel((0, row), (0, 0, 255))
+    file = io.BytesIO()
+    stripes.resize((24, 24), Image.Resampling.NEAREST).save(file, "PNG")
+    service, address = fake_server
+    service.preview = generation_pb2.Preview(media_type="image/png", data=file.getvalue())
+    async with screen() as terminal:
+        process = await run_on(
+            terminal, "generate", "x", "--server", address, cwd=tmp_path, **environment
+        )
+        await process.communicate()
+        await asyncio.sleep(0.05)
+    assert drawn in terminal.text
+    assert ("▀" in terminal.text) == bool(drawn)
+    assert "\x1b_G" not in terminal.text
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -9,6 +9,7 @@ import grpc
 
 from atelier_client import environment
 from atelier_client.actions import Operation
+from atelier_client.addresses import parse_address
 from atelier_client.batches import StartedBatch
 from atelier_client.channel import Connection
 from atelier_client.errors import AtelierError, ClientClosedError
@@ -46,16 +47,20 @@ class BaseClient(ABC):
         """Connect on first use.
 
         Args:
-            server: HOST:PORT; `ATELIER_SERVER` or localhost:50051 when empty.
-            credentials: for TLS; plain text when None.
+            server: HOST:PORT or an http URL, an https URL for TLS; `ATELIER_SERVER` or localhost:50051
+                when empty.
+            credentials: for TLS; when None, those of the system for an https URL, else plain text.
             token: sent with every call, as the metadata `authorization: Bearer TOKEN`.
             reconnect_timeout_seconds: how long to reconnect a broken stream or transfer, from the
                 first failure after the server last answered.
             call_timeout_seconds: deadline of short calls (all but generate, streams and transfers).
         """
         self._policy = ReconnectPolicy(timeout_seconds=reconnect_timeout_seconds)
+        address = parse_address(server or environment.read_server_address())
+        if address.is_secure and credentials is None:
+            credentials = grpc.ssl_channel_credentials()
         self._connection = Connection(
-            address=server or environment.read_server_address(),
+            address=address.target,
             credentials=credentials,
             token=token,
             call_timeout_seconds=call_timeout_seconds,

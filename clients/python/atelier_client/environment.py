@@ -13,6 +13,11 @@ def read_server_address() -> str:
     return os.environ.get("ATELIER_SERVER") or DEFAULT_SERVER
 
 
+def has_proxy() -> bool:
+    """Whether gRPC may connect through a proxy, by the variables that it reads."""
+    return any(os.environ.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
     """Environment variables that identify the terminal; empty where they are not set."""

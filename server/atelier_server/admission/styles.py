@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from atelier.v1 import task_pb2 as pb
+from atelier_engines.suggestions import suggest
 from atelier_server.config.settings import LoraRole, StyleSettings
 from atelier_server.errors import InvalidRequestError, Violation
 
@@ -28,7 +29,9 @@ def apply_style(
     style = styles.get(request.style)
     if style is None:
         known = f"there are {', '.join(styles)}" if styles else "none is configured"
-        violation = Violation("image.style", f"no style {request.style!r}; {known}")
+        violation = Violation(
+            "image.style", f"no style {request.style!r}; {known}{suggest(request.style, styles)}"
+        )
         raise InvalidRequestError([violation])
     task = pb.ImageTask()
     task.CopyFrom(request)

@@ -15,13 +15,17 @@ from atelier_client.errors import AtelierError, InvalidRequestError
 @click.group(
     cls=CommandGroup,
     epilog=EPILOG,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="atelier-client")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
-def atelier(*, debug: bool) -> None:
+@click.pass_context
+def atelier(context: click.Context, *, debug: bool) -> None:
     """Generate images and audio with an Atelier server."""
-    _ = debug  # read from the context, where errors are shown
+    _ = debug  # read from the command line, where errors are shown
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from atelier_client.cli.completion_values import complete_engine, complete_id
 from atelier_client.cli.exit_codes import ExitCode, exit_code_for
 from atelier_client.cli.follow import describe_cancellation
 from atelier_client.cli.generation_ids import resolve_id
@@ -25,9 +26,15 @@ _ORDER = ((State.QUEUED,), (State.QUEUED, State.RUNNING))
 
 
 @click.command("cancel")
-@click.argument("generation_ids", metavar="[ID]...", nargs=-1)
+@click.argument("generation_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_id)
 @click.option("--all", "cancel_all", is_flag=True, help="Cancel all that wait or run.")
-@click.option("--engine", default="", metavar="NAME", help="With --all: only those of this engine.")
+@click.option(
+    "--engine",
+    default="",
+    metavar="NAME",
+    shell_complete=complete_engine,
+    help="With --all: only those of this engine.",
+)
 @connection_options
 def cancel_command(
     *, generation_ids: tuple[str, ...], cancel_all: bool, engine: str, server: str, as_json: bool

@@ -52,19 +52,6 @@ def build_engine_page(capabilities: Capabilities, engine: Engine) -> Group:
     return Group(*(part for table in tables for part in (table, Text())))
 
 
-def list_names(engine: Engine) -> _Facts:
-    """The options whose values are names, each with the names that this engine knows; the default first."""
-    image, audio = engine.image, engine.audio
-    if image is not None:
-        yield "--style", _join(image.styles)
-        yield "--model", _join_models(image.models)
-        yield "--lora", _join(image.loras)
-        yield "--scheduler", _join(image.schedulers)
-        yield "--control", _join(image.control_types)
-    elif audio is not None:
-        yield "--model", _join_models(audio.models)
-
-
 def format_price(engine: Engine) -> str:
     """The price with its unit, or free."""
     if engine.price is None:

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atelier_client.cli.completion_values import complete_engine
+from atelier_client.cli.engine_names import NAMED_BY
 from atelier_client.cli.engine_page import (
     build_engine_page,
     format_price,
     format_range,
     format_state,
-    list_names,
 )
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
@@ -45,7 +46,7 @@ _AUDIO_COLUMNS = {
 
 
 @click.command("engines")
-@click.argument("name", default="", metavar="[NAME]")
+@click.argument("name", default="", metavar="[NAME]", shell_complete=complete_engine)
 @connection_options
 def engines_command(*, name: str, server: str, as_json: bool) -> None:
     """Show the state, load, limits, features and names of every engine, or everything about one."""
@@ -117,9 +118,9 @@ def _mark_features(columns: Mapping[_F, str], features: frozenset[_F]) -> tuple[
 def _build_names_table(capabilities: Capabilities) -> Table:
     table = _new_table("names", "option", "values")
     for engine in capabilities.engines:
-        for option, names in list_names(engine):
-            if names:
-                _add_row(table, engine.name, option, names)
+        for option, list_names in NAMED_BY.items():
+            if names := list_names(engine):
+                _add_row(table, engine.name, option, ", ".join(names))
     return table
 
 

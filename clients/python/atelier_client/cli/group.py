@@ -7,12 +7,14 @@ imported reports that when it is called; the others still work.
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 import click
 
 _OWN = {
     "cancel": "cancel",
+    "completion": "completion",
     "engines": "engines",
     "generate": "generate",
     "health": "health",
@@ -46,6 +48,23 @@ class CommandGroup(click.Group):
             return _get_command(module, f"{cmd_name}_command")
         plugin = _find_plugins().get(cmd_name)
         return None if plugin is None else _load_plugin(plugin)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name.
+
+        Raises:
+            click.UsageError: there is none; the message names the most similar one.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            similar = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if similar:
+                message = f"{error.message} Did you mean {similar[0]!r}?"
+                raise click.UsageError(message, ctx) from error
+            raise
 
 
 def _find_plugins() -> dict[str, EntryPoint]:

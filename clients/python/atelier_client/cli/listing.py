@@ -8,6 +8,7 @@ from itertools import islice
 import click
 from rich.console import Console
 
+from atelier_client.cli.completion_values import complete_engine
 from atelier_client.cli.generation_lines import format_generations
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
@@ -17,7 +18,12 @@ _MAX_PAGE_SIZE = 100
 
 
 @click.command("list")
-@click.option("--engine", default="", help="List only generations of this engine.")
+@click.option(
+    "--engine",
+    default="",
+    shell_complete=complete_engine,
+    help="List only generations of this engine.",
+)
 @click.option(
     "--state",
     "states",

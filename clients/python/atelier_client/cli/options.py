@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from atelier_client.cli.reachability import check_reachable
 from atelier_client.environment import DEFAULT_SERVER
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ def connection_options(command: F) -> F:
 
 
 def connect(server: str) -> Client:
-    """A client to use under `with`."""
+    """A client to use under `with`.
+
+    Raises:
+        AtelierError: no server answers, or its address is invalid.
+    """
     from atelier_client.client import Client  # noqa: PLC0415 - gRPC is imported only by commands that call a server
 
+    check_reachable(server)
     return Client(server)

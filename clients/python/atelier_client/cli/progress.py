@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.control import Control
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import ControlType, Segment
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from atelier_client import environment, results
 from atelier_client.cli import previews
+from atelier_client.cli.half_blocks import render_half_blocks
 from atelier_client.cli.json_output import echo_json
 from atelier_client.enums import State
 
@@ -96,14 +98,26 @@ class LineDisplay(NullDisplay):
         self._last = text
 
 
+class _BarBelowPreview(Progress):
+    """A bar, and above it a preview that is drawn with characters."""
+
+    preview: Text | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The preview, if there is one, and the bar."""
+        if self.preview is not None:
+            yield self.preview
+        yield from super().get_renderables()
+
+
 class ProgressBar:
-    """A bar on stderr, with previews above it if the terminal supports images."""
+    """A bar on stderr, with previews above it: images if the terminal supports them, else coloured characters."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._protocol = previews.detect_protocol(environment.read_terminal())
         self._has_room = False
-        self._progress = Progress(
+        self._progress = _BarBelowPreview(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -139,8 +153,11 @@ class ProgressBar:
             self._show_preview(event.preview)
 
     def _show_preview(self, preview: results.Preview) -> None:
+        if self._console.height <= previews.ROWS + 1:
+            return
         sequence = previews.render(preview, self._protocol)
-        if not sequence or self._console.height <= previews.ROWS + 1:
+        if not sequence:
+            self._draw_preview(preview)
             return
         if not self._has_room:
             self._progress.print("\n" * (previews.ROWS - 1))
@@ -148,3 +165,10 @@ class ProgressBar:
         control = Control()
         control.segment = Segment(sequence, None, [(ControlType.HOME,)])
         self._console.control(control)
+
+    def _draw_preview(self, preview: results.Preview) -> None:
+        """Draw with characters, on a terminal with colours."""
+        if self._console.color_system is not None:
+            self._progress.preview = render_half_blocks(
+                preview, columns=self._console.width, rows=previews.ROWS
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
+from atelier_client.cli.completion_values import complete_id
 from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
@@ -16,7 +17,7 @@ from atelier_client.results import Generation
 
 
 @click.command("show")
-@click.argument("generation_id", metavar="ID")
+@click.argument("generation_id", metavar="ID", shell_complete=complete_id)
 @output_options
 @connection_options
 def show_command(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from atelier_client.cli.completion_values import complete_engine, complete_name
+from atelier_client.cli.engine_names import list_loras, list_models, list_schedulers, list_styles
 from atelier_client.cli.task_values import (
     parse_control,
     parse_lora,
@@ -77,11 +79,24 @@ _OPTIONS = (
         "--prompt-file", metavar="FILE", help="Read the prompt from a file, - for standard input."
     ),
     click.option(
-        "--engine", default="", help="Engine to use.  [default: as the server is configured]"
+        "--engine",
+        default="",
+        shell_complete=complete_engine,
+        help="Engine to use.  [default: as the server is configured]",
     ),
     click.option("--negative-prompt", default="", metavar="TEXT", help="What to avoid."),
-    click.option("--style", default="", help="A style that the engine lists."),
-    click.option("--model", default="", help="One of the engine's models."),
+    click.option(
+        "--style",
+        default="",
+        shell_complete=complete_name(list_styles),
+        help="A style that the engine lists.",
+    ),
+    click.option(
+        "--model",
+        default="",
+        shell_complete=complete_name(list_models),
+        help="One of the engine's models.",
+    ),
     click.option("--size", type=parse_size, metavar="WxH", help="Pixels, such as 512x768 or 512."),
     click.option(
         "--ratio",
@@ -92,7 +107,12 @@ _OPTIONS = (
     click.option("--steps", type=click.IntRange(min=1), help="Denoising steps."),
     click.option("--guidance", type=float, help="Classifier-free guidance scale."),
     click.option("--seed", type=click.IntRange(min=0), help="[default: random]"),
-    click.option("--scheduler", default="", help="A sampler that the engine lists."),
+    click.option(
+        "--scheduler",
+        default="",
+        shell_complete=complete_name(list_schedulers),
+        help="A sampler that the engine lists.",
+    ),
     click.option("--num-images", type=click.IntRange(min=1), help="Number of images."),
     click.option("--init-image", type=_FILE, help="Image for image-to-image or inpainting."),
     click.option("--strength", type=float, help="0 keeps the init image, 1 ignores it."),
@@ -111,6 +131,7 @@ _OPTIONS = (
         "loras",
         type=parse_lora,
         multiple=True,
+        shell_complete=complete_name(list_loras),
         metavar="NAME[=WEIGHT][:ROLE]",
         help="LoRA to apply; roles are style, character and cinematic.",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from atelier_client.cli.completion_values import complete_id
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.follow import follow_to_end, handle_sigterm
 from atelier_client.cli.generation_ids import resolve_id
@@ -15,7 +16,7 @@ from atelier_client.cli.saving import save_and_print
 
 
 @click.command("watch")
-@click.argument("generation_id", metavar="ID")
+@click.argument("generation_id", metavar="ID", shell_complete=complete_id)
 @click.option("--after", default=0, metavar="SEQUENCE", help="Show only events after this one.")
 @output_options
 @connection_options
