@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
 from atelier.v1 import task_pb2
@@ -19,14 +21,21 @@ from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.image_header import read_header
 from tests.artifacts.profiles import (
     CYAN,
+    D50,
     adobe_to_srgb,
     cmyk_profile,
+    encode_srgb,
     grey_profile,
     grey_to_srgb,
     lab_to_srgb,
+    parametric_curve,
     rgb_profile,
+    table_profile,
 )
+from tests.artifacts.readers.png_files import write_chunk, write_profile
 from tests.artifacts.test_decode import FORMATS, file_of
+
+Floats = NDArray[np.float64]
 
 RAMP = np.linspace(0, 65535, 128).astype(np.uint16)[None].repeat(8, axis=0)
 COLORS = np.array([[[200, 30, 60], [10, 120, 250], [128] * 3, [255] * 3]], np.uint8)
@@ -43,17 +52,12 @@ def png_of(rows: bytes, width: int, height: int, depth: int, kind: int, *chunks:
     """A PNG file of that depth and colour type, from rows that begin with their filter's number."""
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     made = [
-        chunk(b"IHDR", header),
+        write_chunk(b"IHDR", header),
         *chunks,
-        chunk(b"IDAT", zlib.compress(rows)),
-        chunk(b"IEND", b""),
+        write_chunk(b"IDAT", zlib.compress(rows)),
+        write_chunk(b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(made)
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    """A chunk of a PNG file."""
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def wide_rows(channels: int) -> bytes:
@@ -87,7 +91,7 @@ def test_a_transparent_colour_is_found_in_every_depth(depth: int, kind: int) -> 
     """Every sample is the largest one, which is transparent: on black nothing is left."""
     largest = struct.pack(">H", 2**depth - 1) * (1 if kind == 0 else 3)
     samples = b"\xff" * (8 * depth // 8 * (1 if kind == 0 else 3))
-    data = png_of((b"\0" + samples) * 8, 8, 8, depth, kind, chunk(b"tRNS", largest))
+    data = png_of((b"\0" + samples) * 8, 8, 8, depth, kind, write_chunk(b"tRNS", largest))
     assert decoded(data, background="black").max() == 0
     opaque = png_of((b"\0" + samples) * 8, 8, 8, depth, kind)
     assert decoded(opaque, background="black").min() == 255
@@ -96,7 +100,7 @@ def test_a_transparent_colour_is_found_in_every_depth(depth: int, kind: int) -> 
 def test_of_a_grey_picture_in_16_bits_only_the_very_level_is_transparent() -> None:
     """Its neighbour stays."""
     rows = (b"\0" + struct.pack(">2H", 40_000, 40_001)) * 2
-    found = decoded(png_of(rows, 2, 2, 16, 0, chunk(b"tRNS", struct.pack(">H", 40_000))))
+    found = decoded(png_of(rows, 2, 2, 16, 0, write_chunk(b"tRNS", struct.pack(">H", 40_000))))
     assert found[0, :, 0].tolist() == [255, 156]
 
 
@@ -141,9 +145,48 @@ def test_grey_becomes_srgb_by_its_profile(kind: str) -> None:
 
 def test_16_bits_with_a_profile() -> None:
     """First the one, then the other."""
-    body = b"grey\0\0" + zlib.compress(grey_profile())
-    data = png_of(wide_rows(1), 128, 8, 16, 0, chunk(b"iCCP", body))
+    data = png_of(wide_rows(1), 128, 8, 16, 0, write_profile(grey_profile()))
     assert np.abs(decoded(data) - grey_to_srgb((RAMP / 257).round().astype(np.uint8))).max() <= 2
+
+
+CURVES: dict[str, tuple[tuple[float, ...], Callable[[Floats], Floats]]] = {
+    "power": ((2.2,), lambda x: x**2.2),
+    "power from a limit": ((2.0, 1.25, -0.25), lambda x: np.maximum(1.25 * x - 0.25, 0) ** 2),
+    "power and constant": (
+        (2.0, 1.0, -0.5, 0.125),
+        lambda x: np.where(x >= 0.5, np.maximum(x - 0.5, 0) ** 2 + 0.125, 0.125),
+    ),
+    "power and line": (
+        (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
+        lambda x: np.where(x >= 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92),
+    ),
+    "all parameters": (
+        (2.0, 0.75, 0.0, 0.25, 0.5, 0.4, 0.1),
+        lambda x: np.where(x >= 0.5, (0.75 * x) ** 2 + 0.4, 0.25 * x + 0.1),
+    ),
+    "linear": ((1.0,), lambda x: x),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_every_curve_of_a_profile_is_computed_in_16_bits(name: str) -> None:
+    """Dark levels of a linear image, of which 8 bits would leave a few, are all told apart."""
+    values, formula = CURVES[name]
+    levels = np.concatenate([np.arange(0, 512, 2), np.arange(512, 65536, 257)]).astype(np.uint16)
+    rows = b"\0" + levels.astype(">u2").tobytes()
+    data = png_of(
+        rows, len(levels), 1, 16, 0, write_profile(grey_profile(parametric_curve(*values)))
+    )
+    wanted = encode_srgb(formula(levels / 65535)[:, None] * D50)
+    assert np.abs(decoded(data)[0] - wanted).max() <= 1
+
+
+def test_a_table_of_a_profile_counts_more_than_its_matrix() -> None:
+    """In 8 and in 16 bits."""
+    for depth in (8, 16):
+        white = b"\0" + b"\xff" * (8 * 3 * depth // 8)
+        data = png_of(white * 8, 8, 8, depth, 2, write_profile(table_profile()))
+        assert np.abs(decoded(data) - lab_to_srgb(*CYAN)).max() <= 3
 
 
 def test_inks_become_srgb_by_their_profile() -> None:

@@ -1,4 +1,4 @@
-"""Converts images to sRGB by the ICC profile that their file contains (ICC.1:2022)."""
+"""Converts colours to sRGB by the ICC profile that their file contains (ICC.1:2022)."""
 
 from __future__ import annotations
 
@@ -6,50 +6,54 @@ import io
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from atelier_server.artifacts.matrix_profiles import MatrixProfile, read_matrix_profile
+from atelier_server.artifacts.samples import Samples, reduce_depth
+
 _CREATED = slice(24, 36)  # date and time in a profile's header
-_SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_SPACE = slice(16, 20)
+_CHANNELS = {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _GRID = 17  # levels of each channel at which a profile is compared with sRGB
 
 
 class ColorConverter:
-    """Converts images of one file to sRGB; images of a profile that is broken or does not fit them stay unchanged."""
+    """Converts colours of one file to sRGB; those of a profile that is broken or does not fit them stay unchanged."""
 
     def __init__(self, profile: bytes | None) -> None:
         """Of `profile`, or None where the file has none: its numbers are sRGB."""
-        self._profile = profile
+        self._channels = 0  # of a profile that changes something
+        self._matrix: MatrixProfile | None = None
         self._transform: ImageCms.ImageCmsTransform | None = None
-        self._space = ""
         if profile:
             self._read(profile)
 
-    def convert(self, image: Image.Image) -> Image.Image:
-        """The image, of mode L, LA, RGB, RGBA or CMYK, in sRGB; alpha is kept."""
-        color = image.mode.removesuffix("A")
-        if self._transform is None or (color == "CMYK") != (self._space == "CMYK"):
-            return image
-        if self._space == "L" and color != "L":
-            return image  # a grey profile says nothing of colours
-        source = image.convert(self._space)
-        converted = ImageCms.applyTransform(source, self._transform)
-        if converted is None:
-            raise TypeError("a transform into a new image returns the image")
-        if image.mode.endswith("A"):
-            converted.putalpha(image.getchannel("A"))
-        return converted
+    def convert(self, colors: Samples) -> NDArray[np.uint8]:
+        """Colours of (height, width, channels) in sRGB, grey or RGB, in 8 bits: 1, 3 or, of CMYK, 4 channels."""
+        channels = colors.shape[2]
+        if channels == 1 and self._channels == len("RGB"):
+            colors, channels = colors[:, :, [0, 0, 0]], self._channels
+        if channels != self._channels:  # for instance a grey profile, which says nothing of colours
+            reduced = reduce_depth(colors)
+            return reduced if channels < len("CMYK") else np.asarray(_image(reduced).convert("RGB"))
+        if self._matrix is not None:
+            return self._matrix.convert(colors)
+        if self._transform is None:
+            raise RuntimeError("a profile has a matrix or a transform")
+        return np.asarray(ImageCms.applyTransform(_image(reduce_depth(colors)), self._transform))
 
     def _read(self, profile: bytes) -> None:
+        channels = _CHANNELS.get(profile[_SPACE], 0)
         try:
             opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = _SPACES.get(opened.profile.xcolor_space, "")
-            if not space:
-                return
-            transform = ImageCms.buildTransform(opened, _srgb(), space, "RGB")
-        except (ImageCms.PyCMSError, OSError):
+            transform = ImageCms.buildTransform(opened, _srgb(), _MODES[channels], "RGB")
+        except (ImageCms.PyCMSError, OSError, KeyError):
             return
-        if not (space == "RGB" and _is_identity(transform)):
-            self._space, self._transform = space, transform
+        if not (channels == len("RGB") and _is_identity(transform)):
+            self._channels, self._transform = channels, transform
+            self._matrix = read_matrix_profile(profile, srgb_profile())
 
 
 def srgb_profile() -> bytes:
@@ -67,6 +71,11 @@ def _srgb_bytes() -> bytes:
 @cache
 def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _image(samples: NDArray[np.uint8]) -> Image.Image:
+    height, width, channels = samples.shape
+    return Image.frombytes(_MODES[channels], (width, height), samples.tobytes())
 
 
 def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:

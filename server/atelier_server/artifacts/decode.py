@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,8 @@ from atelier_engines.threads import result_from_thread
 from atelier_server.artifacts.color_profiles import ColorConverter
 from atelier_server.artifacts.decoding_budget import DecodingBudget
 from atelier_server.artifacts.image_header import ImageHeader, UndecodableError, read_header
-from atelier_server.artifacts.samples import drop_png_text, read_png_depth, reduce_samples
+from atelier_server.artifacts.png_text import drop_png_text
+from atelier_server.artifacts.samples import Samples, open_image
 from atelier_server.config.settings import DECODING_BYTES_PER_PIXEL
 from atelier_server.malloc import trim_malloc
 from atelier_server.metrics import DECODING_BYTES
@@ -33,8 +33,8 @@ DECODED_BYTES_PER_PIXEL = 4
 
 _Array: TypeAlias = NDArray[np.uint8]
 _CHANNELS: Mapping[Mode, int] = {"RGB": 3, "L": 1}
-_BITS = 8  # of a sample, unless the file says otherwise
-_STRIP_PIXELS = 2**20  # converted at once, while Python's lock is held
+_HALF = np.float32(0.5)
+_STRIP_PIXELS = 2**17  # converted at once, while Python's lock is held
 _MAX_THREADS = 4
 _TRIM_BYTES = 2**25  # reserved at once, from which the memory is given back
 
@@ -126,36 +126,38 @@ def _decode(
     data: bytes, header: ImageHeader, modes: Sequence[Mode], background: Background
 ) -> dict[Mode, _Array]:
     """The image as stored. Converted in strips: each conversion needs memory and Python's lock for all it gets."""
-    depth, profile = _BITS, None
+    profile = None
     if header.format == "PNG":
-        depth = read_png_depth(data)
         data, profile = drop_png_text(data)
-    with Image.open(io.BytesIO(data), formats=[header.format]) as image:
-        if image.size != (header.stored_width, header.stored_height):
-            msg = f"{image.size} differs from the header"
-            raise ValueError(msg)
-        image.load()
-        colors = ColorConverter(profile or image.info.get("icc_profile"))
-        arrays = {
-            mode: np.empty((image.height, image.width, _CHANNELS[mode]), np.uint8) for mode in modes
-        }
-        rows = max(1, _STRIP_PIXELS // image.width)
-        for top in range(0, image.height, rows):
-            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-            strip = colors.convert(reduce_samples(strip, depth))
-            for mode, array in arrays.items():
-                flat = _flatten(strip, "black" if mode == "L" else background)
-                converted = np.asarray(flat.convert(mode))
-                array[top : top + rows] = converted.reshape(array[top : top + rows].shape)
-        return arrays
+    image = open_image(data, header.format)
+    if image.size != (header.stored_width, header.stored_height):
+        msg = f"{image.size} differs from the header"
+        raise ValueError(msg)
+    colors = ColorConverter(profile or image.profile)
+    width, height = image.size
+    arrays = {mode: np.empty((height, width, _CHANNELS[mode]), np.uint8) for mode in modes}
+    count = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, count):
+        rows = image.read_rows(top, min(top + count, height))
+        converted = colors.convert(rows.colors)
+        for mode, array in arrays.items():
+            level = 0 if mode == "L" or background == "black" else 255
+            flat = converted if rows.alpha is None else _flatten(converted, rows.alpha, level)
+            array[top : top + count] = _to_grey(flat) if mode == "L" else flat
+    return arrays
 
 
-def _flatten(image: Image.Image, background: Background) -> Image.Image:
-    """The image on that background, if it has transparent parts."""
-    if not image.mode.endswith("A"):
-        return image
-    behind = Image.new("RGBA", image.size, background)
-    return Image.alpha_composite(behind, image.convert("RGBA"))
+def _flatten(colors: _Array, alpha: Samples, level: int) -> _Array:
+    """The colours on a grey background of that level."""
+    share = alpha.astype(np.float32) / np.iinfo(alpha.dtype).max
+    return (colors * share + level * (1 - share) + _HALF).astype(np.uint8)
+
+
+def _to_grey(colors: _Array) -> _Array:
+    """The luma of the colours (ITU-R BT.601), one channel."""
+    if colors.shape[2] == 1:
+        return colors
+    return np.asarray(Image.fromarray(colors).convert("L"))[:, :, np.newaxis]
 
 
 def _turn_upright(array: _Array, orientation: int) -> _Array:

@@ -1,101 +1,141 @@
-"""Reduces what Pillow reads of a file to 8 bits a channel, and leaves out text that no pixel needs."""
+"""Reads the samples of image files: colours and opacity in rows, as many bits as the file has."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator
+import io
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-_SIGNATURE_BYTES = 8
-_PROFILE = b"iCCP"
-_UNNEEDED = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", _PROFILE}
-_MAX_PROFILE_BYTES = 2**24
-_DEPTH_OFFSET = 24  # of the bits of a sample in a PNG file
-_SCALE_16 = 257  # 65535 / 255
+Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+_WIDE_SCALE = 257  # 65535 / 255
+_COLOR_TYPE_OFFSET, _DEPTH_OFFSET = 25, 24  # in a PNG file
+_BITS = 8  # of what Pillow reads
+
+# How Pillow's decoder stores the bytes of a row, by colour type. Files are big-endian: what it takes for the upper byte
+# of little-endian samples is the lower one. Grey with alpha are two pairs of bytes, which fit a pixel of RGBA.
+_WIDE_MODES = {
+    0: ("I;16B",),
+    2: ("RGB;16B", "RGB;16L"),
+    4: ("RGBA",),
+    6: ("RGBA;16B", "RGBA;16L"),
+}
 
 
-def read_png_depth(data: bytes) -> int:
-    """Bits of each sample of a PNG file."""
-    return data[_DEPTH_OFFSET]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """Rows of an image as its file has them."""
+
+    colors: Samples
+    """(rows, width, channels): grey, RGB, or CMYK with 255 for full ink."""
+    alpha: Samples | None
+    """(rows, width, 1); None if all is opaque."""
 
 
-def drop_png_text(data: bytes) -> tuple[bytes, bytes | None]:
-    """The PNG file without text and profile, and its ICC profile, or None; Pillow refuses files with much text."""
-    parts, profile, found = [memoryview(data)[:_SIGNATURE_BYTES]], None, False
-    for name, start, end in _list_chunks(data):
-        if name not in _UNNEEDED:
-            parts.append(memoryview(data)[start:end])
-            continue
-        found = True
-        if name == _PROFILE:
-            profile = _read_profile(data[start + 8 : end - 4])
-    return (b"".join(parts) if found else data), profile
+class StoredImage(Protocol):
+    """An image that has been decoded."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+
+    @property
+    def profile(self) -> bytes | None:
+        """The ICC profile that Pillow has found."""
+
+    def read_rows(self, top: int, bottom: int) -> Rows:
+        """Rows of it."""
 
 
-def _list_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of each chunk, length and checksum included."""
-    position = _SIGNATURE_BYTES
-    while position < len(data):
-        length, name = struct.unpack_from(">I4s", data, position)
-        yield name, position, position + length + 12
-        if name == b"IEND":
-            return
-        position += length + 12
+def open_image(data: bytes, file_format: str) -> StoredImage:
+    """Decode the file, which takes up to 8 bytes a pixel."""
+    if file_format == "PNG" and data[_DEPTH_OFFSET] > _BITS:
+        return _WideImage(data)
+    return _PlainImage(data, file_format)
 
 
-def _read_profile(body: bytes) -> bytes | None:
-    """The profile of an iCCP chunk; None if it is broken or too long."""
-    packed = body[body.find(b"\0") + 2 :]
-    try:
-        inflater = zlib.decompressobj()
-        profile = inflater.decompress(packed, _MAX_PROFILE_BYTES)
-    except zlib.error:
-        return None
-    return profile if inflater.eof else None
+def reduce_depth(samples: Samples) -> NDArray[np.uint8]:
+    """Samples in 8 bits: of 16, 65535 becomes 255."""
+    if samples.dtype == np.uint8:
+        return samples.astype(np.uint8, copy=False)
+    return ((samples.astype(np.uint32) + _WIDE_SCALE // 2) // _WIDE_SCALE).astype(np.uint8)
 
 
-def reduce_samples(image: Image.Image, depth: int = 8) -> Image.Image:
-    """The image in mode L, LA, RGB, RGBA or CMYK, with 8 bits a channel.
+class _PlainImage:
+    """An image of at most 8 bits a sample, as Pillow reads it."""
 
-    Args:
-        image: as Pillow reads it from its file.
-        depth: bits of a sample in the file: Pillow leaves the transparent colour of a PNG file in those.
-    """
-    if image.mode.startswith("I"):
-        return _reduce_grey(image)
-    transparent = image.info.get("transparency")
-    if image.mode == "1":  # Pillow has scaled its transparent colour already
-        image, depth = image.convert("L"), 8
-    if transparent is not None and image.mode in {"L", "RGB"}:
-        image = image.copy()
-        image.info["transparency"] = _scale(transparent, depth)
-    grey = image.mode in {"L", "LA"}
-    if image.has_transparency_data:
-        return image.convert("LA" if grey else "RGBA")
-    return image if grey or image.mode in {"RGB", "CMYK"} else image.convert("RGB")
+    def __init__(self, data: bytes, file_format: str) -> None:
+        with Image.open(io.BytesIO(data), formats=[file_format]) as image:
+            image.load()
+        self._image = image
+        self._depth = data[_DEPTH_OFFSET] if file_format == "PNG" else _BITS
+        self.size = image.size
+        self.profile: bytes | None = image.info.get("icc_profile")
 
+    def read_rows(self, top: int, bottom: int) -> Rows:
+        """Colours of palettes are looked up, and of grey ones the depth is made 8 bits."""
+        strip = self._expand(self._image.crop((0, top, self._image.width, bottom)))
+        samples = np.asarray(strip).reshape(bottom - top, strip.width, -1)
+        if strip.mode.endswith("A"):
+            return Rows(colors=samples[:, :, :-1], alpha=samples[:, :, -1:])
+        return Rows(colors=samples, alpha=None)
 
-def _reduce_grey(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bits."""
-    wide = np.asarray(image).astype(np.uint32)
-    reduced = Image.fromarray(((wide + _SCALE_16 // 2) // _SCALE_16).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        reduced.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
-    return reduced
-
-
-def _scale(transparent: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
-    """A transparent colour of samples of that many bits, for samples of eight."""
-    if isinstance(transparent, tuple):
-        return tuple(_scale_sample(sample, depth) for sample in transparent)
-    return _scale_sample(transparent, depth)
+    def _expand(self, image: Image.Image) -> Image.Image:
+        """The image in mode L, LA, RGB, RGBA or CMYK."""
+        depth, transparent = self._depth, image.info.get("transparency")
+        if image.mode == "1":  # Pillow has scaled its transparent colour already
+            image, depth = image.convert("L"), _BITS
+        if transparent is not None and image.mode == "L":
+            image = image.copy()
+            image.info["transparency"] = transparent * 255 // ((1 << depth) - 1)
+        grey = image.mode in {"L", "LA"}
+        if image.has_transparency_data:
+            return image.convert("LA" if grey else "RGBA")
+        return image if grey or image.mode in {"RGB", "CMYK"} else image.convert("RGB")
 
 
-def _scale_sample(sample: int, depth: int) -> int:
-    if depth > 8:  # noqa: PLR2004 (Pillow keeps the upper eight bits)
-        return sample >> (depth - 8)
-    return sample * 255 // ((1 << depth) - 1)
+class _WideImage:
+    """A PNG image of 16 bits a sample, of which Pillow by itself keeps the upper eight."""
+
+    def __init__(self, data: bytes) -> None:
+        modes = _WIDE_MODES[data[_COLOR_TYPE_OFFSET]]
+        self._images = [self._load(data, mode) for mode in modes]
+        info = self._images[0].info
+        self.size = self._images[0].size
+        self.profile: bytes | None = info.get("icc_profile")
+        self._transparent: int | tuple[int, ...] | None = info.get("transparency")
+
+    def read_rows(self, top: int, bottom: int) -> Rows:
+        """Of an image with a transparent colour that colour has no opacity."""
+        samples = self._read_samples(top, bottom)
+        if samples.shape[2] in {2, 4}:
+            return Rows(colors=samples[:, :, :-1], alpha=samples[:, :, -1:])
+        if self._transparent is None:
+            return Rows(colors=samples, alpha=None)
+        same = np.all(samples == np.array(self._transparent), axis=2, keepdims=True)
+        return Rows(colors=samples, alpha=np.where(same, 0, 255).astype(np.uint8))
+
+    def _read_samples(self, top: int, bottom: int) -> NDArray[np.uint16]:
+        parts = [
+            np.asarray(image.crop((0, top, image.width, bottom))).astype(np.uint16)
+            for image in self._images
+        ]
+        if len(parts) > 1:
+            return _join(*parts)
+        pixels = parts[0].reshape(bottom - top, self.size[0], -1)
+        return pixels if pixels.shape[2] == 1 else _join(pixels[:, :, ::2], pixels[:, :, 1::2])
+
+    @staticmethod
+    def _load(data: bytes, raw_mode: str) -> Image.Image:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
+            image.load()
+        return image
+
+
+def _join(upper: NDArray[np.uint16], lower: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    return np.bitwise_or(np.left_shift(upper, 8), lower, dtype=np.uint16)
