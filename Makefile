@@ -7,7 +7,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 
 # Which Python the environment gets: a version, a range or a path, as `uv venv --python` takes it.
-PYTHON ?= >=3.11,<3.14
+PYTHON ?= >=3.11,<3.15
 # The published contract, which later versions may add to but not break.
 BASELINE := proto/baseline.binpb
 # For instance --upgrade, or --upgrade-package NAME.
@@ -17,6 +17,8 @@ PACKAGES := engines clients/python server models/tiny
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 CODE := $(wildcard server engines clients/python models/tiny tests examples bench scripts)
 UV := .tools/uv/bin/uv
+# uv finds Pythons on the PATH; here it finds those of pyenv that are not the global one, too.
+FIND_PYTHON := PATH="$$PATH$$(printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[1-9]*/bin)"
 BIN := .venv/bin
 INSTALLED := .venv/installed
 CONTRACT := server/atelier_server/rpc/contract.binpb
@@ -45,7 +47,7 @@ run: install ## Serve the embedded engines on this machine
 # --- For developers
 
 .PHONY: check
-check: lint check-proto test ## Everything CI checks
+check: lint check-proto check-lock test ## Everything CI checks
 
 .PHONY: test
 test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
@@ -82,6 +84,10 @@ check-proto: install ## Check the contract: style, breaking changes, generated c
 		&& cmp "$$fresh/$(CONTRACT)" $(CONTRACT) \
 		|| { echo 'The generated code is out of date: run `make proto`.'; exit 1; }
 
+.PHONY: check-lock
+check-lock: install ## Check that every Python and platform has wheels of all that is locked
+	$(BIN)/python scripts/check_lock.py $(UV)
+
 .PHONY: proto-baseline
 proto-baseline: proto ## Make the contract of this commit the one that later versions may not break
 	cp $(CONTRACT) $(BASELINE)
@@ -113,6 +119,7 @@ lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)
 	$(call lock,runpod,requirements/runpod.in)
 	$(call lock,vastai,requirements/vastai.in)
 	$(call lock,dev,--all-extras $(PROJECTS) requirements/dev.in)
+	$(MAKE) check-lock
 
 .PHONY: clean
 clean: ## Remove what was made, but for .venv and .tools
@@ -137,18 +144,23 @@ $(UV): requirements/uv.txt
 	@touch $@
 
 # Without dependencies and isolation, nothing is fetched that the lock does not name.
-$(INSTALLED): requirements/dev.txt $(PROJECTS) | $(UV)
-	@test -x $(BIN)/python || $(UV) venv --python '$(PYTHON)' .venv
+# A PYTHON that is asked for replaces an environment of another one.
+$(INSTALLED): requirements/dev.txt $(PROJECTS) $(if $(filter-out file,$(origin PYTHON)),python-asked-for) | $(UV)
+	@[[ $$($(FIND_PYTHON) $(UV) python find '$(PYTHON)' 2>/dev/null) == $(CURDIR)/.venv/* ]] \
+		|| $(FIND_PYTHON) $(UV) venv --clear --python '$(PYTHON)' .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline $(PACKAGES:%=-e ./%)
 	@touch $@
+
+.PHONY: python-asked-for
+python-asked-for:
 
 # SDKs that want other versions than we do live apart; tests run them against our stand-ins. So do readers of images.
 .PHONY: sdks
 sdks: $(SDKS:%=.tools/sdk/%/installed)
 
 .tools/sdk/%/installed: requirements/%.txt | $(UV)
-	$(UV) venv --quiet --clear --python '$(PYTHON)' $(@D)
+	$(FIND_PYTHON) $(UV) venv --quiet --clear --python '$(PYTHON)' $(@D)
 	$(UV) pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
