@@ -22,6 +22,7 @@ class ImageFeature(Enum):
     SEED = "seed"
     SCHEDULER = "scheduler"
     LORA = "lora"
+    EMBEDDING = "embedding"
     UPSCALING = "upscaling"
     PREVIEW = "preview"
 
@@ -140,6 +141,10 @@ class ImageCapabilities:
     """Names of the LoRAs."""
     max_loras: int = 0
     """Maximum number of LoRAs in one task."""
+    embeddings: tuple[str, ...] = ()
+    """Names of the textual inversion embeddings."""
+    lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the embeddings that LoRAs bring along, by LoRA; they can be used while it is active."""
     resource_profiles: tuple[ResourceProfile, ...] = ()
     """Trade-offs between time and memory that the caller may choose."""
     safety_modes: tuple[SafetyMode, ...] = ()
@@ -148,6 +153,10 @@ class ImageCapabilities:
     """Steps between previews where the caller does not say; 0 for none."""
     upscalers: tuple[str, ...] = ()
     """Names of the upscalers, the default first."""
+    typed_names: bool = False
+    """Whether names of LoRAs and embeddings that are typed in prompts are read, and not encoded as words."""
+    service_reads_embeddings: bool = False
+    """Whether the service behind the engine reads `embedding:NAME` in prompts itself; nobody here knows its names."""
     keeps_init_size: bool = False
     """Whether init_image decides width and height where the caller sets neither."""
     ignores_strength: bool = False

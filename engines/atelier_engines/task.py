@@ -121,6 +121,8 @@ class ImageTask:
     """Control images."""
     loras: tuple[Lora, ...] = ()
     """LoRAs, in the order in which they are applied."""
+    embeddings: tuple[str, ...] = ()
+    """Textual inversion embeddings: what stands for them where a prompt has their names; see `prompt_names`."""
     upscale: Upscale | None = None
     """Upscaling afterwards; None for none."""
     resource_profile: ResourceProfile | None = None

@@ -27,6 +27,7 @@ from atelier_engines.errors import (
     UnsupportedError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
+from atelier_engines.prompt_names import find_names
 from atelier_engines.suggestions import suggest
 from atelier_engines.task import AudioTask, ImageTask, Task, Upscale
 
@@ -82,6 +83,7 @@ def _missing_image_features(
         ImageFeature.NEGATIVE_PROMPT: bool(task.negative_prompt),
         ImageFeature.SCHEDULER: task.scheduler in capabilities.schedulers[1:],
         ImageFeature.LORA: bool(task.loras),
+        ImageFeature.EMBEDDING: bool(task.embeddings),
         ImageFeature.UPSCALING: task.upscale is not None,
         ImageFeature.PREVIEW: task.preview_interval > 0,
     }
@@ -95,6 +97,12 @@ def _missing_image_features(
     for lora in task.loras:
         if ImageFeature.LORA in capabilities.features:
             yield from _unlisted("loras", lora.name, capabilities.loras)
+    brought = [
+        name for lora in task.loras for name in capabilities.lora_embeddings.get(lora.name, ())
+    ]
+    for name in task.embeddings:
+        if ImageFeature.EMBEDDING in capabilities.features and name not in brought:
+            yield from _unlisted("embeddings", name, capabilities.embeddings)
     for control in task.controls:
         if (
             ImageFeature.CONTROLNET in capabilities.features
@@ -164,6 +172,7 @@ def _image_out_of_limits(
         yield from _too_many("controls", len(task.controls), capabilities.max_controls)
     if ImageFeature.LORA in capabilities.features:
         yield from _too_many("loras", len(task.loras), capabilities.max_loras)
+    yield from _unnamed_embeddings(task)
     if task.mask is not None and task.init_image is None:
         yield InvalidTaskError("mask", "mask requires init_image")
     if task.init_image is not None:
@@ -171,6 +180,12 @@ def _image_out_of_limits(
     if task.upscale is not None:
         yield from _upscaled_too_large(task.upscale, task.width, task.height)
     yield from _too_long(capabilities.max_prompt_length, task)
+
+
+def _unnamed_embeddings(task: ImageTask) -> Iterator[InvalidTaskError]:
+    for name in task.embeddings:
+        if not any(find_names(text, (name,)) for text in (task.prompt, task.negative_prompt)):
+            yield InvalidTaskError("embeddings", f"no prompt has the name of the embedding {name}")
 
 
 def _upscaled_too_large(upscale: Upscale, width: int, height: int) -> Iterator[InvalidTaskError]:

@@ -18,6 +18,7 @@ from atelier_client import (
     Client,
     Control,
     ControlType,
+    Embedding,
     ImageFormat,
     ImageTask,
     Lora,
@@ -65,6 +66,7 @@ EVERYTHING = ImageTask(
     format=ImageFormat.WEBP,
     preview_interval=2,
     upscale=Upscale(factor=2.0, model="big"),
+    embeddings=(Embedding(name="ugly", negative=True),),
 )
 AUDIO = AudioTask(
     prompt="rain",
@@ -100,6 +102,7 @@ def test_every_field_of_an_image_task_reaches_the_wire() -> None:
     assert image.controls[0].ListFields()[-1][0].name == "end"
     assert len(image.controls[0].ListFields()) == len(task_pb2.Control.DESCRIPTOR.fields)
     assert len(image.loras[0].ListFields()) == len(task_pb2.Lora.DESCRIPTOR.fields)
+    assert len(image.embeddings[0].ListFields()) == len(task_pb2.Embedding.DESCRIPTOR.fields)
     assert len(image.upscale.ListFields()) == len(task_pb2.Upscale.DESCRIPTOR.fields)
     assert (image.width, image.height, image.seed, image.num_images) == (64, 32, 7, 2)
 

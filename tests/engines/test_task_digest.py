@@ -115,6 +115,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
         (Lora(name="oil"), Lora(name="ink")),
         (Lora(name="ink"), Lora(name="oil", weight=0.5)),
     ),
+    "embeddings": (("boat",),),
     "upscale": (None, Upscale(factor=3.0), Upscale(factor=2.0, model="big")),
     "resource_profile": (ResourceProfile.SPEED, ResourceProfile.MEMORY),
     "safety_mode": (SafetyMode.OFF, SafetyMode.FLAG),

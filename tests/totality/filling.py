@@ -50,6 +50,8 @@ def _value(field: Field[Any], hint: Any) -> Any:  # noqa: ANN401, PLR0911 - one 
         return tuple(_several(field, arguments[0]))
     if origin is frozenset:
         return frozenset(_several(field, arguments[0]))
+    if origin is Mapping and get_origin(arguments[1]) is tuple:
+        return {f"{name}-{next(_NUMBERS)}": (_text(name), _text(name))}
     if origin is Mapping:
         nested = {"deep": [next(_NUMBERS), 0.5, None, True]}
         return {f"{name}-{next(_NUMBERS)}": _text(name) if arguments[1] is str else nested}

@@ -31,8 +31,8 @@ from atelier_engines.task import (
 OPTIONS: Mapping[str, JSON] = {"mood": {"dark": True, "levels": [1, 0.5, "x", None]}}
 
 IMAGE = ImageTask(
-    prompt="a lamp",
-    negative_prompt="fog",
+    prompt="a lamp, embedding:cloth",
+    negative_prompt="fog, embedding:rust",
     width=64,
     height=48,
     seeds=(2**63 - 1, 0),
@@ -55,6 +55,7 @@ IMAGE = ImageTask(
         for seed, kind in enumerate(ControlType)
     ),
     loras=(Lora(name="ink", weight=-0.5), Lora(name="clay", weight=0.25)),
+    embeddings=("cloth", "rust"),
     upscale=Upscale(factor=2.5, model="x4"),
     resource_profile=ResourceProfile.MEMORY,
     safety_mode=SafetyMode.FLAG,
@@ -97,6 +98,7 @@ PERMISSIVE = Capabilities(
         models=_MODELS,
         loras=("ink", "clay"),
         max_loras=4,
+        embeddings=("cloth", "rust"),
         resource_profiles=tuple(ResourceProfile),
         safety_modes=tuple(SafetyMode),
         upscalers=("x2", "x4"),

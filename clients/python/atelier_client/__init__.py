@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from atelier_client.notebook import show_progress
     from atelier_client.outputs import Audio, Image
     from atelier_client.results import Cancellation, Generation, Health, Plan, Preview, Progress
-    from atelier_client.tasks import AudioTask, Control, ImageTask, Lora, Upscale
+    from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, Lora, Upscale
 
 __all__ = [
     "Artifact",
@@ -47,6 +47,7 @@ __all__ = [
     "Client",
     "Control",
     "ControlType",
+    "Embedding",
     "Engine",
     "EngineState",
     "Generation",
@@ -79,7 +80,7 @@ _EXPORTS = {
     "notebook": "show_progress",
     "outputs": "Audio Image",
     "results": "Cancellation Generation Health Plan Preview Progress",
-    "tasks": "AudioTask Control ImageTask Lora Upscale",
+    "tasks": "AudioTask Control Embedding ImageTask Lora Upscale",
 }
 _HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.split()}
 

@@ -265,6 +265,10 @@ def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.Ima
         default_preview_interval=pb.default_preview_interval,
         ignores_strength=pb.ignores_strength,
         strength_skips_steps=pb.strength_skips_steps,
+        embeddings=tuple(pb.embeddings),
+        typed_names=pb.typed_names,
+        service_reads_embeddings=pb.service_reads_embeddings,
+        lora_embeddings={one.lora: tuple(one.embeddings) for one in pb.lora_embeddings},
     )
 
 
@@ -342,6 +346,9 @@ def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
         upscale=tasks.Upscale(factor=shortest_decimal(pb.upscale.factor), model=pb.upscale.model)
         if pb.HasField("upscale")
         else None,
+        embeddings=tuple(
+            tasks.Embedding(name=one.name, negative=one.negative) for one in pb.embeddings
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atelier_client.enums import (
     AudioFeature,
@@ -89,6 +89,14 @@ class ImageCapabilities:
     """Whether `strength` has no effect, because the model follows the prompt alone."""
     strength_skips_steps: bool = False
     """Whether `strength` decides how many of the steps run: at least one, unless it is 0."""
+    embeddings: tuple[str, ...] = ()
+    """Textual inversion embeddings that a task can name."""
+    typed_names: bool = False
+    """Whether names of LoRAs and embeddings that are typed in prompts are read."""
+    service_reads_embeddings: bool = False
+    """Whether the service behind the engine reads `embedding:NAME` in prompts itself."""
+    lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Embeddings that the files of LoRAs bring along, by LoRA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,6 +113,7 @@ class ImageFeature(ProtoEnum):
     LORA = "lora"
     UPSCALING = "upscaling"
     PREVIEW = "preview"
+    EMBEDDING = "embedding"
 
 
 class AudioFeature(ProtoEnum):

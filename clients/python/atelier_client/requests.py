@@ -147,6 +147,8 @@ def _fill_image(
         added = image.loras.add(name=lora.name)
         _set(added, "role", lora.role.number)
         _set_all(added, lora, ("weight",))
+    for embedding in task.embeddings:
+        _set_all(image.embeddings.add(), embedding, ("name", "negative"))
     if task.upscale is not None:
         _set_all(image.upscale, task.upscale, ("factor", "model"))
 

@@ -45,6 +45,15 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A textual inversion embedding: its vectors stand where a prompt has its name, else at the end of the prompt."""
+
+    name: str
+    negative: bool = False
+    """Whether it belongs to the negative prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upscale:
     """Upscaling after the generation."""
 
@@ -86,6 +95,8 @@ class ImageTask(ShortRepr):
     preview_interval: int | None = None
     """Steps between two previews; 0 sends none."""
     upscale: Upscale | None = None
+    embeddings: tuple[Embedding, ...] = ()
+    """Textual inversion embeddings, beside those that the prompts name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -149,6 +160,7 @@ class ImageKeywords(TypedDict, total=False):
     format: ImageFormat
     preview_interval: int | None
     upscale: Upscale | None
+    embeddings: tuple[Embedding, ...]
 
 
 class Keywords(ImageKeywords, RequestKeywords, total=False):

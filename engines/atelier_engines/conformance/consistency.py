@@ -48,6 +48,7 @@ def _check_image(capabilities: ImageCapabilities) -> Iterator[str]:
         ImageFeature.SCHEDULER: len(capabilities.schedulers) > 1,
         ImageFeature.CONTROLNET: capabilities.max_controls > 0 and bool(capabilities.control_types),
         ImageFeature.LORA: capabilities.max_loras > 0,
+        ImageFeature.EMBEDDING: bool(capabilities.embeddings or capabilities.lora_embeddings),
         ImageFeature.UPSCALING: bool(capabilities.upscalers),
     }
     for feature, backed in claims.items():

@@ -157,6 +157,8 @@ def unsupported_images(capabilities: ImageCapabilities, task: ImageTask) -> Iter
             yield replace(task, controls=(_control(task, kind),))
     if ImageFeature.LORA in capabilities.features:
         yield replace(task, loras=(Lora(name=_ABSENT),))
+    if ImageFeature.EMBEDDING in capabilities.features:
+        yield replace(task, embeddings=(_ABSENT,))
     if ImageFeature.UPSCALING in capabilities.features:
         yield replace(task, upscale=Upscale(factor=2.0, model=_ABSENT))
     if capabilities.upscale_only:
@@ -181,6 +183,7 @@ def images_needing(
         ),
         ImageFeature.NEGATIVE_PROMPT: replace(task, negative_prompt="fog"),
         ImageFeature.LORA: replace(task, loras=(Lora(name=_ABSENT),)),
+        ImageFeature.EMBEDDING: replace(task, embeddings=(_ABSENT,)),
         ImageFeature.UPSCALING: replace(task, upscale=Upscale(factor=2.0)),
         ImageFeature.PREVIEW: replace(task, preview_interval=1),
     }

@@ -16,6 +16,8 @@ from transformers import CLIPTokenizer
 from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import controlnet_loading
+from atelier_engines.diffusion.embeddings.catalog import resolve_files
+from atelier_engines.diffusion.embeddings.library import EmbeddingLibrary
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.family import ArchitectureSpec, Family
 from atelier_engines.diffusion.loras import config_loras
@@ -48,6 +50,8 @@ class LoadedComponents:
     """The model by numbers of steps if it has variants, else under None."""
     loras: LoraSwitch | None
     """Switches its LoRAs; None if none are configured, or the runtimes support none."""
+    embeddings: EmbeddingLibrary
+    """Its textual inversion embeddings, and those that its LoRAs bring along."""
 
 
 def assemble(
@@ -92,8 +96,14 @@ def assemble(
             dtype=precision,
         )
         families[steps] = _create_family(model, runtime, prompts, architectures[steps])
-    switch = _create_lora_switch(config, [family.runtime for family in families.values()])
-    return LoadedComponents(families=families, loras=switch)
+    catalog = LoraCatalog(config)
+    switch = _create_lora_switch(config, catalog, [one.runtime for one in families.values()])
+    embeddings = EmbeddingLibrary(
+        resolve_files(config),
+        {} if switch is None else {name: catalog.file(name) for name in catalog.names},
+        [encoder.width for encoder in text_encoders],
+    )
+    return LoadedComponents(families=families, loras=switch, embeddings=embeddings)
 
 
 def load_scheduler(model: ModelFiles, overrides: Mapping[str, object]) -> Scheduler:
@@ -181,9 +191,10 @@ def _load_controlnets(
     return {name: loader.acquire_controlnet(spec) for name, spec in specs.items()}
 
 
-def _create_lora_switch(config: DiffusionConfig, runtimes: Sequence[Runtime]) -> LoraSwitch | None:
+def _create_lora_switch(
+    config: DiffusionConfig, catalog: LoraCatalog, runtimes: Sequence[Runtime]
+) -> LoraSwitch | None:
     """The switch of the LoRAs in all denoisers and in the text encoders, which they share."""
-    catalog = LoraCatalog(config)
     if not catalog.names or not all(runtime.supports_loras for runtime in runtimes):
         return None
     denoisers = [runtime.denoiser.lora_module for runtime in runtimes]

@@ -18,6 +18,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.diffusion.config import DiffusionConfig, SchedulerName
 from atelier_engines.diffusion.controls import config_controls as controls
+from atelier_engines.diffusion.embeddings import config_embeddings as embeddings
 from atelier_engines.diffusion.loras import config_loras as loras
 from atelier_engines.diffusion.model_info import GRID, MAX_GUIDANCE, MIN_SIDE, ModelInfo
 from atelier_engines.diffusion.presets import resolve_defaults
@@ -90,6 +91,9 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
             max_controls=controls.max_controls(config),
             loras=loras.names(config) if info.supports_loras else (),
             max_loras=loras.max_loras(config) if info.supports_loras else 0,
+            embeddings=embeddings.names(config),
+            lora_embeddings=info.lora_embeddings,
+            typed_names=config.prompt_syntax == "weighted",
             keeps_init_size=True,
             strength_skips_steps=True,
             upscalers=registry.names(config),
@@ -107,6 +111,8 @@ def _features(config: DiffusionConfig, info: ModelInfo) -> frozenset[ImageFeatur
     found = _FEATURES | controls.features(config)
     if info.supports_loras:
         found |= loras.features(config)
+    if embeddings.names(config) or info.lora_embeddings:
+        found |= {ImageFeature.EMBEDDING}
     if info.max_guidance <= 1:  # a negative prompt has no effect without guidance
         found -= {ImageFeature.NEGATIVE_PROMPT}
     return found

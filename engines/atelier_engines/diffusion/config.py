@@ -121,7 +121,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         default="weighted",
         description=(
             "`weighted`: `(word)`, `[word]`, `(word:1.3)` and `BREAK` in prompts are syntax, and a "
-            "backslash escapes a bracket. `plain`: prompts have no syntax."
+            "backslash escapes a bracket, and the names of embeddings are read. `plain`: prompts have no syntax."
         ),
     )
     prompt_cache_bytes: int = Field(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from atelier_engines.media import Pixels, image_from_pixels
@@ -29,3 +30,11 @@ def to_mask(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     array = np.array(image.convert("L")).astype(np.float32) / 255.0
     return torch.from_numpy((array >= 0.5).astype(np.float32)[None, None])  # noqa: PLR2004 (half of the range 0 to 1)
+
+
+def to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
+    """Convert a decoded image, (1, 3, height, width) of about -1 to 1, to (height, width, 3)."""
+    scaled = (image[0] * 0.5 + 0.5).clamp(0, 1).float()
+    bytes_ = (scaled * 255).round().to(torch.uint8)
+    array: NDArray[np.uint8] = bytes_.permute(1, 2, 0).contiguous().cpu().numpy()
+    return array

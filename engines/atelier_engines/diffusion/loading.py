@@ -81,6 +81,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             previewer=_create_previewer(config, card, chosen.family),
             info=replace(
                 info,
+                lora_embeddings=loaded.embeddings.bundled,
                 versions={**controlnet_digests.result(), **upscalers.versions, **info.versions},
             ),
             memory=_create_estimator(config, chosen.family),
@@ -88,6 +89,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             profile=config.profile,
             keeps_pixels=config.mask_mode == "composite",
             loras=loaded.loras,
+            embeddings=loaded.embeddings,
             upscalers=upscalers,
             control_preprocessor=ControlPreprocessor(config, device)
             if config_controls.networks(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atelier_engines.capabilities import Model, Reproducibility
 from atelier_engines.diffusion.config import SchedulerName
@@ -38,6 +38,8 @@ class ModelInfo:
     """The default scheduler."""
     supports_loras: bool = True
     """Whether the runtimes of its components support LoRAs."""
+    lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the textual inversion embeddings that LoRAs bring along, by LoRA."""
     reproducibility: Reproducibility
     """How reproducible results are on the device."""
     versions: Mapping[str, str]

@@ -6,6 +6,7 @@ request, so that one run of the denoiser can serve the images of several tasks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atelier_engines.diffusion import previews, schedulers
+from atelier_engines.diffusion import image_tensors, previews, schedulers
 from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
+from atelier_engines.diffusion.embeddings.library import EmbeddingLibrary
+from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.families.family import Family, is_guided
 from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
 from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
@@ -28,13 +31,15 @@ from atelier_engines.diffusion.random_numbers import make_generator
 from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
+from atelier_engines.diffusion.task_progress import TaskProgress
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
     InvalidTaskError,
     TaskFailedError,
+    UnsupportedError,
 )
-from atelier_engines.event import Output, Stage, Step
+from atelier_engines.event import Output
 from atelier_engines.local import devices, errors
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.step_scheduler import StepCoroutine
@@ -42,6 +47,8 @@ from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import ImageTask, ResourceProfile, Upscale
 from atelier_engines.threads import Emit
 from atelier_engines.upscaling.registry import Upscalers
+
+_log = logging.getLogger(__name__)
 
 ImageCoroutine = StepCoroutine[DenoiseRequest, torch.Tensor]
 """Generates one image: yields requests for the denoiser, is sent the predictions. See StepCoroutine."""
@@ -81,6 +88,8 @@ class Pipeline:
     """Whether what a mask keeps is kept to the byte; else as in diffusers."""
     loras: LoraSwitch | None = None
     """Switches the LoRAs; None where the engine offers none."""
+    embeddings: EmbeddingLibrary | None = None
+    """The textual inversion embeddings; None where there is no library of them."""
     control_preprocessor: ControlPreprocessor | None = None
     """Makes the maps of controls; None where there are no ControlNets."""
     variants: Mapping[int, Variant] = field(default_factory=dict)
@@ -142,6 +151,20 @@ class Pipeline:
         if self.loras is not None:
             self.loras.activate(loras)
 
+    def find_embeddings(self, names: Sequence[str], loras: LoraKey) -> tuple[TextualInversion, ...]:
+        """The textual inversion embeddings of these names, while these LoRAs are active.
+
+        Raises:
+            UnsupportedError: there is none of that name.
+            InvalidTaskError: several LoRAs bring one of that name along.
+            ModelMissingError: one is broken, or does not fit the model.
+        """
+        if self.embeddings is None:
+            if names:
+                raise UnsupportedError("embeddings", "this engine does not support embeddings")
+            return ()
+        return self.embeddings.find(names, [lora.name for lora in loras])
+
     def generate(self, task: ImageTask, emit: Emit) -> None:
         """Generate the images of a task alone, one after the other.
 
@@ -170,46 +193,15 @@ class Pipeline:
                 )
 
 
-class _Progress:
-    """Emits the stages and steps of a task, whose images advance together."""
-
-    def __init__(self, emit: Emit, images: int) -> None:
-        self._emit = emit
-        self._images = images
-        self._unfinished = images
-        self._stage = ""
-        self._steps_done = 0
-        self.steps_per_image = 0
-        """Known when the first image is denoised."""
-
-    def enter_stage(self, name: str) -> None:
-        """Emit that the task has entered a stage, once for all images that do so together."""
-        if name != self._stage:
-            self._stage = name
-            self._emit(Stage(name=name))
-
-    def finish_step(self, preview: Encoded | None = None) -> None:
-        """Emit that one more step of the task is done."""
-        self._steps_done += 1
-        total = self.steps_per_image * self._images
-        self._emit(Step(index=self._steps_done, total=total, preview=preview))
-
-    def finish_image(self, output: Output) -> None:
-        """Emit an image; the task goes back to denoising while others are unfinished."""
-        self._emit(output)
-        self._unfinished -= 1
-        if self._unfinished:
-            self.enter_stage("denoise")
-
-
 class _TaskRun:
     """One task: its settings, and what its images share."""
 
     def __init__(self, pipeline: Pipeline, task: ImageTask, emit: Emit) -> None:
         self._pipeline = pipeline
         self._task = task
-        self._progress = _Progress(emit, len(task.seeds))
+        self._progress = TaskProgress(emit, len(task.seeds))
         self._inputs: TaskInputs | None = None
+        self._inversions: tuple[TextualInversion, ...] = ()
         self._steps = pipeline.info.steps if task.steps is None else task.steps
         self._guidance = pipeline.info.guidance if task.guidance is None else task.guidance
         variant = pipeline.variant(self._steps)
@@ -242,7 +234,7 @@ class _TaskRun:
                 if task.upscale is not None:
                     progress.enter_stage("upscale")
                     image = yield from self._upscale(image, task.upscale)
-                output = Output(media=image, seed=seed, weights=self._lora_digests())
+                output = Output(media=image, seed=seed, weights=self._added_digests())
                 progress.finish_image(output)
             finally:
                 devices.synchronize(runtime.device)
@@ -252,11 +244,13 @@ class _TaskRun:
         if self._inputs is None:
             self._progress.enter_stage("encode_text")
             self._pipeline.set_loras(self._loras)
+            self._inversions = self._pipeline.find_embeddings(self._task.embeddings, self._loras)
             self._inputs = prepare_inputs(
                 self._task,
                 family=self._family,
                 guidance=self._guidance,
                 loras=self._loras,
+                inversions=self._inversions,
                 preprocessor=self._pipeline.control_preprocessor,
                 keeps_pixels=self._pipeline.keeps_pixels,
                 enter_stage=self._progress.enter_stage,
@@ -277,6 +271,7 @@ class _TaskRun:
             generator=generator,
             steps=self._steps,
             tiled=self._work.tiled,
+            on_overflow=partial(self._tell_overflow, "encode_image"),
         )
         return Sampler(
             scheduler=scheduler,
@@ -346,14 +341,22 @@ class _TaskRun:
         footprint, tiled = self._pipeline.memory.footprint, self._work.tiled
         latent_pixels = latents.shape[-1] * latents.shape[-2]
         with nullcontext() if tiled else footprint.watch("decode", latent_pixels):
-            image = self._family.decode(latents, tiled=tiled)
+            image = self._family.decode(
+                latents, tiled=tiled, on_overflow=partial(self._tell_overflow, "decode")
+            )
             if not torch.isfinite(image).all():
                 raise self._overflow_error()
-            return _to_pixels(image)
+            return image_tensors.to_pixels(image)
+
+    def _tell_overflow(self, stage: str) -> None:
+        """Say in the task's progress, and so in its receipt, that the autoencoder computes again in float32."""
+        _log.warning("autoencoder_overflowed", extra={"stage": stage})
+        self._progress.enter_stage(f"{stage}_float32")
 
     def _overflow_error(self) -> EngineError:
         """The fault is the task's where it adds to the model: the model alone is tested by tasks that add nothing."""
         added = [f"the LoRA {lora.name}" for lora in self._loras]
+        added += [f"the embedding {inversion.name}" for inversion in self._inversions]
         added += [f"the {control.type.value} control" for control in self._task.controls]
         if added:
             return TaskFailedError(
@@ -384,16 +387,11 @@ class _TaskRun:
             return 0
         return self._pipeline.upscalers.get(task.upscale).tile_count(task.width, task.height)
 
-    def _lora_digests(self) -> dict[str, str]:
-        """The digests of the active LoRAs, for the receipt."""
+    def _added_digests(self) -> dict[str, str]:
+        """The digests of the active LoRAs and of the embeddings, for the receipt."""
         loras = self._pipeline.loras
         found = {} if loras is None else loras.digests(self._loras)
-        return {f"lora {name}": digest for name, digest in found.items()}
-
-
-def _to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
-    """Convert a decoded image, (1, 3, height, width) of about -1 to 1, to (height, width, 3)."""
-    scaled = (image[0] * 0.5 + 0.5).clamp(0, 1).float()
-    bytes_ = (scaled * 255).round().to(torch.uint8)
-    array: NDArray[np.uint8] = bytes_.permute(1, 2, 0).contiguous().cpu().numpy()
-    return array
+        return {
+            **{f"lora {name}": digest for name, digest in found.items()},
+            **{f"embedding {one.name}": one.digest for one in self._inversions},
+        }

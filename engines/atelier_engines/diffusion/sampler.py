@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from atelier_engines.diffusion.families.family import Family, is_guided
+from atelier_engines.diffusion.runtimes.base import OnOverflow, ignore_overflow
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.task import count_steps_left
 
@@ -57,6 +58,8 @@ class LatentInitializer:
     """Number of steps that the scheduler is set to."""
     tiled: bool = False
     """Whether images are encoded in tiles."""
+    on_overflow: OnOverflow = ignore_overflow
+    """See Autoencoder.encode."""
 
     def from_noise(self, width: int, height: int) -> InitialLatents:
         """The initial latents of text-to-image, for an image size in pixels."""
@@ -123,14 +126,21 @@ class LatentInitializer:
         )
 
     def _encode(self, image: torch.Tensor) -> torch.Tensor:
-        return self.family.encode(image, self.generator, tiled=self.tiled)
+        return self.family.encode(
+            image, self.generator, tiled=self.tiled, on_overflow=self.on_overflow
+        )
 
     def _full_mask_channels(self, width: int, height: int) -> torch.Tensor | None:
         """The mask channels of an inpainting model where the whole image is generated."""
         if not self.family.mask_channels:
             return None
         grey = torch.zeros((1, 3, height, width))
-        encoded = self.family.encode(grey, torch.Generator("cpu").manual_seed(0), tiled=self.tiled)
+        encoded = self.family.encode(
+            grey,
+            torch.Generator("cpu").manual_seed(0),
+            tiled=self.tiled,
+            on_overflow=self.on_overflow,
+        )
         return torch.cat([torch.ones_like(encoded[:, :1]), encoded], dim=1)
 
     def _skip_steps(self, strength: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from atelier_engines.diffusion import image_tensors, masks
 from atelier_engines.diffusion.controls.prepared_control import PreparedControl, prepare
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
+from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.loras.adapters import LoraKey
 from atelier_engines.diffusion.masks import Composite
@@ -45,6 +46,7 @@ def prepare_inputs(
     family: Family,
     guidance: float,
     loras: LoraKey,
+    inversions: Sequence[TextualInversion],
     preprocessor: ControlPreprocessor | None,
     keeps_pixels: bool,
     enter_stage: Callable[[str], None],
@@ -56,6 +58,7 @@ def prepare_inputs(
         family: the model; its LoRAs are set already.
         guidance: classifier-free guidance scale.
         loras: the LoRAs that are active in the text encoders.
+        inversions: the textual inversions whose names in the prompts stand for their vectors.
         preprocessor: makes the control maps; None where the engine has no ControlNets.
         keeps_pixels: whether what the mask keeps is kept to the byte.
         enter_stage: called with the name of each stage as it begins.
@@ -72,31 +75,38 @@ def prepare_inputs(
         width=task.width,
         height=task.height,
         adapters=loras,
+        inversions=inversions,
     )
-    controls: list[PreparedControl] = []
+    controls: tuple[PreparedControl, ...] = ()
     if preprocessor is not None and task.controls:
         enter_stage("control")
-        controls = [
-            prepare(
-                control,
-                preprocessor=preprocessor,
-                runtime=family.runtime,
-                width=task.width,
-                height=task.height,
-            )
-            for control in task.controls
-        ]
+        controls = _prepare_controls(task, preprocessor, family)
     size = {"width": task.width, "height": task.height}
     init_image = task.init_image
     mask, composite = _prepare_mask(task, family, keeps_pixels=keeps_pixels)
     return TaskInputs(
         conditioning=conditioning,
-        controls=tuple(controls),
+        controls=controls,
         init_image=None
         if init_image is None
         else image_tensors.to_tensor(init_image, **size) * 2 - 1,
         mask=mask,
         composite=composite,
+    )
+
+
+def _prepare_controls(
+    task: ImageTask, preprocessor: ControlPreprocessor, family: Family
+) -> tuple[PreparedControl, ...]:
+    return tuple(
+        prepare(
+            control,
+            preprocessor=preprocessor,
+            runtime=family.runtime,
+            width=task.width,
+            height=task.height,
+        )
+        for control in task.controls
     )
 
 

@@ -12,7 +12,7 @@ from atelier_engines.task import ControlType
 TINY = "atelier-tiny"
 """The model in the package `atelier_tiny`."""
 
-LoraName = Annotated[str, Field(min_length=1, max_length=128)]
+_Name = Annotated[str, Field(min_length=1, max_length=128)]
 
 _Steps = Annotated[int, Field(ge=1, le=150)]
 
@@ -126,7 +126,7 @@ class WeightsConfig(Section):
             "Models that compute depth, poses and segments from a photo. Edges (`canny`) need none."
         ),
     )
-    loras: dict[LoraName, str] = Field(
+    loras: dict[_Name, str] = Field(
         default_factory=dict,
         description=(
             "LoRAs by the names that callers use: `.safetensors` files, directories with "
@@ -152,6 +152,22 @@ class WeightsConfig(Section):
         description=(
             "Most LoRAs in memory at once; the least recently used are removed first. At least "
             "`max_loras` are kept."
+        ),
+    )
+    embeddings: dict[_Name, str] = Field(
+        default_factory=dict,
+        description=(
+            "Textual inversion embeddings by the names that callers use: `.safetensors` files, directories with "
+            "`learned_embeds.safetensors`, or hub ids (`owner/name`, or `owner/name/file.safetensors`)."
+        ),
+    )
+    embedding_directory: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "A directory of embeddings: every `.safetensors` file by its name without the suffix, and every directory "
+            "that contains one. It is read at the start. Where prompts have a syntax (`prompt_syntax`), a prompt that "
+            "contains such a name uses the embedding."
         ),
     )
     digest: str | None = Field(

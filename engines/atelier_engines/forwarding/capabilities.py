@@ -162,6 +162,10 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         default_preview_interval=capabilities.default_preview_interval,
         ignores_strength=capabilities.ignores_strength,
         strength_skips_steps=capabilities.strength_skips_steps,
+        embeddings=capabilities.embeddings,
+        typed_names=capabilities.typed_names,
+        service_reads_embeddings=capabilities.service_reads_embeddings,
+        lora_embeddings=capabilities.lora_embeddings,
     )
 
 

@@ -16,6 +16,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels, image_from_pixels
+from atelier_engines.prompt_names import find_names
 from atelier_engines.task import AudioTask, Control, ImageTask, Task
 
 _SEEDS = 2**63
@@ -58,6 +59,10 @@ def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.Im
         mask=_encode_optional(task.mask),
         controls=tuple(map(_control, task.controls)),
         loras=tuple(client.Lora(name=lora.name, weight=lora.weight) for lora in task.loras),
+        embeddings=tuple(
+            client.Embedding(name=name, negative=not find_names(task.prompt, (name,)))
+            for name in task.embeddings
+        ),
         resource_profile=ResourceProfile.UNSPECIFIED
         if task.resource_profile is None
         else ResourceProfile(task.resource_profile.value),

@@ -6,7 +6,8 @@ added to the module meanwhile, adapters for instance, stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -63,6 +64,25 @@ class TorchModule(Generic[ModuleT]):
         _refill(self._tensors, fresh)
         self._dropped = False
         _RELOADS[self.module] = count_reloads(self.module) + 1
+
+
+@contextmanager
+def computing_in(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Have the module's floating-point weights in another number format; afterwards they are the same tensors again."""
+    before = {
+        tensor: tensor.data
+        for tensor in _named_tensors(module).values()
+        if tensor.is_floating_point()
+    }
+    with torch.inference_mode(mode=False):
+        try:
+            for tensor in before:
+                tensor.data = tensor.data.to(dtype)
+            with torch.no_grad():
+                yield
+        finally:
+            for tensor, data in before.items():
+                tensor.data = data
 
 
 def count_reloads(module: torch.nn.Module) -> int:

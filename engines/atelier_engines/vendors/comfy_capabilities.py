@@ -95,6 +95,7 @@ def build_capabilities(
         max_controls=_max_controls(workflows) if with_controls else 0,
         models=tuple(Model(name=name, family=config.family) for name in inventory.models),
         loras=inventory.loras if with_loras else (),
+        service_reads_embeddings=True,
         max_loras=min(map(max_loras, workflows)) if with_loras else 0,
     )
 

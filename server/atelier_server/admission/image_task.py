@@ -21,7 +21,9 @@ from atelier_engines.task import (
 )
 from atelier_server.admission.loras import stack_loras
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
-from atelier_server.admission.styles import apply_style
+from atelier_server.admission.prompts import decide_prompts
+from atelier_server.admission.styles import add_style_loras, apply_style
+from atelier_server.admission.typed_names import take_loras
 from atelier_server.config.settings import LoraSettings, StyleSettings
 
 _DEFAULT_STRENGTH = 0.75
@@ -78,16 +80,18 @@ def resolve_image_task(
     style = _NO_STYLE
     if request.style:
         style, request = apply_style(request, styles)
+    if not capabilities.upscale_only:
+        request = take_loras(request, capabilities, recorder)
+    add_style_loras(request, style)
     steps, guidance = _choose_sampling(request, capabilities, recorder, style)
     default = _choose_default_size(capabilities, style, images.get("init_image"))
     width, height = _choose_size(request, recorder, default)
+    stacked = stack_loras(request.loras, loras) if request.loras else ()
+    prompts = decide_prompts(request, stacked, guidance, capabilities, recorder)
     return ImageTask(
-        prompt=request.prompt,
-        negative_prompt=recorder.choose_negative_prompt(
-            request.negative_prompt,
-            guidance,
-            supported=ImageFeature.NEGATIVE_PROMPT in capabilities.features,
-        ),
+        prompt=prompts.prompt,
+        negative_prompt=prompts.negative_prompt,
+        embeddings=prompts.embeddings,
         width=width,
         height=height,
         steps=steps,
@@ -104,7 +108,7 @@ def resolve_image_task(
             _to_control(control, images[f"controls[{index}].image"])
             for index, control in enumerate(request.controls)
         ),
-        loras=stack_loras(request.loras, loras) if request.loras else (),
+        loras=stacked,
         upscale=_to_upscale(request),
         resource_profile=recorder.choose_optional(
             "resource_profile",

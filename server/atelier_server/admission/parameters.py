@@ -173,6 +173,21 @@ class ParameterRecorder:
             self._record("negative_prompt", requested, requested, Disposition.DISPOSITION_APPLIED)
         return requested
 
+    def apply(self, name: str, requested: str) -> None:
+        """Record a requested name that is used as it is."""
+        self._record(name, requested, requested, Disposition.DISPOSITION_APPLIED)
+
+    def read_text(self, name: str, requested: str, used: str, problem: str) -> None:
+        """Record what was read in a text; with a problem, that it is not quite what was meant."""
+        disposition = (
+            Disposition.DISPOSITION_CLAMPED if problem else Disposition.DISPOSITION_APPLIED
+        )
+        self._record(name, used, requested, disposition, problem)
+
+    def leave_out(self, name: str, explanation: str) -> None:
+        """Record that nothing is used where nothing was requested, because somebody may expect otherwise."""
+        self._record(name, None, None, Disposition.DISPOSITION_DEFAULTED, explanation)
+
     def ignore(self, name: str, requested: str | float, explanation: str) -> None:
         """Record a requested value that is not used."""
         self._record(name, None, requested, Disposition.DISPOSITION_IGNORED, explanation)

@@ -19,9 +19,7 @@ _ROLES = {
 def apply_style(
     request: pb.ImageTask, styles: Mapping[str, StyleSettings]
 ) -> tuple[StyleSettings, pb.ImageTask]:
-    """The style that the task names, and a copy of the task with its prompt texts and LoRAs.
-
-    A LoRA that the caller names keeps the caller's weight and role.
+    """The style that the task names, and a copy of the task with its prompt texts.
 
     Raises:
         InvalidRequestError: no such style; names those there are.
@@ -37,10 +35,14 @@ def apply_style(
     task.CopyFrom(request)
     task.prompt = f"{style.prompt_prefix}{request.prompt}{style.prompt_suffix}"
     task.negative_prompt = ", ".join(filter(None, (request.negative_prompt, style.negative_prompt)))
-    named = {lora.name for lora in request.loras}
+    return style, task
+
+
+def add_style_loras(task: pb.ImageTask, style: StyleSettings) -> None:
+    """Add the style's LoRAs to the task; one that the task names keeps its weight and role there."""
+    named = {lora.name for lora in task.loras}
     task.loras.extend(
         pb.Lora(name=lora.name, weight=lora.weight, role=_ROLES[lora.role])
         for lora in style.loras
         if lora.name not in named
     )
-    return style, task

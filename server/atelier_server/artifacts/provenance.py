@@ -47,6 +47,7 @@ def _build_record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> di
         "guidance": _round(task.guidance),
         "scheduler": task.scheduler,
         "loras": [{"name": lora.name, "weight": _round(lora.weight)} for lora in task.loras],
+        "embeddings": list(task.embeddings),
         "strength": None if task.init_image is None else _round(task.strength),
         "masked": None if task.mask is None else True,
         "controls": [_describe_control(control) for control in task.controls],

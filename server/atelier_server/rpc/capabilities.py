@@ -119,6 +119,13 @@ def _image_to_pb(
         default_preview_interval=capabilities.default_preview_interval,
         ignores_strength=capabilities.ignores_strength,
         strength_skips_steps=capabilities.strength_skips_steps,
+        embeddings=capabilities.embeddings,
+        typed_names=capabilities.typed_names,
+        service_reads_embeddings=capabilities.service_reads_embeddings,
+        lora_embeddings=[
+            pb.LoraEmbeddings(lora=lora, embeddings=names)
+            for lora, names in capabilities.lora_embeddings.items()
+        ],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from atelier_engines.diffusion.families.family import Family
+from atelier_engines.diffusion.runtimes.base import OnOverflow, ignore_overflow
 
 
 @dataclass(eq=False)
@@ -20,7 +21,13 @@ class RecordingFamily:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the model has)
         return getattr(self.family, name)
 
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+    def decode(
+        self,
+        latents: torch.Tensor,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
+    ) -> torch.Tensor:
         """See Family.decode."""
-        self.decoded.append(self.family.decode(latents, tiled=tiled))
+        self.decoded.append(self.family.decode(latents, tiled=tiled, on_overflow=on_overflow))
         return self.decoded[-1]

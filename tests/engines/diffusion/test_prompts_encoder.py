@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,12 @@ from atelier_engines.diffusion.prompts.encoder import (
     align,
     zeros_like,
 )
-from atelier_engines.diffusion.runtimes.base import Runtime, TextEncoder, TextEncoderOutput
+from atelier_engines.diffusion.runtimes.base import (
+    NO_VECTORS,
+    Runtime,
+    TextEncoder,
+    TextEncoderOutput,
+)
 from atelier_engines.event import Event, Output
 from atelier_engines.media import Pixels
 from tests.engines.diffusion.calls import generate_images, image_task
@@ -53,10 +58,21 @@ class _Counted:
         """See TextEncoder.lora_module."""
         return self._encoder.lora_module
 
-    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+    @property
+    def width(self) -> int:
+        """See TextEncoder.width."""
+        return self._encoder.width
+
+    def encode(
+        self,
+        token_ids: torch.Tensor,
+        *,
+        layer: int | None,
+        vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
+    ) -> TextEncoderOutput:
         """See TextEncoder.encode."""
         self._counting.runs += 1
-        return self._encoder.encode(token_ids, layer=layer)
+        return self._encoder.encode(token_ids, layer=layer, vectors=vectors)
 
 
 @pytest.fixture

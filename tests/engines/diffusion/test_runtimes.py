@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
 from atelier_engines.diffusion import DiffusionEngine
 from atelier_engines.diffusion.runtimes.base import (
+    NO_VECTORS,
     Conditioning,
     Denoiser,
     Residuals,
@@ -47,9 +49,20 @@ class CompiledTextEncoder:
     def lora_module(self) -> None:
         """See TextEncoder.lora_module."""
 
-    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+    @property
+    def width(self) -> int:
+        """See TextEncoder.width."""
+        return self.inner.width
+
+    def encode(
+        self,
+        token_ids: torch.Tensor,
+        *,
+        layer: int | None,
+        vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
+    ) -> TextEncoderOutput:
         """See TextEncoder.encode."""
-        return self.inner.encode(token_ids, layer=layer)
+        return self.inner.encode(token_ids, layer=layer, vectors=vectors)
 
 
 def test_one_component_without_loras_is_enough_to_support_none(engine: DiffusionEngine) -> None:

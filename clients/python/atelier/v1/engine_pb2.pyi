@@ -81,6 +81,8 @@ class _ImageFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ImageFeat
     """Upscaling."""
     IMAGE_FEATURE_PREVIEW: _ImageFeature.ValueType  # 10
     """Previews while a task runs."""
+    IMAGE_FEATURE_EMBEDDING: _ImageFeature.ValueType  # 11
+    """Textual inversion embeddings."""
 
 class ImageFeature(_ImageFeature, metaclass=_ImageFeatureEnumTypeWrapper):
     """Features of an engine beyond text-to-image."""
@@ -107,6 +109,8 @@ IMAGE_FEATURE_UPSCALING: ImageFeature.ValueType  # 9
 """Upscaling."""
 IMAGE_FEATURE_PREVIEW: ImageFeature.ValueType  # 10
 """Previews while a task runs."""
+IMAGE_FEATURE_EMBEDDING: ImageFeature.ValueType  # 11
+"""Textual inversion embeddings."""
 
 class _AudioFeature:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -364,6 +368,10 @@ class ImageCapabilities(message.Message):
     DEFAULT_PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     IGNORES_STRENGTH_FIELD_NUMBER: builtins.int
     STRENGTH_SKIPS_STEPS_FIELD_NUMBER: builtins.int
+    EMBEDDINGS_FIELD_NUMBER: builtins.int
+    TYPED_NAMES_FIELD_NUMBER: builtins.int
+    SERVICE_READS_EMBEDDINGS_FIELD_NUMBER: builtins.int
+    LORA_EMBEDDINGS_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Maximum pixels of one image."""
     max_images: builtins.int
@@ -384,6 +392,12 @@ class ImageCapabilities(message.Message):
     """True when strength has no effect, because the model follows the prompt alone."""
     strength_skips_steps: builtins.bool
     """True when strength decides how many of the steps run: floor(steps * strength), and at least one unless strength is 0."""
+    typed_names: builtins.bool
+    """True when the names of LoRAs and embeddings that are typed in prompts are read: `<lora:NAME:1>`, `embedding:NAME` and
+    the bare name of an embedding.
+    """
+    service_reads_embeddings: builtins.bool
+    """True when the service behind the engine reads `embedding:NAME` in prompts itself; the engine does not know its names."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Features beyond text-to-image."""
@@ -440,6 +454,14 @@ class ImageCapabilities(message.Message):
     def upscalers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Upscalers, the default first."""
 
+    @builtins.property
+    def embeddings(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Textual inversion embeddings that a task can name."""
+
+    @builtins.property
+    def lora_embeddings(self) -> containers.RepeatedCompositeFieldContainer[LoraEmbeddings]:
+        """Embeddings that the files of LoRAs bring along; a task can name them while it uses the LoRA."""
+
     def __init__(
         self,
         *,
@@ -467,10 +489,40 @@ class ImageCapabilities(message.Message):
         default_preview_interval: builtins.int = ...,
         ignores_strength: builtins.bool = ...,
         strength_skips_steps: builtins.bool = ...,
+        embeddings: abc.Iterable[builtins.str] | None = ...,
+        typed_names: builtins.bool = ...,
+        service_reads_embeddings: builtins.bool = ...,
+        lora_embeddings: abc.Iterable[LoraEmbeddings] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "keeps_init_size", b"keeps_init_size", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LoraEmbeddings(message.Message):
+    """Textual inversion embeddings in the file of a LoRA."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LORA_FIELD_NUMBER: builtins.int
+    EMBEDDINGS_FIELD_NUMBER: builtins.int
+    lora: builtins.str
+    """Name of the LoRA."""
+    @builtins.property
+    def embeddings(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the embeddings."""
+
+    def __init__(
+        self,
+        *,
+        lora: builtins.str = ...,
+        embeddings: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["embeddings", b"embeddings", "lora", b"lora"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

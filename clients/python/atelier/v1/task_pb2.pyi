@@ -220,6 +220,7 @@ class ImageTask(message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     UPSCALE_FIELD_NUMBER: builtins.int
+    EMBEDDINGS_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt."""
     negative_prompt: builtins.str
@@ -276,6 +277,10 @@ class ImageTask(message.Message):
     def upscale(self) -> Upscale:
         """Upscaling of the images."""
 
+    @builtins.property
+    def embeddings(self) -> containers.RepeatedCompositeFieldContainer[Embedding]:
+        """Textual inversion embeddings, beside those that the prompts name."""
+
     def __init__(
         self,
         *,
@@ -300,10 +305,11 @@ class ImageTask(message.Message):
         format: ImageFormat.ValueType = ...,
         preview_interval: builtins.int | None = ...,
         upscale: Upscale | None = ...,
+        embeddings: abc.Iterable[Embedding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "embeddings", b"embeddings", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
@@ -552,6 +558,32 @@ class Lora(message.Message):
     _WhichOneofReturnType__weight: _TypeAlias = typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = typing.Literal["_weight", b"_weight"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+@typing.final
+class Embedding(message.Message):
+    """A textual inversion embedding, whose vectors stand where a prompt has its name: as a word of its own, as
+    `embedding:NAME` or as `<NAME>`. One that the prompt lacks is added to its end.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    NEGATIVE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name that the engine lists."""
+    negative: builtins.bool
+    """True for the negative prompt."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        negative: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name", "negative", b"negative"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class Upscale(message.Message):

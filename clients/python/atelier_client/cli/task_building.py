@@ -10,14 +10,19 @@ from atelier_client.cli.output_names import Target
 from atelier_client.cli.prompts import read_prompt
 from atelier_client.cli.task_options import TaskArguments
 from atelier_client.enums import AudioFormat, ImageFormat, ResourceProfile, SafetyMode
-from atelier_client.tasks import AudioTask, Control, ImageTask, RequestKeywords, Upscale
+from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, RequestKeywords, Upscale
 
 _IMAGE_OPTIONS = (
     *("style", "size", "ratio", "scheduler", "num_images", "init_image", "strength", "mask"),
     *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
-    "preview_interval",
+    *("preview_interval", "embeddings", "negative_embeddings"),
 )
-_SINGULAR = {"controls": "control", "loras": "lora"}
+_SINGULAR = {
+    "controls": "control",
+    "loras": "lora",
+    "embeddings": "embedding",
+    "negative_embeddings": "negative_embedding",
+}
 """Parameters that are named otherwise than their options."""
 
 
@@ -75,6 +80,10 @@ def _build_image_task(
             for kind, path in arguments.controls
         ),
         loras=arguments.loras,
+        embeddings=(
+            *(Embedding(name=name) for name in arguments.embeddings),
+            *(Embedding(name=name, negative=True) for name in arguments.negative_embeddings),
+        ),
         upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
         resource_profile=ResourceProfile(arguments.resource_profile or ResourceProfile.UNSPECIFIED),
         safety_mode=SafetyMode(arguments.safety_mode or SafetyMode.UNSPECIFIED),

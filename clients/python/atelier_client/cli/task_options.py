@@ -52,6 +52,8 @@ class TaskArguments:
     controls: tuple[tuple[ControlType, Path], ...]
     preprocess: bool
     loras: tuple[Lora, ...]
+    embeddings: tuple[str, ...]
+    negative_embeddings: tuple[str, ...]
     upscale: float | None
     resource_profile: str | None
     safety_mode: str | None
@@ -134,6 +136,20 @@ _OPTIONS = (
         shell_complete=complete_name(list_loras),
         metavar="NAME[=WEIGHT][:ROLE]",
         help="LoRA to apply; roles are style, character and cinematic.",
+    ),
+    click.option(
+        "--embedding",
+        "embeddings",
+        multiple=True,
+        metavar="NAME",
+        help="Textual inversion embedding to add to the prompt.",
+    ),
+    click.option(
+        "--negative-embedding",
+        "negative_embeddings",
+        multiple=True,
+        metavar="NAME",
+        help="Textual inversion embedding to add to the negative prompt.",
     ),
     click.option("--upscale", type=float, metavar="FACTOR", help="Upscale the result."),
     click.option("--resource-profile", type=_choice(ResourceProfile), help="Speed or memory."),

@@ -8,9 +8,15 @@ from typing import Any, Protocol
 
 import torch
 
+from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.model_info import GRID
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
-from atelier_engines.diffusion.runtimes.base import Conditioning, Runtime
+from atelier_engines.diffusion.runtimes.base import (
+    Conditioning,
+    OnOverflow,
+    Runtime,
+    ignore_overflow,
+)
 from atelier_engines.errors import ModelMissingError
 
 LATENT_CHANNELS = 4
@@ -86,6 +92,7 @@ class Family(Protocol):
         width: int,
         height: int,
         adapters: Hashable = None,
+        inversions: Sequence[TextualInversion] = (),
     ) -> Conditioning:
         """What to condition the denoiser on: one row, or with guidance the negative one before it.
 
@@ -96,23 +103,35 @@ class Family(Protocol):
             width: of the image, in pixels.
             height: of the image, in pixels.
             adapters: identifies the LoRAs that are active in the text encoders.
+            inversions: the textual inversions whose names in the prompts stand for their vectors.
         """
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """(1, channels, height, width) in latent pixels, of an image of a size in pixels."""
 
     def encode(
-        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+        self,
+        image: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
     ) -> torch.Tensor:
         """The latents, in the denoiser's scale, of an image: (1, 3, height, width) of -1 to 1.
 
-        For `tiled`, see Autoencoder.encode.
+        For `tiled` and `on_overflow`, see Autoencoder.encode.
         """
 
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+    def decode(
+        self,
+        latents: torch.Tensor,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
+    ) -> torch.Tensor:
         """The image, (1, 3, height, width), about -1 to 1, of latents in the denoiser's scale.
 
-        For `tiled`, see Autoencoder.encode.
+        For `tiled` and `on_overflow`, see Autoencoder.encode.
         """
 
 
@@ -137,16 +156,29 @@ class StableDiffusion:
         return self.architecture.latent_shape(width, height)
 
     def encode(
-        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+        self,
+        image: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
     ) -> torch.Tensor:
         """See Family.encode."""
-        latents = self.runtime.autoencoder.encode(image, generator, tiled=tiled)
+        latents = self.runtime.autoencoder.encode(
+            image, generator, tiled=tiled, on_overflow=on_overflow
+        )
         return self.architecture.scale_latents(latents.to(self.runtime.dtype))
 
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+    def decode(
+        self,
+        latents: torch.Tensor,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
+    ) -> torch.Tensor:
         """See Family.decode."""
         unscaled = self.architecture.unscale_latents(latents)
-        return self.runtime.autoencoder.decode(unscaled, tiled=tiled)
+        return self.runtime.autoencoder.decode(unscaled, tiled=tiled, on_overflow=on_overflow)
 
 
 def is_guided(guidance: float) -> bool:

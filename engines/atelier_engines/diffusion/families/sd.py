@@ -6,13 +6,14 @@ diffusers' StableDiffusionPipeline (0.42.1).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
+from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.families import family
 from atelier_engines.diffusion.families.family import ArchitectureSpec, StableDiffusion, is_guided
 from atelier_engines.diffusion.prompts.encoder import align
@@ -54,10 +55,11 @@ class Sd(StableDiffusion):
         width: int,
         height: int,
         adapters: Hashable = None,
+        inversions: Sequence[TextualInversion] = (),
     ) -> Conditioning:
         """See Family.condition."""
         del width, height
-        encode = partial(self.prompts.encode, adapters=adapters)
+        encode = partial(self.prompts.encode, adapters=adapters, inversions=inversions)
         positive = encode(prompt)
         if not is_guided(guidance):
             return Conditioning(prompt_embeds=positive.hidden)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.families import family
 from atelier_engines.diffusion.families.family import ArchitectureSpec, StableDiffusion, is_guided
 from atelier_engines.diffusion.prompts.encoder import Embedding, align, zeros_like
@@ -59,9 +60,10 @@ class Sdxl(StableDiffusion):
         width: int,
         height: int,
         adapters: Hashable = None,
+        inversions: Sequence[TextualInversion] = (),
     ) -> Conditioning:
         """See Family.condition."""
-        encode = partial(self.prompts.encode, adapters=adapters)
+        encode = partial(self.prompts.encode, adapters=adapters, inversions=inversions)
         positive = encode(prompt)
         time_ids = self._time_ids(width, height, positive.hidden.dtype)
         if not is_guided(guidance):

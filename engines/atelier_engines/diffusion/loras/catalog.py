@@ -7,7 +7,7 @@ from pathlib import Path
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.errors import ModelMissingError, UnsupportedError
-from atelier_engines.local.weights import sources
+from atelier_engines.local.weights import named_files
 
 
 class LoraCatalog:
@@ -23,7 +23,7 @@ class LoraCatalog:
         if directory is not None and not Path(directory).expanduser().is_dir():
             raise ModelMissingError(f"lora_directory: there is no directory {directory}")
         self._files = {
-            name: resolve_lora(name, source, download=config.download)
+            name: named_files.resolve(name, source, config_loras.KIND, download=config.download)
             for name, source in config_loras.sources(config).items()
         }
 
@@ -42,32 +42,3 @@ class LoraCatalog:
             known = ", ".join(self._files) or "none"
             raise UnsupportedError("loras", f"there is no LoRA {name!r} here; there is {known}")
         return self._files[name]
-
-
-def resolve_lora(name: str, source: str, *, download: bool) -> Path:
-    """The file of a LoRA.
-
-    Args:
-        name: its name, for messages.
-        source: a path or a hub id, as configured.
-        download: whether what is not in the local cache may be downloaded.
-
-    Raises:
-        ModelMissingError: there is none, or it is not a safetensors file.
-    """
-    hub = sources.parse_hub_reference(source)
-    if hub is not None and hub.file is None:
-        source = f"{source}/{config_loras.FILE}"
-    try:
-        path = sources.resolve_component(source, "", download=download)
-    except ModelMissingError as error:
-        raise ModelMissingError(f"the LoRA {name}: {error}") from error
-    if path.is_file():
-        return path
-    found = config_loras.find_file(path)
-    if found is None:
-        raise ModelMissingError(
-            f"the LoRA {name}: {path} holds neither {config_loras.FILE} nor exactly one "
-            f"{config_loras.SUFFIX} file; name the file"
-        )
-    return found

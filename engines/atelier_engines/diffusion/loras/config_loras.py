@@ -8,10 +8,9 @@ from pathlib import Path
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.weights_config import TINY
+from atelier_engines.local.weights.named_files import FileKind, list_directory
 
-SUFFIX = ".safetensors"
-FILE = "pytorch_lora_weights.safetensors"
-"""diffusers' name of the file in a LoRA's directory."""
+KIND = FileKind(title="LoRA", usual_file="pytorch_lora_weights.safetensors")
 
 
 def sources(config: DiffusionConfig) -> Mapping[str, str]:
@@ -22,7 +21,7 @@ def sources(config: DiffusionConfig) -> Mapping[str, str]:
     """
     found = {name: str(path) for name, path in _tiny(config).items()}
     if config.lora_directory is not None:
-        found |= _list_directory(Path(config.lora_directory).expanduser())
+        found |= list_directory(Path(config.lora_directory).expanduser(), KIND)
     found |= config.loras
     return dict(sorted(found.items()))
 
@@ -40,27 +39,6 @@ def max_loras(config: DiffusionConfig) -> int:
 def features(config: DiffusionConfig) -> frozenset[ImageFeature]:
     """The features that LoRAs add to an engine."""
     return frozenset({ImageFeature.LORA}) if sources(config) else frozenset()
-
-
-def find_file(folder: Path) -> Path | None:
-    """Find the LoRA in a directory: the file with diffusers' name, else the only one."""
-    if (folder / FILE).is_file():
-        return folder / FILE
-    found = list(folder.glob(f"*{SUFFIX}"))
-    return found[0] if len(found) == 1 else None
-
-
-def _list_directory(directory: Path) -> Mapping[str, str]:
-    """List the files by stem, and the directories that contain one."""
-    if not directory.is_dir():  # said at the start
-        return {}
-    found: dict[str, str] = {}
-    for path in sorted(directory.iterdir()):
-        if path.is_dir() and find_file(path) is not None:
-            found[path.name] = str(path)
-        elif path.suffix == SUFFIX and path.is_file():
-            found[path.stem] = str(path)
-    return found
 
 
 def _tiny(config: DiffusionConfig) -> Mapping[str, object]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-EMBEDDING = "bundle_emb."
-"""Prefix of textual inversion embeddings that a LoRA's file brings along."""
+from atelier_engines.diffusion.embeddings.catalog import BUNDLED
 
 _LOW_RANK = {"down": ("A", "down"), "up": ("B", "up")}
 _PARTS = {
@@ -90,7 +89,7 @@ def duplicate(keys: Iterable[str]) -> str | None:
 
 def rejection(keys: Collection[str]) -> str | None:
     """Why a file cannot be applied, with the first key that says so; None if all of it can."""
-    unknown = [key for key in keys if split(key) is None and not key.startswith(EMBEDDING)]
+    unknown = [key for key in keys if split(key) is None and not key.startswith(BUNDLED)]
     for pattern, kind in _REJECTED.items():
         for key in unknown:
             if re.search(pattern, key):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from atelier_engines.diffusion.loras.names import Layer, LayerNames
 from atelier_engines.diffusion.loras.settings import TrainingSettings
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
-
-_log = logging.getLogger(__name__)
 
 Networks = Sequence[tuple[str, torch.nn.Module]]
 """The model's components, each with its name in files of LoRAs; none has active LoRAs."""
@@ -52,8 +49,6 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
             "use a LoRA, DoRA, LoHa, LoKr or weight difference, or convert it to one"
         )
     _require_finite(name, path, tensors)
-    if any(key.startswith(formats.EMBEDDING) for key in tensors):
-        _log.warning("lora_embeddings_not_used", extra={"lora": name})
     grouped = formats.group(tensors)
     settings = TrainingSettings.read(path, metadata)
     layers = _find_layers(name, list(grouped), networks)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, assert_never
 import torch
 
 from atelier_engines.diffusion.config import PromptSyntax
+from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.prompts import syntax
 from atelier_engines.diffusion.prompts.chunks import Chunk, empty_chunk, split_into_chunks
+from atelier_engines.diffusion.prompts.marks import MarkedPrompt, mark_names
 from atelier_engines.diffusion.runtimes.base import TextEncoder, TextEncoderOutput
 
 if TYPE_CHECKING:
@@ -152,7 +154,13 @@ class PromptEncoder:
         """The cache of its embeddings, which other encoders may share."""
         return self._cache
 
-    def encode(self, text: str, *, adapters: Hashable = None) -> Embedding:
+    def encode(
+        self,
+        text: str,
+        *,
+        adapters: Hashable = None,
+        inversions: Sequence[TextualInversion] = (),
+    ) -> Embedding:
         """The embedding of a prompt, from the cache or newly encoded.
 
         Each chunk is encoded separately. For one chunk with all weights 1, the result is bit-identical to that
@@ -161,16 +169,18 @@ class PromptEncoder:
         Args:
             text: a prompt of any length; it may be empty.
             adapters: identifies the LoRAs that are active in the text encoders.
+            inversions: the textual inversions whose names in the text stand for their vectors.
         """
-        key = (text, adapters)
+        prompt = mark_names(text, inversions)
+        key = (text, adapters, tuple((one.name, one.digest) for one in prompt.marks.values()))
         found = self._cache.get(key)
         if found is None:
-            found = self._encode(text, adapters)
+            found = self._encode(prompt, adapters)
             self._cache.put(key, found)
         return found
 
-    def _encode(self, text: str, adapters: Hashable) -> Embedding:
-        rows = self._chunks(text)
+    def _encode(self, prompt: MarkedPrompt, adapters: Hashable) -> Embedding:
+        rows = self._chunks(prompt)
         states = [[self._run(encoder, chunk) for chunk in row] for encoder, row in enumerate(rows)]
         hidden = [[state.prompt_embeds for state in row] for row in states]
         if any(chunk.is_weighted for row in rows for chunk in row):
@@ -188,10 +198,13 @@ class PromptEncoder:
             pooled=states[-1][0].pooled_prompt_embeds,
         )
 
-    def _chunks(self, text: str) -> list[list[Chunk]]:
+    def _chunks(self, prompt: MarkedPrompt) -> list[list[Chunk]]:
         """The same number of chunks for each encoder."""
-        sections = self._sections(text)
-        rows = [split_into_chunks(tokenizer, sections) for tokenizer in self._tokenizers]
+        sections = self._sections(prompt.text)
+        rows = [
+            split_into_chunks(tokenizer, sections, prompt.vectors(encoder))
+            for encoder, tokenizer in enumerate(self._tokenizers)
+        ]
         most = max(len(row) for row in rows)
         return [
             row + [empty_chunk(tokenizer)] * (most - len(row))
@@ -208,7 +221,9 @@ class PromptEncoder:
                 assert_never(self._syntax)
 
     def _run(self, encoder: int, chunk: Chunk) -> TextEncoderOutput:
-        return self._text_encoders[encoder].encode(torch.tensor([chunk.ids]), layer=self._layer)
+        return self._text_encoders[encoder].encode(
+            torch.tensor([chunk.ids]), layer=self._layer, vectors=chunk.vectors
+        )
 
 
 def _apply_weights(

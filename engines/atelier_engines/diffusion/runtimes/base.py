@@ -8,11 +8,22 @@ All are called from one thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
+
+OnOverflow = Callable[[], None]
+"""Told that a number format was too small for a result, which is then computed again in a larger one."""
+
+
+def ignore_overflow() -> None:
+    """Say nothing of an overflow."""
+
+
+NO_VECTORS: Mapping[int, torch.Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +65,24 @@ class TextEncoder(Protocol):
     def lora_module(self) -> torch.nn.Module | None:
         """See Denoiser.lora_module."""
 
-    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+    @property
+    def width(self) -> int:
+        """How many numbers the vector of a token has."""
+
+    def encode(
+        self,
+        token_ids: torch.Tensor,
+        *,
+        layer: int | None,
+        vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
+    ) -> TextEncoderOutput:
         """Run the encoder once.
 
         Args:
             token_ids: (rows, tokens), int64, on any device.
             layer: which of the hidden states to return; -1 is after the last layer, None after the
                 norm that follows it.
+            vectors: (width,) by place: what stands there in every row, in place of the token's own vector.
         """
 
 
@@ -118,7 +140,12 @@ class Autoencoder(Protocol):
     """The VAE: images to latents and back, in its own scale."""
 
     def encode(
-        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+        self,
+        image: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
     ) -> torch.Tensor:
         """Run the encoder, and draw a sample from the distribution that it returns.
 
@@ -127,17 +154,26 @@ class Autoencoder(Protocol):
             generator: where the random numbers come from.
             tiled: whether to work on one tile of the image after the other, which takes less memory
                 and changes the result a little where tiles meet.
+            on_overflow: called where the result is NaN or infinity though the input is not, before it is computed
+                again in float32; not where it was computed so.
 
         Returns:
             (1, channels, height, width) in latent pixels.
         """
 
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+    def decode(
+        self,
+        latents: torch.Tensor,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
+    ) -> torch.Tensor:
         """Run the decoder.
 
         Args:
             latents: (rows, channels, height, width) in latent pixels.
             tiled: see `encode`.
+            on_overflow: see `encode`.
 
         Returns:
             (rows, 3, height, width) in pixels, about -1 to 1, in any float dtype.

@@ -5,13 +5,21 @@ Modules are in evaluation mode and without gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, TextEncoderOutput
+from atelier_engines.diffusion.runtimes.base import (
+    NO_VECTORS,
+    Conditioning,
+    OnOverflow,
+    Residuals,
+    TextEncoderOutput,
+    ignore_overflow,
+)
+from atelier_engines.local.torch_module import computing_in
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -54,10 +62,27 @@ class TorchTextEncoder:
         """See TextEncoder.lora_module."""
         return self.module
 
-    def encode(self, token_ids: torch.Tensor, *, layer: int | None) -> TextEncoderOutput:
+    @property
+    def width(self) -> int:
+        """See TextEncoder.width."""
+        width: int = self.module.config.hidden_size
+        return width
+
+    def encode(
+        self,
+        token_ids: torch.Tensor,
+        *,
+        layer: int | None,
+        vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
+    ) -> TextEncoderOutput:
         """See TextEncoder.encode."""
         on_device = token_ids.to(self._device)
-        output = self._run(lambda: self.module(on_device, output_hidden_states=True))
+
+        def forward() -> Any:  # noqa: ANN401 (classes that share no base for mypy)
+            with _replaced_vectors(self.module.get_input_embeddings(), vectors):
+                return self.module(on_device, output_hidden_states=True)
+
+        output = self._run(forward)
         hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
         return TextEncoderOutput(
             prompt_embeds=hidden.to(self.module.dtype),
@@ -149,28 +174,87 @@ class TorchAutoencoder:
         self._run = run
 
     def encode(
-        self, image: torch.Tensor, generator: torch.Generator, *, tiled: bool = False
+        self,
+        image: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
     ) -> torch.Tensor:
         """See Autoencoder.encode."""
-        on_device = image.to(device=self._device, dtype=self.module.dtype)
+        on_device = image.to(self._device)
 
         def forward() -> DiagonalGaussianDistribution:
+            converted = on_device.to(self.module.dtype)
             with _tiling(self.module, tiled=tiled):
-                return self.module.encode(on_device, return_dict=False)[0]
+                return self.module.encode(converted, return_dict=False)[0]
 
-        sample: torch.Tensor = self._run(forward).sample(generator)
+        def work() -> DiagonalGaussianDistribution:
+            made = forward()
+            if not self._overflows(made.parameters, on_device):
+                return made
+            on_overflow()
+            with computing_in(self.module, torch.float32):
+                return forward()
+
+        sample: torch.Tensor = self._run(work).sample(generator)
         return sample
 
-    def decode(self, latents: torch.Tensor, *, tiled: bool = False) -> torch.Tensor:
+    def decode(
+        self,
+        latents: torch.Tensor,
+        *,
+        tiled: bool = False,
+        on_overflow: OnOverflow = ignore_overflow,
+    ) -> torch.Tensor:
         """See Autoencoder.decode."""
-        converted = latents.to(self.module.dtype)
 
         def forward() -> torch.Tensor:
+            converted = latents.to(self.module.dtype)
             with _tiling(self.module, tiled=tiled):
                 image: torch.Tensor = self.module.decode(converted, return_dict=False)[0]
                 return image
 
-        return self._run(forward)
+        def work() -> torch.Tensor:
+            image = forward()
+            if not self._overflows(image, latents):
+                return image
+            on_overflow()
+            with computing_in(self.module, torch.float32):
+                return forward()
+
+        return self._run(work)
+
+    def _overflows(self, made: torch.Tensor, source: torch.Tensor) -> bool:
+        """Whether a larger number format may give a finite result where this one did not."""
+        if self.module.dtype == torch.float32 or torch.isfinite(made).all():
+            return False
+        return bool(torch.isfinite(source).all())
+
+
+@contextmanager
+def _replaced_vectors(
+    embedding: torch.nn.Module, vectors: Mapping[int, torch.Tensor]
+) -> Iterator[None]:
+    """Have these vectors in the module's output, (rows, tokens, width), at their places."""
+    if not vectors:
+        yield
+        return
+    places = list(vectors)
+    rows = torch.stack(list(vectors.values()))
+
+    def replace(
+        _module: torch.nn.Module, _inputs: tuple[object, ...], output: torch.Tensor
+    ) -> torch.Tensor:
+        made = output.clone()
+        made[:, places] = rows.to(made)
+        return made
+
+    handle = embedding.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

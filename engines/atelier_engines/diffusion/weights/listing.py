@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.loras.catalog import resolve_lora
+from atelier_engines.diffusion.embeddings import config_embeddings
+from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.weights import model_files
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
-from atelier_engines.local.weights import digests, safetensors_header, sources
+from atelier_engines.local.weights import digests, named_files, safetensors_header, sources
 from atelier_engines.weights import Weights, WeightsEntry
 
 _PREPROCESSOR_FILES = ("*.json", "*.safetensors")
@@ -31,7 +32,7 @@ class _Resolve(Protocol):
 
 
 def list_weights(config: DiffusionConfig) -> Sequence[WeightsEntry]:
-    """The model first, then ControlNets, preprocessors, LoRAs and the autoencoder of previews."""
+    """The model first, then ControlNets, preprocessors, LoRAs, embeddings and the autoencoder of previews."""
     return [
         WeightsEntry(key="model", source=config.model, find=partial(_find_model, config)),
         *_list_extras(config),
@@ -48,8 +49,12 @@ def _list_extras(config: DiffusionConfig) -> Sequence[WeightsEntry]:
         for kind, name in config.preprocessors.model_dump(exclude_none=True).items()
     ]
     named += [
-        (f"loras.{lora}", name, partial(resolve_lora, lora, name))
-        for lora, name in config.loras.items()
+        (f"{key}.{name}", source, partial(named_files.resolve, name, source, kind))
+        for key, kind, chosen in (
+            ("loras", config_loras.KIND, config.loras),
+            ("embeddings", config_embeddings.KIND, config.embeddings),
+        )
+        for name, source in chosen.items()
     ]
     if config.preview_model is not None:
         resolve = partial(sources.resolve_component, config.preview_model, "vae")
