@@ -19,7 +19,7 @@ from atelier.v1.generation_pb2 import (
 )
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import ImageTask
-from atelier_server.errors import ConflictError, NotFoundError, QueueFullError
+from atelier_server.errors import ConflictError, NotFoundError, QueueFullError, StorageError
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import (
     CancelResult,
@@ -200,6 +200,28 @@ class StoreConformance:
         ended.state = State.STATE_CANCELLED
         await store.finish(claim, ended, Event())
         assert await store.cancel("ada", generation_id) is CancelResult.TOO_LATE
+
+    async def test_what_completes_a_generation_runs_before_its_end_is_written(
+        self, store: Store
+    ) -> None:
+        """What it adds is part of the record; what it raises leaves the generation running, and the claim valid."""
+        generation_id = (await store.submit(submission())).generation.id
+        claim = await store.claim("sketch")
+
+        def fail(_: Generation) -> None:
+            raise StorageError("the disk is full")
+
+        def complete(generation: Generation) -> None:
+            generation.outputs[0].artifact.sha256 = "ab"
+
+        with pytest.raises(StorageError):
+            await store.finish(claim, succeeded(claim, "a-1-0"), Event(), before=fail)
+        assert (await store.get("ada", generation_id)).state == State.STATE_RUNNING
+        await store.finish(claim, succeeded(claim, "a-1-0"), Event(), before=complete)
+        ended = await store.get("ada", generation_id)
+        artifact = ended.outputs[0].artifact
+        assert (ended.state, artifact.sha256) == (State.STATE_SUCCEEDED, "ab")
+        assert (await store.get_artifact("ada", artifact.id)).sha256 == "ab"
 
     async def test_a_released_generation_is_claimed_again_first(self, store: Store) -> None:
         """It keeps its queue position, and its attempt is listed; the old claim is void."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
@@ -76,6 +77,30 @@ async def test_a_failed_write_undoes_itself_and_nothing_else(tmp_path: Path) -> 
     ]
     found = await database.run(lambda db: db.execute("SELECT x FROM t ORDER BY x").fetchall())
     assert found == [(1,), (3,)]
+    await database.close()
+
+
+async def test_who_is_cancelled_during_a_write_is_cancelled_once_it_is_decided(
+    tmp_path: Path,
+) -> None:
+    """The write is not undone, and its error is nobody's loss."""
+    database = Database(tmp_path / "some.db", prepare=lambda _: None)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(db: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(10)
+        db.execute("CREATE TABLE written (id)")
+
+    task = asyncio.create_task(database.run(write))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await database.read(lambda db: db.execute("SELECT count(*) FROM written").fetchone())
     await database.close()
 
 

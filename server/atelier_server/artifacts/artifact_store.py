@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _MAX_HEAD_BYTES = 2**20
 """Beginning of an upload that is held in memory to read the size of an image from."""
 _MAX_RECENT_BYTES = 32 * 2**20
+_MAX_BYTES_AT_END = 2 * 2**20  # their digest takes about a millisecond, for which other writes wait
 _ORPHANS_AT_ONCE = 1000
 _MAX_SWEEP_SECONDS = 5.0  # then other periodic work has its turn
 _ORPHAN_AGE_SECONDS = 86_400.0  # longer than any attempt or upload takes
@@ -52,11 +53,23 @@ class ArtifactStore:
         """Store the bytes of an output; the store publishes the artifact when its generation finishes."""
         blob = await self._blobs.write(artifact_id, media.data)
         self._recent.add(artifact_id, media.data)
-        ARTIFACT_BYTES.labels("output").observe(blob.size)
-        artifact = _make_artifact(artifact_id, media.media_type, blob)
-        if media.width:
-            artifact.image_size.CopyFrom(ImageSize(width=media.width, height=media.height))
-        return artifact
+        return _make_output(artifact_id, media, blob)
+
+    def may_write_at_end(self, media: Encoded) -> bool:
+        """Whether the output is small enough, and the blob store quick enough, for `write_output_now`."""
+        return self._blobs.quick and len(media.data) <= _MAX_BYTES_AT_END
+
+    def hold(self, artifact_id: str, media: Encoded) -> None:
+        """Hold the bytes of an output that `write_output_now` is about to write."""
+        self._recent.add(artifact_id, media.data)
+
+    def write_output_now(self, artifact_id: str, media: Encoded) -> Artifact:
+        """As `write_output`, in the calling thread, which may be any.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        return _make_output(artifact_id, media, self._blobs.write_now(artifact_id, media.data))
 
     async def add(self, data: bytes, media_type: str, caller: str) -> Artifact:
         """Store bytes that a caller attached to a request."""
@@ -236,6 +249,14 @@ async def _copy_head(chunks: AsyncIterable[bytes], head: bytearray) -> AsyncGene
         if len(head) < _MAX_HEAD_BYTES:
             head += chunk[: _MAX_HEAD_BYTES - len(head)]
         yield chunk
+
+
+def _make_output(artifact_id: str, media: Encoded, blob: BlobInfo) -> Artifact:
+    ARTIFACT_BYTES.labels("output").observe(blob.size)
+    artifact = _make_artifact(artifact_id, media.media_type, blob)
+    if media.width:
+        artifact.image_size.CopyFrom(ImageSize(width=media.width, height=media.height))
+    return artifact
 
 
 def _make_artifact(artifact_id: str, media_type: str, blob: BlobInfo) -> Artifact:

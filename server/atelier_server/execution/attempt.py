@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1 import generation_pb2 as pb
@@ -17,6 +15,7 @@ from atelier_engines.capabilities import CancelSupport, Capabilities
 from atelier_engines.closing import Closing
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Charge, Stage, Step
+from atelier_engines.media import Encoded
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_route
@@ -30,53 +29,12 @@ from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
 from atelier_server.estimates.service_times import Work, measure_service_time
 from atelier_server.execution.charges import record_charges
-from atelier_server.metrics import STAGE_SECONDS
+from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to write to a store that raises
 _MAX_TRIES = 3  # for reasons other than the storage
-
-
-class StageTimer:
-    """Measures consecutive stages; the times of a stage that repeats are added up."""
-
-    def __init__(self) -> None:
-        """Start outside any stage."""
-        self._seconds: dict[str, float] = {}
-        self._stage = ""
-        self._started_at = self._stage_started_at = time.perf_counter()
-
-    @property
-    def stage(self) -> str:
-        """Name of the current stage; empty outside any."""
-        return self._stage
-
-    @property
-    def total_seconds(self) -> float:
-        """Seconds since the timer was made."""
-        return time.perf_counter() - self._started_at
-
-    def enter(self, stage: str) -> None:
-        """End the current stage and begin another."""
-        now = time.perf_counter()
-        if self._stage:
-            self._seconds[self._stage] = (
-                self._seconds.get(self._stage, 0.0) + now - self._stage_started_at
-            )
-        self._stage, self._stage_started_at = stage, now
-
-    def record_timings(self, engine: str) -> list[pb.Timing]:
-        """End the current stage; the time of each, in the order first entered. Also updates the metrics."""
-        self.enter("")
-        for stage, seconds in self._seconds.items():
-            STAGE_SECONDS.labels(engine, stage).observe(seconds)
-        return [
-            pb.Timing(
-                stage=stage, duration=Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))
-            )
-            for stage, seconds in self._seconds.items()
-        ]
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +59,8 @@ class Attempt:
     """How many generations, itself included, ran on the engine when it began."""
     unlogged: list[Event] = field(default_factory=list)
     """Events that are to be logged, at the latest with the end of the attempt."""
+    unwritten: Encoded | None = None
+    """The last output, if it is to be written with the end of the attempt."""
     begun: bool = False
     """Whether the engine's run has begun."""
     closing: Closing | None = None
@@ -304,12 +264,26 @@ class AttemptFinalizer:
                 attempt.generation,
                 attempt.last_snapshot,
                 unlogged=attempt.unlogged,
+                before=self._prepare_writing(attempt),
             )
         )
         if generation.receipt.HasField("cost"):
             cost = generation.receipt.cost
             self.supervisor.add_spending(cost.amount, cost.currency)
         return generation
+
+    def _prepare_writing(self, attempt: Attempt) -> Callable[[pb.Generation], None] | None:
+        """What writes the output that is not written yet; None if there is none."""
+        media = attempt.unwritten
+        if media is None:
+            return None
+        self.artifacts.hold(attempt.generation.outputs[-1].artifact.id, media)
+
+        def write(generation: pb.Generation) -> None:
+            output = generation.outputs[-1]
+            output.artifact.CopyFrom(self.artifacts.write_output_now(output.artifact.id, media))
+
+        return write
 
     async def _finish_failed(self, attempt: Attempt, failure: pb.Failure) -> None:
         attempt.generation.state = pb.State.STATE_FAILED
@@ -321,6 +295,7 @@ class AttemptFinalizer:
         attempt.record_cost(self.supervisor.status)
         written = [output.artifact.id for output in attempt.generation.outputs]
         del attempt.generation.outputs[:]
+        attempt.unwritten = None
         await self._finish(attempt)
         await self.artifacts.discard(*written)
 

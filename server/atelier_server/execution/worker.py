@@ -11,13 +11,14 @@ from functools import partial
 from types import TracebackType
 from typing import Self, assert_never
 
+from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, Output
 from atelier_engines import event as engine_event
 from atelier_engines import validation
 from atelier_engines.closing import Closing, announce
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
-from atelier_engines.media import Pixels
-from atelier_engines.task import Task
+from atelier_engines.media import Encoded, Pixels
+from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_made_size, describe_route
 from atelier_server.admission.private_texts import hide_quotations
@@ -109,7 +110,7 @@ class Worker:
         claim = attempt.claim
         _log.info("generation_started")
         execution = asyncio.create_task(self._execute(attempt))
-        cancellation = asyncio.create_task(self.store.wait_cancelled(claim))
+        cancellation = self.store.wait_cancelled(claim)
         left = None if claim.deadline is None else max(0.0, claim.deadline - steady_time())
         try:
             await asyncio.wait(
@@ -121,16 +122,16 @@ class Worker:
                 await _keep_job(attempt)
             raise
         finally:
-            execution.cancel()  # no effect when it is done
-            cancellation.cancel()
-            await asyncio.wait([execution, cancellation])
+            if not execution.done():
+                execution.cancel()
+                await asyncio.wait([execution])
         if cancelled_itself:
             await self.finalizer.fail(attempt, RuntimeError("CancelledError without a request"))
         elif execution.cancelled():
-            if cancellation.cancelled():
-                await self.finalizer.fail(attempt, TimeoutError())
-            else:
+            if cancellation.done():
                 await self.finalizer.cancel(attempt)
+            else:
+                await self.finalizer.fail(attempt, TimeoutError())
         elif isinstance(execution.exception(), StorageError):
             await self.finalizer.release(attempt)
         elif (error := execution.exception()) is not None:
@@ -219,16 +220,35 @@ class Worker:
         encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
         if output.size_reason:
             _describe_size(attempt, encoded.width, encoded.height, output.size_reason)
+        await self._write_pending(attempt)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
-        # What the engine has made is held in memory meanwhile: making it again may cost money.
-        artifact = await self.storage.retry(
-            lambda: self.artifacts.write_output(artifact_id, encoded)
-        )
-        outputs.append(Output(artifact=artifact, seed=output.seed, flagged=output.flagged))
+        made = Output(artifact=Artifact(id=artifact_id), seed=output.seed, flagged=output.flagged)
+        outputs.append(made)
+        attempt.unwritten = encoded
         if output.charge is not None:
             attempt.charges.append(output.charge)
+        if not self._may_wait(encoded, is_last=len(outputs) >= _count_outputs(task)):
+            await self._write_pending(attempt)
         attempt.timer.enter(before)
+
+    def _may_wait(self, media: Encoded, *, is_last: bool) -> bool:
+        """Whether an output is written with the end of its attempt: in the same job, if nothing needs it before."""
+        needed = self.finalizer.exporter is not None
+        return is_last and not needed and self.artifacts.may_write_at_end(media)
+
+    async def _write_pending(self, attempt: Attempt) -> None:
+        """Write the last output, if it is not written yet."""
+        media = attempt.unwritten
+        if media is None:
+            return
+        output = attempt.generation.outputs[-1]
+        # What the engine has made is held in memory meanwhile: making it again may cost money.
+        artifact = await self.storage.retry(
+            lambda: self.artifacts.write_output(output.artifact.id, media)
+        )
+        output.artifact.CopyFrom(artifact)
+        attempt.unwritten = None
 
 
 def _describe_size(attempt: Attempt, width: int, height: int, reason: str) -> None:
@@ -332,6 +352,11 @@ class _EventWriter:
         except ClaimLostError:
             if error is None:
                 raise
+
+
+def _count_outputs(task: Task) -> int:
+    """How many outputs the task asks for."""
+    return len(task.seeds) if isinstance(task, ImageTask) else task.candidates
 
 
 def _outline(task: bytes, images: Mapping[str, Pixels]) -> Task:

@@ -33,6 +33,7 @@ from atelier_server.generations.callers import Sender
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.logs import hide_in_log
 from atelier_server.rpc.capabilities import engine_to_pb
+from atelier_server.rpc.inline_outputs import ResponseT, serialize_with_outputs
 from atelier_server.rpc.interceptors.chain import Context, current_call
 from atelier_server.store.protocol import Metadata, SubmitResult
 from atelier_server.version import VERSION
@@ -64,9 +65,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             )
             self._require_success(generation)
         response = pb.GenerateResponse(generation=generation)
-        if inline:
-            await self._attach_outputs(response.generation)
-        return response
+        return await self._attach_outputs(response) if inline else response
 
     def _require_success(self, generation: Generation) -> None:
         if generation.state in _ENDED_BADLY:
@@ -85,8 +84,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 if inline and event.HasField("generation"):
                     last = pb.StreamProgressResponse()
                     last.CopyFrom(event)
-                    await self._attach_outputs(last.generation)
-                    yield last
+                    yield await self._attach_outputs(last)
                 else:
                     yield event
 
@@ -149,9 +147,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         _validate(request)
         generation = await self.generations.get(request.generation_id, _tenant())
         response = pb.GetGenerationResponse(generation=generation)
-        if request.inline_outputs:
-            await self._attach_outputs(response.generation)
-        return response
+        return await self._attach_outputs(response) if request.inline_outputs else response
 
     async def ListGenerations(
         self, request: pb.ListGenerationsRequest, _: Context
@@ -235,16 +231,15 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             current_call().has_timed_out,
         )
 
-    async def _attach_outputs(self, generation: Generation) -> None:
-        """Put the bytes of outputs into the response, up to the limit for inline outputs.
-
-        `generation` must be the response's own: a message that is put into another one is copied, with its bytes.
-        """
+    async def _attach_outputs(self, response: ResponseT) -> ResponseT:
+        """The response with the bytes of outputs, up to the limit for inline outputs; takes it apart."""
         left = self.limits.max_inline_bytes
-        for output in generation.outputs:
-            if output.artifact.size <= left:
-                left -= output.artifact.size
-                output.data = await self.artifacts.read_output(output.artifact)
+        contents: list[bytes | None] = []
+        for output in response.generation.outputs:
+            fits = output.artifact.size <= left
+            left -= output.artifact.size if fits else 0
+            contents.append(await self.artifacts.read_output(output.artifact) if fits else None)
+        return serialize_with_outputs(response, contents)
 
 
 def _tenant() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -226,11 +227,13 @@ class Store(Protocol):
         progress: Event,
         *,
         unlogged: Sequence[Event] = (),
+        before: Callable[[Generation], None] | None = None,
     ) -> Generation:
         """End the generation in the state that `generation` has, and publish its artifacts; returns the record.
 
         `progress` says how far the work came; the last event of the log is made of it. Events that are `unlogged` are
-        logged before it.
+        logged before it. `before` completes the generation in the thread that writes it, just before that; what it
+        raises is raised, and nothing was written then.
 
         Raises:
             ClaimLostError: the claim is void; the outputs are to be deleted.
@@ -272,8 +275,8 @@ class Store(Protocol):
             NotFoundError: it was deleted.
         """
 
-    async def wait_cancelled(self, claim: Claim) -> None:
-        """Return when the cancellation of the generation is requested."""
+    def wait_cancelled(self, claim: Claim) -> asyncio.Future[None]:
+        """A future that is done once the cancellation of the generation is requested; it may be dropped at any time."""
 
     async def cancel(
         self,

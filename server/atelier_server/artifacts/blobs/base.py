@@ -35,6 +35,19 @@ class BlobStore(Protocol):
         """
         ...
 
+    @property
+    def quick(self) -> bool:
+        """Whether `write_now` never waits for a disk or a network."""
+        ...
+
+    def write_now(self, blob_id: str, data: bytes) -> BlobInfo:
+        """As `write`, in the calling thread, which may be any; again for the same id if it failed, or is repeated.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        ...
+
     async def write_stream(
         self, blob_id: str, chunks: AsyncIterable[bytes], *, max_bytes: int
     ) -> BlobInfo:

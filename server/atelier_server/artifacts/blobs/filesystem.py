@@ -33,7 +33,25 @@ class FileBlobStore:
 
     async def write(self, blob_id: str, data: bytes) -> BlobInfo:
         """See BlobStore.write."""
-        return await asyncio.to_thread(self._write, blob_id, data)
+        return await asyncio.to_thread(self.write_now, blob_id, data)
+
+    @property
+    def quick(self) -> bool:
+        """See BlobStore.quick."""
+        return not self._flush
+
+    def write_now(self, blob_id: str, data: bytes) -> BlobInfo:
+        """See BlobStore.write_now.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        path = self._directory / blob_id
+        with _translate_faults(size=len(data)):
+            if not self._recycled.write(path, data, flush=self._flush):
+                self._write_new(path, data)
+            self._flush_names()
+        return BlobInfo(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     async def write_stream(
         self, blob_id: str, chunks: AsyncIterable[bytes], *, max_bytes: int
@@ -101,14 +119,6 @@ class FileBlobStore:
         """See BlobStore.list_older_than."""
         for blob_id in await asyncio.to_thread(self._list_older_than, time):
             yield blob_id
-
-    def _write(self, blob_id: str, data: bytes) -> BlobInfo:
-        path = self._directory / blob_id
-        with _translate_faults(size=len(data)):
-            if not self._recycled.write(path, data, flush=self._flush):
-                self._write_new(path, data)
-            self._flush_names()
-        return BlobInfo(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def _write_new(self, path: Path, data: bytes) -> None:
         partial = path.with_name(f"{path.name}{_PARTIAL}")

@@ -26,6 +26,7 @@ from atelier_server.errors import (
     Violation,
 )
 from atelier_server.logs import add_log_fields
+from atelier_server.rpc.inline_outputs import SerializedResponse
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
 from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES, count_structured_bytes
 
@@ -140,6 +141,7 @@ class InterceptorChain(aio.ServerInterceptor):
         """The first interceptor is the outermost; `max_long_calls` may run on one connection, None for any number."""
         self._interceptors = tuple(interceptors)
         self._long_calls = LongCalls(max_long_calls)
+        self._handlers: dict[str, Handler] = {}
         self._last_sent: tuple[object, bytes] = (None, b"")
         self._running: set[asyncio.Task[object]] = set()
         self._stopping = False
@@ -156,10 +158,14 @@ class InterceptorChain(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """The method's handler inside the interceptors; None if there is no such method."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        _, service, method = str(handler_call_details.method).split("/", 2)
+        path = str(handler_call_details.method)
+        wrapped = self._handlers.get(path)
+        if wrapped is None and (handler := await continuation(handler_call_details)) is not None:
+            wrapped = self._handlers[path] = self._wrap(handler, path)
+        return wrapped
+
+    def _wrap(self, handler: Handler, path: str) -> Handler:
+        _, service, method = path.split("/", 2)
         kind, make_handler = _KINDS[handler.request_streaming, handler.response_streaming]
         behavior = getattr(handler, kind)
         # Services of gRPC itself, such as health, write their streams through the context and yield nothing.
@@ -168,9 +174,11 @@ class InterceptorChain(aio.ServerInterceptor):
             wrap(behavior, partial(_make_call, service, method)),
             request_deserializer=handler.request_deserializer
             and partial(_parse, handler.request_deserializer, method),
-            response_serializer=partial(self._serialize_once, handler.response_serializer)
-            if handler.response_streaming and handler.response_serializer
-            else handler.response_serializer,
+            response_serializer=handler.response_serializer
+            and partial(
+                self._serialize_once if handler.response_streaming else _serialize,
+                handler.response_serializer,
+            ),
         )
 
     def _serialize_once(self, serialize: Callable[[object], bytes], message: object) -> bytes:
@@ -179,7 +187,7 @@ class InterceptorChain(aio.ServerInterceptor):
         Those who follow one generation all send the same event. So a message must not change after it was sent.
         """
         if message is not self._last_sent[0]:
-            self._last_sent = (message, serialize(message))
+            self._last_sent = (message, _serialize(serialize, message))
         return self._last_sent[1]
 
     def _wrap_function(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
@@ -329,6 +337,10 @@ def _parse(deserialize: Callable[[bytes], object], method: str, data: bytes) -> 
     except DecodeError:
         violation = Violation("request", "not a valid message for this method")
         return _InvalidMessage(InvalidRequestError([violation]))
+
+
+def _serialize(serialize: Callable[[object], bytes], message: object) -> bytes:
+    return message.data if isinstance(message, SerializedResponse) else serialize(message)
 
 
 def _require_valid(request: object) -> object:

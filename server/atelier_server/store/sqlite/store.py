@@ -13,10 +13,10 @@ from typing import TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
-from atelier_engines.threads import wait_shielded
 from atelier_server import ids
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
+from atelier_server.store.cancellations import Cancellations
 from atelier_server.store.events import EventBus, WaitingWorkers
 from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
@@ -52,7 +52,7 @@ class SqliteStore(SqliteOverviews):
         self._workers: defaultdict[str, WaitingWorkers] = defaultdict(
             lambda: WaitingWorkers(self._release_in_background)
         )
-        self._cancellations: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._cancellations = Cancellations()
         self._releases: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -150,9 +150,10 @@ class SqliteStore(SqliteOverviews):
         on_failure = partial(workers.settle, worker, None, queued=False)
         topic = self._events.open(generation.id)
         try:
-            submitting = self._database.start(work, on_commit=on_commit, on_failure=on_failure)
-            await wait_shielded(submitting)
-            return submitting.result()[0]
+            result, *_ = await self._database.start(
+                work, on_commit=on_commit, on_failure=on_failure
+            )
+            return result
         finally:  # not before the caller has had the chance to wait for its end
             asyncio.get_running_loop().call_soon(self._events.close, generation.id)
 
@@ -187,8 +188,7 @@ class SqliteStore(SqliteOverviews):
             on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
         )
         try:
-            await wait_shielded(claiming)
-            claimed = claiming.result()
+            claimed = await claiming
         except asyncio.CancelledError:
             if claiming.exception() is None and (unwanted := claiming.result()) is not None:
                 await self.release(unwanted[0], keep_remote_handle=True)
@@ -229,19 +229,21 @@ class SqliteStore(SqliteOverviews):
         progress: Event,
         *,
         unlogged: Sequence[Event] = (),
+        before: Callable[[Generation], None] | None = None,
     ) -> Generation:
         """See Store.finish."""
 
+        def work(db: sqlite3.Connection) -> tuple[Generation, Sequence[Event]]:
+            if before is not None:
+                before(generation)
+            events = [*unlogged, progress]
+            return operations.finish(db, claim, generation, events, self._retention_seconds)
+
         def on_commit(written: tuple[Generation, Sequence[Event]]) -> None:
-            self._cancellations.pop(generation.id, None)
+            self._cancellations.forget(generation.id)
             self._publish(written[1])
 
-        ended, _ = await self._database.run(
-            lambda db: operations.finish(
-                db, claim, generation, [*unlogged, progress], self._retention_seconds
-            ),
-            on_commit=on_commit,
-        )
+        ended, _ = await self._database.run(work, on_commit=on_commit)
         return ended
 
     async def release(
@@ -269,7 +271,7 @@ class SqliteStore(SqliteOverviews):
 
     async def _requeue(self, claim: Claim, release: Release) -> None:
         def on_commit(event: Event) -> None:
-            self._cancellations.pop(event.generation_id, None)
+            self._cancellations.forget(event.generation_id)
             self._publish([event])
             if event.state == State.STATE_QUEUED:
                 self._workers[event.engine].notify()
@@ -294,9 +296,9 @@ class SqliteStore(SqliteOverviews):
             is not None
         )
 
-    async def wait_cancelled(self, claim: Claim) -> None:
+    def wait_cancelled(self, claim: Claim) -> asyncio.Future[None]:
         """See Store.wait_cancelled."""
-        await self._cancellations[claim.generation.id].wait()
+        return self._cancellations.find(claim.generation.id)
 
     async def cancel(
         self,
@@ -311,7 +313,7 @@ class SqliteStore(SqliteOverviews):
             if event is not None:
                 self._publish([event])
             if result is CancelResult.REQUESTED:
-                self._cancellations[generation_id].set()
+                self._cancellations.request(generation_id)
 
         result, _ = await self._database.run(
             lambda db: operations.cancel(db, caller, generation_id, cause, self._retention_seconds),

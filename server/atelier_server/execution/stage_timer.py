@@ -1,0 +1,51 @@
+"""Measures the stages of an attempt."""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.duration_pb2 import Duration
+
+from atelier.v1 import generation_pb2 as pb
+from atelier_server.metrics import STAGE_SECONDS
+
+
+class StageTimer:
+    """Measures consecutive stages; the times of a stage that repeats are added up."""
+
+    def __init__(self) -> None:
+        """Start outside any stage."""
+        self._seconds: dict[str, float] = {}
+        self._stage = ""
+        self._started_at = self._stage_started_at = time.perf_counter()
+
+    @property
+    def stage(self) -> str:
+        """Name of the current stage; empty outside any."""
+        return self._stage
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds since the timer was made."""
+        return time.perf_counter() - self._started_at
+
+    def enter(self, stage: str) -> None:
+        """End the current stage and begin another."""
+        now = time.perf_counter()
+        if self._stage:
+            self._seconds[self._stage] = (
+                self._seconds.get(self._stage, 0.0) + now - self._stage_started_at
+            )
+        self._stage, self._stage_started_at = stage, now
+
+    def record_timings(self, engine: str) -> list[pb.Timing]:
+        """End the current stage; the time of each, in the order first entered. Also updates the metrics."""
+        self.enter("")
+        for stage, seconds in self._seconds.items():
+            STAGE_SECONDS.labels(engine, stage).observe(seconds)
+        return [
+            pb.Timing(
+                stage=stage, duration=Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))
+            )
+            for stage, seconds in self._seconds.items()
+        ]
