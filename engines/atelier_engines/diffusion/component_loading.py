@@ -17,7 +17,6 @@ from diffusers.loaders.single_file_utils import (
 )
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from atelier_engines.diffusion.loras.merging import merged_parameters
@@ -33,6 +32,8 @@ from atelier_engines.diffusion.weights.model_files import (
 )
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import safetensors_header
+from atelier_engines.local.weights.dequantization import read_tensors
+from atelier_engines.local.weights.quantization import find_quantization
 
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
@@ -89,6 +90,8 @@ def load(
         ModelMissingError: weights are missing in the files; they would be random numbers.
     """
     match source:
+        case ComponentFiles() if any(find_quantization(path).scales for path in source.weights):
+            module = _load_quantized_folder(kind, source, dtype)
         case ComponentFiles():
             module = _load_folder(kind, source, dtype)
         case SingleFileComponent():
@@ -126,11 +129,34 @@ def _load_folder(kind: type[ModuleT], source: ComponentFiles, dtype: torch.dtype
     return cast("ModuleT", module)
 
 
+def _load_quantized_folder(
+    kind: type[ModuleT], source: ComponentFiles, dtype: torch.dtype
+) -> ModuleT:
+    tensors: Tensors = {}
+    for path in source.weights:
+        tensors |= read_tensors(path, dtype)
+    config = _without_private(diffusers_layout.read_object(find_config(source)))
+    return _build(kind, config, tensors, dtype, where=source.folder)
+
+
 def _load_single_file(
     kind: type[ModuleT], source: SingleFileComponent, dtype: torch.dtype
 ) -> ModuleT:
     config = _without_private(diffusers_layout.read_object(source.config))
-    tensors = _read_tensors(source)
+    tensors = read_tensors(source.path, dtype, prefix=source.prefix)
+    return _build(kind, config, tensors, dtype, where=source.path, prefix=source.prefix)
+
+
+def _build(
+    kind: type[ModuleT],
+    config: dict[str, Any],
+    tensors: Tensors,
+    dtype: torch.dtype,
+    *,
+    where: Path,
+    prefix: str = "",
+) -> ModuleT:
+    """A module of tensors with diffusers' names or the original ones, which begin with `prefix`."""
     made: Any = kind  # its classes have no base for mypy that says how they are made
     if issubclass(kind, UNet2DConditionModel):
         tensors = _convert_unet(tensors, config)
@@ -142,7 +168,7 @@ def _load_single_file(
         module = _create_empty(lambda: made.from_config(config))
     elif issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)):
         module = _create_empty(lambda: made(made.config_class(**config)))
-        tensors = _convert_text_encoder(tensors, source.prefix, module)
+        tensors = _convert_text_encoder(tensors, prefix, module)
     else:
         raise TypeError(f"no single file holds a {kind.__name__}")
     expected = module.state_dict()
@@ -151,7 +177,7 @@ def _load_single_file(
         for name, tensor in expected.items()
         if name not in tensors or tensors[name].shape != tensor.shape
     ]
-    _require_complete(source.path, sorted(missing))
+    _require_complete(where, sorted(missing))
     module.load_state_dict(
         {name: _convert_dtype(tensors[name], dtype) for name in expected}, assign=True
     )
@@ -188,13 +214,6 @@ def _create_empty(make: Any) -> Any:  # noqa: ANN401 (modules of classes that sh
         return make()
 
 
-def _read_tensors(source: SingleFileComponent) -> Tensors:
-    """The component's tensors, with the names that they have in the file."""
-    with safe_open(source.path, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(source.prefix)]  # noqa: SIM118 (no dict)
-        return {name: file.get_tensor(name) for name in names}
-
-
 def _convert_unet(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
     """Under diffusers' names; a file of the denoiser alone may have either's, prefix or not."""
     if any(".input_blocks." in f".{name}" for name in tensors):
@@ -218,7 +237,9 @@ def _convert_vae(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
 
 
 def _convert_text_encoder(tensors: Tensors, prefix: str, module: torch.nn.Module) -> Tensors:
-    if prefix in _OPEN_CLIPS:
+    if not prefix:
+        found = tensors
+    elif prefix in _OPEN_CLIPS:
         found = convert_open_clip_checkpoint(module, tensors, prefix=prefix)
     else:
         found = convert_ldm_clip_checkpoint(tensors)

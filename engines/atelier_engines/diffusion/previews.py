@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
 from atelier_engines.local.load_lock import LOAD_LOCK
 from atelier_engines.local.weights import sources
+from atelier_engines.local.weights.dequantization import read_tensors
+from atelier_engines.local.weights.quantization import require_unquantized
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.preview import PreviewFormat, preview_from_pixels
 
@@ -132,12 +133,13 @@ def load_tiny_vae(path: Path, *, device: torch.device, dtype: torch.dtype) -> Au
     try:
         with LOAD_LOCK:
             if path.is_dir():
+                require_unquantized(sorted(path.glob("*.safetensors")))
                 network = AutoencoderTiny.from_pretrained(
                     path, use_safetensors=True, local_files_only=True
                 )
             else:
                 network = AutoencoderTiny()
-                network.decoder.load_state_dict(_decoder_weights(load_file(path)))
+                network.decoder.load_state_dict(_decoder_weights(read_tensors(path, dtype)))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelMissingError(
             f"preview_model: {path} cannot be loaded as a tiny autoencoder (TAESD): "

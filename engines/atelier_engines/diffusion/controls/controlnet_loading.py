@@ -11,7 +11,6 @@ import torch
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls
@@ -19,6 +18,8 @@ from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.errors import first_line
 from atelier_engines.local.weights import digests, sources
+from atelier_engines.local.weights.dequantization import read_tensors
+from atelier_engines.local.weights.quantization import require_unquantized
 
 _STEM = "diffusion_pytorch_model"
 _CLASS = "ControlNetModel"
@@ -94,6 +95,7 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
         raise ModelMissingError(
             f"{folder} is a {kind or 'model without _class_name'}, not a {_CLASS}"
         )
+    require_unquantized(part.weights)
     try:
         found, report = ControlNetModel.from_pretrained(
             folder,
@@ -119,7 +121,7 @@ def _load_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> C
     """Load a single file, which has no configuration: that of the denoiser's encoder half is assumed."""
     try:
         tensors = convert_controlnet_checkpoint(
-            load_file(sources.require_safetensors(path)), settings
+            read_tensors(sources.require_safetensors(path), dtype), settings
         )
     except (OSError, SafetensorError, KeyError) as error:
         raise _load_error(path, error) from error

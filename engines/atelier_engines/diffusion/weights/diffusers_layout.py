@@ -66,7 +66,7 @@ def find_component(folder: Path, stem: str, variant: str | None) -> ComponentFil
     Raises:
         ModelMissingError: there are none, or only pickles, which could run code when loaded.
     """
-    read_object(folder / "config.json")
+    _require_unquantized(folder)
     by_variant: dict[str | None, list[Path]] = {}
     for path in sorted(folder.glob(f"{stem}[.-]*safetensors")):
         by_variant.setdefault(_variant(path), []).append(path)
@@ -76,6 +76,21 @@ def find_component(folder: Path, stem: str, variant: str | None) -> ComponentFil
     if chosen is None and None not in by_variant:
         chosen = next(iter(by_variant))
     return ComponentFiles(folder=folder, variant=chosen, weights=tuple(by_variant[chosen]))
+
+
+def _require_unquantized(folder: Path) -> None:
+    """Return if the configuration names no package that has quantized the weights.
+
+    Source: diffusers 0.42.1, models/modeling_utils.py, from_pretrained: `quantization_config`.
+    """
+    found = read_object(folder / "config.json").get("quantization_config")
+    if found is None:
+        return
+    method = found.get("quant_method", "unnamed") if isinstance(found, dict) else "unnamed"
+    raise ModelMissingError(
+        f"{folder} is quantized by {method} (quantization_config in its config.json), which is not "
+        "supported; use the model in float16 or bfloat16"
+    )
 
 
 def _variant(path: Path) -> str | None:

@@ -14,6 +14,7 @@ from atelier_engines.diffusion.weights.model_source import resolve_model
 from atelier_engines.diffusion.weights.single_file import FamilyName
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import digests, safetensors_header, sources
+from atelier_engines.local.weights.quantization import find_quantization
 
 CONFIGURATIONS = Path(__file__).parent / "configurations"
 """Configurations of the families' components, for models in one file, which have none."""
@@ -164,6 +165,8 @@ def find_model_files(config: DiffusionConfig) -> ModelFiles:
         isinstance(component, MergedComponent) for component in variants.values()
     ):
         del components["unet"]
+    for component in (*components.values(), *variants.values()):
+        _require_known_format(component)
     scheduler_overrides = dict(found.scheduler_overrides)
     if config.prediction_type is not None:
         scheduler_overrides["prediction_type"] = config.prediction_type
@@ -177,6 +180,18 @@ def find_model_files(config: DiffusionConfig) -> ModelFiles:
         scheduler_overrides=scheduler_overrides,
         force_zeros_for_empty_prompt=found.force_zeros_for_empty_prompt,
     )
+
+
+def _require_known_format(component: ComponentSource) -> None:
+    """Return if the component's weights are numbers, or quantized in a supported format."""
+    match component:
+        case ComponentFiles():
+            for path in component.weights:
+                find_quantization(path)
+        case SingleFileComponent():
+            find_quantization(component.path, component.prefix)
+        case MergedComponent():
+            _require_known_format(component.base)
 
 
 def _find_in_folder(folder: Path, config: DiffusionConfig) -> ModelFiles:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atelier_engines.errors import ModelMissingError
 
@@ -22,7 +22,9 @@ _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
 """The limit that the format sets."""
 
-_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+"""Types of floating-point numbers that torch converts to each other."""
+
 _ITEM_BYTES = {
     "F64": 8,
     "I64": 8,
@@ -45,10 +47,43 @@ class TensorHeader:
     """The type as the file names it: F32, F16, BF16 and so on."""
     shape: tuple[int, ...]
     """Empty for a single number."""
+    start: int
+    """The first byte of its numbers, counted from the start of the file."""
+    end: int
+    """The byte after its last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileHeader:
+    """What a file says of itself."""
+
+    tensors: Mapping[str, TensorHeader]
+    """By name."""
+    metadata: Mapping[str, str]
+    """Texts by key; empty where the file has none."""
 
 
 def read(path: Path) -> Mapping[str, TensorHeader]:
-    """The tensors of a file by name.
+    """The tensors of a file by name; raises as `read_header`."""
+    return read_header(path).tensors
+
+
+def read_bytes(path: Path, tensor: TensorHeader) -> bytes:
+    """The numbers of one tensor as they are in the file, little-endian.
+
+    Raises:
+        ModelMissingError: the file is absent.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(tensor.start)
+            return file.read(tensor.end - tensor.start)
+    except OSError as error:
+        raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_header(path: Path) -> FileHeader:
+    """The tensors and the metadata of a file.
 
     Raises:
         ModelMissingError: the file is absent, truncated, or not a safetensors file.
@@ -62,12 +97,9 @@ def read(path: Path) -> Mapping[str, TensorHeader]:
         raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
     try:
         entries = json.loads(text)
-        entries.pop("__metadata__", None)
+        metadata = {str(key): str(value) for key, value in entries.pop("__metadata__", {}).items()}
         tensors = {
-            str(name): TensorHeader(
-                dtype=str(entry["dtype"]), shape=tuple(map(int, entry["shape"]))
-            )
-            for name, entry in entries.items()
+            str(name): _read_entry(entry, _LENGTH_BYTES + length) for name, entry in entries.items()
         }
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -77,7 +109,17 @@ def read(path: Path) -> Mapping[str, TensorHeader]:
         raise ModelMissingError(
             f"{path} has {size} bytes; its header announces {expected}: the file is incomplete"
         )
-    return tensors
+    return FileHeader(tensors=tensors, metadata=metadata)
+
+
+def _read_entry(entry: Mapping[str, Any], offset: int) -> TensorHeader:
+    start, end = entry["data_offsets"]
+    return TensorHeader(
+        dtype=str(entry["dtype"]),
+        shape=tuple(map(int, entry["shape"])),
+        start=offset + int(start),
+        end=offset + int(end),
+    )
 
 
 def estimate_bytes(files: Sequence[Path], dtype: torch.dtype, *, prefix: str = "") -> int:
@@ -85,17 +127,21 @@ def estimate_bytes(files: Sequence[Path], dtype: torch.dtype, *, prefix: str = "
 
     Args:
         files: of one component, or of several.
-        dtype: what floating-point numbers are converted to; integers keep their type.
+        dtype: what floating-point numbers and quantized weights are converted to; other integers
+            keep their type.
         prefix: how the names of the component's tensors begin.
 
     Raises:
         ModelMissingError: a file is absent or broken.
     """
-    tensors = [
-        tensor for path in files for name, tensor in read(path).items() if name.startswith(prefix)
-    ]
     return sum(
         prod(tensor.shape)
-        * (dtype.itemsize if tensor.dtype in _FLOATS else _ITEM_BYTES.get(tensor.dtype, 1))
-        for tensor in tensors
+        * (
+            dtype.itemsize
+            if tensor.dtype in FLOATS or name.endswith(".weight")
+            else _ITEM_BYTES.get(tensor.dtype, 1)
+        )
+        for path in files
+        for name, tensor in read(path).items()
+        if name.startswith(prefix)
     )
