@@ -31,6 +31,13 @@ _BROKEN = (
 )
 """What spandrel raises for broken files and unknown architectures."""
 
+_WRAPPERS = ("params_ema", "params-ema", "params", "model_state_dict", "state_dict", "model", "net")
+"""What stands before the names of tensors, those that are used first.
+
+Source: BasicSR 1.4.2, models/base_model.py (`param_key`); spandrel 0.4.2, __helpers/canonicalize.py, which
+knows the same words in pickles.
+"""
+
 
 def load(
     settings: UpscalerSettings, *, device: str, precision: Precision
@@ -68,7 +75,7 @@ def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     if not path.is_file():
         raise ModelMissingError(f"upscaler {name}: there is no file {path}")
     try:
-        found = spandrel.ModelLoader().load_from_file(path)
+        found = _recognise(path)
     except _BROKEN as error:
         message = f"upscaler {name}: {path} cannot be used: {first_line(error)}"
         raise ModelMissingError(message) from error
@@ -79,6 +86,29 @@ def _network(name: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     except spandrel.UnsupportedDtypeError:
         network = found.to(device, torch.float32)
     return network
+
+
+def _recognise(path: Path) -> spandrel.ModelDescriptor:
+    """The model in a file, as it is or under a name that training programs put before its tensors.
+
+    A prefix is removed only where the whole file is no model, since `model.` begins the names of ESRGAN's
+    first architecture.
+    """
+    loader = spandrel.ModelLoader()
+    tensors = loader.load_state_dict_from_file(path)
+    try:
+        return loader.load_from_state_dict(tensors)
+    except spandrel.UnsupportedModelError:
+        for wrapper in _WRAPPERS:
+            start = f"{wrapper}."
+            inner = {
+                name.removeprefix(start): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(start)
+            }
+            if inner:
+                return loader.load_from_state_dict(inner)
+        raise
 
 
 def _require_super_resolution(name: str, path: Path, found: spandrel.ModelDescriptor) -> None:

@@ -199,6 +199,30 @@ def test_files_that_are_absent_or_hold_something_else_are_refused(
     assert "cannot be used" in refused(tmp_path / "odd.safetensors")
 
 
+@pytest.mark.parametrize("wrapper", ["params", "params_ema", "model", "state_dict", "net"])
+def test_names_that_training_programs_put_before_tensors_are_removed(
+    small: Path, tmp_path: Path, wrapper: str
+) -> None:
+    """Beside them there may be other things."""
+    wrapped = {f"{wrapper}.{name}": tensor for name, tensor in load_file(small).items()}
+    path = tmp_path / "wrapped.safetensors"
+    save_file({**wrapped, "epoch": torch.tensor(7)}, path)
+    pixels = picture(40, 30)
+    (_, made), (_, wanted) = (result_of(loaded(one), pixels, 2.0) for one in (path, small))
+    assert apart(made, wanted) == 0
+
+
+def test_averaged_weights_are_used_before_others(small: Path, tmp_path: Path) -> None:
+    """A file may have both; the average is what its makers publish."""
+    tensors = load_file(small)
+    both = {f"params_ema.{name}": tensor for name, tensor in tensors.items()}
+    both |= {f"params.{name}": torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    save_file(both, tmp_path / "both.safetensors")
+    pixels = picture(40, 30)
+    _, made = result_of(loaded(tmp_path / "both.safetensors"), pixels, 2.0)
+    assert apart(made, result_of(loaded(small), pixels, 2.0)[1]) == 0
+
+
 def test_a_device_that_is_not_there_is_named(small: Path) -> None:
     """Whatever machine this is, it has no hundred GPUs."""
     settings = UpscalerSettings(upscalers={"it": small})
