@@ -16,6 +16,8 @@ class Weights:
     """All files; each exists."""
     family: str = ""
     """Model family: sdxl, sd15 and so on; empty where it has no name."""
+    notes: str = ""
+    """What was found out about the model and how, for people; empty where there is nothing to say."""
     digest: Callable[[], str]
     """SHA-256 over all bytes, in hexadecimal; takes as long as reading them."""
     verify: Callable[[], None]

@@ -140,7 +140,7 @@ def list_models(path: Path | None, engines: tuple[str, ...], *, no_digest: bool)
         line = f"{name} {entry.key}: {entry.source}"
         try:
             found = entry.find(False)  # noqa: FBT003 (no download)
-            about = [found.family, _format_size(found.size_bytes)]
+            about = [found.family, found.notes, _format_size(found.size_bytes)]
             if not no_digest:
                 about.append(found.digest())
         except EngineError as error:

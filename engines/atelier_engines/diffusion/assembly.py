@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-import diffusers
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPTokenizer
 
 from atelier_engines.diffusion.component_loading import read_config
@@ -25,7 +23,6 @@ from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
 from atelier_engines.diffusion.runtimes.base import ControlNet, Runtime, TextEncoder
-from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.torch_loader import TEXT_ENCODERS, TorchLoader
 from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.diffusion.weights.model_files import (
@@ -34,7 +31,6 @@ from atelier_engines.diffusion.weights.model_files import (
     ModelFiles,
     find_config,
 )
-from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.devices import DTYPES
 from atelier_engines.task import ResourceProfile
@@ -106,22 +102,6 @@ def assemble(
     return LoadedComponents(families=families, loras=switch, embeddings=embeddings)
 
 
-def load_scheduler(model: ModelFiles, overrides: Mapping[str, object]) -> Scheduler:
-    """The model's own scheduler, with changes to its configuration.
-
-    Raises:
-        ModelMissingError: it is absent, or a class that diffusers does not have.
-    """
-    folder = model.scheduler
-    name = diffusers_layout.read_object(folder / "scheduler_config.json").get("_class_name")
-    kind = _find_scheduler_class(name)
-    if kind is None:
-        raise ModelMissingError(f"the scheduler in {folder} is {name!r}, which diffusers lacks")
-    own = kind.from_pretrained(folder, local_files_only=True)
-    changes = {**model.scheduler_overrides, **overrides}
-    return cast("Scheduler", kind.from_config(own.config, **changes) if changes else own)
-
-
 def _create_loader(
     config: DiffusionConfig,
     model: ModelFiles,
@@ -147,7 +127,7 @@ def _read_architecture(model: ModelFiles, unet: ComponentSource) -> Architecture
         return read_config(TEXT_ENCODERS[name], model.components[name])
 
     unet_config = read_config(UNet2DConditionModel, unet)
-    vae_config = read_config(AutoencoderKL, model.components["vae"])
+    vae_config = {**read_config(AutoencoderKL, model.components["vae"]), **model.vae_overrides}
     match model.architecture:
         case "sd":
             return sd.read_architecture(
@@ -205,11 +185,6 @@ def _create_lora_switch(
         text_encoders=[module for module in encoders if module is not None],
         max_loaded=config.max_loaded_loras,
     )
-
-
-def _find_scheduler_class(name: object) -> type[SchedulerMixin] | None:
-    found = getattr(diffusers, name, None) if isinstance(name, str) else None
-    return found if isinstance(found, type) and issubclass(found, SchedulerMixin) else None
 
 
 def _choose_vae_dtype(

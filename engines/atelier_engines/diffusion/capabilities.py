@@ -58,7 +58,7 @@ def unloaded_info(config: DiffusionConfig) -> ModelInfo:
         max_guidance=max_guidance,
         width=config.width or _SIDE,
         height=config.height or _SIDE,
-        scheduler=defaults.scheduler or "euler",
+        schedulers=_list_schedulers(defaults.scheduler or "euler"),
         reproducibility=Reproducibility.BEST_EFFORT,
         versions={},
     )
@@ -85,7 +85,7 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
             steps=_step_range(info),
             guidance=NumberRange(min=0.0, max=info.max_guidance, default=info.guidance),
             max_images=config.max_images,
-            schedulers=_list_schedulers(info.scheduler),
+            schedulers=info.schedulers,
             models=(info.model,),
             control_types=controls.control_types(config),
             max_controls=controls.max_controls(config),
@@ -146,6 +146,6 @@ def _fit_default_size(config: DiffusionConfig, info: ModelInfo) -> tuple[int, in
 
 
 def _list_schedulers(default: SchedulerName) -> tuple[str, ...]:
-    """All schedulers, the default first."""
+    """All schedulers with a common name, the default first."""
     names: tuple[SchedulerName, ...] = get_args(SchedulerName)
     return (default, *(name for name in names if name != default))

@@ -40,7 +40,7 @@ ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 _TEXT_MODEL = "text_model."
 """A prefix that transformers has had in the names of CLIPTextModel, and has no more."""
 
-_OPEN_CLIPS = (single_file.OPEN_CLIP, single_file.SDXL_OPEN_CLIP)
+_OPEN_CLIPS = (single_file.OPEN_CLIP, single_file.SDXL_OPEN_CLIP, single_file.REFINER)
 
 _INPUT_WEIGHTS = ("input_blocks.0.0.weight", "conv_in.weight")
 """The first convolution of a denoiser, in the original layout and in diffusers'."""

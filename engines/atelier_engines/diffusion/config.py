@@ -113,8 +113,8 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     prediction_type: PredictionType | None = Field(
         default=None,
         description=(
-            "What the denoiser predicts, where the model's configuration is wrong; a single file of "
-            "Stable Diffusion 2 made for 512 pixels needs `epsilon`."
+            "What the denoiser predicts, where the model's files are wrong or contradict each other. "
+            "Unset: what they say."
         ),
     )
     prompt_syntax: PromptSyntax = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
@@ -12,7 +13,7 @@ import torch
 import transformers
 
 from atelier_engines.capabilities import Model, Reproducibility
-from atelier_engines.diffusion import assembly, capabilities, previews, schedulers
+from atelier_engines.diffusion import assembly, capabilities, model_scheduler, previews, schedulers
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls, controlnet_loading
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
@@ -27,7 +28,7 @@ from atelier_engines.diffusion.previews import Previewer
 from atelier_engines.diffusion.weights import model_card
 from atelier_engines.diffusion.weights.model_card import ModelCard
 from atelier_engines.diffusion.weights.model_files import ModelFiles, find_model_files
-from atelier_engines.errors import ModelMissingError
+from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.local import cpu, devices, errors
 from atelier_engines.local.components import EngineComponents
@@ -35,6 +36,9 @@ from atelier_engines.task import ImageTask, ResourceProfile
 from atelier_engines.upscaling import registry
 
 ValueT = TypeVar("ValueT")
+
+_FEWEST_STEPS = (1, 4)
+"""Numbers of steps to warm up with; some models' own schedulers have too few time steps for one."""
 
 
 def load(config: DiffusionConfig) -> Pipeline:
@@ -124,7 +128,14 @@ def _create_variants(
             overrides["timestep_spacing"] = defaults.timestep_spacing
         if steps is not None and steps in defaults.prediction_types:
             overrides["prediction_type"] = defaults.prediction_types[steps]
-        return Variant(family=family, scheduler=assembly.load_scheduler(model, overrides))
+        scheduler = model_scheduler.load_scheduler(
+            model.source,
+            model.sampling.scheduler,
+            architecture=model.architecture,
+            replaced=defaults.scheduler is not None,
+            changes=overrides,
+        )
+        return Variant(family=family, scheduler=scheduler)
 
     return {steps: create(steps, family) for steps, family in families.items()}
 
@@ -160,6 +171,7 @@ def _collect_info(
 ) -> ModelInfo:
     """The configuration takes precedence over the model's card, and that over the family."""
     family, defaults = chosen.family, resolve_defaults(config)
+    offered = schedulers.list_names(chosen.scheduler)
     side = family.architecture.sample_pixels
     width, height = card.default_size or (side, side)
     on_cpu = family.runtime.device.type == "cpu"
@@ -173,11 +185,29 @@ def _collect_info(
         max_guidance=max_guidance,
         width=_first(config.width, width),
         height=_first(config.height, height),
-        scheduler=_first(defaults.scheduler, schedulers.find_name(chosen.scheduler), "euler"),
+        schedulers=_order_schedulers(config, offered, defaults.scheduler),
         supports_loras=family.runtime.supports_loras,
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
         versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
     )
+
+
+def _order_schedulers(
+    config: DiffusionConfig, offered: tuple[str, ...], default: str | None
+) -> tuple[str, ...]:
+    """The schedulers of a model, the default of its configuration first.
+
+    Raises:
+        ModelMissingError: the model does not support that one.
+    """
+    if default is None:
+        return offered
+    if default not in offered:
+        raise ModelMissingError(
+            f"{config.model} does not support the configured scheduler {default}; it supports "
+            f"{', '.join(offered)}"
+        )
+    return (default, *(name for name in offered if name != default))
 
 
 def _first(*values: ValueT | None) -> ValueT:
@@ -191,15 +221,18 @@ def _warm_up(pipeline: Pipeline) -> None:
     Raises:
         EngineError: see Pipeline.generate.
     """
-    smallest = ImageTask(
-        prompt="",
-        width=MIN_SIDE,
-        height=MIN_SIDE,
-        seeds=(0,),
-        steps=min(pipeline.variants, default=1),
-        guidance=2.0,
+    *few, enough = sorted(pipeline.variants)[:1] or _FEWEST_STEPS
+    for steps in few:
+        with suppress(InvalidTaskError):
+            pipeline.generate(_smallest_task(steps), _ignore_event)
+            return
+    pipeline.generate(_smallest_task(enough), _ignore_event)
+
+
+def _smallest_task(steps: int) -> ImageTask:
+    return ImageTask(
+        prompt="", width=MIN_SIDE, height=MIN_SIDE, seeds=(0,), steps=steps, guidance=2.0
     )
-    pipeline.generate(smallest, _ignore_event)
 
 
 def _ignore_event(event: Event) -> None:

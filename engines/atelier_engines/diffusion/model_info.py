@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atelier_engines.capabilities import Model, Reproducibility
-from atelier_engines.diffusion.config import SchedulerName
 
 MIN_SIDE = 64
 """Fewest pixels along a side of an image."""
@@ -34,8 +33,8 @@ class ModelInfo:
     """The default width in pixels."""
     height: int
     """The default height in pixels."""
-    scheduler: SchedulerName
-    """The default scheduler."""
+    schedulers: tuple[str, ...]
+    """The schedulers that the model supports; the default is the first."""
     supports_loras: bool = True
     """Whether the runtimes of its components support LoRAs."""
     lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -260,7 +260,7 @@ class _TaskRun:
     def _create_sampler(self, inputs: TaskInputs, seed: int) -> Sampler:
         generator = make_generator(seed)
         scheduler = schedulers.build(
-            self._task.scheduler or self._pipeline.info.scheduler,
+            self._task.scheduler or self._pipeline.info.schedulers[0],
             self._scheduler,
             steps=self._steps,
             device=self._family.runtime.device,

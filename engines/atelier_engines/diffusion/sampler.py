@@ -14,7 +14,7 @@ import torch
 
 from atelier_engines.diffusion.families.family import Family, is_guided
 from atelier_engines.diffusion.runtimes.base import OnOverflow, ignore_overflow
-from atelier_engines.diffusion.schedulers import Scheduler
+from atelier_engines.diffusion.schedulers import Scheduler, is_edm
 from atelier_engines.task import count_steps_left
 
 
@@ -280,6 +280,8 @@ class Sampler:
         """
         noisy = model_input.latents[-1:, : prediction.shape[1]].float()
         output = prediction.float()
+        if is_edm(self._scheduler):
+            return self._predict_x0_of_edm(noisy, output, float(model_input.timesteps[-1]))
         alpha = self._alpha_cumprod(model_input.timesteps[-1])
         match self._scheduler.config["prediction_type"]:
             case "v_prediction":
@@ -288,6 +290,19 @@ class Sampler:
                 return output
             case _:
                 return (noisy - math.sqrt(1 - alpha) * output) / math.sqrt(alpha)
+
+    def _predict_x0_of_edm(
+        self, scaled: torch.Tensor, output: torch.Tensor, timestep: float
+    ) -> torch.Tensor:
+        """As `predict_x0`, of models with continuous noise, whose time step is a quarter of its logarithm.
+
+        Source: "Elucidating the Design Space of Diffusion-Based Generative Models" (arXiv 2206.00364), table 1.
+        """
+        sigma, data = math.exp(4 * timestep), self._scheduler.config["sigma_data"]
+        length = math.sqrt(sigma**2 + data**2)
+        sign = -1 if self._scheduler.config["prediction_type"] == "v_prediction" else 1
+        estimate: torch.Tensor = data**2 / length * scaled + sign * sigma * data / length * output
+        return estimate
 
     def _alpha_cumprod(self, timestep: torch.Tensor) -> float:
         alphas = self._scheduler.alphas_cumprod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast, get_args
@@ -120,21 +121,47 @@ EPSILON_ONLY: Final[frozenset[SchedulerName]] = frozenset(
 """Schedulers that diffusers implements only for denoisers that predict noise or velocity, not latents."""
 
 
+CLASSES: Final[frozenset[type[ConfigMixin]]] = frozenset(kind.scheduler for kind in _KINDS.values())
+"""The classes of all named schedulers."""
+
+
+def list_names(model: Scheduler) -> tuple[str, ...]:
+    """The schedulers that a model supports, its own first.
+
+    That has the name of its class where no common name means the same settings. A model with the
+    continuous noise of EDM supports no other, since all others have the noise of discrete steps.
+    """
+    own = find_name(model)
+    if is_edm(model):
+        return (own,)
+    return (own, *(name for name in NAMES if name != own and _find_obstacle(name, model) is None))
+
+
+def is_edm(model: Scheduler) -> bool:
+    """Whether a model was trained with continuous noise ("EDM", arXiv 2206.00364)."""
+    return "sigma_data" in model.config
+
+
+def _find_obstacle(name: SchedulerName, model: Scheduler) -> str | None:
+    """Why a scheduler cannot be used with a model; None if it can."""
+    if is_edm(model):
+        return "this model was trained with continuous noise (EDM)"
+    if name in EPSILON_ONLY and model.config["prediction_type"] == "sample":
+        return "this model predicts latents (prediction_type sample)"
+    known = inspect.signature(_KINDS[name].scheduler.__init__).parameters
+    if model.config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in known:
+        return "this model has zero terminal SNR"
+    return None
+
+
 def build(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Scheduler:
     """Create a scheduler for one image, set to `steps`, with the noise schedule of the model's own.
 
     Raises:
-        UnsupportedError: there is none of that name, or it does not support the model's prediction type.
+        UnsupportedError: there is none of that name, or it does not support the model.
         InvalidTaskError: it does not support that number of steps.
     """
-    kind = next((kind for known, kind in _KINDS.items() if known == name), None)
-    if kind is None:
-        raise UnsupportedError("scheduler", f"scheduler must be one of {', '.join(NAMES)}")
-    if name in EPSILON_ONLY and model.config["prediction_type"] == "sample":
-        known = ", ".join(other for other in NAMES if other not in EPSILON_ONLY)
-        message = f"this model predicts latents (prediction_type sample); scheduler must be one of {known}"
-        raise UnsupportedError("scheduler", message)
-    made = cast("Scheduler", kind.scheduler.from_config(model.config, **kind.settings))
+    made = _create(name, model)
     try:
         made.set_timesteps(steps, device=device)
     except ValueError as error:
@@ -144,10 +171,25 @@ def build(name: str, model: Scheduler, *, steps: int, device: torch.device) -> S
     return made
 
 
-def find_name(model: Scheduler) -> SchedulerName | None:
-    """Find the name of a model's own scheduler; None where it has none here."""
+def _create(name: str, model: Scheduler) -> Scheduler:
+    own: Any = type(model)
+    if name == own.__name__:
+        return cast("Scheduler", own.from_config(model.config))
+    known = next((one for one in NAMES if one == name), None)
+    obstacle = None if known is None else _find_obstacle(known, model)
+    if known is None or obstacle is not None:
+        reason = "" if obstacle is None else f"{obstacle}; "
+        raise UnsupportedError(
+            "scheduler", f"{reason}scheduler must be one of {', '.join(list_names(model))}"
+        )
+    kind = _KINDS[known]
+    return cast("Scheduler", kind.scheduler.from_config(model.config, **kind.settings))
+
+
+def find_name(model: Scheduler) -> str:
+    """The name of a model's own scheduler: a common one, or that of its class."""
     for name, kind in _KINDS.items():
         same = all(model.config.get(key) == value for key, value in kind.settings.items())
         if type(model) is kind.scheduler and same:
             return name
-    return None
+    return type(model).__name__

@@ -104,7 +104,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change_json(
             folder / "scheduler/scheduler_config.json", _class_name="AutoencoderKL"
         ),
-        "which diffusers lacks",
+        "is AutoencoderKL: it is not supported; supported are",
     ),
     "an inpainting model": (
         lambda folder: change_json(folder / "unet/config.json", in_channels=9),

@@ -74,13 +74,14 @@ async def test_list_tells_what_there_is(folder: Path, tmp_path: Path) -> None:
     done = await models("list", configured(tmp_path, model=folder, preview_model="/gone"))
     assert done.code == 0
     model, preview = done.out.splitlines()
-    name, family, size, digest = model.split("  ")
+    name, family, notes, size, digest = model.split("  ")
     assert (name, family) == (f"small model: {folder}", "sd15")
+    assert notes == "epsilon by scheduler/scheduler_config.json, scheduler PNDMScheduler"
     assert size.endswith(" MB")
     assert len(digest) == 64
     assert preview.startswith("small preview_model: /gone  missing: there is no directory /gone")
     quick = await models("list", configured(tmp_path, model=folder), "--no-digest")
-    assert quick.out.splitlines() == [f"small model: {folder}  sd15  {size}"]
+    assert quick.out.splitlines() == [f"small model: {folder}  sd15  {notes}  {size}"]
 
 
 async def test_verify_is_content_with_whole_weights_and_the_right_pin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.weights.model_files import CONFIGURATIONS
+from atelier_engines.diffusion.weights.model_files import (
+    CONFIGURATIONS,
+    find_model_files,
+    weight_files,
+)
 from atelier_engines.errors import ModelMissingError
 from tests.engines.diffusion import original_layout, tiny_sd, tiny_sdxl
 from tests.engines.diffusion.calls import generate_images, image_task
@@ -98,6 +103,55 @@ async def test_a_file_that_inpaints_is_known_by_its_shape(
     engine = await started(model=str(file), base=str(folders["sd15"]))
     assert engine.inspect().family.mask_channels
     await engine.stop()
+
+
+async def test_a_file_without_an_autoencoder_is_completed_by_the_configured_one(
+    folders: dict[str, Path], singles: dict[str, Path], tmp_path: Path
+) -> None:
+    """A directory or a file; without one the message says what to set."""
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(singles["sdxl"])
+    save_file({name: one for name, one in tensors.items() if "first_stage" not in name}, path)
+    config = {"model": str(path), "base": str(folders["sdxl"])}
+    with pytest.raises(ModelMissingError, match=r"contains no autoencoder.*set `vae`"):
+        await started(**config)
+    vae = folders["sdxl"] / "vae"
+    whole = find_model_files(DiffusionConfig(model=str(folders["sdxl"])))
+    for one in (vae, next(vae.glob("*.safetensors"))):
+        found = find_model_files(DiffusionConfig.model_validate({**config, "vae": str(one)}))
+        assert found.family == "sdxl"
+        assert weight_files(found.components["vae"]) == weight_files(whole.components["vae"])
+    made = await picture(**config, vae=str(vae))
+    wanted = await picture(model=str(singles["sdxl"]), base=str(folders["sdxl"]))
+    assert np.abs(made.astype(int) - wanted).max() <= 1
+
+
+async def test_stable_diffusion_2_as_sgm_writes_it_is_no_refiner(
+    folders: dict[str, Path], singles: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its text encoder has the name of the refiner's."""
+    path = tmp_path / "model.safetensors"
+    renamed = {
+        name.replace("cond_stage_model.", "conditioner.embedders.0."): tensor
+        for name, tensor in load_file(singles["sd21"]).items()
+    }
+    save_file(renamed, path)
+    made = await picture(model=str(path), base=str(folders["sd21"]))
+    wanted = await picture(model=str(singles["sd21"]), base=str(folders["sd21"]))
+    assert np.abs(made.astype(int) - wanted).max() <= 1
+
+
+async def test_a_refiner_is_called_what_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
+    """In a directory, and in a file without an autoencoder."""
+    copy = without_weights(folders["sdxl"], tmp_path / "copy")
+    index = copy / "model_index.json"
+    changes = {"_class_name": "StableDiffusionXLImg2ImgPipeline", "text_encoder": [None, None]}
+    index.write_text(json.dumps({**json.loads(index.read_text("utf-8")), **changes}), "utf-8")
+    names = ("model.diffusion_model.a", "conditioner.embedders.0.model.a")
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "refiner.safetensors")
+    for model in (copy, tmp_path / "refiner.safetensors"):
+        with pytest.raises(ModelMissingError, match="is a refiner of SDXL"):
+            await started(model=str(model))
 
 
 async def test_without_tokenizers_the_message_says_what_to_do(

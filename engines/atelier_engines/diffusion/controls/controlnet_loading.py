@@ -95,8 +95,8 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> ControlNetModel:
         raise ModelMissingError(
             f"{folder} is a {kind or 'model without _class_name'}, not a {_CLASS}"
         )
-    require_unquantized(part.weights)
     try:
+        require_unquantized(part.weights)
         found, report = ControlNetModel.from_pretrained(
             folder,
             dtype=dtype,
@@ -123,7 +123,7 @@ def _load_file(path: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> C
         tensors = convert_controlnet_checkpoint(
             read_tensors(sources.require_safetensors(path), dtype), settings
         )
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, ModelMissingError) as error:
         raise _load_error(path, error) from error
     known = inspect.signature(ControlNetModel.__init__).parameters
     taken = {name: value for name, value in settings.items() if name in known}

@@ -71,9 +71,14 @@ def _find_model(config: DiffusionConfig, download: bool) -> Weights:  # noqa: FB
     return Weights(
         files=found.weights,
         family=found.family,
+        notes=", ".join((*found.sampling.reasons, _name_scheduler(found))),
         digest=found.digest,
         verify=partial(_verify_model, found, config.digest),
     )
+
+
+def _name_scheduler(found: model_files.ModelFiles) -> str:
+    return f"scheduler {found.sampling.scheduler.get('_class_name', 'nameless')}"
 
 
 def _find_extra(resolve: _Resolve, download: bool) -> Weights:  # noqa: FBT001 (see WeightsEntry)

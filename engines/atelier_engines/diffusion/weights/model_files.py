@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.weights import diffusers_layout, single_file
 from atelier_engines.diffusion.weights.diffusers_layout import ComponentFiles
+from atelier_engines.diffusion.weights.marks import Marks, read_marks
 from atelier_engines.diffusion.weights.model_source import resolve_model
+from atelier_engines.diffusion.weights.prediction import (
+    Sampling,
+    decide_sampling,
+    read_prediction,
+)
 from atelier_engines.diffusion.weights.single_file import FamilyName
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import digests, safetensors_header, sources
@@ -18,6 +24,8 @@ from atelier_engines.local.weights.quantization import find_quantization
 
 CONFIGURATIONS = Path(__file__).parent / "configurations"
 """Configurations of the families' components, for models in one file, which have none."""
+
+SCHEDULER_FILE = "scheduler_config.json"
 
 BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 """A model with the tokenizers of all families: its first is that of SD 1.5, its second that of 2.1."""
@@ -94,10 +102,10 @@ class ModelFiles:
     """Denoisers by the number of steps that they were made for."""
     tokenizers: tuple[Path, ...]
     """Directories of the tokenizers, in the order of the text encoders."""
-    scheduler: Path
-    """The directory of the scheduler's configuration."""
-    scheduler_overrides: Mapping[str, object] = field(default_factory=dict)
-    """Values to change in the scheduler's configuration."""
+    sampling: Sampling
+    """The scheduler's configuration, and what says so."""
+    vae_overrides: Mapping[str, object] = field(default_factory=dict)
+    """Values to change in the autoencoder's configuration."""
     force_zeros_for_empty_prompt: bool = True
     """Whether an empty negative prompt is all zeros, in families that have this setting."""
 
@@ -167,19 +175,23 @@ def find_model_files(config: DiffusionConfig) -> ModelFiles:
         del components["unet"]
     for component in (*components.values(), *variants.values()):
         _require_known_format(component)
-    scheduler_overrides = dict(found.scheduler_overrides)
-    if config.prediction_type is not None:
-        scheduler_overrides["prediction_type"] = config.prediction_type
-    return ModelFiles(
-        family=found.family,
-        source=source,
-        components=components,
-        variants=variants,
-        tokenizers=found.tokenizers,
-        scheduler=found.scheduler,
-        scheduler_overrides=scheduler_overrides,
-        force_zeros_for_empty_prompt=found.force_zeros_for_empty_prompt,
-    )
+    if config.prediction_type is None and config.preset is None:
+        _require_same_prediction(variants.values(), found.sampling)
+    return replace(found, components=components, variants=variants)
+
+
+def _require_same_prediction(variants: Iterable[ComponentSource], model: Sampling) -> None:
+    """Return unless the file of a denoiser says that it predicts something else than the model."""
+    for variant in variants:
+        if not isinstance(variant, SingleFileComponent):
+            continue
+        marks = read_marks(variant.path, safetensors_header.read_header(variant.path))
+        for source, prediction in marks.predictions.items():
+            if prediction != model.prediction:
+                raise ModelMissingError(
+                    f"{variant.path} is {prediction} by {source}, and the model {model.reasons[0]}; "
+                    "set `prediction_type` to what all of them predict"
+                )
 
 
 def _require_known_format(component: ComponentSource) -> None:
@@ -202,6 +214,8 @@ def _find_in_folder(folder: Path, config: DiffusionConfig) -> ModelFiles:
             f"{folder} is a {kind or 'nameless model'}, and not one of Stable Diffusion 1.5, 2.1 "
             "or XL (StableDiffusionPipeline, StableDiffusionXLPipeline)"
         )
+    if architecture == "sdxl" and _lacks_first_text_encoder(folder):
+        raise ModelMissingError(f"{folder} is a refiner of SDXL, which does no text-to-image")
     found = {
         name: diffusers_layout.find_component(folder / name, stem, config.variant)
         for name, stem in _STEMS[architecture].items()
@@ -215,9 +229,26 @@ def _find_in_folder(folder: Path, config: DiffusionConfig) -> ModelFiles:
         components=found,
         variants={},
         tokenizers=tuple(folder / name for name in names),
-        scheduler=folder / "scheduler",
+        sampling=_read_sampling(folder, config),
         force_zeros_for_empty_prompt=_read_zeros_for_empty(folder),
     )
+
+
+def _lacks_first_text_encoder(folder: Path) -> bool:
+    """Whether the index says that there is none, as that of SDXL's refiner does."""
+    index = diffusers_layout.read_object(folder / diffusers_layout.INDEX)
+    return "text_encoder_2" in index and index.get("text_encoder") in (None, [None, None])
+
+
+def _read_sampling(folder: Path, config: DiffusionConfig) -> Sampling:
+    path = folder / "scheduler" / SCHEDULER_FILE
+    own = diffusers_layout.read_object(path)
+    if config.prediction_type is None:
+        prediction, reason = read_prediction(own), f"scheduler/{SCHEDULER_FILE}"
+    else:
+        prediction, reason = config.prediction_type, "the configuration"
+        own = {**own, "prediction_type": prediction}
+    return Sampling(prediction=prediction, scheduler=own, reasons=(f"{prediction} by {reason}",))
 
 
 def _tell_sd_version(unet: ComponentFiles) -> FamilyName:
@@ -229,36 +260,62 @@ def _tell_sd_version(unet: ComponentFiles) -> FamilyName:
 
 
 def _find_in_file(path: Path, config: DiffusionConfig) -> ModelFiles:
-    known = single_file.recognise_model(path, safetensors_header.read(path))
+    header = safetensors_header.read_header(path)
+    family = single_file.recognise_family(
+        path, header.tensors, needs_autoencoder=config.vae is None
+    )
+    marks = read_marks(path, header)
     base = _find_base(path, config)
-    shipped = CONFIGURATIONS / known.family
+    shipped = CONFIGURATIONS / family
     prefixes = {
-        **single_file.TEXT_ENCODERS[known.family],
+        **single_file.find_text_encoders(family, header.tensors),
         "unet": single_file.DENOISER,
         "vae": single_file.AUTOENCODER,
     }
 
-    def configuration(name: str, file: str) -> Path:
-        own = base / name / file
-        return own if config.base is not None and own.is_file() else shipped / name / file
+    def configuration(name: str) -> Path:
+        own = base / name / "config.json"
+        return own if config.base is not None and own.is_file() else shipped / name / "config.json"
 
+    own = base / "scheduler" / SCHEDULER_FILE
+    has_own = config.base is not None and own.is_file()
     return ModelFiles(
-        family=known.family,
+        family=family,
         source=path,
         components={
-            name: SingleFileComponent(
-                path=path, config=configuration(name, "config.json"), prefix=prefix
-            )
+            name: SingleFileComponent(path=path, config=configuration(name), prefix=prefix)
             for name, prefix in prefixes.items()
         },
         variants={},
-        tokenizers=_find_tokenizers(base, known.family),
-        scheduler=configuration("scheduler", "scheduler_config.json").parent,
-        scheduler_overrides=known.scheduler_overrides,
+        tokenizers=_find_tokenizers(base, family),
+        sampling=decide_sampling(
+            path,
+            header,
+            family,
+            marks,
+            configured=config.prediction_type,
+            base=diffusers_layout.read_object(own) if has_own else None,
+            shipped=diffusers_layout.read_object(shipped / "scheduler" / SCHEDULER_FILE),
+        ),
+        vae_overrides=_scale_latents(marks),
         force_zeros_for_empty_prompt=_read_zeros_for_empty(base)
         if (base / diffusers_layout.INDEX).is_file()
         else True,
     )
+
+
+def _scale_latents(marks: Marks) -> Mapping[str, object]:
+    """How the latents of a model are scaled that says so in its file.
+
+    Source: diffusers 0.42.1, loaders/single_file_utils.py, create_vae_diffusers_config_from_ldm.
+    """
+    if marks.edm is None or marks.edm.mean is None:
+        return {}
+    return {
+        "scaling_factor": 0.5,
+        "latents_mean": list(marks.edm.mean),
+        "latents_std": list(marks.edm.std or ()),
+    }
 
 
 def _find_base(path: Path, config: DiffusionConfig) -> Path:

@@ -8,7 +8,6 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -32,37 +31,50 @@ TEXT_ENCODERS: Mapping[FamilyName, Mapping[str, str]] = {
 }
 """How the names of each text encoder's tensors begin."""
 
+_FIRST_ATTENTION = f"{DENOISER}input_blocks.1.1."
+"""Layers of Stable Diffusion 2's denoiser that SDXL's refiner does not have."""
+
 _FOREIGN = (".double_blocks.", ".joint_blocks.", ".transformer_blocks.", ".blocks.0.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SingleFileModel:
-    """A model in one file, recognised by its tensors."""
+def recognise_family(
+    path: Path, tensors: Mapping[str, TensorHeader], *, needs_autoencoder: bool
+) -> FamilyName:
+    """The family of the model in a file.
 
-    family: FamilyName
-    """The family that the model belongs to."""
-    scheduler_overrides: Mapping[str, object]
-    """Values for the scheduler's configuration that the file implies."""
-
-
-def recognise_model(path: Path, tensors: Mapping[str, TensorHeader]) -> SingleFileModel:
-    """Recognise the model in a file.
+    Args:
+        path: the file.
+        tensors: what it holds.
+        needs_autoencoder: whether its own autoencoder is used.
 
     Raises:
         ModelMissingError: it is not a supported model, or not a whole one; the message says what it is instead.
     """
     if not _any(tensors, DENOISER):
         raise ModelMissingError(f"{path} {_explain_no_model(tensors)}")
-    if not _any(tensors, AUTOENCODER):
-        raise ModelMissingError(f"{path} contains no autoencoder; it is not a whole model")
-    for family, prefixes in TEXT_ENCODERS.items():
-        if all(_any(tensors, prefix) for prefix in prefixes.values()):
-            return SingleFileModel(
-                family=family, scheduler_overrides=_read_scheduler_overrides(tensors)
-            )
-    if _any(tensors, REFINER):
+    if _any(tensors, REFINER) and not _any(tensors, _FIRST_ATTENTION):
         raise ModelMissingError(f"{path} is a refiner of SDXL, which does no text-to-image")
+    if needs_autoencoder and not _any(tensors, AUTOENCODER):
+        raise ModelMissingError(
+            f"{path} contains no autoencoder; it is not a whole model: set `vae` to one"
+        )
+    for family in TEXT_ENCODERS:
+        prefixes = find_text_encoders(family, tensors)
+        if all(_any(tensors, prefix) for prefix in prefixes.values()):
+            return family
     raise ModelMissingError(f"{path} contains no text encoder of a supported family")
+
+
+def find_text_encoders(
+    family: FamilyName, tensors: Mapping[str, TensorHeader]
+) -> Mapping[str, str]:
+    """How the names of each text encoder's tensors begin in this file.
+
+    Stable Diffusion 2 has its text encoder where SDXL's refiner has it, if sgm has written the file, as SD-Turbo's.
+    """
+    if family == "sd21" and not _any(tensors, OPEN_CLIP):
+        return {"text_encoder": REFINER}
+    return TEXT_ENCODERS[family]
 
 
 def _explain_no_model(tensors: Mapping[str, TensorHeader]) -> str:
@@ -78,19 +90,6 @@ def _explain_no_model(tensors: Mapping[str, TensorHeader]) -> str:
 def is_lora(tensors: Mapping[str, TensorHeader]) -> bool:
     """Whether a file holds a low-rank adaptation and not a component's own weights."""
     return any(".lora_" in name or "lora." in name for name in tensors)
-
-
-def _read_scheduler_overrides(tensors: Mapping[str, TensorHeader]) -> Mapping[str, object]:
-    """Models that predict velocity contain empty tensors that say so.
-
-    Source: ComfyUI, comfy/supported_models.py, class SDXL.
-    """
-    found: dict[str, object] = {}
-    if "v_pred" in tensors:
-        found["prediction_type"] = "v_prediction"
-    if "ztsnr" in tensors:
-        found["rescale_betas_zero_snr"] = True
-    return found
 
 
 def _any(tensors: Mapping[str, TensorHeader], prefix: str) -> bool:

@@ -13,6 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from atelier_engines.errors import ModelMissingError
 
 if TYPE_CHECKING:
@@ -80,6 +82,23 @@ def read_bytes(path: Path, tensor: TensorHeader) -> bytes:
             return file.read(tensor.end - tensor.start)
     except OSError as error:
         raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_numbers(path: Path, tensor: TensorHeader) -> tuple[float, ...]:
+    """All numbers of a small tensor; empty where its type is not float64, float32, float16 or bfloat16.
+
+    Raises:
+        ModelMissingError: the file is absent.
+    """
+    data = read_bytes(path, tensor)
+    match tensor.dtype:
+        case "BF16":  # the upper half of a float32
+            wide = np.frombuffer(data, "<u2").astype("<u4") << 16
+            return tuple(wide.view("<f4").tolist())
+        case "F64" | "F32" | "F16":
+            return tuple(np.frombuffer(data, f"<f{int(tensor.dtype[1:]) // 8}").tolist())
+        case _:
+            return ()
 
 
 def read_header(path: Path) -> FileHeader:
