@@ -134,7 +134,7 @@ def list_names(model: Scheduler) -> tuple[str, ...]:
     own = find_name(model)
     if is_edm(model):
         return (own,)
-    return (own, *(name for name in NAMES if name != own and _find_obstacle(name, model) is None))
+    return (own, *(name for name in NAMES if name != own and _find_conflict(name, model) is None))
 
 
 def is_edm(model: Scheduler) -> bool:
@@ -142,7 +142,7 @@ def is_edm(model: Scheduler) -> bool:
     return "sigma_data" in model.config
 
 
-def _find_obstacle(name: SchedulerName, model: Scheduler) -> str | None:
+def _find_conflict(name: SchedulerName, model: Scheduler) -> str | None:
     """Why a scheduler cannot be used with a model; None if it can."""
     if is_edm(model):
         return "this model was trained with continuous noise (EDM)"
@@ -176,9 +176,9 @@ def _create(name: str, model: Scheduler) -> Scheduler:
     if name == own.__name__:
         return cast("Scheduler", own.from_config(model.config))
     known = next((one for one in NAMES if one == name), None)
-    obstacle = None if known is None else _find_obstacle(known, model)
-    if known is None or obstacle is not None:
-        reason = "" if obstacle is None else f"{obstacle}; "
+    conflict = None if known is None else _find_conflict(known, model)
+    if known is None or conflict is not None:
+        reason = "" if conflict is None else f"{conflict}; "
         raise UnsupportedError(
             "scheduler", f"{reason}scheduler must be one of {', '.join(list_names(model))}"
         )
