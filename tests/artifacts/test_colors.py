@@ -15,10 +15,10 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier_engines.decoding.header import read_header
+from atelier_engines.decoding.pixels import Background, Mode, decode_image
 from atelier_engines.media import Pixels
-from atelier_server.artifacts.decode import Background, Mode, decode_image
 from atelier_server.artifacts.encode import Encoder
-from atelier_server.artifacts.image_header import read_header
 from tests.artifacts.profiles import (
     CYAN,
     D50,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from atelier_server.artifacts.decode import decode_image
-from atelier_server.artifacts.image_header import (
+from atelier_engines.decoding.header import (
     UndecodableError,
     read_header,
     read_stored_size,
 )
+from atelier_engines.decoding.pixels import decode_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK", "YCbCr")

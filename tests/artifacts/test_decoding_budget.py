@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from atelier_server.artifacts.decoding_budget import DecodingBudget
+from atelier_engines.decoding.budget import DecodingBudget
 
 
 class Tasks:

@@ -8,16 +8,20 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageOps
 
+from atelier_engines.decoding.budget import DECODING_BYTES_PER_PIXEL, DecodingBudget
+from atelier_engines.decoding.header import ImageHeader, UndecodableError, read_header
+from atelier_engines.decoding.pixels import decode_image
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.media import Encoded, Pixels, image_from_pixels, pixels_from_image
-from atelier_engines.preview import preview_from_image
+from atelier_engines.preview import preview_from_pixels
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 
 _MAX_PIXELS = 64 * 2**20
 _MAX_PREVIEW_PIXELS = 16 * 2**20
 _MASK_THRESHOLD = 128
-_FORMATS = ("PNG", "JPEG", "WEBP")
+_BUDGET = DecodingBudget(_MAX_PIXELS * DECODING_BYTES_PER_PIXEL)
+"""Of all results and previews together: one of the largest, or many of the usual size."""
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -68,61 +72,64 @@ async def encode_task_mask(task: ImageTask, mask: Pixels, *, inverted: bool = Fa
     return await result_from_thread(encode)
 
 
-def load_result_image(vendor: str, data: bytes, *, width: int, height: int) -> Encoded | Pixels:
-    """The file with its actual media type if it has that size in pixels, else its image resized to it; blocks.
+async def load_file(vendor: str, data: bytes) -> Encoded:
+    """The file with its actual media type and size, decoded whole, so that a broken one is found here.
+
+    That happens in a thread, and within a budget of memory for the results of all services together.
+
+    Raises:
+        EngineFailedError: it is not a valid PNG, JPEG, WebP or AVIF file, or has too many pixels.
+    """
+    header, _ = await _decode_result(vendor, data)
+    return _describe(header, data)
+
+
+async def load_result(vendor: str, data: bytes, task: ImageTask) -> Encoded | Pixels:
+    """The file as by `load_file` if it has the task's size in pixels, else its image resized to it.
+
+    Resized ones are sRGB, by the profile of the file, and on white where the file is transparent.
 
     Raises:
         EngineFailedError: as `load_file`.
     """
-    image, media_type = _decode(vendor, data)
-    if image.size != (width, height):
-        return resize_to_cover(pixels_from_image(image), width, height)
-    return Encoded(media_type=media_type, data=data, width=width, height=height)
-
-
-async def load_file(vendor: str, data: bytes) -> Encoded:
-    """The file with its actual media type and size, decoded whole in a thread, so that a broken one is found here.
-
-    Raises:
-        EngineFailedError: it is not a valid PNG, JPEG or WebP file, or has too many pixels.
-    """
-    image, media_type = await result_from_thread(partial(_decode, vendor, data))
-    return Encoded(media_type=media_type, data=data, width=image.width, height=image.height)
-
-
-def _decode(vendor: str, data: bytes) -> tuple[Image.Image, str]:
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise EngineFailedError(
-                    f"{vendor} sent an image of {image.width} x {image.height} pixels; the limit is {_MAX_PIXELS}"
-                )
-            image.load()
-            return image, Image.MIME[image.format or ""]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise EngineFailedError(f"{vendor} sent an image that cannot be decoded") from error
-
-
-async def load_result(vendor: str, data: bytes, task: ImageTask) -> Encoded | Pixels:
-    """The result file of a task, validated and resized as by `load_result_image`, in a thread.
-
-    Raises:
-        EngineFailedError: as `load_result_image`.
-    """
-    load = partial(load_result_image, vendor, data, width=task.width, height=task.height)
-    return await result_from_thread(load)
+    header, pixels = await _decode_result(vendor, data)
+    if header.size == (task.width, task.height):
+        return _describe(header, data)
+    return await result_from_thread(partial(resize_to_cover, pixels, task.width, task.height))
 
 
 async def load_preview(data: bytes) -> Encoded | None:
     """A preview file scaled down, or None if it cannot be decoded: a broken preview is no failure."""
-    return await result_from_thread(partial(_scale_preview, data))
-
-
-def _scale_preview(data: bytes) -> Encoded | None:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PREVIEW_PIXELS:
-                return None
-            return preview_from_image(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        header = await result_from_thread(partial(read_header, data))
+        if header.pixels > _MAX_PREVIEW_PIXELS:
+            return None
+        pixels = await _decode(data, header)
+    except UndecodableError:
         return None
+    return await result_from_thread(partial(preview_from_pixels, pixels))
+
+
+def _describe(header: ImageHeader, data: bytes) -> Encoded:
+    width, height = header.size
+    media_type = f"image/{header.format.lower()}"
+    return Encoded(media_type=media_type, data=data, width=width, height=height)
+
+
+async def _decode_result(vendor: str, data: bytes) -> tuple[ImageHeader, Pixels]:
+    try:
+        header = await result_from_thread(partial(read_header, data))
+        if header.pixels > _MAX_PIXELS:
+            raise EngineFailedError(
+                f"{vendor} sent an image of {header.stored_width} x {header.stored_height} pixels; "
+                f"the limit is {_MAX_PIXELS}"
+            )
+        return header, await _decode(data, header)
+    except UndecodableError as error:
+        raise EngineFailedError(f"{vendor} sent an image that cannot be decoded") from error
+
+
+async def _decode(data: bytes, header: ImageHeader) -> Pixels:
+    async with _BUDGET.reserve(header.pixels * DECODING_BYTES_PER_PIXEL + len(data)):
+        decoded = await result_from_thread(partial(decode_image, data, header, ["RGB"]))
+    return decoded["RGB"]

@@ -13,17 +13,12 @@ import numpy as np
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
+from atelier_engines.decoding.header import ImageHeader, UndecodableError
+from atelier_engines.decoding.pixels import Background, Mode
 from atelier_engines.media import Pixels
 from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.artifact_store import ArtifactStore
-from atelier_server.artifacts.decode import (
-    Background,
-    Decoder,
-    Mode,
-    count_bytes,
-    count_decoded_bytes,
-)
-from atelier_server.artifacts.image_header import ImageHeader, UndecodableError
+from atelier_server.artifacts.decode import Decoder, count_bytes, count_decoded_bytes
 from atelier_server.errors import InvalidRequestError, NotFoundError, Violation
 
 _MEDIA_TYPE_BY_SIGNATURE = {

@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
+from atelier_engines.decoding.header import read_stored_size
 from atelier_engines.media import Encoded
 from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
-from atelier_server.artifacts.image_header import read_stored_size
 from atelier_server.artifacts.integrity import require_intact, verify_stream
 from atelier_server.clock import steady_time
 from atelier_server.errors import InvalidRequestError, Violation

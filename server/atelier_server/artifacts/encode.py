@@ -18,19 +18,19 @@ import numpy as np
 import soundfile
 from isal import isal_zlib
 from numpy.typing import NDArray
-from PIL import Image
 
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier_engines.decoding.color_profiles import srgb_profile
+from atelier_engines.decoding.header import read_header
+from atelier_engines.decoding.pixels import decode_image
 from atelier_engines.media import (
     Encoded,
     Media,
     Pixels,
     Samples,
     image_from_pixels,
-    pixels_from_image,
 )
-from atelier_server.artifacts.color_profiles import srgb_profile
 from atelier_server.artifacts.metadata import build_exif, build_xmp
 from atelier_server.artifacts.provenance import Provenance
 
@@ -122,8 +122,8 @@ def _keep_encoded(media: Media, request: GenerateRequest) -> Encoded | None:
 def _encode(media: Media, request: GenerateRequest, provenance: Provenance | None) -> Encoded:
     match media:
         case Encoded():
-            with Image.open(io.BytesIO(media.data)) as image:
-                return _encode_image(pixels_from_image(image), request.image.format, provenance)
+            decoded = decode_image(media.data, read_header(media.data), ["RGB"])
+            return _encode_image(decoded["RGB"], request.image.format, provenance)
         case Pixels():
             return _encode_image(media, request.image.format, provenance)
         case Samples():

@@ -15,9 +15,6 @@ from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
-DECODING_BYTES_PER_PIXEL = 20
-"""Memory for each pixel while an image is decoded: measured for every format, the most (18.5) for lossless WebP."""
-
 
 class BreakerSettings(Section):
     """Circuit breaker: after repeated failures an engine gets no tasks for a while."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atelier_server.artifacts.decode import decode_image
-from atelier_server.artifacts.image_header import read_header
+from atelier_engines.decoding.header import read_header
+from atelier_engines.decoding.pixels import decode_image
 from tests.artifacts.profiles import encode_linear
 from tests.artifacts.readers.image_files import make_files
 from tests.artifacts.readers.session import needs_readers, run_session

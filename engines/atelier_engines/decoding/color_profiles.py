@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from atelier_server.artifacts.matrix_profiles import MatrixProfile, read_matrix_profile
-from atelier_server.artifacts.samples import Samples, reduce_depth
+from atelier_engines.decoding.matrix_profiles import MatrixProfile, read_matrix_profile
+from atelier_engines.decoding.samples import Samples, reduce_depth
 
 _CREATED = slice(24, 36)  # date and time in a profile's header
 _SPACE = slice(16, 20)

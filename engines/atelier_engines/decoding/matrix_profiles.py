@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from atelier_server.artifacts.samples import Samples
+from atelier_engines.decoding.samples import Samples
 
 LEVELS = 2**16
 """Levels of a sample of 16 bits."""

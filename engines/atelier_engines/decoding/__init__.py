@@ -1,0 +1,1 @@
+"""Decodes image files, whoever made them: headers without a pixel, pixels as sRGB, and a budget of memory."""
