@@ -21,15 +21,17 @@ WALL_CLOCK_READERS = {
     "engines/vendors/responses.py": "compares dates of a service",
     "engines/vendors/vastai/instances.py": "compares with a date of the service",
     "server/artifacts/artifact_store.py": "dates what is uploaded and made; files have dates of their own",
-    "server/clock.py": "starts the steady clock",
+    "server/clock.py": "starts the steady clock, and tells the date to those below",
     "server/engines/recall.py": "how long ago the generations of an earlier process ended",
     "server/engines/status.py": "the day (UTC) of a daily budget",
     "server/execution/attempt.py": "dates attempts",
     "server/generations/lifecycle.py": "dates generations",
     "server/ids.py": "ids sort by time; none is less than the one before",
     "server/store/sqlite/expiry.py": "dates the end of what has run out of time",
+    "server/store/sqlite/moves.py": "dates the event of a move",
     "server/store/sqlite/operations.py": "dates events and ends",
     "server/store/sqlite/rows.py": "converts the date at which something expires into steady time",
+    "server/store/sqlite/store.py": "dates the end of an attempt that is released",
     "server/sweep.py": "compares with the dates of files",
 }
 """Files of server and engines that read the wall clock, and why; durations and deadlines are no reason."""
@@ -96,14 +98,14 @@ def test_names_are_not_used_again_and_again() -> None:
 def test_the_wall_clock_is_read_for_dates_alone() -> None:
     """It may change at any time: durations stand on `time.monotonic`, deadlines and retention on the steady clock."""
     reads = {"time.time", "time.time_ns", "datetime.now", "datetime.today", "date.today"}
-    reads |= {"datetime.utcnow", "time.localtime", "time.gmtime"}
+    reads |= {"datetime.utcnow", "time.localtime", "time.gmtime", "current_timestamp"}
     readers = {
         str(path.relative_to(ROOT)).replace("atelier_", "", 1).partition("/")[2]
         for path in SOURCES
         if not path.is_relative_to(ROOT / "clients")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
-        and (node.attr == "GetCurrentTime" or ast.unparse(node) in reads)
+        if isinstance(node, ast.Attribute | ast.Name)
+        and (getattr(node, "attr", "") == "GetCurrentTime" or ast.unparse(node) in reads)
     }
     assert readers == WALL_CLOCK_READERS.keys()
 

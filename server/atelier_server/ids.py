@@ -9,6 +9,7 @@ import time
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _LENGTH = 26
 _RANDOM_BITS = 80
+_RANDOM_BYTES = 1024
 _STEP_BITS = 64  # distance of ids of the same millisecond, so that none can be guessed from another
 
 
@@ -17,13 +18,24 @@ class _Ids:
 
     def __init__(self) -> None:
         self._last = 0
+        self._random = (
+            b""  # drawn for many ids at once: a call of the system gives up Python's lock
+        )
         self._lock = threading.Lock()
 
     def draw(self) -> int:
-        drawn = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
         with self._lock:
-            self._last = max(drawn, self._last + 1 + secrets.randbits(_STEP_BITS))
+            drawn = (time.time_ns() // 1_000_000) << _RANDOM_BITS | self._draw_bits(_RANDOM_BITS)
+            self._last = max(drawn, self._last + 1 + self._draw_bits(_STEP_BITS))
             return self._last
+
+    def _draw_bits(self, count: int) -> int:
+        """So many random bits, a multiple of 8; each is used once."""
+        size = count // 8
+        if len(self._random) < size:
+            self._random = secrets.token_bytes(_RANDOM_BYTES)
+        drawn, self._random = self._random[:size], self._random[size:]
+        return int.from_bytes(drawn)
 
     def continue_after(self, value: int) -> None:
         with self._lock:

@@ -231,7 +231,7 @@ async def test_outputs_say_that_they_are_srgb(kind: str, channels: int) -> None:
     encoder = Encoder(metadata=False)
     image = task_pb2.ImageTask(format=task_pb2.ImageFormat.Value(f"IMAGE_FORMAT_{kind}"))
     pixels = Pixels(array=np.ascontiguousarray(COLORS[:, :, :channels]))
-    file = await encoder.encode(pixels, GenerateRequest(image=image), None)
+    file = await encoder.encode(pixels, GenerateRequest(image=image), lambda: None)
     encoder.close()
     with Image.open(io.BytesIO(file.data)) as opened:
         if kind == "PNG":

@@ -157,7 +157,7 @@ def test_a_png_is_no_larger_than_a_quick_one_of_pillow(make: object) -> None:
 async def test_lossy_images_look_the_same(encoder: Encoder, form: str) -> None:
     """But for grain; colour is as sharp as light where the format can do that."""
     array = blobs(96)
-    made = await encoder.encode(Pixels(array=array), asked(form), None)
+    made = await encoder.encode(Pixels(array=array), asked(form), lambda: None)
     with Image.open(io.BytesIO(made.data)) as image:
         assert (image.format, image.size) == (form, (96, 96))
         read = np.asarray(image.convert("RGB")).astype(int)
@@ -166,7 +166,7 @@ async def test_lossy_images_look_the_same(encoder: Encoder, form: str) -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = (255, 0, 0)
     stripes[:, 1::2] = (0, 0, 255)
-    drawn = await encoder.encode(Pixels(array=stripes), asked(form), None)
+    drawn = await encoder.encode(Pixels(array=stripes), asked(form), lambda: None)
     with Image.open(io.BytesIO(drawn.data)) as image:
         error = np.abs(np.asarray(image.convert("RGB")).astype(int) - stripes).mean()
     assert bool(error < 10) is (form != "WEBP")
@@ -176,7 +176,7 @@ async def test_lossy_images_look_the_same(encoder: Encoder, form: str) -> None:
 async def test_grey_images_stay_grey(encoder: Encoder, form: str) -> None:
     """One channel goes in, and what comes out has no colour."""
     grey = blobs(48)[:, :, :1]
-    made = await encoder.encode(Pixels(array=grey), asked(form), HERE)
+    made = await encoder.encode(Pixels(array=grey), asked(form), lambda: HERE)
     with Image.open(io.BytesIO(made.data)) as image:
         read = np.asarray(image.convert("RGB")).astype(int)
     assert np.abs(read - grey).max() <= (0 if form == "PNG" else 24)
@@ -191,7 +191,7 @@ async def test_files_say_how_they_were_made(encoder: Encoder, form: str, words: 
     task = ImageTask(prompt=words, negative_prompt=words, width=16, height=16, seeds=(5,))
     known = build_provenance("tiny", Recipe(), task, 5)
     assert known is not None
-    made = await encoder.encode(Pixels(array=blobs(16)), asked(form), known)
+    made = await encoder.encode(Pixels(array=blobs(16)), asked(form), lambda: known)
     record = record_in(made.data)
     assert record is not None
     assert (record["prompt"], record["negative_prompt"]) == (words, words)
@@ -206,7 +206,7 @@ async def test_the_longest_prompts_of_all_break_no_file(encoder: Encoder, form: 
     task = ImageTask(prompt=words, negative_prompt=words, width=16, height=16, seeds=(5,))
     known = build_provenance("tiny", Recipe(), task, 5)
     assert known is not None
-    made = await encoder.encode(Pixels(array=blobs(16)), asked(form), known)
+    made = await encoder.encode(Pixels(array=blobs(16)), asked(form), lambda: known)
     there = None if form == "JPEG" else known.parameters
     assert parameters_in(made.data) == there
     assert (record_in(made.data) is None) is (form == "JPEG")
@@ -283,8 +283,8 @@ async def test_a_vendors_file_is_passed_on_byte_for_byte(encoder: Encoder) -> No
     Image.fromarray(blobs(16)).save(file, "JPEG", comment="signed by its maker")
     media = Encoded(media_type="image/jpeg", data=file.getvalue(), width=16, height=16)
     for form in (None, "JPEG"):
-        assert await encoder.encode(media, asked(form), HERE) is media
-    made = await encoder.encode(media, asked("PNG"), HERE)
+        assert await encoder.encode(media, asked(form), lambda: HERE) is media
+    made = await encoder.encode(media, asked("PNG"), lambda: HERE)
     assert parameters_in(made.data) == HERE.parameters
     assert (made.media_type, made.width, made.height) == ("image/png", 16, 16)
 
@@ -297,9 +297,9 @@ async def test_encoding_waits_for_no_thread_of_others(encoder: Encoder) -> None:
     busy = loop.run_in_executor(None, free.wait)
     try:
         for form in FORMATS:
-            assert (await encoder.encode(Pixels(array=blobs(16)), asked(form), HERE)).data
+            assert (await encoder.encode(Pixels(array=blobs(16)), asked(form), lambda: HERE)).data
         silence = Samples(array=np.zeros((8, 1), np.float32), sample_rate=8000)
-        assert (await encoder.encode(silence, pb.GenerateRequest(), None)).data
+        assert (await encoder.encode(silence, pb.GenerateRequest(), lambda: None)).data
     finally:
         free.set()
         await busy

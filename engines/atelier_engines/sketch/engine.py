@@ -32,6 +32,8 @@ from atelier_engines.sketch.sources import (
 from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.threads import result_from_thread
 
+_STEPS_AT_ONCE = 8
+
 
 class SketchEngine:
     """Generates images and audio without a model."""
@@ -149,8 +151,9 @@ class _Pace:
     hangs: bool
 
     async def step(self, index: int) -> None:
-        """Wait for the time of one step; yields to other tasks even without a delay."""
-        await asyncio.sleep(self.delay_seconds)
+        """Wait for the time of one step; without a delay other tasks have a turn every few steps."""
+        if self.delay_seconds or index % _STEPS_AT_ONCE == 0:
+            await asyncio.sleep(self.delay_seconds)
         if self.hangs:
             await asyncio.Event().wait()
         if index == self.fails_at:

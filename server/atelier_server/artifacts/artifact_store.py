@@ -15,7 +15,7 @@ from atelier_engines.decoding.header import read_stored_size
 from atelier_engines.media import Encoded
 from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
 from atelier_server.artifacts.integrity import require_intact, verify_stream
-from atelier_server.clock import steady_time
+from atelier_server.clock import current_timestamp, steady_time
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES
@@ -260,9 +260,13 @@ def _make_output(artifact_id: str, media: Encoded, blob: BlobInfo) -> Artifact:
 
 
 def _make_artifact(artifact_id: str, media_type: str, blob: BlobInfo) -> Artifact:
-    artifact = Artifact(id=artifact_id, media_type=media_type, size=blob.size, sha256=blob.sha256)
-    artifact.create_time.GetCurrentTime()
-    return artifact
+    return Artifact(
+        id=artifact_id,
+        media_type=media_type,
+        size=blob.size,
+        sha256=blob.sha256,
+        create_time=current_timestamp(),
+    )
 
 
 def _require_match(header: UploadHeader, blob: BlobInfo) -> None:

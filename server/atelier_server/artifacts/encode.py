@@ -10,7 +10,7 @@ import asyncio
 import io
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias, assert_never
 
@@ -92,7 +92,7 @@ class Encoder:
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="encode")
 
     async def encode(
-        self, media: Media, request: GenerateRequest, provenance: Provenance | None
+        self, media: Media, request: GenerateRequest, describe: Callable[[], Provenance | None]
     ) -> Encoded:
         """The media in the file format of the request; unchanged if it is a file of that format already."""
         ready = _keep_encoded(media, request)
@@ -100,7 +100,7 @@ class Encoder:
             # Not one byte is changed, metadata or not: the service may have signed its file (C2PA), and any
             # change would make the signature invalid.
             return ready
-        known = provenance if self._metadata else None
+        known = describe() if self._metadata else None
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _encode, media, request, known)
 

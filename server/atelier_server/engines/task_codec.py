@@ -14,6 +14,7 @@ from atelier_engines import task as engine_task
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
 
 _VERSION = 1
+_PLAIN = frozenset({types.NoneType, bool, int, float, str})
 _KINDS: Mapping[str, type[Task]] = {"image": ImageTask, "audio": AudioTask}
 
 Images: TypeAlias = "Mapping[str, media.Pixels]"
@@ -50,6 +51,8 @@ def decode_task(data: bytes, images: Images) -> Task:
 
 
 def _encode(value: object, path: str) -> JSON:
+    if type(value) in _PLAIN:
+        return value  # type: ignore[return-value] # a number or a text
     if isinstance(value, media.Pixels):
         return path
     if is_dataclass(value):
@@ -62,7 +65,7 @@ def _encode(value: object, path: str) -> JSON:
         return [_encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Enum):
         return str(value.value)
-    return value  # type: ignore[return-value] # the options, numbers, text
+    return value  # type: ignore[return-value] # the options
 
 
 _Decode = Callable[[Any, Images], Any]

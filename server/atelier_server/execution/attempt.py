@@ -23,6 +23,7 @@ from atelier_server.admission.route import Route
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
+from atelier_server.clock import current_timestamp
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
@@ -75,10 +76,9 @@ class Attempt:
     @classmethod
     def start(cls, claim: Claim) -> Attempt:
         """Begin an attempt now."""
-        generation, started = pb.Generation(), Timestamp()
+        generation = pb.Generation()
         generation.CopyFrom(claim.generation)
-        started.GetCurrentTime()
-        return cls(claim, generation, started, has_job=bool(claim.remote_handle))
+        return cls(claim, generation, current_timestamp(), has_job=bool(claim.remote_handle))
 
     def snapshot(self) -> Event:
         """An event that describes the progress now."""
@@ -136,14 +136,14 @@ class Attempt:
         engine, receipt = self.generation.engine, self.generation.receipt
         self.last_snapshot = self.snapshot()
         receipt.timings.extend(self.timer.record_timings(engine))
-        attempt = receipt.attempts.add(
+        receipt.attempts.add(
             number=self.claim.attempt,
             engine=engine,
             start_time=self.started,
+            end_time=current_timestamp(),
             outcome=outcome,
             failure=failure,
         )
-        attempt.end_time.GetCurrentTime()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -216,8 +216,8 @@ class Worker:
         attempt.timer.enter("encode")
         recipe = attempt.generation.receipt.recipe
         recipe.versions.update(output.weights)
-        provenance = build_provenance(self.supervisor.name, recipe, task, output.seed)
-        encoded = await self.encoder.encode(output.media, attempt.claim.request, provenance)
+        describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed)
+        encoded = await self.encoder.encode(output.media, attempt.claim.request, describe)
         if output.size_reason:
             _describe_size(attempt, encoded.width, encoded.height, output.size_reason)
         await self._write_pending(attempt)

@@ -27,7 +27,7 @@ from atelier_server.admission.image_task import list_image_sources
 from atelier_server.admission.parameters import describe_route
 from atelier_server.admission.route import Route
 from atelier_server.artifacts.storage import StorageMonitor
-from atelier_server.clock import steady_time
+from atelier_server.clock import current_timestamp, steady_time
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.task_codec import encode_task
@@ -367,9 +367,12 @@ def _build_submission(
     digest: bytes,
     keep_remote_handle: bool,
 ) -> Submission:
-    generation = Generation(id=generation_id, state=State.STATE_QUEUED)
-    generation.request_id = request.request_id or make_request_id(generation_id, digest)
-    generation.create_time.GetCurrentTime()
+    generation = Generation(
+        id=generation_id,
+        request_id=request.request_id or make_request_id(generation_id, digest),
+        state=State.STATE_QUEUED,
+        create_time=current_timestamp(),
+    )
     describe_route(route, generation)
     if request.WhichOneof("task") == "image":
         generation.image.CopyFrom(request.image)
@@ -390,5 +393,6 @@ def _build_submission(
             if source.artifact_id
         ),
         metadata=sender.metadata,
+        named=bool(request.request_id),
         keep_remote_handle=keep_remote_handle,
     )

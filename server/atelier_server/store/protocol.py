@@ -57,6 +57,8 @@ class Submission:
     """Artifacts that it needs; they are kept as long as it is."""
     metadata: Metadata = field(default_factory=Metadata)
     """Returned with every claim."""
+    named: bool = True
+    """Whether its request id may have been used before: one that was drawn for this submission was not."""
     keep_remote_handle: bool = False
     """Whether a generation that runs again continues with the remote job of its last attempt."""
 

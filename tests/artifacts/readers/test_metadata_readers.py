@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,11 @@ async def write_files(folder: Path, kinds: tuple[str, ...]) -> None:
             scheduler="euler_a",
             loras=(Lora(name="oil", weight=0.85),) if name == "plain" else (),
         )
-        known = build_provenance("tiny", Recipe(model="mine: v2, x"), task, task.seeds[0])
+        recipe, seed = Recipe(model="mine: v2, x"), task.seeds[0]
+        describe = partial(build_provenance, "tiny", recipe, task, seed)
         for kind in kinds:
             image = task_pb2.ImageTask(format=task_pb2.ImageFormat.Value(f"IMAGE_FORMAT_{kind}"))
-            made = await encoder.encode(pixels, GenerateRequest(image=image), known)
+            made = await encoder.encode(pixels, GenerateRequest(image=image), describe)
             (folder / f"{name}.{kind.lower()}").write_bytes(made.data)
     encoder.close()
 

@@ -103,8 +103,11 @@ class CommitCount:
 
     def count(self, connection: sqlite3.Connection) -> Committed:
         """Count the transaction that is under way, in the database; returns what to `write` when it is committed."""
-        connection.execute("UPDATE commits SET transactions = transactions + 1 WHERE id = 1")
-        return _read_committed(connection)
+        statement = (
+            "UPDATE commits SET transactions = transactions + 1 WHERE id = 1"
+            " RETURNING file, transactions, generations"
+        )
+        return Committed(*connection.execute(statement).fetchone())
 
     def write(self, committed: Committed) -> None:
         """Write how far the commits came into the file; a fault of the disk only leaves it too low."""

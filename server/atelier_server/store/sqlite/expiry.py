@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event
 from atelier_server.store.records import Record
@@ -25,8 +24,7 @@ _IN_USE_SECONDS = 20.0  # until an artifact that has expired but is needed is lo
 
 def fail_overdue(db: sqlite3.Connection, now: float, retention_seconds: float) -> list[Event]:
     """Fail some of what waited past its deadline; returns the last events, none when nothing is left."""
-    time = Timestamp()
-    time.GetCurrentTime()
+    time = current_timestamp()
     return [
         rows.write(db, records.time_out(record, now=time, retention_seconds=retention_seconds))
         for record in _find_overdue(db, now, _MAX_OVERDUE)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
+from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event, Waiting
-from atelier_server.store.sqlite import operations, rows
+from atelier_server.store.sqlite import rows
 
 
 def list_waiting(db: sqlite3.Connection, engine: str, after: str, limit: int) -> list[Waiting]:
@@ -41,5 +42,5 @@ def move(
     if record.generation.state != State.STATE_QUEUED or record.generation.engine != before.engine:
         return None
     ahead = rows.count_ahead(db, moved.engine, moved.id)
-    change = records.requeue(record, moved, ahead=ahead, now=operations.current_time())
+    change = records.requeue(record, moved, ahead=ahead, now=current_timestamp())
     return rows.write(db, replace(change, task=task))

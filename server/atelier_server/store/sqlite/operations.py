@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
+from atelier_server.clock import current_timestamp
 from atelier_server.store import isolation, records
 from atelier_server.store.isolation import Isolation
 from atelier_server.store.protocol import (
@@ -52,14 +51,18 @@ def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult
         QueueFullError: the engine's queue is full.
     """
     generation = submission.generation
-    before = rows.find_by_request_id(
-        db, submission.caller, generation.request_id, submission.digest
-    )
+    before = None
+    if submission.named:
+        before = rows.find_by_request_id(
+            db, submission.caller, generation.request_id, submission.digest
+        )
     if before is not None:
         if may_run_again(before.generation):
             return _run_again(db, before.generation.id, submission)
         return before, None
-    change = records.accept(submission, rows.count_waiting(db, generation.engine), current_time())
+    change = records.accept(
+        submission, rows.count_waiting(db, generation.engine), current_timestamp()
+    )
     event = rows.insert(db, submission, change)
     return _to_result(change, submission), event
 
@@ -73,7 +76,7 @@ def _run_again(
         submission,
         queued=rows.count_waiting(db, engine),
         ahead=rows.count_ahead(db, engine, generation_id),
-        now=current_time(),
+        now=current_timestamp(),
     )
     cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
     cancellation_rows.replace_submission(db, generation_id, submission)
@@ -110,7 +113,7 @@ def claim(
     record, stored = first
     if may_start is not None and not may_start(record.generation.id):
         return None
-    now = current_time()
+    now = current_timestamp()
     change = records.claim(record, now)
     events = [rows.write(db, change)]
     for position, generation_id in enumerate(rows.list_first_ids(db, engine)):
@@ -128,7 +131,7 @@ def log(db: sqlite3.Connection, claim: Claim, events: Sequence[Event]) -> Sequen
     Raises:
         ClaimLostError: the claim is void.
     """
-    now = current_time()
+    now = current_timestamp()
     for event in events:
         records.fill_event(event, claim.generation, claim.attempt, now)
     return _require_claim(claim, rows.append_claimed(db, claim, events))
@@ -168,7 +171,7 @@ def finish(
     """
     cancelled = generation.state == State.STATE_CANCELLED
     *unlogged, progress = events
-    now = current_time()
+    now = current_timestamp()
     for event in unlogged:
         records.fill_event(event, claim.generation, claim.attempt, now)
     change = records.end(
@@ -190,7 +193,7 @@ def requeue(
     Raises:
         ClaimLostError: the claim is void.
     """
-    record, generation, now = Record.from_claim(claim), release.generation, current_time()
+    record, generation, now = Record.from_claim(claim), release.generation, current_timestamp()
     ahead = rows.count_ahead(db, generation.engine, generation.id)
     change = replace(
         records.requeue(record, generation, ahead=ahead, now=now),
@@ -226,7 +229,7 @@ def cancel(
     """
     record = rows.find(db, generation_id, caller).record
     result, change = records.cancel(
-        record, cause, now=current_time(), retention_seconds=retention_seconds
+        record, cause, now=current_timestamp(), retention_seconds=retention_seconds
     )
     if result is CancelResult.REQUESTED:
         cancellation_rows.request_cancel(db, generation_id, cause)
@@ -257,7 +260,7 @@ def recover(
             ends_with_process=record.generation.engine in local_engines,
             max_attempts=max_attempts,
             alone=isolation.ran_alone(record, running, max_attempts),
-            now=current_time(),
+            now=current_timestamp(),
             retention_seconds=retention_seconds,
         )
         events.append(rows.write(db, change))
@@ -293,10 +296,3 @@ def _require_claim(claim: Claim, written: WrittenT | None) -> WrittenT:
         msg = f"the claim of attempt {claim.attempt} at generation {claim.generation.id} is void"
         raise ClaimLostError(msg)
     return written
-
-
-def current_time() -> Timestamp:
-    """The time by the wall clock, as records and events state it."""
-    now = Timestamp()
-    now.GetCurrentTime()
-    return now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -254,8 +254,10 @@ def find_records(
     return (_row(fields).record for fields in found)
 
 
-def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artifact]) -> None:
+def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Sequence[Artifact]) -> None:
     """Add the records of stored blobs; each expires as long after now as its timestamps say."""
+    if not artifacts:
+        return
     db.executemany(
         "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
         [
@@ -272,6 +274,8 @@ def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Iterable[Artif
 
 def add_inputs(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
     """Keep the artifacts that the submission needs as long as the generation."""
+    if not submission.inputs:
+        return
     db.executemany(
         "INSERT OR IGNORE INTO inputs (generation_id, artifact_id) VALUES (?, ?)",
         [(generation_id, artifact_id) for artifact_id in submission.inputs],

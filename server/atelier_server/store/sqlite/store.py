@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.generation_pb2 import CancelCause, Generation, State
 from atelier_server import ids
+from atelier_server.clock import current_timestamp
 from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
 from atelier_server.store.cancellations import Cancellations
@@ -256,7 +257,7 @@ class SqliteStore(SqliteOverviews):
     ) -> None:
         """See Store.release."""
         release = Release(
-            generation=records.list_released(claim, started, operations.current_time()),
+            generation=records.list_released(claim, started, current_timestamp()),
             keep_remote_handle=keep_remote_handle,
             stopped=stopped,
         )
