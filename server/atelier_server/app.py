@@ -8,14 +8,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn
 
 from atelier_engines.addresses import is_local
 from atelier_engines.local.cpu import configure_threads
 from atelier_server.assembly import Service, assemble
-from atelier_server.config.load import ConfigurationError
+from atelier_server.config.configuration_files import ConfigurationError
 from atelier_server.config.settings import Settings
 from atelier_server.config.warnings import find_warnings
 from atelier_server.data_directory import lock_data_directory
@@ -31,7 +31,11 @@ _GRACE_SECONDS = (
 )
 
 
-async def serve(settings: Settings) -> None:
+OnStart = Callable[[Settings, str, str | None], None]
+"""Is told the settings and the addresses of gRPC and of the metrics, once both are served."""
+
+
+async def serve(settings: Settings, *, on_start: OnStart | None = None) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Raises:
@@ -49,14 +53,14 @@ async def serve(settings: Settings) -> None:
         signals.append(signal.SIGHUP)
     for name in signals:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with running(settings):
+    async with running(settings, on_start):
         await stop.wait()
     if len(asyncio.all_tasks()) > 1:
         _exit_at_once()
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncGenerator[str]:
+async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncGenerator[str]:
     """Run a server inside the context, and drain it at the end; yields its gRPC address.
 
     Raises:
@@ -80,6 +84,8 @@ async def running(settings: Settings) -> AsyncGenerator[str]:
         await service.server.start()
         await service.health.refresh()
         _log.info("server_started", extra={"address": address, "metrics": metrics})
+        if on_start is not None:
+            on_start(settings, address, metrics)
         try:
             yield address
         finally:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from atelier_engines import registry
 from atelier_engines.errors import EngineError
+from atelier_engines.suggestions import suggest
+from atelier_server.config.configuration_files import ConfigurationError, read_file
 from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.config.variables import Substitution, read_variables
 
 DEFAULT_ENGINES: Mapping[str, Mapping[str, str]] = {
     "tiny": {"type": "diffusion"},
@@ -21,9 +22,6 @@ DEFAULT_ENGINES: Mapping[str, Mapping[str, str]] = {
 }
 """Engines of a server whose configuration has no `engines`."""
 
-_VARIABLE = re.compile(
-    r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<wrong>\$\{[^}]*\}?)"
-)
 _SECRET = re.compile("key|token|secret|password")  # values of such keys are never printed
 _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
     EngineSettings.renamed_keys
@@ -35,65 +33,25 @@ class _InvalidConfig(BaseModel):
     """Placeholder for an engine's invalid settings, so that the rest can be validated."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses keys that occur twice, of which YAML keeps the last, and nested aliases, which make a small file huge."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._aliases = 0
-        self._nested: set[str] = set()
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node of the file."""
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's
-        anchor, before = event.anchor, self._aliases
-        if self.check_event(yaml.AliasEvent):
-            if anchor in self._nested:
-                problem = f"the alias {anchor!r} leads to another alias"
-                raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)
-            self._aliases += 1
-            return super().compose_node(parent, index)
-        self._nested.add(anchor)  # an alias inside its own anchor never ends
-        node = super().compose_node(parent, index)
-        if self._aliases == before:
-            self._nested.discard(anchor)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the base class's)
-        """The mapping, each of whose keys occurs once."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # refused by YAML
-            if key.value in seen:
-                problem = f"the key {key.value!r} occurs twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-class ConfigurationError(Exception):
-    """The configuration is invalid; the message names each key and what is expected there."""
-
-
-def load(path: Path | None, **overrides: object) -> Settings:
+def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: object) -> Settings:
     """Read the file (None: all defaults), and replace values by those overrides that are not None.
 
-    `${NAME}` and `${NAME:-default}` in any string are replaced from the environment; `$$` is a dollar, and
-    any other `${` is an error.
+    `${NAME}` and `${NAME:-default}` in any string are replaced from the environment and from `.env` beside the file;
+    `$$` is a dollar, and any other `${` is an error. With `only_engines`, the others are left out.
 
     Raises:
-        ConfigurationError: the file is missing or not YAML, a variable is not set, a key is unknown, a value is
-            invalid.
+        ConfigurationError: the file is missing or neither YAML nor TOML, a variable is not set, a key is unknown, a
+            value is invalid, there is no such engine.
     """
-    raw = {} if path is None else _read(path)
     problems: list[str] = []
-    raw = _substitute_variables(raw, "", problems)
-    raw.update({key: value for key, value in overrides.items() if value is not None})
+    substitution = Substitution(read_variables(path), problems)
+    raw = substitution.apply({} if path is None else read_file(path))
+    _override(raw, overrides)
     engines = raw.get("engines", DEFAULT_ENGINES)
     if isinstance(engines, Mapping):
         raw["engines"] = {
-            name: _validate_engine(str(name), given, problems) for name, given in engines.items()
+            name: _validate_engine(str(name), given, problems)
+            for name, given in _select_engines(engines, only_engines, problems).items()
         }
     try:
         settings = Settings.model_validate(raw)
@@ -130,56 +88,38 @@ def _format_error(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's
     return f"{path}: {problem['msg']}, not {problem['input']!r}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        msg = f"{path}: {error.strerror}"
-        raise ConfigurationError(msg) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{path}: is not YAML: {error}"
-        raise ConfigurationError(msg) from error
-    except RecursionError as error:
-        msg = f"{path}: is nested too deeply"
-        raise ConfigurationError(msg) from error
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        msg = f"{path}: must be a mapping of keys to values, not {type(raw).__name__}"
-        raise ConfigurationError(msg)
-    return raw
+def _override(raw: dict[str, Any], overrides: Mapping[str, object]) -> None:
+    """Replace values by those overrides that are not None; a mapping replaces values of its section."""
+    for key, value in overrides.items():
+        if isinstance(value, Mapping):
+            section = raw.get(key)
+            given = {name: item for name, item in value.items() if item is not None}
+            if given and (section is None or isinstance(section, dict)):
+                raw[key] = {**(section or {}), **given}
+        elif value is not None:
+            raw[key] = value
 
 
-def _substitute_variables(value: Any, path: str, problems: list[str]) -> Any:  # noqa: ANN401 (whatever YAML holds)
-    match value:
-        case str():
-            return _VARIABLE.sub(lambda found: _read_variable(found, path, problems), value)
-        case dict():
-            return {
-                key: _substitute_variables(item, f"{path}.{key}".lstrip("."), problems)
-                for key, item in value.items()
-            }
-        case list():
-            return [
-                _substitute_variables(item, f"{path}[{index}]", problems)
-                for index, item in enumerate(value)
-            ]
-        case _:
-            return value
+def _select_engines(
+    engines: Mapping[str, object], only: Sequence[str], problems: list[str]
+) -> Mapping[str, object]:
+    """The named engines, or all; fallbacks to others are left out."""
+    for name in only:
+        if name not in engines:
+            known = ", ".join(map(str, engines))
+            problems.append(
+                f"no engine {name!r}; there are {known}{suggest(name, map(str, engines))}"
+            )
+    if not only or problems:
+        return engines
+    return {name: _limit_fallbacks(engines[name], only) for name in only}
 
 
-def _read_variable(found: re.Match[str], path: str, problems: list[str]) -> str:
-    if found[0] == "$$":
-        return "$"
-    if found["wrong"] is not None:
-        advice = "write ${NAME} or ${NAME:-default}, or $${ for the text ${"
-        problems.append(f"{path}: {found['wrong']!r} is not a variable; {advice}")
-        return ""
-    value = os.environ.get(found["name"], found["default"])
-    if value is None:
-        problems.append(f"{path}: the environment variable {found['name']} is not set")
-        return ""
-    return value
+def _limit_fallbacks(engine: object, only: Sequence[str]) -> object:
+    fallbacks = engine.get("fallbacks") if isinstance(engine, Mapping) else None
+    if not isinstance(engine, Mapping) or not isinstance(fallbacks, list):
+        return engine
+    return {**engine, "fallbacks": [name for name in fallbacks if name in only]}
 
 
 def _validate_engine(name: str, given: object, problems: list[str]) -> object:

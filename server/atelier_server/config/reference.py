@@ -18,9 +18,10 @@ from atelier_server.config.settings import Settings
 _INTRODUCTION = """\
 # Configuration
 
-One YAML file, given to `atelier serve --config FILE`.
+One file, YAML or TOML (`.toml`), given to `atelier serve --config FILE`; `atelier init KIND` writes one to begin with.
 Every key is optional; without a file all defaults apply.
 `${NAME}` and `${NAME:-default}` in any string are replaced by environment variables of the server; `$$` is a `$`.
+A file `.env` beside the configuration sets those variables, one `NAME=VALUE` a line, that the environment does not.
 `atelier config check FILE` lists every error of a file. `atelier config reference` writes this page.
 
 ```yaml

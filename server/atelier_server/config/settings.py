@@ -299,8 +299,9 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum level that is logged."
     )
-    format: Literal["json", "console"] = Field(
-        "json", description="json: one JSON object a line; console: readable lines."
+    format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        description="json: one JSON object a line; console: readable lines; auto: console on a terminal, else json.",
     )
 
 

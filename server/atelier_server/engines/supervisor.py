@@ -59,6 +59,7 @@ class EngineSupervisor:
 
     async def supervise(self, interval_seconds: float) -> None:
         """Start the engine, repeatedly if necessary, then check it at every interval; runs until cancelled."""
+        _log.info("engine_loading", extra={"engine": self.name})
         await self._start_with_retries()
         while True:
             with suppress(TimeoutError):

@@ -1,0 +1,1 @@
+"""What the server adds to the `atelier` command, one command a module."""

@@ -1,0 +1,117 @@
+"""`atelier serve`: serves generations until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from atelier_server.commands.configuration_options import UnusableError, config_option
+
+if TYPE_CHECKING:
+    from atelier_server.config.settings import Settings
+
+
+@click.command()
+@config_option
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Address of the gRPC server: HOST:PORT, [IPV6]:PORT or unix:PATH.",
+)
+@click.option(
+    "--metrics",
+    metavar="ADDRESS",
+    help="HTTP address (as above) of /metrics, /healthz and /readyz.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Directory of the database and the artifacts.",
+)
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME",
+    help="Only this engine of the configuration; may be repeated.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Minimum level that is logged.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    help="auto is console on a terminal, json elsewhere.",
+)
+@click.option(
+    "--allow-insecure",
+    is_flag=True,
+    default=None,
+    help="Allow an address that other machines can reach, without TLS.",
+)
+def serve(  # noqa: PLR0917 (named by click)
+    path: Path | None,
+    listen: str | None,
+    metrics: str | None,
+    data_dir: Path | None,
+    engines: tuple[str, ...],
+    log_level: str | None,
+    log_format: str | None,
+    *,
+    allow_insecure: bool | None,
+) -> None:
+    """Serve generations over gRPC until SIGTERM, SIGHUP or Ctrl-C."""
+    from atelier_server import app  # noqa: PLC0415 (only this command needs it, and it takes long to import)
+    from atelier_server.config.configuration_files import ConfigurationError  # noqa: PLC0415 (see serve)
+    from atelier_server.config.load import load  # noqa: PLC0415 (only this command needs it, and it takes long to import)
+
+    try:
+        settings = load(
+            path,
+            only_engines=engines,
+            log={"level": log_level, "format": log_format},
+            listen=listen,
+            metrics=metrics,
+            data_dir=data_dir,
+            allow_insecure=allow_insecure,
+        )
+        is_console = _configure_log(settings)
+        asyncio.run(app.serve(settings, on_start=_greet if is_console else None))
+    except ConfigurationError as error:
+        raise UnusableError(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _configure_log(settings: Settings) -> bool:
+    """Start logging; whether people read the log."""
+    from atelier_engines import registry  # noqa: PLC0415 (see serve)
+    from atelier_server import logs  # noqa: PLC0415 (see serve)
+
+    form = settings.log.format
+    if form == "auto":
+        form = "console" if sys.stderr.isatty() else "json"
+    packages = ("atelier_server", "atelier_client", *registry.packages())
+    logs.configure(level=settings.log.level, form=form, packages=packages)
+    return form == "console"
+
+
+def _greet(settings: Settings, address: str, metrics: str | None) -> None:
+    """Say to people what is loading, and what to do next."""
+    from atelier_server.version import VERSION  # noqa: PLC0415 (see serve)
+
+    engines = ", ".join(f"{name} ({engine.type})" for name, engine in settings.engines.items())
+    at = "" if address.endswith(":50051") else f" --server {address}"
+    lines = [
+        f"atelier {VERSION} serves on {address}; the data is in {settings.data_dir.expanduser()}",
+        f"loading: {engines}",
+        f"metrics: http://{metrics}/metrics, health: http://{metrics}/readyz" if metrics else "",
+        f'next, in another terminal: atelier generate "a red apple"{at}; atelier engines{at}',
+    ]
+    click.echo("\n".join(filter(None, lines)), err=True)

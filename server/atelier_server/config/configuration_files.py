@@ -1,0 +1,74 @@
+"""Reads a configuration file, YAML or TOML, into plain values."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigurationError(Exception):
+    """The configuration is invalid; the message names each key and what is expected there."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that occur twice, of which YAML keeps the last, and nested aliases, which make a small file huge."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._aliases = 0
+        self._nested: set[str] = set()
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node of the file."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's
+        anchor, before = event.anchor, self._aliases
+        if self.check_event(yaml.AliasEvent):
+            if anchor in self._nested:
+                problem = f"the alias {anchor!r} leads to another alias"
+                raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)
+            self._aliases += 1
+            return super().compose_node(parent, index)
+        self._nested.add(anchor)  # an alias inside its own anchor never ends
+        node = super().compose_node(parent, index)
+        if self._aliases == before:
+            self._nested.discard(anchor)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the base class's)
+        """The mapping, each of whose keys occurs once."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # refused by YAML
+            if key.value in seen:
+                problem = f"the key {key.value!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a file: TOML if its name ends so, else YAML.
+
+    Raises:
+        ConfigurationError: it cannot be read, is neither, or is no mapping.
+    """
+    form = "TOML" if path.suffix.lower() == ".toml" else "YAML"
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text) if form == "TOML" else yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path}: is not {form}: {error}") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: is nested too deeply") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        msg = f"{path}: must be a mapping of keys to values, not {type(raw).__name__}"
+        raise ConfigurationError(msg)
+    return raw
