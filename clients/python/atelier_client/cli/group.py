@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 _OWN = {
+    "batch": "batch",
     "cancel": "cancel",
     "completion": "completion",
     "engines": "engines",
@@ -20,8 +21,10 @@ _OWN = {
     "health": "health",
     "list": "listing",
     "plan": "plan",
+    "rerun": "rerun",
     "show": "show",
     "top": "top",
+    "vary": "vary",
     "watch": "watch",
 }
 """Command to the module of this package that defines it."""

@@ -18,9 +18,18 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def connection_options(command: F) -> F:
     """`--server` and `--json`, as the parameters `server` and `as_json`."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")(
+    return server_option(json_option(command))
+
+
+def json_option(command: F) -> F:
+    """`--json`, as the parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")(
         command
     )
+
+
+def server_option(command: F) -> F:
+    """`--server`, as the parameter `server`."""
     return click.option(
         "--server",
         default="",

@@ -33,7 +33,7 @@ def _save(path: Path, output: Image | Audio, target: Target, generation_id: str)
     remedy = f"`atelier show {generation_id} --output FILE` saves it to another file"
     if not fits_suffix(path, output.media_type):
         raise InvalidRequestError(f"not saved as {path}: it is {output.media_type}; {remedy}")
-    free = path if target.is_named or target.force else _find_unused(path)
+    free = path if target.is_named or target.force else find_unused(path)
     try:
         free.parent.mkdir(parents=True, exist_ok=True)
         with free.open("wb" if target.force else "xb") as file:
@@ -48,7 +48,8 @@ def _save(path: Path, output: Image | Audio, target: Target, generation_id: str)
     return free
 
 
-def _find_unused(path: Path) -> Path:
+def find_unused(path: Path) -> Path:
+    """The path, or the first numbered one that does not exist."""
     number = 2
     free = path
     while free.exists():
