@@ -1,0 +1,210 @@
+"""`batch`, `--matrix`, `--grid`, `rerun` and `vary`: many images from one command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from atelier_client import AsyncClient
+from atelier_client.cli.matrix import build_matrix
+from atelier_client.tasks import ImageTask
+from tests.client.atelier_command import Finished, atelier, start
+from tests.conftest import RunningServer, launch
+
+ENGINES = {
+    "sketch": {"type": "sketch"},
+    "dear": {"type": "sketch", "price_per_image": 0.5},
+    "broken": {"type": "sketch", "fail_rate": 1.0},
+    "slow": {"type": "sketch", "delay_seconds": 1.0},
+}
+SMALL = ("--set", "width=16", "--set", "height=16", "--set", "steps=1")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with engines that cost, fail and take their time."""
+    running = launch(tmp_path_factory.mktemp("served"), engines=ENGINES)
+    yield running
+    running.kill()
+
+
+async def batch(served: RunningServer, file: Path, *arguments: str) -> Finished:
+    """Run `atelier batch` in the folder of the file."""
+    at = ("--server", served.address)
+    return await atelier("batch", file.name, *SMALL, *arguments, *at, cwd=file.parent)
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    """Write a file, and return its path."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """The results of a batch, in the order of the tasks."""
+    _, *lines = map(json.loads, (folder / "results.jsonl").read_text().splitlines())
+    return sorted(lines, key=lambda line: int(line["number"]))
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def test_a_batch_continues_where_it_ended(served: RunningServer, tmp_path: Path) -> None:
+    """Images, results and a sheet; the same command makes only what is new, or missing."""
+    file = write(tmp_path, "prompts.txt", "a cup\n\na hat\n")
+    first = await batch(served, file)
+    write(tmp_path, "prompts.txt", "a cup\na hat\na key\n")
+    (tmp_path / "prompts" / "0002-a-hat.png").unlink()
+    second = await batch(served, file)
+    third = await batch(served, file)
+    assert first.out == "2 made: prompts/contact-sheet.png\n"
+    assert second.out == "2 made, 1 made before: prompts/contact-sheet.png\n"
+    assert third.out == "0 made, 3 made before: prompts/contact-sheet.png\n"
+    assert names_in(tmp_path / "prompts") == [
+        *("0001-a-cup.png", "0002-a-hat.png", "0003-a-key.png"),
+        *("contact-sheet.png", "results.jsonl"),
+    ]
+
+
+async def test_an_interrupted_batch_makes_nothing_twice(
+    served: RunningServer, tmp_path: Path
+) -> None:
+    """What ran goes on at the server, and the next run takes it from there."""
+    write(tmp_path, "a.txt", "one\ntwo\nthree\nfour\n")
+    options = (*SMALL, "--set", "engine=slow", "--concurrency", "2", "--server", served.address)
+    process = await start("batch", "a.txt", *options, cwd=tmp_path)
+    assert process.stderr is not None
+    await process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, told = await process.communicate()
+    again = await atelier("batch", "a.txt", *options, cwd=tmp_path)
+    async with AsyncClient(served.address) as client:
+        made = [generation async for generation in client.list(engine="slow")]
+    assert process.returncode == 130
+    assert b"the same command continues" in told
+    assert again.code == 0
+    assert sorted(generation.prompt for generation in made) == ["four", "one", "three", "two"]
+    assert {line["id"] for line in results_in(tmp_path / "a")} == {one.id for one in made}
+
+
+async def test_what_failed_is_tried_again(served: RunningServer, tmp_path: Path) -> None:
+    """Under another id; the others are made all the same, and the exit code says that some failed."""
+    file = write(tmp_path, "a.jsonl", '{"prompt": "x"}\n{"prompt": "y", "engine": "broken"}\n')
+    first = await batch(served, file)
+    second = await batch(served, file, "--json")
+    assert (first.code, second.code) == (1, 1)
+    assert first.out.startswith("1 made, 1 failed")
+    assert "2: the sketch engine failed" in first.err
+    one, *failures = results_in(tmp_path / "a")
+    assert one["state"] == "succeeded"
+    assert len({line["id"] for line in failures}) == 2
+    documents: list[Any] = second.documents
+    assert [documents[0]["result"]["number"], documents[1]["before"]] == [2, 1]
+
+
+async def test_a_batch_stays_within_its_cost(served: RunningServer, tmp_path: Path) -> None:
+    """Tasks that run at the same time included; a higher limit makes the rest."""
+    file = write(tmp_path, "a.csv", "prompt,seed,engine\na,1,dear\nb,2,dear\nc,,dear\nd,,dear\n")
+    some = await batch(served, file, "--max-cost", "1.2")
+    rest = await batch(served, file, "--max-cost", "2")
+    assert (some.code, rest.code) == (1, 0)
+    assert some.out.startswith("2 made, 2 not started: the limit of cost, 1 USD")
+    assert rest.out.startswith("2 made, 1 USD, 2 made before")
+    assert sum(line["cost"] for line in results_in(tmp_path / "a")) == 2.0
+    assert results_in(tmp_path / "a")[0]["seeds"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "prompt,taste\nx,sweet\n", "a.csv: task 1: no field 'taste'; there are prompt"),
+        ("a.csv", "prompt,steps\nx,1\nx,many\n", "task 2: steps: 'many' does not fit"),
+        ("a.csv", "prompt\nx,1\n", "more cells than there are columns"),
+        ("a.jsonl", "[1]\n", "is not a JSON object"),
+        ("a.jsonl", '{"seed": 1}\n', "task 1: there is no prompt"),
+        ("a.txt", "\n", "there are no tasks in a.txt"),
+        ("a.md", "x", "it must end with .txt, .csv or .jsonl, not .md"),
+    ],
+)
+async def test_a_wrong_file_is_refused_before_anything_is_started(
+    name: str, text: str, told: str, tmp_path: Path
+) -> None:
+    """With the number of the task; no server is asked."""
+    write(tmp_path, name, text)
+    ended = await atelier("batch", name, "--server", "127.0.0.1:1", cwd=tmp_path)
+    assert ended.code == 2
+    assert told in ended.err
+    assert names_in(tmp_path) == [name]
+
+
+async def test_a_matrix_is_every_combination_on_one_sheet(
+    served: RunningServer, tmp_path: Path
+) -> None:
+    """With one seed; words that are no axis are told to be quoted."""
+    task = ("generate", "an owl", "--size", "32", "--server", served.address)
+    made, wrong, unquoted = await asyncio.gather(
+        atelier(*task, "--matrix", "steps=1,2", "guidance=1,2,3", "-o", "m", cwd=tmp_path),
+        atelier(*task, "--matrix", "flavour=1", cwd=tmp_path),
+        atelier(*task, "flying", cwd=tmp_path),
+    )
+    assert (made.out, made.code) == ("6 made: m/contact-sheet.png\n", 0)
+    assert "0004-steps-2-guidance-1.png" in names_in(tmp_path / "m")
+    assert len({seed for line in results_in(tmp_path / "m") for seed in line["seeds"]}) == 1
+    with Image.open(tmp_path / "m" / "contact-sheet.png") as sheet:
+        assert sheet.width > sheet.height / 2
+    assert "no field 'flavour'" in wrong.err
+    assert "put the prompt in quotes" in unquoted.err
+
+
+def test_the_last_axis_changes_fastest() -> None:
+    """Whatever the task says of these fields; its seed is kept."""
+    axes = (("steps", ("1", "2")), ("style", ("a", "b")))
+    items = build_matrix(ImageTask(prompt="x", seed=5, steps=9), "sketch", axes)
+    assert [(item.task.steps, item.task.style) for item in items] == [
+        *((1, "a"), (1, "b"), (2, "a"), (2, "b"))
+    ]
+    assert {(item.task.seed, item.engine) for item in items} == {(5, "sketch")}
+    assert items[2].label == "steps=2 style=a"
+
+
+async def test_a_generation_is_run_again_and_varied(served: RunningServer, tmp_path: Path) -> None:
+    """The same bytes with the same seed, others with another; variations start from the image."""
+    at = ("--server", served.address)
+    two = ("--num-images", "2", "--grid")
+    await atelier("generate", "an owl", "--size", "32", *two, *at, "-o", "a.png", cwd=tmp_path)
+    listed = await atelier("list", "--json", "--limit", "1", *at)
+    owl: Any = listed.documents[0]
+    owl = owl["generations"][0]["id"]
+    same, other, varied, missing = await asyncio.gather(
+        atelier("rerun", owl, "-o", "same.png", *at, cwd=tmp_path),
+        atelier("rerun", owl, "--seed", "3", "-o", "other.png", *at, cwd=tmp_path),
+        atelier("vary", owl, "--index", "2", "--strength", "0.3", "-o", "v.png", *at, cwd=tmp_path),
+        atelier("vary", owl, "--index", "3", *at, cwd=tmp_path),
+    )
+    assert (same.code, other.code, varied.code, missing.code) == (0, 0, 0, 2)
+    assert names_in(tmp_path) == [
+        *("a-1.png", "a-2.png", "an-owl-grid.png", "other-1.png", "other-2.png"),
+        *("same-1.png", "same-2.png", "v.png"),
+    ]
+    content = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
+    assert content["same-2.png"] == content["a-2.png"]
+    assert content["other-1.png"] != content["a-1.png"]
+    assert "(seed 3," in other.out
+    varied_id = varied.err.split()[1]
+    async with AsyncClient(served.address) as client:
+        task = (await client.get(varied_id)).task
+    assert isinstance(task, ImageTask)
+    assert (task.prompt, task.width) == ("an owl", 32)
+    assert task.strength == pytest.approx(0.3)
+    assert task.init_image is not None
+    assert "there is no image 3 to vary" in missing.err
