@@ -1,7 +1,7 @@
 """Reads what the header of an image file tells, and whether the file is whole, without decoding a pixel.
 
 Decoders allocate the canvas of a WebP file when they open it, so these headers are read here. Sources: PNG, third
-edition, chapter 5; ITU-T T.81, annex B (JPEG); RFC 9649 (WebP); ISO/IEC 14496-12, 4.2 and 23008-12, 6.5.3 (AVIF).
+edition, chapter 5; ITU-T T.81, annex B (JPEG); RFC 9649 (WebP).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image
 
+from atelier_engines.decoding.av1 import find_largest_frame
+from atelier_engines.decoding.avif import find_stated_size, list_payloads
+
 _MAX_PARTS = (
     2**18
 )  # chunks, segments or boxes; a file of 256 MiB in chunks of 8 KiB has an eighth of them
@@ -28,7 +31,6 @@ _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 _JPEG_SCAN, _JPEG_END, _JPEG_APP1, _JPEG_FILL = 0xDA, 0xD9, 0xE1, 0xFF
 _AVIF_BRANDS = {b"avif", b"avis"}
-_AVIF_PATH = (b"meta", b"iprp", b"ipco")
 _ORIENTATION = re.compile(rb"tiff:Orientation(?:=['\"]|>)([1-8])")
 _SIDEWAYS = 5  # from this EXIF orientation on, width and height change places
 
@@ -53,11 +55,18 @@ class ImageHeader:
     """Rows of the file."""
     orientation: int = 1
     """EXIF orientation, 1 to 8, which has not been applied to the stored size."""
+    largest_frame: tuple[int, int] = (0, 0)
+    """What its compressed data may have, where the file need not state that: the decoder allocates it."""
+
+    @property
+    def decoded_size(self) -> tuple[int, int]:
+        """Width and height of the most that is decoded, as stored."""
+        return max((self.stored_width, self.stored_height), self.largest_frame, key=math.prod)
 
     @property
     def pixels(self) -> int:
-        """Number of pixels."""
-        return self.stored_width * self.stored_height
+        """Number of pixels of that."""
+        return math.prod(self.decoded_size)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -253,7 +262,7 @@ def _list_brands(data: bytes) -> set[bytes]:
 
 
 def _read_avif(data: bytes, *, whole: bool) -> ImageHeader:
-    width, height = _find_avif_size(data, whole=whole)
+    width, height = find_stated_size(data, whole=whole)
     if not whole:
         return ImageHeader(format="AVIF", stored_width=width, stored_height=height)
     try:  # its decoder allocates nothing until it decodes, and knows which size and rotation belong to the main image
@@ -264,42 +273,12 @@ def _read_avif(data: bytes, *, whole: bool) -> ImageHeader:
         raise _BrokenError from error
     orientation = _find_orientation(exif=exif, xmp=xmp)
     return ImageHeader(
-        format="AVIF", stored_width=width, stored_height=height, orientation=orientation
+        format="AVIF",
+        stored_width=width,
+        stored_height=height,
+        orientation=orientation,
+        largest_frame=find_largest_frame(list_payloads(data)),
     )
-
-
-def _find_avif_size(data: bytes, *, whole: bool) -> tuple[int, int]:
-    """The largest size that the file names; that of a thumbnail is smaller than that of the main image."""
-    start, end = 0, len(data)
-    boxes = list(_list_boxes(data, start, end, whole=whole))
-    for wanted in _AVIF_PATH:
-        start, end = next((place for name, *place in boxes if name == wanted), (0, 0))
-        start += 4 if wanted == b"meta" else 0  # version and flags
-        boxes = list(_list_boxes(data, start, end, whole=True))
-    sizes = [
-        struct.unpack_from(">4xII", data, place) for name, place, _ in boxes if name == b"ispe"
-    ]
-    return max(sizes, key=math.prod, default=(0, 0))
-
-
-def _list_boxes(
-    data: bytes, start: int, end: int, *, whole: bool
-) -> Iterator[tuple[bytes, int, int]]:
-    """Name of each box, with the positions of the start and the end of its content."""
-    for _ in range(_MAX_PARTS):
-        if start >= end:
-            return
-        length, name = struct.unpack_from(">I4s", data, start)
-        content = start + 8
-        if length == 1:
-            (length,) = struct.unpack_from(">Q", data, content)
-            content += 8
-        stop = start + length if length else end
-        if stop < content or (stop > end and (whole or name == b"meta")):
-            raise _BrokenError
-        yield name, content, stop
-        start = stop
-    raise _BrokenError
 
 
 def _find_orientation(exif: bytes = b"", xmp: bytes = b"") -> int:

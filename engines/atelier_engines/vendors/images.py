@@ -120,9 +120,9 @@ async def _decode_result(vendor: str, data: bytes) -> tuple[ImageHeader, Pixels]
     try:
         header = await result_from_thread(partial(read_header, data))
         if header.pixels > _MAX_PIXELS:
+            width, height = header.decoded_size
             raise EngineFailedError(
-                f"{vendor} sent an image of {header.stored_width} x {header.stored_height} pixels; "
-                f"the limit is {_MAX_PIXELS}"
+                f"{vendor} sent an image of {width} x {height} pixels; the limit is {_MAX_PIXELS}"
             )
         return header, await _decode(data, header)
     except UndecodableError as error:

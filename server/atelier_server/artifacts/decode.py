@@ -45,8 +45,8 @@ class Decoder:
         """
         header = await self._run(partial(read_header, data))
         if header.pixels > self.max_pixels:
-            size = f"{header.stored_width} x {header.stored_height}"
-            msg = f"an image may have at most {self.max_pixels} pixels, not {size}"
+            width, height = header.decoded_size
+            msg = f"an image may have at most {self.max_pixels} pixels, not {width} x {height}"
             raise UndecodableError(msg)
         return header
 
