@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from atelier_engines.task import JSON, ControlType, ResourceProfile, SafetyMode
 
 
+MAX_SEED = 2**63 - 1
+"""Largest seed of the contract."""
+
+
 class ImageFeature(Enum):
     """An image feature beyond text-to-image."""
 
@@ -159,8 +163,14 @@ class ImageCapabilities:
     """Whether the service behind the engine reads `embedding:NAME` in prompts itself; nobody here knows its names."""
     keeps_init_size: bool = False
     """Whether init_image decides width and height where the caller sets neither."""
+    min_seed: int = 0
+    """Smallest seed that it takes."""
+    max_seed: int = MAX_SEED
+    """Largest seed that it takes."""
     ignores_strength: bool = False
     """Whether `strength` has no effect, because the model takes no such number."""
+    inpainting_ignores_strength: bool = False
+    """Whether `strength` has no effect with a mask; implied by `ignores_strength`."""
     strength_skips_steps: bool = False
     """Whether `strength` decides how many of the steps run; see task.count_steps_left."""
     upscale_only: bool = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from atelier_engines.capabilities import (
+    MAX_SEED,
     AudioCapabilities,
     AudioFeature,
     Capabilities,
@@ -33,7 +34,7 @@ from atelier_engines.task import AudioTask, ImageTask, Task, Upscale
 
 _log = logging.getLogger(__name__)
 _STRENGTH = NumberRange(min=0.0, max=1.0, default=0.75)
-_SEED = IntegerRange(min=0, max=2**63 - 1, default=0)
+_SEED = IntegerRange(min=0, max=MAX_SEED, default=0)
 _MAX_UPSCALE_FACTOR = 8.0
 _MAX_UPSCALED_PIXELS = 64 * 10**6
 _MAX_UPSCALED_SIDE = 16383
@@ -166,7 +167,7 @@ def _image_out_of_limits(
     if not task.seeds:
         yield InvalidTaskError("num_images", "num_images must be at least 1, not 0")
     for seed in task.seeds:
-        yield from _out_of_range("seed", seed, _SEED)
+        yield from _out_of_range("seed", seed, _seeds(capabilities))
     yield from _too_many("num_images", len(task.seeds), capabilities.max_images)
     if ImageFeature.CONTROLNET in capabilities.features:
         yield from _too_many("controls", len(task.controls), capabilities.max_controls)
@@ -186,6 +187,13 @@ def _unnamed_embeddings(task: ImageTask) -> Iterator[InvalidTaskError]:
     for name in task.embeddings:
         if not any(find_names(text, (name,)) for text in (task.prompt, task.negative_prompt)):
             yield InvalidTaskError("embeddings", f"no prompt has the name of the embedding {name}")
+
+
+def _seeds(capabilities: ImageCapabilities) -> IntegerRange:
+    """Seeds that the engine takes; any where it uses none."""
+    if ImageFeature.SEED not in capabilities.features:
+        return _SEED
+    return IntegerRange(min=capabilities.min_seed, max=capabilities.max_seed, default=0)
 
 
 def _upscaled_too_large(upscale: Upscale, width: int, height: int) -> Iterator[InvalidTaskError]:

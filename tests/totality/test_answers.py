@@ -92,7 +92,8 @@ def set_field(
         else:
             setattr(message, field.name, new[0])
     elif field.message_type.GetOptions().map_entry:
-        getattr(message, field.name)[f"key-{next(numbers)}"] = f"value-{next(numbers)}"
+        kept = field.message_type.fields_by_name["value"]
+        getattr(message, field.name)[f"key-{next(numbers)}"] = scalar(kept, next(numbers))
     elif field.message_type.full_name == "google.protobuf.Struct":
         getattr(message, field.name).update({f"key-{next(numbers)}": next(numbers) + 0.5})
     elif field.message_type.full_name == "google.protobuf.Value":

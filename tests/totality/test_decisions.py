@@ -73,7 +73,9 @@ async def test_the_init_image_decides_the_size_here_and_there(
     assert (task.width, task.height) == ((192, 96) if keeps else (128, 128))
 
 
-@pytest.mark.parametrize("limit", ["ignores_strength", "upscale_only"])
+@pytest.mark.parametrize(
+    "limit", ["ignores_strength", "upscale_only", "inpainting_ignores_strength"]
+)
 @pytest.mark.parametrize("strength", [None, 0.25])
 @pytest.mark.parametrize("engine", ["deep", "far"])
 async def test_a_strength_without_effect_is_told_and_not_passed_on(
@@ -82,6 +84,8 @@ async def test_a_strength_without_effect_is_told_and_not_passed_on(
     """An engine behind another server runs the task all the same; a strict request is refused."""
     recorded = recording(**{limit: True})
     given = {"engine": engine, "init_image": png(128, 128), "upscale": Upscale(factor=2.0)}
+    if limit == "inpainting_ignores_strength":
+        given["mask"] = png(128, 128)
     async with serve(recorded) as address, AsyncClient(address) as client:
         generation = await client.generate("a lamp", strength=strength, **given)  # type: ignore[call-overload]  # fields by name
         assert generation.receipt is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import Task
 from tests.totality.conftest import Serve, forwarding
@@ -19,10 +19,10 @@ from tests.totality.recording_engine import RecordingEngine
 from tests.totality.tasks import AUDIO, IMAGE, PERMISSIVE
 
 
-def encoded(media_type: str, kind: str, width: int, height: int) -> Encoded:
+def encoded(media_type: str, kind: str, width: int, height: int, *, grey: int = 99) -> Encoded:
     """A grey image in a file."""
     file = io.BytesIO()
-    Image.new("L", (width, height), 99).save(file, kind)
+    Image.new("L", (width, height), grey).save(file, kind)
     return Encoded(media_type=media_type, data=file.getvalue(), width=width, height=height)
 
 
@@ -36,7 +36,7 @@ EVENTS: tuple[Event, ...] = (
 )
 IMAGES = tuple(
     Output(
-        media=encoded("image/png", "PNG", 160, 120 + number),
+        media=encoded("image/png", "PNG", *IMAGE.output_size, grey=90 + number),
         seed=seed,
         flagged=True,
         cached=True,
@@ -46,10 +46,20 @@ IMAGES = tuple(
 )
 
 
+CHARGES = (
+    Charge(usage={"image_output_tokens": 7}, amount=0.25, currency="EUR", explanation="by tokens"),
+    Charge(usage={"image_output_tokens": 9}, amount=0.5, currency="EUR", explanation="by tokens"),
+)
+
+
 @pytest.mark.parametrize("event", [*EVENTS, *IMAGES], ids=lambda event: type(event).__name__)
 def test_the_events_say_something_in_every_field(event: Event) -> None:
-    """A new field of an event fails here until the test below carries it."""
-    assert list(defaulted(event)) == []
+    """A new field of an event fails here until the tests below carry it.
+
+    What is cached costs nothing, and an image of the size that was asked for needs no reason for it.
+    """
+    excused = ["size_reason", "charge"] if isinstance(event, Output) else []
+    assert list(defaulted(event)) == excused
 
 
 @pytest.mark.parametrize("engine", ["deep", "far"])
@@ -58,6 +68,26 @@ async def test_every_field_of_every_event_comes_through(serve: Serve, engine: st
     found = await events_of(serve, (*EVENTS, *IMAGES), IMAGE, engine)
     assert [event for event in found if event in EVENTS] == list(EVENTS)
     assert [event for event in found if isinstance(event, Output)] == list(IMAGES)
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_the_charges_come_through(serve: Serve, engine: str, *, known: bool) -> None:
+    """Their sum, with the first output; a cost that is unknown stays so."""
+    charges = CHARGES if known else [replace(charge, amount=None) for charge in CHARGES]
+    made = [
+        replace(image, cached=False, charge=charge)
+        for image, charge in zip(IMAGES, charges, strict=True)
+    ]
+    found = await events_of(serve, tuple(made), IMAGE, engine)
+    first, second = [event.charge for event in found if isinstance(event, Output)]
+    assert first is not None
+    assert second is not None
+    assert first.usage == {"image_output_tokens": 16}
+    assert second.usage == {}
+    assert (first.amount, second.amount) == ((0.75, 0.0) if known else (None, None))
+    assert {first.explanation, second.explanation} == {"by tokens"}
+    assert first.currency == ("EUR" if known else "USD")
 
 
 @pytest.mark.parametrize("engine", ["deep", "far"])

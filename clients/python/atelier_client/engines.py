@@ -20,6 +20,9 @@ from atelier_client.enums import (
     SafetyMode,
 )
 
+MAX_SEED = 2**63 - 1
+"""Largest seed of the contract."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegerRange:
@@ -85,8 +88,14 @@ class ImageCapabilities:
     """Whether `init_image` decides width and height where the task gives neither."""
     default_preview_interval: int = 0
     """Steps between two previews where the task does not say; 0 sends none."""
+    min_seed: int = 0
+    """Smallest seed that it takes."""
+    max_seed: int = MAX_SEED
+    """Largest seed that it takes; larger ones are reduced, and the receipt says so."""
     ignores_strength: bool = False
     """Whether `strength` has no effect, because the model follows the prompt alone."""
+    inpainting_ignores_strength: bool = False
+    """Whether `strength` has no effect with a mask."""
     strength_skips_steps: bool = False
     """Whether `strength` decides how many of the steps run: at least one, unless it is 0."""
     embeddings: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from atelier_engines.capabilities import (
+    MAX_SEED,
     AudioCapabilities,
     AudioFeature,
     ImageCapabilities,
@@ -94,7 +95,9 @@ def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> It
     yield replace(task, seeds=())
     yield replace(task, seeds=tuple(range(capabilities.max_images + 1)))
     yield replace(task, seeds=(-1,))
-    yield replace(task, seeds=(2**63,))
+    yield replace(task, seeds=(MAX_SEED + 1,))
+    if ImageFeature.SEED in capabilities.features:
+        yield replace(task, seeds=(capabilities.max_seed + 1,))
     if ImageFeature.UPSCALING in capabilities.features:
         for factor in (1.0, np.nextafter(8.0, 9.0).item(), float("nan")):
             yield replace(task, upscale=Upscale(factor=factor))

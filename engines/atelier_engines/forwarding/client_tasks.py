@@ -19,8 +19,6 @@ from atelier_engines.media import Pixels, image_from_pixels
 from atelier_engines.prompt_names import find_names
 from atelier_engines.task import AudioTask, Control, ImageTask, Task
 
-_SEEDS = 2**63
-
 
 def build_client_task(
     task: Task, capabilities: Capabilities
@@ -80,7 +78,9 @@ def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.Im
 def _strength(task: ImageTask, capabilities: ImageCapabilities | None) -> float | None:
     """The strength; None where it has no effect."""
     ignored = capabilities is not None and (
-        capabilities.ignores_strength or capabilities.upscale_only
+        capabilities.ignores_strength
+        or capabilities.upscale_only
+        or (task.mask is not None and capabilities.inpainting_ignores_strength)
     )
     return None if task.init_image is None or ignored else task.strength
 
@@ -117,7 +117,7 @@ def _control(control: Control) -> client.Control:
 
 def _first_seed(seeds: tuple[int, ...]) -> int:
     first = seeds[0]
-    if any(seed != (first + index) % _SEEDS for index, seed in enumerate(seeds)):
+    if any(seed != first + index for index, seed in enumerate(seeds)):
         raise UnsupportedError("seeds", "this engine supports only consecutive seeds")
     return first
 

@@ -6,6 +6,7 @@ import io
 import wave
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import assert_never
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 import atelier_client as client
 from atelier_client.results import Receipt
 from atelier_engines.errors import EngineFailedError
-from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import ImageTask, Task
 
@@ -63,6 +64,7 @@ class EventMapper:
         if made > asked:  # its engine makes several of one seed
             seeds = tuple(output.seed for output in generation.outputs)
         cached, weights = self._provenance(generation.receipt)
+        charges = _charges(generation.receipt)
         return [
             Output(
                 media=_media(output),
@@ -71,6 +73,7 @@ class EventMapper:
                 cached=cached,
                 size_reason=_size_reason(task, output, generation.receipt),
                 weights=weights,
+                charge=next(charges),
             )
             for output, seed in zip(generation.outputs, seeds, strict=True)
         ]
@@ -93,6 +96,20 @@ def _size_reason(task: Task, output: client.Image | client.Audio, receipt: Recei
     found = () if receipt is None else receipt.parameters
     told = (one.explanation for one in found if one.name in {"width", "height"} and one.explanation)
     return next(told, f"the other server makes {output.width} x {output.height} pixels")
+
+
+def _charges(receipt: Receipt | None) -> Iterator[Charge | None]:
+    """One for each output: the whole charge for the first, nothing for the others; None if it was free."""
+    if receipt is None or not (receipt.cost or receipt.usage or receipt.cost_explanation):
+        yield from repeat(None)
+        return
+    amount, currency = (
+        (None, "USD") if receipt.cost is None else (receipt.cost.amount, receipt.cost.currency)
+    )
+    explanation = receipt.cost_explanation
+    yield Charge(usage=receipt.usage, amount=amount, currency=currency, explanation=explanation)
+    rest = None if amount is None else 0.0
+    yield from repeat(Charge(amount=rest, currency=currency, explanation=explanation))
 
 
 def _preview(progress: client.Progress) -> Encoded | None:

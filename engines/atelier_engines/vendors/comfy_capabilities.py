@@ -90,6 +90,8 @@ def build_capabilities(
         guidance=family.guidance if _all_have_slot(workflows, Slot.GUIDANCE) else None,
         max_images=max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
+        ignores_strength=_ignores_strength(inventory, Mode.IMG2IMG),
+        inpainting_ignores_strength=_ignores_strength(inventory, Mode.INPAINT),
         schedulers=inventory.schedulers if ImageFeature.SCHEDULER in features else (),
         control_types=inventory.control_types if with_controls else (),
         max_controls=_max_controls(workflows) if with_controls else 0,
@@ -125,6 +127,12 @@ def _side_range(config: WorkflowConfig, grid: int) -> IntegerRange:
 
 def _all_have_slot(workflows: tuple[Workflow, ...], slot: Slot) -> bool:
     return all(slot in workflow.bindings.slots for workflow in workflows)
+
+
+def _ignores_strength(inventory: Inventory, mode: Mode) -> bool:
+    """Whether there is a workflow of that mode that takes no strength."""
+    workflow = inventory.workflows.get(mode)
+    return workflow is not None and Slot.STRENGTH not in workflow.bindings.slots
 
 
 def _max_controls(workflows: tuple[Workflow, ...]) -> int:

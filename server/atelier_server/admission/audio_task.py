@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from atelier.v1 import task_pb2 as pb
-from atelier_engines.capabilities import AudioCapabilities, AudioFeature
+from atelier_engines.capabilities import MAX_SEED, AudioCapabilities, AudioFeature
 from atelier_engines.task import JSON, AudioTask
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 
@@ -41,7 +41,9 @@ def resolve_audio_task(
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seed=recorder.choose_seed(
-            seed, random_seed, supported=AudioFeature.SEED in capabilities.features
+            seed,
+            random_seed,
+            range(MAX_SEED + 1) if AudioFeature.SEED in capabilities.features else None,
         ),
         sample_rate=recorder.apply_default("sample_rate", rate, capabilities.sample_rates[0]),
         channels=recorder.apply_default("channels", channels, capabilities.channels[0]),

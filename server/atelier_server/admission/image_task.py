@@ -170,9 +170,12 @@ def _choose_seeds(
     first = recorder.choose_seed(
         request.seed if request.HasField("seed") else None,
         random_seed,
-        supported=ImageFeature.SEED in capabilities.features,
+        range(capabilities.min_seed, capabilities.max_seed + 1)
+        if ImageFeature.SEED in capabilities.features
+        else None,
+        count=count,
     )
-    return tuple((first + index) % 2**63 for index in range(count))
+    return tuple(range(first, first + count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,12 +232,15 @@ def _choose_strength(
         if strength is not None:
             recorder.ignore("strength", strength, "this engine only upscales init_image")
         return _DEFAULT_STRENGTH
-    if request.HasField("init_image") and not capabilities.ignores_strength:
+    ignored = capabilities.ignores_strength or (
+        request.HasField("mask") and capabilities.inpainting_ignores_strength
+    )
+    if request.HasField("init_image") and not ignored:
         skippable = steps if capabilities.strength_skips_steps else None
         return recorder.raise_strength(strength, _DEFAULT_STRENGTH, skippable)
     if strength is not None:
         missing = "without init_image"
-        if capabilities.ignores_strength:
+        if ignored:
             missing = "on this engine: its model follows the prompt alone"
         recorder.ignore("strength", strength, f"it has no effect {missing}")
     return _DEFAULT_STRENGTH

@@ -143,19 +143,33 @@ class ParameterRecorder:
         )
         return requested
 
-    def choose_seed(self, requested: int | None, random_seed: int, *, supported: bool) -> int:
-        """The requested seed, else the random one; recorded in digits, since a double does not hold every seed."""
+    def choose_seed(
+        self, requested: int | None, random_seed: int, allowed: range | None, *, count: int = 1
+    ) -> int:
+        """The requested seed, else the random one; recorded in digits, since a double does not hold every seed.
+
+        Either is reduced so that it and those of the other images, `count` in all, are in the engine's range, which
+        is None for an engine that uses no seeds.
+        """
+        drawn = random_seed if allowed is None else _reduce(random_seed, allowed, count)
         if requested is None:
             explanation = "not given: random"
-            self._record(
-                "seed", str(random_seed), None, Disposition.DISPOSITION_DEFAULTED, explanation
-            )
-            return random_seed
-        if not supported:
+            self._record("seed", str(drawn), None, Disposition.DISPOSITION_DEFAULTED, explanation)
+            return drawn
+        if allowed is None:
             self.ignore("seed", str(requested), "this engine does not support seed")
-            return random_seed
-        self._record("seed", str(requested), str(requested), Disposition.DISPOSITION_APPLIED)
-        return requested
+            return drawn
+        used = _reduce(requested, allowed, count)
+        if used == requested:
+            self._record("seed", str(used), str(used), Disposition.DISPOSITION_APPLIED)
+            return used
+        explanation = f"this engine takes seeds of {allowed.start} to {allowed.stop - 1}"
+        if count > 1:
+            explanation += f", and {count} images take as many"
+        self._record(
+            "seed", str(used), str(requested), Disposition.DISPOSITION_CLAMPED, explanation
+        )
+        return used
 
     def choose_negative_prompt(
         self, requested: str, guidance: float | None, *, supported: bool
@@ -224,6 +238,12 @@ class ParameterRecorder:
         if requested is not None:
             entry.requested.CopyFrom(_to_value(requested))
         self.parameters.append(entry)
+
+
+def _reduce(seed: int, allowed: range, count: int) -> int:
+    """The seed modulo the size of the range, or the last one that leaves `count` seeds."""
+    reduced = allowed.start + (seed - allowed.start) % (allowed.stop - allowed.start)
+    return max(min(reduced, allowed.stop - count), allowed.start)
 
 
 def _find_nearest(value: float, allowed: IntegerRange | NumberRange) -> float:

@@ -32,7 +32,7 @@ FIELDS: Mapping[str, set[str]] = {
     "flux-kontext-pro": _SHAPED | {"input_image"},
     "flux-pro-1.1": (_FLUX_2 - {"input_image"}) | {"prompt_upsampling", "image_prompt"},
     "flux-pro-1.1-ultra": _SHAPED | {"raw", "image_prompt", "image_prompt_strength"},
-    "flux-pro-1.0-fill": {"image", "mask", "prompt", "seed", "output_format", "safety_tolerance"},
+    "flux-pro-1.0-fill": {"image", "mask"} | (_SHAPED - {"aspect_ratio"}),
 }
 _SIZES = {"16:9": (1344, 768), "1:1": (1024, 1024), "9:16": (768, 1344)}
 PENDING = ({"progress": 0.25}, {"progress": None}, {"progress": 0.5}, {"progress": 0.5})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from atelier_engines.conformance.remote_service import collect_events
+from atelier_engines.errors import InvalidTaskError
 from atelier_engines.event import Dispatched, Output
 from atelier_engines.media import Pixels
 from atelier_engines.vendors.bfl.config import BflConfig
@@ -55,11 +57,11 @@ async def test_several_images_are_several_jobs_and_every_handle_names_all_so_far
     vendor: StandIn,
 ) -> None:
     """Also those before each request; each job has its own seed, and the images come in their order."""
-    events = await collect_events(vendor, replace(TASK, seeds=(3, 2**31 + 1, 5)))
+    events = await collect_events(vendor, replace(TASK, seeds=(3, 2**31 - 1, 5)))
     handles = [event.handle for event in events if isinstance(event, Dispatched)]
     assert [handle.count("job-") // 2 for handle in handles] == [0, 1, 1, 2, 2, 3]
-    assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
-    assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**31 + 1, 5]
+    assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 2**31 - 1, 5]
+    assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**31 - 1, 5]
 
 
 async def test_an_init_image_is_sent_in_the_size_of_the_result(vendor: StandIn) -> None:
@@ -147,3 +149,24 @@ def test_a_model_that_edits_ignores_strength(vendor: StandIn, model: str, *, ign
     image = vendor.engine(model=model).capabilities.image
     assert image is not None
     assert image.ignores_strength is ignored
+
+
+async def test_options_with_a_mask_reach_the_inpainting_model_or_are_refused(
+    vendor: StandIn,
+) -> None:
+    """It takes `prompt_upsampling`, and has no `raw`."""
+    task = replace(
+        TASK,
+        width=1024,
+        height=1024,
+        init_image=plain(64, 64, 9),
+        mask=plain(64, 64, 255, 1),
+        options={"prompt_upsampling": True},
+    )
+    settings: dict[str, Any] = {"model": "flux-pro-1.1-ultra", "inpainting": True}
+    await collect_events(vendor, task, **settings)
+    (job,) = vendor.jobs.values()
+    assert (job.model, job.body["prompt_upsampling"]) == ("flux-pro-1.0-fill", True)
+    with pytest.raises(InvalidTaskError, match=r"omit options\.raw with a mask"):
+        await collect_events(vendor, replace(task, options={"raw": True}), **settings)
+    assert len(vendor.jobs) == 1

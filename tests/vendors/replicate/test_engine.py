@@ -119,12 +119,12 @@ async def test_a_prediction_that_ends_while_its_request_is_held_is_not_missed(
 
 async def test_only_the_last_request_is_held(vendor: StandIn) -> None:
     """The others would delay it; with 0 none is."""
-    task = replace(TASK, seeds=(3, 2**32 + 1, 5))
+    task = replace(TASK, seeds=(3, 2**32 - 1, 5))
     events = await collect_events(vendor, task)
     held = [job.headers.get("prefer") for job in vendor.jobs.values()]
     assert held == [None, None, "wait=1"]
-    assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 1, 5]
-    assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**32 + 1, 5]
+    assert [job.body["seed"] for job in vendor.jobs.values()] == [3, 2**32 - 1, 5]
+    assert [event.seed for event in events if isinstance(event, Output)] == [3, 2**32 - 1, 5]
     vendor.reset()
     assert "prefer" not in (await only_job(vendor, wait_seconds=0)).headers
 
@@ -244,8 +244,9 @@ async def test_names_of_inputs_can_be_configured(vendor: StandIn) -> None:
     fields = {"prompt": "text", "init_image": "pages"}
     async with run_engine(vendor, model=FRAMES, fields=fields) as engine:
         assert image_of(engine).width.allowed_values == (256, 512)
+        assert (image_of(engine).min_seed, image_of(engine).max_seed) == (1, 1000)
         assert engine.capabilities.options_schema["required"] == ["loop"]
-    task = replace(BARE, width=256, height=256, seeds=(5000,), init_image=plain(8, 8, 3))
+    task = replace(BARE, width=256, height=256, seeds=(1000,), init_image=plain(8, 8, 3))
     settings: dict[str, Any] = {"model": FRAMES, "fields": fields}
     with pytest.raises(InvalidTaskError, match=r"requires options\.loop"):
         await collect_events(vendor, task, **settings)

@@ -372,6 +372,9 @@ class ImageCapabilities(message.Message):
     TYPED_NAMES_FIELD_NUMBER: builtins.int
     SERVICE_READS_EMBEDDINGS_FIELD_NUMBER: builtins.int
     LORA_EMBEDDINGS_FIELD_NUMBER: builtins.int
+    MIN_SEED_FIELD_NUMBER: builtins.int
+    MAX_SEED_FIELD_NUMBER: builtins.int
+    INPAINTING_IGNORES_STRENGTH_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Maximum pixels of one image."""
     max_images: builtins.int
@@ -398,6 +401,12 @@ class ImageCapabilities(message.Message):
     """
     service_reads_embeddings: builtins.bool
     """True when the service behind the engine reads `embedding:NAME` in prompts itself; the engine does not know its names."""
+    min_seed: builtins.int
+    """Smallest seed that it takes."""
+    max_seed: builtins.int
+    """Largest seed that it takes; 0 for all seeds of the contract. A larger one is reduced, and the receipt says so."""
+    inpainting_ignores_strength: builtins.bool
+    """True when strength has no effect with a mask; implied by ignores_strength."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Features beyond text-to-image."""
@@ -493,10 +502,13 @@ class ImageCapabilities(message.Message):
         typed_names: builtins.bool = ...,
         service_reads_embeddings: builtins.bool = ...,
         lora_embeddings: abc.Iterable[LoraEmbeddings] | None = ...,
+        min_seed: builtins.int = ...,
+        max_seed: builtins.int = ...,
+        inpainting_ignores_strength: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

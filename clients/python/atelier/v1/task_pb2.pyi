@@ -240,6 +240,8 @@ class ImageTask(message.Message):
     seed: builtins.int
     """Seed of the first image; image n uses seed + n. Random when unset, and then less than 2^53, so that JavaScript can
     hold it as a number; a client that sends larger ones there must have 64-bit integers as strings or Long objects.
+    Engines may take fewer bits (ImageCapabilities.max_seed): a larger seed is reduced so that those of all images fit,
+    and the receipt says CLAMPED.
     """
     scheduler: builtins.str
     """Scheduler that the engine lists (euler, dpmpp_2m …)."""

@@ -13,6 +13,7 @@ from atelier_engines.vendors.bfl.models import MODELS, ModelSpec
 from atelier_engines.vendors.capabilities import build_service_capabilities
 
 _MAX_PROMPT_LENGTH = 8000
+_MAX_SEED = 2**31 - 1
 
 
 def build_capabilities(config: BflConfig) -> Capabilities:
@@ -28,7 +29,9 @@ def build_capabilities(config: BflConfig) -> Capabilities:
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
         models=(Model(name=config.model, family="flux"),),
+        max_seed=_MAX_SEED,
         ignores_strength=not spec.image_weight_field,
+        inpainting_ignores_strength=True,
     )
     return build_service_capabilities(
         config, image, description=f"{config.model} at Black Forest Labs", options=spec.options

@@ -63,6 +63,8 @@ ASPECT_RATIOS = ((21, 9), (16, 9), (3, 2), (4, 3), (1, 1), (3, 4), (2, 3), (9, 1
 """Aspect ratios of models with `takes_aspect_ratio`, from wide to tall."""
 FILL = "flux-pro-1.0-fill"
 """Model for inpainting."""
+FILL_OPTIONS = frozenset({"prompt_upsampling"})
+"""Options that it takes."""
 
 _SIDE_2 = IntegerRange(min=64, max=2048, default=1024, multiple_of=16)
 _FLUX_2 = ModelSpec(

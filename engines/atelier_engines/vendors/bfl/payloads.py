@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.bfl.config import BflConfig
-from atelier_engines.vendors.bfl.models import ASPECT_RATIOS, FILL, MODELS, ModelSpec
+from atelier_engines.vendors.bfl.models import (
+    ASPECT_RATIOS,
+    FILL,
+    FILL_OPTIONS,
+    MODELS,
+    ModelSpec,
+)
 from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
 from atelier_engines.vendors.options import parse_options
-
-_SEED_RANGE = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +31,15 @@ class Payload:
     """Fields that all jobs of the task share."""
 
     def body_for(self, seed: int) -> dict[str, JSON]:
-        """The body of the job for one seed, of which the service takes 31 bits."""
-        return {**self.body, "seed": seed % _SEED_RANGE}
+        """The body of the job for one seed."""
+        return {**self.body, "seed": seed}
 
 
 def build_payload(task: ImageTask, config: BflConfig) -> Payload:
     """Build the requests of the task; blocks while images are encoded.
 
     Raises:
-        InvalidTaskError: an option is unknown or has an invalid value.
+        InvalidTaskError: an option is unknown, has an invalid value, or cannot be used with a mask.
     """
     spec = MODELS[config.model]
     options = parse_options(task, spec.options).model_dump(exclude_none=True)
@@ -41,9 +47,9 @@ def build_payload(task: ImageTask, config: BflConfig) -> Payload:
     if config.safety_tolerance is not None:
         body["safety_tolerance"] = config.safety_tolerance
     if task.mask is not None and task.init_image is not None:
-        return Payload(
-            path=f"/v1/{FILL}", body=body | _inpaint_fields(task, task.init_image, task.mask)
-        )
+        _require_fill_options(options)
+        images = _inpaint_fields(task, task.init_image, task.mask)
+        return Payload(path=f"/v1/{FILL}", body=body | options | images)
     if task.steps is not None:
         body["steps"] = task.steps
     if task.guidance is not None:
@@ -80,6 +86,12 @@ def _init_image_fields(task: ImageTask, spec: ModelSpec) -> dict[str, JSON]:
     if spec.image_weight_field:
         fields[spec.image_weight_field] = round(1.0 - task.strength, 4)
     return fields
+
+
+def _require_fill_options(options: Mapping[str, JSON]) -> None:
+    for name in options.keys() - FILL_OPTIONS:
+        msg = f"omit options.{name} with a mask: {FILL}, which inpaints, does not take it"
+        raise InvalidTaskError(f"options.{name}", msg)
 
 
 def _inpaint_fields(task: ImageTask, image: Pixels, mask: Pixels) -> dict[str, JSON]:

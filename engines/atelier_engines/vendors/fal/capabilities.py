@@ -17,6 +17,7 @@ from atelier_engines.vendors.fal.models import MODELS, ModelSpec
 from atelier_engines.vendors.options import NoOptions
 
 _MAX_PROMPT_LENGTH = 4000
+_MAX_SEED = 2**32 - 1
 _SIDE = IntegerRange(min=256, max=2048, default=1024, multiple_of=8)
 _MAX_PIXELS = 1536 * 1536
 _SAFETY_MODES = (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)
@@ -48,6 +49,7 @@ def _image(config: FalConfig) -> ImageCapabilities:
         guidance=spec.guidance,
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
+        max_seed=_MAX_SEED,
         models=(Model(name=config.model, family=spec.family),),
         loras=loras,
         max_loras=spec.max_loras if loras else 0,

@@ -14,8 +14,6 @@ from atelier_engines.vendors.fal.models import MODELS, ModelSpec
 from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
 from atelier_engines.vendors.options import parse_options
 
-_SEED_RANGE = 2**32
-
 ImageUrls = Mapping[str, str]
 """URLs of the images that a job needs, by the names of the images."""
 
@@ -58,7 +56,7 @@ def _model_payload(task: ImageTask, config: FalConfig) -> Payload:
     common = _common_fields(task, config, spec)
 
     def body(seed: int, urls: ImageUrls) -> dict[str, JSON]:
-        return {**common, **urls, "seed": seed % _SEED_RANGE}
+        return {**common, **urls, "seed": seed}
 
     return Payload(path=_path(task, config.model), images=_encode_images(task), body=body)
 

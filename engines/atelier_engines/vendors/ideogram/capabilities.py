@@ -15,6 +15,7 @@ from atelier_engines.vendors.ideogram.sizes import MAX_PIXELS
 
 _SIDE = IntegerRange(min=512, max=1536, default=1024, multiple_of=8)
 _MAX_PROMPT_LENGTH = 8000
+_MAX_SEED = 2**31 - 1
 _FEATURES = frozenset(
     {
         ImageFeature.SEED,
@@ -32,6 +33,8 @@ def build_capabilities(config: IdeogramConfig) -> Capabilities:
         height=_SIDE,
         max_pixels=MAX_PIXELS,
         features=_FEATURES,
+        max_seed=_MAX_SEED,
+        inpainting_ignores_strength=True,
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
         models=(Model(name="ideogram-v3", family="ideogram"),),

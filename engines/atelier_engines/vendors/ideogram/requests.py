@@ -19,7 +19,6 @@ from atelier_engines.vendors.images import (
 )
 from atelier_engines.vendors.options import parse_options
 
-_SEED_RANGE = 2**31
 _MAX_IMAGE_WEIGHT = 100
 
 
@@ -35,8 +34,8 @@ class ImageRequest:
     """Image files, as parts of the form."""
 
     def build_content(self, seed: int) -> RequestContent:
-        """Build the content of the request for one seed, of which the service takes 31 bits."""
-        fields = {**self.fields, "seed": seed % _SEED_RANGE}
+        """Build the content of the request for one seed."""
+        fields = {**self.fields, "seed": seed}
         if not self.files:
             body: Mapping[str, JSON] = fields
             return {"json": body}

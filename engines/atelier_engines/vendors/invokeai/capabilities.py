@@ -16,6 +16,7 @@ from atelier_engines.vendors.invokeai.config import SCHEDULERS, InvokeAiConfig
 from atelier_engines.vendors.options import NoOptions, build_options_schema
 
 _MAX_PROMPT_LENGTH = 8000
+_MAX_SEED = 2**32 - 1
 _MAX_SIDE = 2048
 _MAX_CONTROLS = 3
 _MAX_LORAS = 10
@@ -45,6 +46,7 @@ def _image(config: InvokeAiConfig, catalogue: ModelCatalog) -> ImageCapabilities
         guidance=NumberRange(min=1.0, max=30.0, default=config.guidance),
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
+        max_seed=_MAX_SEED,
         schedulers=(config.scheduler, *others),
         control_types=tuple(catalogue.controlnets),
         max_controls=_MAX_CONTROLS if catalogue.controlnets else 0,

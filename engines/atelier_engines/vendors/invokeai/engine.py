@@ -34,7 +34,6 @@ from atelier_engines.vendors.invokeai.uploads import upload_images
 _NAME = "invokeai"
 _RESPONSE_TIMEOUT_SECONDS = 60.0
 _CLEANUP_TIMEOUT_SECONDS = 5.0
-_SEED_RANGE = 2**32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +179,7 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
             board_id=self._connection.board_id,
         )
         node, name = SEED
-        seeds = [seed % _SEED_RANGE for seed in task.seeds]
+        seeds: list[JSON] = list(task.seeds)
         return {
             "batch_id": batch_id,
             "origin": "atelier",

@@ -25,6 +25,7 @@ _MAX_STEPS = 100
 _DEFAULT_STEPS = 28
 _MAX_GUIDANCE = 30.0
 _DEFAULT_GUIDANCE = 3.5
+_SEEDS = 2**32
 _FEATURES = {
     TaskField.INIT_IMAGE: ImageFeature.IMAGE_TO_IMAGE,
     TaskField.MASK: ImageFeature.INPAINTING,
@@ -64,7 +65,7 @@ def _add_fields(
     image: ImageCapabilities, config: ReplicateConfig, fields: FieldMap
 ) -> ImageCapabilities:
     features = {feature for field, feature in _FEATURES.items() if fields.get(field)}
-    schedulers = _schedulers(fields)
+    schedulers, seeds = _schedulers(fields), _seeds(fields.get(TaskField.SEED))
     if len(schedulers) > 1:
         features.add(ImageFeature.SCHEDULER)
     can_disable = config.safety == "off"
@@ -75,6 +76,8 @@ def _add_fields(
         guidance=_guidance(fields.get(TaskField.GUIDANCE)),
         schedulers=schedulers,
         safety_modes=(SafetyMode.BLOCK, SafetyMode.OFF)[: 1 + can_disable],
+        min_seed=seeds.start,
+        max_seed=seeds.stop - 1,
         ignores_strength=fields.get(TaskField.STRENGTH) is None,
     )
 
@@ -103,6 +106,14 @@ def _aligned(low: int, high: int, default: float, multiple: int) -> IntegerRange
     return IntegerRange(
         min=least, max=most, default=min(max(nearest, least), most), multiple_of=multiple
     )
+
+
+def _seeds(one: ModelInput | None) -> range:
+    """Seeds that the model takes; at most 32 bits of them, which every model takes whose schema does not say."""
+    low = max(int((one.minimum if one else 0) or 0), 0)
+    if one is None or one.maximum is None:
+        return range(low, low + _SEEDS)
+    return range(low, min(max(int(one.maximum), low), low + _SEEDS - 1) + 1)
 
 
 def _steps(one: ModelInput | None) -> IntegerRange | None:

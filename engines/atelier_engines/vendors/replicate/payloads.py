@@ -10,9 +10,7 @@ from atelier_engines.task import JSON, ImageTask, SafetyMode
 from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
 from atelier_engines.vendors.replicate.config import ReplicateConfig, TaskField
 from atelier_engines.vendors.replicate.fields import FieldMap
-from atelier_engines.vendors.replicate.model_schema import ModelInput
 
-_SEED_RANGE = 2**32
 _FORMATS = ("png", "webp", "jpg", "jpeg")
 """File formats, the best one first."""
 
@@ -63,9 +61,7 @@ class PredictionInput:
         yield TaskField.NUM_IMAGES, 1
         yield from self._size()
         yield from self._set_values()
-        seed_input = self.fields.get(TaskField.SEED)
-        if seed_input is not None:
-            yield TaskField.SEED, _fit_seed(seed, seed_input)
+        yield TaskField.SEED, seed
         for field, url in urls.items():
             one = self.fields.get(field)
             yield field, [url] if one is not None and one.type == "array" else url
@@ -122,10 +118,3 @@ class PredictionInput:
                 f"options.{name}",
             )
             raise InvalidTaskError(field, f"{self.config.model} requires {field}; set it")
-
-
-def _fit_seed(seed: int, one: ModelInput) -> int:
-    """The seed within the range that the model takes; at most its lowest 32 bits."""
-    low = max(int(one.minimum or 0), 0)
-    high = _SEED_RANGE - 1 if one.maximum is None else max(int(one.maximum), low)
-    return low + (seed - low) % (min(high - low + 1, _SEED_RANGE))

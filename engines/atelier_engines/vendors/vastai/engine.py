@@ -17,7 +17,7 @@ from atelier_engines.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
 )
-from atelier_engines.event import Dispatched, Event, Stage
+from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.task import Task
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.vastai.api import NAME, VastApi, translate_rejection
@@ -171,6 +171,8 @@ def _lost_error() -> EngineError:
 def _add_instance(event: Event, instance_id: int) -> Event:
     if isinstance(event, Dispatched):
         return Dispatched(handle=_Handle(instance=instance_id, work=event.handle).model_dump_json())
+    if isinstance(event, Output):
+        return replace(event, charge=None)  # what it costs is the rent
     return event
 
 
