@@ -220,7 +220,9 @@ class Capabilities:
     reproducibility: Reproducibility = Reproducibility.BEST_EFFORT
     """How exactly the same task repeats."""
     price: Price | None = None
-    """The price; None when it is free."""
+    """The price; None when it is free, or not known."""
+    billed: bool = False
+    """Whether a service bills its tasks, even where `price` is not known."""
     options_schema: Mapping[str, JSON] = field(
         default_factory=lambda: {"type": "object", "additionalProperties": False}
     )
@@ -229,3 +231,8 @@ class Capabilities:
     """Whether it stands in for a model, and takes only tasks that name it while there are other engines."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of packages, and digests of weights beside those of `models`, on which the result depends."""
+
+    @property
+    def may_cost(self) -> bool:
+        """Whether a task may cost money."""
+        return self.billed or self.price is not None

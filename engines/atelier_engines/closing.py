@@ -39,6 +39,8 @@ class Closing:
 
     keep_job: bool = False
     """Whether its job is to go on at the service; no further job is ordered from then on. Set before closing it."""
+    stop: Stop | None = None
+    """What became of its work, as the engine reports it once it is closed; None where it cannot tell."""
     _orders: int = 0
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -72,6 +74,13 @@ def keeps_job() -> bool:
     """For engines: whether the job of the run that is being closed is to go on."""
     closing = _announced.get()
     return closing is not None and closing.keep_job
+
+
+def report_stop(stop: Stop) -> None:
+    """For engines: say what became of the work of the run that is being closed."""
+    closing = _announced.get()
+    if closing is not None:
+        closing.stop = stop
 
 
 @asynccontextmanager

@@ -137,6 +137,7 @@ async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Stor
             for name, engine in engines.items()
             if engine.capabilities.cancel is CancelSupport.STEP
         ],
+        free_engines=[name for name, engine in engines.items() if not engine.capabilities.may_cost],
     )
 
 

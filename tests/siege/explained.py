@@ -41,9 +41,11 @@ EXPLAINED: Mapping[End, frozenset[Cause]] = {
     ("CANCELLED", "NEVER_STARTED REQUESTED"): frozenset({Cause.CANCELLED}),
     ("CANCELLED", "STOPPED REQUESTED"): frozenset({Cause.CANCELLED}),
     ("CANCELLED", "VENDOR_MAY_BILL REQUESTED"): frozenset({Cause.CANCELLED_REMOTELY}),
+    ("CANCELLED", "MAY_GO_ON REQUESTED"): frozenset({Cause.CANCELLED_REMOTELY}),
     ("CANCELLED", "NEVER_STARTED CALLERS_LOST"): frozenset({Cause.ABANDONED}),
     ("CANCELLED", "STOPPED CALLERS_LOST"): frozenset({Cause.ABANDONED}),
     ("CANCELLED", "VENDOR_MAY_BILL CALLERS_LOST"): frozenset({Cause.ABANDONED_REMOTELY}),
+    ("CANCELLED", "MAY_GO_ON CALLERS_LOST"): frozenset({Cause.ABANDONED_REMOTELY}),
 }
 """Every end that a generation may have, with the causes of which one must hold."""
 

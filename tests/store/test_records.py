@@ -149,6 +149,10 @@ def test_a_cancellation_while_a_remote_job_goes_on_says_that_it_may_be_billed() 
     assert change is not None
     outcome = change.record.generation.cancel_outcome
     assert outcome == CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+    _, free = records.cancel(released, cause, may_cost=False, now=NOW, retention_seconds=DAY)
+    assert free is not None
+    outcome = free.record.generation.cancel_outcome
+    assert outcome == CancelOutcome.CANCEL_OUTCOME_MAY_GO_ON
 
 
 def test_recovery_requeues_and_lists_the_abandoned_attempt() -> None:

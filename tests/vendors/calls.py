@@ -9,13 +9,14 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from atelier_engines.closing import Closing, Stop, announce
 from atelier_engines.conformance.fake_server import Handler
-from atelier_engines.conformance.remote_service import FakeService, collect_events
+from atelier_engines.conformance.remote_service import FakeService, collect_events, run_engine
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError
-from atelier_engines.event import Event, Output, Step
+from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
-from atelier_engines.task import Task
+from atelier_engines.task import ImageTask, Task
 
 ServiceT = TypeVar("ServiceT", bound=FakeService)
 
@@ -44,6 +45,25 @@ async def run_task(engine: Engine, task: Task) -> list[Event]:
     """All events of the task."""
     async with aclosing(engine.run(task)) as events:
         return [event async for event in events]
+
+
+async def stop_when(
+    service: FakeService, reached: Callable[[Event], bool], task: ImageTask | None = None
+) -> Stop | None:
+    """What the engine says of the work of a run that is closed at the first event for which `reached` is true."""
+    closing = Closing()
+    announce(closing)
+    async with run_engine(service) as engine:
+        async with aclosing(engine.run(task or service.task)) as events:
+            async for event in events:
+                if reached(event):
+                    break
+        return closing.stop
+
+
+def at_stage(name: str) -> Callable[[Event], bool]:
+    """Whether an event is the stage of that name."""
+    return lambda event: isinstance(event, Stage) and event.name == name
 
 
 def failed_submissions(

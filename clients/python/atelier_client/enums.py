@@ -48,6 +48,7 @@ class CancelOutcome(ProtoEnum):
     STOPPED = "stopped"
     TOO_LATE = "too_late"
     VENDOR_MAY_BILL = "vendor_may_bill"
+    MAY_GO_ON = "may_go_on"
 
 
 class CancelCause(ProtoEnum):

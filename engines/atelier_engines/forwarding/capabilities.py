@@ -52,6 +52,7 @@ def decode_capabilities(found: client.Capabilities, name: str, *, concurrency: i
         resumable=True,
         reproducibility=_weakest_reproducibility(workers),
         price=None if first.price is None else _decode_price(first.price),
+        billed=any(engine.cancel_support != enums.CancelSupport.STEP for engine in workers),
         options_schema=_decode_schema(first.options_schema) if name else _CLOSED,
         versions=_merge_versions(found.version, workers),
         placeholder=all(engine.placeholder for engine in chosen),

@@ -16,7 +16,7 @@ from atelier_engines.capabilities import (
     CancelSupport,
     Capabilities,
 )
-from atelier_engines.closing import keeps_job
+from atelier_engines.closing import Stop, keeps_job, report_stop
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Dispatched, Event, Stage
 from atelier_engines.forwarding import errors
@@ -31,6 +31,11 @@ from atelier_engines.threads import result_from_thread
 _RETRY_DELAY_SECONDS = 0.25
 _GRACE_SECONDS = 10.0  # for the other server to confirm a cancellation
 _CALL_TIMEOUT_SECONDS = 10.0
+_STOPS = {
+    client.CancelOutcome.NEVER_STARTED: Stop.NEVER_STARTED,
+    client.CancelOutcome.STOPPED: Stop.STOPPED,
+}
+"""What became of a generation on the other server; every other outcome says that it may go on, or has ended."""
 
 
 class _Retries:
@@ -61,6 +66,7 @@ class ForwardingEngine:
             concurrency=concurrency,
             cancel=CancelSupport.REMOTE,
             resumable=True,
+            billed=True,
         )
         self._client: client.AsyncClient | None = None
 
@@ -214,10 +220,13 @@ class ForwardingEngine:
                 await self._cancel(await sending)
 
     async def _cancel(self, generation_id: str) -> None:
-        """Cancel the generation, and wait until it has stopped; give up on an unreachable server."""
+        """Cancel the generation, wait until it has stopped, and report how; give up on an unreachable server."""
+        stop = Stop.MAY_GO_ON
         with suppress(AtelierError, TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
-                await self._connected.cancel(generation_id)
+                outcome = (await self._connected.cancel(generation_id)).outcome
+                stop = _STOPS.get(outcome, Stop.MAY_GO_ON)
+        report_stop(stop)
 
     async def _wait_until_reachable(self) -> None:
         """Wait until the other server answers: it may be restarting too."""

@@ -39,5 +39,6 @@ def build_service_capabilities(
         resumable=True,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=config.listed_price,
+        billed=True,
         options_schema=build_options_schema(options),
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
-from atelier_engines.closing import keeps_job, ordering
+from atelier_engines.closing import Stop, combine, keeps_job, ordering, report_stop
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -98,8 +98,8 @@ class JobApi(Protocol[JobT, ResponseT]):
     async def result(self, job: JobT, status: JobStatus[ResponseT], seed: int) -> Output:
         """The image of a job that has ended with `status`; raises why there is none."""
 
-    async def cancel(self, job: JobT) -> None:
-        """Ask the service to cancel a job; nothing where it has no such request."""
+    async def cancel(self, job: JobT) -> Stop:
+        """Ask the service to cancel a job, and say what became of it; MAY_GO_ON where it has no such request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,7 @@ async def run_jobs(
     ended, progress = 0, _Progress(steps=api.steps, jobs=len(seeds))
     found = _Handle.parse(api.task.resume)
     jobs = found.read_jobs(api.job_type)
+    sent = len(jobs)
     try:
         yield Stage(name="submit")
         found.require_answered(api.client.name)
@@ -152,6 +153,7 @@ async def run_jobs(
             while len(jobs) < len(seeds):
                 async with ordering():
                     yield Dispatched(handle=_Handle.dump(jobs, sending=True))
+                    sent = len(jobs) + 1
                     await _append_next(jobs, accepted)
                     yield Dispatched(handle=_Handle.dump(jobs))
         for number, (job, seed) in enumerate(zip(jobs, seeds, strict=True)):
@@ -164,7 +166,9 @@ async def run_jobs(
             yield await api.result(job, status, seed)
     finally:
         if not keeps_job():
-            await _cancel(api, jobs[ended:])
+            stops = await _cancel(api, jobs[ended:])
+            stops += [Stop.STOPPED] * ended + [Stop.MAY_GO_ON] * (sent - len(jobs))
+            report_stop(combine(stops))
 
 
 async def _append_next(jobs: list[JobT], accepted: AsyncGenerator[JobT]) -> None:
@@ -240,11 +244,19 @@ def _lost() -> EngineFailedError:
     return EngineFailedError("the jobs of an earlier attempt are lost: bad handle")
 
 
-async def _cancel(api: JobApi[JobT, ResponseT], jobs: Sequence[JobT]) -> None:
-    """Ask the service to cancel the jobs; failures are ignored, since nothing more can be done."""
-    with suppress(EngineError, TimeoutError):
-        async with asyncio.timeout(_CANCEL_TIMEOUT_SECONDS):
-            await asyncio.gather(*map(api.cancel, jobs), return_exceptions=True)
+async def _cancel(api: JobApi[JobT, ResponseT], jobs: Sequence[JobT]) -> list[Stop]:
+    """Ask the service to cancel the jobs, and return what became of each; of those that fail, that it may go on."""
+    asked = [asyncio.ensure_future(api.cancel(job)) for job in jobs]
+    if asked:
+        _, late = await asyncio.wait(asked, timeout=_CANCEL_TIMEOUT_SECONDS)
+        for one in late:
+            one.cancel()
+        await asyncio.wait(asked)
+    return [Stop.MAY_GO_ON if _has_failed(one) else one.result() for one in asked]
+
+
+def _has_failed(asked: asyncio.Future[Stop]) -> bool:
+    return asked.cancelled() or isinstance(asked.exception(), EngineError | TimeoutError)
 
 
 class _Poller(Generic[JobT, ResponseT]):

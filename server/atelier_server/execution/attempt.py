@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1 import generation_pb2 as pb
 from atelier.v1.artifact_pb2 import ImageSize
 from atelier_engines.capabilities import CancelSupport, Capabilities
-from atelier_engines.closing import Closing
+from atelier_engines.closing import Closing, Stop
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Charge, Stage, Step
 from atelier_engines.media import Encoded
@@ -29,6 +29,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
 from atelier_server.estimates.service_times import Work, measure_service_time
+from atelier_server.execution.cancel_outcomes import describe_stop
 from atelier_server.execution.charges import record_charges
 from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
@@ -65,7 +66,7 @@ class Attempt:
     begun: bool = False
     """Whether the engine's run has begun."""
     closing: Closing | None = None
-    """How the run is to be closed; None where its job cannot be kept."""
+    """How the run is to be closed, and what became of its work; None before it has begun."""
     charges: list[Charge] = field(default_factory=list)
     """What the service charges for the outputs, as far as it tells."""
     has_job: bool = False
@@ -200,12 +201,11 @@ class AttemptFinalizer:
     async def cancel(self, attempt: Attempt) -> None:
         """Record that the generation was cancelled while it was running."""
         generation = attempt.generation
-        stopped = self.supervisor.engine.capabilities.cancel is CancelSupport.STEP
         generation.state = pb.State.STATE_CANCELLED
-        generation.cancel_outcome = (
-            pb.CancelOutcome.CANCEL_OUTCOME_STOPPED
-            if stopped
-            else pb.CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+        generation.cancel_outcome = describe_stop(
+            self.supervisor.engine.capabilities,
+            None if attempt.closing is None else attempt.closing.stop,
+            begun=attempt.begun or attempt.has_job,
         )
         generation.stopped_at_step = attempt.step
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
@@ -253,7 +253,11 @@ class AttemptFinalizer:
             attempt.claim,
             started=attempt.started,
             keep_remote_handle=kept,
-            stopped=capabilities.cancel is CancelSupport.STEP and not (kept and attempt.has_job),
+            cancel_outcome=describe_stop(
+                capabilities,
+                Stop.MAY_GO_ON if kept and attempt.has_job else None,
+                begun=attempt.begun or attempt.has_job,
+            ),
         )
 
     async def _finish(self, attempt: Attempt) -> pb.Generation:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from atelier.v1.engine_pb2 import EngineState
-from atelier.v1.generation_pb2 import AttemptOutcome, State
+from atelier.v1.generation_pb2 import AttemptOutcome, CancelOutcome, State
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_route
 from atelier_server.admission.private_texts import hide_quotations
@@ -70,7 +70,10 @@ class RemovedEngineWorker:
         except ClaimLostError:
             raise
         except BaseException:
-            await self.store.release(claim, keep_remote_handle=True, stopped=False)
+            outcome = CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
+            if claim.remote_handle:
+                outcome = CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+            await self.store.release(claim, keep_remote_handle=True, cancel_outcome=outcome)
             raise
 
     async def _move_or_fail(self, claim: Claim) -> None:

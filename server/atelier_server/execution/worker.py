@@ -118,7 +118,7 @@ class Worker:
             )
             cancelled_itself = execution.cancelled()
         except asyncio.CancelledError:  # the server stops; a job at a remote service goes on
-            if not cancellation.done():
+            if not cancellation.done() and self.supervisor.engine.capabilities.resumable:
                 await _keep_job(attempt)
             raise
         finally:
@@ -154,9 +154,8 @@ class Worker:
         """Log the engine's events and store its outputs; returns whether they come from its result cache."""
         claim, cached = attempt.claim, False
         attempt.begun = True
-        if self.supervisor.engine.capabilities.resumable:
-            attempt.closing = Closing()
-            announce(attempt.closing)
+        attempt.closing = Closing()
+        announce(attempt.closing)
         async with (
             _EventWriter(self.store, self.storage, attempt) as log,
             aclosing(self.supervisor.engine.run(task)) as events,

@@ -11,7 +11,7 @@ from typing import Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import CancelCause, Generation, State
+from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
 
 Event = StreamProgressResponse
@@ -247,13 +247,13 @@ class Store(Protocol):
         *,
         started: Timestamp | None = None,
         keep_remote_handle: bool = False,
-        stopped: bool = True,
+        cancel_outcome: CancelOutcome.ValueType = CancelOutcome.CANCEL_OUTCOME_STOPPED,
     ) -> None:
         """Return the generation to its place in its queue, at the head. Does nothing if the claim is void.
 
         The attempt, which began at `started`, is listed in the receipt; the next one has the next number.
         `keep_remote_handle` when the remote job continues meanwhile. If a cancellation was requested, the generation
-        ends instead: `stopped` says whether the work has certainly ended.
+        ends instead, with `cancel_outcome`.
         """
 
     async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:

@@ -33,11 +33,11 @@ from atelier_server.store.protocol import (
     may_run_again,
 )
 
-CANCEL_OUTCOMES: Mapping[bool, CancelOutcome.ValueType] = {
-    True: CancelOutcome.CANCEL_OUTCOME_STOPPED,
-    False: CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL,
+UNSTOPPED_OUTCOMES: Mapping[bool, CancelOutcome.ValueType] = {
+    True: CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL,
+    False: CancelOutcome.CANCEL_OUTCOME_MAY_GO_ON,
 }
-"""How the cancellation of a running generation ends, by whether the work has certainly stopped."""
+"""How the cancellation of a generation ends whose remote job may go on, by whether that may cost money."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,11 +259,17 @@ def list_released(claim: Claim, started: Timestamp | None, now: Timestamp) -> Ge
 
 
 def cancel(
-    record: Record, cause: CancelCause.ValueType, *, now: Timestamp, retention_seconds: float
+    record: Record,
+    cause: CancelCause.ValueType,
+    *,
+    may_cost: bool = True,
+    now: Timestamp,
+    retention_seconds: float,
 ) -> tuple[CancelResult, Change | None]:
     """End a waiting generation; of a running one the worker is to be notified, which changes no record.
 
-    The remote job of an attempt that was released goes on: nobody can stop it now.
+    The remote job of an attempt that was released goes on: nobody can stop it now. `may_cost` says whether it may
+    cost money.
     """
     if record.generation.state in ENDED:
         return CancelResult.TOO_LATE, None
@@ -271,7 +277,7 @@ def cancel(
         return CancelResult.REQUESTED, None
     outcome = CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
     if record.remote_handle:
-        outcome = CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL
+        outcome = UNSTOPPED_OUTCOMES[may_cost]
     generation = _mark_cancelled(record.generation, outcome)
     return CancelResult.NEVER_STARTED, end(
         replace(record, cancel_cause=cause),
@@ -313,6 +319,7 @@ def recover(
     progress: Event,
     *,
     ends_with_process: bool,
+    may_cost: bool = True,
     max_attempts: int,
     alone: bool,
     now: Timestamp,
@@ -320,18 +327,21 @@ def recover(
 ) -> Change:
     """Requeue a generation whose worker died; or end it, if it was cancelled or has cost too many attempts.
 
-    `ends_with_process` says that the engine works inside the process; a job at a remote service may go on.
+    `ends_with_process` says that the engine works inside the process; a job at a remote service may go on, and cost
+    money if `may_cost`.
     `alone` says that nothing else that was running can have caused the death; else it gets another attempt.
     """
     generation = _copy(record.generation)
     generation.receipt.attempts.append(_crashed_attempt(record))
     if record.cancel_cause:
-        stopped = ends_with_process and not record.remote_handle
+        outcome = UNSTOPPED_OUTCOMES[may_cost]
+        if ends_with_process and not record.remote_handle:
+            outcome = CancelOutcome.CANCEL_OUTCOME_STOPPED
         return stop(
             record,
             generation,
             progress,
-            outcome=CANCEL_OUTCOMES[stopped],
+            outcome=outcome,
             now=now,
             retention_seconds=retention_seconds,
         )

@@ -29,6 +29,7 @@ class Item:
     polled: bool = False
     """Whether its state was requested; until then it does not complete, so that no poll overtakes its events."""
     sequence: int = 0
+    started_at: str | None = None
     error_type: str | None = None
     error_message: str | None = None
     results: dict[str, Any] = field(default_factory=dict)
@@ -41,6 +42,8 @@ class Item:
             "status": self.status,
             "status_sequence": self.sequence,
             "batch_id": self.batch_id,
+            "destination": self.batch_id,
+            "started_at": self.started_at,
             "queue_id": ROOM,
             "error_type": self.error_type,
             "error_message": self.error_message,
@@ -115,6 +118,7 @@ class Queue:
                 await asyncio.sleep(0.001)
             if not self._is_alive(item):
                 return
+            item.started_at = "2026-11-27 12:00:00.000"
             await self._change(item, "in_progress")
             for name, node in item.graph["nodes"].items():
                 await self._send(item, "invocation_started", name)

@@ -162,12 +162,15 @@ class StandIn(FakeService):
         if bad:
             detail = [{"loc": ["body"], "msg": text, "type": "value_error"} for text in bad]
             return web.json_response({"detail": detail}, status=422)
+        assert batch["destination"] == batch["batch_id"], "its items could not be found again"
         self.batches.append(batch)
         taken = datum["items"][: self.room]
         ids = [self.queue.add(batch["batch_id"], batch["graph"], seed) for seed in taken]
         about = {"batch_id": batch["batch_id"], "enqueued": len(ids), "priority": 0}
         answer = {**about, "requested": len(datum["items"]), "item_ids": ids[::-1], "batch": batch}
         await self.queue.send("batch_enqueued", about)
+        if self.answer_seconds:
+            await asyncio.sleep(self.answer_seconds)
         return web.json_response(answer)
 
     async def item(self, request: web.Request) -> web.StreamResponse:
@@ -182,6 +185,12 @@ class StandIn(FakeService):
         if found is None:
             return web.json_response({"detail": "Queue item not found"}, status=404)
         return web.json_response(found.wire())
+
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
+        """GET …/list_all?destination=."""
+        wanted = request.query["destination"]
+        items = [item for item in self.queue.items.values() if item.batch_id == wanted]
+        return web.json_response([item.wire() for item in items])
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """PUT …/cancel_by_batch_ids."""
@@ -259,6 +268,7 @@ class StandIn(FakeService):
             app.router.add_get(f"{path}/api/v2/models/", self.list_models)
             app.router.add_post(f"{path}{queue}/enqueue_batch", self.enqueue)
             app.router.add_get(f"{path}{queue}/status", self.status)
+            app.router.add_get(f"{path}{queue}/list_all", self.list_all)
             app.router.add_put(f"{path}{queue}/cancel_by_batch_ids", self.cancel)
             app.router.add_get(f"{path}{queue}/i/{{id}}", self.item)
             app.router.add_post(f"{path}/api/v1/images/upload", self.upload)

@@ -67,6 +67,9 @@ async def test_the_handle_comes_before_the_first_poll(vendor: StandIn) -> None:
     vendor.queue.paused = True
     async with run_engine(vendor) as engine, aclosing(engine.run(TASK)) as run:
         assert await anext(run) == Stage(name="submit")
+        intended = await anext(run)
+        assert isinstance(intended, Dispatched)
+        assert vendor.batches == []
         dispatched = await anext(run)
         assert isinstance(dispatched, Dispatched)
         assert vendor.batches[0]["batch_id"] in dispatched.handle

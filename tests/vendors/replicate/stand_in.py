@@ -269,10 +269,10 @@ class StandIn(FakeJobService[Job]):
         error = None
         if status == "succeeded" and _flagged(job):
             status, error = "failed", NSFW_ERROR
+        times = {} if status == "starting" else {"started_at": _CREATED.isoformat()}
         if job.cancelled:
             status = "canceled"
         ended = status in {"succeeded", "failed", "canceled"}
-        times = {} if status == "starting" else {"started_at": _CREATED.isoformat()}
         if ended:
             times["completed_at"] = (_CREATED + timedelta(seconds=2)).isoformat()
         url = f"{self.api}/v1/predictions/{job_id}"

@@ -178,13 +178,15 @@ class _CancelOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CancelOu
     CANCEL_OUTCOME_UNSPECIFIED: _CancelOutcome.ValueType  # 0
     """It was not cancelled."""
     CANCEL_OUTCOME_NEVER_STARTED: _CancelOutcome.ValueType  # 1
-    """It was queued; no engine had started it."""
+    """It was queued, here or at a remote service; nothing of it had been started."""
     CANCEL_OUTCOME_STOPPED: _CancelOutcome.ValueType  # 2
     """It was stopped while it ran."""
     CANCEL_OUTCOME_TOO_LATE: _CancelOutcome.ValueType  # 3
     """It had already ended; nothing changed."""
     CANCEL_OUTCOME_VENDOR_MAY_BILL: _CancelOutcome.ValueType  # 4
     """It was stopped here, but a remote service may finish and bill it."""
+    CANCEL_OUTCOME_MAY_GO_ON: _CancelOutcome.ValueType  # 5
+    """It was stopped here, but a remote service, which bills nothing, may finish it."""
 
 class CancelOutcome(_CancelOutcome, metaclass=_CancelOutcomeEnumTypeWrapper):
     """Result of a cancellation."""
@@ -192,13 +194,15 @@ class CancelOutcome(_CancelOutcome, metaclass=_CancelOutcomeEnumTypeWrapper):
 CANCEL_OUTCOME_UNSPECIFIED: CancelOutcome.ValueType  # 0
 """It was not cancelled."""
 CANCEL_OUTCOME_NEVER_STARTED: CancelOutcome.ValueType  # 1
-"""It was queued; no engine had started it."""
+"""It was queued, here or at a remote service; nothing of it had been started."""
 CANCEL_OUTCOME_STOPPED: CancelOutcome.ValueType  # 2
 """It was stopped while it ran."""
 CANCEL_OUTCOME_TOO_LATE: CancelOutcome.ValueType  # 3
 """It had already ended; nothing changed."""
 CANCEL_OUTCOME_VENDOR_MAY_BILL: CancelOutcome.ValueType  # 4
 """It was stopped here, but a remote service may finish and bill it."""
+CANCEL_OUTCOME_MAY_GO_ON: CancelOutcome.ValueType  # 5
+"""It was stopped here, but a remote service, which bills nothing, may finish it."""
 
 class _CancelCause:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -22,6 +22,7 @@ _OUTCOME_TEXTS = {
     CancelOutcome.STOPPED: "cancelled at step {step}",
     CancelOutcome.TOO_LATE: "too late to cancel: it had already ended",
     CancelOutcome.VENDOR_MAY_BILL: "cancelled here; the remote service may still run and bill it",
+    CancelOutcome.MAY_GO_ON: "cancelled here; the remote service, which bills nothing, may still run it",
 }
 
 

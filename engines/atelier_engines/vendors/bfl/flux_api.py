@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from atelier_engines.closing import Stop
 from atelier_engines.errors import ContentFilteredError, EngineFailedError
 from atelier_engines.event import Output, Stage
 from atelier_engines.threads import result_from_thread
@@ -141,5 +142,6 @@ class BflJobs(TaskJobs[BflConfig]):
         media = await fetch_image(self.client, url, self.task, self.deadline)
         return Output(media=media, seed=seed)
 
-    async def cancel(self, job: BflJob) -> None:
+    async def cancel(self, job: BflJob) -> Stop:  # noqa: ARG002 (there is no request that could name it)
         """See JobApi.cancel. The service cannot cancel: the job runs to its end and is billed."""
+        return Stop.MAY_GO_ON

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import ClassVar
 
-from atelier_engines.closing import Stop, keeps_job
+from atelier_engines.closing import Stop, combine, keeps_job, report_stop
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event, Stage
 from atelier_engines.task import ImageTask
@@ -119,12 +119,15 @@ class ComfyuiEngine(RemoteEngine[Servers]):
                     left = [
                         one for one in submission.jobs.prompts[ended:] if one in submission.sent
                     ]
-                    await self._stop_jobs(client, left)
+                    stop = await self._stop_jobs(client, left)
+                    report_stop(combine([stop, *[Stop.STOPPED] * ended]))
 
-    async def _stop_jobs(self, client: ComfyClient, prompts: Sequence[str]) -> None:
-        """Stop these jobs; those that cannot be stopped now, later."""
-        if prompts and await client.stop(prompts) is Stop.MAY_GO_ON:
+    async def _stop_jobs(self, client: ComfyClient, prompts: Sequence[str]) -> Stop:
+        """Stop these jobs, and say what became of them; those that cannot be stopped now, later."""
+        stop = await client.stop(prompts) if prompts else Stop.NEVER_STARTED
+        if stop is Stop.MAY_GO_ON:
             self._connection.late_cancels.add(partial(client.stop, prompts))
+        return stop
 
     def _submission(
         self,

@@ -46,7 +46,8 @@ _RUNNER_FAILURES = frozenset(
         "downstream_service_unavailable",
     }
 )
-_STOPPED = frozenset({"client_cancelled", "client_disconnected"})
+STOPPED_TYPES = frozenset({"client_cancelled", "client_disconnected"})
+"""Types of the failures of jobs that somebody stopped."""
 
 
 class _Detail(BaseModel):
@@ -98,7 +99,7 @@ def translate_failure(error: str, error_type: str) -> EngineError | None:
     reason = f" ({error[:_MAX_MESSAGE_LENGTH]})" if error else ""
     if error_type == "content_policy_violation":
         return ContentFilteredError(f"fal refused the task{reason}; change the prompt")
-    if error_type in _STOPPED:
+    if error_type in STOPPED_TYPES:
         return JobStoppedError(f"the job was cancelled at fal{reason}; try again")
     if error_type in _RUNNER_FAILURES or error_type.startswith("runner_"):
         return EngineFailedError(f"fal failed to run the job: {error_type}{reason}; try again")

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from atelier_engines.closing import Stop
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineFailedError,
@@ -19,10 +20,9 @@ from atelier_engines.errors import (
 from atelier_engines.event import Output, Stage
 from atelier_engines.task import SafetyMode, count_steps_left
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors.client import AnyResponse
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.errors import translate_failure
+from atelier_engines.vendors.fal.errors import STOPPED_TYPES, translate_failure
 from atelier_engines.vendors.fal.payloads import build_payload
 from atelier_engines.vendors.fal.storage import FalStorage, build_lifecycle_headers, encode_data_uri
 from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
@@ -68,6 +68,13 @@ class FalStatus(BaseModel):
     """Why it failed."""
     error_type: str | None = None
     """The type of the failure."""
+
+
+class FalCancelled(BaseModel):
+    """The response to a cancellation."""
+
+    status: str = ""
+    """OK, or CANCELLATION_REQUESTED."""
 
 
 class ResultFile(BaseModel):
@@ -181,9 +188,17 @@ class FalJobs(TaskJobs[FalConfig]):
         media = await fetch_image(self.client, found.file.url, self.task, self.deadline)
         return Output(media=media, seed=seed, flagged=found.flagged)
 
-    async def cancel(self, job: FalJob) -> None:
-        """See JobApi.cancel. A job that runs already may be billed all the same."""
-        await self.client.request("PUT", job.cancel_url, model=AnyResponse)
+    async def cancel(self, job: FalJob) -> Stop:
+        """See JobApi.cancel. A job that runs already may be billed all the same.
+
+        Source: docs.fal.ai, Queue API, cancel: OK says that the job was taken out of the queue, CANCELLATION_REQUESTED
+        that the runner was asked to stop it.
+        """
+        answer = await self.client.request("PUT", job.cancel_url, model=FalCancelled)
+        if answer.status == "OK":
+            return Stop.NEVER_STARTED
+        found = (await self.status(job)).response
+        return Stop.STOPPED if found.error_type in STOPPED_TYPES else Stop.MAY_GO_ON
 
     async def _fetch_result(self, job: FalJob, status: FalStatus) -> FalResult:
         failure = translate_failure(status.error or "", status.error_type or "")

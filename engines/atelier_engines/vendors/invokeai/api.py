@@ -20,6 +20,7 @@ from atelier_engines.vendors.invokeai.schemas import (
     ModelRecord,
     Models,
     QueueItem,
+    QueueItems,
     QueueStatus,
     Token,
     UploadedFile,
@@ -140,6 +141,14 @@ class InvokeAiClient:
     async def fetch_item(self, item_id: int) -> QueueItem:
         """Fetch the state of a queue item."""
         return await self._request("GET", f"{_QUEUE_PATH}/i/{item_id}", model=QueueItem)
+
+    async def list_items(self, batch_id: str) -> tuple[QueueItem, ...]:
+        """List the items of a batch whose destination is its own id; none if the server never got it, or deleted it."""
+        params: dict[str, str | int] = {"destination": batch_id}
+        found = await self._request(
+            "GET", f"{_QUEUE_PATH}/list_all", params=params, model=QueueItems
+        )
+        return found.root
 
     async def cancel(self, batch_id: str) -> None:
         """Cancel all items of the batch that have not ended."""

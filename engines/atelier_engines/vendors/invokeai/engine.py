@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import ClassVar
 
-from atelier_engines.closing import keeps_job, ordering
+from atelier_engines.closing import Stop, keeps_job, ordering, report_stop
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.task import JSON, ImageTask
-from atelier_engines.vendors import errors
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.images import load_result
 from atelier_engines.vendors.invokeai.api import InvokeAiClient, translate_rejection
+from atelier_engines.vendors.invokeai.cancelling import stop_batch
 from atelier_engines.vendors.invokeai.capabilities import build_capabilities
 from atelier_engines.vendors.invokeai.catalog import ModelCatalog, build_catalog
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
@@ -30,20 +31,25 @@ from atelier_engines.vendors.invokeai.progress_tracker import ProgressTracker
 from atelier_engines.vendors.invokeai.schemas import BatchHandle
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
 from atelier_engines.vendors.invokeai.uploads import upload_images
+from atelier_engines.vendors.late_cancels import LateCancels
+from atelier_engines.vendors.outages import OutageWaiter
 
 _NAME = "invokeai"
 _RESPONSE_TIMEOUT_SECONDS = 60.0
 _CLEANUP_TIMEOUT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Run:
     """One task on the server."""
 
     task: ImageTask
-    deadline: Deadline
+    waiter: OutageWaiter
     batch: BatchHandle
     events: BatchEvents
+    uploaded: UploadedImages = field(default_factory=UploadedImages)
+    sent: bool = False
+    """Whether the server may know the batch."""
     generated: list[str] = field(default_factory=list)
     """Names of the generated images on the server."""
 
@@ -57,9 +63,19 @@ class _Connection:
     catalog: ModelCatalog
     board_id: str
     """Board that keeps the images; empty for none."""
+    late_cancels: LateCancels
+    """Cancellations that did not reach the server."""
+
+    async def stop_batch(self, batch_id: str) -> Stop:
+        """Stop a batch, now or later, and say what has become of it now."""
+        stop = await stop_batch(self.client, batch_id)
+        if stop is Stop.MAY_GO_ON:
+            self.late_cancels.add(partial(stop_batch, self.client, batch_id))
+        return stop
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.late_cancels.close()
         await self.client.vendor.close()
 
 
@@ -105,7 +121,13 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
         url, scale = vendor.client.base_url, self._delay_scale
         feed = EventFeed(url, lambda: client.token, delay_scale=scale)
         board_id = "" if named is None else named.board_id
-        return _Connection(client=client, feed=feed, catalog=catalog, board_id=board_id)
+        return _Connection(
+            client=client,
+            feed=feed,
+            catalog=catalog,
+            board_id=board_id,
+            late_cancels=LateCancels(delay_scale=scale),
+        )
 
     async def _run_image(self, task: ImageTask) -> AsyncGenerator[Event]:
         """Run the task as one batch; closing it cancels this task's queue items, and no others, unless it keeps them.
@@ -118,55 +140,63 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
             EngineError: see `vendors.errors`.
         """
         deadline = Deadline(self._config.timeout_seconds)
+        waiter = OutageWaiter(client=self._connection.client.vendor, deadline=deadline)
         yield Stage(name="submit")
-        known = await self._find_batch(task.resume, deadline)
-        batch_id = f"atelier-{uuid.uuid4()}" if known is None else known.batch_id
-        async with self._connection.feed.subscribe(batch_id) as events:
-            run, over = None, False
+        known = await self._find_batch(task, waiter)
+        batch = known or BatchHandle(batch_id=f"atelier-{uuid.uuid4()}")
+        async with self._connection.feed.subscribe(batch.batch_id) as events:
+            run = _Run(task=task, waiter=waiter, batch=batch, events=events)
+            over = False
             try:
-                async with ordering():
-                    batch = known or await self._submit(task, batch_id)
-                    run = _Run(task=task, deadline=deadline, batch=batch, events=events)
-                    yield Dispatched(handle=batch.text)
+                if known is None:
+                    await self._upload(run)
+                    async with ordering():
+                        yield Dispatched(handle=run.batch.text)
+                        await self._submit(run)
+                        yield Dispatched(handle=run.batch.text)
+                else:
+                    run.sent = True
+                    yield Dispatched(handle=run.batch.text)
                 async with aclosing(self._watch(run)) as watched:
                     async for event in watched:
                         yield event
                 over = True
             finally:
-                if run is not None and (over or not keeps_job()):
-                    await self._cleanup(run.batch, run.generated, cancel=not over)
+                if over or not keeps_job():
+                    await self._cleanup(run, over=over)
 
-    async def _find_batch(self, handle: str, deadline: Deadline) -> BatchHandle | None:
-        """Return the batch of an earlier attempt, or None if there is none, or the server cancelled it.
+    async def _find_batch(self, task: ImageTask, waiter: OutageWaiter) -> BatchHandle | None:
+        """Return the batch of an earlier attempt; None if there is none, it never arrived, or the server cancelled it.
 
         A cancelled batch has certainly ended, and submitting it again is free.
         """
-        if not handle:
+        if not task.resume:
             return None
-        batch = BatchHandle.parse(handle)
-        client = self._connection.client
-        with errors.after_acceptance(_NAME):
-            async with deadline.timeout(_NAME):
-                items = [await client.fetch_item(item_id) for item_id in batch.item_ids]
-        if any(item.status == "canceled" for item in items):
-            await self._cleanup(batch, [], cancel=True)
+        batch, client = BatchHandle.parse(task.resume), self._connection.client
+        if batch.item_ids:
+            found = [
+                await waiter.ask(partial(client.fetch_item, item_id)) for item_id in batch.item_ids
+            ]
+        else:
+            found = [*await waiter.ask(partial(client.list_items, batch.batch_id))]
+        found.sort(key=attrgetter("item_id"))
+        whole = len(found) == len(task.seeds)
+        if not whole or any(item.status == "canceled" for item in found):
+            await self._delete(batch.uploads, cancelled=batch.batch_id)
             return None
-        return batch
+        ids = batch.item_ids or tuple(item.item_id for item in found)
+        return batch.model_copy(update={"item_ids": ids})
 
-    async def _submit(self, task: ImageTask, batch_id: str) -> BatchHandle:
-        client = self._connection.client
-        batch = BatchHandle(batch_id=batch_id)
-        uploaded = UploadedImages()
-        try:
-            async with aclosing(upload_images(task, client)) as uploads:
-                async for uploaded in uploads:
-                    batch = batch.model_copy(update={"uploads": uploaded.names})
-            body = self._build_batch(task, batch_id, uploaded)
-            item_ids = await client.enqueue(body, len(task.seeds))
-        except BaseException:  # whether or not the batch arrived, none of it may run
-            await self._cleanup(batch, [], cancel=True)
-            raise
-        return batch.model_copy(update={"item_ids": item_ids})
+    async def _upload(self, run: _Run) -> None:
+        async with aclosing(upload_images(run.task, self._connection.client)) as uploads:
+            async for run.uploaded in uploads:
+                run.batch = run.batch.model_copy(update={"uploads": run.uploaded.names})
+
+    async def _submit(self, run: _Run) -> None:
+        body = self._build_batch(run.task, run.batch.batch_id, run.uploaded)
+        run.sent = True  # whether or not the batch arrives, none of it may run if this fails
+        item_ids = await self._connection.client.enqueue(body, len(run.task.seeds))
+        run.batch = run.batch.model_copy(update={"item_ids": item_ids})
 
     def _build_batch(
         self, task: ImageTask, batch_id: str, uploaded: UploadedImages
@@ -200,7 +230,7 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
                 run.events,
                 item_id,
                 poll_seconds=self._config.poll_seconds,
-                deadline=run.deadline,
+                waiter=run.waiter,
             )
             async with aclosing(updates):
                 async for update in updates:
@@ -215,19 +245,26 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
 
     async def _fetch_image(self, run: _Run) -> Encoded | Pixels:
         """Download the latest generated image."""
-        client = self._connection.client
-        with errors.after_acceptance(_NAME):
-            async with run.deadline.timeout(_NAME):
-                file = await client.fetch_image(run.generated[-1])
+        fetch = partial(self._connection.client.fetch_image, run.generated[-1])
+        file = await run.waiter.ask(fetch)
         return await load_result(_NAME, file.data, run.task)
 
-    async def _cleanup(self, batch: BatchHandle, generated: list[str], *, cancel: bool) -> None:
-        """Delete this task's images on the server, and cancel its items, within a few seconds; best effort."""
+    async def _cleanup(self, run: _Run, *, over: bool) -> None:
+        """Cancel this task's items unless it is over, and delete its images on the server; best effort."""
+        if not over:
+            stop = Stop.NEVER_STARTED
+            if run.sent:
+                stop = await self._connection.stop_batch(run.batch.batch_id)
+            report_stop(stop)
+        kept = bool(self._connection.board_id)
+        await self._delete((*run.batch.uploads, *(() if kept else run.generated)))
+
+    async def _delete(self, names: Sequence[str], *, cancelled: str = "") -> None:
+        """Delete these images, after cancelling a batch if there is one, within a few seconds; best effort."""
         client = self._connection.client
-        names = (*batch.uploads, *(() if self._connection.board_id else generated))
         calls = [partial(client.delete_image, name) for name in names]
-        if cancel:
-            calls.insert(0, partial(client.cancel, batch.batch_id))
+        if cancelled:
+            calls.insert(0, partial(client.cancel, cancelled))
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLEANUP_TIMEOUT_SECONDS):
                 for call in calls:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from atelier_engines.errors import (
-    EngineError,
     EngineFailedError,
-    EngineUnavailableError,
     JobStoppedError,
     ModelMissingError,
     OutOfMemoryError,
 )
-from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.invokeai.api import InvokeAiClient
 from atelier_engines.vendors.invokeai.graph import OUTPUT
 from atelier_engines.vendors.invokeai.schemas import QueueItem, SocketEvent
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
+from atelier_engines.vendors.outages import OutageWaiter
 
 _CONNECTED_POLL_FACTOR = 5.0  # the poll interval is this much longer while the socket is connected
 _MAX_MESSAGE_LENGTH = 200
@@ -29,7 +28,7 @@ async def watch_item(
     item_id: int,
     *,
     poll_seconds: float,
-    deadline: Deadline,
+    waiter: OutageWaiter,
 ) -> AsyncGenerator[QueueItem | SocketEvent | str]:
     """Yield states and events of the item as they arrive, and finally the name of its image.
 
@@ -43,23 +42,17 @@ async def watch_item(
         EngineTimeoutError: the deadline has passed.
     """
     while True:
-        poll_error: EngineError | None = None
-        try:
-            async with deadline.timeout(client.name):
-                item = await client.fetch_item(item_id)
-        except EngineUnavailableError as error:
-            poll_error = error
-        else:
-            yield item
-            if item.status == "completed":
-                for late in events.list_pending(item_id):
-                    yield late
-                yield _require_image(item)
-                return
-            _require_not_failed(item)
-        deadline.require(client.name, because=poll_error)
-        connected = feed.connected and not poll_error
-        interval = poll_seconds * (_CONNECTED_POLL_FACTOR if connected else 1.0)
+        item = await waiter.ask(partial(client.fetch_item, item_id))
+        yield item
+        if item.status == "completed":
+            for late in events.list_pending(item_id):
+                yield late
+            yield _require_image(item)
+            return
+        _require_not_failed(item)
+        deadline = waiter.deadline
+        deadline.require(client.name)
+        interval = poll_seconds * (_CONNECTED_POLL_FACTOR if feed.connected else 1.0)
         while event := await events.receive(item_id, min(interval, deadline.remaining)):
             yield event
             deadline.require(client.name)

@@ -91,12 +91,16 @@ class Session(BaseModel):
 class QueueItem(BaseModel):
     """One item of the queue, which generates one image."""
 
+    item_id: int = 0
+    """Id of the item."""
     status: str
     """Status: pending, in_progress, waiting, completed, failed or canceled."""
     error_type: str | None = None
     """Name of the exception's class."""
     error_message: str | None = None
     """Message of the exception."""
+    started_at: str | None = None
+    """When it was begun; None while it waits."""
     session: Session = Field(default_factory=Session)
     """State of the graph's execution."""
 
@@ -109,6 +113,10 @@ class QueueItem(BaseModel):
             if source == node and isinstance(name, str):
                 return name
         return None
+
+
+QueueItems = RootModel[tuple[QueueItem, ...]]
+"""Items of the queue, in the order in which they run."""
 
 
 class ProgressImage(BaseModel):
@@ -145,7 +153,7 @@ class BatchHandle(BaseModel):
     batch_id: str = Field(min_length=1)
     """Id of the batch, unique to the task."""
     item_ids: tuple[int, ...] = ()
-    """Ids of the items, one per image, in the order of the seeds."""
+    """Ids of the items, one per image, in the order of the seeds; none until the server has accepted the batch."""
     uploads: tuple[str, ...] = ()
     """Names of the uploaded input images."""
 

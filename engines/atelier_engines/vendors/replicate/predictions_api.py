@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from atelier_engines.closing import Stop
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -21,7 +22,6 @@ from atelier_engines.errors import (
 from atelier_engines.event import Output, Stage
 from atelier_engines.task import JSON, count_steps_left
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors.client import AnyResponse
 from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
 from atelier_engines.vendors.replicate.config import ReplicateConfig
 from atelier_engines.vendors.replicate.errors import translate_failure
@@ -76,7 +76,13 @@ class Prediction(BaseModel):
     data_removed: bool = False
     """Whether input, output and logs were deleted, as they are after an hour."""
     created_at: datetime | None = None
+    started_at: datetime | None = None
     completed_at: datetime | None = None
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it ended before the model began with it."""
+        return self.status == "aborted" or (self.status == "canceled" and self.started_at is None)
 
     def outlived(self, seconds: float) -> bool:
         """Whether it ended at least that long after its creation."""
@@ -149,9 +155,15 @@ class ReplicateJobs(TaskJobs[ReplicateConfig]):
         media = await fetch_image(self.client, self._find_file(found), self.task, self.deadline)
         return Output(media=media, seed=seed)
 
-    async def cancel(self, job: ReplicateJob) -> None:
+    async def cancel(self, job: ReplicateJob) -> Stop:
         """See JobApi.cancel. What runs already is billed until then."""
-        await self.client.request("POST", f"{_PATH}/{job.id}/cancel", model=AnyResponse)
+        path = f"{_PATH}/{job.id}/cancel"
+        found = await self.client.request("POST", path, model=Prediction)
+        if STATES.get(found.status) is None:
+            found = await self.client.request("GET", f"{_PATH}/{job.id}", model=Prediction)
+        if STATES.get(found.status) is None:
+            return Stop.MAY_GO_ON
+        return Stop.NEVER_STARTED if found.never_started else Stop.STOPPED
 
     async def _submit_once(self, given: dict[str, JSON], *, wait: bool) -> ReplicateJob:
         lifetime = max(math.ceil(self.deadline.remaining), _MIN_LIFETIME_SECONDS)

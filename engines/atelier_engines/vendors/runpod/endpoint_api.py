@@ -12,10 +12,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from atelier_engines.closing import Stop
 from atelier_engines.errors import EngineError, EngineFailedError
 from atelier_engines.event import Output, Stage
 from atelier_engines.threads import result_from_thread
-from atelier_engines.vendors.client import AnyResponse, VendorClient
+from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
 from atelier_engines.vendors.results import fetch_image
@@ -55,6 +56,8 @@ class RunpodStatus(BaseModel):
     """The result when COMPLETED; before that, whatever the worker reports as its progress."""
     error: JsonValue = None
     """Why it failed: text, or JSON in a text."""
+    execution_milliseconds: float = Field(default=0.0, alias="executionTime")
+    """Time for which a worker has had it; 0 until it has ended there."""
 
 
 class Workers(BaseModel):
@@ -127,6 +130,8 @@ class _Queue:
     """State of the endpoint's workers."""
     starting: bool = False
     """Whether a worker has been starting since the job began to wait."""
+    waiting: set[str] = field(default_factory=set)
+    """Ids of the jobs that were in the queue when they were polled last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +165,9 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         """See JobApi.status."""
         found = await self.client.request("GET", self._job_path("status", job), model=RunpodStatus)
         if found.status == "IN_QUEUE":
+            self._queue.waiting.add(job.id)
             return await self._waiting_status(found)
+        self._queue.waiting.discard(job.id)
         self._queue.starting = False
         state = STATES.get(found.status)
         if state is None:
@@ -189,9 +196,19 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         media = await fetch_image(self.client, source, self.task, self.deadline)
         return Output(media=media, seed=seed)
 
-    async def cancel(self, job: RunpodJob) -> None:
-        """See JobApi.cancel. A worker may go on with the job, and bill it, all the same."""
-        await self.client.request("POST", self._job_path("cancel", job), model=AnyResponse)
+    async def cancel(self, job: RunpodJob) -> Stop:
+        """See JobApi.cancel. A worker that has the job may go on with it, and bill it, all the same.
+
+        The service says CANCELLED of every job, so the status before and the time after tell whether it was begun.
+        """
+        answer = await self.client.request(
+            "POST", self._job_path("cancel", job), model=RunpodStatus
+        )
+        if answer.status != "CANCELLED" or job.id not in self._queue.waiting:
+            return Stop.MAY_GO_ON
+        after = await self.client.request("GET", self._job_path("status", job), model=RunpodStatus)
+        untouched = after.status == "CANCELLED" and not after.execution_milliseconds
+        return Stop.NEVER_STARTED if untouched else Stop.MAY_GO_ON
 
     async def _waiting_status(self, found: RunpodStatus) -> JobStatus[RunpodStatus]:
         queue = self._queue

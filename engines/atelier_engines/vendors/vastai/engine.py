@@ -57,6 +57,7 @@ class VastaiEngine:
             concurrency=config.concurrency,
             cancel=CancelSupport.REMOTE,
             resumable=True,
+            billed=True,
         )
         self._vendor: VendorClient | None = None
         self._provisioner: InstanceProvisioner | None = None

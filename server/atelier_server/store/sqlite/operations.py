@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from atelier.v1.generation_pb2 import CancelCause, Generation, State
+from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier_server.clock import current_timestamp
 from atelier_server.store import isolation, records
 from atelier_server.store.isolation import Isolation
@@ -37,8 +37,8 @@ class Release:
     """The task decided anew for another engine; None keeps the stored one."""
     keep_remote_handle: bool = False
     """Whether the next attempt continues with the remote job of this one."""
-    stopped: bool = True
-    """Whether the work has certainly ended; else a remote service may finish and bill it."""
+    cancel_outcome: CancelOutcome.ValueType = CancelOutcome.CANCEL_OUTCOME_STOPPED
+    """How it ends if its cancellation was requested meanwhile."""
 
 
 def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult, Event | None]:
@@ -207,7 +207,7 @@ def requeue(
             _read_record(db, claim),
             generation,
             progress,
-            outcome=records.CANCEL_OUTCOMES[release.stopped],
+            outcome=release.cancel_outcome,
             now=now,
             retention_seconds=retention_seconds,
         )
@@ -221,15 +221,23 @@ def cancel(
     generation_id: str,
     cause: CancelCause.ValueType,
     retention_seconds: float,
+    *,
+    free_engines: Collection[str] = (),
 ) -> tuple[CancelResult, Event | None]:
     """End a waiting generation and return its last event, or note that a running one is to be cancelled.
+
+    Jobs of `free_engines` cost nothing.
 
     Raises:
         NotFoundError: no such generation, or it is another caller's.
     """
     record = rows.find(db, generation_id, caller).record
     result, change = records.cancel(
-        record, cause, now=current_timestamp(), retention_seconds=retention_seconds
+        record,
+        cause,
+        may_cost=record.generation.engine not in free_engines,
+        now=current_timestamp(),
+        retention_seconds=retention_seconds,
     )
     if result is CancelResult.REQUESTED:
         cancellation_rows.request_cancel(db, generation_id, cause)
@@ -245,6 +253,7 @@ def recover(
     retention_seconds: float,
     max_attempts: int,
     local_engines: Collection[str],
+    free_engines: Collection[str] = (),
 ) -> tuple[dict[str, int], Isolation | None, list[Event]]:
     """Requeue what a process that died was running.
 
@@ -258,6 +267,7 @@ def recover(
             record,
             rows.last_event(db, record.generation.id),
             ends_with_process=record.generation.engine in local_engines,
+            may_cost=record.generation.engine not in free_engines,
             max_attempts=max_attempts,
             alone=isolation.ran_alone(record, running, max_attempts),
             now=current_timestamp(),

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atelier.v1.generation_pb2 import CancelCause, Generation, State
+from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier_server import ids
 from atelier_server.clock import current_timestamp
 from atelier_server.errors import DatabaseUnusableError, StorageError
@@ -47,6 +47,7 @@ class SqliteStore(SqliteOverviews):
         super().__init__(database)
         self._retention_seconds = retention_seconds
         self._events = EventBus()
+        self._free_engines: Collection[str] = ()
         self._isolation: Isolation | None = None  # None when nothing is suspect
         self._ends_at_start: list[Event] = []
         self._cancelled_jobs: list[Claim] = []
@@ -65,12 +66,14 @@ class SqliteStore(SqliteOverviews):
         max_attempts: int,
         synchronous: str = "NORMAL",
         local_engines: Collection[str] = (),
+        free_engines: Collection[str] = (),
     ) -> SqliteStore:
         """Open, migrate or create the file, and requeue the generations that a process that died was running.
 
         What may have caused its death runs alone from now on, see `store.isolation`. One that did so in
         `max_attempts` attempts, alone at last, has FAILED with the reason POISONED.
         The work of `local_engines` ended with that process; jobs that others started may go on at a remote service.
+        Those of `free_engines` cost nothing.
 
         Raises:
             DatabaseUnusableError: the file can't be opened, is damaged, or was written by a newer version.
@@ -79,6 +82,7 @@ class SqliteStore(SqliteOverviews):
             commits = CommitCount(path.with_name(f"{path.name}-commits"))
             database = Database(path, prepare=migrate, synchronous=synchronous, commits=commits)
             store = cls(database, retention_seconds=retention_seconds)
+            store._free_engines = free_engines
             recovered = await store._recover(max_attempts, local_engines)
             waiting, store._isolation, store._ends_at_start = recovered
             ids.continue_after(await database.read(history.greatest_id))
@@ -100,6 +104,7 @@ class SqliteStore(SqliteOverviews):
             retention_seconds=self._retention_seconds,
             max_attempts=max_attempts,
             local_engines=local_engines,
+            free_engines=self._free_engines,
         )
         try:
             self._cancelled_jobs = await self._database.run(history.list_cancelled_jobs)
@@ -253,13 +258,13 @@ class SqliteStore(SqliteOverviews):
         *,
         started: Timestamp | None = None,
         keep_remote_handle: bool = False,
-        stopped: bool = True,
+        cancel_outcome: CancelOutcome.ValueType = CancelOutcome.CANCEL_OUTCOME_STOPPED,
     ) -> None:
         """See Store.release."""
         release = Release(
             generation=records.list_released(claim, started, current_timestamp()),
             keep_remote_handle=keep_remote_handle,
-            stopped=stopped,
+            cancel_outcome=cancel_outcome,
         )
         try:
             await self._requeue(claim, release)
@@ -317,7 +322,14 @@ class SqliteStore(SqliteOverviews):
                 self._cancellations.request(generation_id)
 
         result, _ = await self._database.run(
-            lambda db: operations.cancel(db, caller, generation_id, cause, self._retention_seconds),
+            lambda db: operations.cancel(
+                db,
+                caller,
+                generation_id,
+                cause,
+                self._retention_seconds,
+                free_engines=self._free_engines,
+            ),
             on_commit=on_commit,
         )
         return result
