@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from atelier.v1.generation_pb2 import CancelOutcome
 from atelier_engines.capabilities import CancelSupport, Capabilities
 from atelier_engines.closing import Stop
-from atelier_server.store.records import UNSTOPPED_OUTCOMES
+from atelier_server.store.cancel_outcomes import UNSTOPPED_OUTCOMES
 
 _OUTCOMES: Mapping[Stop, CancelOutcome.ValueType] = {
     Stop.NEVER_STARTED: CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED,

@@ -7,7 +7,7 @@ the one that was read: `Change` says what to write, and the fence or the state s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -23,6 +23,7 @@ from atelier.v1.generation_pb2 import (
 )
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import ConflictError, QueueFullError, failure
+from atelier_server.store.cancel_outcomes import outcome_of_crash, outcome_of_waiting
 from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
@@ -32,12 +33,6 @@ from atelier_server.store.protocol import (
     Submission,
     may_run_again,
 )
-
-UNSTOPPED_OUTCOMES: Mapping[bool, CancelOutcome.ValueType] = {
-    True: CancelOutcome.CANCEL_OUTCOME_VENDOR_MAY_BILL,
-    False: CancelOutcome.CANCEL_OUTCOME_MAY_GO_ON,
-}
-"""How the cancellation of a generation ends whose remote job may go on, by whether that may cost money."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,16 +263,13 @@ def cancel(
 ) -> tuple[CancelResult, Change | None]:
     """End a waiting generation; of a running one the worker is to be notified, which changes no record.
 
-    The remote job of an attempt that was released goes on: nobody can stop it now. `may_cost` says whether it may
-    cost money.
+    The remote job of an attempt that was released goes on, and may cost money if `may_cost`: nobody can stop it now.
     """
     if record.generation.state in ENDED:
         return CancelResult.TOO_LATE, None
     if record.generation.state == State.STATE_RUNNING:
         return CancelResult.REQUESTED, None
-    outcome = CancelOutcome.CANCEL_OUTCOME_NEVER_STARTED
-    if record.remote_handle:
-        outcome = UNSTOPPED_OUTCOMES[may_cost]
+    outcome = outcome_of_waiting(has_job=bool(record.remote_handle), may_cost=may_cost)
     generation = _mark_cancelled(record.generation, outcome)
     return CancelResult.NEVER_STARTED, end(
         replace(record, cancel_cause=cause),
@@ -327,21 +319,18 @@ def recover(
 ) -> Change:
     """Requeue a generation whose worker died; or end it, if it was cancelled or has cost too many attempts.
 
-    `ends_with_process` says that the engine works inside the process; a job at a remote service may go on, and cost
-    money if `may_cost`.
+    `ends_with_process`: the engine works inside the process; a job elsewhere may go on, and cost money if `may_cost`.
     `alone` says that nothing else that was running can have caused the death; else it gets another attempt.
     """
     generation = _copy(record.generation)
     generation.receipt.attempts.append(_crashed_attempt(record))
     if record.cancel_cause:
-        outcome = UNSTOPPED_OUTCOMES[may_cost]
-        if ends_with_process and not record.remote_handle:
-            outcome = CancelOutcome.CANCEL_OUTCOME_STOPPED
+        stopped = ends_with_process and not record.remote_handle
         return stop(
             record,
             generation,
             progress,
-            outcome=outcome,
+            outcome=outcome_of_crash(stopped=stopped, may_cost=may_cost),
             now=now,
             retention_seconds=retention_seconds,
         )

@@ -321,15 +321,9 @@ class SqliteStore(SqliteOverviews):
             if result is CancelResult.REQUESTED:
                 self._cancellations.request(generation_id)
 
+        keep, free = self._retention_seconds, self._free_engines
         result, _ = await self._database.run(
-            lambda db: operations.cancel(
-                db,
-                caller,
-                generation_id,
-                cause,
-                self._retention_seconds,
-                free_engines=self._free_engines,
-            ),
+            lambda db: operations.cancel(db, caller, generation_id, cause, keep, free_engines=free),
             on_commit=on_commit,
         )
         return result
