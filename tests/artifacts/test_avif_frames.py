@@ -5,13 +5,20 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.decoding.av1 import find_largest_frame
+from atelier_engines.decoding.budget import DECODING_BYTES_PER_PIXEL
 from atelier_engines.decoding.header import UndecodableError, read_header
+from atelier_server.admission.inputs import InputLoader
+from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.decode import Decoder
+from atelier_server.store.sqlite.store import SqliteStore
 
 
 def file_of(size: tuple[int, int], mode: str = "RGB", *, animated: bool = False) -> bytes:
@@ -63,6 +70,22 @@ async def test_a_frame_that_exceeds_the_stated_size_counts(
     large = state_size(file_of((3000, 2000), animated=animated), 64, 64)
     with pytest.raises(UndecodableError, match="1048576 pixels, not 3000 x 2000"):
         await decoder.read_header(large)
+
+
+async def test_a_worker_reserves_memory_for_the_frame(decoder: Decoder, tmp_path: Path) -> None:
+    """Though the record of the artifact has the stated size."""
+    store = await SqliteStore.open(tmp_path / "atelier.db", max_attempts=3, retention_seconds=60)
+    artifacts = ArtifactStore(
+        store, FileBlobStore(tmp_path / "blobs"), retention_seconds=60, max_upload_bytes=2**20
+    )
+    small = state_size(file_of((800, 600)), 64, 64)
+    artifact = await artifacts.add(small, "image/png", "ada")  # whatever the caller says that it is
+    assert (artifact.image_size.width, artifact.image_size.height) == (64, 64)
+    images = InputLoader(artifacts, decoder)
+    async with images.load({"init_image": MediaSource(artifact_id=artifact.id)}, "ada") as loaded:
+        assert loaded["init_image"].array.shape == (64, 64, 3)
+    assert decoder.budget._most_bytes >= 800 * 600 * DECODING_BYTES_PER_PIXEL
+    await store.close()
 
 
 def pack(*fields: tuple[int, int]) -> bytes:

@@ -80,7 +80,7 @@ class InputLoader:
         for path, artifact in found.items():
             distinct[artifact.sha256, _background_of(path)].append(path)
         groups = [(found[paths[0]], paths) for paths in distinct.values()]
-        pixels = [self._count_pixels(artifact) for artifact, _ in groups]
+        pixels = [(await self._read_stored(paths[0], stored)).pixels for stored, paths in groups]
         needed = count_bytes(pixels, [artifact.size for artifact, _ in groups])
         async with self._decoder.budget.reserve(needed) as reservation:
             images: dict[str, Pixels] = {}
@@ -114,10 +114,7 @@ class InputLoader:
         match source.WhichOneof("source"):
             case "artifact_id":
                 artifact = await self._find(path, source, caller)
-                async with self._decoder.budget.reserve(artifact.size):
-                    data = await self._artifacts.read(artifact)
-                    header = await self._read_header(path, data)
-                return _File(header=header, size=artifact.size)
+                return _File(header=await self._read_stored(path, artifact), size=artifact.size)
             case "attachment":
                 name = source.attachment
                 if name not in request.attachments:
@@ -153,10 +150,10 @@ class InputLoader:
             )
             raise InvalidRequestError([Violation(f"image.{path}", message)])
 
-    def _count_pixels(self, artifact: Artifact) -> int:
-        """Pixels of the image; those of the largest that is allowed, if its size lies too deep in the file."""
-        size = artifact.image_size
-        return size.width * size.height or self._decoder.max_pixels
+    async def _read_stored(self, path: str, artifact: Artifact) -> ImageHeader:
+        """The header in the file of an artifact, whose record has only the size that the file states."""
+        async with self._decoder.budget.reserve(artifact.size):
+            return await self._read_header(path, await self._artifacts.read(artifact))
 
     async def _decode(self, artifact: Artifact, paths: Sequence[str]) -> dict[str, Pixels]:
         modes = {path: _mode_of(path) for path in paths}
