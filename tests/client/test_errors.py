@@ -96,12 +96,25 @@ async def test_unavailable_says_when_to_try_again(calling: MakeCaller, fake_serv
     assert raised.value.retry_after_seconds == 1.5
 
 
-async def test_a_short_unavailability_is_not_noticed(
-    calling: MakeCaller, fake_server: Served
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "UNKNOWN", "INTERNAL", "CANCELLED"])
+async def test_a_status_that_is_not_the_servers_is_a_lost_connection(
+    code: str, calling: MakeCaller, fake_server: Served
 ) -> None:
-    """A refused call is repeated, under the same request id."""
+    """What a proxy or gRPC's library says never means that the generation failed or was cancelled."""
     service, address = fake_server
-    service.refusals = [grpc.StatusCode.UNAVAILABLE] * 2
+    service.refusals = [grpc.StatusCode[code]] * 5
+    async with calling(address) as caller:
+        with pytest.raises(errors.ServerUnreachableError, match="cannot reach the server"):
+            await caller.call("get", "g1")
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED"])
+async def test_a_restart_is_not_noticed(
+    code: str, calling: MakeCaller, fake_server: Served
+) -> None:
+    """A call that found no server, or one that stops, is repeated under the same request id."""
+    service, address = fake_server
+    service.refusals = [grpc.StatusCode[code]] * 2
     async with calling(address) as caller:
         generation = await caller.call("submit", "a lamp")
     assert generation.id == "g1"

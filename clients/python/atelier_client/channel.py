@@ -1,6 +1,6 @@
 """Configures the channel to a server: limits, keepalive, retries, token.
 
-The service config retries a call that was refused as UNAVAILABLE before it was answered. Every
+The service config retries a call that found no server, or one that stops. Every
 method here may be repeated: those that start work carry a request id, and the server runs the
 same id once. Calls that stream are not in it, because they continue after their last message
 (`atelier_client.reconnect`).
@@ -75,7 +75,8 @@ def build_service_config() -> str:
                         "initialBackoff": "0.1s",
                         "maxBackoff": "2s",
                         "backoffMultiplier": 2,
-                        "retryableStatusCodes": ["UNAVAILABLE"],
+                        # CANCELLED is what gRPC's library answers a call that arrives as the server stops.
+                        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                     },
                 }
             ]

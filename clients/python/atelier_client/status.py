@@ -84,10 +84,11 @@ def _is_connection_lost(code: grpc.StatusCode, message: str) -> bool:
     """Whether a status that is not the server's own says that the connection or the stream broke.
 
     Proxies reset streams with any code, and answer by themselves with HTTP statuses, which gRPC translates into
-    UNAVAILABLE, UNKNOWN or INTERNAL. The server itself gives a reason with each of these.
+    UNAVAILABLE, UNKNOWN or INTERNAL. gRPC's library answers a call that arrives as the server stops with CANCELLED.
+    The server itself gives a reason with each of these.
     """
     match code:
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.UNKNOWN:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.UNKNOWN | grpc.StatusCode.CANCELLED:
             return True
         case grpc.StatusCode.INTERNAL:
             return "serializ" not in message  # a message that this client cannot read
