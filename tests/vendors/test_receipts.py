@@ -48,6 +48,7 @@ IMAGES = {
     "init_image": Pixels(array=np.full((64, 64, 3), 90, np.uint8)),
     "mask": Pixels(array=np.where(np.indices((64, 64, 1))[0] < 32, 255, 0).astype(np.uint8)),
 }
+CONTROL_IMAGES = {"controls[0].image": IMAGES["init_image"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ class Trial:
             recorder,
             styles={},
             loras=LoraSettings(),
-            images={name: IMAGES[name] for name in MODES[self.mode]},
+            images={name: IMAGES[name] for name in MODES[self.mode]} | CONTROL_IMAGES,
             options={},
             random_seed=1,
         )
@@ -206,6 +207,43 @@ async def test_what_is_applied_was_sent(
         assert size(output) == tuple(size_of(trial.capabilities).values())
         for name in base:
             compare(name, plain, await trial.run(**{**base, name: values[name][1]}))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=str)
+async def test_every_number_of_a_lora_and_a_control_is_sent(
+    services: Mapping[str, FakeService], subject: Subject
+) -> None:
+    """An engine that lists LoRAs or types of controls sends their weight, strength, start and end."""
+    service = services[subject.engine]
+    service.reset()
+    async with run_engine(service, **subject.settings) as engine:
+        trial = Trial(engine=engine, service=service, mode="text")
+        for changes in (_loras(trial.capabilities), _controls(trial.capabilities)):
+            sent = [(await trial.run(seed=7, **change)).received for change in changes]
+            assert all(one not in sent[:index] for index, one in enumerate(sent))
+
+
+def _loras(capabilities: ImageCapabilities) -> list[dict[str, object]]:
+    """Requests that differ in one number each."""
+    if not capabilities.loras:
+        return []
+    name = capabilities.loras[0]
+    return [{"loras": [pb.Lora(name=name, weight=weight)]} for weight in (0.5, 1.25)]
+
+
+def _controls(capabilities: ImageCapabilities) -> list[dict[str, object]]:
+    """As `_loras`."""
+    if not capabilities.control_types:
+        return []
+    kind = pb.ControlType.Value(f"CONTROL_TYPE_{capabilities.control_types[0].name}")
+    image = pb.MediaSource(attachment="control")
+    controls = [
+        pb.Control(type=kind, image=image),
+        pb.Control(type=kind, image=image, strength=0.4),
+        pb.Control(type=kind, image=image, start=0.2),
+        pb.Control(type=kind, image=image, end=0.6),
+    ]
+    return [{"controls": [control]} for control in controls]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=str)
