@@ -47,7 +47,7 @@ run: install ## Serve the embedded engines on this machine
 # --- For developers
 
 .PHONY: check
-check: lint check-proto check-lock test ## Everything CI checks
+check: lint check-proto check-lock test test-dist ## Everything CI checks
 
 .PHONY: test
 test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
@@ -56,6 +56,10 @@ test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
 .PHONY: test-gpu
 test-gpu: install ## Run the tests that need a GPU
 	$(BIN)/pytest -m gpu
+
+.PHONY: test-dist
+test-dist: install ## Build all distributions, and use them in empty environments
+	$(BIN)/pytest -m dist
 
 .PHONY: lint
 lint: install ## Check format, style, types and who imports whom
@@ -91,6 +95,13 @@ check-lock: install ## Check that every Python and platform has wheels of all th
 .PHONY: proto-baseline
 proto-baseline: proto ## Make the contract of this commit the one that later versions may not break
 	cp $(CONTRACT) $(BASELINE)
+
+DIST ?= dist
+.PHONY: dist
+dist: install ## Build wheels and sdists of all distributions
+	rm -f $(DIST)/atelier_*
+	for package in $(PACKAGES); do $(BUILD) ./$$package; done
+BUILD = $(UV) build --quiet --no-build-isolation --offline --python $(BIN)/python --out-dir $(DIST)
 
 .PHONY: docs
 docs: install ## Write docs/configuration.md anew

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, "--python", sys.executable, "--target", target, source], check=True, timeout=300
     )
     return target
+
+
+def test_pip_installs_it_as_documented(tmp_path: Path) -> None:
+    """With the pip of the environment that `make install` makes; what is in there is enough for it."""
+    page = (ROOT / "docs" / "writing-an-engine.md").read_text()
+    assert "\n.venv/bin/pip install ./examples/custom-engine\n" in page
+    source = tmp_path / "examples" / "custom-engine"
+    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(tmp_path / ".venv")
+    (packages,) = tmp_path.glob(".venv/lib/*/site-packages")
+    here = sysconfig.get_paths()["purelib"]
+    (packages / "all.pth").write_text(f"import site; site.addsitedir({here!r})")
+    python = tmp_path / ".venv" / "bin" / "python"
+    offline = ["PIP_NO_INDEX=1", "PIP_NO_BUILD_ISOLATION=0"]  # pip reads 0 as: no isolation
+    subprocess.run(
+        ["/usr/bin/env", *offline, python, "-m", "pip", "install", "./examples/custom-engine"],
+        check=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert list(packages.glob("atelier_stripes-*.dist-info"))
 
 
 def test_the_package_holds_the_module_and_its_entry_point_alone(site: Path) -> None:

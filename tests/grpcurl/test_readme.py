@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from atelier_server.config.load import DEFAULT_ENGINES
+from atelier_server.config.load import default_engines
 from tests.conftest import ROOT, RunningServer, launch
 from tests.grpcurl.conftest import needs_grpcurl, run_grpcurl
 
@@ -32,7 +32,7 @@ def commands() -> list[str]:
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with the engines of one that was given no configuration; `tiny` only with its weights."""
     trained = any(_WEIGHTS.rglob("*.safetensors"))
-    engines = {name: dict(engine) for name, engine in DEFAULT_ENGINES.items()}
+    engines = {name: dict(engine) for name, engine in default_engines().items()}
     if not trained:
         del engines["tiny"]
     running = launch(tmp_path_factory.mktemp("embedded"), engines=engines)

@@ -89,7 +89,7 @@ class AsyncClient(BaseClient):
         await self._channel.close()
 
     @overload
-    async def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...
+    async def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...  # type: ignore[overload-overlap]  # text is a sequence of texts, too
 
     @overload
     async def generate(

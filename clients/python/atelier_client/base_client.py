@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 import grpc
@@ -97,7 +98,7 @@ class BaseClient(ABC):
 
     def _start(self, task: Task | Batch, keywords: Keywords) -> Started:
         """One task or several, that nothing was sent of yet."""
-        if not isinstance(task, list | tuple):
+        if isinstance(task, str) or not isinstance(task, Sequence):
             return self._start_stream(task, keywords)
         return StartedBatch(
             requests=build_batch(task, keywords), policy=self._policy, media=self._new_media()

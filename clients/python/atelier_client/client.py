@@ -77,7 +77,7 @@ class Client(BaseClient):
         self._channel.close()
 
     @overload
-    def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...
+    def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...  # type: ignore[overload-overlap]  # text is a sequence of texts, too
 
     @overload
     def generate(self, task: Batch, **keywords: Unpack[Keywords]) -> tuple[Generation, ...]: ...

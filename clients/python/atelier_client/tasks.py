@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypedDict
 
@@ -123,7 +123,7 @@ class AudioTask(ShortRepr):
 
 Task: TypeAlias = str | ImageTask | AudioTask
 """What one generation is of; text is the prompt of an ImageTask."""
-Batch: TypeAlias = list[str] | list[ImageTask] | list[AudioTask] | list[Task] | tuple[Task, ...]
+Batch: TypeAlias = Sequence[Task]
 """Several tasks."""
 
 

@@ -268,6 +268,8 @@ class StepScheduler(Generic[RequestT, PredictionT]):
 
     def _step(self) -> None:
         """Advance all coroutines that can run by themselves, then run the model once."""
+        if not self._tasks:
+            return  # nor has a model loaded PyTorch, where that is not installed
         import torch  # noqa: PLC0415  (the model has loaded it by now)
 
         with torch.inference_mode():

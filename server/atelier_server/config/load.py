@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,8 @@ from atelier_server.config.configuration_files import ConfigurationError, read_f
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.config.variables import Substitution, read_variables
 
-DEFAULT_ENGINES: Mapping[str, Mapping[str, str]] = {
-    "tiny": {"type": "diffusion"},
-    "sketch": {"type": "sketch"},
-}
-"""Engines of a server whose configuration has no `engines`."""
+_LOCAL_PACKAGES = ("atelier_tiny", "diffusers", "torch")
+"""What the engine `tiny` needs, of the extra `local`."""
 
 _SECRET = re.compile("key|token|secret|password")  # values of such keys are never printed
 _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
@@ -31,6 +29,14 @@ _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset
 
 class _InvalidConfig(BaseModel):
     """Placeholder for an engine's invalid settings, so that the rest can be validated."""
+
+
+def default_engines() -> Mapping[str, Mapping[str, str]]:
+    """Engines of a server whose configuration has no `engines`: `tiny` only where its packages are installed."""
+    sketch = {"sketch": {"type": "sketch"}}
+    if all(find_spec(package) for package in _LOCAL_PACKAGES):
+        return {"tiny": {"type": "diffusion"}, **sketch}
+    return sketch
 
 
 def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: object) -> Settings:
@@ -47,7 +53,7 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     substitution = Substitution(read_variables(path), problems)
     raw = substitution.apply({} if path is None else read_file(path))
     _override(raw, overrides)
-    engines = raw.get("engines", DEFAULT_ENGINES)
+    engines = raw.get("engines", default_engines())
     if isinstance(engines, Mapping):
         raw["engines"] = {
             name: _validate_engine(str(name), given, problems)

@@ -341,7 +341,8 @@ class Settings(Section):
         "engine if there is none. A placeholder is selected only if it is named, or if there are only placeholders.",
     )
     engines: dict[Name, EngineSettings] = Field(
-        description="Engines by name. Without this key: tiny (type diffusion) and sketch."
+        description="Engines by name. Without this key: sketch, and tiny (type diffusion) where the "
+        "packages of the extra `local` are installed."
     )
     threads: int | None = Field(
         None,
