@@ -68,6 +68,8 @@ class EngineType(Generic[ConfigT]):
     """Model of the engine's section in the configuration file."""
     create: Callable[[ConfigT], Engine]
     """Creates the engine; reads and loads nothing yet."""
+    asks_on_start: bool = False
+    """Whether `Engine.start` and `check` ask a service, free of charge, and load nothing: `atelier doctor` does it."""
     weights: WeightsLister[ConfigT] | None = None
     """Lists the weights that a configuration names; None for engines that need none."""
     tune: Callable[[ConfigT], Iterator[str]] | None = None

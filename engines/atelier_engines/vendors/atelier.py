@@ -40,5 +40,7 @@ def _create(config: AtelierConfig) -> ForwardingEngine:
     return ForwardingEngine(config.address, config, concurrency=config.concurrency)
 
 
-ENGINE: EngineType[AtelierConfig] = EngineType(config=AtelierConfig, create=_create)
+ENGINE: EngineType[AtelierConfig] = EngineType(
+    config=AtelierConfig, create=_create, asks_on_start=True
+)
 """The engine type that the package registers."""

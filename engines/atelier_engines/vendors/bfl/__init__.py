@@ -17,5 +17,5 @@ def _create(config: BflConfig) -> BflEngine:
     return BflEngine(config)
 
 
-ENGINE: EngineType[BflConfig] = EngineType(config=BflConfig, create=_create)
+ENGINE: EngineType[BflConfig] = EngineType(config=BflConfig, create=_create, asks_on_start=True)
 """What the package registers."""

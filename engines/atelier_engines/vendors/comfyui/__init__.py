@@ -17,5 +17,7 @@ def _create(config: ComfyuiConfig) -> ComfyuiEngine:
     return ComfyuiEngine(config)
 
 
-ENGINE: EngineType[ComfyuiConfig] = EngineType(config=ComfyuiConfig, create=_create)
+ENGINE: EngineType[ComfyuiConfig] = EngineType(
+    config=ComfyuiConfig, create=_create, asks_on_start=True
+)
 """What the package registers."""

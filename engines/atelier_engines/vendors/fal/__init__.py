@@ -17,5 +17,5 @@ def _create(config: FalConfig) -> FalEngine:
     return FalEngine(config)
 
 
-ENGINE: EngineType[FalConfig] = EngineType(config=FalConfig, create=_create)
+ENGINE: EngineType[FalConfig] = EngineType(config=FalConfig, create=_create, asks_on_start=True)
 """What the package registers."""

@@ -17,5 +17,7 @@ def _create(config: InvokeAiConfig) -> InvokeAiEngine:
     return InvokeAiEngine(config)
 
 
-ENGINE: EngineType[InvokeAiConfig] = EngineType(config=InvokeAiConfig, create=_create)
+ENGINE: EngineType[InvokeAiConfig] = EngineType(
+    config=InvokeAiConfig, create=_create, asks_on_start=True
+)
 """What the package registers."""

@@ -19,5 +19,7 @@ def _create(config: OpenaiConfig) -> OpenaiEngine:
     return OpenaiEngine(config)
 
 
-ENGINE: EngineType[OpenaiConfig] = EngineType(config=OpenaiConfig, create=_create)
+ENGINE: EngineType[OpenaiConfig] = EngineType(
+    config=OpenaiConfig, create=_create, asks_on_start=True
+)
 """What the package registers."""

@@ -17,5 +17,7 @@ def _create(config: ReplicateConfig) -> ReplicateEngine:
     return ReplicateEngine(config)
 
 
-ENGINE: EngineType[ReplicateConfig] = EngineType(config=ReplicateConfig, create=_create)
+ENGINE: EngineType[ReplicateConfig] = EngineType(
+    config=ReplicateConfig, create=_create, asks_on_start=True
+)
 """What the package registers."""

@@ -17,5 +17,7 @@ def _create(config: RunpodConfig) -> RunpodEngine:
     return RunpodEngine(config)
 
 
-ENGINE: EngineType[RunpodConfig] = EngineType(config=RunpodConfig, create=_create)
+ENGINE: EngineType[RunpodConfig] = EngineType(
+    config=RunpodConfig, create=_create, asks_on_start=True
+)
 """What the package registers."""
