@@ -221,6 +221,15 @@ def test_what_may_be_a_key_is_never_printed(tmp_path: Path) -> None:
     assert "no-number" in done.stderr
 
 
+def test_a_section_that_is_wrong_as_a_whole_is_not_repeated(tmp_path: Path) -> None:
+    """Its keys may be secrets: here a machine is rented for neither of two things."""
+    limits = "label: a, max_price_per_hour: 1, spending_cap: 1"
+    done = checked(tmp_path, f"engines: {{a: {{type: vastai, api_key: my-secret, {limits}}}}}")
+    assert "engines.a: " in done.stderr
+    assert "set either image or template" in done.stderr
+    assert "my-secret" not in done.stderr
+
+
 def test_everything_wrong_is_named_at_once(tmp_path: Path) -> None:
     """One line a problem."""
     done = checked(tmp_path, "lissten: 1\nengines: {a: {type: sketch, x: 1, fail_rate: -1}}")

@@ -112,8 +112,13 @@ async def test_remote_engines_are_asked(tmp_path: Path, server: RunningServer) -
 async def test_an_engine_that_costs_money_is_not_started(tmp_path: Path) -> None:
     """Starting this one rents a machine."""
     rented = {
-        **{"type": "vastai", "api_key": KEY, "base_url": f"http://127.0.0.1:{free_port()}"},
-        **{"label": "here", "max_price_per_hour": 1.0, "spending_cap": 1.0},
+        "type": "vastai",
+        "api_key": KEY,
+        "base_url": f"http://127.0.0.1:{free_port()}",
+        "label": "here",
+        "max_price_per_hour": 1.0,
+        "spending_cap": 1.0,
+        "image": "atelier:1",
     }
     found = await examine(tmp_path, engines={"rented": rented, **SKETCH})
     assert found.code == 0, found.out

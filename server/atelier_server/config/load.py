@@ -89,7 +89,8 @@ def _format_error(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's
         return f"{path}: {problem['msg']}"
     if problem["type"] == "missing":
         return f"{path}: is required"
-    if _SECRET.search(path):
+    # A section is not repeated either: its keys may be secrets, also where it is wrong as a whole.
+    if _SECRET.search(path) or isinstance(problem["input"], dict | list):
         return f"{path}: {problem['msg']}"
     return f"{path}: {problem['msg']}, not {problem['input']!r}"
 
