@@ -129,6 +129,8 @@ class ImageCapabilities:
     """Denoising steps; None where there are none."""
     guidance: NumberRange | None = None
     """Guidance scale; None where there is none."""
+    clip_skip: IntegerRange | None = None
+    """Layer of the text encoders, counted from the end; None where it cannot be chosen."""
     max_images: int = 1
     """Maximum number of images in one task."""
     max_prompt_length: int = 2000

@@ -131,6 +131,8 @@ class ImageTask:
     """The caller's choice; None for the configured one."""
     preview_interval: int = 0
     """A preview every so many steps; 0 for none."""
+    clip_skip: int | None = None
+    """Layer of the text encoders, counted from the end: 1 is the last; None on engines that have no choice."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Engine-specific options, by the engine's options schema."""
     resume: str = ""

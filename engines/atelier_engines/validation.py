@@ -93,6 +93,8 @@ def _missing_image_features(
             yield _unsupported_feature(feature)
     yield from _unsupported_setting("steps", task.steps, capabilities.steps)
     yield from _unsupported_setting("guidance", task.guidance, capabilities.guidance)
+    if task.clip_skip is not None:
+        yield from _unsupported_setting("clip_skip", task.clip_skip, capabilities.clip_skip)
     yield from _unlisted("model", task.model, tuple(model.name for model in capabilities.models))
     yield from _unlisted("scheduler", task.scheduler, capabilities.schedulers)
     for lora in task.loras:
@@ -164,6 +166,8 @@ def _image_out_of_limits(
         yield InvalidTaskError("width", message)
     yield from _out_of_range("steps", task.steps, capabilities.steps)
     yield from _out_of_range("guidance", task.guidance, capabilities.guidance)
+    if task.clip_skip is not None:
+        yield from _out_of_range("clip_skip", task.clip_skip, capabilities.clip_skip)
     if not task.seeds:
         yield InvalidTaskError("num_images", "num_images must be at least 1, not 0")
     for seed in task.seeds:

@@ -65,6 +65,7 @@ EVERYTHING = ImageTask(
     safety_mode=SafetyMode.FLAG,
     format=ImageFormat.WEBP,
     preview_interval=2,
+    clip_skip=2,
     upscale=Upscale(factor=2.0, model="big"),
     embeddings=(Embedding(name="ugly", negative=True),),
 )

@@ -179,6 +179,14 @@ async def test_the_receipt_lists_every_parameter(stub: Stub) -> None:
     assert "init_image" in strength.explanation
 
 
+async def test_a_layer_of_text_encoders_is_refused_where_there_is_no_choice(stub: Stub) -> None:
+    """In the receipt, or by a strict request."""
+    made = (await stub.Generate(image_request(task={"clip_skip": 2}))).generation
+    assert dispositions(made)["clip_skip"] == "ignored"
+    refused = await refusal(stub.Generate(image_request(task={"clip_skip": 2}, strict=True)))
+    assert set(refused.fields) == {"image.clip_skip"}
+
+
 async def test_the_receipt_lists_attempts_timings_and_recipe(stub: Stub) -> None:
     """How the generation was executed, and what is needed to repeat it."""
     receipt = (

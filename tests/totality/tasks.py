@@ -60,6 +60,7 @@ IMAGE = ImageTask(
     resource_profile=ResourceProfile.MEMORY,
     safety_mode=SafetyMode.FLAG,
     preview_interval=3,
+    clip_skip=2,
     options=OPTIONS,
 )
 AUDIO = AudioTask(
@@ -91,6 +92,7 @@ PERMISSIVE = Capabilities(
         features=frozenset(ImageFeature),
         steps=_STEPS,
         guidance=_GUIDANCE,
+        clip_skip=IntegerRange(min=1, max=12, default=1),
         max_images=4,
         schedulers=("euler", "heun"),
         control_types=tuple(ControlType),

@@ -245,6 +245,7 @@ def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.Ima
         max_pixels=pb.max_pixels,
         steps=_integers(pb.steps) if pb.HasField("steps") else None,
         guidance=_numbers(pb.guidance) if pb.HasField("guidance") else None,
+        clip_skip=_integers(pb.clip_skip) if pb.HasField("clip_skip") else None,
         max_images=pb.max_images,
         max_prompt_length=pb.max_prompt_length,
         schedulers=tuple(pb.schedulers),
@@ -346,6 +347,7 @@ def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
         safety_mode=enums.SafetyMode.from_number(pb.safety_mode),
         format=enums.ImageFormat.from_number(pb.format),
         preview_interval=read_integer(pb, "preview_interval"),
+        clip_skip=read_integer(pb, "clip_skip"),
         upscale=tasks.Upscale(factor=shortest_decimal(pb.upscale.factor), model=pb.upscale.model)
         if pb.HasField("upscale")
         else None,

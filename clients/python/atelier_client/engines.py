@@ -98,6 +98,8 @@ class ImageCapabilities:
     """Whether `strength` has no effect with a mask."""
     strength_skips_steps: bool = False
     """Whether `strength` decides how many of the steps run: at least one, unless it is 0."""
+    clip_skip: IntegerRange | None = None
+    """Layer of the text encoders, counted from the end; None where it cannot be chosen."""
     embeddings: tuple[str, ...] = ()
     """Textual inversion embeddings that a task can name."""
     typed_names: bool = False

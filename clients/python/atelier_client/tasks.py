@@ -97,6 +97,8 @@ class ImageTask(ShortRepr):
     upscale: Upscale | None = None
     embeddings: tuple[Embedding, ...] = ()
     """Textual inversion embeddings, beside those that the prompts name."""
+    clip_skip: int | None = None
+    """Layer of the text encoders whose output is used, counted from the end: 1 is the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -161,6 +163,7 @@ class ImageKeywords(TypedDict, total=False):
     preview_interval: int | None
     upscale: Upscale | None
     embeddings: tuple[Embedding, ...]
+    clip_skip: int | None
 
 
 class Keywords(ImageKeywords, RequestKeywords, total=False):

@@ -84,6 +84,8 @@ def _check_shared(capabilities: ImageCapabilities | AudioCapabilities) -> Iterat
         yield from _check_integers("steps", capabilities.steps)
         if capabilities.steps.min < 1:
             yield "steps could be 0"
+    if isinstance(capabilities, ImageCapabilities) and capabilities.clip_skip is not None:
+        yield from _check_integers("clip_skip", capabilities.clip_skip)
     if capabilities.guidance is not None:
         yield from _check_numbers("guidance", capabilities.guidance)
     if capabilities.max_prompt_length < 1:

@@ -98,6 +98,9 @@ def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> It
     yield replace(task, seeds=(MAX_SEED + 1,))
     if ImageFeature.SEED in capabilities.features:
         yield replace(task, seeds=(capabilities.max_seed + 1,))
+    if capabilities.clip_skip is not None:
+        for layer in outside(capabilities.clip_skip):
+            yield replace(task, clip_skip=layer)
     if ImageFeature.UPSCALING in capabilities.features:
         for factor in (1.0, np.nextafter(8.0, 9.0).item(), float("nan")):
             yield replace(task, upscale=Upscale(factor=factor))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
+from atelier_engines.capabilities import IntegerRange
 from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import controlnet_loading
@@ -31,6 +32,7 @@ from atelier_engines.diffusion.weights.model_files import (
     ModelFiles,
     find_config,
 )
+from atelier_engines.diffusion.weights.single_file import FamilyName
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.devices import DTYPES
 from atelier_engines.task import ResourceProfile
@@ -126,6 +128,33 @@ def _read_architecture(model: ModelFiles, unet: ComponentSource) -> Architecture
     def read_text_encoder(name: str) -> Mapping[str, Any]:
         return read_config(TEXT_ENCODERS[name], model.components[name])
 
+    found = _match_components(model, unet, read_text_encoder)
+    layers = min(
+        read_text_encoder(name)["num_hidden_layers"]
+        for name in TEXT_ENCODERS
+        if name in model.components
+    )
+    return replace(found, clip_skip=_find_clip_layers(model.family, layers))
+
+
+def _find_clip_layers(family: FamilyName, layers: int) -> IntegerRange:
+    """The layers of text encoders with so many that can be used, counted from the end of the original.
+
+    The makers of Stable Diffusion 2 left out its last layer, which diffusers' configuration lacks therefore; XL
+    uses the one before the last, without the norm that follows.
+    """
+    match family:
+        case "sd15":
+            return IntegerRange(min=1, max=layers, default=1)
+        case "sd21":
+            return IntegerRange(min=2, max=layers + 1, default=2)
+        case "sdxl":
+            return IntegerRange(min=1, max=layers, default=2)
+
+
+def _match_components(
+    model: ModelFiles, unet: ComponentSource, read_text_encoder: Callable[[str], Mapping[str, Any]]
+) -> ArchitectureSpec:
     unet_config = read_config(UNet2DConditionModel, unet)
     vae_config = {**read_config(AutoencoderKL, model.components["vae"]), **model.vae_overrides}
     match model.architecture:

@@ -86,6 +86,7 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
             guidance=NumberRange(min=0.0, max=info.max_guidance, default=info.guidance),
             max_images=config.max_images,
             schedulers=info.schedulers,
+            clip_skip=info.clip_skip,
             models=(info.model,),
             control_types=controls.control_types(config),
             max_controls=controls.max_controls(config),

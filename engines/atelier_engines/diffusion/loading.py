@@ -185,6 +185,7 @@ def _collect_info(
         max_guidance=max_guidance,
         width=_first(config.width, width),
         height=_first(config.height, height),
+        clip_skip=family.architecture.clip_skip,
         schedulers=_order_schedulers(config, offered, defaults.scheduler),
         supports_loras=family.runtime.supports_loras,
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from atelier_engines.capabilities import Model, Reproducibility
+from atelier_engines.capabilities import IntegerRange, Model, Reproducibility
 
 MIN_SIDE = 64
 """Fewest pixels along a side of an image."""
@@ -33,6 +33,8 @@ class ModelInfo:
     """The default width in pixels."""
     height: int
     """The default height in pixels."""
+    clip_skip: IntegerRange | None = None
+    """Layers of the text encoders that can be used, counted from the end; None before the model is loaded."""
     schedulers: tuple[str, ...]
     """The schedulers that the model supports; the default is the first."""
     supports_loras: bool = True

@@ -76,6 +76,7 @@ def prepare_inputs(
         height=task.height,
         adapters=loras,
         inversions=inversions,
+        clip_skip=task.clip_skip,
     )
     controls: tuple[PreparedControl, ...] = ()
     if preprocessor is not None and task.controls:

@@ -141,6 +141,9 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         features=frozenset(ImageFeature(one.value) for one in capabilities.features if one.number),
         steps=None if capabilities.steps is None else _decode_integers(capabilities.steps),
         guidance=None if capabilities.guidance is None else _decode_numbers(capabilities.guidance),
+        clip_skip=None
+        if capabilities.clip_skip is None
+        else _decode_integers(capabilities.clip_skip),
         max_images=capabilities.max_images,
         max_prompt_length=capabilities.max_prompt_length,
         schedulers=capabilities.schedulers,

@@ -69,6 +69,7 @@ def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.Im
         else SafetyMode(task.safety_mode.value),
         format=ImageFormat.PNG,
         preview_interval=task.preview_interval,
+        clip_skip=task.clip_skip,
         upscale=None
         if task.upscale is None
         else client.Upscale(factor=task.upscale.factor, model=task.upscale.model),

@@ -104,10 +104,7 @@ def resolve_image_task(
         init_image=images.get("init_image"),
         strength=_choose_strength(request, capabilities, recorder, steps),
         mask=images.get("mask"),
-        controls=tuple(
-            _to_control(control, images[f"controls[{index}].image"])
-            for index, control in enumerate(request.controls)
-        ),
+        controls=_to_controls(request, images),
         loras=stacked,
         upscale=_to_upscale(request),
         resource_profile=recorder.choose_optional(
@@ -119,6 +116,7 @@ def resolve_image_task(
             "safety_mode", _SAFETY_MODES.get(request.safety_mode), capabilities.safety_modes
         ),
         preview_interval=_choose_preview_interval(request, capabilities, recorder),
+        clip_skip=_choose_clip_skip(request, capabilities, recorder),
         options=options,
     )
 
@@ -259,10 +257,26 @@ def _choose_preview_interval(
     return request.preview_interval
 
 
+def _choose_clip_skip(
+    request: pb.ImageTask, capabilities: ImageCapabilities, recorder: ParameterRecorder
+) -> int | None:
+    """The layer of the text encoders, within the engine's limits; None where it has none."""
+    requested = request.clip_skip if request.HasField("clip_skip") else None
+    chosen = recorder.clamp("clip_skip", requested, capabilities.clip_skip)
+    return None if chosen is None else int(chosen)
+
+
 def _to_upscale(request: pb.ImageTask) -> Upscale | None:
     if not request.HasField("upscale"):
         return None
     return Upscale(factor=to_decimal(request.upscale.factor), model=request.upscale.model)
+
+
+def _to_controls(request: pb.ImageTask, images: Mapping[str, Pixels]) -> tuple[Control, ...]:
+    return tuple(
+        _to_control(control, images[f"controls[{index}].image"])
+        for index, control in enumerate(request.controls)
+    )
 
 
 def _to_control(request: pb.Control, image: Pixels) -> Control:

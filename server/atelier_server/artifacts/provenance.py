@@ -46,6 +46,7 @@ def _build_record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> di
         "steps": task.steps,
         "guidance": _round(task.guidance),
         "scheduler": task.scheduler,
+        "clip_skip": task.clip_skip,
         "loras": [{"name": lora.name, "weight": _round(lora.weight)} for lora in task.loras],
         "embeddings": list(task.embeddings),
         "strength": None if task.init_image is None else _round(task.strength),
@@ -95,6 +96,7 @@ def _build_parameters(engine: str, recipe: Recipe, task: ImageTask, seed: int) -
         "Size": f"{task.width}x{task.height}",
         "Model hash": recipe.weights_digest[:_HASH_LENGTH],
         "Model": recipe.model,
+        "Clip skip": task.clip_skip,
         "Denoising strength": None if task.init_image is None else _round(task.strength),
         "Engine": engine,
     }

@@ -88,6 +88,7 @@ def _image_to_pb(
         max_pixels=capabilities.max_pixels,
         steps=_integers_to_pb(capabilities.steps),
         guidance=_numbers_to_pb(capabilities.guidance),
+        clip_skip=_integers_to_pb(capabilities.clip_skip),
         max_images=capabilities.max_images,
         max_prompt_length=capabilities.max_prompt_length,
         schedulers=capabilities.schedulers,

@@ -68,11 +68,12 @@ class _Counted:
         token_ids: torch.Tensor,
         *,
         layer: int | None,
+        normed: bool = False,
         vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
     ) -> TextEncoderOutput:
         """See TextEncoder.encode."""
         self._counting.runs += 1
-        return self._encoder.encode(token_ids, layer=layer, vectors=vectors)
+        return self._encoder.encode(token_ids, layer=layer, normed=normed, vectors=vectors)
 
 
 @pytest.fixture

@@ -59,10 +59,11 @@ class CompiledTextEncoder:
         token_ids: torch.Tensor,
         *,
         layer: int | None,
+        normed: bool = False,
         vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
     ) -> TextEncoderOutput:
         """See TextEncoder.encode."""
-        return self.inner.encode(token_ids, layer=layer, vectors=vectors)
+        return self.inner.encode(token_ids, layer=layer, normed=normed, vectors=vectors)
 
 
 def test_one_component_without_loras_is_enough_to_support_none(engine: DiffusionEngine) -> None:

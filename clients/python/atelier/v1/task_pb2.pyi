@@ -221,6 +221,7 @@ class ImageTask(message.Message):
     PREVIEW_INTERVAL_FIELD_NUMBER: builtins.int
     UPSCALE_FIELD_NUMBER: builtins.int
     EMBEDDINGS_FIELD_NUMBER: builtins.int
+    CLIP_SKIP_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt."""
     negative_prompt: builtins.str
@@ -259,6 +260,8 @@ class ImageTask(message.Message):
     """File format of the images; PNG when unset."""
     preview_interval: builtins.int
     """Steps between two previews; 0 sends none. The default of the engine when unset."""
+    clip_skip: builtins.int
+    """Layer of the text encoders whose output is used, counted from the end: 1 is the last, 2 the one before it."""
     @builtins.property
     def init_image(self) -> MediaSource:
         """Input of image-to-image and inpainting."""
@@ -308,11 +311,14 @@ class ImageTask(message.Message):
         preview_interval: builtins.int | None = ...,
         upscale: Upscale | None = ...,
         embeddings: abc.Iterable[Embedding] | None = ...,
+        clip_skip: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "controls", b"controls", "embeddings", b"embeddings", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clip_skip: _TypeAlias = typing.Literal["clip_skip"]  # noqa: Y015
+    _WhichOneofArgType__clip_skip: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip"]  # noqa: Y015
     _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = typing.Literal["height"]  # noqa: Y015
@@ -329,6 +335,8 @@ class ImageTask(message.Message):
     _WhichOneofArgType__strength: _TypeAlias = typing.Literal["_strength", b"_strength"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = typing.Literal["_width", b"_width"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_skip) -> _WhichOneofReturnType__clip_skip | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
     @typing.overload

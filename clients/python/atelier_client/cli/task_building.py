@@ -15,7 +15,7 @@ from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, Reque
 _IMAGE_OPTIONS = (
     *("style", "size", "ratio", "scheduler", "num_images", "init_image", "strength", "mask"),
     *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
-    *("preview_interval", "embeddings", "negative_embeddings"),
+    *("preview_interval", "embeddings", "negative_embeddings", "clip_skip"),
 )
 _SINGULAR = {
     "controls": "control",
@@ -89,6 +89,7 @@ def _build_image_task(
         safety_mode=SafetyMode(arguments.safety_mode or SafetyMode.UNSPECIFIED),
         format=ImageFormat(_choose_format(ImageFormat, arguments, form)),
         preview_interval=arguments.preview_interval,
+        clip_skip=arguments.clip_skip,
     )
 
 

@@ -59,6 +59,7 @@ class TaskArguments:
     safety_mode: str | None
     format: str | None
     preview_interval: int | None
+    clip_skip: int | None
     audio: bool
     duration: float | None
     loop: bool
@@ -156,6 +157,12 @@ _OPTIONS = (
     click.option("--safety-mode", type=_choice(SafetyMode), help="What to do with flagged images."),
     click.option("--format", type=_choice(ImageFormat, AudioFormat), help="[default: by --output]"),
     click.option("--preview-interval", type=click.IntRange(min=0), help="Steps between previews."),
+    click.option(
+        "--clip-skip",
+        type=click.IntRange(min=1),
+        metavar="LAYER",
+        help="Layer of the text encoders, counted from the end; 1 is the last.",
+    ),
     click.option("--audio", is_flag=True, help="Generate audio instead of images."),
     click.option("--duration", type=float, help="Seconds of audio; implies --audio."),
     click.option("--loop", is_flag=True, help="Audio that loops seamlessly."),

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from atelier_engines.capabilities import IntegerRange
 from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.model_info import GRID
 from atelier_engines.diffusion.prompts.encoder import PromptEncoder
@@ -23,6 +24,9 @@ LATENT_CHANNELS = 4
 
 _INPAINTING_CHANNELS = 2 * LATENT_CHANNELS + 1
 """Input channels of a denoiser that was trained to inpaint: latents, mask, masked image."""
+
+
+_LAST_LAYER = IntegerRange(min=1, max=1, default=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,8 @@ class ArchitectureSpec:
     """Width and height of the images that the model was trained on."""
     mask_channels: bool = False
     """Whether the denoiser takes mask and masked image as five more channels."""
+    clip_skip: IntegerRange = _LAST_LAYER
+    """Layers of the text encoders that can be used, counted from the end."""
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """(1, channels, height, width) in latent pixels, of an image of a size in pixels."""
@@ -93,6 +99,7 @@ class Family(Protocol):
         height: int,
         adapters: Hashable = None,
         inversions: Sequence[TextualInversion] = (),
+        clip_skip: int | None = None,
     ) -> Conditioning:
         """What to condition the denoiser on: one row, or with guidance the negative one before it.
 
@@ -104,6 +111,7 @@ class Family(Protocol):
             height: of the image, in pixels.
             adapters: identifies the LoRAs that are active in the text encoders.
             inversions: the textual inversions whose names in the prompts stand for their vectors.
+            clip_skip: layer of the text encoders, counted from the end; None for the family's.
         """
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
@@ -150,6 +158,10 @@ class StableDiffusion:
     def mask_channels(self) -> bool:
         """See Family.mask_channels."""
         return self.architecture.mask_channels
+
+    def count_skipped(self, clip_skip: int | None) -> int:
+        """How many layers before the family's usual one a layer is; None is the usual one."""
+        return 0 if clip_skip is None else clip_skip - self.architecture.clip_skip.default
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         """See Family.latent_shape."""

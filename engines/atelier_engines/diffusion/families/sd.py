@@ -56,10 +56,16 @@ class Sd(StableDiffusion):
         height: int,
         adapters: Hashable = None,
         inversions: Sequence[TextualInversion] = (),
+        clip_skip: int | None = None,
     ) -> Conditioning:
         """See Family.condition."""
         del width, height
-        encode = partial(self.prompts.encode, adapters=adapters, inversions=inversions)
+        encode = partial(
+            self.prompts.encode,
+            adapters=adapters,
+            inversions=inversions,
+            skip=self.count_skipped(clip_skip),
+        )
         positive = encode(prompt)
         if not is_guided(guidance):
             return Conditioning(prompt_embeds=positive.hidden)

@@ -61,9 +61,15 @@ class Sdxl(StableDiffusion):
         height: int,
         adapters: Hashable = None,
         inversions: Sequence[TextualInversion] = (),
+        clip_skip: int | None = None,
     ) -> Conditioning:
         """See Family.condition."""
-        encode = partial(self.prompts.encode, adapters=adapters, inversions=inversions)
+        encode = partial(
+            self.prompts.encode,
+            adapters=adapters,
+            inversions=inversions,
+            skip=self.count_skipped(clip_skip),
+        )
         positive = encode(prompt)
         time_ids = self._time_ids(width, height, positive.hidden.dtype)
         if not is_guided(guidance):

@@ -160,6 +160,7 @@ class PromptEncoder:
         *,
         adapters: Hashable = None,
         inversions: Sequence[TextualInversion] = (),
+        skip: int = 0,
     ) -> Embedding:
         """The embedding of a prompt, from the cache or newly encoded.
 
@@ -170,22 +171,27 @@ class PromptEncoder:
             text: a prompt of any length; it may be empty.
             adapters: identifies the LoRAs that are active in the text encoders.
             inversions: the textual inversions whose names in the text stand for their vectors.
+            skip: how many layers before the usual one the output is taken from.
         """
         prompt = mark_names(text, inversions)
-        key = (text, adapters, tuple((one.name, one.digest) for one in prompt.marks.values()))
+        key = (text, adapters, skip, tuple((one.name, one.digest) for one in prompt.marks.values()))
         found = self._cache.get(key)
         if found is None:
-            found = self._encode(prompt, adapters)
+            found = self._encode(prompt, adapters, skip)
             self._cache.put(key, found)
         return found
 
-    def _encode(self, prompt: MarkedPrompt, adapters: Hashable) -> Embedding:
+    def _encode(self, prompt: MarkedPrompt, adapters: Hashable, skip: int) -> Embedding:
         rows = self._chunks(prompt)
-        states = [[self._run(encoder, chunk) for chunk in row] for encoder, row in enumerate(rows)]
+        states = [
+            [self._run(encoder, chunk, skip) for chunk in row] for encoder, row in enumerate(rows)
+        ]
         hidden = [[state.prompt_embeds for state in row] for row in states]
         if any(chunk.is_weighted for row in rows for chunk in row):
             widths = [tensors[0].shape[-1] for tensors in hidden]
-            blanks = torch.split(self.encode("", adapters=adapters).hidden, widths, dim=-1)
+            blanks = torch.split(
+                self.encode("", adapters=adapters, skip=skip).hidden, widths, dim=-1
+            )
             hidden = [
                 [
                     _apply_weights(tensor, chunk.weights, blank)
@@ -220,9 +226,15 @@ class PromptEncoder:
             case _:
                 assert_never(self._syntax)
 
-    def _run(self, encoder: int, chunk: Chunk) -> TextEncoderOutput:
+    def _run(self, encoder: int, chunk: Chunk, skip: int) -> TextEncoderOutput:
+        """Run a text encoder; where its usual output is normed, so are those of earlier layers.
+
+        Source: diffusers 0.42.1, StableDiffusionPipeline.encode_prompt and that of XL, `clip_skip`.
+        """
+        normed = bool(skip) and self._layer is None
+        layer = (self._layer or -1) - skip if skip else self._layer
         return self._text_encoders[encoder].encode(
-            torch.tensor([chunk.ids]), layer=self._layer, vectors=chunk.vectors
+            torch.tensor([chunk.ids]), layer=layer, normed=normed, vectors=chunk.vectors
         )
 
 

@@ -74,6 +74,7 @@ class TextEncoder(Protocol):
         token_ids: torch.Tensor,
         *,
         layer: int | None,
+        normed: bool = False,
         vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
     ) -> TextEncoderOutput:
         """Run the encoder once.
@@ -82,6 +83,7 @@ class TextEncoder(Protocol):
             token_ids: (rows, tokens), int64, on any device.
             layer: which of the hidden states to return; -1 is after the last layer, None after the
                 norm that follows it.
+            normed: whether the norm that follows the last layer is applied to the hidden state of `layer`.
             vectors: (width,) by place: what stands there in every row, in place of the token's own vector.
         """
 

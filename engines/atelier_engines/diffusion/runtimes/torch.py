@@ -73,6 +73,7 @@ class TorchTextEncoder:
         token_ids: torch.Tensor,
         *,
         layer: int | None,
+        normed: bool = False,
         vectors: Mapping[int, torch.Tensor] = NO_VECTORS,
     ) -> TextEncoderOutput:
         """See TextEncoder.encode."""
@@ -80,14 +81,21 @@ class TorchTextEncoder:
 
         def forward() -> Any:  # noqa: ANN401 (classes that share no base for mypy)
             with _replaced_vectors(self.module.get_input_embeddings(), vectors):
-                return self.module(on_device, output_hidden_states=True)
+                output = self.module(on_device, output_hidden_states=True)
+            hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
+            return _final_norm(self.module)(hidden) if normed else hidden, output
 
-        output = self._run(forward)
-        hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
+        hidden, output = self._run(forward)
         return TextEncoderOutput(
             prompt_embeds=hidden.to(self.module.dtype),
             pooled_prompt_embeds=getattr(output, "text_embeds", None),
         )
+
+
+def _final_norm(module: Any) -> torch.nn.Module:  # noqa: ANN401 (classes that share no base for mypy)
+    """The norm after the last layer, in either class of CLIP's text encoders."""
+    norm: torch.nn.Module = getattr(module, "text_model", module).final_layer_norm
+    return norm
 
 
 class TorchDenoiser:
