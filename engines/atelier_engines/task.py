@@ -23,6 +23,17 @@ class ControlType(Enum):
     SEGMENTATION = "segmentation"
 
 
+class Fit(Enum):
+    """How images of another aspect ratio are fitted to a task's size."""
+
+    COVER = "cover"
+    """Their middle fills it; what does not fit is cut off."""
+    CONTAIN = "contain"
+    """All of them is inside; the rest continues their edges, and is black around control maps."""
+    STRETCH = "stretch"
+    """They are distorted."""
+
+
 class ResourceProfile(Enum):
     """The trade-off between time and memory."""
 
@@ -123,6 +134,8 @@ class ImageTask:
     """LoRAs, in the order in which they are applied."""
     embeddings: tuple[str, ...] = ()
     """Textual inversion embeddings: what stands for them where a prompt has their names; see `prompt_names`."""
+    fit: Fit = Fit.COVER
+    """How its images were fitted to width and height, but for rounding; the server does that before the engine runs."""
     upscale: Upscale | None = None
     """Upscaling afterwards; None for none."""
     resource_profile: ResourceProfile | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CancelOutcome,
         ControlType,
         EngineState,
+        FitMode,
         ImageFormat,
         LoraRole,
         ResourceProfile,
@@ -50,6 +51,7 @@ __all__ = [
     "Embedding",
     "Engine",
     "EngineState",
+    "FitMode",
     "Generation",
     "Health",
     "Image",
@@ -72,7 +74,7 @@ _EXPORTS = {
     "client": "Client",
     "engines": "Capabilities Engine",
     "enums": (
-        "AudioFormat CancelCause CancelOutcome ControlType EngineState"
+        "AudioFormat CancelCause CancelOutcome ControlType EngineState FitMode"
         " ImageFormat LoraRole ResourceProfile SafetyMode ServingStatus State"
     ),
     "errors": "AtelierError",

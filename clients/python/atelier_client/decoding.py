@@ -343,6 +343,7 @@ def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
         mask=_source(pb.mask) if pb.HasField("mask") else None,
         controls=tuple(_control(control) for control in pb.controls),
         loras=tuple(_lora(lora) for lora in pb.loras),
+        fit=enums.FitMode.from_number(pb.fit),
         resource_profile=enums.ResourceProfile.from_number(pb.resource_profile),
         safety_mode=enums.SafetyMode.from_number(pb.safety_mode),
         format=enums.ImageFormat.from_number(pb.format),

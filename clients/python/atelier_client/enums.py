@@ -174,6 +174,15 @@ class LoraRole(ProtoEnum):
     CINEMATIC = "cinematic"
 
 
+class FitMode(ProtoEnum):
+    """How an image of another aspect ratio is fitted to a size."""
+
+    UNSPECIFIED = "unspecified"
+    COVER = "cover"
+    CONTAIN = "contain"
+    STRETCH = "stretch"
+
+
 class ResourceProfile(ProtoEnum):
     """Trade-off between speed and memory."""
 

@@ -134,7 +134,7 @@ def _fill_image(
 ) -> None:
     image = message.image
     _set_all(image, task, _IMAGE_FIELDS)
-    for name in ("resource_profile", "safety_mode", "format"):
+    for name in ("fit", "resource_profile", "safety_mode", "format"):
         _set(image, name, getattr(task, name).number)
     places = {"init_image": image.init_image, "mask": image.mask}
     for index, control in enumerate(task.controls):

@@ -9,6 +9,7 @@ from typing import TypeAlias, TypedDict
 from atelier_client.enums import (
     AudioFormat,
     ControlType,
+    FitMode,
     ImageFormat,
     LoraRole,
     ResourceProfile,
@@ -89,6 +90,8 @@ class ImageTask(ShortRepr):
     """Inpainting mask: white is replaced, black is kept."""
     controls: tuple[Control, ...] = ()
     loras: tuple[Lora, ...] = ()
+    fit: FitMode = FitMode.UNSPECIFIED
+    """How init image, mask and controls of another aspect ratio are fitted: COVER unless it says otherwise."""
     resource_profile: ResourceProfile = ResourceProfile.UNSPECIFIED
     safety_mode: SafetyMode = SafetyMode.UNSPECIFIED
     format: ImageFormat = ImageFormat.UNSPECIFIED
@@ -157,6 +160,7 @@ class ImageKeywords(TypedDict, total=False):
     mask: Media | None
     controls: tuple[Control, ...]
     loras: tuple[Lora, ...]
+    fit: FitMode
     resource_profile: ResourceProfile
     safety_mode: SafetyMode
     format: ImageFormat

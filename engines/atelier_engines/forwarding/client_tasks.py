@@ -6,7 +6,14 @@ import io
 from typing import assert_never
 
 import atelier_client as client
-from atelier_client.enums import AudioFormat, ControlType, ImageFormat, ResourceProfile, SafetyMode
+from atelier_client.enums import (
+    AudioFormat,
+    ControlType,
+    FitMode,
+    ImageFormat,
+    ResourceProfile,
+    SafetyMode,
+)
 from atelier_engines.capabilities import (
     AudioCapabilities,
     AudioFeature,
@@ -61,6 +68,9 @@ def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.Im
             client.Embedding(name=name, negative=not find_names(task.prompt, (name,)))
             for name in task.embeddings
         ),
+        fit=FitMode(task.fit.value)
+        if task.init_image is not None or task.controls
+        else FitMode.UNSPECIFIED,
         resource_profile=ResourceProfile.UNSPECIFIED
         if task.resource_profile is None
         else ResourceProfile(task.resource_profile.value),

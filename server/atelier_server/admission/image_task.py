@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from atelier.v1 import task_pb2 as pb
@@ -14,6 +14,7 @@ from atelier_engines.task import (
     JSON,
     Control,
     ControlType,
+    Fit,
     ImageTask,
     ResourceProfile,
     SafetyMode,
@@ -24,6 +25,7 @@ from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
 from atelier_server.admission.styles import add_style_loras, apply_style
 from atelier_server.admission.typed_names import take_loras
+from atelier_server.artifacts.fitting import is_fitted
 from atelier_server.config.settings import LoraSettings, StyleSettings
 
 _DEFAULT_STRENGTH = 0.75
@@ -34,6 +36,11 @@ _CONTROL_TYPES = {
     pb.CONTROL_TYPE_DEPTH: ControlType.DEPTH,
     pb.CONTROL_TYPE_POSE: ControlType.POSE,
     pb.CONTROL_TYPE_SEGMENTATION: ControlType.SEGMENTATION,
+}
+_FITS = {
+    pb.FIT_MODE_COVER: Fit.COVER,
+    pb.FIT_MODE_CONTAIN: Fit.CONTAIN,
+    pb.FIT_MODE_STRETCH: Fit.STRETCH,
 }
 _RESOURCE_PROFILES = {
     pb.RESOURCE_PROFILE_SPEED: ResourceProfile.SPEED,
@@ -77,12 +84,7 @@ def resolve_image_task(
     Raises:
         InvalidRequestError: no such style.
     """
-    style = _NO_STYLE
-    if request.style:
-        style, request = apply_style(request, styles)
-    if not capabilities.upscale_only:
-        request = take_loras(request, capabilities, recorder)
-    add_style_loras(request, style)
+    style, request = _read_request(request, capabilities, recorder, styles)
     steps, guidance = _choose_sampling(request, capabilities, recorder, style)
     default = _choose_default_size(capabilities, style, images.get("init_image"))
     width, height = _choose_size(request, recorder, default)
@@ -106,6 +108,7 @@ def resolve_image_task(
         mask=images.get("mask"),
         controls=_to_controls(request, images),
         loras=stacked,
+        fit=_choose_fit(request, images.values(), (width, height), recorder),
         upscale=_to_upscale(request),
         resource_profile=recorder.choose_optional(
             "resource_profile",
@@ -119,6 +122,22 @@ def resolve_image_task(
         clip_skip=_choose_clip_skip(request, capabilities, recorder),
         options=options,
     )
+
+
+def _read_request(
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    recorder: ParameterRecorder,
+    styles: Mapping[str, StyleSettings],
+) -> tuple[StyleSettings, pb.ImageTask]:
+    """The style, and the request with the style's texts and LoRAs and with the LoRAs that its prompt names."""
+    style = _NO_STYLE
+    if request.style:
+        style, request = apply_style(request, styles)
+    if not capabilities.upscale_only:
+        request = take_loras(request, capabilities, recorder)
+    add_style_loras(request, style)
+    return style, request
 
 
 def _choose_sampling(
@@ -242,6 +261,23 @@ def _choose_strength(
             missing = "on this engine: its model follows the prompt alone"
         recorder.ignore("strength", strength, f"it has no effect {missing}")
     return _DEFAULT_STRENGTH
+
+
+def _choose_fit(
+    request: pb.ImageTask,
+    images: Collection[Pixels],
+    size: tuple[int, int],
+    recorder: ParameterRecorder,
+) -> Fit:
+    """How images are fitted; the recorder notes the default where it changes any of them."""
+    requested = _FITS.get(request.fit)
+    if requested is not None and not images:
+        recorder.ignore("fit", requested.value, "the task has no images")
+    elif requested is not None:
+        recorder.apply("fit", requested.value)
+    elif not all(is_fitted(image, *size) for image in images):
+        recorder.choose("fit", "", [Fit.COVER.value])
+    return requested or Fit.COVER
 
 
 def _choose_preview_interval(

@@ -24,6 +24,7 @@ from atelier_server.admission.parameters import describe_made_size, describe_rou
 from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.encode import Encoder
+from atelier_server.artifacts.fitting import fit_images
 from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
@@ -145,6 +146,8 @@ class Worker:
         attempt.timer.enter("prepare")
         async with self.decider.load_images(claim.request, claim.caller) as images:
             task = replace(await self._load_task(attempt, images), resume=claim.remote_handle)
+            if isinstance(task, ImageTask) and images:
+                task = await asyncio.to_thread(fit_images, task)
             # Kept to the end of the attempt, when the memory of the images is no longer reserved.
             attempt.task = _outline(attempt.claim.task, images) if images else task
             attempt.record_recipe(self.supervisor.status, task)

@@ -78,6 +78,33 @@ LORA_ROLE_CHARACTER: LoraRole.ValueType  # 2
 LORA_ROLE_CINEMATIC: LoraRole.ValueType  # 3
 """Cinematic look: film, light, lens; stacked last."""
 
+class _FitMode:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FitModeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FitMode.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    FIT_MODE_UNSPECIFIED: _FitMode.ValueType  # 0
+    """Not set: COVER."""
+    FIT_MODE_COVER: _FitMode.ValueType  # 1
+    """Its middle fills the size; what does not fit is cut off."""
+    FIT_MODE_CONTAIN: _FitMode.ValueType  # 2
+    """All of it is inside; the rest continues its edges, and is black around control maps."""
+    FIT_MODE_STRETCH: _FitMode.ValueType  # 3
+    """It is distorted."""
+
+class FitMode(_FitMode, metaclass=_FitModeEnumTypeWrapper):
+    """How an image of another aspect ratio is fitted to a size."""
+
+FIT_MODE_UNSPECIFIED: FitMode.ValueType  # 0
+"""Not set: COVER."""
+FIT_MODE_COVER: FitMode.ValueType  # 1
+"""Its middle fills the size; what does not fit is cut off."""
+FIT_MODE_CONTAIN: FitMode.ValueType  # 2
+"""All of it is inside; the rest continues its edges, and is black around control maps."""
+FIT_MODE_STRETCH: FitMode.ValueType  # 3
+"""It is distorted."""
+
 class _ResourceProfile:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -222,6 +249,7 @@ class ImageTask(message.Message):
     UPSCALE_FIELD_NUMBER: builtins.int
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     CLIP_SKIP_FIELD_NUMBER: builtins.int
+    FIT_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt."""
     negative_prompt: builtins.str
@@ -262,6 +290,8 @@ class ImageTask(message.Message):
     """Steps between two previews; 0 sends none. The default of the engine when unset."""
     clip_skip: builtins.int
     """Layer of the text encoders whose output is used, counted from the end: 1 is the last, 2 the one before it."""
+    fit: FitMode.ValueType
+    """How init_image, mask and controls of another aspect ratio are fitted to width and height; COVER when unset."""
     @builtins.property
     def init_image(self) -> MediaSource:
         """Input of image-to-image and inpainting."""
@@ -312,10 +342,11 @@ class ImageTask(message.Message):
         upscale: Upscale | None = ...,
         embeddings: abc.Iterable[Embedding] | None = ...,
         clip_skip: builtins.int | None = ...,
+        fit: FitMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "fit", b"fit", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_skip: _TypeAlias = typing.Literal["clip_skip"]  # noqa: Y015
     _WhichOneofArgType__clip_skip: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip"]  # noqa: Y015

@@ -101,6 +101,7 @@ def _list_image_facts(image: ImageCapabilities) -> _Facts:
     yield "models", _join_models(image.models)
     yield "styles", _join(image.styles)
     yield "LoRAs", _limit(_join(image.loras), image.max_loras)
+    yield "embeddings", _join(image.embeddings)
     yield "controls", _limit(_join(image.control_types), image.max_controls)
     yield "schedulers", _join(image.schedulers)
     yield "upscalers", _join(image.upscalers)

@@ -9,13 +9,13 @@ import click
 from atelier_client.cli.output_names import Target
 from atelier_client.cli.prompts import read_prompt
 from atelier_client.cli.task_options import TaskArguments
-from atelier_client.enums import AudioFormat, ImageFormat, ResourceProfile, SafetyMode
+from atelier_client.enums import AudioFormat, FitMode, ImageFormat, ResourceProfile, SafetyMode
 from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, RequestKeywords, Upscale
 
 _IMAGE_OPTIONS = (
     *("style", "size", "ratio", "scheduler", "num_images", "init_image", "strength", "mask"),
     *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
-    *("preview_interval", "embeddings", "negative_embeddings", "clip_skip"),
+    *("preview_interval", "embeddings", "negative_embeddings", "clip_skip", "fit"),
 )
 _SINGULAR = {
     "controls": "control",
@@ -85,6 +85,7 @@ def _build_image_task(
             *(Embedding(name=name, negative=True) for name in arguments.negative_embeddings),
         ),
         upscale=None if arguments.upscale is None else Upscale(factor=arguments.upscale),
+        fit=FitMode(arguments.fit or FitMode.UNSPECIFIED),
         resource_profile=ResourceProfile(arguments.resource_profile or ResourceProfile.UNSPECIFIED),
         safety_mode=SafetyMode(arguments.safety_mode or SafetyMode.UNSPECIFIED),
         format=ImageFormat(_choose_format(ImageFormat, arguments, form)),

@@ -21,6 +21,7 @@ from atelier_client.cli.task_values import (
 from atelier_client.enums import (
     AudioFormat,
     ControlType,
+    FitMode,
     ImageFormat,
     ProtoEnum,
     ResourceProfile,
@@ -55,6 +56,7 @@ class TaskArguments:
     embeddings: tuple[str, ...]
     negative_embeddings: tuple[str, ...]
     upscale: float | None
+    fit: str | None
     resource_profile: str | None
     safety_mode: str | None
     format: str | None
@@ -153,6 +155,11 @@ _OPTIONS = (
         help="Textual inversion embedding to add to the negative prompt.",
     ),
     click.option("--upscale", type=float, metavar="FACTOR", help="Upscale the result."),
+    click.option(
+        "--fit",
+        type=_choice(FitMode),
+        help="How images of another aspect ratio are fitted.  [default: cover]",
+    ),
     click.option("--resource-profile", type=_choice(ResourceProfile), help="Speed or memory."),
     click.option("--safety-mode", type=_choice(SafetyMode), help="What to do with flagged images."),
     click.option("--format", type=_choice(ImageFormat, AudioFormat), help="[default: by --output]"),
