@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from atelier_engines.config import MAX_WAIT_SECONDS, Section
+from atelier_engines.header_values import SecretToken
 
 
 class ForwardingConfig(Section):
@@ -29,7 +30,7 @@ class ForwardingConfig(Section):
         default=None,
         description="PEM file with the certificate authorities to trust; those of the system when null.",
     )
-    token: SecretStr | None = Field(
+    token: SecretToken | None = Field(
         default=None,
         description="Bearer token sent with every call, for instance ${ATELIER_TOKEN}.",
     )

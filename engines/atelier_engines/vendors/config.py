@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field
 
 from atelier_engines.addresses import Url
 from atelier_engines.capabilities import Price
 from atelier_engines.config import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
+from atelier_engines.header_values import SecretToken
 from atelier_engines.vendors.price import PriceConfig
 
-
-def _require_header_value(secret: SecretStr) -> SecretStr:
-    """The secret, if it can stand in the header of an HTTP request.
-
-    Raises:
-        ValueError: it cannot; the message does not show it.
-    """
-    if not all("!" <= character <= "~" for character in secret.get_secret_value()):
-        msg = "must have neither spaces, line ends nor letters beyond ASCII: look at the ends of the file or variable"
-        raise ValueError(msg)
-    return secret
-
-
-ApiKey = Annotated[SecretStr, Field(min_length=1), AfterValidator(_require_header_value)]
+ApiKey = SecretToken
 """An API key; the field that uses it names the usual environment variable."""
 BaseUrl = Annotated[Url, Field(description="URL of the service.")]
 """URL that the paths of a service's API are relative to."""

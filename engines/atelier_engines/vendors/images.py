@@ -98,8 +98,11 @@ async def load_result(vendor: str, data: bytes, task: ImageTask) -> Encoded | Pi
     return await result_from_thread(partial(resize_to_cover, pixels, task.width, task.height))
 
 
-async def load_preview(data: bytes) -> Encoded | None:
-    """A preview file scaled down, or None if it cannot be decoded: a broken preview is no failure."""
+async def load_preview(data: bytes, *, min_side: int = 0) -> Encoded | None:
+    """A preview file scaled down, or None if it cannot be decoded: a broken preview is no failure.
+
+    One whose longer side is shorter than `min_side` pixels, as where a service shows the latents, is enlarged to that.
+    """
     try:
         header = await result_from_thread(partial(read_header, data))
         if header.pixels > _MAX_PREVIEW_PIXELS:
@@ -107,7 +110,15 @@ async def load_preview(data: bytes) -> Encoded | None:
         pixels = await _decode(data, header)
     except UndecodableError:
         return None
-    return await result_from_thread(partial(preview_from_pixels, pixels))
+    return await result_from_thread(lambda: preview_from_pixels(_enlarge(pixels, min_side)))
+
+
+def _enlarge(pixels: Pixels, side: int) -> Pixels:
+    longer = max(pixels.width, pixels.height)
+    if longer >= side:
+        return pixels
+    size = (round(pixels.width * side / longer) or 1, round(pixels.height * side / longer) or 1)
+    return pixels_from_image(image_from_pixels(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
 def _describe(header: ImageHeader, data: bytes) -> Encoded:

@@ -18,7 +18,8 @@ from atelier_engines.vendors.deadline import Deadline
 ResultT = TypeVar("ResultT")
 
 _PAUSE_SECONDS = 2.0
-_MAX_INVALID = 3
+MAX_INVALID_POLLS = 3
+"""Answers to polls in a row that are believed when they say that there is no such work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +31,24 @@ class OutageWaiter:
     deadline: Deadline
     """Deadline of the task."""
 
-    async def ask(self, request: Callable[[], Awaitable[ResultT]], *, reason: str = "") -> ResultT:
+    async def ask(
+        self,
+        request: Callable[[], Awaitable[ResultT]],
+        *,
+        reason: str = "",
+        max_invalid: int = 1,
+    ) -> ResultT:
         """The answer to a free request about accepted work; the work goes on while the service cannot be reached.
 
         Args:
             request: raises EngineError.
             reason: why the work has not ended, should the deadline pass now and the service was reached last.
+            max_invalid: this many answers in a row that say there is no such thing, or are invalid, are believed; more
+                than one for what is asked again and again, since a proxy may answer while its server starts.
 
         Raises:
             EngineTimeoutError: the deadline has passed; the message has the last error.
-            EngineFailedError: three answers in a row say that there is no such thing, or are invalid.
+            EngineFailedError: there is no such thing, or the answers are invalid.
             EngineError: every other error of the request.
         """
         invalid = 0
@@ -47,11 +56,9 @@ class OutageWaiter:
             try:
                 async with self.deadline.timeout(self.client.name, reason=reason):
                     return await request()
-            except (
-                EngineFailedError
-            ) as error:  # also what a proxy says in place of a server that starts
+            except EngineFailedError as error:
                 invalid += 1
-                if invalid == _MAX_INVALID:
+                if invalid == max_invalid:
                     raise
                 last: EngineError = error
             except (EngineUnavailableError, EngineTimeoutError) as error:

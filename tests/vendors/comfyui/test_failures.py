@@ -110,6 +110,22 @@ async def test_a_failed_node_is_named_without_its_traceback_or_inputs(server: St
     assert "secret" not in str(failed.value)
 
 
+async def test_a_file_that_was_removed_after_the_start_is_missing(server: StandIn) -> None:
+    """The operator is to install it; paths on the server are not passed on."""
+    server.does.error = {
+        "node_type": "CheckpointLoaderSimple",
+        "exception_type": "FileNotFoundError",
+        "exception_message": "Model in folder 'checkpoints' with filename 'x.ckpt' not found.",
+    }
+    async with run_engine(server) as engine:
+        with pytest.raises(ModelMissingError, match=r"'x\.ckpt' not found"):
+            await run_task(engine, TASK)
+    server.does.error |= {"exception_type": "OSError", "exception_message": "'/srv/m/x' is broken"}
+    async with run_engine(server) as engine:
+        with pytest.raises(EngineFailedError, match=r"\(a path on the server\) is broken"):
+            await run_task(engine, TASK)
+
+
 async def test_a_node_that_cannot_load_what_the_task_selects_is_the_tasks_fault(
     server: StandIn,
 ) -> None:

@@ -144,7 +144,9 @@ class Queue:
                 self.silent = True
                 for sid, _ in list(self.socket.manager.get_participants("/", ROOM)):
                     await self.socket.disconnect(sid)
-            image = {"width": 1024, "height": 1024, "dataURL": self.preview or _preview(step)}
+            noise = item.graph["nodes"]["noise"]
+            size = {"width": noise["width"], "height": noise["height"]}
+            image = {**size, "dataURL": self.preview or _preview(step, **size)}
             await self._send(
                 item, "invocation_progress", name, percentage=step / steps, image=image
             )
@@ -197,9 +199,10 @@ def generated(item: Item) -> bytes:
     return file.getvalue()
 
 
-def _preview(step: int) -> str:
+def _preview(step: int, width: int, height: int) -> str:
+    """In the size of the latents; the server names that of the image beside it."""
     file = io.BytesIO()
-    Image.new("RGB", (128, 128), (step % 256, 0, 0)).save(file, "JPEG")
+    Image.new("RGB", (width // 8, height // 8), (step % 256, 0, 0)).save(file, "JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -53,6 +53,23 @@ MODELS = {
 }
 
 
+PRESETS = [
+    {
+        "name": name,
+        "preset_data": {"positive_prompt": positive, "negative_prompt": negative},
+        "type": "default",
+        "is_public": True,
+        "id": name.lower(),
+        "user_id": "system",
+        "image": None,
+    }
+    for name, positive, negative in (
+        ("Anime", "{prompt} anime++, line art", "painting"),
+        ("Sketch", "pencil on paper", "{prompt}, colour"),
+    )
+]
+
+
 @dataclass(slots=True, kw_only=True)
 class StandIn(FakeService):
     """One server, with its queue."""
@@ -144,6 +161,10 @@ class StandIn(FakeService):
     async def list_models(self, _: web.Request) -> web.StreamResponse:
         """GET /api/v2/models/."""
         return web.json_response({"models": list(self.models.values())})
+
+    async def list_style_presets(self, _: web.Request) -> web.StreamResponse:
+        """GET /api/v1/style_presets/."""
+        return web.json_response(PRESETS)
 
     async def enqueue(self, request: web.Request) -> web.StreamResponse:
         """POST …/enqueue_batch."""
@@ -266,6 +287,7 @@ class StandIn(FakeService):
         for path in ("", SUB_PATH):
             app.router.add_post(f"{path}/api/v1/auth/login", self.sign_in)
             app.router.add_get(f"{path}/api/v2/models/", self.list_models)
+            app.router.add_get(f"{path}/api/v1/style_presets/", self.list_style_presets)
             app.router.add_post(f"{path}{queue}/enqueue_batch", self.enqueue)
             app.router.add_get(f"{path}{queue}/status", self.status)
             app.router.add_get(f"{path}{queue}/list_all", self.list_all)

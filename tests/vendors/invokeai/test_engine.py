@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.conformance.remote_service import collect_events, run_engine
-from atelier_engines.errors import EngineUnavailableError, ModelMissingError
+from atelier_engines.errors import EngineUnavailableError, InvalidTaskError, ModelMissingError
 from atelier_engines.event import Dispatched, Output, Stage, Step
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.schemas import SocketEvent
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents
-from tests.vendors.calls import outputs, plain, steps
+from tests.vendors.calls import outputs, plain, run_task, steps
 from tests.vendors.invokeai.queue import generated
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, TASK, StandIn
 
@@ -92,6 +92,49 @@ async def test_previews_are_the_servers_own_at_the_requested_interval(vendor: St
     }
     assert set(previews) == {2, 4}
     assert previews[4].media_type == "image/jpeg"
+    assert (previews[4].width, previews[4].height) == (64, 80)
+
+
+async def test_previews_of_large_images_have_256_pixels_on_their_longer_side(
+    vendor: StandIn,
+) -> None:
+    """The server sends them in the size of the latents, 64 x 128 here."""
+    task = replace(TASK, width=512, height=1024, preview_interval=4)
+    events = await collect_events(vendor, task, **BY_EVENTS)
+    sizes = {
+        (event.preview.width, event.preview.height)
+        for event in events
+        if isinstance(event, Step) and event.preview
+    }
+    assert sizes == {(128, 256)}
+
+
+@pytest.mark.parametrize(
+    ("preset", "positive", "negative"),
+    [
+        ("Anime", "a lighthouse anime++, line art", "fog painting"),
+        ("Sketch", "a lighthouse pencil on paper", "fog, colour"),
+        (None, "a lighthouse", "fog"),
+    ],
+)
+async def test_a_style_preset_is_put_around_the_prompts(
+    vendor: StandIn, preset: str | None, positive: str, negative: str
+) -> None:
+    """As the server's own page does it."""
+    task = replace(TASK, negative_prompt="fog", options={"style_preset": preset})
+    await collect_events(vendor, task)
+    nodes = vendor.batches[0]["graph"]["nodes"]
+    assert (nodes["positive"]["prompt"], nodes["negative"]["prompt"]) == (positive, negative)
+
+
+async def test_an_unknown_style_preset_is_refused(vendor: StandIn) -> None:
+    """The error and the capabilities list those of the server."""
+    async with run_engine(vendor) as engine:
+        schema = str(engine.capabilities.options_schema)
+        assert "Anime" in schema
+        with pytest.raises(InvalidTaskError, match="it has Anime, Sketch"):
+            await run_task(engine, replace(TASK, options={"style_preset": "Oil"}))
+    assert vendor.batches == []
 
 
 async def test_a_broken_preview_is_skipped(vendor: StandIn) -> None:

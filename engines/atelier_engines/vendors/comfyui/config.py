@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from atelier_engines.addresses import Url
 from atelier_engines.config import MAX_PAUSE_SECONDS, Section
+from atelier_engines.header_values import HeaderName, SecretText
 from atelier_engines.vendors.comfy_config import WorkflowConfig
 from atelier_engines.vendors.config import MaxImages, RemoteConfig, TimeoutSeconds
 
@@ -17,7 +18,7 @@ class ServerConfig(Section):
     """One ComfyUI server."""
 
     url: Url = Field(pattern="^[^?#]+$", description="URL of the server, path of a proxy included.")
-    headers: dict[str, SecretStr] = Field(
+    headers: dict[HeaderName, SecretText] = Field(
         default_factory=dict,
         description="HTTP headers of every request, for a proxy in front of the server: "
         "ComfyUI itself needs no key.",

@@ -19,6 +19,7 @@ from atelier_engines.errors import (
 from atelier_engines.vendors.comfyui.filled_inputs import FilledInputs
 from atelier_engines.vendors.comfyui.schemas import JobOutcome
 from atelier_engines.vendors.responses import Response
+from atelier_engines.vendors.server_paths import hide_paths
 
 _BAD_REQUEST = 400
 _MAX_MESSAGE_LENGTH = 300
@@ -166,8 +167,10 @@ def _error_from_failure(failure: _Failure) -> EngineError:
         return OutOfMemoryError(
             f"comfyui ran out of memory in {failure.node_type}; request a smaller image"
         )
-    message = " ".join(failure.exception_message.split())[:_MAX_MESSAGE_LENGTH]
+    message = hide_paths(" ".join(failure.exception_message.split()))[:_MAX_MESSAGE_LENGTH]
     text = f"comfyui failed in {failure.node_type or 'a node'}: {message}"
+    if failure.exception_type == "FileNotFoundError" and message.startswith("Model in folder"):
+        return ModelMissingError(f"{text}; install the file on the server")
     if failure.node_type.startswith(_SELECTED_NODES):
         return TaskFailedError(f"{text}; change what the task selects there")
     return EngineFailedError(text)

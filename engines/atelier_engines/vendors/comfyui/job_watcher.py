@@ -23,7 +23,7 @@ from atelier_engines.vendors.comfyui.messages import (
 from atelier_engines.vendors.comfyui.results import fetch_results
 from atelier_engines.vendors.comfyui.step_counter import StepCounter
 from atelier_engines.vendors.images import load_preview
-from atelier_engines.vendors.outages import OutageWaiter
+from atelier_engines.vendors.outages import MAX_INVALID_POLLS, OutageWaiter
 
 _LOOKUP_DELAY_SECONDS = 0.2
 _MAX_LOOKUPS = 10
@@ -111,7 +111,7 @@ class JobWatcher:
         Raises:
             EngineFailedError: the server does not know the job.
         """
-        ask = partial(self.waiter.ask, reason=_why_unfinished(stage))
+        ask = partial(self.waiter.ask, reason=_why_unfinished(stage), max_invalid=MAX_INVALID_POLLS)
         for _ in range(_MAX_LOOKUPS):
             if await ask(partial(self.client.history_entry, prompt)) is not None:
                 return None

@@ -12,7 +12,7 @@ from atelier_engines.vendors.comfyui import errors
 from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.schemas import FileRef
 from atelier_engines.vendors.images import load_file
-from atelier_engines.vendors.outages import OutageWaiter
+from atelier_engines.vendors.outages import MAX_INVALID_POLLS, OutageWaiter
 
 
 async def fetch_results(
@@ -46,7 +46,8 @@ async def fetch_results(
 async def _list_files(
     client: ComfyClient, prompt: str, nodes: tuple[str, ...], waiter: OutageWaiter
 ) -> list[FileRef]:
-    entry = await waiter.ask(partial(client.history_entry, prompt))
+    ask = partial(waiter.ask, max_invalid=MAX_INVALID_POLLS)
+    entry = await ask(partial(client.history_entry, prompt))
     if entry is None:
         raise EngineFailedError("comfyui lost the job's history")
     if entry.status.status_str != "success":

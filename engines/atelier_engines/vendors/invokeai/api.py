@@ -22,6 +22,8 @@ from atelier_engines.vendors.invokeai.schemas import (
     QueueItem,
     QueueItems,
     QueueStatus,
+    StylePreset,
+    StylePresets,
     Token,
     UploadedFile,
 )
@@ -85,6 +87,14 @@ class InvokeAiClient:
     async def list_models(self) -> tuple[ModelRecord, ...]:
         """List all models of the server."""
         return (await self._request("GET", "/api/v2/models/", model=Models)).models
+
+    async def list_style_presets(self) -> tuple[StylePreset, ...]:
+        """List the style presets of the server; none if it is too old to have any."""
+        try:
+            found = await self._request("GET", "/api/v1/style_presets/", model=StylePresets)
+        except EngineFailedError:
+            return ()
+        return found.root
 
     async def require_running(self) -> None:
         """Return if the queue's processor is running.

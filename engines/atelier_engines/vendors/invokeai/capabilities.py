@@ -11,9 +11,10 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
+from atelier_engines.task import JSON
 from atelier_engines.vendors.invokeai.catalog import ModelCatalog
-from atelier_engines.vendors.invokeai.config import SCHEDULERS, InvokeAiConfig
-from atelier_engines.vendors.options import NoOptions, build_options_schema
+from atelier_engines.vendors.invokeai.config import SCHEDULERS, InvokeAiConfig, InvokeAiOptions
+from atelier_engines.vendors.options import build_options_schema
 
 _MAX_PROMPT_LENGTH = 8000
 _MAX_SEED = 2**32 - 1
@@ -31,8 +32,18 @@ def build_capabilities(config: InvokeAiConfig, catalogue: ModelCatalog) -> Capab
         cancel=CancelSupport.REMOTE,
         resumable=True,
         price=config.listed_price,
-        options_schema=build_options_schema(NoOptions),
+        options_schema=_options_schema(catalogue),
     )
+
+
+def _options_schema(catalogue: ModelCatalog) -> dict[str, JSON]:
+    """The schema of the options, with the names of the server's style presets."""
+    schema = build_options_schema(InvokeAiOptions)
+    names: list[JSON] = [*sorted(catalogue.style_presets)]
+    match schema:
+        case {"properties": {"style_preset": dict(option)}} if names:
+            option["examples"] = names
+    return schema
 
 
 def _image(config: InvokeAiConfig, catalogue: ModelCatalog) -> ImageCapabilities:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.task import ControlType
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
-from atelier_engines.vendors.invokeai.schemas import ModelRecord
+from atelier_engines.vendors.invokeai.schemas import ModelRecord, StylePreset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,13 @@ class ModelCatalog:
     """LoRAs by name, in the server's order."""
     controlnets: Mapping[ControlType, ModelRecord] = field(default_factory=dict)
     """ControlNets by control type, as configured."""
+    style_presets: Mapping[str, StylePreset] = field(default_factory=dict)
+    """Style presets by name; of several with one name the first."""
 
 
-def build_catalog(records: Iterable[ModelRecord], config: InvokeAiConfig) -> ModelCatalog:
+def build_catalog(
+    records: Iterable[ModelRecord], config: InvokeAiConfig, presets: Sequence[StylePreset] = ()
+) -> ModelCatalog:
     """Select the SDXL models of the server's records.
 
     Raises:
@@ -42,6 +46,7 @@ def build_catalog(records: Iterable[ModelRecord], config: InvokeAiConfig) -> Mod
             ControlType(kind): _find_model(name, controlnets, "SDXL ControlNet")
             for kind, name in config.controlnets.items()
         },
+        style_presets={preset.name: preset for preset in reversed(presets)},
     )
 
 

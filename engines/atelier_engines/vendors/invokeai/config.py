@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from atelier_engines.config import MAX_PAUSE_SECONDS
+from atelier_engines.config import MAX_PAUSE_SECONDS, Section
+from atelier_engines.header_values import SecretText
 from atelier_engines.vendors.config import BaseUrl, MaxImages, RemoteConfig, TimeoutSeconds
 
 SCHEDULERS = (
@@ -22,6 +23,15 @@ Source: InvokeAI 6.14.2, backend/stable_diffusion/schedulers/schedulers.py.
 """
 
 
+class InvokeAiOptions(Section):
+    """Options of one task."""
+
+    style_preset: str | None = Field(
+        default=None,
+        description="Style preset of the server, by its name: its prompts are put around those of the task.",
+    )
+
+
 class InvokeAiConfig(RemoteConfig):
     """An invokeai engine's section in the configuration file."""
 
@@ -32,7 +42,7 @@ class InvokeAiConfig(RemoteConfig):
     email: str | None = Field(
         default=None, description="Account to sign in with; null for a server without users."
     )
-    password: SecretStr | None = Field(
+    password: SecretText | None = Field(
         default=None, description="Password of the account: ${INVOKEAI_PASSWORD}."
     )
     model: str = Field(

@@ -30,6 +30,7 @@ from atelier_engines.vendors.invokeai.item_watcher import watch_item
 from atelier_engines.vendors.invokeai.progress_tracker import ProgressTracker
 from atelier_engines.vendors.invokeai.schemas import BatchHandle
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
+from atelier_engines.vendors.invokeai.style_presets import apply_style_preset
 from atelier_engines.vendors.invokeai.uploads import upload_images
 from atelier_engines.vendors.late_cancels import LateCancels
 from atelier_engines.vendors.outages import OutageWaiter
@@ -112,7 +113,8 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
         client = InvokeAiClient(vendor=vendor, email=config.email, password=config.password)
         try:
             await client.sign_in()
-            catalog = build_catalog(await client.list_models(), config)
+            presets = await client.list_style_presets()
+            catalog = build_catalog(await client.list_models(), config, presets)
             named = None if config.board is None else await client.find_board(config.board)
         except BaseException:
             await vendor.close()
@@ -202,7 +204,7 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
         self, task: ImageTask, batch_id: str, uploaded: UploadedImages
     ) -> dict[str, JSON]:
         graph = build_graph(
-            task,
+            apply_style_preset(task, self._connection.catalog.style_presets),
             self._connection.catalog,
             uploaded,
             self._config,

@@ -15,10 +15,16 @@ from atelier_engines.vendors.invokeai.api import InvokeAiClient
 from atelier_engines.vendors.invokeai.graph import OUTPUT
 from atelier_engines.vendors.invokeai.schemas import QueueItem, SocketEvent
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
-from atelier_engines.vendors.outages import OutageWaiter
+from atelier_engines.vendors.outages import MAX_INVALID_POLLS, OutageWaiter
+from atelier_engines.vendors.server_paths import hide_paths
 
 _CONNECTED_POLL_FACTOR = 5.0  # the poll interval is this much longer while the socket is connected
 _MAX_MESSAGE_LENGTH = 200
+_BROKEN_FILES = frozenset({"FileNotFoundError", "SafetensorError"})
+"""Exceptions of nodes that load a model whose files are absent or broken.
+
+Source: InvokeAI 6.14.2, backend/model_manager/load/load_default.py.
+"""
 
 
 async def watch_item(
@@ -42,7 +48,8 @@ async def watch_item(
         EngineTimeoutError: the deadline has passed.
     """
     while True:
-        item = await waiter.ask(partial(client.fetch_item, item_id))
+        fetch = partial(client.fetch_item, item_id)
+        item = await waiter.ask(fetch, max_invalid=MAX_INVALID_POLLS)
         yield item
         if item.status == "completed":
             for late in events.list_pending(item_id):
@@ -73,7 +80,7 @@ def _require_not_failed(item: QueueItem) -> None:
         )
     if item.status != "failed":
         return
-    kind, text = item.error_type or "", " ".join((item.error_message or "").split())
+    kind, text = item.error_type or "", hide_paths(" ".join((item.error_message or "").split()))
     message = f"invokeai failed: {kind or 'no reason given'}"
     if text:
         message += f" ({text[:_MAX_MESSAGE_LENGTH]})"
@@ -81,4 +88,8 @@ def _require_not_failed(item: QueueItem) -> None:
         raise OutOfMemoryError("invokeai ran out of GPU memory; request fewer pixels")
     if kind == "UnknownModelException" or text.startswith(("Unknown model", "Unknown lora")):
         raise ModelMissingError(f"{message}; the server no longer has a model of this task")
+    if kind in _BROKEN_FILES or "no file named" in text.lower():
+        raise ModelMissingError(
+            f"{message}; files of a model of this task are missing or broken on the server: install it there again"
+        )
     raise EngineFailedError(message)

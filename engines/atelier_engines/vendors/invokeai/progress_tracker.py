@@ -11,6 +11,8 @@ from atelier_engines.vendors.images import load_preview
 from atelier_engines.vendors.invokeai.graph import DENOISE, STAGES
 from atelier_engines.vendors.invokeai.schemas import ProgressImage, QueueItem, SocketEvent
 
+_PREVIEW_SIDE = 256  # pixels, as of other engines' previews
+
 
 class ProgressTracker:
     """Progress of one task over all its images."""
@@ -20,6 +22,7 @@ class ProgressTracker:
         self._steps = task.steps or 1
         self._total = self._steps * len(task.seeds)
         self._interval = task.preview_interval
+        self._preview_side = min(_PREVIEW_SIDE, max(task.width, task.height))
         self._stage = ""
         self._images = self._step = self._last_preview = 0
 
@@ -59,15 +62,18 @@ class ProgressTracker:
         self._step = reached
         preview = None
         if image is not None and self._interval and reached - self._last_preview >= self._interval:
-            preview = await _load_preview(image)
+            preview = await _load_preview(image, self._preview_side)
             self._last_preview = reached
         return [Step(index=reached, total=self._total, preview=preview)]
 
 
-async def _load_preview(image: ProgressImage) -> Encoded | None:
-    """Return the preview, or None if it cannot be decoded: a broken preview is no failure."""
+async def _load_preview(image: ProgressImage, side: int) -> Encoded | None:
+    """Return the preview, or None if it cannot be decoded: a broken preview is no failure.
+
+    The server sends it in the size of the latents, an eighth of the image's, so it is enlarged to `side` pixels.
+    """
     try:
         data = base64.b64decode(image.data_url.partition(",")[2], validate=True)
     except ValueError:
         return None
-    return await load_preview(data)
+    return await load_preview(data, min_side=side)

@@ -30,6 +30,26 @@ class Models(BaseModel):
     models: tuple[ModelRecord, ...]
 
 
+class PresetPrompts(BaseModel):
+    """The prompts of a style preset."""
+
+    positive_prompt: str = ""
+    negative_prompt: str = ""
+
+
+class StylePreset(BaseModel):
+    """A style preset of the server."""
+
+    name: str
+    """Display name; not unique."""
+    preset_data: PresetPrompts
+    """Prompts, in which `{prompt}` stands for that of the task."""
+
+
+StylePresets = RootModel[tuple[StylePreset, ...]]
+"""The style presets that the account may use."""
+
+
 class Token(BaseModel):
     """Response to signing in."""
 
