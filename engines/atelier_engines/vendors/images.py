@@ -101,7 +101,7 @@ async def load_result(vendor: str, data: bytes, task: ImageTask) -> Encoded | Pi
 async def load_preview(data: bytes, *, min_side: int = 0) -> Encoded | None:
     """A preview file scaled down, or None if it cannot be decoded: a broken preview is no failure.
 
-    One whose longer side is shorter than `min_side` pixels, as where a service shows the latents, is enlarged to that.
+    One whose longer side is shorter than `min_side` pixels, as where a service shows the latents, is scaled up to that.
     """
     try:
         header = await result_from_thread(partial(read_header, data))
@@ -110,10 +110,10 @@ async def load_preview(data: bytes, *, min_side: int = 0) -> Encoded | None:
         pixels = await _decode(data, header)
     except UndecodableError:
         return None
-    return await result_from_thread(lambda: preview_from_pixels(_enlarge(pixels, min_side)))
+    return await result_from_thread(lambda: preview_from_pixels(_scale_up(pixels, min_side)))
 
 
-def _enlarge(pixels: Pixels, side: int) -> Pixels:
+def _scale_up(pixels: Pixels, side: int) -> Pixels:
     longer = max(pixels.width, pixels.height)
     if longer >= side:
         return pixels

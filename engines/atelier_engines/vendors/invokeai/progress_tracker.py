@@ -70,7 +70,7 @@ class ProgressTracker:
 async def _load_preview(image: ProgressImage, side: int) -> Encoded | None:
     """Return the preview, or None if it cannot be decoded: a broken preview is no failure.
 
-    The server sends it in the size of the latents, an eighth of the image's, so it is enlarged to `side` pixels.
+    The server sends it in the size of the latents, an eighth of the image's, so it is scaled up to `side` pixels.
     """
     try:
         data = base64.b64decode(image.data_url.partition(",")[2], validate=True)
