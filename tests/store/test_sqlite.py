@@ -16,7 +16,8 @@ from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
 from atelier_server.store.sqlite import artifact_rows, expiry, history, listing, operations, rows
-from atelier_server.store.sqlite.database import Database
+from atelier_server.store.sqlite.checkpoints import Checkpoints
+from atelier_server.store.sqlite.database import Database, configure
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
@@ -102,6 +103,31 @@ async def test_who_is_cancelled_during_a_write_is_cancelled_once_it_is_decided(
         await task
     assert await database.read(lambda db: db.execute("SELECT count(*) FROM written").fetchone())
     await database.close()
+
+
+def test_the_log_begins_anew_while_writes_go_on(tmp_path: Path) -> None:
+    """It is copied beside them, and by the writer alone to its end; no commit copies it."""
+    path, log = tmp_path / "some.db", tmp_path / "some.db-wal"
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        configure(writer, "NORMAL")
+        writer.execute("CREATE TABLE written (data)")
+        checkpoints = Checkpoints(path, writer)
+        assert writer.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+        salt = first_salt = _read_salt(log)
+        for _ in range(20_000):
+            writer.execute("INSERT INTO written VALUES (zeroblob(4096))")
+            checkpoints.count(1)
+            salt = _read_salt(log)
+            if salt != first_salt:
+                break
+        checkpoints.close()
+    assert salt != first_salt
+
+
+def _read_salt(log: Path) -> bytes:
+    """That of the log's header; it is new each time the log begins."""
+    with log.open("rb") as file:
+        return file.read(24)[16:]
 
 
 def test_no_statement_reads_more_rows_than_it_needs(tmp_path: Path) -> None:

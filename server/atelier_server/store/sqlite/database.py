@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from atelier_server.errors import StorageError
+from atelier_server.store.sqlite.checkpoints import Checkpoints
 from atelier_server.store.sqlite.readers import Readers
 
 ResultT = TypeVar("ResultT")
@@ -166,6 +167,7 @@ class Database:
             if commits is not None:
                 commits.check(self._connection)
             self._readers = Readers(path)
+            self._checkpoints = Checkpoints(path, self._connection)
         except BaseException:
             self._close()
             raise
@@ -212,6 +214,7 @@ class Database:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
         await self._readers.close()
+        await asyncio.to_thread(self._checkpoints.close)
         self._close()
 
     def _close(self) -> None:
@@ -226,6 +229,7 @@ class Database:
             self._loop.call_soon_threadsafe(_settle, outcomes)
             if None in group:
                 return
+            self._checkpoints.count(len(group))
             self._bound_log()
 
     def _take_waiting(self) -> list[_Job | None]:
