@@ -156,6 +156,15 @@ def test_fp8_without_scales_is_what_it_is(folder: Path, single: Path, tmp_path: 
     assert same(files(model=str(copy)), wanted, "unet")
 
 
+def test_numbers_of_the_whole_model_are_no_scales(folder: Path, tmp_path: Path) -> None:
+    """As trainers of Stable Diffusion leave them at the top of a file."""
+    own = next((folder / "vae").glob("*.safetensors"))
+    path = tmp_path / "vae.safetensors"
+    save_file({**load_file(own), "scale_factor": torch.tensor(0.18215)}, path)
+    found = files(model=str(folder), vae=str(path))
+    assert same(found, files(model=str(folder)), "vae")
+
+
 async def test_an_engine_generates_with_quantized_weights(
     folder: Path, single: Path, tmp_path: Path
 ) -> None:

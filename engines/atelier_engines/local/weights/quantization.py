@@ -70,7 +70,7 @@ def find_quantization(path: Path, prefix: str = "") -> Quantization:
             scales[f"{layer}.weight"] = name
         elif leaf in _UNUSED:
             others.add(name)
-        elif _FOREIGN.search(leaf) and leaf not in _PLAIN:
+        elif layer and _FOREIGN.search(leaf) and leaf not in _PLAIN:
             raise _unsupported(path, name, "in a format that is not supported")
     for layer, form in formats.items():
         if f"{layer}.weight" not in scales:
