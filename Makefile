@@ -107,6 +107,10 @@ BUILD = $(UV) build --quiet --no-build-isolation --offline --python $(BIN)/pytho
 docs: install ## Write docs/configuration.md anew
 	$(BIN)/atelier config reference > docs/configuration.md
 
+.PHONY: screenshots
+screenshots: install ## Draw docs/cli.svg anew, from commands that run
+	$(BIN)/python -m tests.client.screenshot
+
 .PHONY: bench
 bench: install ## Measure the service and the diffusion engine
 	$(BIN)/python -m bench

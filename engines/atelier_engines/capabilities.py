@@ -143,6 +143,8 @@ class ImageCapabilities:
     """Maximum number of control images in one task."""
     models: tuple[Model, ...] = ()
     """The models, the default first."""
+    vocabulary: frozenset[str] = frozenset()
+    """The words that the model follows, in lower case; empty where they are not known."""
     loras: tuple[str, ...] = ()
     """Names of the LoRAs."""
     max_loras: int = 0

@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="the extra `local` is not installed")
 
 from atelier.v1 import engine_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_pb2 import Disposition, Generation, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import Control, ImageTask, Lora, MediaSource, Upscale
 from atelier_tiny import LORAS
@@ -70,6 +70,24 @@ async def made(stub: Stub, request: pb.GenerateRequest) -> tuple[NDArray[np.uint
     assert generation.state == State.STATE_SUCCEEDED
     with Image.open(io.BytesIO(generation.outputs[0].data)) as picture:
         return np.asarray(picture.convert("RGB")), generation
+
+
+async def test_words_that_the_model_does_not_know_are_told(stub: Stub) -> None:
+    """Each once, with the nearest that it knows; names of LoRAs are no words, and strict refuses."""
+    request = asked("Two red apples, a red APPLE beside zzyzx apples", strength=None)
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    (entry,) = [entry for entry in plan.parameters if entry.name == "prompt"]
+    assert entry.disposition == Disposition.DISPOSITION_IGNORED
+    assert entry.requested.string_value == "two apples beside zzyzx"
+    assert "apples (nearest: apple)" in entry.explanation
+    assert "zzyzx (nearest: none)" in entry.explanation
+    request.strict = True
+    told = await refusal(stub.Generate(request))
+    assert "apples (nearest: apple)" in told.message
+    request.image.prompt = "a red apple, noto style"
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    assert plan.accepted
+    assert all(entry.name != "prompt" for entry in plan.parameters)
 
 
 async def test_it_says_what_comes_with_the_model(stub: Stub) -> None:

@@ -63,6 +63,15 @@ def test_every_configuration_to_begin_with_is_valid(kind: str, tmp_path: Path) -
             load(tmp_path / "atelier.yaml")
 
 
+def test_a_server_without_a_configuration_has_the_other_style_of_its_model(
+    tmp_path: Path,
+) -> None:
+    """One with engines of its own has the styles that it lists."""
+    assert list(load(None).styles) == ["noto"]
+    path = write(tmp_path, "a.yaml", "engines: {drawn: {type: sketch}}\n")
+    assert load(path).styles == {}
+
+
 def test_toml_is_a_configuration_too(tmp_path: Path) -> None:
     """With the same keys and variables; the environment goes before `.env`."""
     write(tmp_path, ".env", "# where\nWHERE='/from file'\nexport HOME=/nowhere\n")

@@ -234,7 +234,7 @@ async def test_typed_loras_are_those_of_the_list(stub: Stub) -> None:
         ("negative_prompt", "ignored", "embedding:none"),
     ]
     refused = await refusal(
-        stub.Generate(asked(prompt="<lora:oil:1> embedding:none x", strict=True))
+        stub.Generate(asked(prompt="<lora:oil:1> embedding:none a ball", strict=True))
     )
     assert "there is no" in refused.fields["image.prompt"]
     assert refused.code.name == "INVALID_ARGUMENT"

@@ -88,6 +88,7 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
             schedulers=info.schedulers,
             clip_skip=info.clip_skip,
             models=(info.model,),
+            vocabulary=info.vocabulary,
             control_types=controls.control_types(config),
             max_controls=controls.max_controls(config),
             loras=loras.names(config) if info.supports_loras else (),

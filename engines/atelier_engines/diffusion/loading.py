@@ -188,6 +188,7 @@ def _collect_info(
         clip_skip=family.architecture.clip_skip,
         schedulers=_order_schedulers(config, offered, defaults.scheduler),
         supports_loras=family.runtime.supports_loras,
+        vocabulary=frozenset(card.vocabulary.split()),
         reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
         versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
     )

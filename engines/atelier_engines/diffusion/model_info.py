@@ -39,6 +39,8 @@ class ModelInfo:
     """The schedulers that the model supports; the default is the first."""
     supports_loras: bool = True
     """Whether the runtimes of its components support LoRAs."""
+    vocabulary: frozenset[str] = frozenset()
+    """The words that the model follows, in lower case; empty where they are not known."""
     lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the textual inversion embeddings that LoRAs bring along, by LoRA."""
     reproducibility: Reproducibility

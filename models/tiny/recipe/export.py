@@ -12,6 +12,7 @@ from recipe import networks, tokenizer
 from recipe.data import BUILD, TrainingSet
 from recipe.train_decoder import decoder_trainer
 from recipe.train_unet import Networks
+from recipe.vocabulary import known_words
 
 WEIGHTS = Path(__file__).parents[1] / "atelier_tiny" / "weights"
 CONTROLNETS, LORAS = WEIGHTS.parent / "controlnets", WEIGHTS.parent / "loras"
@@ -77,6 +78,7 @@ def write_defaults(build: Path, weights: Path) -> None:
         "default_guidance": DEFAULT_GUIDANCE,
         "default_size": [128, 128],
         "styles": sorted({record.style for record in TrainingSet.load(build).records}),
+        "vocabulary": " ".join(known_words()),
         "preview_factors": [[round(v, 5) for v in row] for row in factors.tolist()],
         "preview_bias": [round(v, 5) for v in bias.tolist()],
     }

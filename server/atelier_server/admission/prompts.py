@@ -11,6 +11,7 @@ from atelier_engines.prompt_names import find_names
 from atelier_engines.task import Lora
 from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.admission.typed_names import drop_unknown_embeddings
+from atelier_server.admission.vocabulary import note_unknown_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ def decide_prompts(
     )
     prompts = replace(placed, negative_prompt=negative_prompt)
     used = _choose_embeddings(request, prompts, loras, capabilities, recorder)
+    note_unknown_words(prompts.prompt, used, capabilities.vocabulary, recorder)
     return replace(prompts, embeddings=used)
 
 

@@ -19,6 +19,10 @@ from atelier_server.config.variables import Substitution, read_variables
 
 _LOCAL_PACKAGES = ("atelier_tiny", "diffusers", "torch")
 """What the engine `tiny` needs, of the extra `local`."""
+DEFAULT_STYLES: Mapping[str, Mapping[str, str]] = {
+    "noto": {"title": "Noto", "prompt_suffix": ", noto style"},
+}
+"""Styles of a server whose configuration has neither `engines` nor `styles`: the other style of tiny."""
 
 _SECRET = re.compile("key|token|secret|password")  # values of such keys are never printed
 _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
@@ -53,6 +57,8 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     substitution = Substitution(read_variables(path), problems)
     raw = substitution.apply({} if path is None else read_file(path))
     _override(raw, overrides)
+    if not raw.keys() & {"engines", "styles"} and "tiny" in default_engines():
+        raw["styles"] = DEFAULT_STYLES
     engines = raw.get("engines", default_engines())
     if isinstance(engines, Mapping):
         raw["engines"] = {

@@ -361,7 +361,8 @@ class Settings(Section):
         10, gt=0, le=MAX_PAUSE_SECONDS, description="Seconds between health checks of each engine."
     )
     styles: dict[Name, StyleSettings] = Field(
-        default_factory=dict, description="Styles by id; see below."
+        default_factory=dict,
+        description="Styles by id; see below. Without this key and `engines`: noto, the other style of tiny.",
     )
     export: ExportSettings | None = Field(
         None, description="Write copies of outputs under readable names; see below."

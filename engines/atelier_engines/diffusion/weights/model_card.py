@@ -24,6 +24,8 @@ class ModelCard(BaseModel):
     default_guidance: float | None = Field(default=None, ge=0.0, le=30.0)
     default_size: tuple[_Side, _Side] | None = None
     """Width and height in pixels."""
+    vocabulary: str = ""
+    """The words that the model follows, in lower case, separated by spaces; empty where it is no small number."""
     preview_factors: tuple[_Row, _Row, _Row, _Row] | None = None
     """From the four latent channels, as the denoiser sees them, to red, green, blue of 0 to 1."""
     preview_bias: _Row | None = None
