@@ -26,6 +26,7 @@ from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.execution.attempt import AttemptFinalizer
+from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.queue_handover import QueueHandover
 from atelier_server.execution.removed_engine import RemovedEngineWorker
 from atelier_server.execution.spending_gate import SpendingGate
@@ -189,9 +190,19 @@ def _make_workers(
         for supervisor in supervisors
         if supervisor.status.budget.limit is not None
     }
+    cancelled_jobs = {
+        supervisor.name: CancelledJobs(
+            engine=supervisor.engine,
+            engine_name=supervisor.name,
+            decider=generations.decider,
+            store=generations.store,
+        )
+        for supervisor in supervisors
+    }
     return [
         Worker(
             supervisor=supervisor,
+            cancelled_jobs=cancelled_jobs[supervisor.name],
             spending=gates.get(supervisor.name),
             store=generations.store,
             storage=generations.storage,

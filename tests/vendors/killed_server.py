@@ -13,9 +13,9 @@ from atelier.v1.generation_pb2 import AttemptOutcome, CancelCause, State
 from atelier.v1.generation_service_pb2 import ListGenerationsRequest
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.conformance.remote_service import FakeService
-from tests.conftest import StartServer
+from tests.conftest import RunningServer, StartServer
 from tests.resilience.follower import Follower
-from tests.server.calls import Stub, eventually, image_request, on_acceptance
+from tests.server.calls import Stub, eventually, image_request, on_acceptance, refusal
 
 
 async def hang_up_while_a_job_runs(
@@ -136,9 +136,7 @@ async def kill_while_a_job_is_cancelled(
         await eventually(lambda: service.polled > 0)
         server.kill()
         call.cancel()
-    with closing(sqlite3.connect(server.data / "atelier.db")) as db, db:
-        lost = CancelCause.CANCEL_CAUSE_CALLERS_LOST
-        db.execute("UPDATE generations SET cancel_requested = ?", (lost,))
+    _note_lost_callers(server)
     again = start_server(engines=engines)
     async with aio.insecure_channel(again.address) as channel:
         await eventually(lambda: service.cancelled > 0)
@@ -151,6 +149,39 @@ async def kill_while_a_job_is_cancelled(
         AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED,
     ]
     assert service.accepted == 2
+
+
+async def kill_while_an_order_is_cancelled(
+    service: FakeService, start_server: StartServer, engine: Mapping[str, object]
+) -> None:
+    """Kill the server when it has noted that the callers are lost and no answer to its order has come, and ask again.
+
+    The service may have accepted the order, so it is not sent again.
+    """
+    engines = {"remote": {"poll_seconds": 0.02, "api_key": service.api_key, **engine}}
+    size = {"width": service.task.width, "height": service.task.height}
+    request = image_request(engine="remote", task=size, request_id="lost")
+    service.answer_seconds = 600.0
+    server = start_server(engines=engines)
+    async with aio.insecure_channel(server.address) as channel:
+        call = GenerationServiceStub(channel).Generate(request)
+        await eventually(lambda: service.accepted > 0)
+        server.kill()
+        call.cancel()
+    _note_lost_callers(server)
+    service.answer_seconds = 0.0
+    again = start_server(engines=engines)
+    async with aio.insecure_channel(again.address) as channel:
+        refused = await refusal(GenerationServiceStub(channel).Generate(request))
+    assert refused.reason == "ENGINE_UNCERTAIN"
+    assert service.accepted == 1
+
+
+def _note_lost_callers(server: RunningServer) -> None:
+    """Have the database say what it says just before a running generation is cancelled."""
+    with closing(sqlite3.connect(server.data / "atelier.db")) as db, db:
+        lost = CancelCause.CANCEL_CAUSE_CALLERS_LOST
+        db.execute("UPDATE generations SET cancel_requested = ?", (lost,))
 
 
 async def _wait_cancelled(stub: Stub) -> None:

@@ -16,6 +16,7 @@ from tests.vendors.killed_server import (
     hang_up_while_an_order_is_sent,
     kill_while_a_job_is_cancelled,
     kill_while_a_job_runs,
+    kill_while_an_order_is_cancelled,
     kill_while_an_order_is_sent,
 )
 from tests.vendors.stopped_server import stop_while_a_job_runs, stop_while_an_order_is_sent
@@ -52,6 +53,12 @@ class OrderRestart(JobRestart):
     ) -> None:
         """The server was killed while its request was on the way."""
         await kill_while_an_order_is_sent(vendor, start_server, engine)
+
+    async def test_a_job_that_may_have_been_accepted_for_lost_callers_is_not_submitted_again(
+        self, vendor: FakeService, start_server: StartServer, engine: Settings
+    ) -> None:
+        """The callers come back to the next server."""
+        await kill_while_an_order_is_cancelled(vendor, start_server, engine)
 
     async def test_a_server_that_is_told_to_stop_waits_for_the_answer_to_an_order(
         self, vendor: FakeService, start_server: StartServer, engine: Settings

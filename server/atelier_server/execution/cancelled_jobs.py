@@ -4,33 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
-from dataclasses import replace
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 
+from atelier_engines import event as engine_event
 from atelier_engines.engine import Engine
 from atelier_server.admission.decide import Decider
 from atelier_server.engines.task_codec import decode_task
-from atelier_server.store.protocol import Claim
+from atelier_server.store.protocol import Claim, Store
 
 _log = logging.getLogger(__name__)
 _RESUME_SECONDS = 5.0  # for the engine to find the job by its handle
 
 
-async def cancel_job(engine: Engine, decider: Decider, claim: Claim) -> None:
-    """Have the engine resume the job of a void claim, and leave it, which cancels it there; errors are logged.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CancelledJobs:
+    """The jobs at one remote service that this start is to cancel."""
 
-    The generation has ended before, and stays as it is: the service may have finished the job meanwhile.
-    """
-    fields = {"generation": claim.generation.id, "engine": claim.generation.engine}
-    try:
-        async with decider.load_images(claim.request, claim.caller) as images:
+    engine: Engine
+    engine_name: str
+    decider: Decider
+    store: Store
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def cancel(self) -> None:
+        """Cancel each once; returns when that is done, also by another worker. Errors are logged.
+
+        The generations have ended before, and stay as they are: the service may have finished a job meanwhile. One
+        that runs again continues with its job, unless the service was told to cancel that: nothing is paid for twice.
+        """
+        async with self._turn:
+            for claim in self.store.take_cancelled_jobs(self.engine_name):
+                await self._cancel(claim)
+
+    async def _cancel(self, claim: Claim) -> None:
+        fields = {"generation": claim.generation.id, "engine": self.engine_name}
+        try:
+            had_ended = await self._resume_and_leave(claim)
+            if not had_ended:
+                await self.store.record_job_cancelled(claim)
+        except Exception:  # noqa: BLE001 (the worker goes on)
+            _log.exception("remote_job_not_cancelled", extra=fields)
+        else:
+            _log.info("remote_job_had_ended" if had_ended else "remote_job_cancelled", extra=fields)
+
+    async def _resume_and_leave(self, claim: Claim) -> bool:
+        """Have the engine resume the job, and leave it, which cancels it there; returns whether it had ended."""
+        async with self.decider.load_images(claim.request, claim.caller) as images:
             task = replace(decode_task(claim.task, images), resume=claim.remote_handle)
-            async with asyncio.timeout(_RESUME_SECONDS), aclosing(engine.run(task)) as events:
-                await anext(events)  # before this it may not know of the job
-                await anext(events)
-    except (TimeoutError, StopAsyncIteration):  # the job says nothing, or has ended
-        pass
-    except Exception:  # noqa: BLE001 (nothing depends on it)
-        _log.exception("remote_job_not_cancelled", extra=fields)
-        return
-    _log.info("remote_job_cancelled", extra=fields)
+            with suppress(TimeoutError):  # the job says nothing
+                async with (
+                    asyncio.timeout(_RESUME_SECONDS),
+                    aclosing(self.engine.run(task)) as events,
+                ):
+                    for _ in range(2):  # after the first event it may not know of the job
+                        event = await anext(events, None)
+                        if event is None or isinstance(event, engine_event.Output):
+                            return True
+        return False

@@ -32,7 +32,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
-from atelier_server.execution.cancelled_jobs import cancel_job
+from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
@@ -55,14 +55,14 @@ class Worker:
     encoder: Encoder
     decider: Decider
     finalizer: AttemptFinalizer
+    cancelled_jobs: CancelledJobs
     spending: SpendingGate | None
     """Keeps the workers of the engine within its daily budget; None if it has none."""
 
     async def run(self) -> None:
         """Work until cancelled; a generation in progress then returns to its queue."""
         await self.supervisor.ready.wait()
-        for job in self.store.take_cancelled_jobs(self.supervisor.name):
-            await cancel_job(self.supervisor.engine, self.decider, job)
+        await self.cancelled_jobs.cancel()
         while True:
             await self.supervisor.ready.wait()
             await self.storage.wait_writable()

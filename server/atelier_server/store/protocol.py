@@ -198,6 +198,12 @@ class Store(Protocol):
     def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
         """Void claims on what was cancelled while an earlier process ran it: its remote job may go on. Each once."""
 
+    async def record_job_cancelled(self, claim: Claim) -> None:
+        """Record that the remote job of a void claim is cancelled: if the generation runs again, it has a new job.
+
+        Until then another attempt continues with that job. Without effect if there was another attempt.
+        """
+
     async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """Store the task decided for a claim without one, with the record whose receipt describes it.
 

@@ -371,14 +371,18 @@ def _mark_cancelled(generation: Generation, outcome: CancelOutcome.ValueType) ->
     return cancelled
 
 
+def cancel_last_attempt(generation: Generation) -> Generation:
+    """The generation, whose last attempt was ABANDONED, now that the remote job of that attempt is cancelled."""
+    cancelled = _copy(generation)
+    cancelled.receipt.attempts[-1].outcome = AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
+    return cancelled
+
+
 def _crashed_attempt(record: Record) -> Attempt:
-    """ABANDONED; CANCELLED if that was asked for: then this start cancels its remote job, and nothing resumes it."""
-    generation, outcome = record.generation, AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
-    if record.cancel_cause:
-        outcome = AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
-    attempt = Attempt(number=record.attempt, engine=generation.engine, outcome=outcome)
-    if record.attempt == 1 and generation.start_time.seconds:
-        attempt.start_time.CopyFrom(generation.start_time)
+    outcome = AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
+    attempt = Attempt(number=record.attempt, engine=record.generation.engine, outcome=outcome)
+    if record.attempt == 1 and record.generation.start_time.seconds:
+        attempt.start_time.CopyFrom(record.generation.start_time)
     return attempt
 
 

@@ -29,8 +29,13 @@ def find_cancel_cause(db: sqlite3.Connection, generation_id: str) -> CancelCause
     return cause
 
 
-def rewrite_end(db: sqlite3.Connection, generation: Generation) -> None:
-    """Replace the record of an ended generation, and its copy in the last event."""
+def forget_remote_handle(db: sqlite3.Connection, generation_id: str) -> None:
+    """Let the next attempt begin a new job."""
+    db.execute("UPDATE generations SET remote_handle = '' WHERE id = ?", (generation_id,))
+
+
+def rewrite_record(db: sqlite3.Connection, generation: Generation) -> None:
+    """Replace the record of a generation that nobody works on, and its copy in the last event."""
     last = rows.last_event(db, generation.id)
     last.generation.CopyFrom(generation)
     record = generation.SerializeToString()

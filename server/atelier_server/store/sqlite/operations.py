@@ -244,7 +244,7 @@ def cancel(
     elif cause == CancelCause.CANCEL_CAUSE_REQUESTED and result is CancelResult.TOO_LATE:
         confirmed = records.confirm_cancellation(record.generation)
         if confirmed is not None:
-            cancellation_rows.rewrite_end(db, confirmed)
+            cancellation_rows.rewrite_record(db, confirmed)
     return result, None if change is None else rows.write(db, change)
 
 

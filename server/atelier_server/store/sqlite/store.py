@@ -30,16 +30,16 @@ from atelier_server.store.protocol import (
     SubmitResult,
 )
 from atelier_server.store.sqlite import expiry, history, listing, moves, operations, rows, watching
+from atelier_server.store.sqlite.cancelled_jobs import SqliteCancelledJobs
 from atelier_server.store.sqlite.database import CommitCount, Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
-from atelier_server.store.sqlite.overviews import SqliteOverviews
 
 _Claimed: TypeAlias = tuple[Claim, list[Event]]
 _Submitted: TypeAlias = tuple[SubmitResult, Event | None, _Claimed | None]
 
 
-class SqliteStore(SqliteOverviews):
+class SqliteStore(SqliteCancelledJobs):
     """See protocol.Store. Only one process may have a file open."""
 
     def __init__(self, database: Database, *, retention_seconds: float) -> None:
@@ -50,7 +50,6 @@ class SqliteStore(SqliteOverviews):
         self._free_engines: Collection[str] = ()
         self._isolation: Isolation | None = None  # None when nothing is suspect
         self._ends_at_start: list[Event] = []
-        self._cancelled_jobs: list[Claim] = []
         self._workers: defaultdict[str, WaitingWorkers] = defaultdict(
             lambda: WaitingWorkers(self._release_in_background)
         )
@@ -203,12 +202,6 @@ class SqliteStore(SqliteOverviews):
             self._workers[engine].notify()  # the generation still waits
             raise
         return claimed[0] if claimed else None
-
-    def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
-        """See Store.take_cancelled_jobs."""
-        jobs, self._cancelled_jobs = self._cancelled_jobs, []
-        self._cancelled_jobs += [job for job in jobs if job.generation.engine != engine]
-        return [job for job in jobs if job.generation.engine == engine]
 
     async def save_task(self, claim: Claim, generation: Generation, task: bytes) -> None:
         """See Store.save_task."""

@@ -1,0 +1,39 @@
+"""The part of the embedded store that knows which remote jobs are to be cancelled after a crash."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from atelier_server.store import records
+from atelier_server.store.protocol import Claim
+from atelier_server.store.sqlite import cancellation_rows, rows
+from atelier_server.store.sqlite.database import Database
+from atelier_server.store.sqlite.overviews import SqliteOverviews
+
+
+class SqliteCancelledJobs(SqliteOverviews):
+    """See protocol.Store."""
+
+    def __init__(self, database: Database) -> None:
+        """No job is to be cancelled until the store has looked."""
+        super().__init__(database)
+        self._cancelled_jobs: list[Claim] = []
+
+    def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
+        """See Store.take_cancelled_jobs."""
+        jobs, self._cancelled_jobs = self._cancelled_jobs, []
+        self._cancelled_jobs += [job for job in jobs if job.generation.engine != engine]
+        return [job for job in jobs if job.generation.engine == engine]
+
+    async def record_job_cancelled(self, claim: Claim) -> None:
+        """See Store.record_job_cancelled."""
+        await self._database.run(lambda db: _record_job_cancelled(db, claim))
+
+
+def _record_job_cancelled(db: sqlite3.Connection, claim: Claim) -> None:
+    for record in rows.find_records(
+        db, "id = ? AND attempt = ?", (claim.generation.id, claim.attempt)
+    ):
+        cancellation_rows.rewrite_record(db, records.cancel_last_attempt(record.generation))
+        cancellation_rows.forget_remote_handle(db, record.generation.id)
