@@ -371,13 +371,6 @@ def _mark_cancelled(generation: Generation, outcome: CancelOutcome.ValueType) ->
     return cancelled
 
 
-def cancel_last_attempt(generation: Generation) -> Generation:
-    """The generation, whose last attempt was ABANDONED, now that the remote job of that attempt is cancelled."""
-    cancelled = _copy(generation)
-    cancelled.receipt.attempts[-1].outcome = AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
-    return cancelled
-
-
 def _crashed_attempt(record: Record) -> Attempt:
     outcome = AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
     attempt = Attempt(number=record.attempt, engine=record.generation.engine, outcome=outcome)

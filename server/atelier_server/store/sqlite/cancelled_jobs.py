@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from atelier_server.store import records
+from atelier.v1.generation_pb2 import AttemptOutcome
 from atelier_server.store.protocol import Claim
 from atelier_server.store.sqlite import cancellation_rows, rows
 from atelier_server.store.sqlite.database import Database
@@ -32,8 +32,10 @@ class SqliteCancelledJobs(SqliteOverviews):
 
 
 def _record_job_cancelled(db: sqlite3.Connection, claim: Claim) -> None:
-    for record in rows.find_records(
-        db, "id = ? AND attempt = ?", (claim.generation.id, claim.attempt)
-    ):
-        cancellation_rows.rewrite_record(db, records.cancel_last_attempt(record.generation))
-        cancellation_rows.forget_remote_handle(db, record.generation.id)
+    same_attempt = "id = ? AND attempt = ?"
+    for record in rows.find_records(db, same_attempt, (claim.generation.id, claim.attempt)):
+        generation = record.generation
+        for attempt in generation.receipt.attempts[-1:]:
+            attempt.outcome = AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
+        cancellation_rows.rewrite_record(db, generation)
+        cancellation_rows.forget_remote_handle(db, generation.id)
