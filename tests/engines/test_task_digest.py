@@ -118,6 +118,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     ),
     "embeddings": (("boat",),),
     "fit": (Fit.CONTAIN, Fit.STRETCH),
+    "clip_skip": (1, 2),
     "upscale": (None, Upscale(factor=3.0), Upscale(factor=2.0, model="big")),
     "resource_profile": (ResourceProfile.SPEED, ResourceProfile.MEMORY),
     "safety_mode": (SafetyMode.OFF, SafetyMode.FLAG),
