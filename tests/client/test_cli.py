@@ -38,7 +38,7 @@ async def test_an_error_is_one_line_and_a_code(
 ) -> None:
     """What the server said and its reason on stderr, nothing on stdout."""
     service, address = fake_server
-    service.refusals = [status(code, "what to\nchange", info("SOME_REASON"))]
+    service.refusals = [status(code, "what to\nchange", info("SOME_REASON"))] * 5
     ended = await atelier("show", "g1", "--json", "--server", address)
     assert (ended.code, ended.out) == (exit_code, "")
     assert ended.err == "error: what to change (SOME_REASON)\n"

@@ -271,6 +271,7 @@ def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.Ima
         strength_skips_steps=pb.strength_skips_steps,
         embeddings=tuple(pb.embeddings),
         typed_names=pb.typed_names,
+        vocabulary=frozenset(pb.vocabulary),
         service_reads_embeddings=pb.service_reads_embeddings,
         lora_embeddings={one.lora: tuple(one.embeddings) for one in pb.lora_embeddings},
     )

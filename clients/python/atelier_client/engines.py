@@ -102,6 +102,8 @@ class ImageCapabilities:
     """Layer of the text encoders, counted from the end; None where it cannot be chosen."""
     embeddings: tuple[str, ...] = ()
     """Textual inversion embeddings that a task can name."""
+    vocabulary: frozenset[str] = frozenset()
+    """The words that the model follows, in lower case; empty where they are not known."""
     typed_names: bool = False
     """Whether names of LoRAs and embeddings that are typed in prompts are read."""
     service_reads_embeddings: bool = False

@@ -171,6 +171,7 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         strength_skips_steps=capabilities.strength_skips_steps,
         embeddings=capabilities.embeddings,
         typed_names=capabilities.typed_names,
+        vocabulary=capabilities.vocabulary,
         service_reads_embeddings=capabilities.service_reads_embeddings,
         lora_embeddings=capabilities.lora_embeddings,
     )

@@ -187,7 +187,7 @@ class ForwardingEngine:
                     request,
                     engine=self._config.engine,
                     options=options,
-                    strict=True,
+                    strict=_is_strict(self._capabilities),
                     request_id=request_id,
                     timeout_seconds=self._config.timeout_seconds,
                 )
@@ -262,3 +262,11 @@ class ForwardingEngine:
         if self._client is None:
             raise EngineUnavailableError("the engine has not been started")
         return self._client
+
+
+def _is_strict(capabilities: Capabilities) -> bool:
+    """Whether the engine there is to refuse what has no effect, which this server has not let pass.
+
+    Words that its model does not know were noted here, and are sent all the same.
+    """
+    return capabilities.image is None or not capabilities.image.vocabulary

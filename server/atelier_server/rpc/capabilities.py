@@ -125,6 +125,7 @@ def _image_to_pb(
         strength_skips_steps=capabilities.strength_skips_steps,
         embeddings=capabilities.embeddings,
         typed_names=capabilities.typed_names,
+        vocabulary=sorted(capabilities.vocabulary),
         service_reads_embeddings=capabilities.service_reads_embeddings,
         lora_embeddings=[
             pb.LoraEmbeddings(lora=lora, embeddings=names)

@@ -376,6 +376,7 @@ class ImageCapabilities(message.Message):
     MAX_SEED_FIELD_NUMBER: builtins.int
     INPAINTING_IGNORES_STRENGTH_FIELD_NUMBER: builtins.int
     CLIP_SKIP_FIELD_NUMBER: builtins.int
+    VOCABULARY_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Maximum pixels of one image."""
     max_images: builtins.int
@@ -476,6 +477,10 @@ class ImageCapabilities(message.Message):
     def clip_skip(self) -> IntegerRange:
         """Layer of the text encoders, counted from the end; unset when it cannot be chosen."""
 
+    @builtins.property
+    def vocabulary(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The words that the model follows, in lower case; empty where they are not known."""
+
     def __init__(
         self,
         *,
@@ -511,10 +516,11 @@ class ImageCapabilities(message.Message):
         max_seed: builtins.int = ...,
         inpainting_ignores_strength: builtins.bool = ...,
         clip_skip: IntegerRange | None = ...,
+        vocabulary: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "vocabulary", b"vocabulary", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
