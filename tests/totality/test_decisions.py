@@ -115,3 +115,23 @@ async def test_the_receipt_names_the_versions_of_the_engine(serve: Serve, engine
     assert generation.receipt is not None
     assert generation.receipt.recipe is not None
     assert generation.receipt.recipe.versions["torch"] == "2.9"
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_words_that_the_model_does_not_know_are_told_and_sent(
+    serve: Serve, engine: str
+) -> None:
+    """The nearest server notes them; no other refuses them."""
+    recorded = recording(vocabulary=frozenset({"a", "lamp"}))
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        generation = await client.generate("a lamp, zebra", engine=engine)
+        with pytest.raises(AtelierError, match="zebra"):
+            await client.generate("a lamp, zebra", engine=engine, strict=True)
+    assert last_task(recorded).prompt == "a lamp, zebra"
+    assert generation.receipt is not None
+    ignored = [
+        parameter.name
+        for parameter in generation.receipt.parameters
+        if parameter.disposition is Disposition.IGNORED
+    ]
+    assert ignored == ["prompt"]
