@@ -19,7 +19,11 @@ from tests.vendors.killed_server import (
     kill_while_an_order_is_cancelled,
     kill_while_an_order_is_sent,
 )
-from tests.vendors.stopped_server import stop_while_a_job_runs, stop_while_an_order_is_sent
+from tests.vendors.stopped_server import (
+    stop_while_a_job_runs,
+    stop_while_an_order_is_cancelled,
+    stop_while_an_order_is_sent,
+)
 
 Settings = Mapping[str, object]
 
@@ -75,6 +79,12 @@ class CancellableOrderRestart(OrderRestart):
     ) -> None:
         """The answer to the request is waited for."""
         await hang_up_while_an_order_is_sent(vendor, start_server, engine)
+
+    async def test_a_server_that_is_told_to_stop_cancels_what_it_was_to_cancel(
+        self, vendor: FakeService, start_server: StartServer, engine: Settings
+    ) -> None:
+        """Also when the service has not yet answered the order."""
+        await stop_while_an_order_is_cancelled(vendor, start_server, engine)
 
     async def test_a_job_that_a_killed_server_was_to_cancel_is_not_resumed(
         self, vendor: FakeService, start_server: StartServer, engine: Settings

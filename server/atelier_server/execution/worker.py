@@ -125,7 +125,7 @@ class Worker:
         finally:
             if not execution.done():
                 execution.cancel()
-                await asyncio.wait([execution])
+                await _wait_ended(execution)
         if cancelled_itself:
             await self.finalizer.fail(attempt, RuntimeError("CancelledError without a request"))
         elif execution.cancelled():
@@ -264,6 +264,19 @@ def _describe_size(attempt: Attempt, width: int, height: int, reason: str) -> No
         raise UnsupportedTaskError(
             f"width, height: {reason} (refused because the request is strict)"
         )
+
+
+async def _wait_ended(execution: asyncio.Task[None]) -> None:
+    """Wait until the engine has closed the run; a cancellation that comes meanwhile is raised afterwards.
+
+    When the server stops, the engine stops after its workers: before that it tells a remote service to cancel the job.
+    """
+    waiting = asyncio.ensure_future(asyncio.wait([execution]))
+    try:
+        await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        await waiting
+        raise
 
 
 async def _keep_job(attempt: Attempt) -> None:
