@@ -204,6 +204,20 @@ def test_an_order_that_is_sent_again_is_paid_twice() -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcome", "known"), [("VENDOR_MAY_BILL REQUESTED", False), ("STOPPED REQUESTED", True)]
+)
+def test_a_receipt_lacks_what_was_billed_only_where_the_end_says_so(
+    outcome: str, *, known: bool
+) -> None:
+    """A server that was killed before the cancellation cannot know what the service has done."""
+    request = asked(engine=PAID, kind=Kind.CANCEL)
+    request.lost_cancels = 1
+    billed = {_REQUEST: Orders(accepted=1, billed=1)}
+    expected = [Violation.WRONG_NUMBER] if known else []
+    assert found(evidence(request, ended("CANCELLED", outcome), orders=billed)) == expected
+
+
+@pytest.mark.parametrize(
     "log",
     [
         (*LOG[:2], replace(LOG[2], sequence=4), replace(LOG[3], sequence=5)),

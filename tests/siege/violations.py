@@ -155,11 +155,23 @@ def _check_refusal(evidence: Evidence, asked: Asked) -> _Found:
             yield Violation.UNEXPLAINED, text
 
 
+_COST_UNKNOWN = frozenset(
+    {
+        ("FAILED", "ENGINE_UNCERTAIN"),
+        ("CANCELLED", "VENDOR_MAY_BILL REQUESTED"),
+        ("CANCELLED", "VENDOR_MAY_BILL CALLERS_LOST"),
+    }
+)
+
+
 def _check_money(stored: StoredGeneration, orders: Orders) -> _Found:
-    """Whether the receipt has what was paid; whether cancelled orders are billed is up to the service."""
+    """Whether the receipt has what was paid; whether cancelled orders are billed is up to the service.
+
+    Two ends say that it may lack some: the server was killed, and cannot know what its orders cost.
+    """
     cost = stored.generation.receipt.cost.amount
     least, most = orders.billed * PRICE, orders.accepted * PRICE
-    uncertain = end_of(stored.generation) == ("FAILED", "ENGINE_UNCERTAIN")
+    uncertain = end_of(stored.generation) in _COST_UNKNOWN
     if not least - PRICE / 2 < cost < most + PRICE / 2 and not uncertain:
         end = _describe(end_of(stored.generation))
         text = f"{orders} at {PRICE} each, and a receipt over {cost} ({end})"
