@@ -46,7 +46,7 @@ class CancelledJobs:
         except Exception:  # noqa: BLE001 (the worker goes on)
             _log.exception("remote_job_not_cancelled", extra=fields)
         else:
-            _log.info("remote_job_had_ended" if had_ended else "remote_job_cancelled", extra=fields)
+            _log.info("remote_job_left", extra={**fields, "had_ended": had_ended})
 
     async def _resume_and_leave(self, claim: Claim) -> bool:
         """Have the engine resume the job, and leave it, which cancels it there; returns whether it had ended."""
