@@ -61,6 +61,6 @@ class RepeatedCalls:
             return 3
         if may_run_again(generation):
             return 0
-        if generation.state in ENDED:
-            return 2 if callers.is_answered(generation.id) else 1
-        return 2 if callers.is_attended(generation.id) else 0
+        if callers.is_attended(generation.id) or callers.is_answered(generation.id):
+            return 2  # also one that has just ended, and whose call is being told
+        return 1 if generation.state in ENDED else 0
