@@ -16,7 +16,7 @@ from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import controlnet_loading
 from atelier_engines.diffusion.embeddings.catalog import resolve_files
-from atelier_engines.diffusion.embeddings.library import EmbeddingLibrary
+from atelier_engines.diffusion.embeddings.loader import EmbeddingLoader
 from atelier_engines.diffusion.families import sd, sdxl
 from atelier_engines.diffusion.families.family import ArchitectureSpec, Family
 from atelier_engines.diffusion.loras import config_loras
@@ -48,7 +48,7 @@ class LoadedComponents:
     """The model by numbers of steps if it has variants, else under None."""
     loras: LoraSwitch | None
     """Switches its LoRAs; None if none are configured, or the runtimes support none."""
-    embeddings: EmbeddingLibrary
+    embeddings: EmbeddingLoader
     """Its textual inversion embeddings, and those that its LoRAs bring along."""
 
 
@@ -96,7 +96,7 @@ def assemble(
         families[steps] = _create_family(model, runtime, prompts, architectures[steps])
     catalog = LoraCatalog(config)
     switch = _create_lora_switch(config, catalog, [one.runtime for one in families.values()])
-    embeddings = EmbeddingLibrary(
+    embeddings = EmbeddingLoader(
         resolve_files(config),
         {} if switch is None else {name: catalog.file(name) for name in catalog.names},
         [encoder.width for encoder in text_encoders],

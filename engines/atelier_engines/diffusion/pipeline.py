@@ -20,7 +20,7 @@ from atelier_engines.diffusion import image_tensors, previews, schedulers
 from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
-from atelier_engines.diffusion.embeddings.library import EmbeddingLibrary
+from atelier_engines.diffusion.embeddings.loader import EmbeddingLoader
 from atelier_engines.diffusion.embeddings.reading import TextualInversion
 from atelier_engines.diffusion.families.family import Family, is_guided
 from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
@@ -88,7 +88,7 @@ class Pipeline:
     """Whether what a mask keeps is kept to the byte; else as in diffusers."""
     loras: LoraSwitch | None = None
     """Switches the LoRAs; None where the engine offers none."""
-    embeddings: EmbeddingLibrary | None = None
+    embeddings: EmbeddingLoader | None = None
     """The textual inversion embeddings; None where there is no library of them."""
     control_preprocessor: ControlPreprocessor | None = None
     """Makes the maps of controls; None where there are no ControlNets."""

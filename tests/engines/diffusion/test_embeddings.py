@@ -14,7 +14,7 @@ from atelier_engines.diffusion import DiffusionEngine
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.embeddings import config_embeddings
 from atelier_engines.diffusion.embeddings.catalog import resolve_files
-from atelier_engines.diffusion.embeddings.library import EmbeddingLibrary
+from atelier_engines.diffusion.embeddings.loader import EmbeddingLoader
 from atelier_engines.diffusion.embeddings.reading import TextualInversion, read
 from atelier_engines.diffusion.prompts.chunks import Chunk, split_into_chunks
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
@@ -180,16 +180,16 @@ def test_an_embedding_in_a_lora_is_there_while_the_lora_is_active(tmp_path: Path
     one = written(tmp_path / "one.safetensors", bundle)
     two = written(tmp_path / "two.safetensors", bundle)
     own = written(tmp_path / "x.safetensors", {"clip_l": both[1], "clip_g": both[0]})
-    library = EmbeddingLibrary({"x": own}, {"one": one, "two": two}, (32, 32))
-    assert library.bundled == {"one": ("x",), "two": ("x",)}
-    (found,) = library.find(["x"], ["one"])
+    loader = EmbeddingLoader({"x": own}, {"one": one, "two": two}, (32, 32))
+    assert loader.bundled == {"one": ("x",), "two": ("x",)}
+    (found,) = loader.find(["x"], ["one"])
     assert torch.equal(found.vectors[0], both[0])
-    (found,) = library.find(["x"], [])
+    (found,) = loader.find(["x"], [])
     assert torch.equal(found.vectors[0], both[1])
     with pytest.raises(InvalidTaskError, match="one and two both bring an embedding x"):
-        library.find(["x"], ["one", "two"])
+        loader.find(["x"], ["one", "two"])
     with pytest.raises(UnsupportedError, match="there is no embedding 'y' here; there is x"):
-        library.find(["y"], [])
+        loader.find(["y"], [])
 
 
 def chunks(

@@ -13,7 +13,7 @@ from atelier_engines.errors import InvalidTaskError, UnsupportedError
 _MAX_LOADED = 256  # of 75 vectors for SDXL they take 150 MiB
 
 
-class EmbeddingLibrary:
+class EmbeddingLoader:
     """Finds embeddings by name, also those that active LoRAs bring along. For one thread at a time."""
 
     def __init__(
