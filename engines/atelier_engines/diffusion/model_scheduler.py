@@ -36,11 +36,6 @@ _DISCRETE: Final = (
 )
 """Classes beside those of common names whose configuration is a noise schedule of discrete steps."""
 
-_PACKAGES: Final[Mapping[str, str]] = {
-    "LMSDiscreteScheduler": "scipy",
-}
-"""Packages that classes need and this one does not install."""
-
 _REASONS: Final[Mapping[str, str]] = {
     "DPMSolverSDEScheduler": "its noise comes from torchsde, and not from a seed",
 }
@@ -67,7 +62,7 @@ def load_scheduler(
         ModelMissingError: it cannot be used; the message names it and what works instead.
     """
     name = str(config.get("_class_name", "nameless"))
-    problem = _find_problem(name, config)
+    problem = _find_problem(name)
     discrete = name in _DISCRETE or any(name == kind.__name__ for kind in CLASSES)
     if problem is not None and not (replaced and discrete):
         instead = (
@@ -77,7 +72,7 @@ def load_scheduler(
         )
         raise ModelMissingError(f"the scheduler of {source} is {name}: {problem}{instead}")
     if problem is not None:
-        name, config = "EulerDiscreteScheduler", _without_beta_sigmas(config)
+        name = "EulerDiscreteScheduler"
     kind: Any = getattr(import_module(_OWN[name]), name)
     parameters = inspect.signature(kind.__init__).parameters
     defaults = {one: parameter.default for one, parameter in parameters.items()}
@@ -94,28 +89,11 @@ def load_scheduler(
     return cast("Scheduler", made)
 
 
-def _find_problem(name: str, config: SchedulerConfig) -> str | None:
+def _find_problem(name: str) -> str | None:
     """Why a class cannot be used; None if it can."""
     if name in _REASONS:
         return _REASONS[name]
-    if name not in _OWN:
-        return "it is not supported"
-    package = _PACKAGES.get(name, "scipy" if config.get("use_beta_sigmas") else None)
-    if package is not None and not _is_installed(package):
-        return f"it needs the package {package}, which is not installed; install {package}"
-    return None
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        import_module(package)
-    except ImportError:
-        return False
-    return True
-
-
-def _without_beta_sigmas(config: SchedulerConfig) -> SchedulerConfig:
-    return {key: value for key, value in config.items() if key != "use_beta_sigmas"}
+    return None if name in _OWN else "it is not supported"
 
 
 def _correct(

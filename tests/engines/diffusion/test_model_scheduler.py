@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,6 @@ from tests.engines.diffusion import tiny_sd, tiny_sdxl
 from tests.engines.diffusion.calls import collect_events, generate_images, image_task
 
 DISCRETE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-needs_scipy = pytest.mark.skipif(find_spec("scipy") is None, reason="needs SciPy")
-without_scipy = pytest.mark.skipif(
-    find_spec("scipy") is not None, reason="needs to be without SciPy"
-)
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +71,8 @@ OWN = [
     ),
     ("sdxl", "EulerDiscreteScheduler", {**DISCRETE, "use_karras_sigmas": True}, "euler"),
     ("sd15", "DDIMScheduler", DISCRETE, "ddim"),
-    pytest.param(
-        "sdxl", "LMSDiscreteScheduler", DISCRETE, "LMSDiscreteScheduler", marks=needs_scipy
-    ),
-    pytest.param(
-        "sdxl",
-        "EulerDiscreteScheduler",
-        {**DISCRETE, "use_beta_sigmas": True},
-        "euler",
-        marks=needs_scipy,
-    ),
+    ("sdxl", "LMSDiscreteScheduler", DISCRETE, "LMSDiscreteScheduler"),
+    ("sdxl", "EulerDiscreteScheduler", {**DISCRETE, "use_beta_sigmas": True}, "euler"),
 ]
 
 
@@ -158,15 +145,6 @@ REJECTED = [
     ("DDIMParallelScheduler", DISCRETE, "it is not supported; set `scheduler`"),
     ("NoSuchScheduler", {}, "is NoSuchScheduler: it is not supported"),
     ("EulerDiscreteScheduler", {"beta_schedule": "unheard of"}, "its configuration cannot be used"),
-    pytest.param(
-        "LMSDiscreteScheduler", DISCRETE, "it needs the package scipy", marks=without_scipy
-    ),
-    pytest.param(
-        "EulerDiscreteScheduler",
-        {"use_beta_sigmas": True},
-        "it needs the package scipy",
-        marks=without_scipy,
-    ),
 ]
 
 
