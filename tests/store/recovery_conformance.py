@@ -10,6 +10,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import (
     AttemptOutcome,
+    CancelCause,
     State,
 )
 from atelier_server.errors import NotFoundError
@@ -43,6 +44,31 @@ class RecoveryConformance:
         assert kept.remote_handle == "job-7"
         await store.release(kept)
         assert (await store.claim("sketch")).remote_handle == ""
+
+    async def test_a_cancelled_job_is_not_continued(self, opener: Opener) -> None:
+        """Once it is recorded as cancelled; before, whoever asks again continues with it."""
+        job = await lose_job(opener)
+        store = await opener()
+        assert not store.take_cancelled_jobs("another")
+        (found,) = store.take_cancelled_jobs("sketch")
+        assert found.remote_handle == job
+        await store.submit(submission(request_id="r", keep_remote_handle=True))
+        await store.record_job_cancelled(found)
+        again = await store.claim("sketch")
+        assert again.remote_handle == ""
+        (attempt,) = again.generation.receipt.attempts
+        assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
+
+    async def test_a_job_that_another_attempt_continues_stays(self, opener: Opener) -> None:
+        """It is too late to record that it is cancelled."""
+        job = await lose_job(opener)
+        store = await opener()
+        (found,) = store.take_cancelled_jobs("sketch")
+        await store.submit(submission(request_id="r", keep_remote_handle=True))
+        again = await store.claim("sketch")
+        await store.record_job_cancelled(found)
+        await store.release(again, keep_remote_handle=True)
+        assert (await store.claim("sketch")).remote_handle == job
 
     async def test_cost_is_counted_over_restarts(self, opener: Opener) -> None:
         """The costs in the receipts add up, for each engine."""
@@ -139,3 +165,13 @@ class RecoveryConformance:
         assert last.state in ENDED
         assert last.generation.failure.reason == "DEADLINE_EXCEEDED"
         assert (await store.claim("sketch")).generation.id == other
+
+
+async def lose_job(opener: Opener) -> str:
+    """Have a process die that was to cancel a remote job, because its callers were lost; returns the handle."""
+    store = await opener()
+    accepted = await store.submit(submission(request_id="r"))
+    await store.save_remote_handle(await store.claim("sketch"), "job-7")
+    await store.cancel("ada", accepted.generation.id, CancelCause.CANCEL_CAUSE_CALLERS_LOST)
+    await store.close()
+    return "job-7"
