@@ -455,8 +455,8 @@ class Receipt(message.Message):
 
     @builtins.property
     def cost(self) -> Cost:
-        """Cost; unset when it was free, or unknown (see cost_explanation). Of a generation that failed or was cancelled, that of the outputs made before; a
-        remote service may bill more.
+        """Cost; unset when it was free, or unknown (see cost_explanation). Of a generation that failed or was cancelled, that of
+        the outputs made before; a remote service may bill more.
         """
 
     @builtins.property
