@@ -10,7 +10,7 @@
 #   clip_skip 1: AttributeError: 'CLIPTextModel' object has no attribute 'text_model'
 #
 # What follows for Atelier: its text encoders return any hidden layer, with the last norm or without
-# (atelier_engines/diffusion/runtimes/torch.py); `clip_skip` is checked layer by layer (tests/engines/diffusion/test_clip_skip.py).
+# (atelier_engines/diffusion/runtimes/torch.py), and each layer is tested (tests/engines/diffusion/test_clip_skip.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
