@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from atelier_client import AsyncClient
+from atelier_client import AsyncClient, Client
+from atelier_client.cli.batch_items import build_item
+from atelier_client.cli.batch_manifest import BatchManifest, BatchResult
+from atelier_client.cli.batch_running import BatchRun, Spending
 from atelier_client.cli.matrix import build_matrix
 from atelier_client.tasks import ImageTask
 from tests.client.atelier_command import Finished, atelier, start
-from tests.conftest import RunningServer, launch
+from tests.conftest import RunningServer, StartServer, launch
 
 ENGINES = {
     "sketch": {"type": "sketch"},
@@ -52,6 +56,13 @@ def results_in(folder: Path) -> list[dict[str, Any]]:
     """The results of a batch, in the order of the tasks."""
     _, *lines = map(json.loads, (folder / "results.jsonl").read_text().splitlines())
     return sorted(lines, key=lambda line: int(line["number"]))
+
+
+def wait_for_generation(address: str) -> None:
+    """Wait until the server has accepted something."""
+    with Client(address) as client:
+        while not list(client.list()):
+            time.sleep(0.02)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -124,12 +135,78 @@ async def test_a_batch_stays_within_its_cost(served: RunningServer, tmp_path: Pa
     assert results_in(tmp_path / "a")[0]["seeds"] == [1]
 
 
+async def test_what_is_made_but_not_saved_is_taken_from_the_server(
+    served: RunningServer, tmp_path: Path
+) -> None:
+    """A full disk, say, costs no second generation."""
+    file = write(tmp_path, "a.jsonl", '{"prompt": "x", "engine": "dear"}\n')
+    obstacle = tmp_path / "a" / "0001-x.png"
+    obstacle.mkdir(parents=True)
+    first = await batch(served, file)
+    obstacle.rmdir()
+    second = await batch(served, file)
+    unsaved, saved = results_in(tmp_path / "a")
+    assert (first.code, unsaved["state"]) == (1, "unfinished")
+    assert "cannot write a/0001-x.png" in first.err
+    assert (second.code, saved["state"]) == (0, "succeeded")
+    assert saved["id"] == unsaved["id"]
+
+
+async def test_a_lost_server_makes_nothing_twice(start_server: StartServer, tmp_path: Path) -> None:
+    """The server finishes, when it is back, what it had accepted; the next run takes it from there."""
+    engines = {"slow": {"type": "sketch", "delay_seconds": 1.0}}
+    first = await asyncio.to_thread(start_server, engines=engines)
+    folder, item = tmp_path / "made", build_item(1, {"prompt": "x", "width": 16, "height": 16})
+    patience = 0.2
+
+    def run() -> BatchResult:
+        results: list[BatchResult | None] = []
+        with Client(first.address, reconnect_timeout_seconds=patience) as client:
+            BatchRun(
+                client=client,
+                manifest=BatchManifest(folder),
+                spending=Spending(limit=None),
+                keywords={},
+                report=lambda _, result: results.append(result),
+            ).run([item], 1)
+        (result,) = results
+        assert result is not None
+        return result
+
+    running = asyncio.create_task(asyncio.to_thread(run))
+    await asyncio.to_thread(wait_for_generation, first.address)
+    await asyncio.to_thread(first.kill)
+    lost = await running
+    await asyncio.to_thread(start_server, address=first.address, engines=engines)
+    made = await asyncio.to_thread(run)
+    assert (lost.state, made.state) == ("unfinished", "succeeded")
+    assert lost.id == made.id
+
+
+async def test_a_result_that_was_cut_is_no_damage(served: RunningServer, tmp_path: Path) -> None:
+    """A kill or a full disk may end a line, and two batches may begin at the same time."""
+    file = write(tmp_path, "a.txt", "x\n")
+    await batch(served, file)
+    with (tmp_path / "a" / "results.jsonl").open("a") as results:
+        results.write('{"batch": "0"}\n{"number": 1, "dig')
+    again = await batch(served, file)
+    assert (again.code, again.out) == (0, "0 made, 1 made before: a/contact-sheet.png\n")
+    write(tmp_path, "a/results.jsonl", "")
+    assert (await batch(served, file)).out == "1 made: a/contact-sheet.png\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
         ("a.csv", "prompt,taste\nx,sweet\n", "a.csv: task 1: no field 'taste'; there are prompt"),
         ("a.csv", "prompt,steps\nx,1\nx,many\n", "task 2: steps: 'many' does not fit"),
         ("a.csv", "prompt\nx,1\n", "more cells than there are columns"),
+        ("a.csv", "prompt, prompt\nx,y\n", "there are several columns 'prompt'"),
+        ("a.jsonl", '{"prompt": ["x"]}\n', "task 1: prompt: ['x'] does not fit"),
+        ("a.jsonl", '{"prompt": "x", "seed": {}}\n', "task 1: seed: {} does not fit"),
+        ("a.jsonl", '{"prompt": "\\ud800"}\n', "task 1: prompt: '\\ud800' does not fit"),
+        ("a.jsonl", '{"prompt": "x"}\n{"prompt": "y"', "task 2: Expecting ',' delimiter"),
+        ("a.jsonl", "[" * 100_000, "cannot read a.jsonl: maximum recursion depth"),
         ("a.jsonl", "[1]\n", "is not a JSON object"),
         ("a.jsonl", '{"seed": 1}\n', "task 1: there is no prompt"),
         ("a.txt", "\n", "there are no tasks in a.txt"),

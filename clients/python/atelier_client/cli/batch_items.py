@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,12 +48,14 @@ def read_items(path: Path, defaults: Mapping[str, object]) -> tuple[BatchItem, .
     items = []
     try:
         for number, fields in enumerate(_read_lines(path), start=1):
-            given = {name: value for name, value in fields.items() if value not in {None, ""}}
+            given = {
+                name: value for name, value in fields.items() if value is not None and value != ""
+            }
             try:
                 items.append(build_item(number, {**defaults, **given}))
             except ValueError as error:
                 raise click.UsageError(f"{path}: task {number}: {error}") from error
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise click.UsageError(f"cannot read {path}: {error}") from error
     if not items:
         raise click.UsageError(f"there are no tasks in {path}")
@@ -81,6 +84,8 @@ def set_field(item: BatchItem, name: str, value: object) -> BatchItem:
     """
     if name not in FIELDS:
         raise ValueError(f"no field {name!r}; there are {', '.join(FIELDS)}")
+    if isinstance(value, list | dict) or not _is_text(str(value)):
+        raise ValueError(f"{name}: {value!r} does not fit")
     if name == "engine":
         return replace(item, engine=str(value))
     try:
@@ -88,6 +93,11 @@ def set_field(item: BatchItem, name: str, value: object) -> BatchItem:
     except ValueError as error:
         raise ValueError(f"{name}: {value!r} does not fit") from error
     return replace(item, task=replace(item.task, **{name: converted}))  # type: ignore[arg-type]  # fields by name
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written; JSON can escape halves of characters."""
+    return all(not "\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _convert(name: str, value: object) -> object:
@@ -107,13 +117,24 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
             case ".txt":
                 yield from ({"prompt": line.strip()} for line in file if line.strip())
             case ".csv":
-                yield from (_check_columns(row) for row in csv.DictReader(file))
+                yield from _read_rows(file)
             case ".jsonl":
-                yield from (_parse_object(line) for line in file if line.strip())
+                lines = (line for line in file if line.strip())
+                yield from (_parse_object(line, number) for number, line in enumerate(lines, 1))
             case suffix:
                 raise ValueError(
                     f"it must end with .txt, .csv or .jsonl, not {suffix or 'nothing'}"
                 )
+
+
+def _read_rows(file: Iterable[str]) -> Iterator[Mapping[str, object]]:
+    """The rows of a table by its columns."""
+    reader = csv.DictReader(file)
+    columns = [name.strip() for name in reader.fieldnames or () if name.strip()]
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise ValueError(f"there are several columns {twice[0]!r}")
+    yield from (_check_columns(row) for row in reader)
 
 
 def _check_columns(row: Mapping[str | None, object]) -> Mapping[str, object]:
@@ -122,8 +143,11 @@ def _check_columns(row: Mapping[str | None, object]) -> Mapping[str, object]:
     return {str(name).strip(): value for name, value in row.items()}
 
 
-def _parse_object(line: str) -> Mapping[str, object]:
-    value = json.loads(line)
+def _parse_object(line: str, number: int) -> Mapping[str, object]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"task {number}: {error.msg} at character {error.pos + 1}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{line.strip()[:40]!r} is not a JSON object")  # noqa: TRY004 - reported as one kind of error
     return value

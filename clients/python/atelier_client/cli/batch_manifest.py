@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ class BatchResult:
     id: str = ""
     """That of the generation."""
     state: str
-    """succeeded or failed."""
+    """succeeded, failed, or unfinished: it may still run at the server, or is made there but not saved here."""
     engine: str = ""
     seeds: tuple[int, ...] = ()
     files: tuple[str, ...] = ()
@@ -43,7 +44,8 @@ class BatchManifest:
         """Read the results of earlier runs, or begin a new batch.
 
         Raises:
-            click.UsageError: the file has been damaged, or cannot be written.
+            click.UsageError: the file has been damaged, or cannot be written. A last line that an interruption
+                cut is no damage.
         """
         self.folder = folder
         self._path = folder / NAME
@@ -51,12 +53,13 @@ class BatchManifest:
         self._attempts = Counter[str]()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not self._path.exists():
+            if not self._read_lines():
                 self._append({"batch": secrets.token_hex(8)})
-            head, *lines = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
+            head, *lines = map(json.loads, self._read_lines())
             self._batch = str(head["batch"])
             for line in lines:
-                self._remember(BatchResult(**line))
+                if "batch" not in line:  # another run that began at the same time wrote its own
+                    self._remember(BatchResult(**line))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise click.UsageError(f"cannot continue from {self._path}: {error}") from error
 
@@ -68,13 +71,30 @@ class BatchManifest:
         return result if all((self.folder / name).exists() for name in result.files) else None
 
     def make_request_id(self, item: BatchItem) -> str:
-        """The id under which the server runs the task once; another one after a failure."""
+        """The id under which the server runs the task once; another one after it has ended there."""
         return f"batch-{self._batch}-{item.number}-{item.digest}-{self._attempts[item.digest]}"
 
     def add(self, result: BatchResult) -> None:
-        """Write a result."""
-        self._append(asdict(result))
+        """Write a result.
+
+        Raises:
+            click.ClickException: it cannot be written.
+        """
+        try:
+            self._append(asdict(result))
+        except OSError as error:
+            raise click.ClickException(f"cannot write {self._path}: {error.strerror}") from error
         self._remember(result)
+
+    def _read_lines(self) -> list[bytes]:
+        """The lines in the file, none if there is none; a last line without its end is cut off."""
+        if not self._path.exists():
+            return []
+        content = self._path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self._path, len(whole))
+        return whole.splitlines()
 
     def _append(self, line: object) -> None:
         with self._path.open("a", encoding="utf-8") as file:
@@ -82,4 +102,4 @@ class BatchManifest:
 
     def _remember(self, result: BatchResult) -> None:
         self._results[result.number] = result
-        self._attempts[result.digest] += 1
+        self._attempts[result.digest] += result.state != "unfinished"

@@ -16,7 +16,7 @@ from atelier_client.cli.output_files import save_outputs
 from atelier_client.cli.output_names import Target, slugify
 from atelier_client.cli.progress import NullDisplay
 from atelier_client.cli.submit import submit_when_loaded
-from atelier_client.errors import AtelierError
+from atelier_client.errors import AtelierError, ConflictError, NotFoundError
 from atelier_client.results import Generation
 from atelier_client.tasks import RequestKeywords
 
@@ -86,20 +86,21 @@ class BatchRun:
         keywords = self.keywords.copy()
         keywords["engine"] = item.engine
         keywords["request_id"] = self.manifest.make_request_id(item)
-        planned, made = 0.0, None
+        planned, accepted_id, made = 0.0, "", None
         try:
             if self.spending.limit is not None:
                 planned = self._plan_cost(item, keywords)
                 if not self.spending.reserve(planned):
                     return None
-            accepted = submit_when_loaded(self.client, item.task, keywords)
-            made = follow_to_end(self.client, accepted.id, NullDisplay(), fetch=True)
+            accepted_id = submit_when_loaded(self.client, item.task, keywords).id
+            made = follow_to_end(self.client, accepted_id, NullDisplay(), fetch=True)
             files = save_outputs(made, self._name_target(item))
         except AtelierError as error:
             self.spending.settle(planned, _get_cost(made))
-            return _describe(item, made, error=str(error), generation_id=error.generation_id)
+            state = "failed" if made is None and _is_over(error) else "unfinished"
+            return _describe(item, made, state, error=str(error), generation_id=accepted_id)
         self.spending.settle(planned, _get_cost(made))
-        return _describe(item, made, files=files)
+        return _describe(item, made, "succeeded", files=files)
 
     def _plan_cost(self, item: BatchItem, keywords: RequestKeywords) -> float:
         cost = self.client.plan(item.task, **keywords).cost
@@ -111,6 +112,11 @@ class BatchRun:
         return Target(template=f"{folder}/{name}.{{ext}}", is_named=True, force=True)
 
 
+def _is_over(error: AtelierError) -> bool:
+    """Whether the request id of the task is used up: its generation failed, is another's, or is kept no more."""
+    return bool(error.generation_id) or isinstance(error, ConflictError | NotFoundError)
+
+
 def _get_cost(made: Generation | None) -> float:
     receipt = None if made is None else made.receipt
     return receipt.cost.amount if receipt is not None and receipt.cost is not None else 0.0
@@ -119,6 +125,7 @@ def _get_cost(made: Generation | None) -> float:
 def _describe(
     item: BatchItem,
     made: Generation | None,
+    state: str,
     *,
     files: Sequence[Path] = (),
     error: str = "",
@@ -130,7 +137,7 @@ def _describe(
         digest=item.digest,
         prompt=item.task.prompt,
         id=generation_id if made is None else made.id,
-        state="failed" if error else "succeeded",
+        state=state,
         engine=item.engine if made is None else made.engine,
         seeds=() if made is None else tuple(output.seed for output in made.outputs),
         files=tuple(path.name for path in files),
