@@ -28,7 +28,7 @@ from atelier_engines.errors import (
     UnsupportedError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
-from atelier_engines.prompt_names import find_names
+from atelier_engines.prompt_names import list_names
 from atelier_engines.suggestions import suggest
 from atelier_engines.task import AudioTask, ImageTask, Task, Upscale
 
@@ -188,8 +188,9 @@ def _image_out_of_limits(
 
 
 def _unnamed_embeddings(task: ImageTask) -> Iterator[InvalidTaskError]:
+    found = list_names(task.embeddings, (task.prompt, task.negative_prompt))
     for name in task.embeddings:
-        if not any(find_names(text, (name,)) for text in (task.prompt, task.negative_prompt)):
+        if name not in found:
             yield InvalidTaskError("embeddings", f"no prompt has the name of the embedding {name}")
 
 

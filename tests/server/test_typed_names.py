@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import Embedding, ImageTask, Lora
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature, IntegerRange
 from atelier_server.admission.parameters import ParameterRecorder
+from atelier_server.admission.prompts import Prompts, decide_prompts
 from atelier_server.admission.typed_names import drop_unknown_embeddings, take_loras
 from tests.conftest import RunningServer, launch
 from tests.server.calls import Stub, refusal
@@ -151,6 +154,34 @@ def test_embeddings_that_nobody_knows_are_told() -> None:
         assert (made, len(recorder.parameters)) == (wanted, count)
 
 
+def decided(
+    capabilities: ImageCapabilities, **task: object
+) -> tuple[Prompts, list[tuple[str, str, str, str]]]:
+    """The prompts as the engine gets them, and what was noted."""
+    recorder = ParameterRecorder()
+    request = ImageTask(**task)  # type: ignore[arg-type]  # fields by name
+    return decide_prompts(request, (), 5.0, capabilities, recorder), told(recorder.parameters)
+
+
+def test_a_name_inside_a_longer_one_is_not_used_and_not_told() -> None:
+    """The longest name stands for its embedding; the shorter one is added where the request lists it."""
+    capabilities = replace(READS, embeddings=("style", "style two", "v1", "v1.5"))
+    prompts, noted = decided(capabilities, prompt="style two, v1.5")
+    assert prompts.embeddings == ("style two", "v1.5")
+    assert [each[2] for each in noted] == ["style two", "v1.5"]
+    prompts, _ = decided(capabilities, prompt="style two", embeddings=[Embedding(name="style")])
+    assert prompts.prompt == "style two, embedding:style"
+    assert prompts.embeddings == ("style", "style two")
+
+
+def test_the_word_between_sections_is_no_unknown_word() -> None:
+    """Where brackets are weights, it is read; elsewhere it is a word as others are."""
+    reads = replace(READS, vocabulary=frozenset({"ball"}))
+    assert decided(reads, prompt="ball BREAK ball")[1] == []
+    for capabilities, text in ((reads, "ball Break"), (replace(reads, typed_names=False), "BREAK")):
+        assert decided(capabilities, prompt=text)[1] == [("prompt", "ignored", "break", "")]
+
+
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with the trained model and two embeddings, and one that reads no names."""
@@ -159,6 +190,8 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     for name in ("ugly", "<wool>"):
         vectors = {"clip_l": torch.randn(2, 64), "clip_g": torch.randn(2, 128)}
         save_file(vectors, folder / f"{name}.safetensors")
+    # In Latin-1, as old archives name files; callers could not even be told such a name.
+    shutil.copy(folder / "ugly.safetensors", folder / os.fsdecode(b"caf\xe9.safetensors"))
     tiny = {"type": "diffusion", "device": "cpu", "embedding_directory": str(folder)}
     engines: Mapping[str, object] = {"tiny": tiny, "sketch": {"type": "sketch"}}
     running = launch(folder, environment={}, wait=["tiny"], engines=engines)

@@ -23,7 +23,7 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels, image_from_pixels
-from atelier_engines.prompt_names import find_names
+from atelier_engines.prompt_names import list_names
 from atelier_engines.task import AudioTask, Control, ImageTask, Task
 
 
@@ -48,6 +48,7 @@ def build_client_task(
 
 def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.ImageTask:
     seeded = capabilities is not None and ImageFeature.SEED in capabilities.features
+    in_prompt = list_names(task.embeddings, (task.prompt,))
     return client.ImageTask(
         prompt=task.prompt,
         negative_prompt=task.negative_prompt,
@@ -65,8 +66,7 @@ def _image(task: ImageTask, capabilities: ImageCapabilities | None) -> client.Im
         controls=tuple(map(_control, task.controls)),
         loras=tuple(client.Lora(name=lora.name, weight=lora.weight) for lora in task.loras),
         embeddings=tuple(
-            client.Embedding(name=name, negative=not find_names(task.prompt, (name,)))
-            for name in task.embeddings
+            client.Embedding(name=name, negative=name not in in_prompt) for name in task.embeddings
         ),
         fit=FitMode(task.fit.value)
         if task.init_image is not None or task.controls

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from atelier.v1 import task_pb2 as pb
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
-from atelier_engines.prompt_names import find_names
+from atelier_engines.prompt_names import list_names
 from atelier_engines.task import Lora
 from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.admission.typed_names import drop_unknown_embeddings
@@ -23,10 +23,6 @@ class Prompts:
     """Empty where it has no effect."""
     embeddings: tuple[str, ...] = ()
     """Names in them that stand for embeddings."""
-
-    def has(self, name: str) -> bool:
-        """Whether one of them has the name of that embedding."""
-        return any(find_names(text, (name,)) for text in (self.prompt, self.negative_prompt))
 
 
 def decide_prompts(
@@ -53,7 +49,7 @@ def decide_prompts(
     )
     prompts = replace(placed, negative_prompt=negative_prompt)
     used = _choose_embeddings(request, prompts, loras, capabilities, recorder)
-    note_unknown_words(prompts.prompt, used, capabilities.vocabulary, recorder)
+    note_unknown_words(prompts.prompt, used, capabilities, recorder)
     return replace(prompts, embeddings=used)
 
 
@@ -65,17 +61,17 @@ def _place_embeddings(
 ) -> Prompts:
     """The prompts of the request, with the names of the embeddings that it lists and they lack."""
     prompt, negative = request.prompt, request.negative_prompt
+    names = (*_list_requested(request), *_list_typed(loras, capabilities))
     if not capabilities.upscale_only:
-        names = (*_list_requested(request), *_list_typed(loras, capabilities))
         prompt = drop_unknown_embeddings(prompt, "prompt", names, capabilities, recorder)
         negative = drop_unknown_embeddings(
             negative, "negative_prompt", names, capabilities, recorder
         )
     for embedding in request.embeddings:
         if embedding.negative:
-            negative = _add(negative, embedding.name)
+            negative = _add(negative, embedding.name, names)
         else:
-            prompt = _add(prompt, embedding.name)
+            prompt = _add(prompt, embedding.name, names)
     return Prompts(prompt=prompt, negative_prompt=negative)
 
 
@@ -88,8 +84,8 @@ def _choose_embeddings(
 ) -> tuple[str, ...]:
     """The names of the embeddings that the task uses; the recorder notes each, and those that it does not use."""
     requested = _list_requested(request)
-    names = dict.fromkeys((*requested, *_list_typed(loras, capabilities)))
-    used = [name for name in names if prompts.has(name)]
+    names = (*requested, *_list_typed(loras, capabilities))
+    used = list_names(names, (prompts.prompt, prompts.negative_prompt))
     for name in used:
         recorder.apply("embeddings", name)
     for name in requested:
@@ -100,7 +96,7 @@ def _choose_embeddings(
             recorder.leave_out(
                 "embeddings", f"the LoRA {lora} brings the embedding {name}, and no prompt names it"
             )
-    return tuple(used)
+    return used
 
 
 def _list_requested(request: pb.ImageTask) -> tuple[str, ...]:
@@ -124,7 +120,8 @@ def _list_brought(loras: Sequence[Lora], capabilities: ImageCapabilities) -> Map
     }
 
 
-def _add(text: str, name: str) -> str:
-    if find_names(text, (name,)):
+def _add(text: str, name: str, names: Sequence[str]) -> str:
+    """The text, with the name at its end if it lacks it; a longer one of the names may hold it as a word."""
+    if name in list_names(names, (text,)):
         return text
     return f"{text}, embedding:{name}" if text else f"embedding:{name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from atelier_engines.capabilities import ImageCapabilities
 from atelier_engines.prompt_names import find_names
 from atelier_engines.suggestions import find_similar
 from atelier_server.admission.parameters import ParameterRecorder
@@ -13,18 +14,26 @@ _TAG = re.compile(r"<[^>]*>")
 """What is typed as the name of a LoRA or of an embedding, but is none."""
 _MAX_SUGGESTIONS = 8
 """Unknown words that the nearest one is looked up for, which takes milliseconds each."""
+_SECTION = re.compile(r"\bBREAK\b")
+"""Begins a new chunk where brackets are read as weights."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def note_unknown_words(
-    prompt: str, names: Collection[str], vocabulary: Collection[str], recorder: ParameterRecorder
+    prompt: str,
+    names: Collection[str],
+    capabilities: ImageCapabilities,
+    recorder: ParameterRecorder,
 ) -> None:
     """Record the words that the model does not know as ignored, each with the most similar one that it knows.
 
     `names` in the prompt stand for embeddings. Nothing is recorded where the vocabulary is empty: it is not known.
     """
+    vocabulary = capabilities.vocabulary
     if not vocabulary:
         return
+    if capabilities.typed_names:
+        prompt = _SECTION.sub(" ", prompt)
     unknown = [word for word in _list_words(prompt, names) if word not in vocabulary]
     if unknown:
         named = unknown[:_MAX_SUGGESTIONS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,14 +15,16 @@ from safetensors.torch import save_file
 from atelier_engines.diffusion import DiffusionEngine
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.embeddings import config_embeddings
-from atelier_engines.diffusion.embeddings.catalog import resolve_files
+from atelier_engines.diffusion.embeddings.catalog import list_bundled, resolve_files
 from atelier_engines.diffusion.embeddings.loader import EmbeddingLoader
 from atelier_engines.diffusion.embeddings.reading import TextualInversion, read
+from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.chunks import Chunk, split_into_chunks
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
 from atelier_engines.diffusion.prompts.marks import mark_names
 from atelier_engines.diffusion.prompts.syntax import parse_weighted
 from atelier_engines.errors import InvalidTaskError, ModelMissingError, UnsupportedError
+from atelier_engines.prompt_names import find_names
 
 WIDTHS = (32, 64)
 """Of the random model's text encoders."""
@@ -171,6 +175,35 @@ def test_a_directory_is_read_and_pickles_are_named(
         resolve_files(DiffusionConfig(embeddings={"old": str(tmp_path / "old.pt")}))
     with pytest.raises(ModelMissingError, match="embedding_directory: there is no directory"):
         resolve_files(DiffusionConfig(embedding_directory=str(tmp_path / "none")))
+
+
+def test_names_that_no_caller_can_send_are_not_offered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file's name in Latin-1, and in a LoRA a name that is empty or half of a pair of UTF-16."""
+    written(tmp_path / "ugly.safetensors", {"emb_params": vectors(1)})
+    (tmp_path / "ugly.safetensors").rename(tmp_path / os.fsdecode(b"caf\xe9.safetensors"))
+    config = DiffusionConfig(embedding_directory=str(tmp_path), lora_directory=str(tmp_path))
+    assert config_embeddings.names(config) == ()
+    assert resolve_files(config) == {}
+    assert [record.message for record in caplog.records] == ["embedding_not_offered"]
+    LoraCatalog(config)
+    assert caplog.records[-1].message == "lora_not_offered"
+    keys = ("bundle_emb..clip_l", "bundle_emb.drop.clip_l", "bundle_emb.\\ud800.clip_l")
+    header = ", ".join(
+        f'"{key}": {{"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}' for key in keys
+    )
+    lora = tmp_path / "ink.safetensors"
+    lora.write_bytes(struct.pack("<Q", len(header) + 2) + f"{{{header}}}".encode())
+    assert list_bundled(lora) == ("drop",)
+
+
+def test_thousands_of_names_are_found_in_a_long_prompt() -> None:
+    """Where each of them was tried at each character, a prompt of this length took minutes."""
+    names = [f"{index % 7} style {index}" for index in range(20_000)]
+    places = find_names("a red apple, 3 style 3, " * 400, names)
+    assert {place.name for place in places} == {"3 style 3"}
+    assert len(places) == 400
 
 
 def test_an_embedding_in_a_lora_is_there_while_the_lora_is_active(tmp_path: Path) -> None:

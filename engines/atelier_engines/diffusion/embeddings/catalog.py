@@ -29,6 +29,8 @@ def resolve_files(config: DiffusionConfig) -> Mapping[str, Path]:
     directory = config.embedding_directory
     if directory is not None and not Path(directory).expanduser().is_dir():
         raise ModelMissingError(f"embedding_directory: there is no directory {directory}")
+    if directory is not None:
+        named_files.log_unnamed(Path(directory).expanduser(), config_embeddings.KIND)
     for name in config_embeddings.refused_files(config):
         _log.warning(
             "embedding_not_offered",
@@ -47,4 +49,4 @@ def list_bundled(path: Path) -> tuple[str, ...]:
     except ModelMissingError:
         return ()
     found = (key.removeprefix(BUNDLED).split(".")[0] for key in keys if key.startswith(BUNDLED))
-    return tuple(dict.fromkeys(found))
+    return tuple(name for name in dict.fromkeys(found) if named_files.is_name(name))

@@ -22,6 +22,8 @@ class LoraCatalog:
         directory = config.lora_directory
         if directory is not None and not Path(directory).expanduser().is_dir():
             raise ModelMissingError(f"lora_directory: there is no directory {directory}")
+        if directory is not None:
+            named_files.log_unnamed(Path(directory).expanduser(), config_loras.KIND)
         self._files = {
             name: named_files.resolve(name, source, config_loras.KIND, download=config.download)
             for name, source in config_loras.sources(config).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import sources
 
 _SUFFIX = sources.SAFETENSORS_SUFFIX
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +32,42 @@ def find_file(folder: Path, kind: FileKind) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+def is_name(name: str) -> bool:
+    """Whether callers can use a name of that text; file systems allow names that are not Unicode."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def list_directory(directory: Path, kind: FileKind) -> Mapping[str, str]:
-    """Paths by name: files by their stem, and directories that contain one; empty if there is no such directory."""
+    """Paths by name: files by their stem, and directories that contain one; empty if there is no such directory.
+
+    Files whose names are not Unicode are left out; see `log_unnamed`.
+    """
+    found = _list_files(directory, kind).items()
+    return {name: str(path) for name, path in found if is_name(name)}
+
+
+def log_unnamed(directory: Path, kind: FileKind) -> None:
+    """Write to the log which files in a directory are not offered because of their names."""
+    for name, path in _list_files(directory, kind).items():
+        if not is_name(name):
+            _log.warning(
+                f"{kind.title.lower()}_not_offered",
+                extra={"file": ascii(path.name), "reason": "its name is not UTF-8; rename it"},
+            )
+
+
+def _list_files(directory: Path, kind: FileKind) -> Mapping[str, Path]:
     if not directory.is_dir():  # said at the start
         return {}
-    found: dict[str, str] = {}
+    found: dict[str, Path] = {}
     for path in sorted(directory.iterdir()):
         if path.is_dir() and find_file(path, kind) is not None:
-            found[path.name] = str(path)
+            found[path.name] = path
         elif path.suffix == _SUFFIX and path.is_file():
-            found[path.stem] = str(path)
+            found[path.stem] = path
     return found
 
 
