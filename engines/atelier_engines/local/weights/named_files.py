@@ -54,8 +54,12 @@ def log_unnamed(directory: Path, kind: FileKind) -> None:
     for name, path in _list_files(directory, kind).items():
         if not is_name(name):
             _log.warning(
-                f"{kind.title.lower()}_not_offered",
-                extra={"file": ascii(path.name), "reason": "its name is not UTF-8; rename it"},
+                "file_not_offered",
+                extra={
+                    "kind": kind.title,
+                    "file": ascii(path.name),
+                    "reason": "its name is not UTF-8; rename it",
+                },
             )
 
 
