@@ -11,9 +11,7 @@ import pytest
 from PIL import Image
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client.cli.image_ratios import choose_size
 from atelier_client.cli.task_values import parse_lora
-from atelier_client.engines import ImageCapabilities, IntegerRange
 from atelier_client.enums import LoraRole
 from atelier_client.tasks import Lora
 from tests.client.atelier_command import Finished, atelier
@@ -178,48 +176,6 @@ async def test_a_ratio_becomes_a_size(served: RunningServer, folder: Path) -> No
     with Image.open(folder / "a.png") as image:
         assert image.width / image.height == pytest.approx(16 / 9, rel=0.01)
         assert image.width * image.height == pytest.approx(512 * 512, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("side", "ratio", "size"),
-    [
-        (IntegerRange(min=256, max=2048, default=1024, multiple_of=8), 16 / 9, (1368, 768)),
-        (IntegerRange(min=256, max=2048, default=1024, multiple_of=8), 1, (1024, 1024)),
-        (IntegerRange(min=64, max=2048, default=128, multiple_of=8), 9 / 16, (96, 168)),
-        (
-            IntegerRange(min=1, max=1, default=1024, multiple_of=1, allowed_values=(1024, 1536)),
-            2 / 3,
-            (1024, 1536),
-        ),
-    ],
-)
-def test_sizes_are_near_the_ratio_and_the_usual_pixels(
-    side: IntegerRange, ratio: float, size: tuple[int, int]
-) -> None:
-    """Both within the limits of the engine."""
-    assert choose_size(capabilities(side), ratio) == size
-
-
-def capabilities(side: IntegerRange) -> ImageCapabilities:
-    """An engine whose width and height have that range."""
-    return ImageCapabilities(
-        features=frozenset(),
-        width=side,
-        height=side,
-        max_pixels=2**22,
-        steps=None,
-        guidance=None,
-        max_images=1,
-        max_prompt_length=100,
-        schedulers=(),
-        control_types=(),
-        max_controls=0,
-        models=(),
-        loras=(),
-        max_loras=0,
-        styles=(),
-        formats=(),
-    )
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ EVERYTHING = ImageTask(
     format=ImageFormat.WEBP,
     preview_interval=2,
     clip_skip=2,
+    aspect_ratio="2:1",
     upscale=Upscale(factor=2.0, model="big"),
     embeddings=(Embedding(name="ugly", negative=True),),
 )

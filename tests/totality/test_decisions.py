@@ -73,6 +73,23 @@ async def test_the_init_image_decides_the_size_here_and_there(
     assert (task.width, task.height) == ((192, 96) if keeps else (128, 128))
 
 
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_an_aspect_ratio_is_resolved_for_the_engine_here_and_there(
+    serve: Serve, engine: str
+) -> None:
+    """The nearest server decides the size that the others are asked for; an engine that only upscales has none."""
+    recorded, upscaling = recording(), recording(upscale_only=True)
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        await client.generate("a lamp", engine=engine, aspect_ratio="2:1")
+    assert (last_task(recorded).width, last_task(recorded).height) == (176, 88)
+    async with serve(upscaling) as address, AsyncClient(address) as client:
+        given = {"engine": engine, "init_image": png(64, 64), "upscale": Upscale(factor=2.0)}
+        made = await client.generate("a lamp", aspect_ratio="2:1", **given)  # type: ignore[call-overload]  # fields by name
+    assert (last_task(upscaling).width, last_task(upscaling).height) == (64, 64)
+    ignored = {one.name for one in made.receipt.parameters if one.value is None}
+    assert "aspect_ratio" in ignored
+
+
 @pytest.mark.parametrize(
     "limit", ["ignores_strength", "upscale_only", "inpainting_ignores_strength"]
 )

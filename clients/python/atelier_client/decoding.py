@@ -350,6 +350,7 @@ def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
         format=enums.ImageFormat.from_number(pb.format),
         preview_interval=read_integer(pb, "preview_interval"),
         clip_skip=read_integer(pb, "clip_skip"),
+        aspect_ratio=pb.aspect_ratio,
         upscale=tasks.Upscale(factor=shortest_decimal(pb.upscale.factor), model=pb.upscale.model)
         if pb.HasField("upscale")
         else None,

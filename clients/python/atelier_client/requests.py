@@ -28,7 +28,7 @@ _SHARED_FIELDS = ("prompt", "negative_prompt", "model", "steps", "guidance", "se
 _IMAGE_FIELDS = (
     *_SHARED_FIELDS,
     *("style", "width", "height", "scheduler", "num_images", "strength", "preview_interval"),
-    "clip_skip",
+    *("clip_skip", "aspect_ratio"),
 )
 _AUDIO_FIELDS = (
     *_SHARED_FIELDS,

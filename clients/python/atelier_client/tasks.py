@@ -102,6 +102,8 @@ class ImageTask(ShortRepr):
     """Textual inversion embeddings, beside those that the prompts name."""
     clip_skip: int | None = None
     """Layer of the text encoders whose output is used, counted from the end: 1 is the last."""
+    aspect_ratio: str = ""
+    """Width to height, such as 16:9, in the engine's usual number of pixels; or the side that is not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -168,6 +170,7 @@ class ImageKeywords(TypedDict, total=False):
     upscale: Upscale | None
     embeddings: tuple[Embedding, ...]
     clip_skip: int | None
+    aspect_ratio: str
 
 
 class Keywords(ImageKeywords, RequestKeywords, total=False):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from atelier.v1 import task_pb2 as pb
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_engines.capabilities import ImageCapabilities, ImageFeature, IntegerRange
+from atelier_engines.capabilities import ImageCapabilities, ImageFeature
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
     JSON,
@@ -20,6 +18,7 @@ from atelier_engines.task import (
     SafetyMode,
     Upscale,
 )
+from atelier_server.admission.image_size import choose_size
 from atelier_server.admission.loras import stack_loras
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
@@ -30,7 +29,6 @@ from atelier_server.config.settings import LoraSettings, StyleSettings
 
 _DEFAULT_STRENGTH = 0.75
 _NO_STYLE = StyleSettings()
-_FROM_INIT_IMAGE = "not given: that of init_image"
 _CONTROL_TYPES = {
     pb.CONTROL_TYPE_CANNY: ControlType.CANNY,
     pb.CONTROL_TYPE_DEPTH: ControlType.DEPTH,
@@ -82,12 +80,11 @@ def resolve_image_task(
     """The task with everything decided; the recorder notes how.
 
     Raises:
-        InvalidRequestError: no such style.
+        InvalidRequestError: no such style, or no size of that aspect ratio.
     """
     style, request = _read_request(request, capabilities, recorder, styles)
     steps, guidance = _choose_sampling(request, capabilities, recorder, style)
-    default = _choose_default_size(capabilities, style, images.get("init_image"))
-    width, height = _choose_size(request, recorder, default)
+    width, height = choose_size(request, capabilities, recorder, style, images.get("init_image"))
     stacked = stack_loras(request.loras, loras) if request.loras else ()
     prompts = decide_prompts(request, stacked, guidance, capabilities, recorder)
     return ImageTask(
@@ -162,18 +159,6 @@ def _choose_sampling(
     return None if steps is None else int(steps), guidance
 
 
-def _choose_size(
-    request: pb.ImageTask, recorder: ParameterRecorder, default: _Size
-) -> tuple[int, int]:
-    """Width and height in pixels: those of the request, or the default's."""
-    width = request.width if request.HasField("width") else None
-    height = request.height if request.HasField("height") else None
-    return (
-        recorder.apply_default("width", width, default.width, default.explanation),
-        recorder.apply_default("height", height, default.height, default.explanation),
-    )
-
-
 def _choose_seeds(
     request: pb.ImageTask,
     capabilities: ImageCapabilities,
@@ -193,49 +178,6 @@ def _choose_seeds(
         count=count,
     )
     return tuple(range(first, first + count))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Size:
-    width: int
-    height: int
-    explanation: str = "not given"
-
-
-def _choose_default_size(
-    capabilities: ImageCapabilities, style: StyleSettings, init_image: Pixels | None
-) -> _Size:
-    if capabilities.upscale_only and init_image is not None:
-        return _Size(width=init_image.width, height=init_image.height, explanation=_FROM_INIT_IMAGE)
-    if (
-        capabilities.keeps_init_size
-        and init_image is not None
-        and not (style.width or style.height)
-    ):
-        return _fit_to_limits(init_image, capabilities)
-    return _Size(
-        width=style.width or capabilities.width.default,
-        height=style.height or capabilities.height.default,
-    )
-
-
-def _fit_to_limits(init_image: Pixels, capabilities: ImageCapabilities) -> _Size:
-    """The size of `init_image`, reduced in proportion to the engine's limits, on its grid."""
-    shrink = min(
-        1.0,
-        capabilities.width.max / init_image.width,
-        capabilities.height.max / init_image.height,
-        math.sqrt(capabilities.max_pixels / (init_image.width * init_image.height)),
-    )
-    return _Size(
-        width=_align_to_grid(init_image.width * shrink, capabilities.width),
-        height=_align_to_grid(init_image.height * shrink, capabilities.height),
-        explanation=_FROM_INIT_IMAGE,
-    )
-
-
-def _align_to_grid(side: float, allowed: IntegerRange) -> int:
-    return max(allowed.min, int(side) // allowed.multiple_of * allowed.multiple_of)
 
 
 def _choose_strength(

@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Value
 
 from atelier.v1.generation_pb2 import Disposition, Generation, Parameter, Receipt
 from atelier_engines.capabilities import IntegerRange, NumberRange
+from atelier_server.admission.aspect_ratios import parse_ratio
 from atelier_server.admission.route import REPRODUCIBILITIES, Route
 from atelier_server.errors import InvalidRequestError, Violation
 
@@ -59,6 +60,11 @@ def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -
             if entry.HasField("requested"):
                 entry.disposition = Disposition.DISPOSITION_CLAMPED
                 changed = True
+        if entry.name == "aspect_ratio" and not _has_ratio(entry, width, height):
+            entry.value.string_value = f"{width}:{height}"
+            entry.explanation = reason
+            entry.disposition = Disposition.DISPOSITION_CLAMPED
+            changed = True
     return changed
 
 
@@ -238,6 +244,12 @@ class ParameterRecorder:
         if requested is not None:
             entry.requested.CopyFrom(_to_value(requested))
         self.parameters.append(entry)
+
+
+def _has_ratio(entry: Parameter, width: int, height: int) -> bool:
+    """Whether the size has the aspect ratio that was used; one that was ignored counts for nothing."""
+    used = entry.value.string_value
+    return not used or parse_ratio(used).is_near(width, height)
 
 
 def _reduce(seed: int, allowed: range, count: int) -> int:

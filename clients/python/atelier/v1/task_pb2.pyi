@@ -250,6 +250,7 @@ class ImageTask(message.Message):
     EMBEDDINGS_FIELD_NUMBER: builtins.int
     CLIP_SKIP_FIELD_NUMBER: builtins.int
     FIT_FIELD_NUMBER: builtins.int
+    ASPECT_RATIO_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt."""
     negative_prompt: builtins.str
@@ -292,6 +293,10 @@ class ImageTask(message.Message):
     """Layer of the text encoders whose output is used, counted from the end: 1 is the last, 2 the one before it."""
     fit: FitMode.ValueType
     """How init_image, mask and controls of another aspect ratio are fitted to width and height; COVER when unset."""
+    aspect_ratio: builtins.str
+    """Aspect ratio, width to height, such as `16:9`: of the sizes that the engine makes the nearest to it and to the engine's
+    usual number of pixels, or beside width or height the other of them. The receipt's width and height say which.
+    """
     @builtins.property
     def init_image(self) -> MediaSource:
         """Input of image-to-image and inpainting."""
@@ -343,10 +348,11 @@ class ImageTask(message.Message):
         embeddings: abc.Iterable[Embedding] | None = ...,
         clip_skip: builtins.int | None = ...,
         fit: FitMode.ValueType = ...,
+        aspect_ratio: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "fit", b"fit", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "fit", b"fit", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_skip: _TypeAlias = typing.Literal["clip_skip"]  # noqa: Y015
     _WhichOneofArgType__clip_skip: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip"]  # noqa: Y015

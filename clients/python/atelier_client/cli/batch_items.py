@@ -15,7 +15,7 @@ import click
 from atelier_client.enums import ImageFormat
 from atelier_client.tasks import ImageTask
 
-_TEXTS = ("prompt", "negative_prompt", "style", "model", "scheduler")
+_TEXTS = ("prompt", "negative_prompt", "style", "model", "scheduler", "aspect_ratio")
 _WHOLE_NUMBERS = ("width", "height", "steps", "seed", "num_images")
 _NUMBERS = ("guidance", "strength")
 FIELDS = (*_TEXTS, *_WHOLE_NUMBERS, *_NUMBERS, "init_image", "format", "engine")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from atelier_client.cli.image_ratios import apply_ratio
 from atelier_client.cli.matrix import Axis, parse_axis, run_matrix
 from atelier_client.cli.options import connect, server_option
 from atelier_client.cli.task_building import build_keywords, build_task
@@ -42,7 +41,6 @@ def generate_command(
     task = build_task(arguments, target)
     keywords = build_keywords(arguments)
     with connect(server) as client:
-        task = apply_ratio(client, task, keywords, arguments.ratio)
         if matrix:
             every = (*matrix, *map(parse_axis, axes))
             return run_matrix(client, task, keywords, every, run)

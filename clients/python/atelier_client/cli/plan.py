@@ -6,7 +6,6 @@ import click
 from rich.console import Console
 
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.image_ratios import apply_ratio
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
@@ -25,7 +24,7 @@ def plan_command(*, arguments: TaskArguments, server: str, as_json: bool) -> int
     """
     task, keywords = build_task(arguments, None), build_keywords(arguments)
     with connect(server) as client:
-        plan = client.plan(apply_ratio(client, task, keywords, arguments.ratio), **keywords)
+        plan = client.plan(task, **keywords)
     if as_json:
         echo_json(plan)
     else:

@@ -67,6 +67,7 @@ def _build_image_task(
         model=arguments.model,
         width=width,
         height=height,
+        aspect_ratio=arguments.ratio,
         steps=arguments.steps,
         guidance=arguments.guidance,
         seed=arguments.seed,

@@ -15,7 +15,6 @@ from atelier_client.cli.task_values import (
     parse_control,
     parse_lora,
     parse_option,
-    parse_ratio,
     parse_size,
 )
 from atelier_client.enums import (
@@ -41,7 +40,7 @@ class TaskArguments:
     style: str
     model: str
     size: tuple[int, int] | None
-    ratio: float | None
+    ratio: str
     steps: int | None
     guidance: float | None
     seed: int | None
@@ -105,7 +104,7 @@ _OPTIONS = (
     click.option("--size", type=parse_size, metavar="WxH", help="Pixels, such as 512x768 or 512."),
     click.option(
         "--ratio",
-        type=parse_ratio,
+        default="",
         metavar="W:H",
         help="Sides such as 16:9, in the engine's usual number of pixels.",
     ),

@@ -1,4 +1,4 @@
-"""Parses the values of options: sizes, ratios, controls, LoRAs and options of an engine."""
+"""Parses the values of options: sizes, controls, LoRAs and options of an engine."""
 
 from __future__ import annotations
 
@@ -20,18 +20,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and (height or width).isdecimal()):
         raise click.BadParameter(f"{text!r} is not a size such as 512x768")
     return int(width), int(height or width)
-
-
-def parse_ratio(text: str) -> float:
-    """Width divided by height of `16:9`."""
-    width, _, height = text.partition(":")
-    try:
-        ratio = float(width) / float(height)
-    except (ValueError, ZeroDivisionError):
-        ratio = 0.0
-    if not 1 / 32 <= ratio <= 32:  # noqa: PLR2004 - no engine makes longer strips
-        raise click.BadParameter(f"{text!r} is not a ratio such as 16:9")
-    return ratio
 
 
 def parse_option(text: str) -> tuple[str, object]:

@@ -60,6 +60,7 @@ def vary_command(
             controls=(),
             width=image.width,
             height=image.height,
+            aspect_ratio="",
             strength=strength,
             seed=seed,
             num_images=num_images,
