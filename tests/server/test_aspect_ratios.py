@@ -64,7 +64,7 @@ def test_a_size_has_no_more_pixels_than_the_engine_makes() -> None:
 )
 def test_a_service_with_its_own_ratios_is_asked_for_that_ratio(ratio: str) -> None:
     """Each one that Black Forest Labs lists, and near it at Ideogram, which lists sizes."""
-    config = BflConfig(api_key="k", model="flux-kontext-pro")  # type: ignore[arg-type]  # pydantic makes the secret
+    config = BflConfig(api_key="k", model="flux-kontext-pro")
     image = build_capabilities(config).image
     assert image is not None
     assert len(ASPECT_RATIOS) == 9
