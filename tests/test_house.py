@@ -30,6 +30,7 @@ WALL_CLOCK_READERS = {
     "server/store/sqlite/expiry.py": "dates the end of what has run out of time",
     "server/store/sqlite/moves.py": "dates the event of a move",
     "server/store/sqlite/operations.py": "dates events and ends",
+    "server/store/sqlite/queues.py": "dates pauses, and ends with the queue",
     "server/store/sqlite/rows.py": "converts the date at which something expires into steady time",
     "server/store/sqlite/store.py": "dates the end of an attempt that is released",
     "server/sweep.py": "compares with the dates of files",

@@ -32,6 +32,7 @@ from atelier_server.execution.removed_engine import RemovedEngineWorker
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
+from atelier_server.generations.queues import EngineQueues
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.server import GrpcServer
@@ -93,13 +94,9 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     )
     await storage.check()
     generations = GenerationLifecycle(store, decider, settings.limits, storage)
-    removed = [
-        RemovedEngineWorker(engine=name, store=store, decider=decider)
-        for name in await store.list_queued_engines()
-        if name not in engines
-    ]
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)
-    service = GenerationService(generations, artifacts, settings.limits)
+    queues = await EngineQueues.open(store, statuses)
+    service = GenerationService(generations, artifacts, queues, settings.limits)
     return Service(
         store=store,
         artifacts=artifacts,
@@ -108,12 +105,20 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         generations=generations,
         workers=[
             *_make_workers(settings, supervisors, generations, artifacts, stack),
-            *removed,
+            *await _make_removed_workers(store, decider),
         ],
         handover=QueueHandover(store=store, decider=decider),
         health=health,
         server=GrpcServer.build(service, health, settings.limits),
     )
+
+
+async def _make_removed_workers(store: Store, decider: Decider) -> list[RemovedEngineWorker]:
+    return [
+        RemovedEngineWorker(engine=name, store=store, decider=decider)
+        for name in await store.list_queued_engines()
+        if name not in decider.router.engines
+    ]
 
 
 def _make_decoder(limits: LimitSettings, stack: AsyncExitStack) -> Decoder:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from atelier.v1.generation_pb2 import Failure, Generation, State
+from atelier.v1.generation_pb2 import CancelCause, Failure, Generation, State
 from atelier_engines.errors import EngineError
 from atelier_engines.suggestions import suggest
 
@@ -235,12 +235,19 @@ class GenerationFailedError(ServiceError):
         """
         cancelled = generation.state == State.STATE_CANCELLED
         super().__init__(
-            "the generation was cancelled" if cancelled else generation.failure.message
+            _explain_cancellation(generation) if cancelled else generation.failure.message
         )
         self.reason = "CANCELLED" if cancelled else generation.failure.reason
         retryable = generation.failure.retryable
         self.retry_after_seconds = retry_after_seconds if retryable else None
         self.metadata = {"generation_id": generation.id}
+
+
+def _explain_cancellation(generation: Generation) -> str:
+    if generation.cancel_cause != CancelCause.CANCEL_CAUSE_QUEUE_CLEARED:
+        return "the generation was cancelled"
+    reason = f": {generation.cancel_reason}" if generation.cancel_reason else ""
+    return f"the generation was cancelled with the queue that it waited in{reason}"
 
 
 class StartupError(OSError):

@@ -197,6 +197,24 @@ class FakeServer(GenerationServiceServicer):
         await self._begin(request, context)
         return pb.PlanGenerationResponse(engine="stand-in", accepted=True)
 
+    async def PauseEngine(
+        self, request: pb.PauseEngineRequest, context: Context
+    ) -> pb.PauseEngineResponse:
+        await self._begin(request, context)
+        return pb.PauseEngineResponse(pause=engine_pb2.EnginePause(reason=request.reason))
+
+    async def ResumeEngine(
+        self, request: pb.ResumeEngineRequest, context: Context
+    ) -> pb.ResumeEngineResponse:
+        await self._begin(request, context)
+        return pb.ResumeEngineResponse(was_paused=True)
+
+    async def ClearQueue(
+        self, request: pb.ClearQueueRequest, context: Context
+    ) -> pb.ClearQueueResponse:
+        await self._begin(request, context)
+        return pb.ClearQueueResponse(cancelled=3)
+
 
 @asynccontextmanager
 async def serve(service: FakeServer, address: str = "127.0.0.1:0") -> AsyncGenerator[str]:

@@ -23,6 +23,7 @@ from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
 from tests.store.event_conformance import EventConformance
 from tests.store.isolation_conformance import IsolationConformance
+from tests.store.pause_conformance import PauseConformance
 from tests.store.queue_conformance import QueueConformance
 from tests.store.recovery_conformance import RecoveryConformance
 from tests.store.request_id_conformance import RequestIdConformance
@@ -32,6 +33,7 @@ class TestSqliteStore(
     StoreConformance,
     RequestIdConformance,
     IsolationConformance,
+    PauseConformance,
     QueueConformance,
     EventConformance,
     RecoveryConformance,

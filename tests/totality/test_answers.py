@@ -15,10 +15,10 @@ from google.protobuf.message import Message
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import decoding
+from atelier_client import decoding, decoding_engines
 
 ANSWERS: dict[type[Message], Callable[[Any], object]] = {
-    pb.GetCapabilitiesResponse: decoding.capabilities_from_pb,
+    pb.GetCapabilitiesResponse: decoding_engines.capabilities_from_pb,
     pb.HealthResponse: decoding.health_from_pb,
     pb.PlanGenerationResponse: decoding.plan_from_pb,
     pb.CancelGenerationResponse: decoding.cancellation_from_pb,
@@ -31,8 +31,11 @@ ENVELOPES: set[type[Message]] = {
     pb.ListGenerationsResponse,
     pb.UploadArtifactResponse,
     pb.DownloadArtifactResponse,
+    pb.PauseEngineResponse,
+    pb.ResumeEngineResponse,
+    pb.ClearQueueResponse,
 }
-"""Answers that only hold a generation or an artifact, and what the client itself uses up."""
+"""Answers that only hold a generation, an artifact or one value, and what the client itself uses up."""
 
 USED_UP = {".repetition[0]"}
 """Fields that the client reads and delivers nothing of."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atelier_client.async_client import AsyncClient
     from atelier_client.client import Client
-    from atelier_client.engines import Capabilities, Engine
+    from atelier_client.engines import Capabilities, Engine, EnginePause
     from atelier_client.enums import (
         AudioFormat,
         CancelCause,
@@ -50,6 +50,7 @@ __all__ = [
     "ControlType",
     "Embedding",
     "Engine",
+    "EnginePause",
     "EngineState",
     "FitMode",
     "Generation",
@@ -72,7 +73,7 @@ __all__ = [
 _EXPORTS = {
     "async_client": "AsyncClient",
     "client": "Client",
-    "engines": "Capabilities Engine",
+    "engines": "Capabilities Engine EnginePause",
     "enums": (
         "AudioFormat CancelCause CancelOutcome ControlType EngineState FitMode"
         " ImageFormat LoraRole ResourceProfile SafetyMode ServingStatus State"

@@ -26,6 +26,8 @@ _RETRYABLE_METHODS = (
     "GetGeneration",
     "ListGenerations",
     "CancelGeneration",
+    "PauseEngine",
+    "ResumeEngine",
 )
 _VERSION_HEADER = "atelier-server-version"
 _MAX_RECEIVE_BYTES = 144 * 2**20

@@ -26,7 +26,7 @@ from atelier_client.actions import (
 )
 from atelier_client.base_client import BaseClient
 from atelier_client.channel import build_channel_options, names_server
-from atelier_client.engines import Capabilities
+from atelier_client.engines import Capabilities, EnginePause
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
 from atelier_client.media import Artifact, Media
@@ -165,6 +165,18 @@ class Client(BaseClient):
     def health(self) -> Health:
         """The health of the server and of its engines."""
         return self._run(operations.health())
+
+    def pause(self, engine: str, reason: str = "") -> EnginePause:
+        """Let an engine begin nothing more, also after a restart; what it runs goes on."""
+        return self._run(operations.pause(engine, reason))
+
+    def resume(self, engine: str) -> bool:
+        """Let a paused engine begin what waits for it; whether it was paused."""
+        return self._run(operations.resume_engine(engine))
+
+    def clear_queue(self, engine: str, reason: str = "") -> int:
+        """Cancel everything that waits for an engine, of all callers; how many that were."""
+        return self._run(operations.clear_queue(engine, reason))
 
     def upload(self, source: Media, *, media_type: str = "") -> Artifact:
         """Store local media, to use in tasks; the media type is detected from the first bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from atelier_client.enums import (
     AudioFeature,
@@ -155,6 +156,15 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePause:
+    """That an engine begins nothing, until it is resumed."""
+
+    reason: str
+    """May be empty."""
+    pause_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """A configured engine: its capabilities, state and load."""
 
@@ -178,6 +188,8 @@ class Engine:
     """Versions of the packages, models and services that take part in its work, by name."""
     placeholder: bool = False
     """Whether it stands in for a model: the server selects it only by its name, or if there is nothing else."""
+    pause: EnginePause | None = None
+    """Set while it begins nothing of what waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

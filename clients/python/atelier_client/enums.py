@@ -57,6 +57,7 @@ class CancelCause(ProtoEnum):
     UNSPECIFIED = "unspecified"
     REQUESTED = "requested"
     CALLERS_LOST = "callers_lost"
+    QUEUE_CLEARED = "queue_cleared"
 
 
 class Disposition(ProtoEnum):

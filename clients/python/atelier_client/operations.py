@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
 from atelier.v1 import generation_service_pb2 as pb
-from atelier_client import decoding, input_media, requests, transfer
+from atelier_client import decoding, decoding_engines, input_media, requests, transfer
 from atelier_client.actions import (
     Action,
     Answer,
@@ -27,7 +27,7 @@ from atelier_client.actions import (
     receive,
     resume,
 )
-from atelier_client.engines import Capabilities
+from atelier_client.engines import Capabilities, EnginePause
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError, InternalError, InvalidRequestError
 from atelier_client.input_media import InputMedia
@@ -176,7 +176,28 @@ def capabilities(engine: str) -> Operation[Capabilities]:
     """Ask for the capabilities of all engines, or of one."""
     request = Call(method="GetCapabilities", request=pb.GetCapabilitiesRequest(engine=engine))
     answer = yield from call(request, pb.GetCapabilitiesResponse)
-    return decoding.capabilities_from_pb(answer)
+    return decoding_engines.capabilities_from_pb(answer)
+
+
+def pause(engine: str, reason: str) -> Operation[EnginePause]:
+    """Pause an engine."""
+    message = pb.PauseEngineRequest(engine=engine, reason=reason)
+    request = Call(method="PauseEngine", request=message)
+    answer = yield from call(request, pb.PauseEngineResponse)
+    return decoding_engines.pause_from_pb(answer.pause)
+
+
+def resume_engine(engine: str) -> Operation[bool]:
+    """Let a paused engine go on."""
+    request = Call(method="ResumeEngine", request=pb.ResumeEngineRequest(engine=engine))
+    return (yield from call(request, pb.ResumeEngineResponse)).was_paused
+
+
+def clear_queue(engine: str, reason: str) -> Operation[int]:
+    """Cancel what waits for an engine."""
+    message = pb.ClearQueueRequest(engine=engine, reason=reason)
+    request = Call(method="ClearQueue", request=message)
+    return (yield from call(request, pb.ClearQueueResponse)).cancelled
 
 
 def health() -> Operation[Health]:

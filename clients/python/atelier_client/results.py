@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from atelier_client.engines import EnginePause
 from atelier_client.enums import (
     AttemptOutcome,
     CancelCause,
@@ -146,6 +147,8 @@ class Generation:
     expire_time: datetime | None
     cancel_cause: CancelCause = CancelCause.UNSPECIFIED
     """Why it was cancelled; UNSPECIFIED if it was not, and from servers that do not say so."""
+    cancel_reason: str = ""
+    """Why the queue that it waited in was cleared, if it was cancelled with it; may be empty."""
 
     def __repr__(self) -> str:
         parts = [f"{self.state} {shorten(self.prompt)!r}", f"engine {self.engine}"]
@@ -269,6 +272,8 @@ class EngineHealth:
     engine: str
     state: EngineState
     message: str
+    pause: EnginePause | None = None
+    """Set while it begins nothing of what waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

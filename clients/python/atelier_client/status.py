@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from atelier_client import errors
-from atelier_client.enums import State
+from atelier_client.enums import CancelCause, State
 from atelier_client.errors import AtelierError, Violation
 from atelier_client.results import Failure, Generation
 
@@ -163,12 +163,19 @@ def raise_for_state(generation: Generation) -> Generation:
         AtelierError: the error of its failure; GenerationCancelledError if it was cancelled.
     """
     if generation.state is State.CANCELLED:
-        outcome = generation.cancel_outcome.replace("_", " ")
         raise errors.GenerationCancelledError(
-            f"the generation was cancelled: {outcome}",
+            f"the generation was cancelled: {_explain_cancellation(generation)}",
             reason="CANCELLED",
             generation_id=generation.id,
         )
     if generation.failure is not None:
         raise error_from_failure(generation.failure, generation.id)
     return generation
+
+
+def _explain_cancellation(generation: Generation) -> str:
+    outcome = generation.cancel_outcome.replace("_", " ")
+    if generation.cancel_cause is not CancelCause.QUEUE_CLEARED:
+        return outcome
+    reason = f" ({generation.cancel_reason})" if generation.cancel_reason else ""
+    return f"{outcome}; its queue was cleared{reason}"

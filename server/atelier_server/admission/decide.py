@@ -62,8 +62,8 @@ class Router:
         """The named engine; without a name that of the policy.
 
         The default engine is selected in every state, and also when it cannot do the task: then its error says which
-        engines can. The other policies select among the engines that are not down, are within their budget and can do
-        all of the task; without one they select the default engine.
+        engines can. The other policies select among the engines that are not down or paused, are within their budget
+        and can do all of the task; without one they select the default engine.
 
         Raises:
             UnknownEngineError: no engine has that name.
@@ -128,6 +128,7 @@ class Router:
             for engine in self.engines.find_candidates()
             if engine.state != engine_pb2.ENGINE_STATE_UNAVAILABLE
             and not engine.budget.exhausted
+            and engine.pause is None
             and (resolved := _try_resolve(engine, resolve)) is not None
         ]
 

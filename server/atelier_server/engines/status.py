@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
-from atelier.v1.engine_pb2 import EngineState
+from atelier.v1.engine_pb2 import EnginePause, EngineState
 from atelier_engines.capabilities import Capabilities
 from atelier_server.errors import (
     BudgetExceededError,
@@ -79,6 +79,8 @@ class EngineStatus:
     """When it may be ready again, by the monotonic clock; of no meaning while it is ready."""
     loading_ends: float = 0.0
     """When it has been loading for long, by the monotonic clock."""
+    pause: EnginePause | None = None
+    """Set while it begins nothing of what waits for it."""
 
     @property
     def ready(self) -> bool:
@@ -101,8 +103,10 @@ class EngineStatus:
     def hands_over(self) -> bool:
         """Whether its fallbacks take over what it has not begun.
 
-        They do while it takes nothing, but not at a drain, nor before it has been loading for long.
+        They do while it takes nothing, but not at a drain or in a pause, nor before it has been loading for long.
         """
+        if self.pause is not None:
+            return False
         match self.state:
             case EngineState.ENGINE_STATE_READY:
                 return self.budget.exhausted
@@ -164,7 +168,9 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         )
 
     def estimate_wait(self, status: EngineStatus) -> Estimate:
-        """How long a new generation waits in the engine's queue."""
+        """How long a new generation waits in the engine's queue: unknown while it is paused."""
+        if status.pause is not None:
+            return Estimate(least=0.0, expected=None)
         return self.backlog.estimate_wait(
             status.name, status.times, status.capabilities.concurrency
         )
@@ -178,6 +184,8 @@ class EngineStatuses(Mapping[str, EngineStatus]):
 
     def estimate_end(self, status: EngineStatus) -> float | None:
         """Seconds in which all that waits for the engine or runs on it will have ended; None if that is unknown."""
+        if status.pause is not None:
+            return None
         return self.backlog.estimate_end(status.name, status.times, status.capabilities.concurrency)
 
     def publish(self, status: EngineStatus) -> None:

@@ -64,6 +64,7 @@ def engine_to_pb(
         fallbacks=engine.fallbacks,
         versions=capabilities.versions,
         placeholder=capabilities.placeholder,
+        pause=engine.pause,
     )
     schema = Struct()
     schema.update(capabilities.options_schema)

@@ -31,6 +31,7 @@ from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.callers import Sender
 from atelier_server.generations.lifecycle import GenerationLifecycle
+from atelier_server.generations.queues import EngineQueues
 from atelier_server.logs import hide_in_log
 from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.inline_outputs import ResponseT, serialize_with_outputs
@@ -51,6 +52,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     generations: GenerationLifecycle
     artifacts: ArtifactStore
+    queues: EngineQueues
     limits: LimitSettings
     started: float = field(default_factory=time.monotonic)
 
@@ -119,7 +121,12 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         response = pb.HealthResponse(
             status=pb.SERVING_STATUS_NOT_SERVING if reason else pb.SERVING_STATUS_SERVING,
             engines=[
-                pb.EngineHealth(engine=engine.name, state=engine.state, message=engine.message)
+                pb.EngineHealth(
+                    engine=engine.name,
+                    state=engine.state,
+                    message=engine.message,
+                    pause=engine.pause,
+                )
                 for engine in self.generations.decider.router.engines.values()
             ],
             version=VERSION,
@@ -162,6 +169,26 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Stop a generation."""
         _validate(request)
         return await self.generations.cancel(request.generation_id, _tenant())
+
+    async def PauseEngine(
+        self, request: pb.PauseEngineRequest, _: Context
+    ) -> pb.PauseEngineResponse:
+        """Let an engine begin nothing more."""
+        _validate(request)
+        return pb.PauseEngineResponse(pause=await self.queues.pause(request.engine, request.reason))
+
+    async def ResumeEngine(
+        self, request: pb.ResumeEngineRequest, _: Context
+    ) -> pb.ResumeEngineResponse:
+        """Let a paused engine go on."""
+        _validate(request)
+        return pb.ResumeEngineResponse(was_paused=await self.queues.resume(request.engine))
+
+    async def ClearQueue(self, request: pb.ClearQueueRequest, _: Context) -> pb.ClearQueueResponse:
+        """Cancel what waits for an engine."""
+        _validate(request)
+        cancelled = await self.queues.clear(request.engine, request.reason)
+        return pb.ClearQueueResponse(cancelled=cancelled)
 
     async def UploadArtifact(
         self, requests: AsyncIterator[pb.UploadArtifactRequest], _: Context

@@ -153,6 +153,12 @@ class WaitingWorkers:
         else:
             worker.set_result(None)
 
+    def recount(self, queued: int) -> None:
+        """Say how many generations wait, of which workers have seen none."""
+        self._unclaimed = 0
+        for _ in range(queued):
+            self.notify()
+
     def reserve(self) -> Worker | None:
         """The worker that waits longest; None if none waits. `settle` says what becomes of it."""
         while self._workers:

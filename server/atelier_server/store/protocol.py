@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
+from atelier_server.store.queue_protocol import QueueStore
 
 Event = StreamProgressResponse
 """One numbered entry of a generation's log."""
@@ -158,7 +159,7 @@ class Page:
     """Whether nothing that matches is older."""
 
 
-class Store(Protocol):
+class Store(QueueStore, Protocol):
     """Keeps generations durably: what it has accepted survives the death of the process."""
 
     async def find_by_request_id(

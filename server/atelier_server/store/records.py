@@ -257,6 +257,7 @@ def cancel(
     record: Record,
     cause: CancelCause.ValueType,
     *,
+    reason: str = "",
     may_cost: bool = True,
     now: Timestamp,
     retention_seconds: float,
@@ -271,6 +272,7 @@ def cancel(
         return CancelResult.REQUESTED, None
     outcome = outcome_of_waiting(has_job=bool(record.remote_handle), may_cost=may_cost)
     generation = _mark_cancelled(record.generation, outcome)
+    generation.cancel_reason = reason
     return CancelResult.NEVER_STARTED, end(
         replace(record, cancel_cause=cause),
         generation,

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
@@ -269,6 +270,7 @@ class Engine(message.Message):
     FALLBACKS_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
     PLACEHOLDER_FIELD_NUMBER: builtins.int
+    PAUSE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to select it by."""
     type: builtins.str
@@ -313,6 +315,10 @@ class Engine(message.Message):
     def versions(self) -> containers.ScalarMap[builtins.str, builtins.str]:
         """Versions of the packages, models and services that take part in its work, by name."""
 
+    @builtins.property
+    def pause(self) -> EnginePause:
+        """Set while it is paused."""
+
     def __init__(
         self,
         *,
@@ -331,10 +337,37 @@ class Engine(message.Message):
         fallbacks: abc.Iterable[builtins.str] | None = ...,
         versions: abc.Mapping[builtins.str, builtins.str] | None = ...,
         placeholder: builtins.bool = ...,
+        pause: EnginePause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "pause", b"pause", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "placeholder", b"placeholder", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "pause", b"pause", "placeholder", b"placeholder", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class EnginePause(message.Message):
+    """That an engine begins nothing, until ResumeEngine: what it accepts waits, what it runs goes on. It lasts over restarts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    PAUSE_TIME_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, as PauseEngine was told; may be empty."""
+    @builtins.property
+    def pause_time(self) -> timestamp_pb2.Timestamp:
+        """Time at which it was paused."""
+
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        pause_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["pause_time", b"pause_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["pause_time", b"pause_time", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

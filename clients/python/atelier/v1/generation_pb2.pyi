@@ -42,7 +42,7 @@ class _StateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_State.ValueType]
     STATE_FAILED: _State.ValueType  # 4
     """Ended with a failure."""
     STATE_CANCELLED: _State.ValueType  # 5
-    """Cancelled by a caller, or because its callers were lost."""
+    """Cancelled by a caller, because its callers were lost, or with its queue."""
 
 class State(_State, metaclass=_StateEnumTypeWrapper):
     """State of a generation."""
@@ -58,7 +58,7 @@ STATE_SUCCEEDED: State.ValueType  # 3
 STATE_FAILED: State.ValueType  # 4
 """Ended with a failure."""
 STATE_CANCELLED: State.ValueType  # 5
-"""Cancelled by a caller, or because its callers were lost."""
+"""Cancelled by a caller, because its callers were lost, or with its queue."""
 
 class _SelectionReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -216,6 +216,8 @@ class _CancelCauseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CancelCaus
     """CancelGeneration: it stays cancelled."""
     CANCEL_CAUSE_CALLERS_LOST: _CancelCause.ValueType  # 2
     """Its last call was lost: the same request id runs it again (see `GenerateRequest.request_id`)."""
+    CANCEL_CAUSE_QUEUE_CLEARED: _CancelCause.ValueType  # 3
+    """The queue that it waited in was cleared by ClearQueue: it stays cancelled."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why a generation was cancelled."""
@@ -226,6 +228,8 @@ CANCEL_CAUSE_REQUESTED: CancelCause.ValueType  # 1
 """CancelGeneration: it stays cancelled."""
 CANCEL_CAUSE_CALLERS_LOST: CancelCause.ValueType  # 2
 """Its last call was lost: the same request id runs it again (see `GenerateRequest.request_id`)."""
+CANCEL_CAUSE_QUEUE_CLEARED: CancelCause.ValueType  # 3
+"""The queue that it waited in was cleared by ClearQueue: it stays cancelled."""
 
 @typing.final
 class Generation(message.Message):
@@ -249,6 +253,7 @@ class Generation(message.Message):
     CANCEL_OUTCOME_FIELD_NUMBER: builtins.int
     STOPPED_AT_STEP_FIELD_NUMBER: builtins.int
     CANCEL_CAUSE_FIELD_NUMBER: builtins.int
+    CANCEL_REASON_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the generation."""
     request_id: builtins.str
@@ -263,6 +268,8 @@ class Generation(message.Message):
     """Last completed step before it was stopped."""
     cancel_cause: CancelCause.ValueType
     """Why it was cancelled; set in the state CANCELLED."""
+    cancel_reason: builtins.str
+    """Why its queue was cleared, as ClearQueue was told; empty otherwise."""
     @builtins.property
     def image(self) -> task_pb2.ImageTask:
         """Image task."""
@@ -318,10 +325,11 @@ class Generation(message.Message):
         cancel_outcome: CancelOutcome.ValueType = ...,
         stopped_at_step: builtins.int = ...,
         cancel_cause: CancelCause.ValueType = ...,
+        cancel_reason: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "image", b"image", "receipt", b"receipt", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015

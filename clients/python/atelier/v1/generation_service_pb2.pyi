@@ -486,22 +486,28 @@ class EngineHealth(message.Message):
     ENGINE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    PAUSE_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """Name of the engine."""
     state: engine_pb2.EngineState.ValueType
     """State of the engine."""
     message: builtins.str
     """Reason, when it is not READY."""
+    @builtins.property
+    def pause(self) -> engine_pb2.EnginePause:
+        """Set while it is paused; its state says whether it could run tasks."""
+
     def __init__(
         self,
         *,
         engine: builtins.str = ...,
         state: engine_pb2.EngineState.ValueType = ...,
         message: builtins.str = ...,
+        pause: engine_pb2.EnginePause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["pause", b"pause"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine", "message", b"message", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine", "message", b"message", "pause", b"pause", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,3 +852,133 @@ class DownloadArtifactResponse(message.Message):
     _WhichOneofReturnType_part: _TypeAlias = typing.Literal["artifact", "chunk"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+@typing.final
+class PauseEngineRequest(message.Message):
+    """Request of PauseEngine."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    engine: builtins.str
+    """Name of the engine."""
+    reason: builtins.str
+    """Why, for those who ask for its state; may be empty."""
+    def __init__(
+        self,
+        *,
+        engine: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PauseEngineResponse(message.Message):
+    """Response of PauseEngine."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PAUSE_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def pause(self) -> engine_pb2.EnginePause:
+        """The pause as it is now."""
+
+    def __init__(
+        self,
+        *,
+        pause: engine_pb2.EnginePause | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["pause", b"pause"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["pause", b"pause"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeEngineRequest(message.Message):
+    """Request of ResumeEngine."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: builtins.int
+    engine: builtins.str
+    """Name of the engine."""
+    def __init__(
+        self,
+        *,
+        engine: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeEngineResponse(message.Message):
+    """Response of ResumeEngine."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WAS_PAUSED_FIELD_NUMBER: builtins.int
+    was_paused: builtins.bool
+    """Whether it was paused."""
+    def __init__(
+        self,
+        *,
+        was_paused: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["was_paused", b"was_paused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ClearQueueRequest(message.Message):
+    """Request of ClearQueue."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    engine: builtins.str
+    """Name of the engine."""
+    reason: builtins.str
+    """Why, for the callers of what is cancelled; may be empty."""
+    def __init__(
+        self,
+        *,
+        engine: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["engine", b"engine", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ClearQueueResponse(message.Message):
+    """Response of ClearQueue."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CANCELLED_FIELD_NUMBER: builtins.int
+    cancelled: builtins.int
+    """How many generations were cancelled; those that began meanwhile, or ended otherwise, do not count."""
+    def __init__(
+        self,
+        *,
+        cancelled: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancelled", b"cancelled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -93,6 +93,21 @@ class GenerationServiceStub:
                 request_serializer=atelier_dot_v1_dot_generation__service__pb2.DownloadArtifactRequest.SerializeToString,
                 response_deserializer=atelier_dot_v1_dot_generation__service__pb2.DownloadArtifactResponse.FromString,
                 _registered_method=True)
+        self.PauseEngine = channel.unary_unary(
+                '/atelier.v1.GenerationService/PauseEngine',
+                request_serializer=atelier_dot_v1_dot_generation__service__pb2.PauseEngineRequest.SerializeToString,
+                response_deserializer=atelier_dot_v1_dot_generation__service__pb2.PauseEngineResponse.FromString,
+                _registered_method=True)
+        self.ResumeEngine = channel.unary_unary(
+                '/atelier.v1.GenerationService/ResumeEngine',
+                request_serializer=atelier_dot_v1_dot_generation__service__pb2.ResumeEngineRequest.SerializeToString,
+                response_deserializer=atelier_dot_v1_dot_generation__service__pb2.ResumeEngineResponse.FromString,
+                _registered_method=True)
+        self.ClearQueue = channel.unary_unary(
+                '/atelier.v1.GenerationService/ClearQueue',
+                request_serializer=atelier_dot_v1_dot_generation__service__pb2.ClearQueueRequest.SerializeToString,
+                response_deserializer=atelier_dot_v1_dot_generation__service__pb2.ClearQueueResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServiceServicer:
@@ -194,6 +209,29 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseEngine(self, request, context):
+        """Pauses an engine: it begins nothing more, and what it accepts waits in its queue; what it runs goes on, also a job at
+        a remote service that a restart resumes. Lasts over restarts, until ResumeEngine. Repeated, it replaces the reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeEngine(self, request, context):
+        """Lets a paused engine begin what waits for it; without effect on one that is not paused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearQueue(self, request, context):
+        """Cancels everything that waits for an engine when the call comes, of all callers; what runs goes on. Each generation
+        ends in the state CANCELLED with the cause QUEUE_CLEARED and the reason, and can be read as before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GenerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +284,21 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.DownloadArtifact,
                     request_deserializer=atelier_dot_v1_dot_generation__service__pb2.DownloadArtifactRequest.FromString,
                     response_serializer=atelier_dot_v1_dot_generation__service__pb2.DownloadArtifactResponse.SerializeToString,
+            ),
+            'PauseEngine': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseEngine,
+                    request_deserializer=atelier_dot_v1_dot_generation__service__pb2.PauseEngineRequest.FromString,
+                    response_serializer=atelier_dot_v1_dot_generation__service__pb2.PauseEngineResponse.SerializeToString,
+            ),
+            'ResumeEngine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeEngine,
+                    request_deserializer=atelier_dot_v1_dot_generation__service__pb2.ResumeEngineRequest.FromString,
+                    response_serializer=atelier_dot_v1_dot_generation__service__pb2.ResumeEngineResponse.SerializeToString,
+            ),
+            'ClearQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearQueue,
+                    request_deserializer=atelier_dot_v1_dot_generation__service__pb2.ClearQueueRequest.FromString,
+                    response_serializer=atelier_dot_v1_dot_generation__service__pb2.ClearQueueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -527,6 +580,87 @@ class GenerationService:
             '/atelier.v1.GenerationService/DownloadArtifact',
             atelier_dot_v1_dot_generation__service__pb2.DownloadArtifactRequest.SerializeToString,
             atelier_dot_v1_dot_generation__service__pb2.DownloadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseEngine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atelier.v1.GenerationService/PauseEngine',
+            atelier_dot_v1_dot_generation__service__pb2.PauseEngineRequest.SerializeToString,
+            atelier_dot_v1_dot_generation__service__pb2.PauseEngineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeEngine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atelier.v1.GenerationService/ResumeEngine',
+            atelier_dot_v1_dot_generation__service__pb2.ResumeEngineRequest.SerializeToString,
+            atelier_dot_v1_dot_generation__service__pb2.ResumeEngineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/atelier.v1.GenerationService/ClearQueue',
+            atelier_dot_v1_dot_generation__service__pb2.ClearQueueRequest.SerializeToString,
+            atelier_dot_v1_dot_generation__service__pb2.ClearQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,16 @@ class GenerationServiceStub:
     """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB; larger ones are rejected."""
     DownloadArtifact: grpc.UnaryStreamMultiCallable[generation_service_pb2.DownloadArtifactRequest, generation_service_pb2.DownloadArtifactResponse]
     """Returns an artifact: its metadata first, then chunks of at most 512 KiB, starting at the offset."""
+    PauseEngine: grpc.UnaryUnaryMultiCallable[generation_service_pb2.PauseEngineRequest, generation_service_pb2.PauseEngineResponse]
+    """Pauses an engine: it begins nothing more, and what it accepts waits in its queue; what it runs goes on, also a job at
+    a remote service that a restart resumes. Lasts over restarts, until ResumeEngine. Repeated, it replaces the reason.
+    """
+    ResumeEngine: grpc.UnaryUnaryMultiCallable[generation_service_pb2.ResumeEngineRequest, generation_service_pb2.ResumeEngineResponse]
+    """Lets a paused engine begin what waits for it; without effect on one that is not paused."""
+    ClearQueue: grpc.UnaryUnaryMultiCallable[generation_service_pb2.ClearQueueRequest, generation_service_pb2.ClearQueueResponse]
+    """Cancels everything that waits for an engine when the call comes, of all callers; what runs goes on. Each generation
+    ends in the state CANCELLED with the cause QUEUE_CLEARED and the reason, and can be read as before.
+    """
 
 @typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
@@ -135,6 +145,16 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Stores an artifact to use in tasks: a header first, then chunks of at most 512 KiB; larger ones are rejected."""
     DownloadArtifact: aio.UnaryStreamMultiCallable[generation_service_pb2.DownloadArtifactRequest, generation_service_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Returns an artifact: its metadata first, then chunks of at most 512 KiB, starting at the offset."""
+    PauseEngine: aio.UnaryUnaryMultiCallable[generation_service_pb2.PauseEngineRequest, generation_service_pb2.PauseEngineResponse]  # type: ignore[assignment]
+    """Pauses an engine: it begins nothing more, and what it accepts waits in its queue; what it runs goes on, also a job at
+    a remote service that a restart resumes. Lasts over restarts, until ResumeEngine. Repeated, it replaces the reason.
+    """
+    ResumeEngine: aio.UnaryUnaryMultiCallable[generation_service_pb2.ResumeEngineRequest, generation_service_pb2.ResumeEngineResponse]  # type: ignore[assignment]
+    """Lets a paused engine begin what waits for it; without effect on one that is not paused."""
+    ClearQueue: aio.UnaryUnaryMultiCallable[generation_service_pb2.ClearQueueRequest, generation_service_pb2.ClearQueueResponse]  # type: ignore[assignment]
+    """Cancels everything that waits for an engine when the call comes, of all callers; what runs goes on. Each generation
+    ends in the state CANCELLED with the cause QUEUE_CLEARED and the reason, and can be read as before.
+    """
 
 class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
     """Generates images and audio.
@@ -246,5 +266,33 @@ class GenerationServiceServicer(metaclass=abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[abc.Iterator[generation_service_pb2.DownloadArtifactResponse], abc.AsyncIterator[generation_service_pb2.DownloadArtifactResponse]]:
         """Returns an artifact: its metadata first, then chunks of at most 512 KiB, starting at the offset."""
+
+    @abc_1.abstractmethod
+    def PauseEngine(
+        self,
+        request: generation_service_pb2.PauseEngineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[generation_service_pb2.PauseEngineResponse, abc.Awaitable[generation_service_pb2.PauseEngineResponse]]:
+        """Pauses an engine: it begins nothing more, and what it accepts waits in its queue; what it runs goes on, also a job at
+        a remote service that a restart resumes. Lasts over restarts, until ResumeEngine. Repeated, it replaces the reason.
+        """
+
+    @abc_1.abstractmethod
+    def ResumeEngine(
+        self,
+        request: generation_service_pb2.ResumeEngineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[generation_service_pb2.ResumeEngineResponse, abc.Awaitable[generation_service_pb2.ResumeEngineResponse]]:
+        """Lets a paused engine begin what waits for it; without effect on one that is not paused."""
+
+    @abc_1.abstractmethod
+    def ClearQueue(
+        self,
+        request: generation_service_pb2.ClearQueueRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[generation_service_pb2.ClearQueueResponse, abc.Awaitable[generation_service_pb2.ClearQueueResponse]]:
+        """Cancels everything that waits for an engine when the call comes, of all callers; what runs goes on. Each generation
+        ends in the state CANCELLED with the cause QUEUE_CLEARED and the reason, and can be read as before.
+        """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

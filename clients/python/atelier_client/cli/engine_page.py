@@ -13,6 +13,7 @@ from atelier_client.engines import (
     AudioCapabilities,
     Capabilities,
     Engine,
+    EnginePause,
     ImageCapabilities,
     IntegerRange,
     Model,
@@ -60,8 +61,14 @@ def format_price(engine: Engine) -> str:
 
 
 def format_state(engine: Engine) -> str:
-    """The state, and why it is not ready."""
-    return f"{engine.state}: {engine.state_message}" if engine.state_message else engine.state
+    """The state, why it is not ready, and whether it is paused."""
+    state = f"{engine.state}: {engine.state_message}" if engine.state_message else engine.state
+    return state if engine.pause is None else f"{state}, {format_pause(engine.pause)}"
+
+
+def format_pause(pause: EnginePause) -> str:
+    """That an engine is paused, and why."""
+    return f"paused ({pause.reason})" if pause.reason else "paused"
 
 
 def format_range(limits: IntegerRange | NumberRange | None) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from rich.cells import cell_len, set_cell_size
 
 from atelier_client.cli.printable import strip_control_characters
+from atelier_client.enums import CancelCause
 from atelier_client.results import Generation
 
 _HEADERS = ("id", "state", "engine", "accepted", "prompt")
@@ -28,9 +29,8 @@ def format_generations(generations: Sequence[Generation], width: int) -> Iterato
     yield _join(_HEADERS, widths, width)
     for row, generation in zip(rows, generations, strict=True):
         yield _join(row, widths, width)
-        if generation.failure is not None:
-            failure = f"{generation.failure.reason}: {generation.failure.message}"
-            yield " " * _INDENT + shorten(failure, width - _INDENT)
+        if reason := _explain_end(generation):
+            yield " " * _INDENT + shorten(reason, width - _INDENT)
 
 
 def shorten(text: str, width: int) -> str:
@@ -46,6 +46,15 @@ def format_time(time: datetime | None) -> str:
     local = time.astimezone()
     is_today = local.date() == datetime.now().astimezone().date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%m-%d %H:%M}"
+
+
+def _explain_end(generation: Generation) -> str:
+    """Why it failed, or was cancelled with its queue; empty if neither."""
+    if generation.failure is not None:
+        return f"{generation.failure.reason}: {generation.failure.message}"
+    if generation.cancel_cause is CancelCause.QUEUE_CLEARED:
+        return f"its queue was cleared: {generation.cancel_reason}".removesuffix(": ")
+    return ""
 
 
 def _format_row(generation: Generation, id_length: int | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from atelier_client.cli.engine_page import format_pause
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
@@ -27,5 +28,7 @@ def health_command(*, server: str, as_json: bool) -> int:
         if health.message:
             click.echo(f"  {health.message}")
         for engine in health.engines:
-            click.echo(f"  {engine.engine:<16} {engine.state:<12} {engine.message}".rstrip())
+            pause = "" if engine.pause is None else format_pause(engine.pause)
+            notes = "; ".join(filter(None, (engine.message, pause)))
+            click.echo(f"  {engine.engine:<16} {engine.state:<12} {notes}".rstrip())
     return ExitCode.OK if health.status is ServingStatus.SERVING else ExitCode.FAILED

@@ -13,6 +13,7 @@ from atelier_client.cli.output_files import save_outputs
 from atelier_client.cli.output_names import output_options, parse_target
 from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
 from atelier_client.cli.printable import strip_control_characters
+from atelier_client.enums import CancelCause
 from atelier_client.results import Generation
 
 
@@ -64,4 +65,8 @@ def _summarize(generation: Generation) -> list[tuple[str, str]]:
     ]
     if generation.failure is not None:
         facts.append(("failure", f"{generation.failure.message} ({generation.failure.reason})"))
+    if generation.cancel_cause is CancelCause.QUEUE_CLEARED:
+        facts.append(
+            ("cancelled", f"with its queue: {generation.cancel_reason}".removesuffix(": "))
+        )
     return facts

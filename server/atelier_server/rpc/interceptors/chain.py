@@ -39,7 +39,7 @@ _ATTEMPTS_HEADER = "grpc-previous-rpc-attempts"  # set by gRPC's own retries and
 _SHORT_METHODS = frozenset(
     {
         *("GetCapabilities", "Health", "PlanGeneration", "GetGeneration", "ListGenerations"),
-        *("CancelGeneration", "Check", "List"),
+        *("CancelGeneration", "PauseEngine", "ResumeEngine", "ClearQueue", "Check", "List"),
     }
 )
 """Calls that control or ask, and end soon. All others may last for long, and leave streams for these."""

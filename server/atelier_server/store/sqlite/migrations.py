@@ -75,6 +75,13 @@ _MIGRATIONS = (
 
     INSERT INTO commits (id, generations) SELECT 1, count(*) FROM generations;
     """,
+    # 5: the engines that are paused.
+    """
+    CREATE TABLE pauses (
+        engine TEXT PRIMARY KEY,
+        record BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """The statement at place n leads from version n to version n + 1."""
 

@@ -22,7 +22,7 @@ from atelier_server.store.protocol import (
     may_run_again,
 )
 from atelier_server.store.records import Record
-from atelier_server.store.sqlite import cancellation_rows, history, rows
+from atelier_server.store.sqlite import cancellation_rows, history, pauses, rows
 
 WrittenT = TypeVar("WrittenT")
 
@@ -102,12 +102,12 @@ def claim(
 ) -> tuple[Claim, list[Event]] | None:
     """Claim the oldest generation in the engine's queue; None when the queue is empty, or that one may not start.
 
-    With `begun`, only those count that have a remote job.
+    With `begun`, and while the engine is paused, only those count that have a remote job.
 
     Returns:
         The claim, its event, and events with the new queue positions of those that are watched.
     """
-    first = rows.first_waiting(db, engine, begun=begun)
+    first = rows.first_waiting(db, engine, begun=begun or pauses.is_paused(db, engine))
     if first is None:
         return None
     record, stored = first

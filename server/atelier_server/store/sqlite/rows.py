@@ -225,6 +225,13 @@ def list_first_ids(db: sqlite3.Connection, engine: str) -> list[str]:
     return [generation_id for (generation_id,) in found]
 
 
+def list_waiting_ids(db: sqlite3.Connection, engine: str) -> list[str]:
+    """Ids of everything in the engine's queue, oldest first."""
+    condition = f"{WAITING} AND engine = ?"
+    found = db.execute(f"SELECT id FROM generations WHERE {condition} ORDER BY id", (engine,))
+    return [generation_id for (generation_id,) in found]
+
+
 def find_attempt(db: sqlite3.Connection, generation_id: str) -> int:
     """Number of the newest attempt of a generation that exists."""
     found = db.execute("SELECT attempt FROM generations WHERE id = ?", (generation_id,))

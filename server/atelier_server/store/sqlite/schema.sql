@@ -70,6 +70,12 @@ CREATE TABLE spending (
     PRIMARY KEY (engine, day)
 ) WITHOUT ROWID;
 
+-- Engines that begin nothing. `record` is an atelier.v1.EnginePause.
+CREATE TABLE pauses (
+    engine TEXT PRIMARY KEY,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+
 -- Stored blobs. `record` is an atelier.v1.Artifact.
 CREATE TABLE artifacts (
     id      TEXT PRIMARY KEY,

@@ -30,24 +30,22 @@ from atelier_server.store.protocol import (
     SubmitResult,
 )
 from atelier_server.store.sqlite import expiry, history, listing, moves, operations, rows, watching
-from atelier_server.store.sqlite.cancelled_jobs import SqliteCancelledJobs
 from atelier_server.store.sqlite.database import CommitCount, Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release
+from atelier_server.store.sqlite.queues import SqliteQueues
 
 _Claimed: TypeAlias = tuple[Claim, list[Event]]
 _Submitted: TypeAlias = tuple[SubmitResult, Event | None, _Claimed | None]
 
 
-class SqliteStore(SqliteCancelledJobs):
+class SqliteStore(SqliteQueues):
     """See protocol.Store. Only one process may have a file open."""
 
     def __init__(self, database: Database, *, retention_seconds: float) -> None:
         """Use `open` instead, which also requeues what an earlier process was running."""
-        super().__init__(database)
-        self._retention_seconds = retention_seconds
+        super().__init__(database, retention_seconds)
         self._events = EventBus()
-        self._free_engines: Collection[str] = ()
         self._isolation: Isolation | None = None  # None when nothing is suspect
         self._ends_at_start: list[Event] = []
         self._workers: defaultdict[str, WaitingWorkers] = defaultdict(
@@ -385,6 +383,9 @@ class SqliteStore(SqliteCancelledJobs):
                 if self._isolation.over:
                     self._isolation = None
             self._events.publish(event)
+
+    def _wake_workers(self, engine: str, waiting: int) -> None:
+        self._workers[engine].recount(waiting)
 
     def _release_in_background(self, claim: Claim) -> None:
         """Give back a claim that its worker does not take any more."""
