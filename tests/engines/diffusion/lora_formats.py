@@ -219,6 +219,21 @@ def write_named(out: Written, name: Callable[[str, str], str], down: str, up: st
         out.sums["unet", place, "weight"] = product
 
 
+def write_onetrainer(out: Written, prefixes: Mapping[str, str], *, renumbered: bool) -> None:
+    """Names with dots, of all components; in its OMI format the denoiser's are those of the original code."""
+    for network, prefix in prefixes.items():
+        for place in out.layers(network)[:4] if network in out.modules else ():
+            down, up, product = matrices(out.weight(network, place), RANK)
+            name = f"{prefix}.{place}"
+            if network != "unet":
+                name = f"{prefix}.text_model.{place.removeprefix('text_model.')}"
+            elif renumbered:
+                name = original(network, place).replace("diffusion_model.", f"{prefix}.")
+            out.tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+            out.tensors[f"{name}.alpha"] = torch.tensor(1.0)
+            out.sums[network, place, "weight"] = product / RANK
+
+
 def original(_network: str, place: str) -> str:
     """ComfyUI's names: those of the original code, for the blocks used here."""
     place = place.replace("mid_block.attentions.0", "middle_block.1")
@@ -271,6 +286,16 @@ FORMATS: Mapping[str, Callable[[Written], None]] = {
         lambda network, place: f"{network}.{place.replace('.to_', '.processor.to_')}",
         "_lora.down.weight",
         "_lora.up.weight",
+    ),
+    "OneTrainer, OMI": lambda out: write_onetrainer(
+        out,
+        {"unet": "unet", "text_encoder": "clip_l", "text_encoder_2": "clip_g"},
+        renumbered=True,
+    ),
+    "OneTrainer, backup": lambda out: write_onetrainer(
+        out,
+        {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+        renumbered=False,
     ),
 }
 """What writes each format, by its name in the tests."""

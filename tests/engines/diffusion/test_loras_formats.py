@@ -163,6 +163,74 @@ def test_a_change_that_lacks_a_part_is_rejected(
         switch(pipeline, tmp_path).activate((Lora(name="bad"),))
 
 
+BROKEN: Mapping[str, tuple[Mapping[str, torch.Tensor], str]] = {
+    "rank of 0": (
+        {"lora_down.weight": torch.zeros(0, 4, 3, 3), "lora_up.weight": torch.zeros(32, 0, 1, 1)},
+        "holds no number",
+    ),
+    "LoHa of rank 0": (
+        {
+            f"hada_w{n}_{part}": torch.zeros(*(0, 36)[:: 1 if part == "b" else -1])
+            for n in "12"
+            for part in "ab"
+        },
+        "holds no number",
+    ),
+    "numbers without a dimension": (
+        {"lora_down.weight": torch.tensor(1.0), "lora_up.weight": torch.tensor(1.0)},
+        "does not fit the layer's weight",
+    ),
+    "difference without a dimension": (
+        {"diff": torch.tensor(1.0)},
+        "does not fit the layer's weight",
+    ),
+    "alpha without a number": (
+        {
+            "lora_down.weight": torch.zeros(2, 4),
+            "lora_up.weight": torch.zeros(4, 2),
+            "alpha": torch.zeros(0),
+        },
+        "alpha holds no number",
+    ),
+    "alpha alone": ({"alpha": torch.tensor(1.0)}, "no change of a layer"),
+    "integers": (
+        {"lora_down.weight": torch.ones(2, 4).to(torch.int8), "lora_up.weight": torch.ones(4, 2)},
+        "numbers of the type int8",
+    ),
+    "complex numbers": (
+        {
+            "lora_down.weight": torch.ones(2, 4).to(torch.complex64),
+            "lora_up.weight": torch.ones(4, 2),
+        },
+        "numbers of the type complex64",
+    ),
+}
+"""Parts of a change of the first convolution that make up none, and what is said of them."""
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_no_fault_of_the_engine(
+    pipeline: DiffusionPipeline, tmp_path: Path, kind: str
+) -> None:
+    """Faults of the engine open its circuit breaker, and then it serves nobody."""
+    parts, message = BROKEN[kind]
+    own = {f"lora_unet_conv_in.{part}": tensor for part, tensor in parts.items()}
+    save_file(own, tmp_path / "bad.safetensors")
+    with pytest.raises(ModelMissingError, match=message):
+        switch(pipeline, tmp_path).activate((Lora(name="bad"),))
+
+
+def test_a_magnitude_of_a_norm_is_rejected(pipeline: DiffusionPipeline, tmp_path: Path) -> None:
+    """Its weight has one dimension, and so no direction."""
+    norm = pipeline.unet.get_submodule("conv_norm_out").weight
+    own = {"w_norm": torch.zeros_like(norm), "dora_scale": torch.ones(len(norm), 1)}
+    save_file(
+        {f"lora_unet_conv_norm_out.{p}": t for p, t in own.items()}, tmp_path / "bad.safetensors"
+    )
+    with pytest.raises(ModelMissingError, match="does not fit"):
+        switch(pipeline, tmp_path).activate((Lora(name="bad"),))
+
+
 def test_a_bundled_embedding_does_not_hinder(pipeline: DiffusionPipeline, tmp_path: Path) -> None:
     """The LoRA beside it is applied."""
     path = tmp_path / "one.safetensors"

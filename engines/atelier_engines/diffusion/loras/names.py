@@ -27,6 +27,7 @@ _DOTTED_PREFIXES: Mapping[str, tuple[str, ...]] = {
         "unet.base_model.model.",
         "diffusion_model.",
         "model.diffusion_model.",
+        "lora_unet.",
     ),
     "text_encoder": (
         "text_encoder.",
@@ -35,15 +36,23 @@ _DOTTED_PREFIXES: Mapping[str, tuple[str, ...]] = {
         "text_encoders.clip_l.transformer.",
         "clip_h.transformer.",
         "text_encoders.clip_h.transformer.",
+        "clip_l.",
+        "lora_te.",
+        "lora_te1.",
     ),
     "text_encoder_2": (
         "text_encoder_2.",
         "text_encoder_2.base_model.model.",
         "clip_g.transformer.",
         "text_encoders.clip_g.transformer.",
+        "clip_g.",
+        "lora_te2.",
     ),
 }
-"""Prefixes of names with dots: diffusers', PEFT's and ComfyUI's."""
+"""Prefixes of names with dots: diffusers', PEFT's, ComfyUI's, and OneTrainer's two (OMI and its backups).
+
+Source of the last: github.com/Nerogar/OneTrainer, modules/util/convert/lora/convert_sdxl_lora.py.
+"""
 
 _OLD_SPELLINGS = (
     (".processor.", "."),

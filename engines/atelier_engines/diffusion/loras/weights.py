@@ -48,7 +48,7 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
             f"{path} is not a supported LoRA, or contains more than a LoRA: {rejection}; "
             "use a LoRA, DoRA, LoHa, LoKr or weight difference, or convert it to one"
         )
-    _require_finite(name, path, tensors)
+    _require_changes(name, path, tensors)
     grouped = formats.group(tensors)
     settings = TrainingSettings.read(path, metadata)
     layers = _find_layers(name, list(grouped), networks)
@@ -83,11 +83,25 @@ def _read_tensors(name: str, path: Path) -> tuple[Mapping[str, torch.Tensor], Ma
         ) from error
 
 
-def _require_finite(name: str, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    if not any(formats.split(key) for key in tensors):
+def _require_changes(name: str, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    parts = {key: found[1] for key in tensors if (found := formats.split(key)) is not None}
+    if set(parts.values()) <= {"alpha"}:
         raise ModelMissingError(f"{path} is not a supported LoRA: it contains no change of a layer")
-    if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
-        raise ModelMissingError(f"the LoRA {name} in {path} is broken: it contains NaN or infinity")
+    for key, tensor in tensors.items():
+        problem = _number_problem(parts.get(key), tensor)
+        if problem is not None:
+            raise ModelMissingError(f"the LoRA {name} in {path} is broken: its key {key} {problem}")
+
+
+def _number_problem(part: str | None, tensor: torch.Tensor) -> str | None:
+    """What is wrong with the numbers of one tensor, if anything."""
+    if not tensor.numel():
+        return "holds no number"  # a rank of 0, for instance
+    if part == "alpha" and tensor.numel() > 1:
+        return f"holds {tensor.numel()} numbers, and alpha is one"
+    if part != "alpha" and not tensor.is_floating_point():
+        return f"has numbers of the type {str(tensor.dtype).removeprefix('torch.')}, not floating-point ones"
+    return None if torch.isfinite(tensor.float()).all() else "contains NaN or infinity"
 
 
 def _layer_change(
@@ -97,7 +111,7 @@ def _layer_change(
     alpha = parts.pop("alpha", None)
     return LayerChange(
         parts=parts,
-        alpha=settings.alpha(layer) if alpha is None else float(alpha.reshape(-1)[0]),
+        alpha=settings.alpha(layer) if alpha is None else float(alpha),
         rank_stabilized=alpha is None and settings.rank_stabilized(layer),
     )
 
@@ -138,7 +152,11 @@ def _mismatch(change: LayerChange, layer: torch.nn.Module) -> str | None:
         return f"diff_b has the shape {tuple(bias.shape)}, but the layer has {wanted}"
     try:
         change.on_meta().difference(torch.empty(shape, device="meta"))
-    except RuntimeError:
+    except (
+        RuntimeError,
+        IndexError,
+        ZeroDivisionError,
+    ):  # of the shapes, their number, a rank of 0
         shapes = ", ".join(f"{part} {tuple(one.shape)}" for part, one in change.parts.items())
         return f"{shapes} does not fit the layer's weight {shape}"
     return None
