@@ -79,6 +79,9 @@ class FakeServer(GenerationServiceServicer):
     """Send every event from the first on, whatever was asked."""
     hangs_after: int = 0
     """After how many events a generation goes on for ever; 0 lets it end."""
+    answers: asyncio.Event | None = None
+    """Until it is set, a request to generate is accepted, and not answered; `waiting` is released for each."""
+    waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     preview: generation_pb2.Preview | None = None
     """What every event but the last shows."""
 
@@ -102,6 +105,9 @@ class FakeServer(GenerationServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         await self._begin(request, context)
+        if self.answers is not None:
+            self.waiting.release()
+            await self.answers.wait()
         if request.response_mode == pb.RESPONSE_MODE_ON_ACCEPTANCE:
             return pb.GenerateResponse(
                 generation=generation_pb2.Generation(

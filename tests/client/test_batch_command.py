@@ -262,16 +262,20 @@ async def test_a_generation_is_run_again_and_varied(served: RunningServer, tmp_p
     listed = await atelier("list", "--json", "--limit", "1", *at)
     owl: Any = listed.documents[0]
     owl = owl["generations"][0]["id"]
-    same, other, varied, missing = await asyncio.gather(
+    same, other, varied, missing, webp, sound = await asyncio.gather(
         atelier("rerun", owl, "-o", "same.png", *at, cwd=tmp_path),
         atelier("rerun", owl, "--seed", "3", "-o", "other.png", *at, cwd=tmp_path),
         atelier("vary", owl, "--index", "2", "--strength", "0.3", "-o", "v.png", *at, cwd=tmp_path),
         atelier("vary", owl, "--index", "3", *at, cwd=tmp_path),
+        atelier("rerun", owl, "-o", "w.webp", *at, cwd=tmp_path),
+        atelier("rerun", owl, "-o", "w.wav", *at, cwd=tmp_path),
     )
     assert (same.code, other.code, varied.code, missing.code) == (0, 0, 0, 2)
+    assert (webp.code, sound.code) == (0, 2)
+    assert "the task makes images, not wav" in sound.err
     assert names_in(tmp_path) == [
         *("a-1.png", "a-2.png", "an-owl-grid.png", "other-1.png", "other-2.png"),
-        *("same-1.png", "same-2.png", "v.png"),
+        *("same-1.png", "same-2.png", "v.png", "w-1.webp", "w-2.webp"),
     ]
     content = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
     assert content["same-2.png"] == content["a-2.png"]

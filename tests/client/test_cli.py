@@ -162,8 +162,10 @@ async def test_an_unwritable_file_is_reported_with_a_remedy(
 ) -> None:
     """The generation is kept: the line names the command that saves it."""
     _, address = fake_server
-    (tmp_path / "file").touch()
-    ended = await atelier("generate", "x", "-o", "file/a.png", "--server", address, cwd=tmp_path)
+    (tmp_path / "stand-in").touch()
+    ended = await atelier(
+        "generate", "x", "-o", "{engine}/a.png", "--server", address, cwd=tmp_path
+    )
     assert ended.code == 2
     assert "atelier show g1 --output" in ended.err
 

@@ -111,17 +111,52 @@ async def test_an_existing_file_is_overwritten_only_by_force(
     assert files_in(folder) == ["a.png", "b-2.png", "c.png"]
 
 
+async def test_what_cannot_be_saved_is_refused_before_it_is_made(
+    served: RunningServer, folder: Path
+) -> None:
+    """As far as the name is known then: without its suffix, by its prompt, style and engine, or by its folder."""
+    for name in ("a.png", "x-none.webp", "sketch-2.png", "file"):
+        (folder / name).write_bytes(b"old")
+    refused = [
+        (("-o", "a"), "a.png exists"),
+        (("-o", "{prompt}-{style_id}.{ext}", "--format", "webp"), "x-none.webp exists"),
+        (("-o", "{engine}-{index}", "--engine", "sketch", "--num-images", "3"), "-2.png exists"),
+        (("-o", "file/new/{seed}.png"), "cannot write into file: it is a file"),
+        (("-o", "a" * 300 + ".png"), "File name too long"),
+        (("-o", ""), "--output is empty"),
+        (("-o", "-"), "outputs go to files, not to standard output"),
+        (("-o", "{prompt}", "--matrix", "steps=1,2"), "must be a folder without fields"),
+        (("-o", "m.png", "--matrix", "steps=1,2"), "must be a folder"),
+    ]
+    made = await asyncio.gather(
+        *(generate(served, folder, "x", *SMALL, *arguments) for arguments, _ in refused)
+    )
+    assert [one.code for one in made] == [2] * len(refused)
+    assert [
+        one.err for one, (_, told) in zip(made, refused, strict=True) if told not in one.err
+    ] == []
+    assert [one.err for one in made if "id " in one.err.split("error:")[0]] == []
+    assert files_in(folder) == ["a.png", "file", "sketch-2.png", "x-none.webp"]
+
+
+async def test_a_matrix_goes_to_a_folder_with_a_dot(served: RunningServer, folder: Path) -> None:
+    """Which is no suffix of a format."""
+    axes = ("--matrix", "steps=1,2", "-o", "of.2026/")
+    made = await generate(served, folder, "x", "--size", "32", *axes)
+    assert (made.code, made.out) == (0, "2 made: of.2026/contact-sheet.png\n")
+
+
 async def test_a_file_that_appears_meanwhile_is_kept(served: RunningServer, folder: Path) -> None:
     """The error names the command that saves the outputs elsewhere, which refuses the file, too."""
-    (folder / "x.png").write_bytes(b"old")
-    made = await generate(served, folder, "x", *SMALL, "-o", "{prompt}.png")
+    (folder / "x7.png").write_bytes(b"old")
+    made = await generate(served, folder, "x", *SMALL, "--seed", "7", "-o", "x{seed}.png")
     remedy = re.search(r"`atelier show (\S+) --output FILE`", made.err)
     assert made.code == 2
     assert remedy is not None
     at = ("--server", served.address)
-    shown = await atelier("show", remedy[1], "-o", "x.png", *at, cwd=folder)
-    assert (shown.code, files_in(folder)) == (2, ["x.png"])
-    assert (folder / "x.png").read_bytes() == b"old"
+    shown = await atelier("show", remedy[1], "-o", "x7.png", *at, cwd=folder)
+    assert (shown.code, files_in(folder)) == (2, ["x7.png"])
+    assert (folder / "x7.png").read_bytes() == b"old"
 
 
 async def test_outputs_go_to_folders_and_under_templates(

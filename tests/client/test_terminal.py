@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from atelier.v1 import generation_pb2
 from atelier.v1 import generation_service_pb2 as pb
-from tests.client.atelier_command import ATELIER, start
+from tests.client.atelier_command import ATELIER, PLAIN, start
 from tests.client.fake_server import FakeServer
 from tests.client.screen import run_on, screen
 
@@ -112,6 +113,53 @@ async def test_an_interrupt_cancels_and_prints_the_result(
     assert process.returncode == 130
     assert err.decode() == "g1: cancelled at step 2\n"
     assert isinstance(service.requests[-1], pb.CancelGenerationRequest)
+
+
+async def test_an_interrupt_before_the_answer_cancels_too(
+    fake_server: Served, tmp_path: Path
+) -> None:
+    """What the server has accepted does not go on because nobody learnt its id."""
+    service, address = fake_server
+    service.answers = asyncio.Event()
+    process = await start("generate", "x", "--server", address, cwd=tmp_path)
+    await service.waiting.acquire()
+    process.send_signal(signal.SIGINT)
+    await service.waiting.acquire()  # it asks again, to learn the id
+    service.answers.set()
+    _, err = await process.communicate()
+    first, again, cancelled = service.requests
+    assert process.returncode == 130
+    assert first == again
+    assert isinstance(cancelled, pb.CancelGenerationRequest)
+    assert b"Traceback" not in err
+
+
+async def test_an_interrupt_that_python_drops_is_not_lost(
+    fake_server: Served, tmp_path: Path
+) -> None:
+    """As one that arrives in a destructor; the next event ends the command."""
+    service, address = fake_server
+    service.hangs_after = 2
+    program = (
+        "import os, signal, sys\n"
+        "from atelier_client.cli import app, progress\n"
+        "class Dropping:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); [None for _ in range(10**6)]\n"
+        "show = progress.LineDisplay.show\n"
+        "def drop(self, event): Dropping(); show(self, event)\n"
+        "progress.LineDisplay.show = drop\n"
+        f"sys.exit(app.run(['generate', 'x', '--server', '{address}']))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        cwd=tmp_path,
+        env=PLAIN,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 130
+    assert b"KeyboardInterrupt" in err  # Python has told that it dropped one
+    assert err.endswith(b"g1: cancelled at step 2\n")
 
 
 async def test_an_interrupted_watch_leaves_the_generation_alone(

@@ -115,8 +115,16 @@ class AsyncClient(BaseClient):
             await self._run(started.leave())
 
     async def submit(self, task: Task, **keywords: Unpack[Keywords]) -> Generation:
-        """Start a task, and return the generation once it is accepted; it runs without the caller."""
-        return await self._run(operations.submit(build_request(task, keywords), self._new_media()))
+        """Start a task, and return the generation once it is accepted; it runs without the caller.
+
+        Leaving the call before it returns, by Ctrl-C or a cancellation, cancels the generation.
+        """
+        started = self._start_stream(task, keywords)
+        try:
+            return await self._run(started.start())
+        except BaseException:
+            await self._run(started.leave())
+            raise
 
     async def stream(self, task: Task, **keywords: Unpack[Keywords]) -> AsyncGenerator[Progress]:
         """Start a task, and yield its events to the end; the last one has the bytes of the outputs.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -47,7 +47,7 @@ class Connection:
     """HOST:PORT."""
     credentials: grpc.ChannelCredentials | None
     """Credentials for TLS; plain text when None."""
-    token: str
+    token: str = field(repr=False)
     """Bearer token of every call; no token when empty."""
     call_timeout_seconds: float
     """Deadline of calls that only ask or start work."""

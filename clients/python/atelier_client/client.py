@@ -101,8 +101,16 @@ class Client(BaseClient):
             self._run(started.leave())
 
     def submit(self, task: Task, **keywords: Unpack[Keywords]) -> Generation:
-        """Start a task, and return the generation once it is accepted; it runs without the caller."""
-        return self._run(operations.submit(build_request(task, keywords), self._new_media()))
+        """Start a task, and return the generation once it is accepted; it runs without the caller.
+
+        Leaving the call before it returns, by Ctrl-C or a cancellation, cancels the generation.
+        """
+        started = self._start_stream(task, keywords)
+        try:
+            return self._run(started.start())
+        except BaseException:
+            self._run(started.leave())
+            raise
 
     def stream(self, task: Task, **keywords: Unpack[Keywords]) -> Generator[Progress]:
         """Start a task, and yield its events to the end; the last one has the bytes of the outputs.

@@ -18,6 +18,11 @@ def has_proxy() -> bool:
     return any(os.environ.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy"))
 
 
+def silence_grpc() -> None:
+    """Let gRPC write nothing of its own on stderr, unless `GRPC_VERBOSITY` is set; it reads it when it is imported."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
     """Environment variables that identify the terminal; empty where they are not set."""

@@ -39,11 +39,6 @@ from atelier_client.status import raise_for_state
 from atelier_client.uploads import upload_bytes
 
 
-def submit(request: Request, media: InputMedia) -> Operation[Generation]:
-    """Start a task, and return the generation as it was accepted."""
-    return (yield from _accept(requests.respond_on_acceptance((yield from _build(request, media)))))
-
-
 def _accept(message: pb.GenerateRequest) -> Operation[Generation]:
     """Send a request, and return the generation that the server has of it."""
     answer = yield from call(Call(method="Generate", request=message), pb.GenerateResponse)
@@ -61,15 +56,17 @@ class StartedStream:
     """What the server was asked; None before, and once the task has ended or was refused."""
     _generation_id: str = field(default="", init=False)
 
-    def start(self) -> Operation[None]:
-        """Start the task; it waits or runs when this returns."""
+    def start(self) -> Operation[Generation]:
+        """Start the task, and return the generation as it was accepted; it waits or runs then."""
         message = yield from _build(self.request, self.media)
         self._message = requests.respond_on_acceptance(message)
         try:
-            self._generation_id = (yield from _accept(self._message)).id
+            accepted = yield from _accept(self._message)
         except AtelierError:
             self._message = None
             raise
+        self._generation_id = accepted.id
+        return accepted
 
     def events(self) -> Streaming[Progress]:
         """Start the task, unless that was done, and deliver its events to the last one."""

@@ -14,7 +14,7 @@ from atelier_client.cli.batch_manifest import NAME, BatchManifest
 from atelier_client.cli.batch_running import BatchRun, Spending
 from atelier_client.cli.contact_sheets import Entry, write_contact_sheet
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.follow import handle_sigterm
+from atelier_client.cli.interruption import handle_interruptions
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.tasks import RequestKeywords
@@ -93,7 +93,7 @@ def run_batch(
     columns: int | None = None,
 ) -> int:
     """Run the tasks that have not succeeded before, and write the sheet, in so many columns; returns the exit code."""
-    handle_sigterm()
+    handle_interruptions()
     before = [result for item in items if (result := manifest.find_success(item)) is not None]
     spending.spent = sum(result.cost for result in before)
     left = [item for item in items if manifest.find_success(item) is None]

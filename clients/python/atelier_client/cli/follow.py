@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
+from atelier_client.cli.interruption import raise_if_interrupted
 from atelier_client.cli.progress import Display
 from atelier_client.enums import CancelOutcome
 from atelier_client.errors import AtelierError
@@ -26,11 +26,6 @@ _OUTCOME_TEXTS = {
 }
 
 
-def handle_sigterm() -> None:
-    """Handle SIGTERM like Ctrl-C, so that `timeout` and supervisors cancel too."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def follow_to_end(
     client: Client,
     generation_id: str,
@@ -44,10 +39,12 @@ def follow_to_end(
     Raises:
         AtelierError: the generation failed or was cancelled, or cannot be followed.
     """
+    raise_if_interrupted()
     finished = None
     events = client.follow(generation_id, after_sequence=after_sequence, fetch=fetch)
     with display, closing(events):
         for event in events:
+            raise_if_interrupted()
             display.show(event)
             finished = event.generation
     if finished is None:  # it had ended before the event that was asked for

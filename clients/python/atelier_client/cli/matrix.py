@@ -16,7 +16,7 @@ from atelier_client.cli.batch_items import BatchItem, set_field
 from atelier_client.cli.batch_manifest import BatchManifest
 from atelier_client.cli.batch_running import Spending
 from atelier_client.cli.output_files import find_unused
-from atelier_client.cli.output_names import slugify
+from atelier_client.cli.output_names import list_fields, slugify
 from atelier_client.cli.task_running import RunArguments
 from atelier_client.tasks import AudioTask, ImageTask, RequestKeywords
 
@@ -57,9 +57,12 @@ def run_matrix(
         raise click.UsageError("--matrix is an option for images, and this task is audio")
     if run.detach or keywords.get("request_id"):
         raise click.UsageError("--matrix runs several tasks: leave out --detach and --request-id")
+    target = run.parse_target()
     folder = Path(run.output) if run.output else find_unused(Path(slugify(task.prompt)))
-    if folder.suffix or folder.is_file():
-        raise click.UsageError("--matrix saves several images: --output must be a folder")
+    if target.format or (target.is_named and any(list_fields(target.template))) or folder.is_file():
+        raise click.UsageError(
+            "--matrix saves several images: --output must be a folder without fields"
+        )
     items = build_matrix(task, keywords.get("engine", ""), axes)
     return run_batch(
         items,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from atelier_client import environment
 from atelier_client.cli.reachability import check_reachable
 from atelier_client.environment import DEFAULT_SERVER
 
@@ -44,7 +45,8 @@ def connect(server: str) -> Client:
     Raises:
         AtelierError: no server answers, or its address is invalid.
     """
+    check_reachable(server)
+    environment.silence_grpc()
     from atelier_client.client import Client  # noqa: PLC0415 - gRPC is imported only by commands that call a server
 
-    check_reachable(server)
     return Client(server)

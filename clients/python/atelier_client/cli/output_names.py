@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -62,13 +62,15 @@ class Target:
         """The format of its suffix; None where the format decides the suffix."""
         return _FORMATS.get(os.path.splitext(self.template)[1].lower())  # noqa: PTH122 - a template, not yet a path
 
-    def describe_conflict(self, count: int) -> str:
-        """Why it cannot be saved now: a file of that name exists; empty if nothing is known to be in the way."""
-        if self.force or not self.is_named or any(_list_fields(self.template)):
-            return ""
-        path = Path(self.template.format())
-        paths = [number_path(path, index) for index in range(1, count + 1)] if count > 1 else [path]
-        return next((describe_existing(path) for path in paths if path.exists()), "")
+    @property
+    def literal_start(self) -> str:
+        """The text before the first field."""
+        start = ""
+        for literal, field, _, _ in Formatter().parse(self.template):
+            start += literal
+            if field is not None:
+                break
+        return start
 
 
 def output_options(command: F) -> F:
@@ -91,8 +93,11 @@ def parse_target(output: str | None, *, force: bool) -> Target:
     """
     if output is None:
         return Target(template=_DEFAULT_NAME, is_named=False, force=force)
+    if output in {"", "-"}:
+        told = "is empty" if not output else "-: outputs go to files, not to standard output"
+        raise click.UsageError(f"--output {told}")
     _check_fields(output)
-    if output.endswith("/") or Path(output).is_dir():
+    if output.endswith("/") or os.path.isdir(output):  # noqa: PTH112 - says no where the name is too long
         folder = output.rstrip("/") + "/"
         return Target(template=folder + _DEFAULT_NAME, is_named=False, force=force)
     suffix = os.path.splitext(output)[1]  # noqa: PTH122 - a template, not yet a path
@@ -134,31 +139,40 @@ def slugify(prompt: str) -> str:
     return words[:_MAX_SLUG_LENGTH].rstrip("-_") or "output"
 
 
+def name_file(template: str, values: Mapping[str, object], suffix: str) -> Path:
+    """The file that a template names, with the suffix if it has none that is known."""
+    path = Path(template.format(**values))
+    return path if path.suffix.lower() in _FORMATS else path.with_name(path.name + suffix)
+
+
+def get_suffix(form: ImageFormat | AudioFormat) -> str:
+    """The suffix that new files of the format get; empty for none."""
+    return next((suffix for suffix, known in _FORMATS.items() if known == form), "")
+
+
 def _name_output(generation: Generation, output: Image | Audio, index: int, template: str) -> Path:
-    known = (suffix for suffix, media in _MEDIA_TYPES.items() if media == output.media_type)
-    suffix = next(known, ".bin")
     style = generation.task.style if isinstance(generation.task, ImageTask) else ""
     accepted = generation.create_time
-    path = Path(
-        template.format(
-            prompt=slugify(generation.prompt),
-            id=generation.id,
-            short_id=generation.id[-_SHORT_ID_LENGTH:],
-            index=index,
-            seed=output.seed,
-            engine=generation.engine,
-            style_id=style or "none",
-            utc=accepted.strftime("%Y%m%d_%H%M%S") if accepted else "",
-            ext=suffix[1:],
-        )
-    )
-    return path if path.suffix.lower() in _FORMATS else path.with_name(path.name + suffix)
+    known = (suffix for suffix, media in _MEDIA_TYPES.items() if media == output.media_type)
+    suffix = next(known, ".bin")
+    values = {
+        "prompt": slugify(generation.prompt),
+        "id": generation.id,
+        "short_id": generation.id[-_SHORT_ID_LENGTH:],
+        "index": index,
+        "seed": output.seed,
+        "engine": generation.engine,
+        "style_id": style or "none",
+        "utc": accepted.strftime("%Y%m%d_%H%M%S") if accepted else "",
+        "ext": suffix[1:],
+    }
+    return name_file(template, values, suffix)
 
 
 def _check_fields(template: str) -> None:
     known = ", ".join(f"{{{name}}}" for name in _FIELDS)
     try:
-        fields = list(_list_fields(template))
+        fields = list(list_fields(template))
     except ValueError as error:
         raise click.UsageError(f"--output {template}: {error}; write {{{{ for a brace") from error
     unknown = [name for name in fields if name not in _FIELDS]
@@ -168,7 +182,7 @@ def _check_fields(template: str) -> None:
         )
 
 
-def _list_fields(template: str) -> list[str]:
+def list_fields(template: str) -> list[str]:
     """The fields of a template, as they are written between the braces.
 
     Raises:

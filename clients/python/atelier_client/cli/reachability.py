@@ -18,8 +18,8 @@ def check_reachable(server: str) -> None:
     Raises:
         ServerUnreachableError: nothing does; the message says how to start a server.
     """
-    target = server or read_server_address()
-    endpoint = parse_address(target).endpoint
+    address = parse_address(server or read_server_address())
+    endpoint = address.endpoint
     if endpoint is None or (has_proxy() and endpoint[0] not in _LOOPBACK):
         return
     seconds = _LOCAL_SECONDS if endpoint[0] in _LOOPBACK else _REMOTE_SECONDS
@@ -28,6 +28,6 @@ def check_reachable(server: str) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ServerUnreachableError(
-            f"cannot reach the server at {target}: {reason}; `atelier serve` starts one on this"
+            f"cannot reach the server at {address.target}: {reason}; `atelier serve` starts one on this"
             " machine, --server or $ATELIER_SERVER names another"
         ) from error

@@ -9,6 +9,7 @@ import click
 from atelier_client.cli.completion_values import complete_engine, complete_id
 from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.options import connect, server_option
+from atelier_client.cli.output_checks import choose_format
 from atelier_client.cli.task_running import RunArguments, run_options, run_task
 from atelier_client.results import Generation
 from atelier_client.tasks import RequestKeywords
@@ -47,7 +48,7 @@ def rerun_command(
         before = client.get(resolve_id(client, generation_id))
         task = replace(before.task, seed=_choose_seed(before, seed))
         keywords = RequestKeywords(engine=engine or before.engine)
-        return run_task(client, task, keywords, target, run)
+        return run_task(client, choose_format(task, target), keywords, target, run)
 
 
 def _choose_seed(before: Generation, seed: int | str | None) -> int | None:

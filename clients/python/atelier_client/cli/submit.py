@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from atelier_client.cli.interruption import raise_if_interrupted
 from atelier_client.enums import EngineState
 from atelier_client.errors import UnavailableError
 from atelier_client.results import Generation
@@ -42,6 +43,7 @@ def submit_when_loaded(
             click.echo(f"waiting until {loading} loaded; Ctrl-C gives up", err=True)
             announced = loading
         time.sleep(_RETRY_DELAY_SECONDS)
+        raise_if_interrupted()
 
 
 def _describe_loading(client: Client, engine: str) -> str:

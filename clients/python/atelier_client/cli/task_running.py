@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.follow import cancel_and_print, follow_to_end, handle_sigterm
+from atelier_client.cli.follow import cancel_and_print, follow_to_end
+from atelier_client.cli.interruption import handle_interruptions
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import json_option
+from atelier_client.cli.output_checks import check_target
 from atelier_client.cli.output_names import Target, output_options, parse_target
 from atelier_client.cli.progress import choose_display
 from atelier_client.cli.receipt_notes import ReceiptNotes
@@ -78,11 +80,11 @@ def run_task(
     """Run a task to its end and save its outputs; returns the exit code.
 
     Raises:
-        click.UsageError: a file of that name exists; nothing is started.
+        click.UsageError: a file of that name exists, or cannot be written; nothing is started.
         AtelierError: it was refused, failed or was cancelled.
     """
-    _reject_existing_files(target, task)
-    handle_sigterm()
+    check_target(target, task, keywords.get("engine", ""))
+    handle_interruptions()
     notes = ReceiptNotes()
     accepted = submit_when_loaded(client, task, keywords)
     if run.detach:
@@ -102,13 +104,6 @@ def run_task(
         notes.show(finished)
     save_and_print(finished, target, as_json=run.as_json, grid=run.grid)
     return ExitCode.OK
-
-
-def _reject_existing_files(target: Target, task: ImageTask | AudioTask) -> None:
-    """Refuse, before anything is started, what could not be saved."""
-    count = task.num_images if isinstance(task, ImageTask) else None
-    if conflict := target.describe_conflict(count or 1):
-        raise click.UsageError(conflict)
 
 
 def _print_accepted(accepted: Generation, notes: ReceiptNotes, *, as_json: bool) -> None:

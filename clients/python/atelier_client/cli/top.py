@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from atelier_client.cli.engine_page import format_price, format_state
-from atelier_client.cli.follow import handle_sigterm
 from atelier_client.cli.generation_lines import format_generations
+from atelier_client.cli.interruption import handle_interruptions, raise_if_interrupted
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.totals import WINDOW, EngineTotals, total_by_engine
@@ -61,7 +61,7 @@ class Snapshot:
 @connection_options
 def top_command(*, interval: float, once: bool, server: str, as_json: bool) -> None:
     """Watch queues, engines, rates and cost; Ctrl-C ends it."""
-    handle_sigterm()
+    handle_interruptions()
     console = Console()
     with connect(server) as client:
         if as_json:
@@ -78,6 +78,7 @@ def _show_live(client: Client, console: Console, interval: float) -> None:
             while True:
                 live.update(_build_view(_take_snapshot(client), console), refresh=True)
                 time.sleep(interval)
+                raise_if_interrupted()
         except KeyboardInterrupt:
             return
 

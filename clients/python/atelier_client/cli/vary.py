@@ -9,6 +9,7 @@ import click
 from atelier_client.cli.completion_values import complete_id
 from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.options import connect, server_option
+from atelier_client.cli.output_checks import choose_format
 from atelier_client.cli.task_running import RunArguments, run_options, run_task
 from atelier_client.errors import InvalidRequestError
 from atelier_client.outputs import Image
@@ -66,7 +67,9 @@ def vary_command(
             num_images=num_images,
             upscale=None,
         )
-        return run_task(client, task, RequestKeywords(engine=before.engine), target, run)
+        return run_task(
+            client, choose_format(task, target), RequestKeywords(engine=before.engine), target, run
+        )
 
 
 def _find_image(before: Generation, index: int) -> tuple[ImageTask, Image]:

@@ -6,8 +6,9 @@ import click
 
 from atelier_client.cli.completion_values import complete_id
 from atelier_client.cli.exit_codes import ExitCode
-from atelier_client.cli.follow import follow_to_end, handle_sigterm
+from atelier_client.cli.follow import follow_to_end
 from atelier_client.cli.generation_ids import resolve_id
+from atelier_client.cli.interruption import handle_interruptions
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
 from atelier_client.cli.output_names import output_options, parse_target
@@ -29,7 +30,7 @@ def watch_command(
     Ctrl-C leaves the generation running.
     """
     target = parse_target(output, force=force)
-    handle_sigterm()
+    handle_interruptions()
     with connect(server) as client:
         generation_id = resolve_id(client, generation_id)
         shown = choose_display(as_json=as_json, quiet=False)
