@@ -33,8 +33,12 @@ def resolve_files(config: DiffusionConfig) -> Mapping[str, Path]:
         named_files.log_unnamed(Path(directory).expanduser(), config_embeddings.KIND)
     for name in config_embeddings.refused_files(config):
         _log.warning(
-            "embedding_not_offered",
-            extra={"file": name, "reason": "loading it may run code; convert it to safetensors"},
+            "file_not_offered",
+            extra={
+                "kind": config_embeddings.KIND.title,
+                "file": name,
+                "reason": "loading it may run code; convert it to safetensors",
+            },
         )
     return {
         name: named_files.resolve(name, source, config_embeddings.KIND, download=config.download)
