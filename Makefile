@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= >=3.11,<3.15
 # The published contract, which later versions may add to but not break.
 BASELINE := proto/baseline.binpb
+# How many processes run the tests side by side; each starts servers of its own and loads PyTorch.
+TEST_PROCESSES ?= 2
 # For instance --upgrade, or --upgrade-package NAME.
 LOCK_FLAGS ?=
 
@@ -51,7 +53,7 @@ check: lint check-proto check-lock test test-dist ## Everything CI checks
 
 .PHONY: test
 test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
-	$(BIN)/pytest -rs
+	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-gpu
 test-gpu: install ## Run the tests that need a GPU

@@ -29,7 +29,7 @@ class WallClock:
     def step(self, seconds: int) -> None:
         """Let it be so much ahead of the real one, or behind.
 
-        The file is replaced: libfaketime (the wheel 3.0.1) ends a process, or stops it forever, when it reads half of a line.
+        The file is replaced: libfaketime (wheel 3.0.1) ends or stops a process that reads half of a line.
         """
         new = self.offset.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
