@@ -170,11 +170,15 @@ async def test_outputs_go_to_folders_and_under_templates(
         generate(served, folder, "an egg", *SMALL, "-o", "new/"),
         generate(served, folder, "an egg", *images, "-o", "{engine}/{seed}-{index}{{}}.{ext}"),
         generate(served, folder, "an egg", *images, "-o", "{engine}"),
+        generate(
+            *(served, folder, "an egg", *SMALL, "--request-id", "..:b"),
+            *("-o", "runs/{request_id}/{style_id}.{ext}"),
+        ),
         generate(served, folder, "an egg", *SMALL, "-o", "plain", "--format", "webp"),
     )
-    assert [one.code for one in made] == [0] * 5
+    assert [one.code for one in made] == [0] * 6
     assert files_in(folder) == [
-        *("new/an-egg.png", "plain.webp", "sketch-1.png", "sketch-2.png"),
+        *("new/an-egg.png", "plain.webp", "runs/_._b/none.png", "sketch-1.png", "sketch-2.png"),
         *("sketch/7-1{}.png", "sketch/8-2{}.png", "there/an-egg.png"),
     ]
 

@@ -10,9 +10,12 @@ import grpc
 import pytest
 from pydantic import ValidationError
 
+from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import Generation, Output
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import IMAGE_FORMAT_JPEG, ImageTask
+from atelier_server.artifacts.export import OutputExporter
 from atelier_server.config.settings import ExportSettings
 from tests.conftest import StartServer
 
@@ -42,10 +45,30 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("request_id", "folder"),
+    [("job-7.a", "job-7.a"), ("..", "_."), (".hidden", "_hidden"), ("a:b", "a_b")],
+)
+async def test_a_request_id_names_directories_below_the_one_of_exports(
+    tmp_path: Path, request_id: str, folder: str
+) -> None:
+    """Whatever its caller chose, the file stays there; `/` of the template begins a directory."""
+    settings = ExportSettings(
+        directory=tmp_path, template="{engine}/{request_id}/{id}_{index}.{ext}"
+    )
+    exporter = OutputExporter(settings=settings, styles={})
+    generation = Generation(id="1", request_id=request_id, engine="tiny")
+    output = Output(artifact=Artifact(media_type="image/png"))
+    path = await exporter.export(generation, output, 0, b"png")
+    assert path == tmp_path / "tiny" / folder / "1_0.png"
+    assert path.resolve().read_bytes() == b"png"
+
+
+@pytest.mark.parametrize(
     ("template", "complaint"),
     [
         ("{id}_{index}/{secret}", "secret"),
         ("{style_id}.png", "overwrite each other"),
+        ("{request_id}_{index}", "overwrite each other"),
         ("../{id}_{index}", "relative path"),
         ("/{id}_{index}", "relative path"),
     ],

@@ -42,6 +42,7 @@ class OutputExporter:
             utc=generation.create_time.ToDatetime().strftime("%Y%m%d_%H%M%S"),
             id=generation.id,
             short_id=generation.id[-_SHORT_ID_LENGTH:],
+            request_id=_to_file_name(generation.request_id),
             index=index,
             seed=output.seed,
             ext=_EXTENSIONS.get(media_type, media_type.rpartition("/")[2]),
@@ -51,6 +52,11 @@ class OutputExporter:
 def _slugify(text: str) -> str:
     """The text as a part of a file name: lower case, without characters that shells or paths interpret."""
     return re.sub(r"[^a-z0-9-]+", "_", text.lower()).strip("_")
+
+
+def _to_file_name(request_id: str) -> str:
+    """The request id, which its caller chose, as a part of a file name: neither hidden nor leading elsewhere."""
+    return re.sub(r"[^A-Za-z0-9._-]|^[.]", "_", request_id)
 
 
 def _write(path: Path, data: bytes) -> None:

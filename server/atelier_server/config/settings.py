@@ -149,7 +149,7 @@ class ExportSettings(Section):
         "{style_id}_{style_title}/generated_{utc}_{short_id}_{index}.{ext}",
         max_length=1024,
         description="Path of a copy in the directory, with the fields {style_id}, {style_title}, {engine}, {utc}, "
-        "{id}, {short_id}, {index}, {seed} and {ext}.",
+        "{id}, {short_id}, {request_id}, {index}, {seed} and {ext}. `/` begins a directory.",
     )
 
     @field_validator("template")
@@ -162,6 +162,7 @@ class ExportSettings(Section):
             "utc",
             "id",
             "short_id",
+            "request_id",
             "index",
             "seed",
             "ext",

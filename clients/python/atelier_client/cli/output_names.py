@@ -40,7 +40,10 @@ _FORMATS: dict[str, ImageFormat | AudioFormat] = {
     ".flac": AudioFormat.FLAC,
     ".ogg": AudioFormat.OGG,
 }
-_FIELDS = ("prompt", "id", "short_id", "index", "seed", "engine", "style_id", "utc", "ext")
+_FIELDS = (
+    *("prompt", "id", "short_id", "request_id", "index"),
+    *("seed", "engine", "style_id", "utc", "ext"),
+)
 _DEFAULT_NAME = "{prompt}.{ext}"
 _SHORT_ID_LENGTH = 8  # the end of an id, which is random; as the server's exports have it
 _MAX_SLUG_LENGTH = 48
@@ -159,14 +162,20 @@ def _name_output(generation: Generation, output: Image | Audio, index: int, temp
         "prompt": slugify(generation.prompt),
         "id": generation.id,
         "short_id": generation.id[-_SHORT_ID_LENGTH:],
+        "request_id": _to_file_name(generation.request_id),
         "index": index,
         "seed": output.seed,
         "engine": generation.engine,
-        "style_id": style or "none",
+        "style_id": _to_file_name(style) or "none",
         "utc": accepted.strftime("%Y%m%d_%H%M%S") if accepted else "",
         "ext": suffix[1:],
     }
     return name_file(template, values, suffix)
+
+
+def _to_file_name(chosen: str) -> str:
+    """An id that somebody chose, as a part of a file name that neither hides the file nor leads elsewhere."""
+    return re.sub(r"[^A-Za-z0-9._-]|^[.]", "_", chosen)
 
 
 def _check_fields(template: str) -> None:
