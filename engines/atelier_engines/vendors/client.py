@@ -21,10 +21,10 @@ from atelier_engines.errors import (
     EngineUnavailableError,
 )
 from atelier_engines.media import Encoded
+from atelier_engines.retrying import RetryableError, retry
 from atelier_engines.task import JSON
 from atelier_engines.vendors import errors, responses
 from atelier_engines.vendors.responses import Response
-from atelier_engines.vendors.retry import RetryableError, retry
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 FormPart = tuple[str, tuple[str | None, bytes, str]]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Charge, Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Pixels
+from atelier_engines.retrying import retry
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
@@ -24,7 +25,6 @@ from atelier_engines.vendors.openai.capabilities import build_capabilities
 from atelier_engines.vendors.openai.charges import find_charge
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.openai.requests import ImageRequest, build_request
-from atelier_engines.vendors.retry import retry
 
 if TYPE_CHECKING:
     from atelier_engines.vendors.openai.sdk import Base64Image, OpenaiClient

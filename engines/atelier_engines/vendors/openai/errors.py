@@ -15,10 +15,10 @@ from atelier_engines.errors import (
     EngineQuotaError,
     EngineUnavailableError,
 )
+from atelier_engines.retrying import RetryableError
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.openai.models import SHUTDOWNS
 from atelier_engines.vendors.responses import find_retry_after
-from atelier_engines.vendors.retry import RetryableError
 
 NAME = "openai"
 _MAX_MESSAGE_LENGTH = 200
