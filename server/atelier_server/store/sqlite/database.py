@@ -248,12 +248,10 @@ class Database:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             before = self._connection.total_changes
-            run = self._run_alone if len(group) == 1 else self._run_in_group
-            outcomes = [run(job) for job in group]
-            if self._connection.in_transaction:
-                if self._commits is not None and self._connection.total_changes > before:
-                    counted = self._commits.count(self._connection)
-                self._connection.execute("COMMIT")
+            outcomes = self._run_all(group)
+            if self._commits is not None and self._connection.total_changes > before:
+                counted = self._commits.count(self._connection)
+            self._connection.execute("COMMIT")
         except sqlite3.Error as error:  # the disk is full, for instance: no job was written
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -276,16 +274,28 @@ class Database:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
-    def _run_alone(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
-        try:
-            return job, job.work(self._connection), None
-        except sqlite3.OperationalError:
-            raise  # the disk is full, for instance
-        except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
-            self._connection.execute("ROLLBACK")
-            return job, None, error
+    def _run_all(self, group: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
+        """Run the jobs; only if one raises after it has written, all run again, each in a savepoint of its own."""
+        outcomes: list[tuple[_Job, Any, Exception | None]] = []
+        for job in group:
+            before = self._connection.total_changes
+            try:
+                outcomes.append((job, job.work(self._connection), None))
+            except sqlite3.OperationalError:
+                raise  # the disk is full, for instance: the whole group is undone
+            except Exception as error:  # noqa: BLE001 (handed to whoever asked for the work)
+                if self._connection.total_changes > before or not self._connection.in_transaction:
+                    self._restart_transaction()
+                    return [self._run_in_savepoint(job) for job in group]
+                outcomes.append((job, None, error))
+        return outcomes
 
-    def _run_in_group(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
+    def _restart_transaction(self) -> None:
+        if self._connection.in_transaction:  # SQLite ends it itself after some errors
+            self._connection.execute("ROLLBACK")
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _run_in_savepoint(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
         self._connection.execute("SAVEPOINT job")
         try:
             result = job.work(self._connection)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier_server.clock import current_timestamp
@@ -25,6 +27,8 @@ from atelier_server.store.records import Record
 from atelier_server.store.sqlite import cancellation_rows, history, pauses, rows
 
 WrittenT = TypeVar("WrittenT")
+Watched: TypeAlias = Callable[[str], bool]
+"""Says whether somebody watches the generation of that id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,47 +45,93 @@ class Release:
     """How it ends if its cancellation was requested meanwhile."""
 
 
-def submit(db: sqlite3.Connection, submission: Submission) -> tuple[SubmitResult, Event | None]:
-    """Accept a generation and return its first event; or find the one that the same request made before.
+Claimed: TypeAlias = tuple[Claim, list[Event]]
+"""A claim, its event, and events with the new queue positions of those that are watched."""
 
-    One that `may_run_again` is queued again; then the event is that of its place in the queue.
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submission."""
+
+    result: SubmitResult
+    """The answer to whoever submitted it."""
+    event: Event | None
+    """Its first event, or that of its place in the queue if it runs again; None if it was found."""
+    claimed: Claimed | None = None
+    """The claim for the worker that waits, not necessarily on this generation; None if there is none."""
+
+
+def submit(
+    db: sqlite3.Connection, submission: Submission, *, is_watched: Watched | None = None
+) -> Submitted:
+    """Accept a generation, or find the one that the same request made before. One that `may_run_again` is queued again.
+
+    With `is_watched` a worker waits: it gets the oldest generation in the queue, which may be this one.
 
     Raises:
         ConflictError: the request id was used before with another digest.
         QueueFullError: the engine's queue is full.
     """
-    generation = submission.generation
-    before = None
-    if submission.named:
-        before = rows.find_by_request_id(
-            db, submission.caller, generation.request_id, submission.digest
-        )
+    before = _find_before(db, submission) if submission.named else None
+    if before is not None and not may_run_again(before.generation):
+        return Submitted(before, None)
+    generation, now = submission.generation, current_timestamp()
+    queued = rows.count_waiting(db, generation.engine)
     if before is not None:
-        if may_run_again(before.generation):
-            return _run_again(db, before.generation.id, submission)
-        return before, None
-    change = records.accept(
-        submission, rows.count_waiting(db, generation.engine), current_timestamp()
+        change = _run_again(db, before.generation.id, submission, queued, now)
+        event = rows.write(db, change)
+    else:
+        change = records.accept(submission, queued, now)
+        event = change.event
+        if is_watched is not None and not (queued or pauses.is_paused(db, generation.engine)):
+            return _insert_claimed(db, submission, change, now)
+        rows.insert(db, submission, change.record, [event])
+    claimed = None if is_watched is None else claim(db, generation.engine, is_watched)
+    return Submitted(_to_result(change, submission), event, claimed)
+
+
+def _find_before(db: sqlite3.Connection, submission: Submission) -> SubmitResult | None:
+    request_id = submission.generation.request_id
+    return rows.find_by_request_id(db, submission.caller, request_id, submission.digest)
+
+
+def _insert_claimed(
+    db: sqlite3.Connection, submission: Submission, accepted: records.Change, now: Timestamp
+) -> Submitted:
+    """Accept and claim at once: the first row that is written is that of a generation that runs."""
+    claimed = records.claim(accepted.record, now)
+    rows.insert(db, submission, claimed.record, [accepted.event, claimed.event])
+    claim = Claim(
+        generation=claimed.record.generation,
+        request=submission.request,
+        task=submission.task,
+        attempt=claimed.record.attempt,
+        fence=claimed.record.fence,
+        caller=submission.caller,
+        remote_handle="",
+        deadline=submission.deadline,
+        metadata=submission.metadata,
     )
-    event = rows.insert(db, submission, change)
-    return _to_result(change, submission), event
+    return Submitted(_to_result(accepted, submission), accepted.event, (claim, [claimed.event]))
 
 
 def _run_again(
-    db: sqlite3.Connection, generation_id: str, submission: Submission
-) -> tuple[SubmitResult, Event]:
-    engine = submission.generation.engine
+    db: sqlite3.Connection,
+    generation_id: str,
+    submission: Submission,
+    queued: int,
+    now: Timestamp,
+) -> records.Change:
     change = records.run_again(
         rows.find(db, generation_id).record,
         submission,
-        queued=rows.count_waiting(db, engine),
-        ahead=rows.count_ahead(db, engine, generation_id),
-        now=current_timestamp(),
+        queued=queued,
+        ahead=rows.count_ahead(db, submission.generation.engine, generation_id),
+        now=now,
     )
     cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
     cancellation_rows.replace_submission(db, generation_id, submission)
-    event = rows.write(db, change)
-    return _to_result(change, submission), event
+    return change
 
 
 def _to_result(change: records.Change, submission: Submission) -> SubmitResult:
@@ -95,17 +145,14 @@ def _to_result(change: records.Change, submission: Submission) -> SubmitResult:
 def claim(
     db: sqlite3.Connection,
     engine: str,
-    is_watched: Callable[[str], bool],
+    is_watched: Watched,
     may_start: Callable[[str], bool] | None = None,
     *,
     begun: bool = False,
-) -> tuple[Claim, list[Event]] | None:
+) -> Claimed | None:
     """Claim the oldest generation in the engine's queue; None when the queue is empty, or that one may not start.
 
     With `begun`, and while the engine is paused, only those count that have a remote job.
-
-    Returns:
-        The claim, its event, and events with the new queue positions of those that are watched.
     """
     first = rows.first_waiting(db, engine, begun=begun or pauses.is_paused(db, engine))
     if first is None:

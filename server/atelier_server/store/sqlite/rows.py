@@ -90,12 +90,14 @@ def to_result(record: bytes, request: bytes) -> SubmitResult:
     )
 
 
-def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Event:
-    """Add an accepted generation; returns its first event."""
-    generation = change.record.generation
+def insert(
+    db: sqlite3.Connection, submission: Submission, record: Record, events: Sequence[Event]
+) -> None:
+    """Add an accepted generation with its first events, and number these."""
+    generation = record.generation
     db.execute(
-        "INSERT INTO generations (id, caller, request_id, digest, engine, state, deadline, request, task, tenant,"
-        " trace_context, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO generations (id, caller, request_id, digest, engine, state, attempt, fence, sequence, deadline,"
+        " request, task, tenant, trace_context, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             generation.id,
             submission.caller,
@@ -103,6 +105,9 @@ def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Ev
             submission.digest,
             generation.engine,
             generation.state,
+            record.attempt,
+            record.fence,
+            len(events),
             submission.deadline,
             submission.request.SerializeToString(),
             submission.task,
@@ -112,7 +117,7 @@ def insert(db: sqlite3.Connection, submission: Submission, change: Change) -> Ev
         ),
     )
     add_inputs(db, generation.id, submission)
-    return append(db, change.event)
+    _insert_events(db, events, 1)
 
 
 def write(db: sqlite3.Connection, change: Change) -> Event:
@@ -371,13 +376,18 @@ def _append(
     if found is None:
         return None
     (last,) = found
-    for sequence, event in enumerate(events, last - len(events) + 1):
+    _insert_events(db, events, last - len(events) + 1)
+    return events
+
+
+def _insert_events(db: sqlite3.Connection, events: Sequence[Event], first: int) -> None:
+    """Number the events from `first` on, and insert them."""
+    for sequence, event in enumerate(events, first):
         event.sequence = sequence
     db.executemany(
         "INSERT INTO events (generation_id, sequence, record) VALUES (?, ?, ?)",
         [(event.generation_id, event.sequence, event.SerializeToString()) for event in events],
     )
-    return events
 
 
 def _add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:

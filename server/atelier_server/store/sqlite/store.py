@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -32,11 +31,8 @@ from atelier_server.store.protocol import (
 from atelier_server.store.sqlite import expiry, history, listing, moves, operations, rows, watching
 from atelier_server.store.sqlite.database import CommitCount, Database
 from atelier_server.store.sqlite.migrations import migrate
-from atelier_server.store.sqlite.operations import Release
+from atelier_server.store.sqlite.operations import Release, Submitted
 from atelier_server.store.sqlite.queues import SqliteQueues
-
-_Claimed: TypeAlias = tuple[Claim, list[Event]]
-_Submitted: TypeAlias = tuple[SubmitResult, Event | None, _Claimed | None]
 
 
 class SqliteStore(SqliteQueues):
@@ -135,28 +131,23 @@ class SqliteStore(SqliteQueues):
         workers = self._workers[generation.engine]
         worker = workers.reserve() if self._isolation is None else None
 
-        def work(db: sqlite3.Connection) -> _Submitted:
-            result, event = operations.submit(db, submission)
-            claimed = None
-            if event is not None and worker is not None:
-                claimed = operations.claim(db, generation.engine, self._events.is_watched)
-            return result, event, claimed
+        def work(db: sqlite3.Connection) -> Submitted:
+            is_watched = None if worker is None else self._events.is_watched
+            return operations.submit(db, submission, is_watched=is_watched)
 
-        def on_commit(submitted: _Submitted) -> None:
-            _, event, claimed = submitted
+        def on_commit(submitted: Submitted) -> None:
+            event = submitted.event
             if event is not None and event.sequence == 1:
                 topic.owner = submission.caller
-            claim, events = claimed or (None, [])
+            claim, events = submitted.claimed or (None, [])
             self._publish([event, *events] if event is not None else events)
             workers.settle(worker, claim, queued=event is not None)
 
         on_failure = partial(workers.settle, worker, None, queued=False)
         topic = self._events.open(generation.id)
         try:
-            result, *_ = await self._database.start(
-                work, on_commit=on_commit, on_failure=on_failure
-            )
-            return result
+            submitted = await self._database.start(work, on_commit=on_commit, on_failure=on_failure)
+            return submitted.result
         finally:  # not before the caller has had the chance to wait for its end
             asyncio.get_running_loop().call_soon(self._events.close, generation.id)
 
