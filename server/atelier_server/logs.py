@@ -33,6 +33,7 @@ _hide: ContextVar[Hide | None] = ContextVar("hide", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every record has; all others are fields of its event."""
 _GRPC = "grpc._cython.cygrpc"
+_encode = json.JSONEncoder(default=str).encode
 
 
 @contextmanager
@@ -123,7 +124,7 @@ class _JsonFormatter(logging.Formatter):
         line = _collect(record)
         if record.exc_info:
             line["exception"] = _hide_quotations(self.formatException(record.exc_info))
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 class _ConsoleFormatter(logging.Formatter):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 disable_created_metrics()  # they double the output, and Prometheus does not need them
@@ -67,3 +69,21 @@ GRPC_SECONDS = Histogram(
     ["grpc_service", "grpc_method"],
     buckets=_SECONDS,
 )
+
+
+@cache
+def counter(metric: Counter, *labels: str) -> Counter:
+    """The counter with these labels, which are few and never removed. Much faster than `labels` of the library."""
+    return metric.labels(*labels)
+
+
+@cache
+def gauge(metric: Gauge, *labels: str) -> Gauge:
+    """As `counter`."""
+    return metric.labels(*labels)
+
+
+@cache
+def histogram(metric: Histogram, *labels: str) -> Histogram:
+    """As `counter`."""
+    return metric.labels(*labels)

@@ -25,7 +25,7 @@ from atelier_server.rpc.interceptors.chain import (
     InterceptorChain,
     current_call,
 )
-from atelier_server.rpc.interceptors.observe import observe_call
+from atelier_server.rpc.interceptors.observe import CallObserver
 from tests.conftest import StartServer
 from tests.server.calls import Stub, image_request
 
@@ -119,7 +119,7 @@ async def authenticate(call: Call, context: Context) -> AsyncGenerator[Call]:
 async def test_without_authentication_every_caller_is_anonymous(kind: str) -> None:
     """The chain of today; the handler finds the call."""
     methods = Methods()
-    async with serving(methods, (observe_call,)) as channel:
+    async with serving(methods, (CallObserver,)) as channel:
         assert await ask(channel, kind, message("hello")) == "anonymous"
     assert (methods.seen[0].service, methods.seen[0].method) == ("test.Kinds", kind)
 
@@ -128,7 +128,7 @@ async def test_without_authentication_every_caller_is_anonymous(kind: str) -> No
 async def test_an_interceptor_decides_who_calls(kind: str) -> None:
     """What it yields reaches the handler; what it raises becomes the status, and the handler is not asked."""
     methods = Methods()
-    async with serving(methods, (observe_call, authenticate)) as channel:
+    async with serving(methods, (CallObserver, authenticate)) as channel:
         metadata = [("authorization", "acme")]
         assert await ask(channel, kind, message("hello"), metadata=metadata) == "acme"
         with pytest.raises(aio.AioRpcError) as failure:
@@ -173,7 +173,7 @@ async def test_interceptors_enter_in_order_and_leave_in_reverse(kind: str) -> No
 async def test_bytes_that_are_no_message_are_refused(kind: str) -> None:
     """INVALID_ARGUMENT, not gRPC's UNKNOWN, and the handler is not asked."""
     methods = Methods()
-    async with serving(methods, (observe_call,)) as channel:
+    async with serving(methods, (CallObserver,)) as channel:
         with pytest.raises(aio.AioRpcError) as failure:
             await ask(channel, kind, b"\xff\xff\xff")
     assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -217,7 +217,7 @@ async def test_the_call_holds_deadline_and_trace_context() -> None:
     methods = Methods()
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     metadata = [*trace.items(), ("baggage", "secret=1"), ("tracestate-x", "no")]
-    async with serving(methods, (observe_call,)) as channel:
+    async with serving(methods, (CallObserver,)) as channel:
         await ask(channel, "unary_unary", message("hello"), metadata=metadata, timeout=300)
         await ask(channel, "unary_unary", message("hello"))
     traced, plain = methods.seen
@@ -239,7 +239,7 @@ async def test_a_caller_that_hangs_up_closes_the_handler_inside_the_interceptors
             ended.set()
             raise
 
-    async with serving(methods, (observe_call, watch)) as channel:
+    async with serving(methods, (CallObserver, watch)) as channel:
         method: Any = channel.unary_stream("/test.Kinds/unary_stream")
         call = method(message("wait"))
         await call.read()

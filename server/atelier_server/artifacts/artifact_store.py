@@ -18,7 +18,7 @@ from atelier_server.artifacts.integrity import require_intact, verify_stream
 from atelier_server.clock import current_timestamp, steady_time
 from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
-from atelier_server.metrics import ARTIFACT_BYTES
+from atelier_server.metrics import ARTIFACT_BYTES, histogram
 from atelier_server.store.protocol import Store
 
 _log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ class ArtifactStore:
         artifact.expire_time.FromMicroseconds(
             artifact.create_time.ToMicroseconds() + int(self._retention_seconds * 1e6)
         )
-        ARTIFACT_BYTES.labels("input").observe(artifact.size)
+        histogram(ARTIFACT_BYTES, "input").observe(artifact.size)
         await self._store.add_artifact(caller, artifact)
         return artifact
 
@@ -252,7 +252,7 @@ async def _copy_head(chunks: AsyncIterable[bytes], head: bytearray) -> AsyncGene
 
 
 def _make_output(artifact_id: str, media: Encoded, blob: BlobInfo) -> Artifact:
-    ARTIFACT_BYTES.labels("output").observe(blob.size)
+    histogram(ARTIFACT_BYTES, "output").observe(blob.size)
     artifact = _make_artifact(artifact_id, media.media_type, blob)
     if media.width:
         artifact.image_size.CopyFrom(ImageSize(width=media.width, height=media.height))

@@ -15,7 +15,7 @@ from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_server.config.settings import EngineSettings
 from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
 from atelier_server.estimates.service_times import Work
-from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT
+from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT, gauge
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (1, 2, 5, 15, 60)  # between attempts to start the engine; the last one repeats
@@ -80,12 +80,12 @@ class EngineSupervisor:
         """Count one generation as running inside the context."""
         self._publish(running=self.status.running + 1)
         self.idle.clear()
-        IN_FLIGHT.labels(self.name).inc()
+        gauge(IN_FLIGHT, self.name).inc()
         try:
             yield
         finally:
             self._publish(running=self.status.running - 1)
-            IN_FLIGHT.labels(self.name).dec()
+            gauge(IN_FLIGHT, self.name).dec()
             if not self.status.running:
                 self.idle.set()
 

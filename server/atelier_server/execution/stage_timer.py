@@ -7,7 +7,7 @@ import time
 from google.protobuf.duration_pb2 import Duration
 
 from atelier.v1 import generation_pb2 as pb
-from atelier_server.metrics import STAGE_SECONDS
+from atelier_server.metrics import STAGE_SECONDS, histogram
 
 
 class StageTimer:
@@ -42,7 +42,7 @@ class StageTimer:
         """End the current stage; the time of each, in the order first entered. Also updates the metrics."""
         self.enter("")
         for stage, seconds in self._seconds.items():
-            STAGE_SECONDS.labels(engine, stage).observe(seconds)
+            histogram(STAGE_SECONDS, engine, stage).observe(seconds)
         return [
             pb.Timing(
                 stage=stage, duration=Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))

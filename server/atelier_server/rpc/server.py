@@ -15,14 +15,14 @@ from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.interceptors.chain import Interceptor, InterceptorChain
-from atelier_server.rpc.interceptors.observe import observe_call
+from atelier_server.rpc.interceptors.observe import CallObserver
 from atelier_server.rpc.reflection import add_reflection
 from atelier_server.rpc.service import GenerationService
 from atelier_server.sockets import remove_stale_socket
 
 _MINUTE_MS = 60_000
 _MIN_RESERVE = 16  # streams for short calls on each connection
-_INTERCEPTORS: Sequence[Interceptor] = (observe_call,)
+_INTERCEPTORS: Sequence[Interceptor] = (CallObserver,)
 """The outermost first: tracing and metrics, then authentication, then quotas."""
 
 

@@ -13,7 +13,13 @@ from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 from atelier.v1.generation_pb2 import Generation, State
-from atelier_server.metrics import GENERATION_SECONDS, GENERATIONS, QUEUE_SECONDS
+from atelier_server.metrics import (
+    GENERATION_SECONDS,
+    GENERATIONS,
+    QUEUE_SECONDS,
+    counter,
+    histogram,
+)
 from atelier_server.store.protocol import ENDED, Claim, Event
 
 _MAX_RECENT = 32  # events kept per watched generation; whoever is further behind reads the log
@@ -211,18 +217,18 @@ class GenerationMeter:
             self._started.add(generation_id)
             accepted = self._accepted.get(generation_id)
             if accepted is not None:
-                QUEUE_SECONDS.labels(event.engine).observe(time.monotonic() - accepted)
+                histogram(QUEUE_SECONDS, event.engine).observe(time.monotonic() - accepted)
 
     def _count(self, ended: Generation) -> None:
-        GENERATIONS.labels(ended.engine, self._find_outcome(ended)).inc()
+        counter(GENERATIONS, ended.engine, self._find_outcome(ended)).inc()
         accepted = self._accepted.get(ended.id)
         if accepted is None and len(ended.receipt.attempts) == 1:
             waited = ended.start_time.ToMicroseconds() - ended.create_time.ToMicroseconds()
-            QUEUE_SECONDS.labels(ended.engine).observe(max(0.0, waited / 1e6))
+            histogram(QUEUE_SECONDS, ended.engine).observe(max(0.0, waited / 1e6))
         if ended.state == State.STATE_SUCCEEDED:
             dated = (ended.end_time.ToMicroseconds() - ended.create_time.ToMicroseconds()) / 1e6
             seconds = max(0.0, dated) if accepted is None else time.monotonic() - accepted
-            GENERATION_SECONDS.labels(ended.engine).observe(seconds)
+            histogram(GENERATION_SECONDS, ended.engine).observe(seconds)
 
     def _find_outcome(self, ended: Generation) -> str:
         timed_out = ended.state == State.STATE_CANCELLED and ended.id in self._timed_out

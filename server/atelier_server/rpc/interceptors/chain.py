@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from atelier_server.errors import (
-    DrainingError,
-    InvalidRequestError,
-    ServiceError,
-    TooLargeError,
-    TooManyCallsError,
-    Violation,
-)
+from atelier_server.errors import InvalidRequestError, ServiceError, TooLargeError, Violation
 from atelier_server.logs import add_log_fields
 from atelier_server.rpc.inline_outputs import SerializedResponse
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
+from atelier_server.rpc.interceptors.running_calls import RunningCall, RunningCalls
 from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES, count_structured_bytes
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
@@ -132,6 +124,26 @@ def _describe_current() -> Mapping[str, object]:
     return {**fields, "generation": generation} if generation else fields
 
 
+def _nest(interceptors: Sequence[Interceptor]) -> Interceptor:
+    """One interceptor that runs them all, each inside the one before it."""
+    if len(interceptors) == 1:
+        return interceptors[0]
+
+    @asynccontextmanager
+    async def run_all(call: Call, context: Context) -> AsyncGenerator[Call]:
+        async with AsyncExitStack() as stack:
+            for interceptor in interceptors:
+                call = await stack.enter_async_context(interceptor(call, context))
+            yield call
+
+    return run_all
+
+
+def _set_current(call: Call) -> None:
+    _current.set(call)
+    add_log_fields(_describe_current)
+
+
 class InterceptorChain(aio.ServerInterceptor):
     """Wraps every method of every service of the server in all interceptors."""
 
@@ -139,18 +151,14 @@ class InterceptorChain(aio.ServerInterceptor):
         self, interceptors: Sequence[Interceptor], *, max_long_calls: int | None = None
     ) -> None:
         """The first interceptor is the outermost; `max_long_calls` may run on one connection, None for any number."""
-        self._interceptors = tuple(interceptors)
-        self._long_calls = LongCalls(max_long_calls)
+        self._intercept = _nest(interceptors)
+        self._running = RunningCalls(max_long_calls)
         self._handlers: dict[str, Handler] = {}
         self._last_sent: tuple[object, bytes] = (None, b"")
-        self._running: set[asyncio.Task[object]] = set()
-        self._stopping = False
 
     def end_calls(self) -> None:
         """End every call that runs, and any that still comes, with the status DRAINING."""
-        self._stopping = True
-        for task in self._running:
-            task.cancel()
+        self._running.end_all()
 
     async def intercept_service(
         self,
@@ -194,8 +202,10 @@ class InterceptorChain(aio.ServerInterceptor):
         async def respond(request: object, context: Context) -> object:
             call = make_call(request, context)
             try:
-                async with self._enter(call, context):
-                    return await behavior(_require_valid(request), context)
+                _set_current(call)
+                async with self._intercept(call, context) as changed:
+                    with self._count(changed, context):
+                        return await behavior(_require_valid(request), context)
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
@@ -208,12 +218,12 @@ class InterceptorChain(aio.ServerInterceptor):
         async def respond(request: object, context: Context) -> AsyncGenerator[object]:
             call = make_call(request, context)
             try:
-                async with (
-                    self._enter(call, context),
-                    aclosing(behavior(_require_valid(request), context)) as responses,
-                ):
-                    async for response in responses:
-                        yield response
+                _set_current(call)
+                async with self._intercept(call, context) as changed:
+                    with self._count(changed, context):
+                        async with aclosing(behavior(_require_valid(request), context)) as found:
+                            async for response in found:
+                                yield response
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
@@ -224,64 +234,11 @@ class InterceptorChain(aio.ServerInterceptor):
 
         return respond
 
-    @asynccontextmanager
-    async def _enter(self, call: Call, context: Context) -> AsyncGenerator[None]:
+    def _count(self, call: Call, context: Context) -> RunningCall:
+        """Count the call, which the interceptors have passed on, as long as it runs."""
         _current.set(call)
-        add_log_fields(_describe_current)
-        async with AsyncExitStack() as stack:
-            for interceptor in self._interceptors:
-                call = await stack.enter_async_context(interceptor(call, context))
-            _current.set(call)
-            task = cast("asyncio.Task[object]", asyncio.current_task())
-            self._running.add(task)
-            peer = "" if call.method in _SHORT_METHODS else str(context.peer())
-            try:
-                if self._stopping:
-                    raise _draining()
-                self._long_calls.add(peer)
-                yield
-            except asyncio.CancelledError:
-                if self._stopping:  # `end_calls`, not the caller
-                    raise _draining() from None
-                raise
-            finally:
-                self._running.discard(task)
-                self._long_calls.remove(peer)
-
-
-class LongCalls:
-    """Counts the calls on each connection that may last for long."""
-
-    def __init__(self, max_per_connection: int | None) -> None:
-        """Allow so many on one connection; None for any number."""
-        self._max = max_per_connection
-        self._counts: Counter[str] = Counter()
-
-    def add(self, peer: str) -> None:
-        """Count one more; `peer` is the address of the connection's other end, empty for a call that is short.
-
-        Peers on a Unix socket have no addresses, so they are not limited.
-
-        Raises:
-            TooManyCallsError: there are as many as may be.
-        """
-        self._counts[peer] += 1
-        if self._max is None or not peer or peer.startswith("unix:"):
-            return
-        if self._counts[peer] > self._max:
-            raise TooManyCallsError(self._max)
-
-    def remove(self, peer: str) -> None:
-        """Count one less, also if `add` raised an error."""
-        self._counts[peer] -= 1
-        if not self._counts[peer]:
-            del self._counts[peer]
-
-
-def _draining() -> DrainingError:
-    return DrainingError(
-        "the server is shutting down; what it has accepted goes on after a restart"
-    )
+        peer = "" if call.method in _SHORT_METHODS else str(context.peer())
+        return RunningCall(self._running, peer)
 
 
 _CallFactory: TypeAlias = "Callable[[object, Context], Call]"

@@ -5,43 +5,53 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 import grpc
 from grpc import aio
 
-from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED
+from atelier_server.metrics import GRPC_HANDLED, GRPC_SECONDS, GRPC_STARTED, counter, histogram
 from atelier_server.rpc.interceptors.chain import Call, Context
 from atelier_server.rpc.interceptors.errors import find_code
 
 _log = logging.getLogger(__name__)
 
 
-@asynccontextmanager
-async def observe_call(call: Call, context: Context) -> AsyncGenerator[Call]:
+class CallObserver:
     """Record the call in the metrics and the log."""
-    GRPC_STARTED.labels(call.service, call.method).inc()
-    start = time.perf_counter()
-    code = grpc.StatusCode.OK
-    try:
-        yield call
-    except (asyncio.CancelledError, GeneratorExit):
-        code = grpc.StatusCode.CANCELLED  # its caller left, or stopped waiting
-        if call.has_timed_out():
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-        raise
-    except aio.AbortError:  # the handler has set its status itself
-        code = context.code()
-        raise
-    except Exception as error:
-        code = find_code(error)
-        raise
-    finally:
-        seconds = time.perf_counter() - start
-        GRPC_HANDLED.labels(call.service, call.method, code.name).inc()
-        GRPC_SECONDS.labels(call.service, call.method).observe(seconds)
-        _log.debug(
-            "call_finished",
-            extra={"code": code.name, "seconds": round(seconds, 6)},
-        )
+
+    __slots__ = ("_call", "_context", "_start")
+
+    def __init__(self, call: Call, context: Context) -> None:
+        """Observe this call."""
+        self._call, self._context, self._start = call, context, 0.0
+
+    async def __aenter__(self) -> Call:
+        counter(GRPC_STARTED, self._call.service, self._call.method).inc()
+        self._start = time.perf_counter()
+        return self._call
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        call, seconds = self._call, time.perf_counter() - self._start
+        code = self._find_code(error)
+        counter(GRPC_HANDLED, call.service, call.method, code.name).inc()
+        histogram(GRPC_SECONDS, call.service, call.method).observe(seconds)
+        _log.debug("call_finished", extra={"code": code.name, "seconds": round(seconds, 6)})
+
+    def _find_code(self, error: BaseException | None) -> grpc.StatusCode:
+        match error:
+            case None:
+                return grpc.StatusCode.OK
+            case aio.AbortError():  # the handler has set its status itself
+                return self._context.code()
+            case asyncio.CancelledError() | GeneratorExit() if self._call.has_timed_out():
+                return grpc.StatusCode.DEADLINE_EXCEEDED
+            case Exception():
+                return find_code(error)
+            case _:  # its caller left, or stopped waiting
+                return grpc.StatusCode.CANCELLED
