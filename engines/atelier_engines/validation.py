@@ -76,19 +76,19 @@ def violations(capabilities: Capabilities, task: Task) -> Iterator[EngineError]:
 def _missing_image_features(
     capabilities: ImageCapabilities, task: ImageTask
 ) -> Iterator[UnsupportedError]:
-    needs = {
-        ImageFeature.IMAGE_TO_IMAGE: task.init_image is not None and task.mask is None,
-        ImageFeature.INPAINTING: task.mask is not None,
-        ImageFeature.CONTROLNET: bool(task.controls),
-        ImageFeature.CONTROL_PREPROCESSING: any(control.preprocess for control in task.controls),
-        ImageFeature.NEGATIVE_PROMPT: bool(task.negative_prompt),
-        ImageFeature.SCHEDULER: task.scheduler in capabilities.schedulers[1:],
-        ImageFeature.LORA: bool(task.loras),
-        ImageFeature.EMBEDDING: bool(task.embeddings),
-        ImageFeature.UPSCALING: task.upscale is not None,
-        ImageFeature.PREVIEW: task.preview_interval > 0,
-    }
-    for feature, needed in needs.items():
+    needs = (
+        (ImageFeature.IMAGE_TO_IMAGE, task.init_image is not None and task.mask is None),
+        (ImageFeature.INPAINTING, task.mask is not None),
+        (ImageFeature.CONTROLNET, bool(task.controls)),
+        (ImageFeature.CONTROL_PREPROCESSING, any(control.preprocess for control in task.controls)),
+        (ImageFeature.NEGATIVE_PROMPT, bool(task.negative_prompt)),
+        (ImageFeature.SCHEDULER, task.scheduler in capabilities.schedulers[1:]),
+        (ImageFeature.LORA, bool(task.loras)),
+        (ImageFeature.EMBEDDING, bool(task.embeddings)),
+        (ImageFeature.UPSCALING, task.upscale is not None),
+        (ImageFeature.PREVIEW, task.preview_interval > 0),
+    )
+    for feature, needed in needs:
         if needed and feature not in capabilities.features:
             yield _unsupported_feature(feature)
     yield from _unsupported_setting("steps", task.steps, capabilities.steps)

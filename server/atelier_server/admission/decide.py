@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from atelier.v1 import engine_pb2
 from atelier.v1.generation_pb2 import (
+    SELECTION_REASON_CHEAPEST,
+    SELECTION_REASON_DEFAULT,
+    SELECTION_REASON_FASTEST,
+    SELECTION_REASON_NAMED,
     Selection,
     SelectionReason,
 )
@@ -29,6 +33,7 @@ from atelier_server.admission.policies import Policy, select_best
 from atelier_server.admission.rejections import explain_fallbacks, refuse
 from atelier_server.admission.route import Resolve, Resolved, Route
 from atelier_server.config.settings import LoraSettings, StyleSettings
+from atelier_server.engines.decided_tasks import DecidedTasks
 from atelier_server.engines.status import EngineStatus, EngineStatuses
 from atelier_server.errors import (
     BudgetExceededError,
@@ -69,10 +74,10 @@ class Router:
             UnknownEngineError: no engine has that name.
         """
         if name:
-            return _explain(self.engines.require(name), SelectionReason.SELECTION_REASON_NAMED)
+            return _explain(self.engines.require(name), SELECTION_REASON_NAMED)
         able = [] if self.policy is Policy.DEFAULT else self._find_able(resolve)
         if not able:
-            return _explain(self.engines[self.default], SelectionReason.SELECTION_REASON_DEFAULT)
+            return _explain(self.engines[self.default], SELECTION_REASON_DEFAULT)
         best, reason = select_best(
             self.policy, [(engine, resolved.task) for engine, resolved in able]
         )
@@ -145,6 +150,8 @@ class Decider:
     """Styles by id."""
     loras: LoraSettings
     """Weights for LoRAs that the request gives no weight."""
+    decided: DecidedTasks = field(default_factory=DecidedTasks)
+    """What was decided a moment ago, for the worker that executes it."""
 
     async def decide(
         self,
@@ -171,6 +178,11 @@ class Decider:
                 self.router.explain_fallbacks(error, selected.engine, resolve)
                 raise
         return substitute or self.router.route(selected.engine, resolve, selected.selection)
+
+    def hand_over(self, generation_id: str, encoded: bytes, route: Route) -> None:
+        """Keep the decided task, which has no images, for the worker that executes it."""
+        task, capabilities = route.resolved.task, route.engine.capabilities
+        self.decided.add(generation_id, encoded, task, capabilities)
 
     async def decide_for_engine(
         self, engine: str, request: GenerateRequest, caller: str, generation_id: str
@@ -287,10 +299,10 @@ def _explain(
     """The engine with the reason; `others` are those that it was selected among."""
     names = ", ".join(others)
     texts = {
-        SelectionReason.SELECTION_REASON_NAMED: "named in the request",
-        SelectionReason.SELECTION_REASON_DEFAULT: "the default engine",
-        SelectionReason.SELECTION_REASON_CHEAPEST: f"the cheapest of those that can: {names}",
-        SelectionReason.SELECTION_REASON_FASTEST: f"the fastest of those that can: {names}",
+        SELECTION_REASON_NAMED: "named in the request",
+        SELECTION_REASON_DEFAULT: "the default engine",
+        SELECTION_REASON_CHEAPEST: f"the cheapest of those that can: {names}",
+        SELECTION_REASON_FASTEST: f"the fastest of those that can: {names}",
     }
     return Selected(engine=engine, selection=Selection(reason=reason, explanation=texts[reason]))
 

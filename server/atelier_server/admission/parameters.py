@@ -10,7 +10,16 @@ from typing import TypeVar
 
 from google.protobuf.struct_pb2 import Value
 
-from atelier.v1.generation_pb2 import Disposition, Generation, Parameter, Receipt
+from atelier.v1.generation_pb2 import (
+    DISPOSITION_APPLIED,
+    DISPOSITION_CLAMPED,
+    DISPOSITION_DEFAULTED,
+    DISPOSITION_IGNORED,
+    Disposition,
+    Generation,
+    Parameter,
+    Receipt,
+)
 from atelier_engines.capabilities import IntegerRange, NumberRange
 from atelier_server.admission.aspect_ratios import parse_ratio
 from atelier_server.admission.route import REPRODUCIBILITIES, Route
@@ -58,7 +67,7 @@ def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -
             entry.value.number_value = made[entry.name]
             entry.explanation = reason
             if entry.HasField("requested"):
-                entry.disposition = Disposition.DISPOSITION_CLAMPED
+                entry.disposition = DISPOSITION_CLAMPED
                 changed = True
         if entry.name == "aspect_ratio" and not _has_ratio(entry, width, height):
             entry.value.string_value = f"{width}:{height}"
@@ -79,9 +88,9 @@ class ParameterRecorder:
     ) -> ValueT:
         """The requested value, else the default; it is not checked against the engine's limits here."""
         if requested is None:
-            self._record(name, default, None, Disposition.DISPOSITION_DEFAULTED, explanation)
+            self._record(name, default, None, DISPOSITION_DEFAULTED, explanation)
             return default
-        self._record(name, requested, requested, Disposition.DISPOSITION_APPLIED)
+        self._record(name, requested, requested, DISPOSITION_APPLIED)
         return requested
 
     def clamp(
@@ -106,7 +115,7 @@ class ParameterRecorder:
         if used == requested:
             return self.apply_default(name, requested, used)
         explanation = f"this engine supports {_describe_range(allowed)}"
-        self._record(name, used, requested, Disposition.DISPOSITION_CLAMPED, explanation)
+        self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
         return used
 
     def raise_strength(self, requested: float | None, default: float, steps: int | None) -> float:
@@ -122,17 +131,17 @@ class ParameterRecorder:
         explanation = (
             f"{requested:g} of {steps} steps is no whole step: the least that runs one is {least:g}"
         )
-        self._record("strength", least, requested, Disposition.DISPOSITION_CLAMPED, explanation)
+        self._record("strength", least, requested, DISPOSITION_CLAMPED, explanation)
         return least
 
     def choose(self, name: str, requested: str, known: Sequence[str]) -> str:
         """The requested name, else the first known one; a requested name is not checked here."""
         if requested:
-            self._record(name, requested, requested, Disposition.DISPOSITION_APPLIED)
+            self._record(name, requested, requested, DISPOSITION_APPLIED)
             return requested
         if not known:
             return ""
-        self._record(name, known[0], None, Disposition.DISPOSITION_DEFAULTED, "not given")
+        self._record(name, known[0], None, DISPOSITION_DEFAULTED, "not given")
         return known[0]
 
     def choose_optional(
@@ -144,9 +153,7 @@ class ParameterRecorder:
         if requested not in offers:
             self.ignore(name, str(requested.value), f"this engine does not support {name}")
             return None
-        self._record(
-            name, str(requested.value), str(requested.value), Disposition.DISPOSITION_APPLIED
-        )
+        self._record(name, str(requested.value), str(requested.value), DISPOSITION_APPLIED)
         return requested
 
     def choose_seed(
@@ -160,21 +167,19 @@ class ParameterRecorder:
         drawn = random_seed if allowed is None else _reduce(random_seed, allowed, count)
         if requested is None:
             explanation = "not given: random"
-            self._record("seed", str(drawn), None, Disposition.DISPOSITION_DEFAULTED, explanation)
+            self._record("seed", str(drawn), None, DISPOSITION_DEFAULTED, explanation)
             return drawn
         if allowed is None:
             self.ignore("seed", str(requested), "this engine does not support seed")
             return drawn
         used = _reduce(requested, allowed, count)
         if used == requested:
-            self._record("seed", str(used), str(used), Disposition.DISPOSITION_APPLIED)
+            self._record("seed", str(used), str(used), DISPOSITION_APPLIED)
             return used
         explanation = f"this engine takes seeds of {allowed.start} to {allowed.stop - 1}"
         if count > 1:
             explanation += f", and {count} images take as many"
-        self._record(
-            "seed", str(used), str(requested), Disposition.DISPOSITION_CLAMPED, explanation
-        )
+        self._record("seed", str(used), str(requested), DISPOSITION_CLAMPED, explanation)
         return used
 
     def choose_negative_prompt(
@@ -190,27 +195,25 @@ class ParameterRecorder:
             self.ignore("negative_prompt", requested, "it has no effect when guidance is 1 or less")
             return ""
         if requested:
-            self._record("negative_prompt", requested, requested, Disposition.DISPOSITION_APPLIED)
+            self._record("negative_prompt", requested, requested, DISPOSITION_APPLIED)
         return requested
 
     def apply(self, name: str, requested: str) -> None:
         """Record a requested name that is used as it is."""
-        self._record(name, requested, requested, Disposition.DISPOSITION_APPLIED)
+        self._record(name, requested, requested, DISPOSITION_APPLIED)
 
     def read_text(self, name: str, requested: str, used: str, problem: str) -> None:
         """Record what was read in a text; with a problem, that it is not quite what was meant."""
-        disposition = (
-            Disposition.DISPOSITION_CLAMPED if problem else Disposition.DISPOSITION_APPLIED
-        )
+        disposition = DISPOSITION_CLAMPED if problem else DISPOSITION_APPLIED
         self._record(name, used, requested, disposition, problem)
 
     def leave_out(self, name: str, explanation: str) -> None:
         """Record that nothing is used where nothing was requested, because somebody may expect otherwise."""
-        self._record(name, None, None, Disposition.DISPOSITION_DEFAULTED, explanation)
+        self._record(name, None, None, DISPOSITION_DEFAULTED, explanation)
 
     def ignore(self, name: str, requested: str | float, explanation: str) -> None:
         """Record a requested value that is not used."""
-        self._record(name, None, requested, Disposition.DISPOSITION_IGNORED, explanation)
+        self._record(name, None, requested, DISPOSITION_IGNORED, explanation)
 
     def reject_changes(self, task: str) -> None:
         """Return if every requested value was applied.
@@ -218,7 +221,7 @@ class ParameterRecorder:
         Raises:
             InvalidRequestError: some were clamped or ignored; names each of them.
         """
-        changed = {Disposition.DISPOSITION_CLAMPED, Disposition.DISPOSITION_IGNORED}
+        changed = {DISPOSITION_CLAMPED, DISPOSITION_IGNORED}
         violations = [
             Violation(
                 f"{task}.{entry.name}",
@@ -238,11 +241,13 @@ class ParameterRecorder:
         disposition: Disposition.ValueType,
         explanation: str = "",
     ) -> None:
-        entry = Parameter(name=name, disposition=disposition, explanation=explanation)
-        if used is not None:
-            entry.value.CopyFrom(_to_value(used))
-        if requested is not None:
-            entry.requested.CopyFrom(_to_value(requested))
+        entry = Parameter(
+            name=name,
+            value=None if used is None else _to_value(used),
+            requested=None if requested is None else _to_value(requested),
+            disposition=disposition,
+            explanation=explanation,
+        )
         self.parameters.append(entry)
 
 

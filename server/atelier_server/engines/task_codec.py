@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from atelier_engines import media
@@ -15,6 +16,7 @@ from atelier_engines.task import JSON, AudioTask, ImageTask, Task
 
 _VERSION = 1
 _PLAIN = frozenset({types.NoneType, bool, int, float, str})
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _KINDS: Mapping[str, type[Task]] = {"image": ImageTask, "audio": AudioTask}
 
 Images: TypeAlias = "Mapping[str, media.Pixels]"
@@ -27,9 +29,9 @@ class UnreadableTaskError(Exception):
 
 def encode_task(task: Task) -> bytes:
     """The task without its images, as versioned JSON; every field is written."""
-    kind = next(name for name, class_ in _KINDS.items() if isinstance(task, class_))
+    kind = "image" if isinstance(task, ImageTask) else "audio"
     envelope = {"version": _VERSION, "kind": kind, "task": _encode(task, "")}
-    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+    return _to_json(envelope).encode()
 
 
 def decode_task(data: bytes, images: Images) -> Task:
@@ -57,15 +59,22 @@ def _encode(value: object, path: str) -> JSON:
         return path
     if is_dataclass(value):
         prefix = f"{path}." if path else ""
+        class_: type = type(value)
         return {
-            field.name: _encode(getattr(value, field.name), f"{prefix}{field.name}")
-            for field in fields(value)
+            name: part if type(part) in _PLAIN else _encode(part, f"{prefix}{name}")
+            for name in _list_fields(class_)
+            for part in (getattr(value, name),)
         }
     if isinstance(value, tuple):
         return [_encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Enum):
         return str(value.value)
     return value  # type: ignore[return-value] # the options
+
+
+@cache
+def _list_fields(class_: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(class_))
 
 
 _Decode = Callable[[Any, Images], Any]

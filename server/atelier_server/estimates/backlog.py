@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from atelier.v1.generation_pb2 import State
+from atelier.v1.generation_pb2 import STATE_QUEUED, STATE_RUNNING
 from atelier_server.estimates.service_times import UNKNOWN, Estimate, ServiceTimes, Work
 from atelier_server.store.protocol import ENDED, Event
 
@@ -51,11 +51,11 @@ class Backlog:
         state = event.state
         if state in ENDED:
             self.remove(event.generation_id)
-        elif state == State.STATE_RUNNING and place.started is None:
+        elif state == STATE_RUNNING and place.started is None:
             self._take_out(event.generation_id, place)
             place.started = time.monotonic()
             self._running.setdefault(place.engine, {})[event.generation_id] = place
-        elif state == State.STATE_QUEUED and place.started is not None:
+        elif state == STATE_QUEUED and place.started is not None:
             self.add(event.generation_id, place.engine, place.work)
 
     def estimate_wait(self, engine: str, times: ServiceTimes, slots: int) -> Estimate:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
-from typing import Self, assert_never
+from typing import assert_never
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, Output
@@ -33,15 +32,14 @@ from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
 from atelier_server.execution.cancelled_jobs import CancelledJobs
+from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.logs import log_fields
-from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
+from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0  # between attempts to claim from a store that raises
 _ORDER_SECONDS = 5.0  # for a remote service to accept an order when the server stops
-_MAX_UNLOGGED_EVENTS = 16  # with more than these the engine waits for the disk
-_LOG_DELAY_SECONDS = 0.1  # of events that nobody waits for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,9 +112,7 @@ class Worker:
         cancellation = self.store.wait_cancelled(claim)
         left = None if claim.deadline is None else max(0.0, claim.deadline - steady_time())
         try:
-            await asyncio.wait(
-                [execution, cancellation], timeout=left, return_when=asyncio.FIRST_COMPLETED
-            )
+            await _wait_for_one(execution, cancellation, timeout_seconds=left)
             cancelled_itself = execution.cancelled()
         except asyncio.CancelledError:  # the server stops; a job at a remote service goes on
             if not cancellation.done() and self.supervisor.engine.capabilities.resumable:
@@ -145,7 +141,9 @@ class Worker:
         claim = attempt.claim
         attempt.timer.enter("prepare")
         async with self.decider.load_images(claim.request, claim.caller) as images:
-            task = replace(await self._load_task(attempt, images), resume=claim.remote_handle)
+            task = await self._load_task(attempt, images)
+            if claim.remote_handle:
+                task = replace(task, resume=claim.remote_handle)
             if isinstance(task, ImageTask) and images:
                 task = await asyncio.to_thread(fit_images, task)
             # Kept to the end of the attempt, when the memory of the images is no longer reserved.
@@ -160,7 +158,7 @@ class Worker:
         attempt.closing = Closing()
         announce(attempt.closing)
         async with (
-            _EventWriter(self.store, self.storage, attempt) as log,
+            EventWriter(self.store, self.storage, attempt) as log,
             aclosing(self.supervisor.engine.run(task)) as events,
         ):
             async for event in events:
@@ -186,9 +184,13 @@ class Worker:
         claim = attempt.claim
         if not claim.task:
             return decode_task(await self._decide_task(attempt), images)
+        capabilities = self.supervisor.engine.capabilities
+        decided = self.decider.decided.take(claim.generation.id, claim.task, capabilities)
+        if decided is not None and not images:
+            return decided
         task = decode_task(claim.task, images)
         try:
-            validation.validate(self.supervisor.engine.capabilities, task)
+            validation.validate(capabilities, task)
         except (InvalidTaskError, UnsupportedError) as error:  # it was valid when it was accepted
             msg = (
                 f"engine {self.supervisor.name!r} has changed since it accepted this generation, and cannot do its "
@@ -266,6 +268,27 @@ def _describe_size(attempt: Attempt, width: int, height: int, reason: str) -> No
         )
 
 
+async def _wait_for_one(*waits: asyncio.Future[None], timeout_seconds: float | None = None) -> None:
+    """Wait until one of them is done, or the time has passed. `asyncio.wait` takes three times as long."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, end)
+    for wait in waits:
+        wait.add_done_callback(end)
+    try:
+        await done
+    finally:
+        for wait in waits:
+            wait.remove_done_callback(end)
+        if timer is not None:
+            timer.cancel()
+
+
 async def _wait_ended(execution: asyncio.Task[None]) -> None:
     """Wait until the engine has closed the run; a cancellation that comes meanwhile is raised afterwards.
 
@@ -284,89 +307,6 @@ async def _keep_job(attempt: Attempt) -> None:
     if attempt.closing is not None:
         attempt.closing.keep_job = True
         await attempt.closing.wait_settled(_ORDER_SECONDS)
-
-
-class _EventWriter:
-    """Writes the log in the background, so that the engine does not wait for the disk.
-
-    Events that nobody waits for are kept back for a short time, so that several share one write, or that of the
-    attempt's end. Those that come while others are written share the next write.
-    """
-
-    def __init__(self, store: Store, storage: StorageMonitor, attempt: Attempt) -> None:
-        """Write under the attempt's claim; events that the storage does not take are left out."""
-        self._store = store
-        self._storage = storage
-        self._attempt = attempt
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def write(self, event: Event) -> None:
-        """Append the event in the background, in order.
-
-        Raises:
-            ClaimLostError: the claim is void; this may be raised by a later event.
-        """
-        unlogged = self._attempt.unlogged
-        unlogged.append(event)
-        if self._writing is not None and (
-            self._writing.done() or len(unlogged) > _MAX_UNLOGGED_EVENTS
-        ):
-            await self._finish_writing()
-        if (
-            self._store.is_watched(self._attempt.generation.id)
-            or len(unlogged) > _MAX_UNLOGGED_EVENTS
-        ):
-            self._start_writing()
-        elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LOG_DELAY_SECONDS, self._start_writing)
-
-    def _start_writing(self) -> None:
-        self._stop_timer()
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_all())
-
-    async def _write_all(self) -> None:
-        while events := self._attempt.unlogged:
-            self._attempt.unlogged = []
-            try:
-                await self._store.log(self._attempt.claim, events)
-            except StorageError as error:
-                self._storage.report(error)
-
-    async def _finish_writing(self) -> None:
-        """Wait for what is being written.
-
-        Raises:
-            ClaimLostError: the claim is void.
-        """
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-            writing, self._writing = self._writing, None
-            writing.result()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Wait for what is being written; what is not stays unlogged."""
-        self._stop_timer()
-        try:
-            await self._finish_writing()
-        except ClaimLostError:
-            if error is None:
-                raise
 
 
 def _count_outputs(task: Task) -> int:

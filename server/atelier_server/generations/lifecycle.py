@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -146,6 +146,8 @@ class GenerationLifecycle:
             digest=digest,
             keep_remote_handle=before is not None and is_job_running(before.generation, route),
         )
+        if not submission.inputs:
+            self.decider.hand_over(submission.generation.id, submission.task, route)
         backlog = self.decider.router.engines.backlog
         backlog.add(generation_id, route.engine.name, work)  # before events tell that it runs
         accepted = False
@@ -196,7 +198,7 @@ class GenerationLifecycle:
         `has_timed_out` tells whether the call has reached its deadline.
         """
         generation_id = submitted.generation.id
-        async with self._attend(
+        with self._attend(
             generation_id, caller, has_timed_out, started=submitted.ends_with_callers
         ):
             return await self.store.wait_ended(caller, generation_id)
@@ -206,12 +208,11 @@ class GenerationLifecycle:
     ) -> AsyncGenerator[Event]:
         """Follow a generation that this call submitted; it is abandoned with the call, as in `wait_result`."""
         generation_id = submitted.generation.id
-        async with (
-            self._attend(generation_id, caller, has_timed_out, started=submitted.ends_with_callers),
-            aclosing(self._watch(generation_id, after)) as events,
-        ):
-            async for event in events:
-                yield event
+        started = submitted.ends_with_callers
+        with self._attend(generation_id, caller, has_timed_out, started=started):
+            async with aclosing(self._watch(generation_id, after)) as events:
+                async for event in events:
+                    yield event
 
     async def follow(
         self, generation_id: str, caller: str, after: int, has_timed_out: Callable[[], bool]
@@ -222,12 +223,10 @@ class GenerationLifecycle:
             NotFoundError: no such generation, or it is another caller's.
         """
         await self.get(generation_id, caller)
-        async with (
-            self._attend(generation_id, caller, has_timed_out, started=False),
-            aclosing(self._watch(generation_id, after)) as events,
-        ):
-            async for event in events:
-                yield event
+        with self._attend(generation_id, caller, has_timed_out, started=False):
+            async with aclosing(self._watch(generation_id, after)) as events:
+                async for event in events:
+                    yield event
 
     def _watch(self, generation_id: str, after: int) -> AsyncGenerator[Event]:
         silence = self.limits.max_silence_seconds
@@ -276,15 +275,15 @@ class GenerationLifecycle:
             queue_depth=self.store.queue_depth,
         )
 
-    @asynccontextmanager
-    async def _attend(
+    @contextmanager
+    def _attend(
         self,
         generation_id: str,
         caller: str,
         has_timed_out: Callable[[], bool],
         *,
         started: bool,
-    ) -> AsyncGenerator[None]:
+    ) -> Generator[None]:
         """Count a call until the generation has ended; abandon the generation if its last call ends first."""
         ended = False
         try:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
-from atelier.v1.generation_pb2 import Generation, State
+from atelier.v1.generation_pb2 import (
+    STATE_CANCELLED,
+    STATE_QUEUED,
+    STATE_RUNNING,
+    STATE_SUCCEEDED,
+    Generation,
+    State,
+)
 from atelier_server.metrics import (
     GENERATION_SECONDS,
     GENERATIONS,
@@ -37,7 +44,7 @@ class Topic:
         self._recent: dict[int, Event] = {}
         self._latest = 0
         self._ended = False
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
 
     def publish(self, event: Event) -> None:
         """Add the newest event and wake whoever waits."""
@@ -45,8 +52,10 @@ class Topic:
         self._recent.pop(event.sequence - _MAX_RECENT, None)
         self._latest = max(self._latest, event.sequence)
         self._ended = event.state in ENDED
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def next(self, after: int) -> Event | None:
         """The event that follows number `after`, if it is still in memory."""
@@ -61,18 +70,24 @@ class Topic:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 while self._latest <= after and not self._ended:
-                    await self._changed.wait()
+                    await self._wait()
         return self._latest > after or self._ended
+
+    def _wait(self) -> asyncio.Future[None]:
+        """Done at the next event."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        return waiter
 
     async def wait_dispatched(self) -> None:
         """Wait for an event of a generation that is in no queue."""
-        while not self._latest or self._recent[self._latest].state == State.STATE_QUEUED:
-            await self._changed.wait()
+        while not self._latest or self._recent[self._latest].state == STATE_QUEUED:
+            await self._wait()
 
     async def wait_last(self) -> Event:
         """Wait for the last event of the log."""
         while not self._ended:
-            await self._changed.wait()
+            await self._wait()
         return self._recent[self._latest]
 
 
@@ -213,7 +228,7 @@ class GenerationMeter:
             self.forget(generation_id)
         elif event.sequence == 1:
             self._accepted[generation_id] = time.monotonic()
-        elif event.state == State.STATE_RUNNING and generation_id not in self._started:
+        elif event.state == STATE_RUNNING and generation_id not in self._started:
             self._started.add(generation_id)
             accepted = self._accepted.get(generation_id)
             if accepted is not None:
@@ -225,13 +240,13 @@ class GenerationMeter:
         if accepted is None and len(ended.receipt.attempts) == 1:
             waited = ended.start_time.ToMicroseconds() - ended.create_time.ToMicroseconds()
             histogram(QUEUE_SECONDS, ended.engine).observe(max(0.0, waited / 1e6))
-        if ended.state == State.STATE_SUCCEEDED:
+        if ended.state == STATE_SUCCEEDED:
             dated = (ended.end_time.ToMicroseconds() - ended.create_time.ToMicroseconds()) / 1e6
             seconds = max(0.0, dated) if accepted is None else time.monotonic() - accepted
             histogram(GENERATION_SECONDS, ended.engine).observe(seconds)
 
     def _find_outcome(self, ended: Generation) -> str:
-        timed_out = ended.state == State.STATE_CANCELLED and ended.id in self._timed_out
+        timed_out = ended.state == STATE_CANCELLED and ended.id in self._timed_out
         if timed_out or ended.failure.reason == "DEADLINE_EXCEEDED":
             return "deadline_exceeded"
         return State.Name(ended.state).removeprefix("STATE_").lower()

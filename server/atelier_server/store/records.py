@@ -14,12 +14,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import (
+    CANCEL_CAUSE_UNSPECIFIED,
+    STATE_CANCELLED,
+    STATE_FAILED,
+    STATE_QUEUED,
+    STATE_RUNNING,
+    STATE_SUCCEEDED,
     Attempt,
     AttemptOutcome,
     CancelCause,
     CancelOutcome,
     Generation,
-    State,
 )
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.errors import ConflictError, QueueFullError, failure
@@ -47,7 +52,7 @@ class Record:
     """Number of the newest attempt; 0 before the first."""
     fence: int = 0
     """How often it was claimed; claims with a lower number are void."""
-    cancel_cause: CancelCause.ValueType = CancelCause.CANCEL_CAUSE_UNSPECIFIED
+    cancel_cause: CancelCause.ValueType = CANCEL_CAUSE_UNSPECIFIED
     """Why the worker is to cancel it; UNSPECIFIED as long as it is not."""
     remote_handle: str = ""
     """Identifies the job that the newest attempt started at a remote service; empty when there is none."""
@@ -146,9 +151,7 @@ def run_again(
     skipped = list(generation.receipt.attempts)
     del generation.receipt.attempts[:]
     generation.receipt.attempts.extend([*before.receipt.attempts, *skipped])
-    queued_again = replace(
-        record, generation=generation, cancel_cause=CancelCause.CANCEL_CAUSE_UNSPECIFIED
-    )
+    queued_again = replace(record, generation=generation, cancel_cause=CANCEL_CAUSE_UNSPECIFIED)
     return replace(
         _change(queued_again, Event(queue_position=ahead), now, in_attempt=False),
         task=submission.task,
@@ -161,7 +164,7 @@ def continue_after(last: Event) -> Event:
     return Event(
         sequence=last.sequence,
         generation_id=last.generation_id,
-        state=State.STATE_QUEUED,
+        state=STATE_QUEUED,
         time=last.time,
         engine=last.engine,
     )
@@ -170,7 +173,7 @@ def continue_after(last: Event) -> Event:
 def claim(record: Record, now: Timestamp) -> Change:
     """Start the next attempt of a waiting generation; earlier claims are void from now on."""
     generation = _copy(record.generation)
-    generation.state = State.STATE_RUNNING
+    generation.state = STATE_RUNNING
     if not generation.HasField("start_time"):
         generation.start_time.CopyFrom(now)
     claimed = replace(
@@ -184,11 +187,11 @@ def fill_event(event: Event, generation: Generation, attempt: int, now: Timestam
     event.generation_id = generation.id
     event.state = generation.state
     event.engine = generation.engine
-    event.attempt = 0 if generation.state == State.STATE_QUEUED else attempt
+    event.attempt = 0 if generation.state == STATE_QUEUED else attempt
     event.time.CopyFrom(now)
     if generation.state in ENDED:
         event.generation.CopyFrom(generation)
-        if generation.state == State.STATE_SUCCEEDED:
+        if generation.state == STATE_SUCCEEDED:
             event.progress = 1.0
     return event
 
@@ -212,7 +215,7 @@ def end(
 ) -> Change:
     """End the generation in the state that `generation` has; `progress` says how far it came."""
     ended = _copy(generation)
-    if ended.state == State.STATE_CANCELLED:
+    if ended.state == STATE_CANCELLED:
         ended.cancel_cause = record.cancel_cause
     ended.end_time.CopyFrom(now)
     ended.expire_time.FromMicroseconds(now.ToMicroseconds() + int(retention_seconds * 1e6))
@@ -222,7 +225,7 @@ def end(
     event.CopyFrom(progress)
     for outdated in ("preview", "queue_position", "estimated_remaining"):
         event.ClearField(outdated)
-    waited = record.generation.state == State.STATE_QUEUED
+    waited = record.generation.state == STATE_QUEUED
     return replace(
         _change(replace(record, generation=ended), event, now, in_attempt=not waited),
         artifacts=[output.artifact for output in ended.outputs],
@@ -236,7 +239,7 @@ def requeue(record: Record, generation: Generation, *, ahead: int, now: Timestam
     `ahead` others are ahead of it there.
     """
     waiting = _copy(generation)
-    waiting.state = State.STATE_QUEUED
+    waiting.state = STATE_QUEUED
     return _change(replace(record, generation=waiting), Event(queue_position=ahead), now)
 
 
@@ -268,7 +271,7 @@ def cancel(
     """
     if record.generation.state in ENDED:
         return CancelResult.TOO_LATE, None
-    if record.generation.state == State.STATE_RUNNING:
+    if record.generation.state == STATE_RUNNING:
         return CancelResult.REQUESTED, None
     outcome = outcome_of_waiting(has_job=bool(record.remote_handle), may_cost=may_cost)
     generation = _mark_cancelled(record.generation, outcome)
@@ -338,21 +341,21 @@ def recover(
         )
     crashes = count_crashes(generation)
     if crashes >= max_attempts and alone:
-        generation.state = State.STATE_FAILED
+        generation.state = STATE_FAILED
         message = (
             f"the server stopped unexpectedly in each of {crashes} attempts at this generation, and nothing else "
             "was running in the last one; it will not be retried"
         )
         generation.failure.CopyFrom(failure("POISONED", message))
         return end(record, generation, progress, now=now, retention_seconds=retention_seconds)
-    generation.state = State.STATE_QUEUED
+    generation.state = STATE_QUEUED
     return _change(replace(record, generation=generation), Event(), now)
 
 
 def time_out(record: Record, *, now: Timestamp, retention_seconds: float) -> Change:
     """Fail a generation that still waits after its deadline."""
     generation = _copy(record.generation)
-    generation.state = State.STATE_FAILED
+    generation.state = STATE_FAILED
     generation.failure.CopyFrom(
         failure("DEADLINE_EXCEEDED", "timed out in the queue", retryable=True)
     )
@@ -368,7 +371,7 @@ def _require_queue_space(submission: Submission, queued: int) -> None:
 
 def _mark_cancelled(generation: Generation, outcome: CancelOutcome.ValueType) -> Generation:
     cancelled = _copy(generation)
-    cancelled.state = State.STATE_CANCELLED
+    cancelled.state = STATE_CANCELLED
     cancelled.cancel_outcome = outcome
     return cancelled
 
@@ -383,8 +386,8 @@ def _crashed_attempt(record: Record) -> Attempt:
 
 def count_crashes(generation: Generation) -> int:
     """How many attempts a crash of the server has ended; released and failed ones say nothing about it."""
-    abandoned = AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED
-    return sum(attempt.outcome == abandoned for attempt in generation.receipt.attempts)
+    attempts = generation.receipt.attempts
+    return sum(attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED for attempt in attempts)
 
 
 def _change(record: Record, event: Event, now: Timestamp, *, in_attempt: bool = True) -> Change:
