@@ -15,7 +15,15 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
-from atelier_server.store.sqlite import artifact_rows, expiry, history, listing, operations, rows
+from atelier_server.store.sqlite import (
+    artifact_rows,
+    event_rows,
+    expiry,
+    history,
+    listing,
+    operations,
+    rows,
+)
 from atelier_server.store.sqlite.checkpoints import Checkpoints
 from atelier_server.store.sqlite.database import Database, configure
 from atelier_server.store.sqlite.migrations import migrate
@@ -171,7 +179,7 @@ def _use_everything(db: sqlite3.Connection) -> None:
     cancelled, _ = operations.cancel(db, "ada", claim.generation.id, cause, 1.0)
     assert cancelled is CancelResult.REQUESTED
     operations.finish(db, claim, succeeded(claim, "image"), [Event(), Event()], 1.0)
-    rows.events_after(db, claim.generation.id, 0)
+    event_rows.events_after(db, claim.generation.id, 0)
     rows.find(db, claim.generation.id)
     for state in ([], [State.STATE_QUEUED]):
         listing.search(db, Query(caller="ada", limit=5, engine="sketch", before="~", states=state))

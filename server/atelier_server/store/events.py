@@ -91,6 +91,15 @@ class Topic:
         return self._recent[self._latest]
 
 
+def repeat(event: Event) -> Event:
+    """The event again, for those who watch while nothing happens; it is never stored."""
+    repetition = Event()
+    repetition.CopyFrom(event)
+    repetition.repetition = True
+    repetition.ClearField("preview")
+    return repetition
+
+
 class EventBus:
     """Carries events from whoever writes the log to the subscribers of a generation, within this process."""
 

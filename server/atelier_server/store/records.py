@@ -196,15 +196,6 @@ def fill_event(event: Event, generation: Generation, attempt: int, now: Timestam
     return event
 
 
-def repeat(event: Event) -> Event:
-    """The event again, for those who watch while nothing happens; it is never stored."""
-    repetition = Event()
-    repetition.CopyFrom(event)
-    repetition.repetition = True
-    repetition.ClearField("preview")
-    return repetition
-
-
 def end(
     record: Record,
     generation: Generation,

@@ -7,7 +7,7 @@ import sqlite3
 
 from atelier.v1.generation_pb2 import CancelCause, Generation
 from atelier_server.store.protocol import Event, Submission
-from atelier_server.store.sqlite import rows
+from atelier_server.store.sqlite import event_rows, rows
 
 
 def request_cancel(
@@ -36,7 +36,7 @@ def forget_remote_handle(db: sqlite3.Connection, generation_id: str) -> None:
 
 def rewrite_record(db: sqlite3.Connection, generation: Generation) -> None:
     """Replace the record of a generation that nobody works on, and its copy in the last event."""
-    last = rows.last_event(db, generation.id)
+    last = event_rows.last_event(db, generation.id)
     last.generation.CopyFrom(generation)
     record = generation.SerializeToString()
     db.execute("UPDATE generations SET record = ? WHERE id = ?", (record, generation.id))

@@ -24,7 +24,7 @@ from atelier_server.store.protocol import (
     may_run_again,
 )
 from atelier_server.store.records import Record
-from atelier_server.store.sqlite import cancellation_rows, history, pauses, rows
+from atelier_server.store.sqlite import cancellation_rows, event_rows, history, pauses, rows
 
 WrittenT = TypeVar("WrittenT")
 Watched: TypeAlias = Callable[[str], bool]
@@ -129,7 +129,9 @@ def _run_again(
         ahead=rows.count_ahead(db, submission.generation.engine, generation_id),
         now=now,
     )
-    cancellation_rows.rewrite_event(db, records.continue_after(rows.last_event(db, generation_id)))
+    cancellation_rows.rewrite_event(
+        db, records.continue_after(event_rows.last_event(db, generation_id))
+    )
     cancellation_rows.replace_submission(db, generation_id, submission)
     return change
 
@@ -249,7 +251,7 @@ def requeue(
     )
     event = rows.write_claimed(db, claim, change, cancel_requested=False)
     if event is None:
-        progress = rows.last_event(db, generation.id)
+        progress = event_rows.last_event(db, generation.id)
         stopped = records.stop(
             _read_record(db, claim),
             generation,
@@ -312,7 +314,7 @@ def recover(
     for record in running:
         change = records.recover(
             record,
-            rows.last_event(db, record.generation.id),
+            event_rows.last_event(db, record.generation.id),
             ends_with_process=record.generation.engine in local_engines,
             may_cost=record.generation.engine not in free_engines,
             max_attempts=max_attempts,

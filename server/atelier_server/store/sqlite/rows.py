@@ -23,6 +23,7 @@ from atelier_server.store.records import (
     StoredFields,
     require_same_request,
 )
+from atelier_server.store.sqlite import event_rows
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
 _COLUMNS = "record, caller, attempt, fence, cancel_requested, remote_handle, sequence"
@@ -117,7 +118,7 @@ def insert(
         ),
     )
     add_inputs(db, generation.id, submission)
-    _insert_events(db, events, 1)
+    event_rows.insert_events(db, events, 1)
 
 
 def write(db: sqlite3.Connection, change: Change) -> Event:
@@ -180,24 +181,6 @@ def set_remote_handle(db: sqlite3.Connection, claim: Claim, handle: str) -> bool
     return _changes_one(
         db, f"UPDATE generations SET remote_handle = ? WHERE {condition}", (handle, *values)
     )
-
-
-def events_after(db: sqlite3.Connection, generation_id: str, after: int) -> list[Event]:
-    """The events with a greater number, in order."""
-    found = db.execute(
-        "SELECT record FROM events WHERE generation_id = ? AND sequence > ? ORDER BY sequence",
-        (generation_id, after),
-    )
-    return [Event.FromString(record) for (record,) in found]
-
-
-def last_event(db: sqlite3.Connection, generation_id: str) -> Event:
-    """The newest event of the log."""
-    (record,) = db.execute(
-        "SELECT record FROM events WHERE generation_id = ? ORDER BY sequence DESC LIMIT 1",
-        (generation_id,),
-    ).fetchone()
-    return Event.FromString(record)
 
 
 def first_waiting(
@@ -376,18 +359,8 @@ def _append(
     if found is None:
         return None
     (last,) = found
-    _insert_events(db, events, last - len(events) + 1)
+    event_rows.insert_events(db, events, last - len(events) + 1)
     return events
-
-
-def _insert_events(db: sqlite3.Connection, events: Sequence[Event], first: int) -> None:
-    """Number the events from `first` on, and insert them."""
-    for sequence, event in enumerate(events, first):
-        event.sequence = sequence
-    db.executemany(
-        "INSERT INTO events (generation_id, sequence, record) VALUES (?, ?, ?)",
-        [(event.generation_id, event.sequence, event.SerializeToString()) for event in events],
-    )
 
 
 def _add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator
 
-from atelier_server.store import records
-from atelier_server.store.events import EventBus, Topic
+from atelier_server.store.events import EventBus, Topic, repeat
 from atelier_server.store.protocol import ENDED, Event
-from atelier_server.store.sqlite import rows
+from atelier_server.store.sqlite import event_rows, rows
 from atelier_server.store.sqlite.database import Database
 
 
@@ -35,7 +34,7 @@ async def watch(
             if not await topic.wait_after(after, max_silence_seconds):
                 last = await _read_last_event(database, generation_id)
                 if last.sequence <= after and last.state not in ENDED:
-                    yield records.repeat(last)
+                    yield repeat(last)
 
 
 async def _read_events(
@@ -47,7 +46,7 @@ async def _read_events(
 
     def work(db: sqlite3.Connection) -> list[Event]:
         rows.find(db, generation_id)
-        return rows.events_after(db, generation_id, after)
+        return event_rows.events_after(db, generation_id, after)
 
     return await database.read(work)
 
@@ -55,6 +54,6 @@ async def _read_events(
 async def _read_last_event(database: Database, generation_id: str) -> Event:
     def work(db: sqlite3.Connection) -> Event:
         rows.find(db, generation_id)
-        return rows.last_event(db, generation_id)
+        return event_rows.last_event(db, generation_id)
 
     return await database.read(work)
