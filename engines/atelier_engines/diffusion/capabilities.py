@@ -22,6 +22,8 @@ from atelier_engines.diffusion.embeddings import config_embeddings as embeddings
 from atelier_engines.diffusion.loras import config_loras as loras
 from atelier_engines.diffusion.model_info import GRID, MAX_GUIDANCE, MIN_SIDE, ModelInfo
 from atelier_engines.diffusion.presets import resolve_defaults
+from atelier_engines.diffusion.task_options import DiffusionOptions
+from atelier_engines.options import build_options_schema
 from atelier_engines.task import ResourceProfile
 from atelier_engines.upscaling import registry
 
@@ -105,6 +107,7 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
         concurrency=config.concurrency,
         cancel=CancelSupport.STEP,
         reproducibility=info.reproducibility,
+        options_schema=build_options_schema(DiffusionOptions),
         versions=info.versions,
     )
 

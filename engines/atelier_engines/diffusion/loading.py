@@ -91,7 +91,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             memory=_create_estimator(config, chosen.family),
             components=components,
             profile=config.profile,
-            keeps_pixels=config.mask_mode == "composite",
+            mask_mode=config.mask_mode,
             loras=loaded.loras,
             embeddings=loaded.embeddings,
             upscalers=upscalers,

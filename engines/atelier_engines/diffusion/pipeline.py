@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from atelier_engines.diffusion import image_tensors, previews, schedulers
 from atelier_engines.diffusion.batching import DenoiseRequest, collate, split
+from atelier_engines.diffusion.config import MaskMode
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.controls.residuals import ControlInput, compute_residuals
 from atelier_engines.diffusion.embeddings.loader import EmbeddingLoader
@@ -31,6 +32,7 @@ from atelier_engines.diffusion.random_numbers import make_generator
 from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
+from atelier_engines.diffusion.task_options import DiffusionOptions
 from atelier_engines.diffusion.task_progress import TaskProgress
 from atelier_engines.errors import (
     EngineError,
@@ -44,6 +46,7 @@ from atelier_engines.local import devices, errors
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.step_scheduler import StepCoroutine
 from atelier_engines.media import Encoded, Pixels
+from atelier_engines.options import parse_options
 from atelier_engines.task import ImageTask, ResourceProfile, Upscale
 from atelier_engines.threads import Emit
 from atelier_engines.upscaling.registry import Upscalers
@@ -84,8 +87,8 @@ class Pipeline:
     """The model's components in the model cache."""
     profile: ResourceProfile = ResourceProfile.BALANCED
     """Used where the task names none."""
-    keeps_pixels: bool = True
-    """Whether what a mask keeps is kept to the byte; else as in diffusers."""
+    mask_mode: MaskMode = "composite"
+    """What masks mean where the task does not say."""
     loras: LoraSwitch | None = None
     """Switches the LoRAs; None where the engine offers none."""
     embeddings: EmbeddingLoader | None = None
@@ -134,8 +137,7 @@ class Pipeline:
         if any(request.controls for request in requests):
             controls = [request.controls for request in requests for _ in range(len(request))]
             residuals = compute_residuals(runtime.controlnets, inputs, conditioning, controls)
-        height, width = inputs.latents.shape[-2:]
-        with self.memory.footprint.watch("denoise", len(inputs.latents) * height * width):
+        with self.memory.footprint.watch("denoise", inputs.latents[:, 0].numel()):
             prediction = runtime.denoiser.predict(
                 inputs.latents, inputs.timesteps, conditioning, residuals
             )
@@ -202,6 +204,7 @@ class _TaskRun:
         self._progress = TaskProgress(emit, len(task.seeds))
         self._inputs: TaskInputs | None = None
         self._inversions: tuple[TextualInversion, ...] = ()
+        self._options = parse_options(task, DiffusionOptions)
         self._steps = pipeline.info.steps if task.steps is None else task.steps
         self._guidance = pipeline.info.guidance if task.guidance is None else task.guidance
         variant = pipeline.variant(self._steps)
@@ -252,7 +255,7 @@ class _TaskRun:
                 loras=self._loras,
                 inversions=self._inversions,
                 preprocessor=self._pipeline.control_preprocessor,
-                keeps_pixels=self._pipeline.keeps_pixels,
+                mask_mode=self._options.mask_mode or self._pipeline.mask_mode,
                 enter_stage=self._progress.enter_stage,
             )
         return self._inputs
@@ -264,6 +267,7 @@ class _TaskRun:
             self._scheduler,
             steps=self._steps,
             device=self._family.runtime.device,
+            spacing=self._options.timestep_spacing,
         )
         initializer = LatentInitializer(
             family=self._family,
@@ -382,10 +386,9 @@ class _TaskRun:
 
     def _tile_count(self) -> int:
         """Number of tiles in which each image is upscaled."""
-        task = self._task
-        if task.upscale is None:
+        if (upscale := self._task.upscale) is None:
             return 0
-        return self._pipeline.upscalers.get(task.upscale).tile_count(task.width, task.height)
+        return self._pipeline.upscalers.get(upscale).tile_count(self._work.width, self._work.height)
 
     def _added_digests(self) -> dict[str, str]:
         """The digests of the active LoRAs and of the embeddings, for the receipt."""

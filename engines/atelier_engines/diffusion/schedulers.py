@@ -28,7 +28,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_tcd import TCDScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-from atelier_engines.diffusion.config import SchedulerName
+from atelier_engines.diffusion.config import SchedulerName, TimestepSpacing
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 
 NAMES: Final[tuple[SchedulerName, ...]] = get_args(SchedulerName)
@@ -73,6 +73,8 @@ class _Kind:
     scheduler: type[ConfigMixin]
     settings: Mapping[str, bool | int | str] = field(default_factory=dict)
 
+
+_SPACINGS: Final[tuple[TimestepSpacing, ...]] = get_args(TimestepSpacing)
 
 _Settings = Mapping[str, bool | int | str]
 
@@ -154,21 +156,52 @@ def _find_conflict(name: SchedulerName, model: Scheduler) -> str | None:
     return None
 
 
-def build(name: str, model: Scheduler, *, steps: int, device: torch.device) -> Scheduler:
+def build(
+    name: str,
+    model: Scheduler,
+    *,
+    steps: int,
+    device: torch.device,
+    spacing: TimestepSpacing | None = None,
+) -> Scheduler:
     """Create a scheduler for one image, set to `steps`, with the noise schedule of the model's own.
+
+    Args:
+        name: one of `list_names`.
+        model: the model's own scheduler.
+        steps: denoising steps.
+        device: where its tensors are.
+        spacing: how the timesteps are spaced; None for the model's own.
 
     Raises:
         UnsupportedError: there is none of that name, or it does not support the model.
-        InvalidTaskError: it does not support that number of steps.
+        InvalidTaskError: it does not support that number of steps, or has no choice of the spacing.
     """
     made = _create(name, model)
     try:
+        if spacing is not None:
+            made = _space(name, made, spacing, steps=steps, device=device)
         made.set_timesteps(steps, device=device)
     except ValueError as error:
         raise InvalidTaskError(
             "steps", f"{name} does not support {steps} steps: {error}"
         ) from error
     return made
+
+
+def _space(
+    name: str, made: Scheduler, spacing: TimestepSpacing, *, steps: int, device: torch.device
+) -> Scheduler:
+    """The scheduler with that spacing, if it has any effect: many take the setting and ignore it."""
+    kind: Any = type(made)
+    config = made.config
+    spaced = {one: kind.from_config(config, timestep_spacing=one) for one in _SPACINGS}
+    for one in spaced.values():
+        one.set_timesteps(steps, device=device)
+    if len({tuple(one.timesteps.tolist()) for one in spaced.values()}) == 1:
+        message = f"omit options.timestep_spacing: {name} has no choice of it"
+        raise InvalidTaskError("options.timestep_spacing", message)
+    return cast("Scheduler", spaced[spacing])
 
 
 def _create(name: str, model: Scheduler) -> Scheduler:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from atelier_engines.diffusion import image_tensors, masks
+from atelier_engines.diffusion.config import MaskMode
 from atelier_engines.diffusion.controls.prepared_control import PreparedControl, prepare
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
 from atelier_engines.diffusion.embeddings.reading import TextualInversion
@@ -48,7 +49,7 @@ def prepare_inputs(
     loras: LoraKey,
     inversions: Sequence[TextualInversion],
     preprocessor: ControlPreprocessor | None,
-    keeps_pixels: bool,
+    mask_mode: MaskMode,
     enter_stage: Callable[[str], None],
 ) -> TaskInputs:
     """Encode the prompts and convert the images of a task.
@@ -60,7 +61,7 @@ def prepare_inputs(
         loras: the LoRAs that are active in the text encoders.
         inversions: the textual inversions whose names in the prompts stand for their vectors.
         preprocessor: makes the control maps; None where the engine has no ControlNets.
-        keeps_pixels: whether what the mask keeps is kept to the byte.
+        mask_mode: what the mask means.
         enter_stage: called with the name of each stage as it begins.
 
     Raises:
@@ -84,7 +85,7 @@ def prepare_inputs(
         controls = _prepare_controls(task, preprocessor, family)
     size = {"width": task.width, "height": task.height}
     init_image = task.init_image
-    mask, composite = _prepare_mask(task, family, keeps_pixels=keeps_pixels)
+    mask, composite = _prepare_mask(task, family, mask_mode)
     return TaskInputs(
         conditioning=conditioning,
         controls=controls,
@@ -112,13 +113,13 @@ def _prepare_controls(
 
 
 def _prepare_mask(
-    task: ImageTask, family: Family, *, keeps_pixels: bool
+    task: ImageTask, family: Family, mask_mode: MaskMode
 ) -> tuple[torch.Tensor | None, Composite | None]:
     """The mask, and what keeps the rest; the mask is then full in every pixel of the latents that it touches."""
     if task.mask is None or task.init_image is None:
         return None, None
     size = {"width": task.width, "height": task.height}
-    if not keeps_pixels:
+    if mask_mode == "latent":
         return image_tensors.to_mask(task.mask, **size), None
     mask = masks.to_covering_mask(task.mask, **size)
     cell = task.width // family.latent_shape(**size)[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import PIL
-from pydantic import BaseModel
 
 from atelier_engines.capabilities import (
     AudioCapabilities,
@@ -19,8 +18,8 @@ from atelier_engines.capabilities import (
     PriceUnit,
     Reproducibility,
 )
+from atelier_engines.options import build_options_schema
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
-from atelier_engines.task import JSON
 
 _MAX_PROMPT_LENGTH = 8192
 _SIDE = IntegerRange(min=16, max=4096, default=512)
@@ -39,7 +38,7 @@ def build_capabilities(config: SketchConfig, features: frozenset[ImageFeature]) 
         reproducibility=Reproducibility.BIT_EXACT,
         placeholder=True,
         price=None if price is None else Price(amount=price, unit=PriceUnit.IMAGE),
-        options_schema=_schema(SketchOptions),
+        options_schema=build_options_schema(SketchOptions),
         versions={"numpy": np.__version__, "pillow": PIL.__version__},
     )
 
@@ -66,8 +65,3 @@ def _audio() -> AudioCapabilities:
         steps=_STEPS,
         max_prompt_length=_MAX_PROMPT_LENGTH,
     )
-
-
-def _schema(options: type[BaseModel]) -> dict[str, JSON]:
-    schema: dict[str, JSON] = options.model_json_schema()
-    return schema

@@ -12,12 +12,12 @@ from typing import assert_never
 
 import numpy as np
 from PIL import Image
-from pydantic import ValidationError
 
 from atelier_engines.capabilities import Capabilities
-from atelier_engines.errors import EngineFailedError, EngineUnavailableError, InvalidTaskError
+from atelier_engines.errors import EngineFailedError, EngineUnavailableError
 from atelier_engines.event import Event, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
+from atelier_engines.options import parse_options
 from atelier_engines.preview import preview_from_image
 from atelier_engines.sketch.capabilities import build_capabilities
 from atelier_engines.sketch.chord import Chord
@@ -82,7 +82,7 @@ class SketchEngine:
         """
         if not self._started:
             raise EngineUnavailableError("the engine is not started")
-        options = _options(task)
+        options = parse_options(task, SketchOptions)
         match task:
             case ImageTask():
                 events = self._draw(task, options)
@@ -158,15 +158,6 @@ class _Pace:
             await asyncio.Event().wait()
         if index == self.fails_at:
             raise EngineFailedError(f"the sketch engine failed at step {index}, as configured")
-
-
-def _options(task: Task) -> SketchOptions:
-    try:
-        return SketchOptions.model_validate(task.options)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(["options", *map(str, first["loc"])])
-        raise InvalidTaskError(field, f"{field}: {first['msg']}") from error
 
 
 def _should_fail(seed: int, rate: float) -> bool:

@@ -10,8 +10,8 @@ from atelier_engines.capabilities import (
     ImageCapabilities,
     Reproducibility,
 )
+from atelier_engines.options import NoOptions, build_options_schema
 from atelier_engines.vendors.config import RemoteConfig
-from atelier_engines.vendors.options import NoOptions, build_options_schema
 
 
 def build_service_capabilities(

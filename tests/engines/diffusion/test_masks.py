@@ -101,3 +101,16 @@ async def test_a_mark_outlives_a_larger_mask(keeping: DiffusionEngine) -> None:
     )
     assert np.array_equal(made, wanted)
     assert not np.array_equal(made[21], photo().array[21])
+
+
+async def test_a_task_may_say_what_its_mask_means(keeping: DiffusionEngine) -> None:
+    """As in diffusers, though the engine is configured to keep the rest to the byte."""
+    task = image_task(
+        init_image=photo(),
+        mask=marks(),
+        strength=1.0,
+        steps=2,
+        options={"mask_mode": "latent"},
+    )
+    (made,) = await generate_images(keeping, task)
+    assert not np.array_equal(made, photo().array)

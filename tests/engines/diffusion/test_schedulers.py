@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from atelier_engines.diffusion import schedulers
@@ -86,3 +92,23 @@ def test_what_diffusers_left_out_is_refused_before_any_step(name: str) -> None:
     """Models that predict clean latents are rare."""
     with pytest.raises(UnsupportedError, match=r"predicts latents .*; scheduler must be one of"):
         schedulers.build(name, model("sample"), steps=4, device=CPU)
+
+
+@pytest.mark.parametrize("name", schedulers.NAMES)
+def test_the_spacing_of_timesteps_may_be_chosen_where_it_has_an_effect(name: SchedulerName) -> None:
+    """For one image; the model's own stays as it is."""
+    own = model()
+    if name in {"lcm", "tcd", "dpmpp_sde"} or name.endswith("karras"):
+        return  # see below
+    leading = schedulers.build(name, own, steps=4, device=CPU, spacing="leading")
+    trailing = schedulers.build(name, own, steps=4, device=CPU)
+    assert leading.timesteps[0] < trailing.timesteps[0]
+    assert own.config["timestep_spacing"] == "trailing"
+
+
+@pytest.mark.parametrize("name", ["lcm", "dpmpp_sde", "dpmpp_2m_karras", "EDMEulerScheduler"])
+def test_a_scheduler_without_a_choice_of_the_spacing_says_so(name: str) -> None:
+    """Most of them take the setting, and ignore it."""
+    own = EDMEulerScheduler() if name == "EDMEulerScheduler" else model()
+    with pytest.raises(InvalidTaskError, match=f"{name} has no choice"):
+        schedulers.build(name, own, steps=4, device=CPU, spacing="leading")

@@ -130,6 +130,19 @@ async def test_options_and_steps_reach_the_models_that_have_them(vendor: StandIn
     assert body["safety_tolerance"] == 0
 
 
+async def test_a_request_may_be_stricter_than_the_configuration_never_laxer(
+    vendor: StandIn,
+) -> None:
+    """Where nothing is configured the service's default is the limit."""
+    task = replace(TASK, options={"safety_tolerance": 1})
+    await collect_events(vendor, task, safety_tolerance=3)
+    assert vendor.jobs["job-0"].body["safety_tolerance"] == 1
+    for settings in ({"safety_tolerance": 0}, {}):
+        with pytest.raises(InvalidTaskError, match="safety_tolerance must be at most"):
+            await collect_events(vendor, replace(TASK, options={"safety_tolerance": 3}), **settings)
+    assert len(vendor.jobs) == 1
+
+
 @pytest.mark.parametrize(
     "settings", [{"model": "flux-9"}, {"safety_tolerance": 6}, {"base_url": "ftp://bfl.ai"}]
 )

@@ -59,6 +59,7 @@ FIELDS: Mapping[str, set[str]] = {
     "fal-ai/fast-sdxl": _FULL,
     "fal-ai/fast-sdxl/image-to-image": _FULL | {"image_url", "strength"},
     "fal-ai/fast-sdxl/inpainting": _FULL | {"image_url", "mask_url", "strength"},
+    "me/lightning": _COMMON,
     APP: {"workflow", "images"},
 }
 

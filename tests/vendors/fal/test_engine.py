@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from atelier_engines.conformance.remote_service import collect_events
+from atelier_engines.errors import InvalidTaskError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.task import Control, ControlType, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.fal.config import FalConfig
@@ -137,6 +138,22 @@ async def test_options_reach_the_model(vendor: StandIn) -> None:
     await collect_events(vendor, replace(TASK, options={"expand_prompt": True}))
     (job,) = vendor.jobs.values()
     assert job.body["expand_prompt"] is True
+
+
+async def test_a_task_may_name_its_endpoint_and_priority(vendor: StandIn) -> None:
+    """An endpoint of those that are configured; nothing of that is in the body."""
+    options = {"endpoint": "me/lightning", "priority": "low"}
+    await collect_events(
+        vendor,
+        replace(TASK, options=options),
+        further_endpoints=["me/lightning"],
+        priority="normal",
+    )
+    (job,) = vendor.jobs.values()
+    assert (job.endpoint, job.headers["x-fal-queue-priority"]) == ("me/lightning", "low")
+    assert not job.body.keys() & options.keys()
+    with pytest.raises(InvalidTaskError, match="must be one of fal-ai/fast-lightning-sdxl, not"):
+        await collect_events(vendor, replace(TASK, options={"endpoint": "me/lightning"}))
 
 
 async def test_an_engine_can_be_fixed_to_a_number_of_steps(vendor: StandIn) -> None:

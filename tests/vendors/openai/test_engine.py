@@ -153,6 +153,21 @@ async def test_options_and_settings_reach_the_service(vendor: StandIn) -> None:
     assert (fields["moderation"], fields["output_format"]) == ("low", "webp")
 
 
+async def test_moderation_may_be_stricter_than_configured_never_laxer(vendor: StandIn) -> None:
+    """The service takes none for edits."""
+    strict = replace(TASK, options={"moderation": "auto"})
+    await collect_events(vendor, strict, moderation="low")
+    assert vendor.paid[0].fields["moderation"] == "auto"
+    refused = [
+        (replace(TASK, options={"moderation": "low"}), "must be auto, not low"),
+        (replace(strict, init_image=plain(64, 64, 9)), "omit options.moderation"),
+    ]
+    for task, message in refused:
+        with pytest.raises(InvalidTaskError, match=message):
+            await collect_events(vendor, task)
+    assert len(vendor.paid) == 1
+
+
 async def test_a_rate_limit_is_waited_for_and_the_request_paid_once(vendor: StandIn) -> None:
     """After the delay that it asks for; a rate limited request was not started."""
     vendor.submits.add(failing(429, "rate_limit_exceeded", retry_after="1"), respond(503, "<html>"))

@@ -20,6 +20,7 @@ from tests.vendors.comfy_workflows import checking
 
 KEY = "rpa_0123456789ABCDEF"
 ENDPOINT = "abc123xyz"
+FURTHER_ENDPOINT = "def456uvw"
 TASK = ImageTask(prompt="a mill", width=128, height=136, seeds=(7,), steps=25, guidance=6.0)
 FILES: dict[str, Any] = {
     "loras": {"medieval": "medieval_v2.safetensors", "cinematic": "cine.safetensors"},
@@ -38,7 +39,7 @@ def state(status: str, **fields: object) -> Handler:
 
 @dataclass(slots=True, kw_only=True)
 class StandIn(FakeJobService[FakeJob]):
-    """The API with one endpoint, and the storage for its images."""
+    """The API with two endpoints, and the storage for its images."""
 
     api: str = ""
     store: str = ""
@@ -46,6 +47,8 @@ class StandIn(FakeJobService[FakeJob]):
     """Workers in the response of /health."""
     shape: str = "v5"
     """Shape of results: v5, s3, message, message_url or progress, which is v5 with progress."""
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """The endpoint of each job, which no other endpoint knows."""
     healths: ResponseQueue = field(default_factory=ResponseQueue)
     """Responses to requests for the state of the workers."""
     running: Handler | None = field(default_factory=lambda: state("IN_PROGRESS"))
@@ -85,6 +88,7 @@ class StandIn(FakeJobService[FakeJob]):
             return web.json_response({"error": f"bad request: {wrong or 'input'}"}, status=400)
         job_id = f"{len(self.jobs)}f0e-4a2b-u1"
         self.jobs[job_id] = FakeJob(body=body)
+        self.endpoints[job_id] = request.match_info["endpoint"]
         return web.json_response({"id": job_id, "status": "IN_QUEUE"})
 
     @scripted("polls")
@@ -94,7 +98,7 @@ class StandIn(FakeJobService[FakeJob]):
             return refused
         job_id = request.match_info["id"]
         job = self.jobs.get(job_id)
-        if job is None:
+        if job is None or self.endpoints[job_id] != request.match_info["endpoint"]:
             return web.json_response({"error": "job not found"}, status=404)
         return web.json_response({"id": job_id, "delayTime": 12, **self._state(job_id, job)})
 
@@ -134,7 +138,7 @@ class StandIn(FakeJobService[FakeJob]):
         if (refused := _unknown(request)) is not None:
             return refused
         job_id = request.match_info["id"]
-        if job_id not in self.jobs:
+        if self.endpoints.get(job_id) != request.match_info["endpoint"]:
             return web.json_response({"error": "job not found"}, status=404)
         self.jobs[job_id].cancelled = True
         return web.json_response({"id": job_id, "status": "CANCELLED"})
@@ -168,7 +172,7 @@ def _unknown(request: web.Request) -> web.StreamResponse | None:
     if request.headers.get("authorization") != f"Bearer {KEY}":
         told = request.headers.get("authorization", "nothing")
         return web.json_response({"error": f"{told} is no key"}, status=401)
-    if request.match_info["endpoint"] != ENDPOINT:
+    if request.match_info["endpoint"] not in {ENDPOINT, FURTHER_ENDPOINT}:
         return web.json_response({"error": "endpoint not found"}, status=404)
     return None
 

@@ -19,7 +19,7 @@ from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.runpod.config import RunpodConfig
 from tests.vendors.calls import noise, outputs, plain
 from tests.vendors.comfy_workflows.checking import of_class
-from tests.vendors.runpod.stand_in import ENDPOINT, FILES, KEY, TASK, StandIn
+from tests.vendors.runpod.stand_in import ENDPOINT, FILES, FURTHER_ENDPOINT, KEY, TASK, StandIn
 
 
 async def test_a_task_is_one_paid_job_and_its_image_arrives_byte_for_byte(
@@ -165,3 +165,14 @@ def _png() -> bytes:
 
 def _opened(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+async def test_a_task_runs_on_the_endpoint_that_its_options_name(vendor: StandIn) -> None:
+    """Of those that are configured; its job is polled there."""
+    further = {"further_endpoints": [FURTHER_ENDPOINT]}
+    task = replace(TASK, options={"endpoint": FURTHER_ENDPOINT})
+    assert outputs(await collect_events(vendor, task, **further))
+    assert list(vendor.endpoints.values()) == [FURTHER_ENDPOINT]
+    with pytest.raises(InvalidTaskError, match=f"must be one of {ENDPOINT}, not"):
+        await collect_events(vendor, task)
+    assert len(vendor.jobs) == 1

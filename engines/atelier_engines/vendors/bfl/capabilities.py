@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from atelier_engines.capabilities import (
     Capabilities,
     ImageCapabilities,
     ImageFeature,
     Model,
 )
+from atelier_engines.options import limit_maximum
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.models import MODELS, ModelSpec
 from atelier_engines.vendors.capabilities import build_service_capabilities
@@ -33,9 +36,13 @@ def build_capabilities(config: BflConfig) -> Capabilities:
         ignores_strength=not spec.image_weight_field,
         inpainting_ignores_strength=True,
     )
-    return build_service_capabilities(
+    capabilities = build_service_capabilities(
         config, image, description=f"{config.model} at Black Forest Labs", options=spec.options
     )
+    schema = limit_maximum(
+        capabilities.options_schema, "safety_tolerance", config.max_safety_tolerance
+    )
+    return replace(capabilities, options_schema=schema)
 
 
 def _features(spec: ModelSpec, *, inpainting: bool) -> frozenset[ImageFeature]:

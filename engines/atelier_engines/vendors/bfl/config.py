@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from atelier_engines.vendors.bfl.models import MODELS
+from atelier_engines.vendors.bfl.models import DEFAULT_SAFETY_TOLERANCE, MODELS
 from atelier_engines.vendors.config import (
     ApiKey,
     BaseUrl,
@@ -60,3 +60,10 @@ class BflConfig(JobsConfig):
                 f"safety_tolerance of {self.model} is at most {spec.max_safety_tolerance}"
             )
         return self
+
+    @property
+    def max_safety_tolerance(self) -> int:
+        """The laxest that a request may ask for."""
+        if self.safety_tolerance is None:
+            return DEFAULT_SAFETY_TOLERANCE
+        return self.safety_tolerance

@@ -11,13 +11,22 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from atelier_engines.capabilities import IntegerRange, NumberRange
-from atelier_engines.vendors.options import NoOptions
 
 
-class UpsamplingOptions(BaseModel):
-    """Options of models that can rewrite the prompt."""
+class BflOptions(BaseModel):
+    """Options of every model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    safety_tolerance: int | None = Field(
+        default=None,
+        ge=0,
+        description="From 0, strict, to what the engine is configured with; that when unset.",
+    )
+
+
+class UpsamplingOptions(BflOptions):
+    """Options of models that can rewrite the prompt."""
 
     prompt_upsampling: bool | None = Field(
         default=None,
@@ -55,15 +64,17 @@ class ModelSpec:
     """Guidance scale; None where the model does not take it."""
     max_safety_tolerance: int = 6
     """Maximum of `safety_tolerance`."""
-    options: type[BaseModel] = NoOptions
+    options: type[BflOptions] = BflOptions
     """Model of a task's options."""
 
 
 ASPECT_RATIOS = ((21, 9), (16, 9), (3, 2), (4, 3), (1, 1), (3, 4), (2, 3), (9, 16), (9, 21))
 """Aspect ratios of models with `takes_aspect_ratio`, from wide to tall."""
+DEFAULT_SAFETY_TOLERANCE = 2
+"""What the service takes where a request says nothing."""
 FILL = "flux-pro-1.0-fill"
 """Model for inpainting."""
-FILL_OPTIONS = frozenset({"prompt_upsampling"})
+FILL_OPTIONS = frozenset({"prompt_upsampling", "safety_tolerance"})
 """Options that it takes."""
 
 _SIDE_2 = IntegerRange(min=64, max=2048, default=1024, multiple_of=16)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
+from atelier_engines.options import parse_options
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.models import (
@@ -18,7 +19,6 @@ from atelier_engines.vendors.bfl.models import (
     ModelSpec,
 )
 from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
-from atelier_engines.vendors.options import parse_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def build_payload(task: ImageTask, config: BflConfig) -> Payload:
         InvalidTaskError: an option is unknown, has an invalid value, or cannot be used with a mask.
     """
     spec = MODELS[config.model]
-    options = parse_options(task, spec.options).model_dump(exclude_none=True)
+    options = _read_options(task, spec, config)
     body: dict[str, JSON] = {"prompt": task.prompt, "output_format": config.output_format}
     if config.safety_tolerance is not None:
         body["safety_tolerance"] = config.safety_tolerance
@@ -58,6 +58,15 @@ def build_payload(task: ImageTask, config: BflConfig) -> Payload:
         path=f"/v1/{config.model}",
         body=body | options | _size_fields(task, spec) | _init_image_fields(task, spec),
     )
+
+
+def _read_options(task: ImageTask, spec: ModelSpec, config: BflConfig) -> dict[str, JSON]:
+    options = parse_options(task, spec.options)
+    tolerance, allowed = options.safety_tolerance, config.max_safety_tolerance
+    if tolerance is not None and tolerance > allowed:
+        msg = f"options.safety_tolerance must be at most {allowed}, not {tolerance}"
+        raise InvalidTaskError("options.safety_tolerance", msg)
+    return options.model_dump(exclude_none=True)
 
 
 def nearest_ratio(width: int, height: int) -> str:

@@ -8,13 +8,13 @@ from atelier_engines.capabilities import (
     ImageCapabilities,
     Reproducibility,
 )
+from atelier_engines.options import NoOptions, build_options_schema
 from atelier_engines.vendors.comfy_capabilities import (
     Inventory,
     build_capabilities,
     minimal_capabilities,
 )
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
-from atelier_engines.vendors.options import NoOptions, build_options_schema
 
 
 def unprobed_capabilities(config: ComfyuiConfig) -> Capabilities:

@@ -11,6 +11,7 @@ from typing import ClassVar
 from atelier_engines.closing import Stop, combine, keeps_job, report_stop
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event, Stage
+from atelier_engines.options import NoOptions, parse_options
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
@@ -84,6 +85,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         """Run the task; closing it removes its jobs from the server's queue, or interrupts them, unless it keeps them.
 
         Raises:
+            InvalidTaskError: an option is unknown.
             ModelMissingError: the server lacks a node or file that the workflow needs.
             EngineTimeoutError: it took longer than configured.
             EngineError: see `vendors.errors`.
@@ -92,6 +94,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         workflow = servers.inventory.workflows.get(mode)
         if workflow is None:
             raise UnsupportedError(mode.name, f"no workflow for {mode.value}")
+        parse_options(task, NoOptions)
         yield Stage(name="submit")
         deadline = Deadline(self._config.timeout_seconds)
         known = JobHandle.parse(task.resume) if task.resume else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from atelier_engines.capabilities import (
     Capabilities,
     ImageCapabilities,
@@ -9,12 +11,12 @@ from atelier_engines.capabilities import (
     IntegerRange,
     Model,
 )
+from atelier_engines.options import limit_choices
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.models import MODELS, ModelSpec
-from atelier_engines.vendors.options import NoOptions
+from atelier_engines.vendors.fal.models import MODELS, FalOptions, ModelSpec
 
 _MAX_PROMPT_LENGTH = 4000
 _MAX_SEED = 2**32 - 1
@@ -25,14 +27,15 @@ _SAFETY_MODES = (SafetyMode.BLOCK, SafetyMode.FLAG, SafetyMode.OFF)
 
 def build_capabilities(config: FalConfig) -> Capabilities:
     """The capabilities of an engine with that configuration."""
-    endpoint = config.model if config.comfy is None else config.comfy.endpoint
-    return build_service_capabilities(
+    capabilities = build_service_capabilities(
         config,
         _image(config),
-        description=f"{endpoint} at fal.ai",
+        description=f"{config.endpoints[0]} at fal.ai",
         cancellable=True,
-        options=NoOptions if config.comfy else MODELS[config.model].options,
+        options=FalOptions if config.comfy else MODELS[config.model].options,
     )
+    schema = limit_choices(capabilities.options_schema, "endpoint", config.endpoints)
+    return replace(capabilities, options_schema=schema)
 
 
 def _image(config: FalConfig) -> ImageCapabilities:

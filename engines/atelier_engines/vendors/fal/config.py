@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,17 +16,17 @@ from atelier_engines.vendors.config import (
     Concurrency,
     JobsConfig,
 )
-from atelier_engines.vendors.fal.models import MODELS
+from atelier_engines.vendors.fal.models import MODELS, FalPriority
 
 _QUEUE_URL, _QUEUE_BACKUP_URL = "https://queue.fal.run", "https://queue.falrun.com"
-_ENDPOINT = r"^[\w.-]+(/[\w.-]+)+$"
+FalEndpoint = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$")]
+"""Path of a model or an app."""
 
 
 class FalComfyConfig(WorkflowSetConfig):
     """ComfyUI workflows, run by your own app at fal."""
 
-    endpoint: str = Field(
-        pattern=_ENDPOINT,
+    endpoint: FalEndpoint = Field(
         description="The app's endpoint, such as me/comfy/generate; docs/engines/fal.md says what it is sent.",
     )
 
@@ -46,6 +46,11 @@ class FalConfig(JobsConfig):
     model: str = Field(
         default="fal-ai/fast-lightning-sdxl",
         description="Model: " + ", ".join(MODELS) + ". Unused with `comfy`.",
+    )
+    further_endpoints: tuple[FalEndpoint, ...] = Field(
+        default=(),
+        description="Endpoints that take the same requests as the model, or with `comfy` as its app, at the same "
+        "price; requests may name one in options.endpoint.",
     )
     steps: int | None = Field(
         default=None,
@@ -85,7 +90,7 @@ class FalConfig(JobsConfig):
         description="Time after which the service may delete generated and uploaded images; the former are downloaded "
         "at once. The service's default when null.",
     )
-    priority: Literal["normal", "low"] | None = Field(
+    priority: FalPriority | None = Field(
         default=None,
         description="Priority of the jobs in the queue; the service's default when null.",
     )
@@ -109,6 +114,12 @@ class FalConfig(JobsConfig):
             choice = ", ".join(map(str, spec.fixed_steps)) or "left out"
             raise ValueError(f"steps of {self.model} must be {choice}")
         return self
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All endpoints, the one for tasks that name none first."""
+        own = self.model if self.comfy is None else self.comfy.endpoint
+        return (own, *self.further_endpoints)
 
     @property
     def second_url(self) -> str | None:

@@ -42,8 +42,7 @@ class FalEngine(RemoteEngine[FalStorage]):
 
     async def check(self) -> None:
         """See Engine.check. Asks for a job that does not exist: without a valid key it is refused first."""
-        endpoint = self._config.model if self._config.comfy is None else self._config.comfy.endpoint
-        parts = endpoint.split("/")
+        parts = self._config.endpoints[0].split("/")
         app = "/".join(parts[: 3 if parts[0] in _NAMESPACES else 2])
         with suppress(EngineFailedError, InvalidTaskError):
             url = f"/{app}/requests/{_NONEXISTENT_JOB}/status"

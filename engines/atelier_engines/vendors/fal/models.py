@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from atelier_engines.capabilities import ImageFeature, IntegerRange, NumberRange
-from atelier_engines.vendors.options import NoOptions
+from atelier_engines.vendors.endpoints import EndpointOptions
+
+FalPriority = Literal["normal", "low"]
+"""Priority of a job in the queue."""
 
 
-class ExpandOptions(BaseModel):
+class FalOptions(EndpointOptions):
+    """Options of every fal engine."""
+
+    priority: FalPriority | None = Field(
+        default=None, description="Priority of the jobs in the queue; as configured when unset."
+    )
+
+
+class ExpandOptions(FalOptions):
     """Options of models that can expand the prompt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     expand_prompt: bool | None = Field(
         default=None,
@@ -43,7 +53,7 @@ class ModelSpec:
     """Features without LORA, which depends on the configured files."""
     max_loras: int
     """Maximum number of LoRAs; 0 where the model takes none."""
-    options: type[BaseModel]
+    options: type[FalOptions]
     """Model of a task's options."""
 
 
@@ -71,7 +81,7 @@ MODELS: Mapping[str, ModelSpec] = {
         guidance=NumberRange(min=0.0, max=20.0, default=7.5),
         features=_IMAGE_FEATURES | {ImageFeature.NEGATIVE_PROMPT},
         max_loras=5,
-        options=NoOptions,
+        options=FalOptions,
     ),
 }
 """Models by the path of their endpoint."""

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from atelier_engines.media import Pixels
+from atelier_engines.options import parse_options
 from atelier_engines.task import JSON, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
+from atelier_engines.vendors.endpoints import select_endpoint
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.models import MODELS, ModelSpec
+from atelier_engines.vendors.fal.models import MODELS, FalOptions, FalPriority, ModelSpec
 from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
-from atelier_engines.vendors.options import parse_options
 
 ImageUrls = Mapping[str, str]
 """URLs of the images that a job needs, by the names of the images."""
@@ -28,6 +29,8 @@ class Payload:
     """PNG files that the jobs need, by name."""
     body: Callable[[int, ImageUrls], dict[str, JSON]]
     """Builds the body of the job for one seed."""
+    priority: FalPriority | None
+    """Priority of the jobs; None for the service's default."""
 
 
 def build_payload(task: ImageTask, config: FalConfig, workflows: WorkflowSet | None) -> Payload:
@@ -37,28 +40,40 @@ def build_payload(task: ImageTask, config: FalConfig, workflows: WorkflowSet | N
         InvalidTaskError: an option is unknown or has an invalid value.
     """
     if workflows is not None and config.comfy is not None:
-        return _workflow_payload(task, workflows, config.comfy.endpoint)
+        return _workflow_payload(task, config, workflows)
     return _model_payload(task, config)
 
 
-def _workflow_payload(task: ImageTask, workflows: WorkflowSet, endpoint: str) -> Payload:
+def _workflow_payload(task: ImageTask, config: FalConfig, workflows: WorkflowSet) -> Payload:
+    options = parse_options(task, FalOptions)
     prepared = workflows.prepare(task, prefix=f"atelier_{uuid.uuid4().hex}")
 
     def body(seed: int, urls: ImageUrls) -> dict[str, JSON]:
         images: list[JSON] = [{"name": name, "url": url} for name, url in urls.items()]
         return {"workflow": prepared.build_graph(seed), "images": images}
 
-    return Payload(path=f"/{endpoint}", images=prepared.images, body=body)
+    return Payload(
+        path=f"/{select_endpoint(options, config.endpoints)}",
+        images=prepared.images,
+        body=body,
+        priority=options.priority or config.priority,
+    )
 
 
 def _model_payload(task: ImageTask, config: FalConfig) -> Payload:
     spec = MODELS[config.model]
-    common = _common_fields(task, config, spec)
+    options = parse_options(task, spec.options)
+    common = _common_fields(task, config, spec, options)
 
     def body(seed: int, urls: ImageUrls) -> dict[str, JSON]:
         return {**common, **urls, "seed": seed}
 
-    return Payload(path=_path(task, config.model), images=_encode_images(task), body=body)
+    return Payload(
+        path=_path(task, select_endpoint(options, config.endpoints)),
+        images=_encode_images(task),
+        body=body,
+        priority=options.priority or config.priority,
+    )
 
 
 def _path(task: ImageTask, model: str) -> str:
@@ -67,8 +82,9 @@ def _path(task: ImageTask, model: str) -> str:
     return f"/{model}" if task.init_image is None else f"/{model}/image-to-image"
 
 
-def _common_fields(task: ImageTask, config: FalConfig, spec: ModelSpec) -> dict[str, JSON]:
-    options = parse_options(task, spec.options).model_dump(exclude_none=True)
+def _common_fields(
+    task: ImageTask, config: FalConfig, spec: ModelSpec, options: FalOptions
+) -> dict[str, JSON]:
     body: dict[str, JSON] = {
         "prompt": task.prompt,
         "image_size": {"width": task.width, "height": task.height},
@@ -76,7 +92,7 @@ def _common_fields(task: ImageTask, config: FalConfig, spec: ModelSpec) -> dict[
         "num_images": 1,
         "format": config.output_format,
         "enable_safety_checker": (task.safety_mode or config.safety) is not SafetyMode.OFF,
-        **options,
+        **options.model_dump(exclude_none=True, exclude={"endpoint", "priority"}),
     }
     if task.negative_prompt:
         body["negative_prompt"] = task.negative_prompt

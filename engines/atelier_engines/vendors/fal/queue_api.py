@@ -23,6 +23,7 @@ from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
 from atelier_engines.vendors.fal.errors import STOPPED_TYPES, translate_failure
+from atelier_engines.vendors.fal.models import FalPriority
 from atelier_engines.vendors.fal.payloads import build_payload
 from atelier_engines.vendors.fal.storage import FalStorage, build_lifecycle_headers, encode_data_uri
 from atelier_engines.vendors.jobs import JobState, JobStatus, TaskJobs
@@ -152,7 +153,7 @@ class FalJobs(TaskJobs[FalConfig]):
         if payload.images and self.config.image_transfer == "hosted":
             urls = await self.storage.upload(payload.images)
         for seed in seeds:
-            body, headers = payload.body(seed, urls), self._limits()
+            body, headers = payload.body(seed, urls), self._limits(payload.priority)
             yield await self.client.submit_once(
                 "POST", payload.path, json=body, headers=headers, model=FalJob
             )
@@ -223,10 +224,10 @@ class FalJobs(TaskJobs[FalConfig]):
         counts = [(int(done), int(total)) for done, total in _TQDM_STEP.findall(line)]
         return max((done for done, total in counts if done <= total == self.steps), default=0)
 
-    def _limits(self) -> dict[str, str]:
+    def _limits(self, priority: FalPriority | None) -> dict[str, str]:
         """Headers with the job's priority, and the time after which the service drops it and deletes its images."""
         timeout = max(self.config.timeout_seconds, _MIN_REQUEST_TIMEOUT_SECONDS)
         headers = {"x-fal-request-timeout": f"{timeout:g}"}
-        if self.config.priority is not None:
-            headers["x-fal-queue-priority"] = self.config.priority
+        if priority is not None:
+            headers["x-fal-queue-priority"] = priority
         return headers | build_lifecycle_headers(self.config.expire_seconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
+from atelier_engines.options import parse_options
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.client import FormPart, RequestContent
 from atelier_engines.vendors.ideogram.config import IdeogramConfig, IdeogramOptions
@@ -17,7 +18,6 @@ from atelier_engines.vendors.images import (
     resize_mask_to_cover,
     resize_to_cover,
 )
-from atelier_engines.vendors.options import parse_options
 
 _MAX_IMAGE_WEIGHT = 100
 

@@ -11,10 +11,10 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
+from atelier_engines.options import build_options_schema
 from atelier_engines.task import JSON
 from atelier_engines.vendors.invokeai.catalog import ModelCatalog
 from atelier_engines.vendors.invokeai.config import SCHEDULERS, InvokeAiConfig, InvokeAiOptions
-from atelier_engines.vendors.options import build_options_schema
 
 _MAX_PROMPT_LENGTH = 8000
 _MAX_SEED = 2**32 - 1

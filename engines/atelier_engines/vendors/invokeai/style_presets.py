@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from atelier_engines.errors import InvalidTaskError
+from atelier_engines.options import parse_options
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.invokeai.config import InvokeAiOptions
 from atelier_engines.vendors.invokeai.schemas import StylePreset
-from atelier_engines.vendors.options import parse_options
 
 _PLACEHOLDER = "{prompt}"
 _MAX_LISTED = 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from atelier_engines.capabilities import (
     Capabilities,
     ImageCapabilities,
@@ -9,6 +11,7 @@ from atelier_engines.capabilities import (
     IntegerRange,
     Model,
 )
+from atelier_engines.options import limit_choices
 from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.openai.config import OpenaiConfig, OpenaiOptions
 
@@ -35,9 +38,11 @@ def build_capabilities(config: OpenaiConfig) -> Capabilities:
         models=(Model(name=config.model),),
         ignores_strength=True,
     )
-    return build_service_capabilities(
+    capabilities = build_service_capabilities(
         config,
         image,
         description=f"{config.model} through the OpenAI image API",
         options=OpenaiOptions,
     )
+    schema = limit_choices(capabilities.options_schema, "moderation", config.moderations)
+    return replace(capabilities, options_schema=schema)

@@ -22,6 +22,7 @@ from atelier_engines.vendors.openai.token_prices import TokenPrices
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max"]
 Background = Literal["auto", "opaque", "transparent"]
+Moderation = Literal["auto", "low"]
 _HOST = "openai.com"
 
 
@@ -53,7 +54,7 @@ class OpenaiConfig(AccountConfig, RemoteConfig):
         default=None,
         description="Quality, as far as the model supports it; the service's default when null.",
     )
-    moderation: Literal["auto", "low"] | None = Field(
+    moderation: Moderation | None = Field(
         default=None, description="Strictness of moderation; the service's default when null."
     )
     output_format: Literal["png", "jpeg", "webp"] = Field(
@@ -89,6 +90,11 @@ class OpenaiConfig(AccountConfig, RemoteConfig):
         return self.sizes == "any"
 
     @property
+    def moderations(self) -> tuple[Moderation, ...]:
+        """What a request may ask for, the strict one first."""
+        return ("auto", "low") if self.moderation == "low" else ("auto",)
+
+    @property
     def list_prices(self) -> TokenPrices | None:
         """OpenAI's prices for the model; None where they are not known, and for other services."""
         return find_model(self.model).prices if self._is_openai else None
@@ -108,4 +114,8 @@ class OpenaiOptions(Section):
     )
     background: Background | None = Field(
         default=None, description="transparent needs output_format png or webp."
+    )
+    moderation: Moderation | None = Field(
+        default=None,
+        description="Strictness of moderation, no laxer than the engine is configured with; not with an init image.",
     )

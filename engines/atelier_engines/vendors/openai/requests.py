@@ -11,6 +11,7 @@ from PIL import Image
 
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.media import Pixels
+from atelier_engines.options import parse_options
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.images import (
     encode_png,
@@ -20,11 +21,11 @@ from atelier_engines.vendors.images import (
 )
 from atelier_engines.vendors.openai.config import (
     Background,
+    Moderation,
     OpenaiConfig,
     OpenaiOptions,
     Quality,
 )
-from atelier_engines.vendors.options import parse_options
 
 _FIXED_SIZES = ((1536, 1024), (1024, 1024), (1024, 1536))
 _MAX_ASPECT_RATIO = 3
@@ -50,6 +51,8 @@ class ImageRequest:
     """Quality; None for the service's default."""
     background: Background | None
     """Background; None for the service's default."""
+    moderation: Moderation | None
+    """Strictness of moderation; None for the service's default."""
     previews: int
     """Maximum previews of one image, 0 to 3."""
     image: bytes | None = None
@@ -77,10 +80,24 @@ def build_request(task: ImageTask, config: OpenaiConfig) -> ImageRequest:
         size=f"{width}x{height}",
         quality=options.quality or config.quality,
         background=options.background,
+        moderation=_select_moderation(task, options, config),
         previews=count_previews(task.preview_interval, limit=config.partial_images),
         image=image,
         mask=mask,
     )
+
+
+def _select_moderation(
+    task: ImageTask, options: OpenaiOptions, config: OpenaiConfig
+) -> Moderation | None:
+    wanted, allowed = options.moderation, config.moderations
+    if wanted is not None and wanted not in allowed:
+        msg = f"options.moderation must be {' or '.join(allowed)}, not {wanted}"
+        raise InvalidTaskError("options.moderation", msg)
+    if wanted is not None and task.init_image is not None:
+        msg = "omit options.moderation with an init image: the service does not take it for edits"
+        raise InvalidTaskError("options.moderation", msg)
+    return wanted or config.moderation
 
 
 def count_previews(interval: int, *, limit: int) -> int:

@@ -114,7 +114,7 @@ class OpenaiClient:
             size=request.size,
             quality=request.quality or omit,
             background=request.background or omit,
-            moderation=self._config.moderation or omit,
+            moderation=request.moderation or omit,
             output_format=self._config.output_format,
             stream=request.previews > 0,
             partial_images=request.previews or omit,

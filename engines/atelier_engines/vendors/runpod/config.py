@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from atelier_engines.vendors.comfy_config import WorkflowSetConfig
@@ -14,13 +16,21 @@ from atelier_engines.vendors.config import (
     TimeoutSeconds,
 )
 
+RunpodEndpoint = Annotated[str, Field(pattern=r"^[\w-]+$")]
+"""Id of an endpoint, as paths have it."""
+
 
 class RunpodConfig(WorkflowSetConfig, JobsConfig):
     """A runpod engine's section in the configuration file."""
 
     api_key: ApiKey = Field(description="API key of the account: ${RUNPOD_API_KEY}.")
-    endpoint: str = Field(
-        pattern=r"^[\w-]+$", description="Id of a serverless endpoint that runs worker-comfyui."
+    endpoint: RunpodEndpoint = Field(
+        description="Id of a serverless endpoint that runs worker-comfyui."
+    )
+    further_endpoints: tuple[RunpodEndpoint, ...] = Field(
+        default=(),
+        description="Ids of further endpoints of the same workers and price, which requests may name in "
+        "options.endpoint.",
     )
     base_url: BaseUrl = "https://api.runpod.ai/v2"
     concurrency: Concurrency = Field(
@@ -32,3 +42,8 @@ class RunpodConfig(WorkflowSetConfig, JobsConfig):
         default=900.0,
         description="Maximum time of a task from its acceptance, the start of a worker included.",
     )
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All endpoints, the one for tasks that name none first."""
+        return (self.endpoint, *self.further_endpoints)

@@ -142,6 +142,8 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
 
     workflows: WorkflowSet
     """ComfyUI workflows of the engine."""
+    endpoint: str
+    """Id of the endpoint that runs the task."""
     _queue: _Queue = field(default_factory=_Queue)
 
     async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[RunpodJob]:
@@ -158,7 +160,7 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         for seed in seeds:
             body = await result_from_thread(partial(job_input.body, seed))
             yield await self.client.submit_once(
-                "POST", f"/{self.config.endpoint}/run", json=body, model=RunpodJob
+                "POST", f"/{self.endpoint}/run", json=body, model=RunpodJob
             )
 
     async def status(self, job: RunpodJob) -> JobStatus[RunpodStatus]:
@@ -216,7 +218,7 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         stage = Stage(name="start" if queue.starting else "queued")
         with suppress(EngineError, TimeoutError):  # it only explains
             async with asyncio.timeout(_HEALTH_TIMEOUT_SECONDS):
-                queue.workers = (await request_health(self.client, self.config)).workers
+                queue.workers = (await request_health(self.client, self.endpoint)).workers
         reason = f"no worker took the job; the endpoint has {queue.workers}"
         return JobStatus(response=found, stage=stage, timeout_reason=reason)
 
@@ -230,12 +232,12 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         return progress.step if counts else 0
 
     def _job_path(self, action: str, job: RunpodJob) -> str:
-        return f"/{self.config.endpoint}/{action}/{job.id}"
+        return f"/{self.endpoint}/{action}/{job.id}"
 
 
-async def request_health(client: VendorClient, config: RunpodConfig) -> EndpointHealth:
+async def request_health(client: VendorClient, endpoint: str) -> EndpointHealth:
     """The state of the endpoint; raises EngineError."""
-    return await client.request("GET", f"/{config.endpoint}/health", model=EndpointHealth)
+    return await client.request("GET", f"/{endpoint}/health", model=EndpointHealth)
 
 
 def _find_image(job: RunpodJob, status: RunpodStatus) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import ClassVar
 
 from atelier_engines.event import Event
+from atelier_engines.options import limit_choices, parse_options
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.endpoints import EndpointOptions, select_endpoint
 from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.jobs import run_jobs
 from atelier_engines.vendors.runpod.config import RunpodConfig
@@ -30,18 +33,19 @@ class RunpodEngine(RemoteEngine[VendorClient]):
         self._config = config
         self._delay_scale = delay_scale
         self._workflows = WorkflowSet.load(config)
-        super().__init__(
-            build_service_capabilities(
-                config,
-                self._workflows.capabilities(max_images=config.max_images),
-                description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
-                cancellable=True,
-            )
+        capabilities = build_service_capabilities(
+            config,
+            self._workflows.capabilities(max_images=config.max_images),
+            description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
+            cancellable=True,
+            options=EndpointOptions,
         )
+        schema = limit_choices(capabilities.options_schema, "endpoint", config.endpoints)
+        super().__init__(replace(capabilities, options_schema=schema))
 
     async def check(self) -> None:
         """See Engine.check. Asks for the state of the endpoint, which may have scaled to zero."""
-        await request_health(self._connection, self._config)
+        await request_health(self._connection, self._config.endpoint)
 
     async def _connect(self) -> VendorClient:
         headers = {"authorization": f"Bearer {self._config.api_key.get_secret_value()}"}
@@ -59,6 +63,7 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             client=self._connection,
             config=self._config,
             workflows=self._workflows,
+            endpoint=select_endpoint(parse_options(task, EndpointOptions), self._config.endpoints),
             task=task,
             deadline=deadline,
         )
