@@ -217,6 +217,22 @@ async def test_a_ratio_becomes_a_size(served: RunningServer, folder: Path) -> No
         assert image.width * image.height == pytest.approx(512 * 512, rel=0.02)
 
 
+async def test_a_canvas_is_enlarged_where_the_engine_inpaints(
+    served: RunningServer, folder: Path
+) -> None:
+    """This one does not; sides are checked before anything is asked."""
+    given = ("--init-image", "a.png", "--outpaint")
+    Image.new("RGB", (32, 32)).save(folder / "a.png")
+    refused, unknown, twice = await asyncio.gather(
+        generate(served, folder, "x", *given, "left=16,top=8"),
+        generate(served, folder, "x", *given, "north=16"),
+        generate(served, folder, "x", *given, "left=16,left=8"),
+    )
+    assert "inpainting" in refused.err
+    assert "left, top, right, bottom" in unknown.err
+    assert (unknown.code, twice.code) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "lora"),
     [

@@ -24,6 +24,7 @@ from atelier_client import (
     ImageTask,
     Lora,
     LoraRole,
+    Outpaint,
     ResourceProfile,
     SafetyMode,
     Upscale,
@@ -69,6 +70,8 @@ EVERYTHING = ImageTask(
     preview_interval=2,
     clip_skip=2,
     aspect_ratio="2:1",
+    padding_mask_crop=32,
+    outpaint=Outpaint(left=1, top=2, right=3, bottom=4),
     upscale=Upscale(factor=2.0, model="big"),
     embeddings=(Embedding(name="ugly", negative=True),),
 )

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from atelier_client.notebook import show_progress
     from atelier_client.outputs import Audio, Image
     from atelier_client.results import Cancellation, Generation, Health, Plan, Preview, Progress
-    from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, Lora, Upscale
+    from atelier_client.tasks import (
+        AudioTask,
+        Control,
+        Embedding,
+        ImageTask,
+        Lora,
+        Outpaint,
+        Upscale,
+    )
 
 __all__ = [
     "Artifact",
@@ -60,6 +68,7 @@ __all__ = [
     "ImageTask",
     "Lora",
     "LoraRole",
+    "Outpaint",
     "Plan",
     "Preview",
     "Progress",
@@ -83,7 +92,7 @@ _EXPORTS = {
     "notebook": "show_progress",
     "outputs": "Audio Image",
     "results": "Cancellation Generation Health Plan Preview Progress",
-    "tasks": "AudioTask Control Embedding ImageTask Lora Upscale",
+    "tasks": "AudioTask Control Embedding ImageTask Lora Outpaint Upscale",
 }
 _HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.split()}
 

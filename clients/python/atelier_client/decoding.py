@@ -231,6 +231,8 @@ def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
         preview_interval=read_integer(pb, "preview_interval"),
         clip_skip=read_integer(pb, "clip_skip"),
         aspect_ratio=pb.aspect_ratio,
+        padding_mask_crop=read_integer(pb, "padding_mask_crop"),
+        outpaint=_outpaint(pb.outpaint) if pb.HasField("outpaint") else None,
         upscale=tasks.Upscale(factor=shortest_decimal(pb.upscale.factor), model=pb.upscale.model)
         if pb.HasField("upscale")
         else None,
@@ -238,6 +240,10 @@ def _image_task(pb: task_pb2.ImageTask) -> tasks.ImageTask:
             tasks.Embedding(name=one.name, negative=one.negative) for one in pb.embeddings
         ),
     )
+
+
+def _outpaint(pb: task_pb2.Outpaint) -> tasks.Outpaint:
+    return tasks.Outpaint(left=pb.left, top=pb.top, right=pb.right, bottom=pb.bottom)
 
 
 def _audio_task(pb: task_pb2.AudioTask) -> tasks.AudioTask:

@@ -28,7 +28,7 @@ _SHARED_FIELDS = ("prompt", "negative_prompt", "model", "steps", "guidance", "se
 _IMAGE_FIELDS = (
     *_SHARED_FIELDS,
     *("style", "width", "height", "scheduler", "num_images", "strength", "preview_interval"),
-    *("clip_skip", "aspect_ratio"),
+    *("clip_skip", "aspect_ratio", "padding_mask_crop"),
 )
 _AUDIO_FIELDS = (
     *_SHARED_FIELDS,
@@ -150,6 +150,9 @@ def _fill_image(
         _set_all(added, lora, ("weight",))
     for embedding in task.embeddings:
         _set_all(image.embeddings.add(), embedding, ("name", "negative"))
+    if task.outpaint is not None:
+        image.outpaint.SetInParent()
+        _set_all(image.outpaint, task.outpaint, ("left", "top", "right", "bottom"))
     if task.upscale is not None:
         _set_all(image.upscale, task.upscale, ("factor", "model"))
 

@@ -63,6 +63,16 @@ class Upscale:
     model: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outpaint:
+    """Pixels by which the canvas is larger than the init image, on each side."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ImageTask(ShortRepr):
     """Generates images: text-to-image, image-to-image, inpainting, ControlNet."""
@@ -104,6 +114,10 @@ class ImageTask(ShortRepr):
     """Layer of the text encoders whose output is used, counted from the end: 1 is the last."""
     aspect_ratio: str = ""
     """Width to height, such as 16:9, in the engine's usual number of pixels; or the side that is not given."""
+    padding_mask_crop: int | None = None
+    """Inpaint the mask with so many pixels around it alone, drawn in width and height, and put back into init_image."""
+    outpaint: Outpaint | None = None
+    """Enlarge the canvas of init_image, and inpaint what is new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -171,6 +185,8 @@ class ImageKeywords(TypedDict, total=False):
     embeddings: tuple[Embedding, ...]
     clip_skip: int | None
     aspect_ratio: str
+    padding_mask_crop: int | None
+    outpaint: Outpaint | None
 
 
 class Keywords(ImageKeywords, RequestKeywords, total=False):

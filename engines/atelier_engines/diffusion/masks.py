@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from atelier_engines.compositing import MARKED, composite, feather
 from atelier_engines.media import Pixels, image_from_pixels
-
-_MARKED = 128  # from this level on, as in diffusers
-_RADIUS = 4  # pixels; half the feather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +25,12 @@ class Composite:
 
     def apply(self, inpainted: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image, (height, width, 3), where its share is 1, and exactly the init image where it is 0."""
-        mixed = self.kept + self.share * (inpainted.astype(np.float32) - self.kept)
-        return mixed.round().astype(np.uint8)
+        return composite(self.kept, inpainted, self.share)
 
 
 def to_covering_mask(pixels: Pixels, *, width: int, height: int) -> torch.Tensor:
     """The mask in that size; (1, 1, height, width), float32: 1 where any marked pixel of it lies, else 0."""
-    marked = np.asarray(image_from_pixels(pixels).convert("L")) >= _MARKED
+    marked = np.asarray(image_from_pixels(pixels).convert("L")) >= MARKED
     image = Image.fromarray(marked.astype(np.float32))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BOX)
@@ -51,16 +48,5 @@ def make_composite(init_image: Pixels, mask: torch.Tensor, *, width: int, height
     image = image_from_pixels(init_image).convert("RGB")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    share = _feather(mask)[0, 0, :, :, None].numpy()
+    share = feather(mask[0, 0].numpy() > 0)[:, :, None]
     return Composite(kept=np.asarray(image), share=share)
-
-
-def _feather(mask: torch.Tensor) -> torch.Tensor:
-    """The mask, widened by the radius and then averaged over it: 1 stays 1, and falls to 0 in twice the radius."""
-    side = 2 * _RADIUS + 1
-    for window, padding in (((1, side), (0, _RADIUS)), ((side, 1), (_RADIUS, 0))):
-        mask = functional.max_pool2d(mask, window, stride=1, padding=padding)
-    for window, padding in (((1, side), (0, _RADIUS)), ((side, 1), (_RADIUS, 0))):
-        mask = functional.avg_pool2d(mask, window, 1, padding, count_include_pad=False)
-    least = 1 / (2 * side * side)  # half of what one pixel adds: sums of floats are not exact
-    return torch.where(mask > 1 - least, 1.0, torch.where(mask < least, 0.0, mask))

@@ -232,7 +232,7 @@ class Decider:
             NotFoundError: an artifact is unknown.
         """
         sources = list_image_sources(request)
-        return self.inputs.load(sources, caller) if sources else nullcontext({})
+        return self.inputs.load(sources, request, caller) if sources else nullcontext({})
 
     async def _prepare(self, request: GenerateRequest, caller: str, generation_id: str) -> Resolve:
         sources = list_image_sources(request)

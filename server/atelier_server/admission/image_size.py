@@ -15,7 +15,9 @@ from atelier_server.admission.aspect_ratios import (
     parse_ratio,
     reject_distant,
 )
+from atelier_server.admission.canvas_limits import measure_canvas
 from atelier_server.admission.parameters import ParameterRecorder
+from atelier_server.artifacts.canvas import has_canvas
 from atelier_server.config.settings import StyleSettings
 
 _FROM_INIT_IMAGE = "not given: that of init_image"
@@ -40,7 +42,7 @@ def choose_size(
     Raises:
         InvalidRequestError: the engine has no size near the aspect ratio.
     """
-    default = _choose_default(capabilities, style, init_image)
+    default = _choose_default(request, capabilities, style, init_image)
     if request.aspect_ratio and capabilities.upscale_only:
         reason = "this engine only upscales init_image"
         recorder.ignore("aspect_ratio", request.aspect_ratio, reason)
@@ -93,8 +95,13 @@ def _read_sides(request: pb.ImageTask) -> tuple[int | None, int | None]:
 
 
 def _choose_default(
-    capabilities: ImageCapabilities, style: StyleSettings, init_image: Pixels | None
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    style: StyleSettings,
+    init_image: Pixels | None,
 ) -> _Size:
+    if has_canvas(request) and init_image is not None:
+        return _choose_for_canvas(request, capabilities, style, init_image)
     if capabilities.upscale_only and init_image is not None:
         return _Size(width=init_image.width, height=init_image.height, explanation=_FROM_INIT_IMAGE)
     if (
@@ -102,25 +109,47 @@ def _choose_default(
         and init_image is not None
         and not (style.width or style.height)
     ):
-        return _fit_to_limits(init_image, capabilities)
+        size = (init_image.width, init_image.height)
+        return _fit_to_limits(size, capabilities, _FROM_INIT_IMAGE)
+    return _choose_usual(capabilities, style, "not given")
+
+
+def _choose_for_canvas(
+    request: pb.ImageTask,
+    capabilities: ImageCapabilities,
+    style: StyleSettings,
+    init_image: Pixels,
+) -> _Size:
+    """The size in which a part of a canvas is drawn; the output has that of the canvas."""
+    if request.HasField("padding_mask_crop"):
+        return _choose_usual(capabilities, style, "not given: the usual size, for the part drawn")
+    size = measure_canvas(request, init_image)
+    return _fit_to_limits(size, capabilities, "not given: that of the canvas")
+
+
+def _choose_usual(capabilities: ImageCapabilities, style: StyleSettings, explanation: str) -> _Size:
     return _Size(
         width=style.width or capabilities.width.default,
         height=style.height or capabilities.height.default,
+        explanation=explanation,
     )
 
 
-def _fit_to_limits(init_image: Pixels, capabilities: ImageCapabilities) -> _Size:
-    """The size of `init_image`, reduced in proportion to the engine's limits, on its grid."""
+def _fit_to_limits(
+    size: tuple[int, int], capabilities: ImageCapabilities, explanation: str
+) -> _Size:
+    """That width and height, reduced in proportion to the engine's limits, on its grid."""
+    width, height = size
     shrink = min(
         1.0,
-        capabilities.width.max / init_image.width,
-        capabilities.height.max / init_image.height,
-        math.sqrt(capabilities.max_pixels / (init_image.width * init_image.height)),
+        capabilities.width.max / width,
+        capabilities.height.max / height,
+        math.sqrt(capabilities.max_pixels / (width * height)),
     )
     return _Size(
-        width=_align_to_grid(init_image.width * shrink, capabilities.width),
-        height=_align_to_grid(init_image.height * shrink, capabilities.height),
-        explanation=_FROM_INIT_IMAGE,
+        width=_align_to_grid(width * shrink, capabilities.width),
+        height=_align_to_grid(height * shrink, capabilities.height),
+        explanation=explanation,
     )
 
 

@@ -18,16 +18,19 @@ from atelier_engines.task import (
     SafetyMode,
     Upscale,
 )
+from atelier_server.admission.canvas_limits import record_canvas
 from atelier_server.admission.image_size import choose_size
 from atelier_server.admission.loras import stack_loras
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
 from atelier_server.admission.styles import add_style_loras, apply_style
 from atelier_server.admission.typed_names import take_loras
+from atelier_server.artifacts.canvas import has_canvas
 from atelier_server.artifacts.fitting import is_fitted
 from atelier_server.config.settings import LoraSettings, StyleSettings
 
 _DEFAULT_STRENGTH = 0.75
+_NEW_STRENGTH = 1.0  # of outpainting: there is nothing yet to keep
 _NO_STYLE = StyleSettings()
 _CONTROL_TYPES = {
     pb.CONTROL_TYPE_CANNY: ControlType.CANNY,
@@ -80,11 +83,12 @@ def resolve_image_task(
     """The task with everything decided; the recorder notes how.
 
     Raises:
-        InvalidRequestError: no such style, or no size of that aspect ratio.
+        InvalidRequestError: no such style, no size of that aspect ratio, or a canvas that is too large.
     """
     style, request = _read_request(request, capabilities, recorder, styles)
     steps, guidance = _choose_sampling(request, capabilities, recorder, style)
     width, height = choose_size(request, capabilities, recorder, style, images.get("init_image"))
+    record_canvas(request, images.get("init_image"), recorder)
     stacked = stack_loras(request.loras, loras) if request.loras else ()
     prompts = decide_prompts(request, stacked, guidance, capabilities, recorder)
     return ImageTask(
@@ -192,11 +196,13 @@ def _choose_strength(
             recorder.ignore("strength", strength, "this engine only upscales init_image")
         return _DEFAULT_STRENGTH
     ignored = capabilities.ignores_strength or (
-        request.HasField("mask") and capabilities.inpainting_ignores_strength
+        (request.HasField("mask") or request.HasField("outpaint"))
+        and capabilities.inpainting_ignores_strength
     )
     if request.HasField("init_image") and not ignored:
         skippable = steps if capabilities.strength_skips_steps else None
-        return recorder.raise_strength(strength, _DEFAULT_STRENGTH, skippable)
+        default = _NEW_STRENGTH if request.HasField("outpaint") else _DEFAULT_STRENGTH
+        return recorder.raise_strength(strength, default, skippable)
     if strength is not None:
         missing = "without init_image"
         if ignored:
@@ -217,7 +223,7 @@ def _choose_fit(
         recorder.ignore("fit", requested.value, "the task has no images")
     elif requested is not None:
         recorder.apply("fit", requested.value)
-    elif not all(is_fitted(image, *size) for image in images):
+    elif not has_canvas(request) and not all(is_fitted(image, *size) for image in images):
         recorder.choose("fit", "", [Fit.COVER.value])
     return requested or Fit.COVER
 

@@ -16,6 +16,7 @@ from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.decoding.header import ImageHeader, UndecodableError
 from atelier_engines.decoding.pixels import Background, Mode
 from atelier_engines.media import Pixels
+from atelier_server.admission.canvas_limits import add_outpaint_mask
 from atelier_server.admission.image_task import list_image_sources
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.decode import Decoder, count_bytes, count_decoded_bytes
@@ -60,11 +61,11 @@ class InputLoader:
             outlines[path] = _make_outline(files[key].header, _mode_of(path))
             decoded[key, _background_of(path)] = files[key]
         self._require_memory(next(iter(sources)), list(decoded.values()))
-        return outlines
+        return add_outpaint_mask(request, outlines)
 
     @asynccontextmanager
     async def load(
-        self, sources: Mapping[str, MediaSource], caller: str
+        self, sources: Mapping[str, MediaSource], request: GenerateRequest, caller: str
     ) -> AsyncGenerator[Mapping[str, Pixels]]:
         """The images of these artifacts, decoded, by the path of the source.
 
@@ -87,7 +88,7 @@ class InputLoader:
             for artifact, paths in groups:
                 images |= await self._decode(artifact, paths)
             reservation.shrink(count_decoded_bytes(pixels))
-            yield images
+            yield add_outpaint_mask(request, images)
 
     async def store_attachments(self, request: GenerateRequest, caller: str) -> Sequence[str]:
         """Store the attachments as artifacts, and name these in the request instead; returns their ids."""

@@ -47,7 +47,7 @@ def _fit(
         case Fit.COVER:
             return _crop(image, task.width, task.height)
         case Fit.STRETCH:
-            return Pixels(array=_resize(image, task.width, task.height, is_mask=is_mask))
+            return Pixels(array=resize(image, task.width, task.height, is_mask=is_mask))
         case Fit.CONTAIN:
             return _pad(
                 image, task.width, task.height, is_mask=is_mask, continues_edges=continues_edges
@@ -74,18 +74,20 @@ def _pad(image: Pixels, width: int, height: int, *, is_mask: bool, continues_edg
     """The whole image in the middle of one of that size."""
     scale = min(width / image.width, height / image.height)
     columns, rows = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    inner = _resize(image, columns, rows, is_mask=is_mask)
+    inner = resize(image, columns, rows, is_mask=is_mask)
     left, top = (width - columns) // 2, (height - rows) // 2
     around = ((top, height - rows - top), (left, width - columns - left), (0, 0))
     made: _Array = np.pad(inner, around, mode="edge" if continues_edges else "constant")
     return Pixels(array=made)
 
 
-def _resize(image: Pixels, width: int, height: int, *, is_mask: bool) -> _Array:
+def resize(image: Pixels, width: int, height: int, *, is_mask: bool = False) -> _Array:
     """An image in that size; of a mask each pixel is marked that any marked one lies in."""
     if is_mask:
         marked = (image.array[:, :, 0] >= _MARKED).astype(np.float32)
         covered = Image.fromarray(marked).resize((width, height), Image.Resampling.BOX)
         return np.where(np.asarray(covered) > 0, 255, 0).astype(np.uint8)[:, :, np.newaxis]
+    if (image.width, image.height) == (width, height):
+        return image.array
     resized = image_from_pixels(image).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(resized).reshape(height, width, -1)

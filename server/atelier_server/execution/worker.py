@@ -22,8 +22,8 @@ from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_made_size, describe_route
 from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.canvas import Canvas, lay_out
 from atelier_server.artifacts.encode import Encoder
-from atelier_server.artifacts.fitting import fit_images
 from atelier_server.artifacts.provenance import build_provenance
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
@@ -32,6 +32,7 @@ from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
 from atelier_server.execution.cancelled_jobs import CancelledJobs
+from atelier_server.execution.canvas_runs import run_on_canvas
 from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.logs import log_fields
@@ -144,14 +145,15 @@ class Worker:
             task = await self._load_task(attempt, images)
             if claim.remote_handle:
                 task = replace(task, resume=claim.remote_handle)
+            canvas = None
             if isinstance(task, ImageTask) and images:
-                task = await asyncio.to_thread(fit_images, task)
+                task, canvas = await asyncio.to_thread(lay_out, task, claim.request.image)
             # Kept to the end of the attempt, when the memory of the images is no longer reserved.
             attempt.task = _outline(attempt.claim.task, images) if images else task
             attempt.record_recipe(self.supervisor.status, task)
-            attempt.generation.receipt.cached = await self._run_engine(attempt, task)
+            attempt.generation.receipt.cached = await self._run_engine(attempt, task, canvas)
 
-    async def _run_engine(self, attempt: Attempt, task: Task) -> bool:
+    async def _run_engine(self, attempt: Attempt, task: Task, canvas: Canvas | None) -> bool:
         """Log the engine's events and store its outputs; returns whether they come from its result cache."""
         claim, cached = attempt.claim, False
         attempt.begun = True
@@ -159,7 +161,7 @@ class Worker:
         announce(attempt.closing)
         async with (
             EventWriter(self.store, self.storage, attempt) as log,
-            aclosing(self.supervisor.engine.run(task)) as events,
+            aclosing(run_on_canvas(self.supervisor.engine, task, canvas)) as events,
         ):
             async for event in events:
                 match event:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from atelier.v1 import task_pb2 as pb
+from atelier_engines.compositing import FEATHER
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.media import Pixels
+from atelier_server.artifacts.canvas import lay_out
 from tests.engines.diffusion import tiny_sdxl
 from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.test_parity_init_images import photo
-
-FEATHER = 8  # pixels
 
 
 @pytest.fixture(scope="module", params=[4, 9], ids=["plain", "inpainting"])
@@ -114,3 +115,18 @@ async def test_a_task_may_say_what_its_mask_means(keeping: DiffusionEngine) -> N
     )
     (made,) = await generate_images(keeping, task)
     assert not np.array_equal(made, photo().array)
+
+
+async def test_a_part_drawn_in_the_models_size_is_put_back(keeping: DiffusionEngine) -> None:
+    """Into a larger image, which changes around the mask alone."""
+    image = np.kron(photo().array, np.ones((3, 3, 1), np.uint8))
+    mask = marks((slice(90, 110), slice(60, 90)), side=192)
+    task = image_task(init_image=Pixels(array=image), mask=mask, strength=1.0, steps=2)
+    given, canvas = lay_out(task, pb.ImageTask(padding_mask_crop=8))
+    assert canvas is not None
+    (drawn,) = await generate_images(keeping, given)
+    made = canvas.paste(Pixels(array=drawn)).array
+    around = np.zeros((192, 192), bool)
+    around[90 - FEATHER : 110 + FEATHER, 60 - FEATHER : 90 + FEATHER] = True
+    assert np.array_equal(made[~around], image[~around])
+    assert (made[90:110, 60:90] != image[90:110, 60:90]).any(axis=-1).mean() > 0.9

@@ -251,6 +251,8 @@ class ImageTask(message.Message):
     CLIP_SKIP_FIELD_NUMBER: builtins.int
     FIT_FIELD_NUMBER: builtins.int
     ASPECT_RATIO_FIELD_NUMBER: builtins.int
+    PADDING_MASK_CROP_FIELD_NUMBER: builtins.int
+    OUTPAINT_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt."""
     negative_prompt: builtins.str
@@ -297,6 +299,10 @@ class ImageTask(message.Message):
     """Aspect ratio, width to height, such as `16:9`: of the sizes that the engine makes the nearest to it and to the engine's
     usual number of pixels, or beside width or height the other of them. The receipt's width and height say which.
     """
+    padding_mask_crop: builtins.int
+    """Inpaints only a part of init_image: the mask with this many pixels around it, which is drawn in width and height and
+    put back in its place. The output has the size of init_image, and is equal to it more than 8 pixels from the mask.
+    """
     @builtins.property
     def init_image(self) -> MediaSource:
         """Input of image-to-image and inpainting."""
@@ -320,6 +326,12 @@ class ImageTask(message.Message):
     @builtins.property
     def embeddings(self) -> containers.RepeatedCompositeFieldContainer[Embedding]:
         """Textual inversion embeddings, beside those that the prompts name."""
+
+    @builtins.property
+    def outpaint(self) -> Outpaint:
+        """Enlarges the canvas of init_image; what is new is inpainted. The output has the size of the canvas, and is equal to
+        init_image more than 8 pixels from what is new or marked.
+        """
 
     def __init__(
         self,
@@ -349,10 +361,12 @@ class ImageTask(message.Message):
         clip_skip: builtins.int | None = ...,
         fit: FitMode.ValueType = ...,
         aspect_ratio: builtins.str = ...,
+        padding_mask_crop: builtins.int | None = ...,
+        outpaint: Outpaint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_padding_mask_crop", b"_padding_mask_crop", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "mask", b"mask", "num_images", b"num_images", "outpaint", b"outpaint", "padding_mask_crop", b"padding_mask_crop", "preview_interval", b"preview_interval", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "fit", b"fit", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip", "_guidance", b"_guidance", "_height", b"_height", "_num_images", b"_num_images", "_padding_mask_crop", b"_padding_mask_crop", "_preview_interval", b"_preview_interval", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "clip_skip", b"clip_skip", "controls", b"controls", "embeddings", b"embeddings", "fit", b"fit", "format", b"format", "guidance", b"guidance", "height", b"height", "init_image", b"init_image", "loras", b"loras", "mask", b"mask", "model", b"model", "negative_prompt", b"negative_prompt", "num_images", b"num_images", "outpaint", b"outpaint", "padding_mask_crop", b"padding_mask_crop", "preview_interval", b"preview_interval", "prompt", b"prompt", "resource_profile", b"resource_profile", "safety_mode", b"safety_mode", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "style", b"style", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_skip: _TypeAlias = typing.Literal["clip_skip"]  # noqa: Y015
     _WhichOneofArgType__clip_skip: _TypeAlias = typing.Literal["_clip_skip", b"_clip_skip"]  # noqa: Y015
@@ -362,6 +376,8 @@ class ImageTask(message.Message):
     _WhichOneofArgType__height: _TypeAlias = typing.Literal["_height", b"_height"]  # noqa: Y015
     _WhichOneofReturnType__num_images: _TypeAlias = typing.Literal["num_images"]  # noqa: Y015
     _WhichOneofArgType__num_images: _TypeAlias = typing.Literal["_num_images", b"_num_images"]  # noqa: Y015
+    _WhichOneofReturnType__padding_mask_crop: _TypeAlias = typing.Literal["padding_mask_crop"]  # noqa: Y015
+    _WhichOneofArgType__padding_mask_crop: _TypeAlias = typing.Literal["_padding_mask_crop", b"_padding_mask_crop"]  # noqa: Y015
     _WhichOneofReturnType__preview_interval: _TypeAlias = typing.Literal["preview_interval"]  # noqa: Y015
     _WhichOneofArgType__preview_interval: _TypeAlias = typing.Literal["_preview_interval", b"_preview_interval"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
@@ -380,6 +396,8 @@ class ImageTask(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_images) -> _WhichOneofReturnType__num_images | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__padding_mask_crop) -> _WhichOneofReturnType__padding_mask_crop | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__preview_interval) -> _WhichOneofReturnType__preview_interval | None: ...
     @typing.overload
@@ -653,5 +671,37 @@ class Upscale(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["factor", b"factor", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Outpaint(message.Message):
+    """Pixels by which a canvas is larger than its image, on each side."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: builtins.int
+    TOP_FIELD_NUMBER: builtins.int
+    RIGHT_FIELD_NUMBER: builtins.int
+    BOTTOM_FIELD_NUMBER: builtins.int
+    left: builtins.int
+    """Pixels on the left."""
+    top: builtins.int
+    """Pixels at the top."""
+    right: builtins.int
+    """Pixels on the right."""
+    bottom: builtins.int
+    """Pixels at the bottom."""
+    def __init__(
+        self,
+        *,
+        left: builtins.int = ...,
+        top: builtins.int = ...,
+        right: builtins.int = ...,
+        bottom: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -16,6 +16,7 @@ _IMAGE_OPTIONS = (
     *("style", "size", "ratio", "scheduler", "num_images", "init_image", "strength", "mask"),
     *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
     *("preview_interval", "embeddings", "negative_embeddings", "clip_skip", "fit"),
+    *("padding_mask_crop", "outpaint"),
 )
 _SINGULAR = {
     "controls": "control",
@@ -92,6 +93,8 @@ def _build_image_task(
         format=ImageFormat(_choose_format(ImageFormat, arguments, form)),
         preview_interval=arguments.preview_interval,
         clip_skip=arguments.clip_skip,
+        padding_mask_crop=arguments.padding_mask_crop,
+        outpaint=arguments.outpaint,
     )
 
 

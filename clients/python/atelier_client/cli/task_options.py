@@ -15,6 +15,7 @@ from atelier_client.cli.task_values import (
     parse_control,
     parse_lora,
     parse_option,
+    parse_outpaint,
     parse_size,
 )
 from atelier_client.enums import (
@@ -26,7 +27,7 @@ from atelier_client.enums import (
     ResourceProfile,
     SafetyMode,
 )
-from atelier_client.tasks import Lora
+from atelier_client.tasks import Lora, Outpaint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class TaskArguments:
     format: str | None
     preview_interval: int | None
     clip_skip: int | None
+    padding_mask_crop: int | None
+    outpaint: Outpaint | None
     audio: bool
     duration: float | None
     loop: bool
@@ -121,6 +124,18 @@ _OPTIONS = (
     click.option("--init-image", type=_FILE, help="Image for image-to-image or inpainting."),
     click.option("--strength", type=float, help="0 keeps the init image, 1 ignores it."),
     click.option("--mask", type=_FILE, help="Inpainting mask: white is replaced, black is kept."),
+    click.option(
+        "--padding-mask-crop",
+        type=click.IntRange(min=0),
+        metavar="PIXELS",
+        help="Inpaint the mask with so many pixels around it alone, drawn in --size and put back.",
+    ),
+    click.option(
+        "--outpaint",
+        type=parse_outpaint,
+        metavar="SIDE=PIXELS,...",
+        help="Enlarge the init image: left, top, right, bottom, such as left=128,right=128.",
+    ),
     click.option(
         "--control",
         "controls",

@@ -1,4 +1,4 @@
-"""Parses the values of options: sizes, controls, LoRAs and options of an engine."""
+"""Parses the values of options: sizes, sides, controls, LoRAs and options of an engine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from atelier_client.enums import ControlType, LoraRole
-from atelier_client.tasks import Lora
+from atelier_client.tasks import Lora, Outpaint
 
 _CONTROL_TYPES = tuple(member.value for member in list(ControlType)[1:])
+_SIDES = ("left", "top", "right", "bottom")
 _ROLES = tuple(role.value for role in list(LoraRole)[1:])
 
 
@@ -20,6 +21,18 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and (height or width).isdecimal()):
         raise click.BadParameter(f"{text!r} is not a size such as 512x768")
     return int(width), int(height or width)
+
+
+def parse_outpaint(text: str) -> Outpaint:
+    """`left=128,right=128`: pixels to add on each side."""
+    sides: dict[str, int] = {}
+    for part in text.split(","):
+        side, _, pixels = part.strip().partition("=")
+        if side not in _SIDES or side in sides or not pixels.isdecimal():
+            known = ", ".join(_SIDES)
+            raise click.BadParameter(f"{part!r} is not SIDE=PIXELS with a side of {known}")
+        sides[side] = int(pixels)
+    return Outpaint(**sides)
 
 
 def parse_option(text: str) -> tuple[str, object]:

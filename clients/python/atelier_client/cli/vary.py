@@ -58,6 +58,8 @@ def vary_command(
             prompt=task.prompt if prompt is None else prompt,
             init_image=image.artifact,
             mask=None,
+            padding_mask_crop=None,
+            outpaint=None,
             controls=(),
             width=image.width,
             height=image.height,
