@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import MediaSource
 from atelier_engines.decoding.av1 import find_largest_frame
 from atelier_engines.decoding.budget import DECODING_BYTES_PER_PIXEL
@@ -82,7 +83,8 @@ async def test_a_worker_reserves_memory_for_the_frame(decoder: Decoder, tmp_path
     artifact = await artifacts.add(small, "image/png", "ada")  # whatever the caller says that it is
     assert (artifact.image_size.width, artifact.image_size.height) == (64, 64)
     images = InputLoader(artifacts, decoder)
-    async with images.load({"init_image": MediaSource(artifact_id=artifact.id)}, "ada") as loaded:
+    sources = {"init_image": MediaSource(artifact_id=artifact.id)}
+    async with images.load(sources, GenerateRequest(), "ada") as loaded:
         assert loaded["init_image"].array.shape == (64, 64, 3)
     assert decoder.budget._most_bytes >= 800 * 600 * DECODING_BYTES_PER_PIXEL
     await store.close()
