@@ -217,7 +217,7 @@ async def test_a_ratio_becomes_a_size(served: RunningServer, folder: Path) -> No
         assert image.width * image.height == pytest.approx(512 * 512, rel=0.02)
 
 
-async def test_a_canvas_is_enlarged_where_the_engine_inpaints(
+async def test_a_canvas_is_extended_where_the_engine_inpaints(
     served: RunningServer, folder: Path
 ) -> None:
     """This one does not; sides are checked before anything is asked."""

@@ -1,4 +1,4 @@
-"""A part of an image is inpainted, or its canvas enlarged: what is kept is kept to the byte, on every engine."""
+"""A part of an image is inpainted, or its canvas extended: what is kept is kept to the byte, on every engine."""
 
 from __future__ import annotations
 

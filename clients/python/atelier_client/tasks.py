@@ -117,7 +117,7 @@ class ImageTask(ShortRepr):
     padding_mask_crop: int | None = None
     """Inpaint the mask with so many pixels around it alone, drawn in width and height, and put back into init_image."""
     outpaint: Outpaint | None = None
-    """Enlarge the canvas of init_image, and inpaint what is new."""
+    """Extend the canvas of init_image, and inpaint what is new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

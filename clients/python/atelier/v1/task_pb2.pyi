@@ -329,7 +329,7 @@ class ImageTask(message.Message):
 
     @builtins.property
     def outpaint(self) -> Outpaint:
-        """Enlarges the canvas of init_image; what is new is inpainted. The output has the size of the canvas, and is equal to
+        """Extends the canvas of init_image; what is new is inpainted. The output has the size of the canvas, and is equal to
         init_image more than 8 pixels from what is new or marked.
         """
 

@@ -134,7 +134,7 @@ _OPTIONS = (
         "--outpaint",
         type=parse_outpaint,
         metavar="SIDE=PIXELS,...",
-        help="Enlarge the init image: left, top, right, bottom, such as left=128,right=128.",
+        help="Extend the init image: left, top, right, bottom, such as left=128,right=128.",
     ),
     click.option(
         "--control",
