@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from atelier_engines.config import Section
+from atelier_engines.local.models_directory import ModelsDirectory
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class LocalModelConfig(Section):
+class LocalModelConfig(ModelsDirectory):
     """Where a model runs, in which number format, and how much memory it may take."""
 
     device: str = Field(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atelier_engines.config import Section
 
+PlaceholderStyle = Literal["simple", "detailed", "debug"]
+Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 _MAX_DELAY_SECONDS = 3600.0
 _MIN_OUTPUT_BYTES = 8192
 """Bytes; enough for a plain PNG of the largest size."""
@@ -49,6 +51,16 @@ class SketchConfig(Section):
         description="Return one plain PNG of exactly so many bytes instead of drawing, at almost no "
         "cost: for measuring the service around the engine.",
     )
+    placeholder_style: PlaceholderStyle = Field(
+        default="detailed",
+        description="How images are drawn: simple, one colour with the prompt; detailed, a gradient "
+        "with shapes; debug, detailed with the decided task written on it.",
+    )
+    colors: tuple[Color, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Colours to draw with, as `#rrggbb`, chosen by seed and prompt; any colour when empty.",
+    )
     preview_pixels: int = Field(
         default=256, ge=16, le=512, description="Longest side of a preview, in pixels."
     )
@@ -63,6 +75,9 @@ class SketchConfig(Section):
     def _one_source(self) -> Self:
         if self.image_directory is not None and self.output_bytes is not None:
             raise ValueError("set image_directory or output_bytes, not both")
+        drawn = self.image_directory is None and self.output_bytes is None
+        if not drawn and (self.colors or self.placeholder_style != "detailed"):
+            raise ValueError("colors and placeholder_style are for drawn images: unset the others")
         return self
 
 

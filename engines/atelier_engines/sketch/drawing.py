@@ -5,7 +5,6 @@ The text is wrapped, shortened where it does not fit, and legible on any backgro
 
 from __future__ import annotations
 
-import colorsys
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.media import image_from_pixels, pixels_from_image
+from atelier_engines.sketch.config import PlaceholderStyle
+from atelier_engines.sketch.palette import ANY_COLOR, Palette
 from atelier_engines.sketch.sources import SourceImage
 from atelier_engines.task import ImageTask
 
@@ -24,7 +25,6 @@ _GRID = 4
 """Colours along each side of the gradient."""
 _VIVID_GUIDANCE = 10.0
 """Guidance from which colours are fully saturated."""
-_RGB = tuple[int, int, int]
 _MAX_CHARACTERS = 400
 """Maximum number of characters that are drawn; more are never legible."""
 _MIN_FONT_SIZE = 6
@@ -42,6 +42,8 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 class DrawnSource:
     """Draws each image."""
 
+    style: PlaceholderStyle = "detailed"
+    palette: Palette = ANY_COLOR
     instant: ClassVar[bool] = False
     features: ClassVar[frozenset[ImageFeature]] = frozenset(
         {
@@ -55,11 +57,15 @@ class DrawnSource:
     def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
         """See ImageSource.make_image."""
         size = (task.width, task.height)
-        image = draw_image(
-            size, random_generator(seed, task.prompt, task.negative_prompt), task.guidance or 0.0
-        )
+        random = random_generator(seed, task.prompt, task.negative_prompt)
+        guidance = task.guidance or 0.0
+        draw = draw_plain if self.style == "simple" else draw_image
+        image = draw(size, random, guidance, self.palette)
         avoided = f"without {task.negative_prompt}" if task.negative_prompt else ""
-        draw_text(image, task.prompt, avoided, font_size)
+        prompt = task.prompt
+        if self.style == "debug":
+            prompt = f"{describe_task(task, seed)} {prompt}"
+        draw_text(image, prompt, avoided, font_size)
         if task.init_image is not None:
             start = image_from_pixels(task.init_image).convert("RGB")
             image = Image.blend(start.resize(size), image, task.strength)
@@ -72,30 +78,68 @@ def random_generator(seed: int, *words: str) -> np.random.Generator:
     return np.random.default_rng([seed, *hashes])
 
 
-def draw_image(size: tuple[int, int], random: np.random.Generator, guidance: float) -> Image.Image:
+def describe_task(task: ImageTask, seed: int) -> str:
+    """The values of the decided task that change images, in one line."""
+    values = [
+        f"{task.width}x{task.height}",
+        f"seed {seed}",
+        f"steps {task.steps}" if task.steps else "",
+        f"guidance {task.guidance:g}" if task.guidance is not None else "",
+        f"strength {task.strength:g}" if task.init_image is not None else "",
+        f"scheduler {task.scheduler}" if task.scheduler else "",
+        f"model {task.model}" if task.model else "",
+    ]
+    return ", ".join(filter(None, values)) + ":"
+
+
+def draw_plain(
+    size: tuple[int, int], random: np.random.Generator, guidance: float, palette: Palette
+) -> Image.Image:
+    """An RGB image of `size` (width, height) in one colour; more `guidance` gives a stronger one."""
+    return Image.new("RGB", size, palette.pick(random.random(), 0.55, _vividness(guidance)))
+
+
+def draw_image(
+    size: tuple[int, int],
+    random: np.random.Generator,
+    guidance: float,
+    palette: Palette = ANY_COLOR,
+) -> Image.Image:
     """Draw an RGB image of `size` (width, height); more `guidance` gives stronger colours."""
     hue = random.random()
-    vividness = 0.25 + 0.6 * min(guidance / _VIVID_GUIDANCE, 1.0)
-    image = _gradient(size, hue, vividness, random)
+    vividness = _vividness(guidance)
+    image = _gradient(size, hue, vividness, random, palette)
     for _ in range(int(random.integers(3, 6))):
-        _add_shape(image, hue, vividness, random)
+        _add_shape(image, hue, vividness, random, palette)
     return image
 
 
+def _vividness(guidance: float) -> float:
+    return 0.25 + 0.6 * min(guidance / _VIVID_GUIDANCE, 1.0)
+
+
 def _gradient(
-    size: tuple[int, int], hue: float, vividness: float, random: np.random.Generator
+    size: tuple[int, int],
+    hue: float,
+    vividness: float,
+    random: np.random.Generator,
+    palette: Palette,
 ) -> Image.Image:
     colours: NDArray[np.uint8] = np.zeros((_GRID, _GRID, 3), np.uint8)
     for row in range(_GRID):
         for column in range(_GRID):
             near = hue + random.uniform(-0.1, 0.1)
             lightness = 0.75 - 0.4 * row / (_GRID - 1) + random.uniform(-0.08, 0.08)
-            colours[row, column] = _rgb(near, lightness, vividness)
+            colours[row, column] = palette.pick(near, lightness, vividness)
     return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
 
 
 def _add_shape(
-    image: Image.Image, hue: float, vividness: float, random: np.random.Generator
+    image: Image.Image,
+    hue: float,
+    vividness: float,
+    random: np.random.Generator,
+    palette: Palette,
 ) -> None:
     """Draw one translucent disc or rounded block, at twice the size to soften its edge."""
     side = max(2, round(min(image.size) * random.uniform(0.15, 0.5)))
@@ -108,15 +152,10 @@ def _add_shape(
     else:
         pen.rounded_rectangle(box, radius=side // 2, fill=opacity)
     across = hue + float(random.choice((0.08, 0.42, 0.5, 0.58)))
-    colour = _rgb(across, random.uniform(0.45, 0.8), vividness)
+    colour = palette.pick(across, random.uniform(0.45, 0.8), vividness)
     left = round(random.uniform(0, image.width) - side / 2)
     top = round(random.uniform(0, image.height * 0.7) - side / 2)
     image.paste(colour, (left, top), mask.reduce(2))
-
-
-def _rgb(hue: float, lightness: float, saturation: float) -> _RGB:
-    red, green, blue = colorsys.hls_to_rgb(hue % 1.0, lightness, saturation)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw_text(image: Image.Image, words: str, small_words: str, font_size: int | None) -> None:

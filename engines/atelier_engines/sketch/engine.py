@@ -23,6 +23,7 @@ from atelier_engines.sketch.capabilities import build_capabilities
 from atelier_engines.sketch.chord import Chord
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
 from atelier_engines.sketch.drawing import DrawnSource
+from atelier_engines.sketch.palette import Palette
 from atelier_engines.sketch.sources import (
     FixedSizeSource,
     ImageSource,
@@ -41,7 +42,7 @@ class SketchEngine:
     def __init__(self, config: SketchConfig) -> None:
         """Create the engine; `start` reads the image directory."""
         self._config = config
-        self._source: ImageSource = DrawnSource()
+        self._source: ImageSource = _make_drawn_source(config)
         self._started = False
         self._capabilities = build_capabilities(config, self._source.features)
 
@@ -69,7 +70,7 @@ class SketchEngine:
 
     async def stop(self) -> None:
         """See Engine.stop."""
-        self._source = DrawnSource()
+        self._source = _make_drawn_source(self._config)
         self._started = False
 
     async def run(self, task: Task) -> AsyncGenerator[Event]:
@@ -158,6 +159,10 @@ class _Pace:
             await asyncio.Event().wait()
         if index == self.fails_at:
             raise EngineFailedError(f"the sketch engine failed at step {index}, as configured")
+
+
+def _make_drawn_source(config: SketchConfig) -> DrawnSource:
+    return DrawnSource(style=config.placeholder_style, palette=Palette.of(config.colors))
 
 
 def _should_fail(seed: int, rate: float) -> bool:

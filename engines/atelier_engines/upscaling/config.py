@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.config import Section
 from atelier_engines.local.config import Precision
+from atelier_engines.local.models_directory import ModelsDirectory
 
 LANCZOS = "lanczos"
 """The upscaler that every engine has."""
@@ -53,7 +54,7 @@ class UpscalerSettings(Section):
         return self
 
 
-class UpscaleConfig(UpscalerSettings):
+class UpscaleConfig(UpscalerSettings, ModelsDirectory):
     """The section of an `upscale` engine in the configuration file."""
 
     device: str = Field(

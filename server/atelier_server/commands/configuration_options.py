@@ -38,11 +38,13 @@ def select_engines(
     from atelier_engines.suggestions import suggest  # noqa: PLC0415 (see serve)
     from atelier_server.config.configuration_files import ConfigurationError  # noqa: PLC0415 (see serve)
     from atelier_server.config.load import load  # noqa: PLC0415 (only this command needs it, and it takes long to import)
+    from atelier_server.config.profiles import keep_downloads  # noqa: PLC0415 (see serve)
 
     try:
         settings = load(path)
     except ConfigurationError as error:
         raise UnusableError(str(error)) from error
+    keep_downloads(settings)
     if settings.threads is not None:
         configure_threads(settings.threads)
     unknown = [name for name in wanted if name not in settings.engines]

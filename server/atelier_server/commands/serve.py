@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     help="auto is console on a terminal, json elsewhere.",
 )
 @click.option(
+    "--testing",
+    is_flag=True,
+    default=None,
+    help="Replace every engine by a placeholder of its name, which needs no model and no key.",
+)
+@click.option(
     "--allow-insecure",
     is_flag=True,
     default=None,
@@ -64,12 +70,14 @@ def serve(  # noqa: PLR0917 (named by click)
     log_level: str | None,
     log_format: str | None,
     *,
+    testing: bool | None,
     allow_insecure: bool | None,
 ) -> None:
     """Serve generations over gRPC until SIGTERM, SIGHUP or Ctrl-C."""
     from atelier_server import app  # noqa: PLC0415 (only this command needs it, and it takes long to import)
     from atelier_server.config.configuration_files import ConfigurationError  # noqa: PLC0415 (see serve)
     from atelier_server.config.load import load  # noqa: PLC0415 (only this command needs it, and it takes long to import)
+    from atelier_server.config.profiles import keep_downloads  # noqa: PLC0415 (see serve)
 
     try:
         settings = load(
@@ -79,8 +87,10 @@ def serve(  # noqa: PLR0917 (named by click)
             listen=listen,
             metrics=metrics,
             data_dir=data_dir,
+            testing=testing,
             allow_insecure=allow_insecure,
         )
+        keep_downloads(settings)
         is_console = _configure_log(settings)
         asyncio.run(app.serve(settings, on_start=_greet if is_console else None))
     except ConfigurationError as error:

@@ -14,6 +14,7 @@ from atelier_engines import registry
 from atelier_engines.errors import EngineError
 from atelier_engines.suggestions import suggest
 from atelier_server.config.configuration_files import ConfigurationError, read_file
+from atelier_server.config.profiles import replace_engines_for_tests, share_models_dir
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.config.variables import Substitution, read_variables
 
@@ -54,15 +55,19 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
             value is invalid, there is no such engine.
     """
     problems: list[str] = []
-    substitution = Substitution(read_variables(path), problems)
-    raw = substitution.apply({} if path is None else read_file(path))
+    variables = read_variables(path)
+    raw = dict({} if path is None else read_file(path))
     _override(raw, overrides)
+    raw = dict(replace_engines_for_tests(raw, default_engines(), variables))
+    raw = Substitution(variables, problems).apply(raw)
+    if (models_dir := share_models_dir(raw, variables)) is not None:
+        raw["models_dir"] = models_dir
     if not raw.keys() & {"engines", "styles"} and "tiny" in default_engines():
         raw["styles"] = DEFAULT_STYLES
     engines = raw.get("engines", default_engines())
     if isinstance(engines, Mapping):
         raw["engines"] = {
-            name: _validate_engine(str(name), given, problems)
+            name: _validate_engine(str(name), given, problems, models_dir)
             for name, given in _select_engines(engines, only_engines, problems).items()
         }
     try:
@@ -135,7 +140,9 @@ def _limit_fallbacks(engine: object, only: Sequence[str]) -> object:
     return {**engine, "fallbacks": [name for name in fallbacks if name in only]}
 
 
-def _validate_engine(name: str, given: object, problems: list[str]) -> object:
+def _validate_engine(
+    name: str, given: object, problems: list[str], models_dir: str | None
+) -> object:
     """The engine's section, with the keys of its type validated and put under `config`."""
     if not isinstance(given, Mapping) or "type" not in given:
         return given  # refused by pydantic
@@ -149,6 +156,8 @@ def _validate_engine(name: str, given: object, problems: list[str]) -> object:
             "config": _InvalidConfig(),
         }
     own = {key: value for key, value in given.items() if key not in _COMMON_KEYS}
+    if models_dir is not None and "models_dir" in kind.config.model_fields:
+        own.setdefault("models_dir", models_dir)
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:

@@ -345,6 +345,16 @@ class Settings(Section):
         description="Engines by name. Without this key: sketch, and tiny (type diffusion) where the "
         "packages of the extra `local` are installed."
     )
+    testing: bool = Field(
+        default=False,
+        description="Replace every engine by a `sketch` of its name, for tests of what calls the server; settings of "
+        "the engines' types, such as keys of services, are not read. `${TESTING:-false}` leaves it to the environment.",
+    )
+    models_dir: Path | None = Field(
+        None,
+        description="Directory in which names of weights are looked up first, and under which (`hub/`) downloads are "
+        "kept; for every engine whose section has no `models_dir`. Null: the variable MODELS_DIR, if it is set.",
+    )
     threads: int | None = Field(
         None,
         ge=1,

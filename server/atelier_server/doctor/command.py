@@ -39,6 +39,7 @@ def _examine(path: Path | None) -> Iterator[Finding]:
 
     from atelier_server.config.configuration_files import ConfigurationError  # noqa: PLC0415 - as above
     from atelier_server.config.load import load  # noqa: PLC0415 - as above
+    from atelier_server.config.profiles import keep_downloads  # noqa: PLC0415 - as above
     from atelier_server.doctor.devices import check_devices  # noqa: PLC0415 - as above
     from atelier_server.doctor.engine_checks import check_engines, has_local_engines  # noqa: PLC0415 - as above
     from atelier_server.doctor.installation import check_installation  # noqa: PLC0415 - as above
@@ -47,6 +48,7 @@ def _examine(path: Path | None) -> Iterator[Finding]:
     yield from check_installation()
     try:
         settings = load(path)
+        keep_downloads(settings)
     except ConfigurationError as error:
         yield from check_devices(needs_local=False)
         for line in str(error).splitlines():
