@@ -19,6 +19,7 @@ LONGEST_FUNCTION = 60
 WALL_CLOCK_READERS = {
     "engines/vendors/openai/config.py": "compares with the days on which models are shut down",
     "engines/vendors/responses.py": "compares dates of a service",
+    "engines/vendors/vastai/exclusions.py": "keeps dates over restarts",
     "engines/vendors/vastai/instances.py": "compares with a date of the service",
     "server/artifacts/artifact_store.py": "dates what is uploaded and made; files have dates of their own",
     "server/clock.py": "starts the steady clock, and tells the date to those below",

@@ -14,7 +14,11 @@ from atelier_engines import registry
 from atelier_engines.errors import EngineError
 from atelier_engines.suggestions import suggest
 from atelier_server.config.configuration_files import ConfigurationError, read_file
-from atelier_server.config.profiles import replace_engines_for_tests, share_models_dir
+from atelier_server.config.profiles import (
+    find_models_dir,
+    find_shared_places,
+    replace_engines_for_tests,
+)
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.config.variables import Substitution, read_variables
 
@@ -60,14 +64,16 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     _override(raw, overrides)
     raw = dict(replace_engines_for_tests(raw, default_engines(), variables))
     raw = Substitution(variables, problems).apply(raw)
-    if (models_dir := share_models_dir(raw, variables)) is not None:
+    if (models_dir := find_models_dir(raw, variables)) is not None:
         raw["models_dir"] = models_dir
     if not raw.keys() & {"engines", "styles"} and "tiny" in default_engines():
         raw["styles"] = DEFAULT_STYLES
     engines = raw.get("engines", default_engines())
     if isinstance(engines, Mapping):
         raw["engines"] = {
-            name: _validate_engine(str(name), given, problems, models_dir)
+            name: _validate_engine(
+                str(name), given, problems, find_shared_places(raw, str(name), variables)
+            )
             for name, given in _select_engines(engines, only_engines, problems).items()
         }
     try:
@@ -141,7 +147,7 @@ def _limit_fallbacks(engine: object, only: Sequence[str]) -> object:
 
 
 def _validate_engine(
-    name: str, given: object, problems: list[str], models_dir: str | None
+    name: str, given: object, problems: list[str], places: Mapping[str, str]
 ) -> object:
     """The engine's section, with the keys of its type validated and put under `config`."""
     if not isinstance(given, Mapping) or "type" not in given:
@@ -156,8 +162,7 @@ def _validate_engine(
             "config": _InvalidConfig(),
         }
     own = {key: value for key, value in given.items() if key not in _COMMON_KEYS}
-    if models_dir is not None and "models_dir" in kind.config.model_fields:
-        own.setdefault("models_dir", models_dir)
+    own = {key: places[key] for key in places.keys() & kind.config.model_fields.keys()} | own
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 from atelier_server.config.settings import EngineSettings, Settings
 from atelier_server.config.variables import Substitution
 
-_MODELS_DIR = "models_dir"
 _TRUE = frozenset({"true", "1", "yes", "on"})
 
 
@@ -35,10 +34,20 @@ def _to_sketch(given: object) -> object:
     return {**kept, "type": "sketch"}
 
 
-def share_models_dir(raw: Mapping[str, object], variables: Mapping[str, str]) -> str | None:
+def find_models_dir(raw: Mapping[str, object], variables: Mapping[str, str]) -> str | None:
     """The directory of models for engines that name none: as configured, else that of the environment."""
-    given = raw.get(_MODELS_DIR) or variables.get("MODELS_DIR") or None
+    given = raw.get("models_dir") or variables.get("MODELS_DIR") or None
     return None if given is None else str(given)
+
+
+def find_shared_places(
+    raw: Mapping[str, object], engine: str, variables: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Directories for the keys of that name in the engine's section, where it has such keys and does not set them."""
+    data_dir = raw.get("data_dir") or Settings.model_fields["data_dir"].default
+    places = {"state_dir": str(Path(str(data_dir)) / "engines" / engine)}
+    models_dir = find_models_dir(raw, variables)
+    return places if models_dir is None else {**places, "models_dir": models_dir}
 
 
 def keep_downloads(settings: Settings) -> None:

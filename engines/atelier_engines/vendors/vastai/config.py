@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from atelier_engines.config import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS
+from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS
 from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.vendors.config import AccountConfig, ApiKey, BaseUrl
 
@@ -95,6 +96,17 @@ class VastaiConfig(AccountConfig):
         default=3,
         ge=1,
         description="An instance is replaced after this many consecutive failed checks.",
+    )
+    exclusion_seconds: float = Field(
+        default=7 * 86400,
+        ge=0,
+        le=MAX_KEEP_SECONDS,
+        description="Time for which a host is not rented from again after its instance has failed.",
+    )
+    state_dir: Path | None = Field(
+        default=None,
+        description="Directory of the list of excluded hosts, for the next start. Unset: "
+        "`engines/NAME` in `data_dir`.",
     )
     poll_seconds: float = Field(
         default=10,

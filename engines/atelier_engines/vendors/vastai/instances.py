@@ -13,6 +13,7 @@ from atelier_engines.errors import EngineError, EngineUnavailableError, EngineUn
 from atelier_engines.forwarding.engine import ForwardingEngine
 from atelier_engines.vendors.vastai.api import InstanceGoneError, VastApi
 from atelier_engines.vendors.vastai.config import VastaiConfig
+from atelier_engines.vendors.vastai.exclusions import Exclusions
 from atelier_engines.vendors.vastai.schemas import Instance, Offer
 from atelier_engines.vendors.vastai.spending import SpendingCap
 from atelier_engines.vendors.vastai.states import Rental, describe_fault
@@ -37,13 +38,13 @@ class Instances:
         self.spending = SpendingCap(config.spending_cap, clock)
         self._config = config
         self._clock = clock
-        self._excluded_hosts: set[int] = set()
+        self._exclusions = Exclusions(config.state_dir, seconds=config.exclusion_seconds)
         self._to_destroy: dict[int, Rental | None] = {}
 
     def exclude_host(self, machine_id: int) -> None:
-        """Exclude a host from all later searches."""
+        """Exclude a host from all searches of the next days."""
         if machine_id:
-            self._excluded_hosts.add(machine_id)
+            self._exclusions.add(machine_id)
 
     async def adopt_existing(self) -> tuple[Rental, ForwardingEngine] | None:
         """Return a ready instance of a previous process, if there is one; destroy all others with the label.
@@ -75,9 +76,7 @@ class Instances:
         Raises:
             EngineUnavailableError: there is no offer, or the service cannot be reached.
         """
-        found = [
-            one for one in await self.api.search() if one.machine_id not in self._excluded_hosts
-        ]
+        found = [one for one in await self.api.search() if one.machine_id not in self._exclusions]
         if not found:
             raise EngineUnavailableError(
                 "vastai has no offer that matches the configuration; allow a higher price or other GPUs"
