@@ -152,3 +152,25 @@ async def test_words_that_the_model_does_not_know_are_told_and_sent(
         if parameter.disposition is Disposition.IGNORED
     ]
     assert ignored == ["prompt"]
+
+
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_a_size_that_the_engine_makes_is_told(serve: Serve, engine: str) -> None:
+    """The image is not lost on its way; a strict request is refused, unless it excepts the size."""
+    recorded = recording()
+    made = Encoded(media_type="image/png", data=png(16, 32), width=16, height=32)
+    recorded.events = (Output(media=made, seed=1, size_reason="two passes"),)
+    task = {"engine": engine, "width": 64, "height": 64, "seed": 1}
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        generation = await client.generate("a lamp", **task)  # type: ignore[call-overload]  # fields by name
+        excepted = await client.generate(
+            "a lamp", strict=True, strict_except=["width", "height"], **task
+        )  # type: ignore[call-overload]  # fields by name
+        with pytest.raises(AtelierError, match="two passes"):
+            await client.generate("a lamp", strict=True, strict_except=["width"], **task)  # type: ignore[call-overload]  # fields by name
+    for one in (generation, excepted):
+        assert one.receipt is not None
+        told = {entry.name: entry for entry in one.receipt.parameters}
+        assert (told["width"].value, told["height"].value) == (16, 32)
+        assert {told[name].disposition for name in ("width", "height")} == {Disposition.CLAMPED}
+        assert told["width"].explanation == "two passes"

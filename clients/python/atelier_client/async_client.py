@@ -58,8 +58,8 @@ class AsyncClient(BaseClient):
     """A connection to one server, for asyncio; create it inside a running event loop.
 
     Errors are AtelierErrors, see `atelier_client.errors`. With a prompt, the fields of an ImageTask may
-    be given as keywords; with any task, `engine`, `options`, `strict`, `request_id` and
-    `timeout_seconds`.
+    be given as keywords; with any task, `engine`, `options`, `strict`, `strict_except`,
+    `request_id` and `timeout_seconds`.
     """
 
     def _open_channel(self) -> None:

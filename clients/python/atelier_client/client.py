@@ -46,8 +46,8 @@ class Client(BaseClient):
     """A connection to one server, for blocking code; threads may share it.
 
     Errors are AtelierErrors, see `atelier_client.errors`. With a prompt, the fields of an ImageTask may
-    be given as keywords; with any task, `engine`, `options`, `strict`, `request_id` and
-    `timeout_seconds`.
+    be given as keywords; with any task, `engine`, `options`, `strict`, `strict_except`,
+    `request_id` and `timeout_seconds`.
     """
 
     def _open_channel(self) -> None:

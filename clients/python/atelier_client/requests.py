@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -45,6 +45,7 @@ class Request:
     engine: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
     strict: bool = False
+    strict_except: Sequence[str] = ()
     request_id: str = ""
     timeout_seconds: float | None = None
 
@@ -100,6 +101,7 @@ def request_to_pb(request: Request, media: Mapping[str, Resolved]) -> pb.Generat
     message = pb.GenerateRequest(inline_outputs=True)
     for name in ("request_id", "engine", "strict"):
         _set(message, name, getattr(request, name))
+    message.strict_except.extend(request.strict_except)
     if request.timeout_seconds is not None:
         _set_seconds(message, "timeout", request.timeout_seconds)
     if request.options:

@@ -154,6 +154,7 @@ class RequestKeywords(TypedDict, total=False):
     engine: str
     options: Mapping[str, object]
     strict: bool
+    strict_except: Sequence[str]
     request_id: str
     timeout_seconds: float
 

@@ -187,7 +187,8 @@ class ForwardingEngine:
                     request,
                     engine=self._config.engine,
                     options=options,
-                    strict=_is_strict(self._capabilities),
+                    strict=True,
+                    strict_except=_list_tolerated(self._capabilities),
                     request_id=request_id,
                     timeout_seconds=self._config.timeout_seconds,
                 )
@@ -264,9 +265,11 @@ class ForwardingEngine:
         return self._client
 
 
-def _is_strict(capabilities: Capabilities) -> bool:
-    """Whether the engine there is to refuse what has no effect, which this server has not let pass.
+def _list_tolerated(capabilities: Capabilities) -> tuple[str, ...]:
+    """What the engine there may change, since this server says so too: the size, and words unknown to its model.
 
-    Words that its model does not know were noted here, and are sent all the same.
+    A workflow decides the size when it is done. Such words were noted here, and are sent all the same.
     """
-    return capabilities.image is None or not capabilities.image.vocabulary
+    image = capabilities.image
+    knows_words = image is not None and bool(image.vocabulary)
+    return ("width", "height", "prompt") if knows_words else ("width", "height")

@@ -289,7 +289,7 @@ class Decider:
             case _:
                 assert_never(kind)
         if request.strict:
-            recorder.reject_changes(kind)
+            recorder.reject_changes(kind, request.strict_except)
         return Resolved(task=task, parameters=tuple(recorder.parameters))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -55,12 +55,12 @@ def describe_route(route: Route, generation: Generation) -> None:
     receipt.reproducibility = REPRODUCIBILITIES[route.engine.capabilities.reproducibility]
 
 
-def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -> bool:
-    """Write the size in pixels that an output has into the receipt; returns whether it is another than was requested.
+def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -> set[str]:
+    """Write the size in pixels that an output has into the receipt; returns which requested parameters it changes.
 
     `reason` says why the engine makes another size than that of the task.
     """
-    changed = False
+    changed = set()
     made = {"width": width, "height": height}
     for entry in receipt.parameters:
         if entry.name in made and entry.value.number_value != made[entry.name]:
@@ -68,12 +68,12 @@ def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -
             entry.explanation = reason
             if entry.HasField("requested"):
                 entry.disposition = DISPOSITION_CLAMPED
-                changed = True
+                changed.add(entry.name)
         if entry.name == "aspect_ratio" and not _has_ratio(entry, width, height):
             entry.value.string_value = f"{width}:{height}"
             entry.explanation = reason
-            entry.disposition = Disposition.DISPOSITION_CLAMPED
-            changed = True
+            entry.disposition = DISPOSITION_CLAMPED
+            changed.add(entry.name)
     return changed
 
 
@@ -215,8 +215,8 @@ class ParameterRecorder:
         """Record a requested value that is not used."""
         self._record(name, None, requested, DISPOSITION_IGNORED, explanation)
 
-    def reject_changes(self, task: str) -> None:
-        """Return if every requested value was applied.
+    def reject_changes(self, task: str, exceptions: Collection[str]) -> None:
+        """Return if every requested value was applied, but for those of the parameters in `exceptions`.
 
         Raises:
             InvalidRequestError: some were clamped or ignored; names each of them.
@@ -228,7 +228,7 @@ class ParameterRecorder:
                 f"{entry.explanation} (refused because the request is strict)",
             )
             for entry in self.parameters
-            if entry.disposition in changed
+            if entry.disposition in changed and entry.name not in exceptions
         ]
         if violations:
             raise InvalidRequestError(violations)

@@ -263,8 +263,9 @@ def _describe_size(attempt: Attempt, width: int, height: int, reason: str) -> No
     Raises:
         UnsupportedTaskError: the request is strict, and asks for a size.
     """
+    request = attempt.claim.request
     changed = describe_made_size(attempt.generation.receipt, width, height, reason)
-    if changed and attempt.claim.request.strict:
+    if request.strict and not changed <= set(request.strict_except):
         raise UnsupportedTaskError(
             f"width, height: {reason} (refused because the request is strict)"
         )

@@ -292,13 +292,9 @@ def _validate_generate(request: pb.GenerateRequest) -> None:
     if not request.attachments:
         _validate(request)
         return
-    rest = pb.GenerateRequest()
-    for descriptor, value in request.ListFields():
-        if isinstance(value, Message):
-            getattr(rest, descriptor.name).CopyFrom(value)
-        elif descriptor.name != "attachments":
-            setattr(rest, descriptor.name, value)
-    _validate(rest)
+    fields = {descriptor.name: value for descriptor, value in request.ListFields()}
+    del fields["attachments"]
+    _validate(pb.GenerateRequest(**fields))
 
 
 def _validate(message: Message) -> None:

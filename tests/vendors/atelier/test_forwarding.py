@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -204,9 +204,10 @@ async def test_closing_stops_the_work_there(engine: Engine, there: AsyncClient) 
 class DelayedServer(FakeServer):
     """Accepts a task only when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: Sequence[str] = ()) -> None:
         super().__init__()
         self.sent, self.go = asyncio.Event(), asyncio.Event()
+        self.words = words
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:  # noqa: D102, N802 (gRPC's name, described in the contract)
         self.sent.set()
@@ -220,7 +221,9 @@ class DelayedServer(FakeServer):
             name="stand-in",
             state=engine_pb2.ENGINE_STATE_READY,
             image=engine_pb2.ImageCapabilities(
-                width=engine_pb2.IntegerRange(max=64), height=engine_pb2.IntegerRange(max=64)
+                width=engine_pb2.IntegerRange(max=64),
+                height=engine_pb2.IntegerRange(max=64),
+                vocabulary=self.words,
             ),
             cancel_support=engine_pb2.CANCEL_SUPPORT_STEP,
         )
@@ -231,9 +234,14 @@ class DelayedServer(FakeServer):
         return pb.HealthResponse(status=pb.SERVING_STATUS_SERVING, engines=[able])
 
 
-async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> None:
+@pytest.mark.parametrize(
+    ("words", "tolerated"), [([], ["width", "height"]), (["a"], ["width", "height", "prompt"])]
+)
+async def test_cancelling_while_the_task_is_sent_leaves_nothing_running(
+    words: list[str], tolerated: list[str]
+) -> None:
     """A task that is accepted after its cancellation is cancelled at once."""
-    service = DelayedServer()
+    service = DelayedServer(words)
     async with serve(service) as address:
         engine = ENGINE.create(AtelierConfig(address=address))
         await engine.start()
@@ -249,6 +257,7 @@ async def test_cancelling_while_the_task_is_sent_leaves_nothing_running() -> Non
     assert isinstance(cancelled, pb.CancelGenerationRequest)
     assert isinstance(sent, pb.GenerateRequest)
     assert sent.strict, "nothing is clamped or ignored there in silence"
+    assert sent.strict_except == tolerated
 
 
 async def test_a_failure_there_is_a_failure_here(engine: Engine) -> None:

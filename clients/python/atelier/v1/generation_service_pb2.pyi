@@ -135,6 +135,7 @@ class GenerateRequest(message.Message):
     INLINE_OUTPUTS_FIELD_NUMBER: builtins.int
     ATTACHMENTS_FIELD_NUMBER: builtins.int
     TIMEOUT_FIELD_NUMBER: builtins.int
+    STRICT_EXCEPT_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the request, chosen by the caller; the server generates one when it is empty.
 
@@ -180,6 +181,12 @@ class GenerateRequest(message.Message):
     def timeout(self) -> duration_pb2.Duration:
         """Time limit of the generation, its time in the queue included."""
 
+    @builtins.property
+    def strict_except(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of parameters that `strict` does not hold for, as the receipt has them, such as `width`: they may be clamped or
+        ignored, and the receipt says so.
+        """
+
     def __init__(
         self,
         *,
@@ -193,10 +200,11 @@ class GenerateRequest(message.Message):
         inline_outputs: builtins.bool = ...,
         attachments: abc.Mapping[builtins.str, builtins.bytes] | None = ...,
         timeout: duration_pb2.Duration | None = ...,
+        strict_except: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "options", b"options", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "response_mode", b"response_mode", "strict", b"strict", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "audio", b"audio", "engine", b"engine", "image", b"image", "inline_outputs", b"inline_outputs", "options", b"options", "request_id", b"request_id", "response_mode", b"response_mode", "strict", b"strict", "strict_except", b"strict_except", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
