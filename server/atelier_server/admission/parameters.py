@@ -215,7 +215,7 @@ class ParameterRecorder:
         """Record a requested value that is not used."""
         self._record(name, None, requested, DISPOSITION_IGNORED, explanation)
 
-    def reject_changes(self, task: str, exceptions: Collection[str]) -> None:
+    def reject_changes(self, task: str, exceptions: Collection[str] = ()) -> None:
         """Return if every requested value was applied, but for those of the parameters in `exceptions`.
 
         Raises:
