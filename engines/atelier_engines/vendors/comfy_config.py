@@ -10,7 +10,14 @@ from pydantic import Field, JsonValue, model_validator
 
 from atelier_engines.config import Section
 from atelier_engines.task import ControlType
-from atelier_engines.workflows import Mode, Workflow, apply_overrides, load_builtin, load_files
+from atelier_engines.workflows import (
+    Mode,
+    Workflow,
+    apply_overrides,
+    find_fixed_model,
+    load_builtin,
+    load_files,
+)
 
 
 class WorkflowFiles(Section):
@@ -67,7 +74,11 @@ class WorkflowSetConfig(WorkflowConfig):
 
     @model_validator(mode="after")
     def _require_valid_workflows(self) -> Self:
-        load_workflows(self)
+        fixed = find_fixed_model(load_workflows(self).values())
+        if self.checkpoint and fixed is not None:
+            raise ValueError(
+                f"checkpoint: the workflow {fixed.name} has no slot for model; give it one, or leave checkpoint out"
+            )
         return self
 
 

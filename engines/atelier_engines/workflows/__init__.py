@@ -8,7 +8,12 @@
 service. The caller sends it, and uploads the images that it loads.
 """
 
-from atelier_engines.workflows.capabilities import list_schedulers, max_loras, supported_features
+from atelier_engines.workflows.capabilities import (
+    find_fixed_model,
+    list_schedulers,
+    max_loras,
+    supported_features,
+)
 from atelier_engines.workflows.errors import WorkflowError
 from atelier_engines.workflows.filling import ControlFile, TaskFiles, fill
 from atelier_engines.workflows.workflow import (
@@ -29,6 +34,7 @@ __all__ = [
     "WorkflowError",
     "apply_overrides",
     "fill",
+    "find_fixed_model",
     "list_schedulers",
     "load_builtin",
     "load_files",

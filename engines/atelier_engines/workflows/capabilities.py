@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.workflows.bindings import Slot
 from atelier_engines.workflows.workflow import Workflow
@@ -30,6 +32,11 @@ def supported_features(workflow: Workflow) -> frozenset[ImageFeature]:
 def list_schedulers(workflow: Workflow) -> tuple[str, ...]:
     """Scheduler names of the API that the workflow knows, the default first."""
     return tuple(workflow.bindings.samplers)
+
+
+def find_fixed_model(workflows: Iterable[Workflow]) -> Workflow | None:
+    """The first workflow that loads a model of its own, whatever a task names; None if all take the task's."""
+    return next((one for one in workflows if Slot.MODEL not in one.bindings.slots), None)
 
 
 def max_loras(workflow: Workflow) -> int:

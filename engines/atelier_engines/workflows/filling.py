@@ -102,7 +102,10 @@ def _iter_slot_values(
         yield Slot.MODEL, files.model
     if task.init_image is not None:
         yield Slot.INIT_IMAGE, files.init_image
-        yield Slot.STRENGTH, task.strength
+        if (
+            Slot.STRENGTH in workflow.bindings.slots
+        ):  # else the capabilities say that it has no effect
+            yield Slot.STRENGTH, task.strength
     if task.mask is not None:
         yield Slot.MASK, files.mask
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from atelier_engines.conformance.remote_service import run_engine
+from atelier_engines.conformance.tasks import random_image
 from atelier_engines.errors import EngineUnavailableError, InvalidTaskError, ModelMissingError
 from atelier_engines.event import Output
 from atelier_engines.task import ImageTask, Lora
@@ -209,6 +210,59 @@ async def test_a_lora_that_was_removed_is_missing(server: StandIn) -> None:
     async with run_engine(server) as engine:
         with pytest.raises(ModelMissingError, match=r"lora_name: 'gone\.safetensors'"):
             await run_task(engine, replace(TASK, loras=(Lora(name="gone.safetensors"),)))
+
+
+IMG2IMG = SIMPLE | {
+    "30": {"class_type": "LoadImage", "inputs": {"image": "x.png"}},
+    "31": {
+        "class_type": "ImageScale",
+        "inputs": {
+            "image": ["30", 0],
+            "upscale_method": "lanczos",
+            "width": 64,
+            "height": 64,
+            "crop": "center",
+        },
+    },
+    "5": {"class_type": "VAEEncode", "inputs": {"pixels": ["31", 0], "vae": ["4", 2]}},
+}
+"""From an image, with weights of its own; its strength is fixed."""
+_IMG2IMG_SLOTS = {
+    "init_image": [{"id": "30", "input": "image"}],
+    "width": [{"id": "31", "input": "width"}],
+    "height": [{"id": "31", "input": "height"}],
+}
+
+
+def write_fixed(folder: Path) -> dict[str, Any]:
+    """A workflow that takes the task's model, and one for images that loads its own."""
+    slots = {**BINDINGS["slots"], **_IMG2IMG_SLOTS}
+    del slots["model"]
+    return write(folder, SIMPLE, BINDINGS) | write(
+        folder, IMG2IMG, BINDINGS | {"slots": slots}, "img2img"
+    )
+
+
+async def test_a_mode_with_weights_of_its_own_works_and_no_model_is_offered(
+    server: StandIn, tmp_path: Path
+) -> None:
+    """A model that only the other mode would use is not claimed, nor a strength that none takes."""
+    async with run_engine(server, workflows=write_fixed(tmp_path)) as engine:
+        image = engine.capabilities.image
+        assert image is not None
+        assert (image.models, image.ignores_strength) == ((), True)
+        for init in (None, random_image(64, 64, seed=1)):
+            made = outputs(await run_task(engine, replace(TASK, init_image=init)))
+            assert len(made) == 1
+
+
+async def test_models_that_a_workflow_would_not_use_fail_the_start(
+    server: StandIn, tmp_path: Path
+) -> None:
+    """The operator has configured them."""
+    engine = server.engine(workflows=write_fixed(tmp_path), models=["tiny15.safetensors"])
+    with pytest.raises(EngineUnavailableError, match="img2img has no slot for model"):
+        await engine.start()
 
 
 async def test_a_custom_mode_whose_nodes_are_missing_fails_the_start(

@@ -10,7 +10,7 @@ from atelier_engines.vendors.comfy_capabilities import Inventory, names_in_all
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 from atelier_engines.vendors.comfyui.node_classes import ObjectInfo
 from atelier_engines.vendors.comfyui.workflow_check import require_valid
-from atelier_engines.workflows import Mode, Workflow
+from atelier_engines.workflows import Mode, Workflow, find_fixed_model
 from atelier_engines.workflows.bindings import LoraStackNode, NodeChain, Slot
 
 
@@ -40,7 +40,7 @@ def read_inventory(
     first = workflows[Mode.TXT2IMG]
     return Inventory(
         workflows=usable,
-        models=_list_models(config, nodes, first),
+        models=_list_models(config, nodes, usable),
         loras=_list_loras(nodes, first),
         control_types=_list_control_types(config, nodes, usable.values()),
         schedulers=names_in_all(_list_schedulers(nodes, one) for one in usable.values()),
@@ -82,15 +82,25 @@ class _NodeClasses:
         return ()
 
 
-def _list_models(config: ComfyuiConfig, nodes: _NodeClasses, workflow: Workflow) -> tuple[str, ...]:
-    known = nodes.slot_choices(workflow, Slot.MODEL)
+def _list_models(
+    config: ComfyuiConfig, nodes: _NodeClasses, workflows: Mapping[Mode, Workflow]
+) -> tuple[str, ...]:
+    """Models that can be chosen in every mode; none where a workflow loads its own."""
+    workflow = workflows[Mode.TXT2IMG]
+    fixed = find_fixed_model(workflows.values())
+    if fixed is not None and config.models:
+        raise EngineUnavailableError(
+            f"the workflow {fixed.name} has no slot for model, so the setting models would have no effect on it: "
+            "give it one, or leave models out"
+        )
+    known = () if fixed else nodes.slot_choices(workflow, Slot.MODEL)
     for name in config.models:
         if name not in known:
             raise ModelMissingError(
                 f"not every ComfyUI server has the model {name!r}; "
                 f"available: {', '.join(known) or 'none'}"
             )
-    if Slot.MODEL in workflow.bindings.slots and not known:
+    if fixed is None and not known:
         raise ModelMissingError(
             f"comfyui has no model for the workflow {workflow.name}; install one"
         )
