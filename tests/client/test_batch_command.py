@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from atelier_client import AsyncClient, Client
-from atelier_client.cli.batch_items import build_item
+from atelier_client.cli.batch_items import build_item, read_items
 from atelier_client.cli.batch_manifest import BatchManifest, BatchResult
 from atelier_client.cli.batch_running import BatchRun, Spending
 from atelier_client.cli.matrix import build_matrix
@@ -196,8 +196,58 @@ async def test_a_result_that_was_cut_is_no_damage(served: RunningServer, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "tasks"),
+    [
+        ("a.csv", "\ufeffprompt,steps\r\na cup,4\r\n", [("a cup", 4)]),
+        (
+            "a.csv",
+            'prompt,steps\n"two\nlines",5\n"a ""b""",\n',
+            [("two\nlines", 5), ('a "b"', None)],
+        ),
+        ("a.csv", "prompt;steps\na cup, red;4\n", [("a cup, red", 4)]),
+        ("a.csv", '"prompt"\t"steps"\r"a"\t"4"\r', [("a", 4)]),
+        ("a.csv", "\n,\nprompt,steps,\n\n a , 4.0 ,,\n,,\n", [("a", 4)]),
+        (
+            "a.jsonl",
+            '\ufeff{"prompt": "a"}\r\n \n{"prompt": "b", "steps": 4.0}',
+            [("a", None), ("b", 4)],
+        ),
+        ("a.jsonl", '{"prompt": "a\u2028b", "steps": null}', [("a\u2028b", None)]),
+        ("A.TXT", "\ufeff a\r\n\n b\x0bc \n", [("a", None), ("b\x0bc", None)]),
+    ],
+)
+def test_files_of_other_programs_are_read(
+    name: str, text: str, tasks: list[tuple[str, int | None]], tmp_path: Path
+) -> None:
+    """Byte order marks, quotes, the separators and the line ends of spreadsheets, cells that are empty."""
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert [(item.task.prompt, item.task.steps) for item in read_items(path, {})] == tasks
+
+
+def test_a_digest_is_of_the_whole_task() -> None:
+    """Also of what is far back in a long text; what is not given does not count."""
+    long = {"prompt": "a " * 100 + "cup", "init_image": "/somewhere/" + "far/" * 20 + "a.png"}
+    items = [
+        build_item(1, long),
+        build_item(1, long | {"prompt": "a " * 100 + "hat"}),
+        build_item(1, long | {"init_image": "/somewhere/" + "far/" * 20 + "b.png"}),
+        build_item(1, long | {"engine": "tiny"}),
+    ]
+    assert len({item.digest for item in items}) == 4
+    assert build_item(1, {"prompt": "x", "steps": "4"}).digest == "bc7fcb5ade06e303"
+
+
+@pytest.mark.parametrize(
     ("name", "text", "told"),
     [
+        ("a.csv", 'prompt,steps\n"a,4\nb,5\n', "cannot read a.csv: line 3: unexpected end of data"),
+        ("a.csv", "prompt\na, b\n", "line 2: a row has more cells than there are columns; quote"),
+        ("a.jsonl", '{"prompt": "x", "guidance": NaN}\n', "task 1: guidance: nan does not fit"),
+        ("a.jsonl", '{"prompt": true}\n', "task 1: prompt: True does not fit"),
+        ("a.jsonl", '{"prompt": "x", "steps": "1_0"}\n', "task 1: steps: '1_0' does not fit"),
+        ("a.jsonl", '{"prompt": "x", "steps": 4.5}\n', "task 1: steps: 4.5 does not fit"),
+        ("a.jsonl", '{"prompt": " "}\n', "task 1: there is no prompt"),
         ("a.csv", "prompt,taste\nx,sweet\n", "a.csv: task 1: no field 'taste'; there are prompt"),
         ("a.csv", "prompt,steps\nx,1\nx,many\n", "task 2: steps: 'many' does not fit"),
         ("a.csv", "prompt\nx,1\n", "more cells than there are columns"),
@@ -222,6 +272,13 @@ async def test_a_wrong_file_is_refused_before_anything_is_started(
     assert ended.code == 2
     assert told in ended.err
     assert names_in(tmp_path) == [name]
+
+
+async def test_another_encoding_is_refused(tmp_path: Path) -> None:
+    """With the line that is not UTF-8."""
+    (tmp_path / "a.txt").write_bytes(b"a cup\ncaf\xe9\n")
+    ended = await atelier("batch", "a.txt", "--server", "127.0.0.1:1", cwd=tmp_path)
+    assert (ended.code, "line 2 is not UTF-8 text; save" in ended.err) == (2, True)
 
 
 async def test_a_matrix_is_every_combination_on_one_sheet(

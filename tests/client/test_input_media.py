@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,43 @@ def pixels_of(source: Media) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
+@dataclass
+class Mapped:
+    """A file whose bytes are not of the type bytes."""
+
+    path: Path
+
+    def read(self) -> bytearray:
+        """All of them."""
+        return bytearray(self.path.read_bytes())
+
+
+def opened_at(position: int, data: bytes) -> io.BytesIO:
+    """An open file of which so many bytes were read."""
+    file = io.BytesIO(data)
+    file.seek(position)
+    return file
+
+
+def base64_of(path: Path) -> bytes:
+    """The content, with padding."""
+    return base64.b64encode(path.read_bytes() + b"\0" * (-path.stat().st_size % 3 + 1))
+
+
+def closed_image() -> Image.Image:
+    """An image whose pixels are gone."""
+    image = Image.fromarray(PIXELS)
+    image.close()
+    return image
+
+
+def image_with(name: str, value: object) -> Image.Image:
+    """An image with that entry of its file's information."""
+    image = Image.fromarray(PIXELS)
+    image.info[name] = value
+    return image
+
+
 FORMS: dict[str, Callable[[Path], Media]] = {
     "a path as text": str,
     "a path": lambda path: path,
@@ -48,8 +86,23 @@ FORMS: dict[str, Callable[[Path], Media]] = {
     "an array": lambda _: PIXELS,
     "an array of floating point": lambda _: PIXELS / np.float32(255),
     "an array with other strides": lambda _: np.asfortranarray(PIXELS),
-    "a data URI": lambda path: (
-        "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    "an open file at its position": lambda path: opened_at(4, b"skip" + path.read_bytes()),
+    "a file that returns a bytearray": Mapped,
+    "an array of other bytes": lambda _: (PIXELS / 255).astype(">f8"),
+    "a view with negative strides": lambda _: PIXELS[::-1, ::-1].copy()[::-1, ::-1],
+    "a data URI": lambda path: "data:image/png;base64," + base64_of(path).decode(),
+    "a data URI in capitals": lambda path: "DATA:image/png;BASE64," + base64_of(path).decode(),
+    "a data URI with parameters": lambda path: (
+        " data:image/png;name=a;base64 ," + base64_of(path).decode()
+    ),
+    "a data URI in lines": lambda path: (
+        "data:;base64," + base64.encodebytes(path.read_bytes()).decode()
+    ),
+    "a data URI without padding": lambda path: (
+        "data:;base64," + base64_of(path).decode().rstrip("=")
+    ),
+    "a data URI in percent": lambda path: (
+        "data:;base64," + base64_of(path).decode().replace("/", "%2F").replace("+", "%2B")
     ),
 }
 
@@ -107,7 +160,9 @@ WRONG: dict[str, tuple[object, str]] = {
     "a suffix without a file": ("nowhere.png", "cannot read nowhere.png"),
     "a folder": (Path("/"), "cannot read /: Is a directory"),
     "a path with a zero": ("a\0/b.png", "cannot read"),
-    "no text at all": ("", "cannot read"),
+    "no text at all": ("", "the text is empty"),
+    "white space": (" ", "the text is empty"),
+    "a name that is too long": ("x" * 5000 + "/a.png", "File name too long"),
     "a file of text": (io.StringIO("x"), "mode 'rb'"),
     "a file that was read": (io.BytesIO(b""), "read to its end"),
     "another scheme": ("http://example.org/a.png", "https://, not http://"),
@@ -118,7 +173,22 @@ WRONG: dict[str, tuple[object, str]] = {
     "not a number": (np.full((8, 8), np.nan), "0 to 1"),
     "channels first": (np.zeros((3, 8, 8), np.uint8), r"not \(3, 8, 8\)"),
     "an empty array": (np.zeros((0, 8), np.uint8), r"not \(0, 8\)"),
-    "a mode of print": (Image.new("CMYK", (8, 8)), "CMYK"),
+    "a mode of print": (Image.new("CMYK", (8, 8)), r"'CMYK' cannot be sent: use image\.convert"),
+    "a mode that a conversion would clip": (Image.new("F", (8, 8)), "give it as an array"),
+    "an image without pixels": (Image.new("RGB", (0, 5)), "the image cannot be read"),
+    "a closed image": (closed_image, "the image cannot be read: Operation on closed image"),
+    "a cut image": (
+        lambda: Image.open(io.BytesIO(png()[: len(png()) // 2])),
+        "the image cannot be read: .*truncated",
+    ),
+    "an image with damaged EXIF": (
+        lambda: image_with("exif", b"Exif\0\0no"),
+        "the image cannot be read",
+    ),
+    "an image with a profile of text": (
+        lambda: image_with("icc_profile", "x"),
+        "cannot be read",
+    ),
 }
 
 
@@ -128,6 +198,8 @@ async def test_anything_else_is_an_invalid_request(
 ) -> None:
     """The error names the field and what to give; nothing is sent."""
     source, message = WRONG[name]
+    if callable(source):
+        source = source()
     if isinstance(source, io.IOBase):
         source.seek(0)
     service, address = fake_server

@@ -207,6 +207,26 @@ async def test_many_callers_share_a_client(server: RunningServer) -> None:
     assert [one.images[0].seed for one in made] == list(range(20))
 
 
+def test_a_client_outlives_its_event_loop(server: RunningServer) -> None:
+    """It opens its connection in the loop of its first call; for another loop that runs it is refused."""
+    client = AsyncClient(server.address)
+
+    async def ask() -> ServingStatus:
+        return (await client.health()).status
+
+    async def ask_from_two_loops() -> ServingStatus:
+        await client.health()
+        return await asyncio.to_thread(asyncio.run, ask())
+
+    assert asyncio.run(ask()) is ServingStatus.SERVING
+    assert asyncio.run(ask()) is ServingStatus.SERVING
+    with pytest.raises(errors.InvalidRequestError, match="make an AsyncClient for each"):
+        asyncio.run(ask_from_two_loops())
+    asyncio.run(client.close())
+    with pytest.raises(errors.ClientClosedError):
+        asyncio.run(ask())
+
+
 async def test_the_command_generates_an_image(server: RunningServer, tmp_path: Path) -> None:
     """Says on stdout where it is, and how it came along on stderr."""
     ended = await atelier(

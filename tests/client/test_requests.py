@@ -239,3 +239,30 @@ def test_every_enumeration_member_has_its_number(word: type[enums.ProtoEnum]) ->
     prefix = wire.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED")
     assert [prefix + member.name for member in word] == list(wire.keys())
     assert word.from_number(99) is word.from_number(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("format", "png", "'png' is no ImageFormat: give one of ImageFormat.PNG"),
+        ("fit", ImageFormat.PNG, "is no FitMode"),
+        ("loras", ["ink"], "'ink' is no Lora"),
+        ("loras", "ink", "'ink' is no tuple"),
+        ("controls", [1], "1 is no Control"),
+        ("embeddings", None, "None is no tuple"),
+        ("upscale", 2, "2 is no Upscale"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(name: str, value: object, told: str) -> None:
+    """Where no type checker did; also a member of another enumeration."""
+    with pytest.raises(errors.InvalidRequestError, match=told) as refused:
+        build("a lamp", **{name: value})
+    assert [violation.field for violation in refused.value.violations] == [name]
+
+
+def test_enumerations_inside_are_refused_by_name() -> None:
+    """And that of audio."""
+    with pytest.raises(errors.InvalidRequestError, match=r"loras\.role: 'style' is no LoraRole"):
+        build("a lamp", loras=[Lora(name="ink", role="style")])  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(errors.InvalidRequestError, match="'wav' is no AudioFormat"):
+        build(AudioTask(prompt="rain", format="wav"))  # type: ignore[arg-type]  # on purpose

@@ -35,10 +35,13 @@ class ActionRunner:
     """
 
     def __init__(
-        self, stub: GenerationServiceStub, connection: Connection, io_functions: IoFunctions
+        self,
+        get_stub: Callable[[], GenerationServiceStub],
+        connection: Connection,
+        io_functions: IoFunctions,
     ) -> None:
-        """Start without a stream."""
-        self._stub = stub
+        """Start without a stream; the stub is asked for before each call."""
+        self._get_stub = get_stub
         self._connection = connection
         self._io_functions = io_functions
         self._stream: Any = None
@@ -77,7 +80,7 @@ class ActionRunner:
                 assert_never(action)
 
     def _method(self, name: str) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(self._stub, name)
+        method: Callable[..., Any] = getattr(self._get_stub(), name)
         return method
 
     def _cancel_stream(self) -> None:

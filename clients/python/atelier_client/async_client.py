@@ -29,7 +29,7 @@ from atelier_client.base_client import BaseClient
 from atelier_client.channel import build_channel_options, names_server
 from atelier_client.engines import Capabilities, EnginePause
 from atelier_client.enums import State
-from atelier_client.errors import AtelierError
+from atelier_client.errors import AtelierError, InvalidRequestError
 from atelier_client.media import Artifact, Media, Resolved
 from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
@@ -55,7 +55,7 @@ _IO_FUNCTIONS = IoFunctions(
 
 
 class AsyncClient(BaseClient):
-    """A connection to one server, for asyncio; create it inside a running event loop.
+    """A connection to one server, for asyncio; it belongs to the event loop of its first call, until that is closed.
 
     Errors are AtelierErrors, see `atelier_client.errors`. With a prompt, the fields of an ImageTask may
     be given as keywords; with any task, `engine`, `options`, `strict`, `strict_except`,
@@ -63,13 +63,29 @@ class AsyncClient(BaseClient):
     """
 
     def _open_channel(self) -> None:
-        at = self._connection
-        self._channel = (
-            grpc.aio.insecure_channel(at.address, build_channel_options())
-            if at.credentials is None
-            else grpc.aio.secure_channel(at.address, at.credentials, build_channel_options())
-        )
-        self._stub = GenerationServiceStub(self._channel)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _use_channel(self) -> GenerationServiceStub:
+        """The stub of the channel of the running loop, which is opened now if the last one's loop is closed.
+
+        Raises:
+            InvalidRequestError: the channel is in use in another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise InvalidRequestError(
+                    "this client belongs to another event loop: make an AsyncClient for each"
+                )
+            self._loop = loop
+            at = self._connection
+            self._channel = (
+                grpc.aio.insecure_channel(at.address, build_channel_options())
+                if at.credentials is None
+                else grpc.aio.secure_channel(at.address, at.credentials, build_channel_options())
+            )
+            self._stub = GenerationServiceStub(self._channel)
+        return self._stub
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -86,7 +102,8 @@ class AsyncClient(BaseClient):
     async def close(self) -> None:
         """Cancel the calls under way, and close the connection; a closed client stays closed."""
         self._closed = True
-        await self._channel.close()
+        if self._loop is asyncio.get_running_loop():
+            await self._channel.close()
 
     @overload
     async def generate(self, task: Task, **keywords: Unpack[Keywords]) -> Generation: ...  # type: ignore[overload-overlap]  # text is a sequence of texts, too
@@ -239,7 +256,7 @@ class AsyncClient(BaseClient):
                     step = resume(operation, await self._perform(runner, step))
 
     def _new_runner(self) -> ActionRunner:
-        return ActionRunner(self._stub, self._connection, _IO_FUNCTIONS)
+        return ActionRunner(self._use_channel, self._connection, _IO_FUNCTIONS)
 
     async def _perform(self, runner: ActionRunner, action: Action) -> Answer | AtelierError:
         """Run an action, and return its answer or its error."""

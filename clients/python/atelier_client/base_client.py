@@ -71,7 +71,7 @@ class BaseClient(ABC):
 
     @abstractmethod
     def _open_channel(self) -> None:
-        """Create the channel; it connects on first use."""
+        """Create the channel, which connects on first use, or leave that to the first call."""
 
     def _check_open(self) -> None:
         if self._closed:

@@ -224,7 +224,7 @@ class Client(BaseClient):
                     step = resume(operation, self._perform(runner, step))
 
     def _new_runner(self) -> ActionRunner:
-        return ActionRunner(self._stub, self._connection, _IO_FUNCTIONS)
+        return ActionRunner(lambda: self._stub, self._connection, _IO_FUNCTIONS)
 
     def _perform(self, runner: ActionRunner, action: Action) -> Answer | AtelierError:
         """Run an action, and return its answer or its error."""

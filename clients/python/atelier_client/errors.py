@@ -65,6 +65,13 @@ class InvalidRequestError(AtelierError):
         self.violations = violations
 
 
+def invalid_value(name: str, message: str) -> InvalidRequestError:
+    """The error of one field, named as the caller names it."""
+    return InvalidRequestError(
+        f"{name}: {message}", violations=(Violation(field=name, message=message),)
+    )
+
+
 class UnsupportedError(AtelierError):
     """The engine or the server does not support the task."""
 

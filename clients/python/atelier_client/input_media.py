@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from atelier_client.actions import Operation, ReadMedia
-from atelier_client.errors import InvalidRequestError
+from atelier_client.errors import InvalidRequestError, invalid_value
 from atelier_client.media import ArtifactId, HttpsUri, Media, Resolved
 from atelier_client.reconnect import ReconnectPolicy
-from atelier_client.requests import invalid_value, iterate_media
+from atelier_client.requests import iterate_media
 from atelier_client.tasks import AudioTask, ImageTask
 from atelier_client.uploads import upload_bytes
 

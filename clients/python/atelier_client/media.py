@@ -48,7 +48,7 @@ class HoldsArtifact(Protocol):
 class SupportsRead(Protocol):
     """A file that is open for reading bytes."""
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | bytearray | memoryview:
         """All bytes that are left."""
 
 
@@ -146,7 +146,9 @@ def _resolve_object(source: object) -> Resolved:
 
 
 def _resolve_text(text: str) -> Resolved:
-    if text.startswith("data:"):
+    if not text.strip():
+        raise InvalidRequestError("the text is empty")
+    if text.lstrip()[:5].lower() == "data:":
         return _decode_data_uri(text)
     scheme, separator, _ = text.partition("://")
     if separator:
@@ -156,9 +158,16 @@ def _resolve_text(text: str) -> Resolved:
     if _ID.fullmatch(text):
         return ArtifactId(text)
     path = Path(text).expanduser()
-    if text and not path.is_file() and len(path.parts) == 1 and not path.suffix:
+    if not _is_file(path) and len(path.parts) == 1 and not path.suffix:
         return ArtifactId(text)  # of a server whose ids have another form
     return _read_path(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long
+        return False
 
 
 def _read_path(path: Path) -> bytes:
@@ -174,21 +183,26 @@ def _read_open_file(read: Callable[[], object]) -> bytes:
         data = read()
     except (OSError, ValueError) as error:  # ValueError: it is closed
         raise InvalidRequestError(f"cannot read the open file: {error}") from error
-    if not isinstance(data, bytes):
+    if not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidRequestError("the open file is one of text: open it with mode 'rb'")
-    return _not_empty(data)
+    return _not_empty(bytes(data))
 
 
 def _decode_data_uri(text: str) -> bytes:
-    """The bytes of a data URI. Source: RFC 2397."""
+    """The bytes of a data URI.
+
+    Sources: RFC 2397; as browsers do it, case and white space do not count, and missing padding is added
+    (https://fetch.spec.whatwg.org/#data-url-processor, 2026-11).
+    """
     head, comma, payload = text.partition(",")
     if not comma:
         raise InvalidRequestError("the data URI has no comma before its data")
     data = unquote_to_bytes(payload)
-    if not head.endswith(";base64"):
+    if head.rpartition(";")[2].strip().lower() != "base64":
         return _not_empty(data)
+    packed = b"".join(data.split()).rstrip(b"=")
     try:
-        return _not_empty(base64.b64decode(data, validate=True))
+        return _not_empty(base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True))
     except ValueError as error:
         raise InvalidRequestError("the data URI is not valid base64") from error
 

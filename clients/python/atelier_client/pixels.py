@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     UInt8Array: TypeAlias = NDArray[np.uint8]
     AnyArray: TypeAlias = NDArray[np.generic]
 
+_PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"))
 _THUMBNAIL_QUALITY = 80
 _COLOUR_DIMENSIONS = 3
 """Dimensions of an array with channels."""
@@ -86,14 +87,22 @@ def encode_image(image: PillowImage) -> bytes:
     """The image as a PNG, with its colour profile and its orientation.
 
     Raises:
-        InvalidRequestError: PNG cannot hold its mode.
+        InvalidRequestError: PNG cannot hold its mode, or it cannot be read.
     """
     buffer = io.BytesIO()
     try:
+        image.load()
         image.save(buffer, "PNG", compress_level=1, exif=image.getexif())
-    except OSError as error:
+    except Exception as error:  # Pillow raises what its decoders do, also SyntaxError
+        if image.mode in _PNG_MODES:
+            raise InvalidRequestError(f"the image cannot be read: {error}") from error
+        remedy = (
+            "scale it to 0 to 1, and give it as an array"
+            if image.mode[0] in "IF"
+            else "use image.convert('RGB')"
+        )
         raise InvalidRequestError(
-            f"an image of mode {image.mode!r} cannot be sent: use image.convert('RGB')"
+            f"an image of mode {image.mode!r} cannot be sent: {remedy}"
         ) from error
     return buffer.getvalue()
 

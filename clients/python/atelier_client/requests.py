@@ -13,8 +13,9 @@ from google.protobuf.message import Message
 from atelier.v1 import generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client.enums import State
-from atelier_client.errors import InvalidRequestError, Violation
+from atelier_client.errors import invalid_value
 from atelier_client.media import ArtifactId, HttpsUri, Media, Resolved
+from atelier_client.task_types import check_types
 from atelier_client.tasks import (
     AudioTask,
     Batch,
@@ -55,6 +56,7 @@ def build_request(task: str | ImageTask | AudioTask, keywords: Keywords) -> Requ
 
     Raises:
         TypeError: a keyword is unknown, or is a field of a task that was given as such; or there is no task.
+        InvalidRequestError: a value has another type than its field.
     """
     how = {name: value for name, value in keywords.items() if name in _REQUEST_KEYWORDS}
     rest = {name: value for name, value in keywords.items() if name not in _REQUEST_KEYWORDS}
@@ -64,6 +66,7 @@ def build_request(task: str | ImageTask | AudioTask, keywords: Keywords) -> Requ
         raise TypeError(f"a task is a prompt, an ImageTask or an AudioTask, not {task!r}")
     elif rest:
         raise TypeError(f"set {', '.join(rest)} in the {type(task).__name__}, not as a keyword")
+    check_types(task)
     request = cast("RequestKeywords", {**how, "request_id": how.get("request_id") or _random_id()})
     return Request(task=task, **request)
 
@@ -209,13 +212,6 @@ def _set_options(message: pb.GenerateRequest, options: Mapping[str, object]) -> 
         raise invalid_value(
             "options", "only JSON values: numbers, strings, booleans, null, lists, objects"
         ) from error
-
-
-def invalid_value(name: str, message: str) -> InvalidRequestError:
-    """The error of one field, named as the caller names it."""
-    return InvalidRequestError(
-        f"{name}: {message}", violations=(Violation(field=name, message=message),)
-    )
 
 
 def _random_id() -> str:

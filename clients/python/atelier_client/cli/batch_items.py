@@ -1,17 +1,18 @@
-"""Reads the tasks of a batch: one prompt a line, a CSV table, or one JSON object a line."""
+"""Builds the tasks of a batch from the fields in its file."""
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
+from atelier_client.cli.batch_files import read_tasks
 from atelier_client.enums import ImageFormat
 from atelier_client.tasks import ImageTask
 
@@ -20,6 +21,7 @@ _WHOLE_NUMBERS = ("width", "height", "steps", "seed", "num_images")
 _NUMBERS = ("guidance", "strength")
 FIELDS = (*_TEXTS, *_WHOLE_NUMBERS, *_NUMBERS, "init_image", "format", "engine")
 """Columns and keys that a batch may have."""
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,21 @@ class BatchItem:
 
     @property
     def digest(self) -> str:
-        """Changes with the task, so that a line that was edited is run again."""
-        return hashlib.sha256(repr((self.task, self.engine)).encode()).hexdigest()[:16]
+        """Changes with the task, so that a line that was edited is run again.
+
+        It stays when a later version adds a field.
+        """
+        given = ", ".join(
+            f"{one.name}={_describe(value)}"
+            for one in dataclasses.fields(self.task)
+            if (value := getattr(self.task, one.name)) != one.default
+        )
+        return hashlib.sha256(f"(ImageTask({given}), {self.engine!r})".encode()).hexdigest()[:16]
+
+
+def _describe(value: object) -> str:
+    """The whole value; the text of an enumeration."""
+    return repr(str(value) if isinstance(value, str) else value)
 
 
 def read_items(path: Path, defaults: Mapping[str, object]) -> tuple[BatchItem, ...]:
@@ -47,7 +62,7 @@ def read_items(path: Path, defaults: Mapping[str, object]) -> tuple[BatchItem, .
     """
     items = []
     try:
-        for number, fields in enumerate(_read_lines(path), start=1):
+        for number, fields in enumerate(read_tasks(path), start=1):
             given = {
                 name: value for name, value in fields.items() if value is not None and value != ""
             }
@@ -55,7 +70,7 @@ def read_items(path: Path, defaults: Mapping[str, object]) -> tuple[BatchItem, .
                 items.append(build_item(number, {**defaults, **given}))
             except ValueError as error:
                 raise click.UsageError(f"{path}: task {number}: {error}") from error
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise click.UsageError(f"cannot read {path}: {error}") from error
     if not items:
         raise click.UsageError(f"there are no tasks in {path}")
@@ -71,7 +86,7 @@ def build_item(number: int, fields: Mapping[str, object]) -> BatchItem:
     item = BatchItem(number=number, task=ImageTask(prompt=""))
     for name, value in fields.items():
         item = set_field(item, name, value)
-    if not item.task.prompt and item.task.init_image is None:
+    if not item.task.prompt.strip() and item.task.init_image is None:
         raise ValueError("there is no prompt")
     return item
 
@@ -84,7 +99,7 @@ def set_field(item: BatchItem, name: str, value: object) -> BatchItem:
     """
     if name not in FIELDS:
         raise ValueError(f"no field {name!r}; there are {', '.join(FIELDS)}")
-    if isinstance(value, list | dict) or not _is_text(str(value)):
+    if isinstance(value, list | dict | bool) or not _is_text(str(value)):
         raise ValueError(f"{name}: {value!r} does not fit")
     if name == "engine":
         return replace(item, engine=str(value))
@@ -102,52 +117,19 @@ def _is_text(value: str) -> bool:
 
 def _convert(name: str, value: object) -> object:
     if name in _WHOLE_NUMBERS:
-        return int(str(value))
+        return _convert_to_whole(str(value))
     if name in _NUMBERS:
-        return float(str(value))
+        number = float(str(value))
+        if not math.isfinite(number):
+            raise ValueError("not a number")
+        return number
     if name == "format":
         return ImageFormat(str(value))
     return Path(str(value)).expanduser() if name == "init_image" else str(value)
 
 
-def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
-    """The fields of each task."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        match path.suffix.lower():
-            case ".txt":
-                yield from ({"prompt": line.strip()} for line in file if line.strip())
-            case ".csv":
-                yield from _read_rows(file)
-            case ".jsonl":
-                lines = (line for line in file if line.strip())
-                yield from (_parse_object(line, number) for number, line in enumerate(lines, 1))
-            case suffix:
-                raise ValueError(
-                    f"it must end with .txt, .csv or .jsonl, not {suffix or 'nothing'}"
-                )
-
-
-def _read_rows(file: Iterable[str]) -> Iterator[Mapping[str, object]]:
-    """The rows of a table by its columns."""
-    reader = csv.DictReader(file)
-    columns = [name.strip() for name in reader.fieldnames or () if name.strip()]
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise ValueError(f"there are several columns {twice[0]!r}")
-    yield from (_check_columns(row) for row in reader)
-
-
-def _check_columns(row: Mapping[str | None, object]) -> Mapping[str, object]:
-    if None in row:
-        raise ValueError("a row has more cells than there are columns")
-    return {str(name).strip(): value for name, value in row.items()}
-
-
-def _parse_object(line: str, number: int) -> Mapping[str, object]:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"task {number}: {error.msg} at character {error.pos + 1}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{line.strip()[:40]!r} is not a JSON object")  # noqa: TRY004 - reported as one kind of error
-    return value
+def _convert_to_whole(text: str) -> int:
+    """A whole number, also as tables write it whose other cells are empty: 4.0."""
+    if not _WHOLE.fullmatch(text.strip()):
+        raise ValueError("not a whole number")
+    return int(text.strip().partition(".")[0])
