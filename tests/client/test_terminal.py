@@ -22,6 +22,11 @@ Served = tuple[FakeServer, str]
 PREVIEW = generation_pb2.Preview(media_type="image/png", data=b"\x89PNG small")
 
 
+def names_in(folder: Path) -> list[str]:
+    """The files in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 async def test_a_terminal_shows_a_bar(fake_server: Served, tmp_path: Path) -> None:
     """Stage, step and percentage; the file is on stdout."""
     _, address = fake_server
@@ -73,6 +78,7 @@ async def test_previews_stay_away_from_other_terminals(fake_server: Served, tmp_
         ({"COLORTERM": "truecolor", "TMUX": "a", "KITTY_WINDOW_ID": "1"}, "48;2;0;0;255m▀"),
         ({}, "\x1b[38;5;196;48;5;21m▀"),
         ({"TERM": "dumb"}, ""),
+        ({"COLORTERM": "truecolor", "NO_COLOR": "1"}, ""),
     ],
 )
 async def test_previews_are_drawn_with_characters_elsewhere(
@@ -175,6 +181,51 @@ async def test_an_interrupted_watch_leaves_the_generation_alone(
     _, err = await process.communicate()
     assert (process.returncode, err.decode().strip()) == (130, "error: interrupted")
     assert not any(isinstance(ask, pb.CancelGenerationRequest) for ask in service.requests)
+
+
+async def test_a_dumb_terminal_shows_lines(fake_server: Served, tmp_path: Path) -> None:
+    """As they come, of a generation and of a batch: a bar cannot be changed there."""
+    _, address = fake_server
+    (tmp_path / "a.txt").write_text("x\n")
+    async with screen() as terminal:
+        for arguments in (("generate", "x"), ("batch", "a.txt")):
+            process = await run_on(
+                terminal, *arguments, "--server", address, cwd=tmp_path, TERM="dumb"
+            )
+            await process.communicate()
+        await terminal.wait_for("1: 0001-x.png")
+    assert "denoise 2/5" in terminal.text
+    assert "\x1b" not in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("redirection", "environment"),
+    [
+        ("2>&-", ""),
+        ("2>/dev/full", ""),
+        ("2> >(head -c 1 >/dev/null)", ""),
+        (">&- 2>&-", ""),
+        ("", "ascii"),
+    ],
+)
+async def test_what_was_made_is_saved_whatever_can_be_printed(
+    redirection: str, environment: str, fake_server: Served, tmp_path: Path
+) -> None:
+    """A standard error that is closed, full or left by its reader, and an encoding that lacks a letter."""
+    _, address = fake_server
+    line = f"{ATELIER} generate x -o é.png --server {address} {redirection}"
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        line,
+        cwd=tmp_path,
+        env=PLAIN | ({"PYTHONIOENCODING": environment} if environment else {}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await process.communicate()
+    assert process.returncode == 0
+    assert names_in(tmp_path) == ["é.png"]
 
 
 async def test_a_reader_that_leaves_ends_the_command_quietly(

@@ -10,6 +10,7 @@ from atelier_client import notebook_html, pixels
 from atelier_client.errors import NotDownloadedError
 from atelier_client.media import Artifact
 from atelier_client.representation import format_size
+from atelier_client.whole_files import overwrite
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -79,7 +80,7 @@ class Output:
         return self.content
 
     def save(self, path: str | Path) -> Path:
-        """Write the encoded bytes to a file; missing folders are created.
+        """Write the encoded bytes to a file, whole or not at all; missing folders are created.
 
         Raises:
             NotDownloadedError: they were not fetched; `client.fetch(generation)` does it.
@@ -88,7 +89,7 @@ class Output:
         target = Path(path)
         data = self.data
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        overwrite(target, data)
         return target
 
 

@@ -41,8 +41,7 @@ def init(kind: str, path: Path, *, force: bool) -> None:
     """
     text = (_FOLDER / f"{kind}.yaml").read_text(encoding="utf-8")
     try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
+        _write(path, text, force=force)
     except FileExistsError as error:
         raise UnusableError(
             f"{path} exists: --force overwrites it, -o names another file"
@@ -54,3 +53,15 @@ def init(kind: str, path: Path, *, force: bool) -> None:
     if variables:
         click.echo(f"set {', '.join(variables)} in {path.with_name('.env')} or in the environment")
     click.echo(f"next: atelier config check {path}; atelier serve --config {path}")
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    """Write the file; of a new one that cannot be written nothing is left."""
+    is_new = not path.exists()
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
@@ -14,6 +13,7 @@ from atelier_client.cli.batch_items import BatchItem
 from atelier_client.cli.batch_manifest import BatchResult
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.printable import strip_control_characters
+from atelier_client.cli.progress import can_draw
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,13 +32,14 @@ class BatchDisplay:
 
     def __post_init__(self) -> None:
         """Make the bar; it is shown on a terminal only."""
+        console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=self.as_json or not sys.stderr.isatty(),
+            console=console,
+            disable=self.as_json or not can_draw(console),
         )
         self._progress.add_task("running", total=self.total)
 

@@ -53,6 +53,8 @@ class BatchManifest:
         self._attempts = Counter[str]()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if self._path.exists() and not os.access(self._path, os.W_OK):
+                raise PermissionError("it cannot be written")
             if not self._read_lines():
                 self._append({"batch": secrets.token_hex(8)})
             head, *lines = map(json.loads, self._read_lines())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier_client.errors import MissingPackageError
+from atelier_client.errors import InvalidRequestError, MissingPackageError
 from atelier_client.pixels import open_image
+from atelier_client.whole_files import overwrite
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -33,17 +35,27 @@ def write_contact_sheet(path: Path, entries: Sequence[Entry], columns: int | Non
     """Write the sheet as a PNG, as square as it can be without `columns`; False if Pillow is not installed.
 
     Raises:
-        OSError: an image cannot be read, or the sheet cannot be written.
+        InvalidRequestError: an image cannot be read, or the sheet cannot be written.
     """
     try:
-        images = [open_image(entry.path.read_bytes()) for entry in entries]
+        images = [_open_small(entry.path) for entry in entries]
+        sheet = _arrange(images, [entry.label for entry in entries], columns)
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
+        overwrite(path, buffer.getvalue())
     except MissingPackageError:
         return False
-    for image in images:
-        image.thumbnail((_SIDE, _SIDE))
-    sheet = _arrange(images, [entry.label for entry in entries], columns)
-    sheet.save(path, "PNG")
+    except OSError as error:
+        raise InvalidRequestError(
+            f"cannot write {path}: {error.strerror or error}; the images are saved"
+        ) from error
     return True
+
+
+def _open_small(path: Path) -> PillowImage:
+    image = open_image(path.read_bytes())
+    image.thumbnail((_SIDE, _SIDE))
+    return image
 
 
 def _arrange(

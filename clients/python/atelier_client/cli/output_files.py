@@ -14,6 +14,7 @@ from atelier_client.cli.output_names import (
 from atelier_client.errors import InvalidRequestError
 from atelier_client.outputs import Audio, Image
 from atelier_client.results import Generation
+from atelier_client.whole_files import overwrite, write_new
 
 
 def save_outputs(generation: Generation, target: Target) -> tuple[Path, ...]:
@@ -36,8 +37,7 @@ def _save(path: Path, output: Image | Audio, target: Target, generation_id: str)
     free = path if target.is_named or target.force else find_unused(path)
     try:
         free.parent.mkdir(parents=True, exist_ok=True)
-        with free.open("wb" if target.force else "xb") as file:
-            file.write(output.data)
+        (overwrite if target.force else write_new)(free, output.data)
     except FileExistsError as error:
         message = (
             describe_existing(free) if free.exists() else f"cannot write {free}: {error.strerror}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
@@ -43,7 +42,12 @@ def choose_display(*, as_json: bool, quiet: bool) -> Display:
         return JsonLines()
     if quiet:
         return NullDisplay()
-    return ProgressBar() if sys.stderr.isatty() else LineDisplay()
+    return ProgressBar() if can_draw(Console(stderr=True)) else LineDisplay()
+
+
+def can_draw(console: Console) -> bool:
+    """Whether what is printed can be changed later: on a terminal, unless it is a dumb one."""
+    return console.file.isatty() and not console.is_dumb_terminal
 
 
 def describe_stage(event: results.Progress) -> str:
@@ -168,7 +172,7 @@ class ProgressBar:
 
     def _draw_preview(self, preview: results.Preview) -> None:
         """Draw with characters, on a terminal with colours."""
-        if self._console.color_system is not None:
+        if self._console.color_system is not None and not self._console.no_color:
             self._progress.preview = render_half_blocks(
                 preview, columns=self._console.width, rows=previews.ROWS
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -22,6 +21,7 @@ from atelier_client.cli.generation_lines import format_generations
 from atelier_client.cli.interruption import handle_interruptions, raise_if_interrupted
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.progress import can_draw
 from atelier_client.cli.totals import WINDOW, EngineTotals, total_by_engine
 from atelier_client.engines import Capabilities, Engine
 from atelier_client.enums import State
@@ -66,7 +66,7 @@ def top_command(*, interval: float, once: bool, server: str, as_json: bool) -> N
     with connect(server) as client:
         if as_json:
             echo_json(_take_snapshot(client))
-        elif once or not sys.stdout.isatty():
+        elif once or not can_draw(console):
             console.print(_build_view(_take_snapshot(client), console))
         else:
             _show_live(client, console, interval)
