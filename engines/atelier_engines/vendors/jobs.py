@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
@@ -122,7 +123,11 @@ class TaskJobs(Generic[ConfigT]):
 
 
 async def run_jobs(
-    api: JobApi[JobT, ResponseT], *, poll_seconds: float, grace_seconds: float = 0.0
+    api: JobApi[JobT, ResponseT],
+    *,
+    poll_seconds: float,
+    grace_seconds: float = 0.0,
+    max_polls: int | None = None,
 ) -> AsyncGenerator[Event]:
     """Run the task as one job a seed; closing it cancels the jobs that have not ended, unless they are to be kept.
 
@@ -133,6 +138,7 @@ async def run_jobs(
         api: the jobs of the task.
         poll_seconds: initial interval between two polls; it grows to five times that.
         grace_seconds: a job that the service does not know is lost only after this time.
+        max_polls: polls after which a job that has not ended is given up; None for as many as the deadline allows.
 
     Raises:
         EngineUncertainError: it is unknown whether a job was accepted, also because the earlier attempt
@@ -158,7 +164,7 @@ async def run_jobs(
                     yield Dispatched(handle=_Handle.dump(jobs))
         for number, (job, seed) in enumerate(zip(jobs, seeds, strict=True)):
             poller = _Poller(api, job, grace_seconds=grace_seconds)
-            async with aclosing(poller.poll(poll_seconds)) as statuses:
+            async with aclosing(poller.poll(poll_seconds, max_polls)) as statuses:
                 async for status in statuses:
                     for event in progress.update(number, status):
                         yield event
@@ -274,16 +280,18 @@ class _Poller(Generic[JobT, ResponseT]):
         self._delay_scale = api.client.delay_scale
         self._failures = _Failures(grace_seconds * self._delay_scale)
 
-    async def poll(self, interval_seconds: float) -> AsyncGenerator[JobStatus[ResponseT]]:
+    async def poll(
+        self, interval_seconds: float, max_polls: int | None
+    ) -> AsyncGenerator[JobStatus[ResponseT]]:
         """Yield the status of the job until it has ended.
 
         Raises:
             EngineFailedError: the job is lost.
-            EngineTimeoutError: the deadline passed.
+            EngineTimeoutError: the deadline passed, or it has not ended after `max_polls` polls.
         """
         interval, reason = interval_seconds, ""
         vendor, deadline = self._api.client.name, self._api.deadline
-        while True:
+        for count in itertools.count(1):
             pause = interval
             last_error: EngineError | None = None
             try:
@@ -304,6 +312,10 @@ class _Poller(Generic[JobT, ResponseT]):
                     return
                 reason = status.timeout_reason
             deadline.require(vendor, because=last_error, reason=reason)
+            if count == max_polls:
+                why = f": {last_error or reason}" if last_error or reason else ""
+                msg = f"the job at {vendor} has not ended after {count} polls{why}"
+                raise EngineTimeoutError(msg) from last_error
             await asyncio.sleep(min(pause, deadline.remaining))
             interval = min(interval * _BACKOFF_FACTOR, interval_seconds * _MAX_BACKOFF)
 

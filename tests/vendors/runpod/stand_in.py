@@ -46,7 +46,8 @@ class StandIn(FakeJobService[FakeJob]):
     workers: dict[str, int] = field(default_factory=dict)
     """Workers in the response of /health."""
     shape: str = "v5"
-    """Shape of results: v5, s3, message, message_url or progress, which is v5 with progress."""
+    """Shape of results: v5, s3, message, message_url progress, which is v5 with
+    progress, slow, which outlasts /runsync, or those of other workers in `_ended`."""
     endpoints: dict[str, str] = field(default_factory=dict)
     """The endpoint of each job, which no other endpoint knows."""
     healths: ResponseQueue = field(default_factory=ResponseQueue)
@@ -67,6 +68,7 @@ class StandIn(FakeJobService[FakeJob]):
     def reset(self) -> None:
         """See FakeService.reset."""
         FakeJobService.reset(self)
+        self.endpoints = {}
         self.workers = {"idle": 0, "running": 1}
         self.shape = "v5"
 
@@ -90,6 +92,21 @@ class StandIn(FakeJobService[FakeJob]):
         self.jobs[job_id] = FakeJob(body=body)
         self.endpoints[job_id] = request.match_info["endpoint"]
         return web.json_response({"id": job_id, "status": "IN_QUEUE"})
+
+    @scripted("submits")
+    async def runsync(self, request: web.Request) -> web.StreamResponse:
+        """POST /runsync?wait=ms: the end of the job if it comes within that time; then it is not kept."""
+        wait = int(request.query.get("wait", 90_000))
+        if not 1_000 <= wait <= 300_000:
+            return web.json_response({"error": f"bad wait: {wait}"}, status=400)
+        if (refused := _unknown(request)) is not None:
+            return refused
+        job_id = f"sync-{len(self.jobs)}f0e-u1"
+        job = self.jobs[job_id] = FakeJob(body=await request.json())
+        self.endpoints[job_id] = request.match_info["endpoint"]
+        if self.shape == "slow":
+            return web.json_response({"id": job_id, "status": "IN_PROGRESS"})
+        return web.json_response({"id": job_id, "delayTime": 12, **self._ended(job_id, job)})
 
     @scripted("polls")
     async def status(self, request: web.Request) -> web.StreamResponse:
@@ -124,12 +141,20 @@ class StandIn(FakeJobService[FakeJob]):
         url, data = f"{self.store}/{job_id}.png?X-Amz-Signature=abc", self.drawn(job)
         text = base64.b64encode(data).decode()
         image = {"filename": "a.png", "type": "base64", "data": text}
-        outputs: dict[str, dict[str, Any]] = {
+        outputs: dict[str, object] = {
             "s3": {"images": [image | {"type": "s3_url", "data": url}]},
             "message": {"message": text, "status": "success", "refresh_worker": False},
             "message_url": {"message": url, "status": "success"},
+            "texts": {"images": [text]},
+            "text": text,
+            "data_uri": {"image": f"data:image/png;base64,{text}"},
+            "list": [{"image_url": url}],
+            "job_results": {"job_results": {"images": [image], "seed": 7}},
+            "job_results_list": {"job_results": [{"output": {"images": [{"url": url}]}}]},
         }
-        output = outputs.get(self.shape, {"images": [image]})
+        if self.shape == "job_results_beside":
+            return {"status": "COMPLETED", "job_results": {"images": [text]}}
+        output: object = outputs.get(self.shape, {"images": [image]})
         return {"status": "COMPLETED", "executionTime": 2000, "output": output}
 
     @scripted("cancels")
@@ -183,6 +208,7 @@ def stand_in() -> Iterator[StandIn]:
     made = StandIn()
     api, store = web.Application(client_max_size=2**25), web.Application()
     api.router.add_post("/v2/{endpoint}/run", made.run)
+    api.router.add_post("/v2/{endpoint}/runsync", made.runsync)
     api.router.add_get("/v2/{endpoint}/status/{id}", made.status)
     api.router.add_post("/v2/{endpoint}/cancel/{id}", made.cancel)
     api.router.add_get("/v2/{endpoint}/health", made.health)

@@ -38,9 +38,15 @@ async def test_a_task_is_one_paid_job_and_its_image_arrives_byte_for_byte(
     assert (image.media_type, image.width, image.height) == ("image/png", 128, 136)
 
 
-@pytest.mark.parametrize("shape", ["v5", "s3", "message", "message_url"])
+SHAPES = (
+    *("v5", "s3", "message", "message_url", "text", "texts", "data_uri", "list"),
+    *("job_results", "job_results_list", "job_results_beside"),
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 async def test_every_shape_of_a_result_is_understood(vendor: StandIn, shape: str) -> None:
-    """Of workers before and after version 5, with and without a storage, which never receives the key."""
+    """Of worker-comfyui before and after version 5, and of others; a storage never receives the key."""
     vendor.shape = shape
     (image,) = outputs(await collect_events(vendor))
     (job,) = vendor.jobs.values()

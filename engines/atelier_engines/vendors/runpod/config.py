@@ -20,6 +20,10 @@ RunpodEndpoint = Annotated[str, Field(pattern=r"^[\w-]+$")]
 """Id of an endpoint, as paths have it."""
 
 
+_MAX_RUN_BYTES = 10 * 10**6
+_MAX_RUNSYNC_BYTES = 20 * 10**6
+
+
 class RunpodConfig(WorkflowSetConfig, JobsConfig):
     """A runpod engine's section in the configuration file."""
 
@@ -38,6 +42,20 @@ class RunpodConfig(WorkflowSetConfig, JobsConfig):
         description="Maximum tasks at once; best set to the endpoint's maximum of workers.",
     )
     poll_seconds: PollSeconds = 1.0
+    sync_wait_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=300,
+        description="Submit by `/runsync`, which answers with the result if it is there within this time, "
+        "else the job is polled. Null submits by `/run`. A task of several images then runs one after the "
+        "other, and a server that is killed meanwhile does not find the job again.",
+    )
+    max_polls: int | None = Field(
+        default=None,
+        ge=1,
+        description="Polls after which a job that has not ended is given up and cancelled; unset: "
+        "as many as `timeout_seconds` allows.",
+    )
     timeout_seconds: TimeoutSeconds = Field(
         default=900.0,
         description="Maximum time of a task from its acceptance, the start of a worker included.",
@@ -47,3 +65,8 @@ class RunpodConfig(WorkflowSetConfig, JobsConfig):
     def endpoints(self) -> tuple[str, ...]:
         """All endpoints, the one for tasks that name none first."""
         return (self.endpoint, *self.further_endpoints)
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Size of the largest request that the service takes."""
+        return _MAX_RUN_BYTES if self.sync_wait_seconds is None else _MAX_RUNSYNC_BYTES

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from atelier_engines.closing import Stop
 from atelier_engines.errors import EngineError, EngineFailedError
 from atelier_engines.event import Output, Stage
+from atelier_engines.task import JSON
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
@@ -23,6 +24,7 @@ from atelier_engines.vendors.results import fetch_image
 from atelier_engines.vendors.runpod.config import RunpodConfig
 from atelier_engines.vendors.runpod.errors import translate_failure, translate_worker_message
 from atelier_engines.vendors.runpod.job_input import build_job_input
+from atelier_engines.vendors.runpod.worker_output import WorkerOutput
 
 STATES = {
     "IN_QUEUE": JobState.ACTIVE,
@@ -54,10 +56,18 @@ class RunpodStatus(BaseModel):
     """IN_QUEUE, IN_PROGRESS, RUNNING, or a final one."""
     output: JsonValue = None
     """The result when COMPLETED; before that, whatever the worker reports as its progress."""
+    job_results: JsonValue = None
+    """The result, of endpoints that put it beside `output`."""
     error: JsonValue = None
     """Why it failed: text, or JSON in a text."""
     execution_milliseconds: float = Field(default=0.0, alias="executionTime")
     """Time for which a worker has had it; 0 until it has ended there."""
+
+
+class RunpodAnswer(RunpodStatus):
+    """The answer of /runsync: a job, which may have ended."""
+
+    id: str = Field(pattern=r"^[\w-]+$")
 
 
 class Workers(BaseModel):
@@ -93,35 +103,6 @@ class WorkerProgress(BaseModel):
     total: int
 
 
-class OutputImage(BaseModel):
-    """An image of worker-comfyui 5 and later."""
-
-    data: str = Field(min_length=1)
-    """Base64 or a URL."""
-    type: str = "base64"
-    """base64 or s3_url."""
-
-
-class WorkerOutput(BaseModel):
-    """What worker-comfyui returned, in either of its shapes."""
-
-    images: tuple[OutputImage, ...] = ()
-    """Version 5 and later."""
-    errors: tuple[str, ...] = ()
-    """Errors beside the images."""
-    message: str = ""
-    """Before version 5: base64, a URL, or why it failed."""
-    status: str = ""
-    """success, error, success_no_images."""
-
-    @property
-    def image(self) -> str:
-        """The image: base64 or a URL. Empty when there is none."""
-        if self.images:
-            return self.images[0].data
-        return self.message if self.status != "error" else ""
-
-
 @dataclass(slots=True)
 class _Queue:
     """What is known about the queue while a job waits in it."""
@@ -145,6 +126,8 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
     endpoint: str
     """Id of the endpoint that runs the task."""
     _queue: _Queue = field(default_factory=_Queue)
+    _answers: dict[str, RunpodAnswer] = field(default_factory=dict)
+    """Of /runsync, by the id of the job: it has ended."""
 
     async def submit(self, seeds: Sequence[int]) -> AsyncGenerator[RunpodJob]:
         """See JobApi.submit.
@@ -155,17 +138,35 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         if not seeds:
             return
         seconds = self.config.timeout_seconds
-        build = partial(build_job_input, self.task, self.workflows, timeout_seconds=seconds)
+        build = partial(
+            build_job_input,
+            self.task,
+            self.workflows,
+            timeout_seconds=seconds,
+            max_bytes=self.config.max_request_bytes,
+        )
         job_input = await result_from_thread(build)
         for seed in seeds:
             body = await result_from_thread(partial(job_input.body, seed))
-            yield await self.client.submit_once(
-                "POST", f"/{self.endpoint}/run", json=body, model=RunpodJob
-            )
+            yield await self._submit_one(body)
+
+    async def _submit_one(self, body: dict[str, JSON]) -> RunpodJob:
+        """Submit a job; with `sync_wait_seconds` its answer is its end, if it ends within that time."""
+        path, wait = f"/{self.endpoint}", self.config.sync_wait_seconds
+        if wait is None:
+            return await self.client.submit_once("POST", f"{path}/run", json=body, model=RunpodJob)
+        path = f"{path}/runsync?wait={int(wait * 1000)}"
+        answer = await self.client.submit_once("POST", path, json=body, model=RunpodAnswer)
+        if STATES.get(answer.status, JobState.ACTIVE) is not JobState.ACTIVE:
+            self._answers[answer.id] = answer
+        return RunpodJob(id=answer.id)
 
     async def status(self, job: RunpodJob) -> JobStatus[RunpodStatus]:
         """See JobApi.status."""
-        found = await self.client.request("GET", self._job_path("status", job), model=RunpodStatus)
+        found: RunpodStatus | None = self._answers.pop(job.id, None)
+        if found is None:
+            path = self._job_path("status", job)
+            found = await self.client.request("GET", path, model=RunpodStatus)
         if found.status == "IN_QUEUE":
             self._queue.waiting.add(job.id)
             return await self._waiting_status(found)
@@ -242,16 +243,13 @@ async def request_health(client: VendorClient, endpoint: str) -> EndpointHealth:
 
 def _find_image(job: RunpodJob, status: RunpodStatus) -> str:
     """The image of a job that has succeeded: base64 or a URL."""
-    try:
-        output = WorkerOutput.model_validate(status.output or {})
-    except ValidationError as error:
-        raise EngineFailedError("runpod's worker sent a response of an unknown shape") from error
-    if output.image:
+    output = WorkerOutput.read(status.job_results or status.output)
+    if output.images:
         for message in output.errors:
             _log.warning("worker_error_beside_image", extra={"vendor": "runpod", "error": message})
-        return output.image
-    if output.status == "error" or output.errors:
-        raise translate_worker_message("; ".join(filter(None, (output.message, *output.errors))))
+        return output.images[0]
+    if output.errors:
+        raise translate_worker_message("; ".join(filter(None, output.errors)))
     raise EngineFailedError(
         f"the job {job.id} at runpod returned no image; the workflow needs a SaveImage node"
     )

@@ -53,7 +53,8 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             name=self.name,
             client=connect(self._config.base_url, headers=headers),
             delay_scale=self._delay_scale,
-            response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS,
+            response_timeout_seconds=_RESPONSE_TIMEOUT_SECONDS
+            + (self._config.sync_wait_seconds or 0.0),
             translate_error=translate_error,
         )
 
@@ -67,4 +68,6 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             task=task,
             deadline=deadline,
         )
-        return run_jobs(jobs, poll_seconds=self._config.poll_seconds)
+        return run_jobs(
+            jobs, poll_seconds=self._config.poll_seconds, max_polls=self._config.max_polls
+        )

@@ -11,7 +11,6 @@ from atelier_engines.errors import InvalidTaskError
 from atelier_engines.task import JSON, ImageTask
 from atelier_engines.vendors.comfy_workflows import PreparedTask, WorkflowSet
 
-_MAX_BYTES = 10 * 10**6
 _TTL_MARGIN_SECONDS = 60.0
 _MIN_EXECUTION_SECONDS = 5.0
 
@@ -24,6 +23,8 @@ class JobInput:
     """Builds the graph of each job."""
     images: tuple[dict[str, JSON], ...]
     """Images that the graphs load."""
+    max_bytes: int
+    """Size of the largest request that the service takes."""
     timeout_seconds: float
     """Time after which the service itself drops a job, its wait included."""
 
@@ -43,20 +44,24 @@ class JobInput:
             },
         }
         size = len(json.dumps(body))
-        if size > _MAX_BYTES:
+        if size > self.max_bytes:
             raise InvalidTaskError(
                 "init_image",
-                f"with its images the request has {size} bytes, and runpod takes {_MAX_BYTES}; "
+                f"with its images the request has {size} bytes, and runpod takes {self.max_bytes}; "
                 "send smaller images",
             )
         return body
 
 
-def build_job_input(task: ImageTask, workflows: WorkflowSet, *, timeout_seconds: float) -> JobInput:
+def build_job_input(
+    task: ImageTask, workflows: WorkflowSet, *, timeout_seconds: float, max_bytes: int
+) -> JobInput:
     """Build the requests of the task; blocks while images are encoded."""
     prepared = workflows.prepare(task, prefix=f"atelier_{uuid.uuid4().hex}")
     images: tuple[dict[str, JSON], ...] = tuple(
         {"name": name, "image": base64.b64encode(png).decode("ascii")}
         for name, png in prepared.images.items()
     )
-    return JobInput(prepared=prepared, images=images, timeout_seconds=timeout_seconds)
+    return JobInput(
+        prepared=prepared, images=images, max_bytes=max_bytes, timeout_seconds=timeout_seconds
+    )
