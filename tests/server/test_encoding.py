@@ -35,7 +35,7 @@ from atelier_engines.task import (
 )
 from atelier_server.artifacts.encode import Encoder, encode_png
 from atelier_server.artifacts.metadata import NAMESPACE
-from atelier_server.artifacts.provenance import Provenance, build_provenance
+from atelier_server.artifacts.provenance import Provenance, StyleName, build_provenance
 from tests.conftest import StartServer
 from tests.server.calls import Stub, image_request
 
@@ -241,7 +241,8 @@ def test_parameters_are_written_as_other_tools_write_them() -> None:
         seeds=[7, 8],
         versions={"torch": "2", "diffusers": "0"},
     )
-    known = build_provenance("tiny", recipe, task, 8)
+    style = StyleName(id="noir", title="Film Noir!")
+    known = build_provenance("tiny", recipe, task, 8, style)
     assert known is not None
     assert known.parameters == (
         "a lamp,\non a desk <lora:oil:0.85> <lora:mist:1>\n"
@@ -256,6 +257,8 @@ def test_parameters_are_written_as_other_tools_write_them() -> None:
         "seed": 8,
         "width": 512,
         "height": 768,
+        "style_id": "noir",
+        "style_title": "Film Noir!",
         "steps": 4,
         "guidance": 0,
         "scheduler": "euler_a",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlparse
@@ -23,7 +25,7 @@ from tests.conftest import StartServer
 def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_path: Path) -> None:
     """Each output lies a second time under the template's path, and the record says where."""
     server = start_server(
-        export={"directory": str(tmp_path / "filed")},
+        export={"directory": str(tmp_path / "filed"), "sidecar": True},
         styles={"noir": {"title": "Film Noir!", "prompt_suffix": ", black and white"}},
     )
     task = ImageTask(
@@ -33,7 +35,7 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
         answer = GenerationServiceStub(channel).Generate(
             GenerateRequest(image=task, inline_outputs=True), timeout=300
         )
-    filed = sorted(path for path in (tmp_path / "filed").rglob("*") if path.is_file())
+    filed = sorted((tmp_path / "filed").rglob("*.jpg"))
     names = [str(path.relative_to(tmp_path / "filed")) for path in filed]
     short = answer.generation.id[-8:]
     for index, name in enumerate(names):
@@ -42,6 +44,13 @@ def test_outputs_are_filed_by_style_time_and_id(start_server: StartServer, tmp_p
         output.data for output in answer.generation.outputs
     ]
     assert [Path(urlparse(output.uri).path) for output in answer.generation.outputs] == filed
+    for path, output in zip(filed, answer.generation.outputs, strict=True):
+        record = json.loads(path.with_name(f"{path.name}.json").read_text())
+        assert (record["style_id"], record["style_title"]) == ("noir", "Film Noir!")
+        assert record["time"] == answer.generation.create_time.ToJsonString()
+        assert (record["seed"], record["parameters"]["num_images"]) == (output.seed, 2)
+        assert record["sha256"] == hashlib.sha256(output.data).hexdigest()
+        assert b"Film Noir!" in output.data
 
 
 @pytest.mark.parametrize(

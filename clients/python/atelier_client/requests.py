@@ -17,6 +17,7 @@ from atelier_client.errors import invalid_value
 from atelier_client.media import ArtifactId, HttpsUri, Media, Resolved
 from atelier_client.task_types import check_types
 from atelier_client.tasks import (
+    RANDOM_SEED,
     AudioTask,
     Batch,
     ImageKeywords,
@@ -187,7 +188,7 @@ def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
 def _set_all(message: Message, source: object, names: tuple[str, ...]) -> None:
     for name in names:
         value = getattr(source, name)
-        if value is not None:
+        if value is not None and (name, value) != ("seed", RANDOM_SEED):
             _set(message, name, value)
 
 

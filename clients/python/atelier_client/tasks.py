@@ -18,6 +18,9 @@ from atelier_client.enums import (
 from atelier_client.media import Media
 from atelier_client.representation import ShortRepr
 
+RANDOM_SEED = -1
+"""A seed that stands for none, as in other tools: the server draws one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Control(ShortRepr):
@@ -89,7 +92,7 @@ class ImageTask(ShortRepr):
     guidance: float | None = None
     """Classifier-free guidance scale, 0 to 100."""
     seed: int | None = None
-    """Seed of the first image; image n uses seed + n. Random when None."""
+    """Seed of the first image; image n uses seed + n. Random when None or -1."""
     scheduler: str = ""
     num_images: int | None = None
     init_image: Media | None = None

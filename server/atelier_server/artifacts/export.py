@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier.v1.generation_pb2 import Generation, Output
+from atelier_server.artifacts.sidecar import build_sidecar
 from atelier_server.config.settings import ExportSettings, StyleSettings
 
 _SHORT_ID_LENGTH = 8
@@ -29,6 +30,9 @@ class OutputExporter:
         """
         path = self.settings.directory / self._format_path(generation, output, index)
         await asyncio.to_thread(_write, path, data)
+        if self.settings.sidecar:
+            record = build_sidecar(generation, output, self.styles)
+            await asyncio.to_thread(_write, path.with_name(f"{path.name}.json"), record)
         return path
 
     def _format_path(self, generation: Generation, output: Output, index: int) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from atelier.v1.generation_pb2 import Recipe
+from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.task import JSON, Control, ImageTask, Task
+from atelier_server.config.settings import StyleSettings
 
 _HASH_LENGTH = 10
 _MARK = re.compile(r"(Negative prompt|\nSteps)(?=:)")
@@ -25,7 +28,26 @@ class Provenance:
     """One JSON object, for programs."""
 
 
-def build_provenance(engine: str, recipe: Recipe, task: Task, seed: int) -> Provenance | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleName:
+    """The style that a request names."""
+
+    id: str
+    title: str
+
+
+def find_style_name(
+    request: GenerateRequest, styles: Mapping[str, StyleSettings]
+) -> StyleName | None:
+    """The style of the request; None if it names none."""
+    style = request.image.style
+    title = styles[style].title if style in styles else ""
+    return StyleName(id=style, title=title) if style else None
+
+
+def build_provenance(
+    engine: str, recipe: Recipe, task: Task, seed: int, style: StyleName | None = None
+) -> Provenance | None:
     """The metadata of the output with that seed; None for audio.
 
     It leaves out what does not belong to this image alone (id, time, caller, the other seeds of the task), what
@@ -33,16 +55,20 @@ def build_provenance(engine: str, recipe: Recipe, task: Task, seed: int) -> Prov
     """
     if not isinstance(task, ImageTask):
         return None
-    record = _build_record(engine, recipe, task, seed)
+    record = _build_record(engine, recipe, task, seed, style)
     return Provenance(
         parameters=_build_parameters(engine, recipe, task, seed),
         record=json.dumps(record, ensure_ascii=False, separators=(",", ":")),
     )
 
 
-def _build_record(engine: str, recipe: Recipe, task: ImageTask, seed: int) -> dict[str, JSON]:
+def _build_record(
+    engine: str, recipe: Recipe, task: ImageTask, seed: int, style: StyleName | None
+) -> dict[str, JSON]:
     """The fields by their names in the contract; empty ones are left out, except the prompts."""
     optional: dict[str, JSON] = {
+        "style_id": None if style is None else style.id,
+        "style_title": None if style is None else style.title,
         "steps": task.steps,
         "guidance": _round(task.guidance),
         "scheduler": task.scheduler,

@@ -152,6 +152,12 @@ class ExportSettings(Section):
         "{id}, {short_id}, {request_id}, {index}, {seed} and {ext}. `/` begins a directory.",
     )
 
+    sidecar: bool = Field(
+        default=False,
+        description="Write a JSON file beside each copy, under its name with `.json` added: the values that were used, "
+        "the style with its title, times, engine, model, and the SHA-256 of the copy.",
+    )
+
     @field_validator("template")
     @classmethod
     def _validate_template(cls, template: str) -> str:

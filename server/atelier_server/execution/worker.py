@@ -24,7 +24,7 @@ from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.canvas import Canvas, lay_out
 from atelier_server.artifacts.encode import Encoder
-from atelier_server.artifacts.provenance import build_provenance
+from atelier_server.artifacts.provenance import build_provenance, find_style_name
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
 from atelier_server.engines.supervisor import EngineSupervisor
@@ -222,8 +222,10 @@ class Worker:
         attempt.timer.enter("encode")
         recipe = attempt.generation.receipt.recipe
         recipe.versions.update(output.weights)
-        describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed)
-        encoded = await self.encoder.encode(output.media, attempt.claim.request, describe)
+        request = attempt.claim.request
+        style = find_style_name(request, self.decider.styles)
+        describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed, style)
+        encoded = await self.encoder.encode(output.media, request, describe)
         if output.size_reason:
             _describe_size(attempt, encoded.width, encoded.height, output.size_reason)
         await self._write_pending(attempt)

@@ -18,7 +18,7 @@ from atelier_client.cli.batch_running import Spending
 from atelier_client.cli.output_files import find_unused
 from atelier_client.cli.output_names import list_fields, slugify
 from atelier_client.cli.task_running import RunArguments
-from atelier_client.tasks import AudioTask, ImageTask, RequestKeywords
+from atelier_client.tasks import RANDOM_SEED, AudioTask, ImageTask, RequestKeywords
 
 if TYPE_CHECKING:
     from atelier_client.client import Client
@@ -78,7 +78,7 @@ def run_matrix(
 
 def build_matrix(task: ImageTask, engine: str, axes: Sequence[Axis]) -> tuple[BatchItem, ...]:
     """One task for every combination, the last axis changing fastest, all with the same seed."""
-    if task.seed is None:
+    if task.seed in {None, RANDOM_SEED}:
         task = replace(task, seed=secrets.randbits(_SEED_BITS))
     items = []
     for number, values in enumerate(product(*(values for _, values in axes)), start=1):

@@ -27,7 +27,7 @@ from atelier_client.enums import (
     ResourceProfile,
     SafetyMode,
 )
-from atelier_client.tasks import Lora, Outpaint
+from atelier_client.tasks import RANDOM_SEED, Lora, Outpaint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,9 @@ _OPTIONS = (
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Denoising steps."),
     click.option("--guidance", type=float, help="Classifier-free guidance scale."),
-    click.option("--seed", type=click.IntRange(min=0), help="[default: random]"),
+    click.option(
+        "--seed", type=click.IntRange(min=RANDOM_SEED), help="[default: random, as for -1]"
+    ),
     click.option(
         "--scheduler",
         default="",

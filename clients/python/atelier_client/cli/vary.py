@@ -14,7 +14,7 @@ from atelier_client.cli.task_running import RunArguments, run_options, run_task
 from atelier_client.errors import InvalidRequestError
 from atelier_client.outputs import Image
 from atelier_client.results import Generation
-from atelier_client.tasks import ImageTask, RequestKeywords
+from atelier_client.tasks import RANDOM_SEED, ImageTask, RequestKeywords
 
 
 @click.command("vary")
@@ -27,7 +27,7 @@ from atelier_client.tasks import ImageTask, RequestKeywords
     help="0 keeps the image, 1 ignores it.",
 )
 @click.option("--prompt", help="[default: the prompt that it had]")
-@click.option("--seed", type=click.IntRange(min=0), help="[default: random]")
+@click.option("--seed", type=click.IntRange(min=RANDOM_SEED), help="[default: random, as for -1]")
 @click.option("--num-images", type=click.IntRange(min=1), help="Number of variations.")
 @click.option(
     "--index",
