@@ -12,6 +12,7 @@ EngineError
 ├── EngineUnavailableError   ENGINE_UNAVAILABLE   engine   no work was begun: loading, unreachable, full
 ├── EngineUncertainError     ENGINE_UNCERTAIN     engine   it is unknown whether work was begun
 ├── EngineTimeoutError       ENGINE_TIMEOUT       engine   the work took longer than allowed; task if it made steps
+│   └── TaskTimeoutError     ENGINE_TIMEOUT       same     it was stopped here, so another engine may do it
 └── EngineFailedError        ENGINE_FAILED        engine   the work was begun and failed
     └── JobStoppedError      ENGINE_FAILED        others   somebody stopped the job at the service
 
@@ -137,6 +138,12 @@ class EngineTimeoutError(EngineError):
     reason = Reason.ENGINE_TIMEOUT
     engine_at_fault = True
     retryable = True
+
+
+class TaskTimeoutError(EngineTimeoutError):
+    """The work took longer than allowed and was stopped here: another engine may do it."""
+
+    repeatable = True
 
 
 class EngineFailedError(EngineError):

@@ -12,6 +12,7 @@ from atelier_engines.engine import Engine
 from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
+from atelier_engines.wrappers.time_limit import TimeLimitEngine
 from atelier_server.admission.decide import Decider, Router
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.policies import Policy
@@ -150,12 +151,15 @@ async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Stor
 async def _supervise_engine(
     name: str, engine: Engine, settings: EngineSettings, statuses: EngineStatuses, store: Store
 ) -> EngineSupervisor:
-    """The engine inside its wrappers (validation, circuit breaker, result cache), supervised.
+    """The engine inside its wrappers (validation, time limit, circuit breaker, result cache), supervised.
 
-    The breaker is outside of the validation, which raises what the engine does wrong.
+    The breaker is outside of the others, which raise what the engine does wrong.
     """
-    wrapped: Engine = BreakerEngine(
-        inner=ValidatingEngine(engine),
+    wrapped: Engine = ValidatingEngine(engine)
+    if settings.timeout_seconds is not None:
+        wrapped = TimeLimitEngine(inner=wrapped, seconds=settings.timeout_seconds)
+    wrapped = BreakerEngine(
+        inner=wrapped,
         failure_threshold=settings.breaker.failure_threshold,
         reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
     )

@@ -33,7 +33,7 @@ _SECRET = re.compile("key|token|secret|password")  # values of such keys are nev
 _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
     EngineSettings.renamed_keys
 )
-"""Keys of an engine's section that do not belong to its type."""
+"""Keys of an engine's section that do not belong to its type, unless its type has one of that name itself."""
 
 
 class _InvalidConfig(BaseModel):
@@ -161,14 +161,15 @@ def _validate_engine(
             **{key: given[key] for key in _COMMON_KEYS & given.keys()},
             "config": _InvalidConfig(),
         }
-    own = {key: value for key, value in given.items() if key not in _COMMON_KEYS}
+    common = _COMMON_KEYS - kind.config.model_fields.keys()
+    own = {key: value for key, value in given.items() if key not in common}
     own = {key: places[key] for key in places.keys() & kind.config.model_fields.keys()} | own
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:
         problems += describe_errors(error, path)
         config = _InvalidConfig()
-    return {**{key: given[key] for key in _COMMON_KEYS & given.keys()}, "config": config}
+    return {**{key: given[key] for key in common & given.keys()}, "config": config}
 
 
 def _unknown_references(settings: Settings) -> list[str]:

@@ -53,6 +53,13 @@ class EngineSettings(Section):
         description="Seconds of loading after which its fallbacks take over. Until then what waits for it stays, and "
         "new requests are refused with UNAVAILABLE, after which clients try again.",
     )
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_WAIT_SECONDS,
+        description="Maximum seconds that one task runs on the engine, after which it is stopped; null for no limit. "
+        "Types of remote services have a key of this name themselves, with a default.",
+    )
     queue_limit: int = Field(
         1000, ge=1, le=10**9, description="Maximum number of generations waiting for this engine."
     )
