@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import random
 import struct
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from urllib.parse import quote_from_bytes
 
 import grpc
 import pytest
@@ -162,7 +164,7 @@ async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServe
 
 
 async def test_an_image_to_start_from_may_be_uploaded_made_or_sent_along(stub: Stub) -> None:
-    """All three ways give the same bytes, and strength 0 keeps the image."""
+    """All ways give the same bytes, and strength 0 keeps the image."""
     data = png("blue", (64, 64))
     uploaded = await upload(stub, data)
     drawn = (await stub.Generate(image_request(task={"seed": 1}, inline_outputs=True))).generation
@@ -171,6 +173,8 @@ async def test_an_image_to_start_from_may_be_uploaded_made_or_sent_along(stub: S
         MediaSource(artifact_id=uploaded.id),
         MediaSource(attachment="start"),
         MediaSource(artifact_id=drawn.outputs[0].artifact.id),
+        MediaSource(uri=data_uri(data)),
+        MediaSource(uri="data:," + quote_from_bytes(data)),
     ):
         task = {"init_image": source, "strength": 0.0, "seed": 2}
         request = image_request(task=task, inline_outputs=True)
@@ -179,10 +183,49 @@ async def test_an_image_to_start_from_may_be_uploaded_made_or_sent_along(stub: S
         assert generation.state == State.STATE_SUCCEEDED
         with Image.open(io.BytesIO(generation.outputs[0].data)) as image:
             made.append(image.convert("RGB"))
-    assert made[0].tobytes() == made[1].tobytes()
+    assert len({image.tobytes() for image in (*made[:2], *made[3:])}) == 1
     assert made[0].getpixel((5, 5)) == (0, 0, 255)
     with Image.open(io.BytesIO(drawn.outputs[0].data)) as image:
         assert made[2].tobytes() == image.convert("RGB").tobytes()
+
+
+def data_uri(data: bytes) -> str:
+    """The bytes of a PNG file as text."""
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+async def test_a_data_uri_is_a_source(stub: Stub) -> None:
+    """More than an address may have, in a plan too; the receipt does not repeat it."""
+    file = io.BytesIO()
+    Image.effect_noise((96, 96), 90).save(file, "PNG")
+    large = data_uri(file.getvalue())
+    assert len(large) > 4096
+    request = image_request(task={"init_image": MediaSource(uri=large)})
+    request.request_id = "with-data-uris"
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    assert plan.accepted
+    made = (await stub.Generate(request)).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert not made.image.init_image.uri
+    assert (await stub.Generate(request)).generation.id == made.id
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("data:image/png;base64", "needs a comma"),
+        ("data:image/png;base64,", "has no data"),
+        ("DATA:image/png;base64,%%", "not valid base64"),
+        ("data:text/plain,words", "not a PNG"),
+        ("https://example.org/" + "a" * 4096, "at most 4096 characters"),
+    ],
+)
+async def test_a_uri_that_cannot_be_used_is_refused(stub: Stub, uri: str, message: str) -> None:
+    """With what is wrong about it."""
+    request = image_request(task={"init_image": MediaSource(uri=uri)})
+    refused = await refusal(stub.Generate(request))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert any(message in text for text in refused.fields.values())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import generation_service_pb2_grpc
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
+from atelier_server.admission.data_uris import attach_data_uris
 from atelier_server.admission.policies import Policy
 from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
@@ -144,6 +145,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             _validate(request)
         hide_in_log(partial(hide_quotations, request.generate))
         with _prefix_fields("generate"):
+            attach_data_uris(request.generate)
             _validate_generate(request.generate)
             return await self.generations.plan(request.generate, _tenant())
 
@@ -217,6 +219,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def _submit(self, request: pb.GenerateRequest) -> SubmitResult:
         hide_in_log(partial(hide_quotations, request))
+        attach_data_uris(request)
         _validate_generate(request)
         call = current_call()
         named = bool(request.request_id)

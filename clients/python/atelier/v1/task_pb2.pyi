@@ -525,7 +525,9 @@ class MediaSource(message.Message):
     attachment: builtins.str
     """Key of `GenerateRequest.attachments`, for small images."""
     uri: builtins.str
-    """An https URI; the server fetches only from configured hosts."""
+    """An https URI of at most 4096 characters, which the server fetches from configured hosts only; or a data URI (RFC 2397),
+    for small images: all of the request beside its attachments has at most 256 KiB.
+    """
     def __init__(
         self,
         *,
