@@ -105,7 +105,7 @@ def test_every_family_has_every_mode_and_all_of_a_task_arrives(family: str, mode
 
 def test_all_builtin_workflows_are_listed() -> None:
     """Two families with three modes each."""
-    assert len(list_builtins()) == 6
+    assert len(list_builtins()) == 7
     with pytest.raises(WorkflowError, match="sdxl_txt2img"):
         load_builtin("sd15_txt2img")
 

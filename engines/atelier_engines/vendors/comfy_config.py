@@ -15,6 +15,7 @@ from atelier_engines.workflows import (
     Workflow,
     apply_overrides,
     find_fixed_model,
+    list_builtins,
     load_builtin,
     load_files,
 )
@@ -42,6 +43,12 @@ class WorkflowConfig(Section):
         description="Custom workflows by txt2img, img2img and inpaint. If any is given, modes without "
         "one are not supported.",
     )
+    template: Literal["flux-v4"] | None = Field(
+        default=None,
+        description="Another built-in workflow than those of the family. flux-v4, for flux and txt2img alone: "
+        "fp8 weights, a stack of up to 10 LoRAs (Easy-Use), TeaCache, and model sampling by size; the server needs "
+        "these custom nodes.",
+    )
     overrides: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Changes to every workflow: nodes by id or title, merged recursively; null removes a key.",
@@ -58,6 +65,8 @@ class WorkflowConfig(Section):
     def _require_txt2img(self) -> Self:
         if self.workflows and Mode.TXT2IMG not in self.workflows:
             raise ValueError("workflows needs txt2img, which every task without an init image uses")
+        if self.template is not None and (self.workflows or self.family != "flux"):
+            raise ValueError(f"template: {self.template} is for family: flux, without workflows")
         return self
 
 
@@ -91,5 +100,7 @@ def load_workflows(config: WorkflowConfig) -> dict[Mode, Workflow]:
     if config.workflows:
         loaded = {mode: load_files(w.graph, w.bindings) for mode, w in config.workflows.items()}
     else:
-        loaded = {mode: load_builtin(f"{config.family}_{mode.value}") for mode in Mode}
+        names = {mode: f"{config.template or config.family}_{mode.value}" for mode in Mode}
+        known = list_builtins()
+        loaded = {mode: load_builtin(name) for mode, name in names.items() if name in known}
     return {mode: apply_overrides(one, config.overrides) for mode, one in loaded.items()}

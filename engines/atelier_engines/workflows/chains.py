@@ -46,7 +46,7 @@ def fill_lora_stack(graph: Graph, stack: LoraStackNode, loras: Sequence[Lora]) -
     """Write the LoRAs into the numbered inputs of one node, and clear the remaining ones."""
     inputs = graph[stack.node.find(graph)].inputs
     if stack.count:
-        inputs[stack.count] = len(loras)
+        inputs[stack.count] = max(len(loras), 1)  # Easy LoRA Stack takes no 0; empty names are none
     for number in range(1, stack.max_count + 1):
         lora = loras[number - 1] if number <= len(loras) else None
         inputs[stack.name.format(n=number)] = stack.empty if lora is None else lora.name

@@ -55,7 +55,7 @@ def required_mode(task: ImageTask) -> Mode:
 
 @cache
 def load_builtin(name: str) -> Workflow:
-    """Load a workflow of this package; its name is `sdxl_` or `flux_` and a mode's value.
+    """Load a workflow of this package; its name is a family or a template, `_` and a mode's value.
 
     Raises:
         WorkflowError: there is no such workflow; the message lists those that exist.

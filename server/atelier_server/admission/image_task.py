@@ -20,7 +20,7 @@ from atelier_engines.task import (
 )
 from atelier_server.admission.canvas_limits import record_canvas
 from atelier_server.admission.image_size import choose_size
-from atelier_server.admission.loras import stack_loras
+from atelier_server.admission.loras import describe_stack, stack_loras
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
 from atelier_server.admission.styles import add_style_loras, apply_style
@@ -85,11 +85,14 @@ def resolve_image_task(
     Raises:
         InvalidRequestError: no such style, no size of that aspect ratio, or a canvas that is too large.
     """
+    asked = request.loras
     style, request = _read_request(request, capabilities, recorder, styles)
     steps, guidance = _choose_sampling(request, capabilities, recorder, style)
     width, height = choose_size(request, capabilities, recorder, style, images.get("init_image"))
     record_canvas(request, images.get("init_image"), recorder)
     stacked = stack_loras(request.loras, loras) if request.loras else ()
+    if stacked:
+        recorder.parameters.append(describe_stack(asked, request.loras, stacked))
     prompts = decide_prompts(request, stacked, guidance, capabilities, recorder)
     return ImageTask(
         prompt=prompts.prompt,

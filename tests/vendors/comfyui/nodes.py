@@ -8,7 +8,7 @@ Json = Any
 """What JSON decodes to."""
 
 CHECKPOINTS = ["sd_xl_base_1.0.safetensors", "juggernaut.safetensors", "tiny15.safetensors"]
-UNETS = ["flux1-dev.safetensors"]
+UNETS = ["flux1-dev.safetensors", "flux1-dev-fp8.safetensors"]
 LORAS = ["style/ink.safetensors", "hero.safetensors", "film.safetensors"]
 CONTROLNETS = ["sdxl_depth.safetensors", "sdxl_canny.safetensors"]
 SAMPLERS = ["euler", "euler_ancestral", "heun", "ddim", "dpmpp_2m", "uni_pc", "lcm"]
@@ -46,10 +46,13 @@ PROMPTS = {"positive": COND, "negative": COND}
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "CheckpointLoaderSimple": {"ckpt_name": [CHECKPOINTS, {"tooltip": "which"}]},
-    "UNETLoader": {"unet_name": [UNETS], "weight_dtype": [["default", "fp8_e4m3fn"]]},
+    "UNETLoader": {
+        "unet_name": [UNETS],
+        "weight_dtype": [["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"]],
+    },
     "DualCLIPLoader": {
         "clip_name1": [["clip_l.safetensors"]],
-        "clip_name2": [["t5xxl_fp16.safetensors"]],
+        "clip_name2": [["t5xxl_fp16.safetensors", "t5xxl_fp8_e4m3fn.safetensors"]],
         "type": [["sdxl", "flux"]],
     },
     "VAELoader": {"vae_name": combo("ae.safetensors")},
@@ -132,11 +135,46 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "start_percent": number(0.0, 1.0, 0.0),
         "end_percent": number(0.0, 1.0, 1.0),
     },
+    "ModelSamplingFlux": {
+        "model": MODEL,
+        "max_shift": number(0.0, 100.0, 1.15),
+        "base_shift": number(0.0, 100.0, 0.5),
+        "width": whole(16, MAX_SIDE, 1024),
+        "height": whole(16, MAX_SIDE, 1024),
+    },
+    # ComfyUI-Easy-Use, py/nodes/loaders.py
+    "easy loraStack": {
+        "toggle": ["BOOLEAN", {"label_on": "on", "label_off": "off"}],
+        "mode": [["simple", "advanced"]],
+        "num_loras": whole(1, 10, 1),
+    },
+    "easy loraStackApply": {"lora_stack": ["LORA_STACK"], "model": MODEL},
+    # ComfyUI-TeaCache, nodes.py
+    "TeaCache": {
+        "model": MODEL,
+        "model_type": [["flux", "flux-kontext", "ltxv", "lumina_2"], {"default": "flux"}],
+        "rel_l1_thresh": number(0.0, 10.0, 0.4),
+        "start_percent": number(0.0, 1.0, 0.0),
+        "end_percent": number(0.0, 1.0, 1.0),
+        "cache_device": [["cuda", "cpu"], {"default": "cuda"}],
+    },
+}
+STACKED = {
+    f"lora_{n}_{part}": [["None", *LORAS], {"default": "None"}]
+    if part == "name"
+    else number(-10, 10, 1)
+    for n in range(1, 11)
+    for part in ("name", "strength", "model_strength", "clip_strength")
 }
 OPTIONAL: dict[str, dict[str, Any]] = {
     "ImageCompositeMasked": {"mask": MASK},
     "ControlNetApplyAdvanced": {"vae": VAE},
+    "easy loraStack": {"optional_lora_stack": ["LORA_STACK"], **STACKED},
+    "easy loraStackApply": {"optional_clip": CLIP},
 }
+CUSTOM = {"easy loraStack": "ComfyUI-Easy-Use", "easy loraStackApply": "ComfyUI-Easy-Use"}
+CUSTOM |= {"TeaCache": "ComfyUI-TeaCache"}
+"""Packages of the classes that are not ComfyUI's own."""
 OUTPUTS: dict[str, list[str]] = {
     "CheckpointLoaderSimple": ["MODEL", "CLIP", "VAE"],
     "UNETLoader": ["MODEL"],
@@ -161,6 +199,10 @@ OUTPUTS: dict[str, list[str]] = {
     "CLIPTextEncode": ["CONDITIONING"],
     "FluxGuidance": ["CONDITIONING"],
     "ConditioningZeroOut": ["CONDITIONING"],
+    "ModelSamplingFlux": ["MODEL"],
+    "TeaCache": ["MODEL"],
+    "easy loraStack": ["LORA_STACK"],
+    "easy loraStackApply": ["MODEL", "CLIP"],
 }
 """Types of the outputs; of the classes that are not here, one LATENT."""
 SAVERS = {"SaveImage": "output", "PreviewImage": "temp"}
@@ -183,7 +225,7 @@ def object_info(*, without: tuple[str, ...] = ()) -> dict[str, Any]:
             "output_name": output_types(name),
             "name": name,
             "display_name": name,
-            "python_module": "nodes",
+            "python_module": f"custom_nodes.{CUSTOM[name]}" if name in CUSTOM else "nodes",
             "output_node": name in SAVERS,
         }
         for name, required in REQUIRED.items()
