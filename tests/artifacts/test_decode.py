@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -184,3 +185,45 @@ def test_an_image_that_is_not_what_its_header_says_is_damaged() -> None:
     small, large = (file_of(photo((side, side)), "PNG") for side in (16, 32))
     with pytest.raises(UndecodableError, match="damaged"):
         decode_image(large, read_header(small), ["RGB"])
+
+
+def chunk(name: bytes, body: bytes, *, wrong: int = 0) -> bytes:
+    """A chunk of a PNG file, or with a wrong checksum."""
+    return (
+        struct.pack(">I", len(body))
+        + name
+        + body
+        + struct.pack(">I", zlib.crc32(name + body) ^ wrong)
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        *(
+            chunk(name, b"")
+            for name in (b"gAMA", b"cHRM", b"pHYs", b"sRGB", b"tIME", b"vpAg", b"acTL")
+        ),
+        chunk(b"gAMA", struct.pack(">I", 45455), wrong=1),
+        chunk(b"eXIf", b"MM", wrong=1),
+        chunk(b"caBX", bytes(2**21)),
+    ],
+    ids=lambda extra: extra[4:8].decode(),
+)
+def test_chunks_beside_the_pixels_do_not_matter(extra: bytes) -> None:
+    """Empty, with a wrong checksum, or huge: other readers show these files."""
+    data = file_of(photo(), "PNG")
+    start = data.index(b"IHDR") + 21
+    odd = data[:start] + extra + data[start:]
+    found = decode_image(odd, read_header(odd), ["RGB"])
+    assert np.array_equal(found["RGB"].array, np.asarray(photo()))
+
+
+@pytest.mark.parametrize("between", [b"\0\0", b"ab", b"\xff\0", b"\xff\xff\xff"])
+def test_bytes_between_the_segments_of_a_jpeg_file_are_skipped(between: bytes) -> None:
+    """As libjpeg does."""
+    data = file_of(photo(), "JPEG")
+    start = 4 + int.from_bytes(data[4:6])
+    odd = data[:start] + between + data[start:]
+    found = decode_image(odd, read_header(odd), ["RGB"])
+    assert np.array_equal(found["RGB"].array, expected(data, "RGB"))

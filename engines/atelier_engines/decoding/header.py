@@ -187,15 +187,19 @@ def _read_jpeg(data: bytes, *, whole: bool) -> ImageHeader:
 
 
 def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker of each segment and the position of its length, up to the first scan."""
+    """Marker of each segment and the position of its length, up to the first scan.
+
+    Bytes between segments are skipped, as libjpeg does.
+    """
     position = 2
     for _ in range(_MAX_PARTS):
-        if data[position] != _JPEG_FILL:
+        position = data.find(_JPEG_FILL, position)
+        if position < 0:
             raise _BrokenError
         marker = data[position + 1]
         if marker == _JPEG_FILL:
             position += 1
-        elif marker in _JPEG_ALONE:
+        elif not marker or marker in _JPEG_ALONE:  # a stuffed byte, as in compressed data
             position += 2
         elif marker == _JPEG_END:
             raise _BrokenError

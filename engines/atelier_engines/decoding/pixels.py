@@ -11,7 +11,7 @@ from PIL import Image
 
 from atelier_engines.decoding.color_profiles import ColorConverter
 from atelier_engines.decoding.header import ImageHeader, UndecodableError
-from atelier_engines.decoding.png_text import drop_png_text
+from atelier_engines.decoding.png_chunks import strip_png
 from atelier_engines.decoding.samples import Samples, open_image
 from atelier_engines.media import Pixels
 
@@ -53,7 +53,7 @@ def _decode(
     """The image as stored. Converted in strips: each conversion needs memory and Python's lock for all it gets."""
     profile = None
     if header.format == "PNG":
-        data, profile = drop_png_text(data)
+        data, profile = strip_png(data)
     image = open_image(data, header.format)
     if image.size != (header.stored_width, header.stored_height):
         msg = f"{image.size} differs from the header"

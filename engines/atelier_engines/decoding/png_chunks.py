@@ -1,4 +1,8 @@
-"""Takes a PNG file apart into what its pixels need and its ICC profile: Pillow refuses files with much text."""
+"""Takes a PNG file apart into what its pixels need and its ICC profile.
+
+Pillow refuses files with much text, and those whose other ancillary chunks are broken, which libpng reads (PNG, third
+edition, 13.2: such errors do not concern the pixels).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,16 @@ from collections.abc import Iterator
 
 _SIGNATURE_BYTES = 8
 _PROFILE = b"iCCP"
-_UNNEEDED = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", _PROFILE}
+_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+"""What the pixels need; of an animation the image that readers without animations show."""
 _MAX_PROFILE_BYTES = 2**24
 
 
-def drop_png_text(data: bytes) -> tuple[bytes, bytes | None]:
-    """The PNG file without text and profile, and its ICC profile, or None; Pillow refuses files with much text."""
+def strip_png(data: bytes) -> tuple[bytes, bytes | None]:
+    """The PNG file with nothing but its pixels, and its ICC profile, or None."""
     parts, profile, found = [memoryview(data)[:_SIGNATURE_BYTES]], None, False
     for name, start, end in _list_chunks(data):
-        if name not in _UNNEEDED:
+        if name in _NEEDED:
             parts.append(memoryview(data)[start:end])
             continue
         found = True
