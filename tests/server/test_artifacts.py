@@ -99,7 +99,7 @@ async def test_an_upload_must_be_what_its_header_says(
     refused = await refusal(upload(stub, b"abc", **header))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert set(refused.fields) == {field}
-    assert stored_blobs(server) == before
+    assert stored_blobs(server) <= before
 
 
 async def test_an_upload_is_a_header_and_chunks(stub: Stub, server: RunningServer) -> None:
@@ -114,7 +114,7 @@ async def test_an_upload_is_a_header_and_chunks(stub: Stub, server: RunningServe
     ):
         refused = await refusal(stub.UploadArtifact(iter(messages)))
         assert (refused.code, set(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, {field})
-    assert stored_blobs(server) == before
+    assert stored_blobs(server) <= before
 
 
 async def test_an_upload_that_is_too_large_is_refused(start_server: StartServer) -> None:
@@ -142,7 +142,7 @@ async def test_a_chunk_that_is_too_large_is_refused(stub: Stub, server: RunningS
         refused = await refusal(stub.UploadArtifact(messages))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refused.fields == {"chunk": f"must have at most {CHUNK} bytes, not {size}"}
-    assert stored_blobs(server) == before
+    assert stored_blobs(server) <= before
 
 
 async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServer) -> None:
@@ -158,9 +158,9 @@ async def test_an_aborted_upload_leaves_nothing(stub: Stub, server: RunningServe
 
     call = stub.UploadArtifact(endless())
     await reached.wait()
-    await eventually(lambda: stored_blobs(server) != before)
+    await eventually(lambda: not stored_blobs(server) <= before)
     call.cancel()
-    await eventually(lambda: stored_blobs(server) == before)
+    await eventually(lambda: stored_blobs(server) <= before)
 
 
 async def test_an_image_to_start_from_may_be_uploaded_made_or_sent_along(stub: Stub) -> None:
