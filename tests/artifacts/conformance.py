@@ -124,6 +124,28 @@ class BlobStoreConformance:
         await writing
         assert await blobs.read(blob_id) == b"beginend"
 
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_a_write_that_is_cancelled_at_any_moment_leaves_nothing(
+        self, blobs: BlobStore, *, streamed: bool
+    ) -> None:
+        """Also after its last byte, and while the file is being made."""
+        finished = []
+        for turns in range(60):
+            blob_id = new_id()
+            writing = asyncio.create_task(
+                blobs.write_stream(blob_id, stream([b"be", b"gin"]), max_bytes=10)
+                if streamed
+                else blobs.write(blob_id, b"begin")
+            )
+            for turn in range(turns):
+                await asyncio.sleep(0 if turn < 30 else 1e-5)
+            writing.cancel()
+            with suppress(asyncio.CancelledError):
+                await writing
+                finished.append(blob_id)
+        await asyncio.sleep(0.05)  # for a thread that nobody waited for
+        assert await ids_older_than(blobs, time.time() + MINUTE) == sorted(finished)
+
     async def test_what_is_not_there_is_data_loss(self, blobs: BlobStore) -> None:
         """Never written or deleted, whole or as a stream; the error names the id."""
         blob_id = new_id()

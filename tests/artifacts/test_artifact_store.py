@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,33 @@ async def test_orphans_are_deleted_by_age(artifacts: ArtifactStore, tmp_path: Pa
     assert {path.name for path in files.iterdir() if path.is_file()} == {known.id, orphan.id}
     await artifacts.delete_orphans(time.time() + 2 * DAY)
     assert {path.name for path in files.iterdir() if path.is_file()} == {known.id}
+
+
+@pytest.mark.parametrize("uploaded", [False, True])
+async def test_an_artifact_that_is_cancelled_at_any_moment_leaves_nothing(
+    artifacts: ArtifactStore, tmp_path: Path, *, uploaded: bool
+) -> None:
+    """Neither bytes, nor a record without them."""
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield b"attached"
+
+    finished = set()
+    for turns in range(60):
+        adding = asyncio.create_task(
+            artifacts.upload(UploadHeader(media_type="image/png"), chunks(), "ada")
+            if uploaded
+            else artifacts.add(b"attached", "image/png", "ada")
+        )
+        for turn in range(turns):
+            await asyncio.sleep(0 if turn < 30 else 1e-5)
+        adding.cancel()
+        with suppress(asyncio.CancelledError):
+            finished.add((await adding).id)
+    files = {path.name for path in (tmp_path / "blobs").iterdir() if path.is_file()}
+    assert files == finished
+    for artifact_id in finished:
+        assert await artifacts.read(await artifacts.find(artifact_id, "ada")) == b"attached"
 
 
 async def test_an_empty_database_deletes_nothing(

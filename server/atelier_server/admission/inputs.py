@@ -93,17 +93,22 @@ class InputLoader:
     async def store_attachments(self, request: GenerateRequest, caller: str) -> Sequence[str]:
         """Store the attachments as artifacts, and name these in the request instead; returns their ids."""
         ids: dict[str, str] = {}
-        for source in list_image_sources(request).values():
-            if source.WhichOneof("source") == "attachment":
-                name = source.attachment
-                if name not in ids:
-                    data = await asyncio.to_thread(request.attachments.__getitem__, name)  # a copy
-                    ids[name] = (
-                        await self._artifacts.add(data, _detect_media_type(data), caller)
-                    ).id
-                source.artifact_id = ids[name]
+        try:
+            for source in list_image_sources(request).values():
+                if source.WhichOneof("source") == "attachment":
+                    name = source.attachment
+                    if name not in ids:
+                        ids[name] = await self._store_attachment(request, name, caller)
+                    source.artifact_id = ids[name]
+        except BaseException:  # no room for the next one, or the caller hung up
+            await self.delete_attachments(tuple(ids.values()))
+            raise
         request.ClearField("attachments")
         return tuple(ids.values())
+
+    async def _store_attachment(self, request: GenerateRequest, name: str, caller: str) -> str:
+        data = await asyncio.to_thread(request.attachments.__getitem__, name)  # a copy
+        return (await self._artifacts.add(data, _detect_media_type(data), caller)).id
 
     async def delete_attachments(self, artifact_ids: Sequence[str]) -> None:
         """Delete what was stored for a request that was refused after all."""

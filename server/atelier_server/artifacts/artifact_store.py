@@ -8,7 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.decoding.header import read_stored_size
@@ -75,7 +75,8 @@ class ArtifactStore:
         """Store bytes that a caller attached to a request."""
         artifact_id = new_id()
         blob = await self._blobs.write(artifact_id, data)
-        return await self._publish(_make_artifact(artifact_id, media_type, blob), data, caller)
+        async with self._delete_on_failure(artifact_id):
+            return await self._publish(_make_artifact(artifact_id, media_type, blob), data, caller)
 
     async def upload(
         self, header: UploadHeader, chunks: AsyncIterable[bytes], caller: str
@@ -91,13 +92,10 @@ class ArtifactStore:
         blob = await self._blobs.write_stream(
             artifact_id, _copy_head(chunks, head), max_bytes=self._max_upload_bytes
         )
-        try:
+        async with self._delete_on_failure(artifact_id):
             _require_match(header, blob)
             artifact = _make_artifact(artifact_id, header.media_type, blob)
             return await self._publish(artifact, bytes(head), caller)
-        except BaseException:  # also when the caller disconnects: its stream then just ends
-            await self._blobs.delete(artifact_id)
-            raise
 
     async def find(self, artifact_id: str, caller: str) -> Artifact:
         """The record of an artifact.
@@ -201,6 +199,17 @@ class ArtifactStore:
                     yield await self._store.find_unknown_artifacts(ids)
                     ids = []
         yield await self._store.find_unknown_artifacts(ids)
+
+    @asynccontextmanager
+    async def _delete_on_failure(self, artifact_id: str) -> AsyncGenerator[None]:
+        """Keep nothing of what fails, also when the caller disconnects: its stream then just ends."""
+        try:
+            yield
+        except BaseException:
+            await self.delete(
+                [artifact_id]
+            )  # a record that was being written has been written by now
+            raise
 
     async def _publish(self, artifact: Artifact, head: bytes, caller: str) -> Artifact:
         size = await asyncio.to_thread(read_stored_size, head)

@@ -28,7 +28,7 @@ class BlobStore(Protocol):
     """
 
     async def write(self, blob_id: str, data: bytes) -> BlobInfo:
-        """Store the bytes. Nothing remains if it fails.
+        """Store the bytes. Nothing remains if it fails or is cancelled.
 
         Raises:
             StorageError: they cannot be written.

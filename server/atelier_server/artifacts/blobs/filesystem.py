@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from atelier_engines.threads import result_from_thread
 from atelier_server.artifacts.blobs.base import CHUNK_BYTES, BlobInfo
 from atelier_server.artifacts.blobs.recycled_files import RecycledFiles, open_unrecycled
 from atelier_server.errors import DataLossError, StorageError, TooLargeError
@@ -33,7 +35,11 @@ class FileBlobStore:
 
     async def write(self, blob_id: str, data: bytes) -> BlobInfo:
         """See BlobStore.write."""
-        return await asyncio.to_thread(self.write_now, blob_id, data)
+        try:
+            return await result_from_thread(partial(self.write_now, blob_id, data))
+        except asyncio.CancelledError:
+            await self.delete(blob_id)
+            raise
 
     @property
     def quick(self) -> bool:
@@ -48,9 +54,10 @@ class FileBlobStore:
         """
         path = self._directory / blob_id
         with _translate_faults(size=len(data)):
-            if not self._recycled.write(path, data, flush=self._flush):
-                self._write_new(path, data)
-            self._flush_names()
+            if self._recycled.write(path, data, flush=self._flush):
+                self._flush_names()
+            else:
+                self._write_new(blob_id, data)
         return BlobInfo(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     async def write_stream(
@@ -62,28 +69,14 @@ class FileBlobStore:
             TooLargeError: there are more than `max_bytes`.
             StorageError: they cannot be written.
         """
-        partial = self._directory / f"{blob_id}{_PARTIAL}"
-        digest, size = hashlib.sha256(), 0
         try:
+            written = await self._write_partial(blob_id, chunks, max_bytes)
             with _translate_faults():
-                file = await asyncio.to_thread(partial.open, "wb")
-            with file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > max_bytes:
-                        msg = f"an artifact may have at most {max_bytes} bytes"
-                        raise TooLargeError(msg)
-                    digest.update(chunk)
-                    with _translate_faults():
-                        await asyncio.to_thread(file.write, chunk)
-                with _translate_faults():
-                    await asyncio.to_thread(self._flush_file, file)
-            with _translate_faults():
-                partial.replace(self._directory / blob_id)
-                await asyncio.to_thread(self._flush_names)
-        finally:
-            partial.unlink(missing_ok=True)
-        return BlobInfo(size=size, sha256=digest.hexdigest())
+                await result_from_thread(partial(self._rename, blob_id))
+        except BaseException:  # also when it is cancelled after the last byte
+            self._delete((blob_id,))
+            raise
+        return written
 
     async def read(self, blob_id: str) -> bytes:
         """See BlobStore.read.
@@ -120,15 +113,47 @@ class FileBlobStore:
         for blob_id in await asyncio.to_thread(self._list_older_than, time):
             yield blob_id
 
-    def _write_new(self, path: Path, data: bytes) -> None:
-        partial = path.with_name(f"{path.name}{_PARTIAL}")
+    def _partial(self, blob_id: str) -> Path:
+        """Where a blob is written before it appears."""
+        return self._directory / f"{blob_id}{_PARTIAL}"
+
+    async def _write_partial(
+        self, blob_id: str, chunks: AsyncIterable[bytes], max_bytes: int
+    ) -> BlobInfo:
+        digest, size = hashlib.sha256(), 0
+        with ExitStack() as stack:
+            with _translate_faults():
+                file = await result_from_thread(partial(self._open_partial, blob_id, stack))
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    msg = f"an artifact may have at most {max_bytes} bytes"
+                    raise TooLargeError(msg)
+                digest.update(chunk)
+                with _translate_faults():
+                    await result_from_thread(partial(file.write, chunk))
+            with _translate_faults():
+                await result_from_thread(partial(self._flush_file, file))
+        return BlobInfo(size=size, sha256=digest.hexdigest())
+
+    def _open_partial(self, blob_id: str, stack: ExitStack) -> IO[bytes]:
+        """A file that `stack` closes, also if nobody waits for it any more."""
+        return stack.enter_context(self._partial(blob_id).open("wb"))
+
+    def _rename(self, blob_id: str) -> None:
+        """Let the blob appear."""
+        self._partial(blob_id).replace(self._directory / blob_id)
+        self._flush_names()
+
+    def _write_new(self, blob_id: str, data: bytes) -> None:
+        unfinished = self._partial(blob_id)
         try:
-            with partial.open("wb") as file:
+            with unfinished.open("wb") as file:
                 file.write(data)
                 self._flush_file(file)
-            partial.replace(path)
+            self._rename(blob_id)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
 
     def _flush_file(self, file: IO[bytes]) -> None:
@@ -152,7 +177,7 @@ class FileBlobStore:
     def _delete(self, blob_ids: tuple[str, ...]) -> None:
         for blob_id in blob_ids:
             self._recycled.take(self._directory / blob_id)
-            (self._directory / f"{blob_id}{_PARTIAL}").unlink(missing_ok=True)
+            self._partial(blob_id).unlink(missing_ok=True)
 
     def _list_older_than(self, time: float) -> list[str]:
         with os.scandir(self._directory) as entries:
