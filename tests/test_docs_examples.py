@@ -11,7 +11,7 @@ import yaml
 
 from atelier_engines import registry
 from atelier_engines.workflows.bindings import Bindings
-from atelier_server.config.settings import EngineSettings
+from atelier_server.config.engine_settings import EngineSettings
 from tests.conftest import ROOT
 
 PAGES = sorted([*(ROOT / "docs" / "engines").glob("*.md"), ROOT / "docs" / "workflows.md"])

@@ -70,6 +70,8 @@ class EngineType(Generic[ConfigT]):
     """Creates the engine; reads and loads nothing yet."""
     asks_on_start: bool = False
     """Whether `Engine.start` and `check` ask a service, free of charge, and load nothing: `atelier doctor` does it."""
+    address_key: str | None = None
+    """Key of its settings that says where its service is: engines with one may have several equal instances."""
     weights: WeightsLister[ConfigT] | None = None
     """Lists the weights that a configuration names; None for engines that need none."""
     tune: Callable[[ConfigT], Iterator[str]] | None = None

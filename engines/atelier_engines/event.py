@@ -18,6 +18,8 @@ class Stage:
     """One lower-case word: encode_text, denoise, decode, queued, download …"""
     queue_position: int | None = None
     """Number of tasks ahead at a remote service, where it reports it."""
+    replica: str = ""
+    """Address of the instance that runs the task from here on, where the engine has several; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

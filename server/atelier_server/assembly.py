@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from atelier_engines import registry
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.engine import Engine
 from atelier_engines.validation import ValidatingEngine
@@ -22,7 +21,9 @@ from atelier_server.artifacts.decode import Decoder
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
-from atelier_server.config.settings import EngineSettings, LimitSettings, Settings
+from atelier_server.config.engine_settings import EngineSettings
+from atelier_server.config.settings import LimitSettings, Settings
+from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
@@ -64,10 +65,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         DatabaseUnusableError: the database is damaged, or cannot be opened.
         EngineError: an engine cannot be constructed.
     """
-    engines = {
-        name: registry.load(engine.type).create(engine.config)
-        for name, engine in settings.engines.items()
-    }
+    engines = {name: create_engine(engine) for name, engine in settings.engines.items()}
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
     blobs = _open_blobs(settings)

@@ -183,6 +183,7 @@ def _attempt(pb: generation_pb2.Attempt) -> results.Attempt:
         end_time=read_time(pb, "end_time"),
         outcome=enums.AttemptOutcome.from_number(pb.outcome),
         failure=_failure(pb.failure) if pb.HasField("failure") else None,
+        replica=pb.replica,
     )
 
 

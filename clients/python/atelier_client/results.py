@@ -64,6 +64,8 @@ class Attempt:
     end_time: datetime | None
     outcome: AttemptOutcome
     failure: Failure | None
+    replica: str = ""
+    """Address of the instance that it ran on, where the engine has several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

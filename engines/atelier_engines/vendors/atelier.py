@@ -41,6 +41,6 @@ def _create(config: AtelierConfig) -> ForwardingEngine:
 
 
 ENGINE: EngineType[AtelierConfig] = EngineType(
-    config=AtelierConfig, create=_create, asks_on_start=True
+    config=AtelierConfig, create=_create, asks_on_start=True, address_key="address"
 )
 """The engine type that the package registers."""

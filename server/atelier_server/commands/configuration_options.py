@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from atelier_server.config.settings import EngineSettings
+    from atelier_server.config.engine_settings import EngineSettings
 
 config_option = click.option(
     "--config",

@@ -14,12 +14,14 @@ from atelier_engines import registry
 from atelier_engines.errors import EngineError
 from atelier_engines.suggestions import suggest
 from atelier_server.config.configuration_files import ConfigurationError, read_file
+from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.config.profiles import (
     find_models_dir,
     find_shared_places,
     replace_engines_for_tests,
 )
-from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.config.replica_addresses import expand_replicas
+from atelier_server.config.settings import Settings
 from atelier_server.config.variables import Substitution, read_variables
 
 _LOCAL_PACKAGES = ("atelier_tiny", "diffusers", "torch")
@@ -164,12 +166,18 @@ def _validate_engine(
     common = _COMMON_KEYS - kind.config.model_fields.keys()
     own = {key: value for key, value in given.items() if key not in common}
     own = {key: places[key] for key in places.keys() & kind.config.model_fields.keys()} | own
+    shared = {key: given[key] for key in common & given.keys()}
+    if "replicas" in shared:
+        own, shared["replicas"], problem = expand_replicas(
+            kind, str(given["type"]), own, shared["replicas"]
+        )
+        problems += [f"{path}.replicas: {problem}"] if problem else []
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:
         problems += describe_errors(error, path)
         config = _InvalidConfig()
-    return {**{key: given[key] for key in common & given.keys()}, "config": config}
+    return {**shared, "config": config}
 
 
 def _unknown_references(settings: Settings) -> list[str]:

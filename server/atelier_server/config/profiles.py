@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from atelier_server.config.settings import EngineSettings, Settings
+from atelier_server.config.engine_settings import EngineSettings
+from atelier_server.config.settings import Settings
 from atelier_server.config.variables import Substitution
 
 _TRUE = frozenset({"true", "1", "yes", "on"})

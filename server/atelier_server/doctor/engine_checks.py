@@ -11,10 +11,11 @@ from pydantic import BaseModel, SecretStr
 from atelier_engines import registry
 from atelier_engines.engine import Engine, EngineType
 from atelier_engines.errors import EngineError
-from atelier_server.config.settings import EngineSettings
+from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.doctor.devices import INSTALL_LOCAL
 from atelier_server.doctor.findings import Finding, failure, ok
 from atelier_server.doctor.installation import missing_local_packages
+from atelier_server.engines.creation import create_engine
 
 _TIMEOUT_SECONDS = 20.0
 
@@ -45,7 +46,7 @@ async def _check_engine(name: str, engine: EngineSettings, config: str) -> list[
     said = f"{engine.type}, {keys} key{'s' * (keys != 1)} set" if keys else engine.type
     if not kind.asks_on_start:
         return [ok(subject, f"{said}; not started by this command")]
-    return [await _reach(subject, said, kind.create(engine.config))]
+    return [await _reach(subject, said, create_engine(engine))]
 
 
 def _check_weights(

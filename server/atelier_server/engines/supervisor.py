@@ -12,7 +12,7 @@ from dataclasses import replace
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError, EngineUnavailableError
-from atelier_server.config.settings import EngineSettings
+from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
 from atelier_server.estimates.service_times import Work
 from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT, gauge

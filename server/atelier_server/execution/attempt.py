@@ -69,6 +69,8 @@ class Attempt:
     """How the run is to be closed, and what became of its work; None before it has begun."""
     charges: list[Charge] = field(default_factory=list)
     """What the service charges for the outputs, as far as it tells."""
+    replica: str = ""
+    """Address of the instance that runs it, where the engine has several."""
     has_job: bool = False
     """Whether a job at a remote service is known."""
     last_snapshot: Event = field(default_factory=Event)
@@ -93,6 +95,7 @@ class Attempt:
     def record_stage(self, stage: Stage) -> Event:
         """Record the stage that begins, and the position in a remote queue if it has one; returns the event to log."""
         self.timer.enter(stage.name)
+        self.replica = stage.replica or self.replica
         event = self.snapshot()
         if stage.queue_position is not None:
             event.queue_position = stage.queue_position
@@ -144,6 +147,7 @@ class Attempt:
             end_time=current_timestamp(),
             outcome=outcome,
             failure=failure,
+            replica=self.replica,
         )
 
 

@@ -579,12 +579,15 @@ class Attempt(message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     OUTCOME_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    REPLICA_FIELD_NUMBER: builtins.int
     number: builtins.int
     """Number of the attempt, from 1."""
     engine: builtins.str
     """Name of the engine."""
     outcome: AttemptOutcome.ValueType
     """Outcome of the attempt."""
+    replica: builtins.str
+    """Address of the instance that it ran on, where the engine has several (`replicas` in the configuration)."""
     @builtins.property
     def start_time(self) -> timestamp_pb2.Timestamp:
         """Time at which it started."""
@@ -606,10 +609,11 @@ class Attempt(message.Message):
         end_time: timestamp_pb2.Timestamp | None = ...,
         outcome: AttemptOutcome.ValueType = ...,
         failure: Failure | None = ...,
+        replica: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "engine", b"engine", "failure", b"failure", "number", b"number", "outcome", b"outcome", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "engine", b"engine", "failure", b"failure", "number", b"number", "outcome", b"outcome", "replica", b"replica", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

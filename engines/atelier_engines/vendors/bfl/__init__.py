@@ -17,5 +17,7 @@ def _create(config: BflConfig) -> BflEngine:
     return BflEngine(config)
 
 
-ENGINE: EngineType[BflConfig] = EngineType(config=BflConfig, create=_create, asks_on_start=True)
+ENGINE: EngineType[BflConfig] = EngineType(
+    config=BflConfig, create=_create, asks_on_start=True, address_key="base_url"
+)
 """What the package registers."""

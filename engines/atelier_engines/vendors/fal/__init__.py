@@ -17,5 +17,7 @@ def _create(config: FalConfig) -> FalEngine:
     return FalEngine(config)
 
 
-ENGINE: EngineType[FalConfig] = EngineType(config=FalConfig, create=_create, asks_on_start=True)
+ENGINE: EngineType[FalConfig] = EngineType(
+    config=FalConfig, create=_create, asks_on_start=True, address_key="base_url"
+)
 """What the package registers."""

@@ -19,5 +19,7 @@ def _create(config: IdeogramConfig) -> IdeogramEngine:
     return IdeogramEngine(config)
 
 
-ENGINE: EngineType[IdeogramConfig] = EngineType(config=IdeogramConfig, create=_create)
+ENGINE: EngineType[IdeogramConfig] = EngineType(
+    config=IdeogramConfig, create=_create, address_key="base_url"
+)
 """What the package registers."""

@@ -18,6 +18,6 @@ def _create(config: InvokeAiConfig) -> InvokeAiEngine:
 
 
 ENGINE: EngineType[InvokeAiConfig] = EngineType(
-    config=InvokeAiConfig, create=_create, asks_on_start=True
+    config=InvokeAiConfig, create=_create, asks_on_start=True, address_key="base_url"
 )
 """What the package registers."""

@@ -20,6 +20,6 @@ def _create(config: OpenaiConfig) -> OpenaiEngine:
 
 
 ENGINE: EngineType[OpenaiConfig] = EngineType(
-    config=OpenaiConfig, create=_create, asks_on_start=True
+    config=OpenaiConfig, create=_create, asks_on_start=True, address_key="base_url"
 )
 """What the package registers."""

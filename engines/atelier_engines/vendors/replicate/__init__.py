@@ -18,6 +18,6 @@ def _create(config: ReplicateConfig) -> ReplicateEngine:
 
 
 ENGINE: EngineType[ReplicateConfig] = EngineType(
-    config=ReplicateConfig, create=_create, asks_on_start=True
+    config=ReplicateConfig, create=_create, asks_on_start=True, address_key="base_url"
 )
 """What the package registers."""

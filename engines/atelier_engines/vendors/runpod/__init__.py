@@ -18,6 +18,6 @@ def _create(config: RunpodConfig) -> RunpodEngine:
 
 
 ENGINE: EngineType[RunpodConfig] = EngineType(
-    config=RunpodConfig, create=_create, asks_on_start=True
+    config=RunpodConfig, create=_create, asks_on_start=True, address_key="endpoint"
 )
 """What the package registers."""
