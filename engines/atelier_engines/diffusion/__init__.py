@@ -9,8 +9,21 @@ from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.engine import DiffusionEngine
 from atelier_engines.diffusion.tuning.tune import tune
 from atelier_engines.diffusion.weights.listing import list_weights
-from atelier_engines.engine import EngineType
+from atelier_engines.engine import Engine, EngineType
+from atelier_engines.local.device_group import DeviceGroup
 
-ENGINE = EngineType(config=DiffusionConfig, create=DiffusionEngine, weights=list_weights, tune=tune)
+
+def create_engine(config: DiffusionConfig) -> Engine:
+    """The engine of a configuration: on one device, or one on each of its devices."""
+    if not config.devices:
+        return DiffusionEngine(config)
+    alone = {
+        device: config.model_copy(update={"device": device, "devices": ()})
+        for device in config.devices
+    }
+    return DeviceGroup([(device, DiffusionEngine(alone[device])) for device in config.devices])
+
+
+ENGINE = EngineType(config=DiffusionConfig, create=create_engine, weights=list_weights, tune=tune)
 
 __all__ = ["ENGINE", "DiffusionConfig", "DiffusionEngine"]

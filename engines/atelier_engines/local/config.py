@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from atelier_engines.local.models_directory import ModelsDirectory
+
+_DEVICE = r"^(auto|cpu|cuda(:\d{1,3})?)$"
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -16,8 +18,14 @@ class LocalModelConfig(ModelsDirectory):
 
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        pattern=_DEVICE,
         description="`cpu`, `cuda`, `cuda:1` …; `auto` takes the first CUDA device, else the CPU.",
+    )
+    devices: tuple[Annotated[str, Field(pattern=_DEVICE)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="Several devices instead of one: the model is loaded on each, and a task runs on that with the "
+        "fewest tasks. `concurrency` is that of each device.",
     )
     precision: Precision = Field(
         default="auto",
@@ -47,3 +55,9 @@ class LocalModelConfig(ModelsDirectory):
             "Off: the network is never used."
         ),
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_name_devices(self) -> Self:
+        if self.devices and self.device != "auto":
+            raise ValueError("set device or devices, not both")
+        return self
