@@ -31,9 +31,9 @@ async def measure() -> list[Figure]:
             up, down = [], []
             async with open_stub(running.address, large_frames=large) as stub:
                 for _ in range(_ROUNDS):
-                    seconds, artifact_id = await _upload(stub, data)
+                    seconds, artifact_id = await upload(stub, data)
                     up.append(_BYTES / seconds / 1e6)
-                    down.append(_BYTES / await _download(stub, artifact_id, data) / 1e6)
+                    down.append(_BYTES / await download(stub, artifact_id, data) / 1e6)
             figures += [
                 Figure(name=f"up, {settings}", value=median(up), unit="MB/s"),
                 Figure(name=f"down, {settings}", value=median(down), unit="MB/s"),
@@ -41,15 +41,17 @@ async def measure() -> list[Figure]:
     return figures
 
 
-async def _upload(stub: Stub, data: bytes) -> tuple[float, str]:
+async def upload(stub: Stub, data: bytes) -> tuple[float, str]:
+    """Upload the bytes; seconds that it took, and the id of the artifact."""
     start = time.perf_counter()
-    response = await stub.UploadArtifact(_upload_requests(data))
+    response = await stub.UploadArtifact(_make_upload(data))
     seconds = time.perf_counter() - start
     assert response.artifact.sha256 == hashlib.sha256(data).hexdigest()
     return seconds, response.artifact.id
 
 
-async def _download(stub: Stub, artifact_id: str, data: bytes) -> float:
+async def download(stub: Stub, artifact_id: str, data: bytes) -> float:
+    """Download the artifact, which has these bytes; seconds that it took."""
     start = time.perf_counter()
     parts = stub.DownloadArtifact(DownloadArtifactRequest(artifact_id=artifact_id))
     chunks = [part.chunk async for part in parts]
@@ -58,7 +60,7 @@ async def _download(stub: Stub, artifact_id: str, data: bytes) -> float:
     return seconds
 
 
-def _upload_requests(data: bytes) -> Iterator[UploadArtifactRequest]:
+def _make_upload(data: bytes) -> Iterator[UploadArtifactRequest]:
     yield UploadArtifactRequest(header=UploadHeader(media_type="image/png", size=len(data)))
     for start in range(0, len(data), _CHUNK_BYTES):
         yield UploadArtifactRequest(chunk=data[start : start + _CHUNK_BYTES])

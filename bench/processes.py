@@ -101,7 +101,7 @@ async def start_service(
         process = await asyncio.create_subprocess_exec(
             *_WITH_BYTECODE, atelier, "serve", "--config", config, stderr=DEVNULL
         )
-        async with _stop_at_exit(process):
+        async with stop_at_exit(process):
             await _wait_serving(process, address, list(engines))
             seconds = time.perf_counter() - start
             yield ServiceProcess(address=address, pid=process.pid, start_seconds=seconds)
@@ -118,18 +118,22 @@ async def _find_keys(atelier: Path) -> Mapping[str, str]:
 
 
 @asynccontextmanager
-async def start_baseline(output_bytes: int) -> AsyncGenerator[str]:
-    """The bare server of `bench.grpc_baseline`; yields its address."""
+async def start_baseline(output_bytes: int) -> AsyncGenerator[ServiceProcess]:
+    """The bare server of `bench.grpc_baseline`."""
+    start = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.grpc_baseline", str(output_bytes), stdout=PIPE
     )
     assert process.stdout is not None
-    async with _stop_at_exit(process):
-        yield f"127.0.0.1:{int(await process.stdout.readline())}"
+    async with stop_at_exit(process):
+        address = f"127.0.0.1:{int(await process.stdout.readline())}"
+        seconds = time.perf_counter() - start
+        yield ServiceProcess(address=address, pid=process.pid, start_seconds=seconds)
 
 
 @asynccontextmanager
-async def _stop_at_exit(process: Process) -> AsyncGenerator[None]:
+async def stop_at_exit(process: Process) -> AsyncGenerator[None]:
+    """Terminate the process after the context, and wait for its end."""
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from atelier.v1.generation_pb2 import (
@@ -44,7 +44,7 @@ class Topic:
         self._recent: dict[int, Event] = {}
         self._latest = 0
         self._ended = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def publish(self, event: Event) -> None:
         """Add the newest event and wake whoever waits."""
@@ -52,7 +52,7 @@ class Topic:
         self._recent.pop(event.sequence - _MAX_RECENT, None)
         self._latest = max(self._latest, event.sequence)
         self._ended = event.state in ENDED
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -65,30 +65,86 @@ class Topic:
         """Whether there is, and ever will be, no event after number `after`; False when that is not known here."""
         return self._ended and self._latest <= after
 
-    async def wait_after(self, after: int, timeout_seconds: float | None) -> bool:
-        """Wait for an event after number `after`, or the end of the log; False when the time has passed first."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                while self._latest <= after and not self._ended:
-                    await self._wait()
+    def has_news(self, after: int) -> bool:
+        """Whether there is an event after number `after`, or the log has ended."""
         return self._latest > after or self._ended
 
-    def _wait(self) -> asyncio.Future[None]:
-        """Done at the next event."""
+    def start_waiting(self) -> asyncio.Future[None]:
+        """Done at the next event; to be passed to `stop_waiting` after all."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting[waiter] = None
         return waiter
+
+    def stop_waiting(self, waiter: asyncio.Future[None]) -> None:
+        """Forget what `start_waiting` returned."""
+        self._waiting.pop(waiter, None)
+
+    async def wait(self) -> None:
+        """Wait for the next event."""
+        waiter = self.start_waiting()
+        try:
+            await waiter
+        finally:
+            self.stop_waiting(waiter)
 
     async def wait_dispatched(self) -> None:
         """Wait for an event of a generation that is in no queue."""
         while not self._latest or self._recent[self._latest].state == STATE_QUEUED:
-            await self._wait()
+            await self.wait()
 
     async def wait_last(self) -> Event:
         """Wait for the last event of the log."""
         while not self._ended:
-            await self._wait()
+            await self.wait()
         return self._recent[self._latest]
+
+
+class Watcher:
+    """Waits for the events of a topic, or until it has been silent for some time.
+
+    One timer serves for many events: it starts anew only when it has run out too early. 200 watchers of one generation
+    would set and cancel 200 timers at every event.
+    """
+
+    def __init__(self, topic: Topic, max_silence_seconds: float | None) -> None:
+        """Watch the topic; None for any silence."""
+        self._topic = topic
+        self._max_silence_seconds = max_silence_seconds
+        self._loop = asyncio.get_running_loop()
+        self._silent_since = 0.0
+        self._silent = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def wait_after(self, after: int) -> bool:
+        """Wait for an event after number `after`, or the end of the log; False when the silence has lasted too long."""
+        self._silent_since = self._loop.time()
+        if self._timer is None and self._max_silence_seconds is not None:
+            self._timer = self._loop.call_later(self._max_silence_seconds, self._check)
+        self._silent = False
+        while not (self._topic.has_news(after) or self._silent):
+            self._waiter = self._topic.start_waiting()
+            try:
+                await self._waiter
+            finally:
+                self._topic.stop_waiting(self._waiter)
+        return self._topic.has_news(after)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _check(self) -> None:
+        """Start the timer anew for what is left of the silence; wake the watcher if nothing is."""
+        self._timer = None
+        left = self._silent_since + (self._max_silence_seconds or 0.0) - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+            return
+        self._silent = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def repeat(event: Event) -> Event:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator
+from contextlib import closing
 
-from atelier_server.store.events import EventBus, Topic, repeat
+from atelier_server.store.events import EventBus, Watcher, repeat
 from atelier_server.store.protocol import ENDED, Event
 from atelier_server.store.sqlite import event_rows, rows
 from atelier_server.store.sqlite.database import Database
@@ -23,26 +24,25 @@ async def watch(
         row = await database.read(lambda db: rows.find(db, generation_id))
         if row.record.generation.state in ENDED and row.sequence <= after:
             return
-        while True:
-            for event in await _read_events(database, topic, generation_id, after):
-                yield event
-                after = event.sequence
-                if event.state in ENDED:
+        with closing(Watcher(topic, max_silence_seconds)) as watcher:
+            while True:
+                recent = topic.next(after)
+                events = [recent] if recent else await _read_events(database, generation_id, after)
+                for event in events:
+                    yield event
+                    after = event.sequence
+                    if event.state in ENDED:
+                        return
+                if topic.exhausted(after):
                     return
-            if topic.exhausted(after):
-                return
-            if not await topic.wait_after(after, max_silence_seconds):
-                last = await _read_last_event(database, generation_id)
-                if last.sequence <= after and last.state not in ENDED:
-                    yield repeat(last)
+                if not await watcher.wait_after(after):
+                    last = await _read_last_event(database, generation_id)
+                    if last.sequence <= after and last.state not in ENDED:
+                        yield repeat(last)
 
 
-async def _read_events(
-    database: Database, topic: Topic, generation_id: str, after: int
-) -> list[Event]:
-    """The events after number `after`: the next one if it is in memory, else all that the log has."""
-    if (event := topic.next(after)) is not None:
-        return [event]
+async def _read_events(database: Database, generation_id: str, after: int) -> list[Event]:
+    """The events after number `after` that are in the log."""
 
     def work(db: sqlite3.Connection) -> list[Event]:
         rows.find(db, generation_id)
