@@ -16,12 +16,14 @@ from bench import (
     batching,
     cancel,
     cancel_latency,
+    client_settings,
     comparison,
     encoding,
     fan_out,
     first_event,
     output_files,
     overhead,
+    peers,
     pipeline,
     queue_growth,
     report,
@@ -43,11 +45,13 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "start": start.measure,
     "pipeline": pipeline.measure,
     "batching": batching.measure,
+    "client_settings": client_settings.measure,
     "cancel_latency": cancel_latency.measure,
+    "peers": peers.measure,
     "queue_growth": queue_growth.measure,
     "soak": soak.measure,
 }
-_LONG = ("queue_growth", "soak")
+_LONG = ("peers", "queue_growth", "soak")
 """Measured only when named."""
 
 

@@ -84,7 +84,7 @@ async def start_service(
     if checkout is not None:
         atelier = checkout / ".venv" / "bin" / "atelier"
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as directory:
-        address = f"127.0.0.1:{await _free_port()}"
+        address = f"127.0.0.1:{await find_free_port()}"
         config = Path(directory) / "atelier.yaml"
         keys = await _find_keys(atelier)
         settings = {
@@ -160,7 +160,8 @@ async def _wait_engine(process: Process, address: str, engine: str) -> None:
     raise RuntimeError(f"the server ended with status {process.returncode} before it served")
 
 
-async def _free_port() -> int:
+async def find_free_port() -> int:
+    """A port that is free now."""
     probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = int(probe.sockets[0].getsockname()[1])
     probe.close()

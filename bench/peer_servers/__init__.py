@@ -1,0 +1,1 @@
+"""Servers of peers, each a program for an environment of its own; see `bench.peers`."""
