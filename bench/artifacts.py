@@ -23,22 +23,18 @@ _ROUNDS = 7
 
 
 async def measure() -> list[Figure]:
-    """One caller, 64 MiB, with and without the connection settings that the client library uses."""
+    """One caller, 64 MiB; `bench.client_settings` compares settings of the connection."""
     data = os.urandom(_BYTES)
-    figures = []
-    async with start_sketch() as running:
-        for settings, large in (("client's settings", True), ("gRPC's defaults", False)):
-            up, down = [], []
-            async with open_stub(running.address, large_frames=large) as stub:
-                for _ in range(_ROUNDS):
-                    seconds, artifact_id = await upload(stub, data)
-                    up.append(_BYTES / seconds / 1e6)
-                    down.append(_BYTES / await download(stub, artifact_id, data) / 1e6)
-            figures += [
-                Figure(name=f"up, {settings}", value=median(up), unit="MB/s"),
-                Figure(name=f"down, {settings}", value=median(down), unit="MB/s"),
-            ]
-    return figures
+    up, down = [], []
+    async with start_sketch() as running, open_stub(running.address) as stub:
+        for _ in range(_ROUNDS):
+            seconds, artifact_id = await upload(stub, data)
+            up.append(_BYTES / seconds / 1e6)
+            down.append(_BYTES / await download(stub, artifact_id, data) / 1e6)
+    return [
+        Figure(name="up", value=median(up), unit="MB/s"),
+        Figure(name="down", value=median(down), unit="MB/s"),
+    ]
 
 
 async def upload(stub: Stub, data: bytes) -> tuple[float, str]:

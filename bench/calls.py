@@ -34,7 +34,7 @@ _LARGE_FRAMES = (
 
 @asynccontextmanager
 async def open_channel(address: str, *, large_frames: bool = False) -> AsyncGenerator[aio.Channel]:
-    """A connection of its own; `large_frames` with the settings that the client library uses for artifacts."""
+    """A connection of its own; `large_frames` with settings that gRPC documents for large messages."""
     options = (*_OPTIONS, *(_LARGE_FRAMES if large_frames else ()))
     async with aio.insecure_channel(address, options=options) as channel:
         yield channel

@@ -33,7 +33,6 @@ _VERSION_HEADER = "atelier-server-version"
 _MAX_RECEIVE_BYTES = 144 * 2**20
 """Large enough for 64 outputs of 2 MiB each, all sent inline."""
 _LOOKAHEAD_BYTES = 16 * 2**20
-_MAX_FRAME_BYTES = 16_777_215  # the most that HTTP/2 allows, RFC 9113 section 4.2
 _KEEPALIVE_MS = 60_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
 _RECONNECT_MS = (100, 3_000)
@@ -92,7 +91,6 @@ def build_channel_options() -> Sequence[tuple[str, int | str]]:
         ("grpc.service_config", build_service_config()),
         ("grpc.enable_retries", 1),
         ("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES),
-        ("grpc.http2.max_frame_size", _MAX_FRAME_BYTES),
         ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
