@@ -87,6 +87,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         router=Router(statuses, settings.default_engine, Policy(settings.routing)),
         styles=settings.styles,
         loras=settings.loras,
+        rules=settings.routing_rules,
     )
     storage = StorageMonitor(
         settings.data_dir / "artifacts", store, blobs, min_free_bytes=settings.store.min_free_bytes

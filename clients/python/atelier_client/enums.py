@@ -239,3 +239,4 @@ class SelectionReason(ProtoEnum):
     CHEAPEST = "cheapest"
     FASTEST = "fastest"
     FALLBACK = "fallback"
+    RULE = "rule"

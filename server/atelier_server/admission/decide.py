@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from google.protobuf.struct_pb2 import Value
+
 from atelier.v1 import engine_pb2
+from atelier.v1 import task_pb2 as pb
 from atelier.v1.generation_pb2 import (
+    DISPOSITION_DEFAULTED,
     SELECTION_REASON_CHEAPEST,
     SELECTION_REASON_DEFAULT,
     SELECTION_REASON_FASTEST,
     SELECTION_REASON_NAMED,
+    SELECTION_REASON_RULE,
+    Parameter,
     Selection,
     SelectionReason,
 )
@@ -30,8 +36,10 @@ from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.options import find_option_violations, parse_options
 from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.admission.policies import Policy, select_best
+from atelier_server.admission.prompt_rules import MatchedRule, find_matches
 from atelier_server.admission.rejections import explain_fallbacks, refuse
 from atelier_server.admission.route import Resolve, Resolved, Route
+from atelier_server.config.routing_rules import RoutingRule
 from atelier_server.config.settings import LoraSettings, StyleSettings
 from atelier_server.engines.decided_tasks import DecidedTasks
 from atelier_server.engines.status import EngineStatus, EngineStatuses
@@ -63,8 +71,8 @@ class Router:
         self.default = default or next(iter(engines.find_candidates())).name
         self.policy = policy
 
-    def select(self, name: str, resolve: Resolve) -> Selected:
-        """The named engine; without a name that of the policy.
+    def select(self, name: str, resolve: Resolve, rules: Iterable[MatchedRule] = ()) -> Selected:
+        """The named engine; without a name that of the first rule whose engine can do the task, else of the policy.
 
         The default engine is selected in every state, and also when it cannot do the task: then its error says which
         engines can. The other policies select among the engines that are not down or paused, are within their budget
@@ -75,6 +83,14 @@ class Router:
         """
         if name:
             return _explain(self.engines.require(name), SELECTION_REASON_NAMED)
+        for match in rules:
+            if match.rule.engine is not None:
+                engine = self.engines.require(match.rule.engine)
+                if _may_select(engine) and _try_resolve(engine, resolve) is not None:
+                    selection = Selection(
+                        reason=SELECTION_REASON_RULE, explanation=match.explanation
+                    )
+                    return Selected(engine=engine, selection=selection)
         able = [] if self.policy is Policy.DEFAULT else self._find_able(resolve)
         if not able:
             return _explain(self.engines[self.default], SELECTION_REASON_DEFAULT)
@@ -131,10 +147,7 @@ class Router:
         return [
             (engine, resolved)
             for engine in self.engines.find_candidates()
-            if engine.state != engine_pb2.ENGINE_STATE_UNAVAILABLE
-            and not engine.budget.exhausted
-            and engine.pause is None
-            and (resolved := _try_resolve(engine, resolve)) is not None
+            if _may_select(engine) and (resolved := _try_resolve(engine, resolve)) is not None
         ]
 
 
@@ -150,6 +163,8 @@ class Decider:
     """Styles by id."""
     loras: LoraSettings
     """Weights for LoRAs that the request gives no weight."""
+    rules: Sequence[RoutingRule] = ()
+    """Rules that choose an engine or a style by the prompt."""
     decided: DecidedTasks = field(default_factory=DecidedTasks)
     """What was decided a moment ago, for the worker that executes it."""
 
@@ -169,7 +184,8 @@ class Decider:
             ServiceError: the request is invalid, no engine can do it, or what `admit` raises.
         """
         resolve = await self._prepare(request, caller, generation_id)
-        selected = self.router.select(request.engine, resolve)
+        matches = find_matches(self.rules, request)
+        selected = self.router.select(request.engine, resolve, matches)
         substitute = self.router.find_substitute(selected.engine, resolve)
         if admit is not None:
             try:
@@ -265,7 +281,7 @@ class Decider:
                 if capabilities.image is None:
                     raise UnsupportedError("image", "this engine does not support image tasks")
                 task = resolve_image_task(
-                    request.image,
+                    self._add_style(request, recorder),
                     capabilities.image,
                     recorder,
                     styles=self.styles,
@@ -291,6 +307,34 @@ class Decider:
         if request.strict:
             recorder.reject_changes(kind, request.strict_except)
         return Resolved(task=task, parameters=tuple(recorder.parameters))
+
+    def _add_style(self, request: GenerateRequest, recorder: ParameterRecorder) -> pb.ImageTask:
+        """The task of the request, with the style of the first rule that has one, if the request names none."""
+        matches = () if request.image.style else find_matches(self.rules, request)
+        match = next((one for one in matches if one.rule.style is not None), None)
+        if match is None or match.rule.style is None:
+            return request.image
+        task = pb.ImageTask()
+        task.CopyFrom(request.image)
+        task.style = match.rule.style
+        recorder.parameters.append(
+            Parameter(
+                name="style",
+                value=Value(string_value=task.style),
+                disposition=DISPOSITION_DEFAULTED,
+                explanation=match.explanation,
+            )
+        )
+        return task
+
+
+def _may_select(engine: EngineStatus) -> bool:
+    """Whether an engine that is not named may be selected: it is not down or paused, and has budget left."""
+    return (
+        engine.state != engine_pb2.ENGINE_STATE_UNAVAILABLE
+        and not engine.budget.exhausted
+        and engine.pause is None
+    )
 
 
 def _explain(

@@ -78,6 +78,8 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
             )
             for name, given in _select_engines(engines, only_engines, problems).items()
         }
+    if only_engines and isinstance(raw.get("routing_rules"), list):
+        raw["routing_rules"] = _limit_rules(raw["routing_rules"], only_engines)
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
@@ -148,6 +150,15 @@ def _limit_fallbacks(engine: object, only: Sequence[str]) -> object:
     return {**engine, "fallbacks": [name for name in fallbacks if name in only]}
 
 
+def _limit_rules(rules: Sequence[object], only: Sequence[str]) -> list[object]:
+    """The rules without those for other engines."""
+    return [
+        rule
+        for rule in rules
+        if not isinstance(rule, Mapping) or rule.get("engine") in {None, *only}
+    ]
+
+
 def _validate_engine(
     name: str, given: object, problems: list[str], places: Mapping[str, str]
 ) -> object:
@@ -195,6 +206,13 @@ def _unknown_references(settings: Settings) -> list[str]:
     ]
     if settings.default_engine is not None and settings.default_engine not in settings.engines:
         problems.append(f"default_engine: no engine {settings.default_engine!r}; there are {known}")
+    for number, rule in enumerate(settings.routing_rules):
+        path = f"routing_rules.{number}"
+        if rule.engine is not None and rule.engine not in settings.engines:
+            problems.append(f"{path}.engine: no engine {rule.engine!r}; there are {known}")
+        if rule.style is not None and rule.style not in settings.styles:
+            styles = ", ".join(settings.styles) or "none"
+            problems.append(f"{path}.style: no style {rule.style!r}; there are {styles}")
     if not settings.engines:
         problems.append("engines: must name at least one engine")
     return problems

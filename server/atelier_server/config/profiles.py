@@ -28,10 +28,11 @@ def replace_engines_for_tests(
 
 
 def _to_sketch(given: object) -> object:
-    """A section of type sketch with those keys that every engine has."""
+    """A section of type sketch with those keys that every engine has; sketch needs no replicas."""
     if not isinstance(given, Mapping):
         return given
-    kept = {key: given[key] for key in EngineSettings.model_fields.keys() & given.keys()}
+    common = EngineSettings.model_fields.keys() - {"replicas"}
+    kept = {key: given[key] for key in common & given.keys()}
     return {**kept, "type": "sketch"}
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from atelier_engines.addresses import Address
 from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.engine_settings import EngineSettings, Name
+from atelier_server.config.routing_rules import RoutingRule
 
 
 class LoraRole(Enum):
@@ -276,6 +277,11 @@ class Settings(Section):
         "fastest: the one that such a task is expected to take the shortest time on, and one that has done none last. "
         "These two look at engines that are not down, have budget left and can do the task, and take the default "
         "engine if there is none. A placeholder is selected only if it is named, or if there are only placeholders.",
+    )
+    routing_rules: tuple[RoutingRule, ...] = Field(
+        (),
+        description="Rules that choose an engine or a style by the prompt, the first that matches before `routing`; "
+        "the receipt says which one did. See below.",
     )
     engines: dict[Name, EngineSettings] = Field(
         description="Engines by name. Without this key: sketch, and tiny (type diffusion) where the "

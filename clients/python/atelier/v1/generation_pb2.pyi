@@ -78,6 +78,8 @@ class _SelectionReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Select
     """The request names none, and it is the fastest that can do the task."""
     SELECTION_REASON_FALLBACK: _SelectionReason.ValueType  # 5
     """It is a fallback of the engine that was selected before."""
+    SELECTION_REASON_RULE: _SelectionReason.ValueType  # 6
+    """A rule of the configuration (`routing_rules`) names it for such prompts."""
 
 class SelectionReason(_SelectionReason, metaclass=_SelectionReasonEnumTypeWrapper):
     """Reason for which an engine was selected."""
@@ -94,6 +96,8 @@ SELECTION_REASON_FASTEST: SelectionReason.ValueType  # 4
 """The request names none, and it is the fastest that can do the task."""
 SELECTION_REASON_FALLBACK: SelectionReason.ValueType  # 5
 """It is a fallback of the engine that was selected before."""
+SELECTION_REASON_RULE: SelectionReason.ValueType  # 6
+"""A rule of the configuration (`routing_rules`) names it for such prompts."""
 
 class _Disposition:
     ValueType = typing.NewType("ValueType", builtins.int)

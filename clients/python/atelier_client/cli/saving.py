@@ -51,6 +51,8 @@ def _describe_reason(finished: Generation) -> str:
     """Why the engine was selected, in two words; empty where the caller named it."""
     selection = None if finished.receipt is None else finished.receipt.selection
     match None if selection is None else selection.reason:
+        case SelectionReason.RULE:
+            return " by a rule"
         case SelectionReason.DEFAULT:
             return " by default"
         case (
