@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from atelier_engines.config import Section
+from atelier_engines.local.weights.addresses import is_address, require_allowed
 from atelier_engines.task import ControlType
 
 TINY = "atelier-tiny"
@@ -131,7 +132,14 @@ class WeightsConfig(Section):
         description=(
             "LoRAs by the names that callers use: `.safetensors` files, directories with "
             "`pytorch_lora_weights.safetensors`, or hub ids (`owner/name`, or "
-            "`owner/name/file.safetensors`). The small model has its own."
+            "`owner/name/file.safetensors`), or addresses (`https://HOST/PATH#sha256=DIGEST`) on one of "
+            "`lora_hosts`. The small model has its own."
+        ),
+    )
+    lora_hosts: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Hosts that LoRAs may be downloaded from, redirections included; `.example.org` stands for all below it."
         ),
     )
     lora_directory: str | None = Field(
@@ -178,3 +186,13 @@ class WeightsConfig(Section):
             "digest the engine does not start."
         ),
     )
+
+    @model_validator(mode="after")
+    def _allow_addresses(self) -> Self:
+        for name, source in self.loras.items():
+            if is_address(source):
+                try:
+                    require_allowed(source, self.lora_hosts)
+                except ValueError as error:
+                    raise ValueError(f"loras.{name}: {error}") from error
+        return self

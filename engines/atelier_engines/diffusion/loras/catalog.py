@@ -25,7 +25,13 @@ class LoraCatalog:
         if directory is not None:
             named_files.log_unnamed(Path(directory).expanduser(), config_loras.KIND)
         self._files = {
-            name: named_files.resolve(name, source, config_loras.KIND, download=config.download)
+            name: named_files.resolve(
+                name,
+                source,
+                config_loras.KIND,
+                download=config.download,
+                cache=config_loras.find_cache(config),
+            )
             for name, source in config_loras.sources(config).items()
         }
 

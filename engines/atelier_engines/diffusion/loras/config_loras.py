@@ -8,6 +8,7 @@ from pathlib import Path
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.weights_config import TINY
+from atelier_engines.local.weights.addresses import AddressCache
 from atelier_engines.local.weights.named_files import FileKind, list_directory
 
 KIND = FileKind(title="LoRA", usual_file="pytorch_lora_weights.safetensors")
@@ -29,6 +30,12 @@ def sources(config: DiffusionConfig) -> Mapping[str, str]:
 def names(config: DiffusionConfig) -> tuple[str, ...]:
     """Names of the LoRAs that callers can use."""
     return tuple(sources(config))
+
+
+def find_cache(config: DiffusionConfig) -> AddressCache:
+    """Where LoRAs with an address are kept: in the directory of models, if there is one."""
+    directory = config.models_dir or Path("~/.cache/atelier").expanduser()
+    return AddressCache(directory=directory / "downloads", hosts=config.lora_hosts)
 
 
 def max_loras(config: DiffusionConfig) -> int:

@@ -49,7 +49,11 @@ def _list_extras(config: DiffusionConfig) -> Sequence[WeightsEntry]:
         for kind, name in config.preprocessors.model_dump(exclude_none=True).items()
     ]
     named += [
-        (f"{key}.{name}", source, partial(named_files.resolve, name, source, kind))
+        (
+            f"{key}.{name}",
+            source,
+            partial(named_files.resolve, name, source, kind, cache=config_loras.find_cache(config)),
+        )
         for key, kind, chosen in (
             ("loras", config_loras.KIND, config.loras),
             ("embeddings", config_embeddings.KIND, config.embeddings),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atelier_engines.errors import ModelMissingError
-from atelier_engines.local.weights import sources
+from atelier_engines.local.weights import addresses, sources
+from atelier_engines.local.weights.addresses import AddressCache
 
 _SUFFIX = sources.SAFETENSORS_SUFFIX
 _log = logging.getLogger(__name__)
@@ -75,18 +76,28 @@ def _list_files(directory: Path, kind: FileKind) -> Mapping[str, Path]:
     return found
 
 
-def resolve(name: str, source: str, kind: FileKind, *, download: bool) -> Path:
+def resolve(
+    name: str,
+    source: str,
+    kind: FileKind,
+    *,
+    download: bool,
+    cache: AddressCache | None = None,
+) -> Path:
     """The file of that name.
 
     Args:
         name: its name, for messages.
-        source: a path or a hub id, as configured.
+        source: a path, a hub id, or where there is a cache an address, as configured.
         kind: its kind.
         download: whether what is not in the local cache may be downloaded.
+        cache: where what has an address is kept.
 
     Raises:
         ModelMissingError: there is none, or it is not a safetensors file.
     """
+    if cache is not None and addresses.is_address(source):
+        return addresses.fetch(source, cache, download=download)
     hub = sources.parse_hub_reference(source)
     if hub is not None and hub.file is None:
         source = f"{source}/{kind.usual_file}"
