@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from atelier_client import errors as client_errors
+from atelier_engines import errors as engine_errors
 from atelier_server.config.reference import write_reference
 from tests.conftest import ROOT
 
@@ -45,3 +47,16 @@ def test_decisions_are_short() -> None:
     decisions = list((ROOT / "docs" / "decisions").glob("*.md"))
     assert decisions
     assert [page.name for page in decisions if len(page.read_text().splitlines()) > 40] == []
+
+
+def test_the_names_of_errors_in_other_programs_stand_beside_ours() -> None:
+    """Each of our names is a class, and each reason is one of the table above."""
+    page = (ROOT / "docs" / "errors.md").read_text()
+    above, _, section = page.partition("## Names in other programs")
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
+    assert len(rows) == 4
+    for _, engine, client, reasons in rows:
+        for module, cell in ((engine_errors, engine), (client_errors, client)):
+            for name in re.findall(r"`(\w+)`", cell):
+                assert issubclass(getattr(module, name), Exception)
+        assert all(f"`{reason}`" in above for reason in re.findall(r"`(\w+)`", reasons))

@@ -15,9 +15,26 @@ class UnknownEngineTypeError(LookupError):
     """No installed package registers that type; the message names the installed ones."""
 
 
+_registered: dict[str, EngineType[Any]] = {}
+"""Types that the program itself has registered, by name."""
+
+
+def register(name: str, engine_type: EngineType[Any]) -> None:
+    """Make an engine type known in this process, for programs that embed the server; packages use entry points.
+
+    To be called before the configuration is loaded that names the type.
+
+    Raises:
+        ValueError: a type of that name is registered or installed already.
+    """
+    if name in engine_types():
+        raise ValueError(f"there is an engine type {name!r} already; choose another name")
+    _registered[name] = engine_type
+
+
 def engine_types() -> tuple[str, ...]:
-    """The names of all installed engine types, sorted."""
-    return tuple(sorted(point.name for point in entry_points(group=GROUP)))
+    """The names of all installed and registered engine types, sorted."""
+    return tuple(sorted({*_registered, *(point.name for point in entry_points(group=GROUP))}))
 
 
 def packages() -> tuple[str, ...]:
@@ -27,13 +44,15 @@ def packages() -> tuple[str, ...]:
 
 
 def load(name: str) -> EngineType[Any]:
-    """Import the engine type of that name.
+    """The engine type of that name, imported if a package has it.
 
     Raises:
         UnknownEngineTypeError: no installed package registers it.
         EngineUnavailableError: a required package is missing; the message says which.
         TypeError: the entry point is not an EngineType.
     """
+    if name in _registered:
+        return _registered[name]
     points = entry_points(group=GROUP, name=name)
     if not points:
         known = ", ".join(engine_types()) or "none"

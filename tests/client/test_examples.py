@@ -66,9 +66,23 @@ async def test_upload_img2img(server: RunningServer, tmp_path: Path) -> None:
     }
 
 
+async def test_embedded(server: RunningServer, tmp_path: Path) -> None:
+    """A server of its own, in the same process, with an engine type that the program has registered."""
+    assert "saved a.png" in await run(server, tmp_path, "embedded.py", "a lighthouse", "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (512, 512)
+
+
 def test_examples_are_short_and_all_tested() -> None:
     """At most forty lines each; the demo, which starts a server too, is a program of its own."""
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"generate.py", "sync.py", "reattach.py", "upload_img2img.py", "demo.py"}
+    assert names == {
+        "generate.py",
+        "sync.py",
+        "reattach.py",
+        "upload_img2img.py",
+        "demo.py",
+        "embedded.py",
+    }
     for name in names - {"demo.py"}:
         assert len((EXAMPLES / name).read_text().splitlines()) <= 40, name

@@ -93,3 +93,14 @@ def test_the_interface_and_the_sketch_type_import_without_any_heavy_library() ->
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert printed.stdout.strip() == "[]"
+
+
+def test_a_program_may_register_a_type_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a package, under a name that is free."""
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register("mine", ENGINE)
+    assert registry.load("mine") is ENGINE
+    assert "mine" in registry.engine_types()
+    for name in ("mine", "sketch"):
+        with pytest.raises(ValueError, match=f"there is an engine type '{name}' already"):
+            registry.register(name, ENGINE)

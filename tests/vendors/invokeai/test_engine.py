@@ -6,19 +6,26 @@ import io
 from contextlib import aclosing
 from dataclasses import replace
 
+import grpc
 import numpy as np
 import pytest
+from grpc import aio
 from PIL import Image
 from pydantic import ValidationError
 
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.conformance.remote_service import collect_events, run_engine
 from atelier_engines.errors import EngineUnavailableError, InvalidTaskError, ModelMissingError
 from atelier_engines.event import Dispatched, Output, Stage, Step
+from atelier_engines.media import Encoded
 from atelier_engines.task import Control, ControlType, Lora
 from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.invokeai.schemas import SocketEvent
+from atelier_engines.vendors.invokeai.sizes import find_nearest
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents
+from tests.conftest import StartServer
+from tests.server.calls import Stub, dispositions, image_request, receipt_of, refusal
 from tests.vendors.calls import outputs, plain, run_task, steps
 from tests.vendors.invokeai.queue import generated
 from tests.vendors.invokeai.stand_in import EMAIL, PASSWORD, SUB_PATH, TASK, StandIn
@@ -315,3 +322,57 @@ async def test_events_of_one_item_are_not_received_for_another() -> None:
     assert first.item_id == 1
     assert await events.receive(1, 0.0) is None
     assert [event.item_id for event in events.list_pending(2)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("requested", "made"),
+    [
+        ((1080, 1920), (768, 1344)),
+        ((1024, 1024), (1024, 1024)),
+        ((512, 512), (1024, 1024)),
+        ((1920, 1080), (1344, 768)),
+        ((2048, 512), (2048, 512)),
+    ],
+)
+def test_the_nearest_size_of_sdxl_has_the_nearest_proportions(
+    requested: tuple[int, int], made: tuple[int, int]
+) -> None:
+    """Of those that it was trained with."""
+    assert find_nearest(*requested) == made
+
+
+async def test_tasks_may_be_made_in_the_sizes_of_sdxl(vendor: StandIn) -> None:
+    """If so configured, or asked for by one request; the output says why it has another size."""
+    wide = replace(TASK, width=320, height=128)
+    for task, settings, size in (
+        (wide, {"sizes": "nearest"}, (1600, 640)),
+        (replace(wide, options={"sizes": "nearest"}), {}, (1600, 640)),
+        (replace(wide, options={"sizes": "any"}), {"sizes": "nearest"}, (320, 128)),
+    ):
+        vendor.reset()
+        events = await collect_events(vendor, task, **settings)
+        (output,) = [event for event in events if isinstance(event, Output)]
+        noise = nodes(vendor)["noise"]
+        assert (noise["width"], noise["height"]) == size
+        assert isinstance(output.media, Encoded)
+        assert (output.media.width, output.media.height) == size
+        assert ("nearest to 320x128" in output.size_reason) == (size != (320, 128))
+
+
+async def test_the_receipt_has_the_size_of_sdxl_and_a_strict_request_is_refused(
+    vendor: StandIn, start_server: StartServer
+) -> None:
+    """CLAMPED, with the reason."""
+    engine = {"type": "invokeai", "base_url": vendor.api, "sizes": "nearest"}
+    server = start_server(engines={"studio": engine})
+    task = {"width": 320, "height": 128}
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        made = (await stub.Generate(image_request(engine="studio", task=task))).generation
+        width = receipt_of(made)["width"]
+        assert (width.value.number_value, width.requested.number_value) == (1600, 320)
+        assert dispositions(made)["width"] == "clamped"
+        assert "nearest to 320x128" in width.explanation
+        strict = image_request(engine="studio", task=task, strict=True)
+        refused = await refusal(stub.Generate(strict))
+        assert refused.code is grpc.StatusCode.FAILED_PRECONDITION

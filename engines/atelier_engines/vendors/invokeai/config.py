@@ -23,12 +23,19 @@ Source: InvokeAI 6.14.2, backend/stable_diffusion/schedulers/schedulers.py.
 """
 
 
+SizeMode = Literal["any", "nearest"]
+
+
 class InvokeAiOptions(Section):
     """Options of one task."""
 
     style_preset: str | None = Field(
         default=None,
         description="Style preset of the server, by its name: its prompts are put around those of the task.",
+    )
+    sizes: SizeMode | None = Field(
+        default=None,
+        description="nearest, or any for the size as requested; as configured if unset.",
     )
 
 
@@ -73,6 +80,11 @@ class InvokeAiConfig(RemoteConfig):
         le=2048,
         multiple_of=8,
         description="Default height in pixels.",
+    )
+    sizes: SizeMode = Field(
+        default="any",
+        description="Sizes to make: any, as requested; nearest, the one that SDXL was trained with whose proportions "
+        "are nearest.",
     )
     steps: int = Field(default=30, ge=1, le=150, description="Default denoising steps.")
     guidance: float = Field(default=7.5, ge=1, le=30, description="Default guidance.")

@@ -29,6 +29,7 @@ from atelier_engines.vendors.invokeai.graph import SEED, UploadedImages, build_g
 from atelier_engines.vendors.invokeai.item_watcher import watch_item
 from atelier_engines.vendors.invokeai.progress_tracker import ProgressTracker
 from atelier_engines.vendors.invokeai.schemas import BatchHandle
+from atelier_engines.vendors.invokeai.sizes import choose_size
 from atelier_engines.vendors.invokeai.socket_events import BatchEvents, EventFeed
 from atelier_engines.vendors.invokeai.style_presets import apply_style_preset
 from atelier_engines.vendors.invokeai.uploads import upload_images
@@ -49,6 +50,8 @@ class _Run:
     batch: BatchHandle
     events: BatchEvents
     uploaded: UploadedImages = field(default_factory=UploadedImages)
+    size_reason: str = ""
+    """Why it is made in another size than that of the request; empty if it is not."""
     sent: bool = False
     """Whether the server may know the batch."""
     generated: list[str] = field(default_factory=list)
@@ -142,12 +145,15 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
             EngineError: see `vendors.errors`.
         """
         deadline = Deadline(self._config.timeout_seconds)
+        task, size_reason = choose_size(task, self._config)
         waiter = OutageWaiter(client=self._connection.client.vendor, deadline=deadline)
         yield Stage(name="submit")
         known = await self._find_batch(task, waiter)
         batch = known or BatchHandle(batch_id=f"atelier-{uuid.uuid4()}")
         async with self._connection.feed.subscribe(batch.batch_id) as events:
-            run = _Run(task=task, waiter=waiter, batch=batch, events=events)
+            run = _Run(
+                task=task, waiter=waiter, batch=batch, events=events, size_reason=size_reason
+            )
             over = False
             try:
                 if known is None:
@@ -243,7 +249,8 @@ class InvokeAiEngine(RemoteEngine[_Connection]):
                             yield event
             for event in progress.finish_image():
                 yield event
-            yield Output(media=await self._fetch_image(run), seed=seed)
+            media = await self._fetch_image(run)
+            yield Output(media=media, seed=seed, size_reason=run.size_reason)
 
     async def _fetch_image(self, run: _Run) -> Encoded | Pixels:
         """Download the latest generated image."""
