@@ -53,3 +53,12 @@ def test_wrong_addresses_are_named(tmp_path: Path, section: str, message: str) -
     """With the key."""
     with pytest.raises(ConfigurationError, match=rf"engines\.shared\.replicas: .*{message}"):
         loaded(tmp_path, section)
+
+
+def test_sketches_in_place_of_engines_need_no_replicas(tmp_path: Path) -> None:
+    """With `testing: true`."""
+    path = tmp_path / "atelier.yaml"
+    path.write_text(
+        "testing: true\nengines: {shared: {type: atelier, replicas: ['one:1', 'two:2']}}"
+    )
+    assert load(path).engines["shared"].replicas == ()
