@@ -14,6 +14,7 @@ from atelier_engines.workflows import (
     Mode,
     Workflow,
     apply_overrides,
+    build_overrides_schema,
     find_fixed_model,
     list_builtins,
     load_builtin,
@@ -52,6 +53,10 @@ class WorkflowConfig(Section):
     overrides: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Changes to every workflow: nodes by id or title, merged recursively; null removes a key.",
+    )
+    request_overrides: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Inputs that a task may change by its option `overrides`: their names, by id or title of the node.",
     )
     controlnets: dict[ControlType, str] = Field(
         default_factory=dict, description="ControlNet files by canny, depth, pose and segmentation."
@@ -103,4 +108,6 @@ def load_workflows(config: WorkflowConfig) -> dict[Mode, Workflow]:
         names = {mode: f"{config.template or config.family}_{mode.value}" for mode in Mode}
         known = list_builtins()
         loaded = {mode: load_builtin(name) for mode, name in names.items() if name in known}
-    return {mode: apply_overrides(one, config.overrides) for mode, one in loaded.items()}
+    changed = {mode: apply_overrides(one, config.overrides) for mode, one in loaded.items()}
+    build_overrides_schema(changed.values(), config.request_overrides)
+    return changed

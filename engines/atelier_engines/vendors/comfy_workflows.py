@@ -17,6 +17,7 @@ from atelier_engines.workflows import (
     Mode,
     TaskFiles,
     Workflow,
+    apply_request_overrides,
     fill,
     list_schedulers,
     required_mode,
@@ -78,7 +79,11 @@ class WorkflowSet:
         return build_capabilities(self.config, inventory, max_images=max_images)
 
     def prepare(self, task: ImageTask, *, prefix: str) -> PreparedTask:
-        """Encode the task's images, under names that begin with `prefix`, and select its workflow; blocks."""
+        """Encode the task's images, under names that begin with `prefix`, and select its workflow; blocks.
+
+        Raises:
+            InvalidTaskError: the task changes what it may not change in the workflow.
+        """
         sources = {"init": task.init_image, "mask": task.mask}
         sources |= {f"control_{number}": one.image for number, one in enumerate(task.controls)}
         images = {
@@ -93,7 +98,7 @@ class WorkflowSet:
             for number, one in enumerate(task.controls)
         )
         return PreparedTask(
-            workflow=self.workflows[required_mode(task)],
+            workflow=self._choose_workflow(task),
             task=replace(task, loras=self._resolve_lora_files(task.loras)),
             files=TaskFiles(
                 model=self.config.checkpoint,
@@ -104,6 +109,15 @@ class WorkflowSet:
             images=images,
             prefix=prefix,
         )
+
+    def _choose_workflow(self, task: ImageTask) -> Workflow:
+        """The workflow of the task's mode, with the changes that the task asks for.
+
+        Raises:
+            InvalidTaskError: it may not change that.
+        """
+        workflow = self.workflows[required_mode(task)]
+        return apply_request_overrides(workflow, task, self.config.request_overrides)
 
     def _resolve_lora_files(self, loras: tuple[Lora, ...]) -> tuple[Lora, ...]:
         return tuple(replace(lora, name=self.config.loras[lora.name]) for lora in loras)

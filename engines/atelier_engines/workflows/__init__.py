@@ -16,6 +16,10 @@ from atelier_engines.workflows.capabilities import (
 )
 from atelier_engines.workflows.errors import WorkflowError
 from atelier_engines.workflows.filling import ControlFile, TaskFiles, fill
+from atelier_engines.workflows.request_overrides import (
+    apply_request_overrides,
+    build_overrides_schema,
+)
 from atelier_engines.workflows.workflow import (
     Mode,
     Workflow,
@@ -34,6 +38,8 @@ __all__ = [
     "Workflow",
     "WorkflowError",
     "apply_overrides",
+    "apply_request_overrides",
+    "build_overrides_schema",
     "fill",
     "find_fixed_model",
     "list_builtins",

@@ -117,7 +117,7 @@ def apply_overrides(workflow: Workflow, overrides: Mapping[str, JsonValue]) -> W
         WorkflowError: an override names a node that does not exist, or the resulting graph is not valid.
     """
     raw = graph_to_json(workflow.graph)
-    by_id = {_resolve_node_id(workflow, key, change): change for key, change in overrides.items()}
+    by_id = {find_node_id(workflow, key, change): change for key, change in overrides.items()}
     changed = Workflow(
         name=workflow.name,
         graph=graph_from_json(merge_patch(raw, by_id)),
@@ -127,7 +127,12 @@ def apply_overrides(workflow: Workflow, overrides: Mapping[str, JsonValue]) -> W
     return changed
 
 
-def _resolve_node_id(workflow: Workflow, key: str, change: JsonValue) -> str:
+def find_node_id(workflow: Workflow, key: str, change: JsonValue = None) -> str:
+    """The id of the node with that id or title; the key itself where the change adds a node.
+
+    Raises:
+        WorkflowError: there is no such node, or more than one.
+    """
     is_new = isinstance(change, Mapping) and "class_type" in change
     titles = {node.meta.title for node in workflow.graph.values()} - {""}
     if key in workflow.graph or (is_new and key not in titles):

@@ -14,7 +14,12 @@ from PIL import Image
 
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.conformance.remote_service import collect_events, run_engine
-from atelier_engines.errors import EngineError, EngineUnavailableError, ModelMissingError
+from atelier_engines.errors import (
+    EngineError,
+    EngineUnavailableError,
+    InvalidTaskError,
+    ModelMissingError,
+)
 from atelier_engines.event import Dispatched, Output, Stage
 from atelier_engines.media import Pixels
 from atelier_engines.task import Control, ControlType, Lora
@@ -198,6 +203,21 @@ async def test_overrides_change_every_workflow(server: StandIn) -> None:
         await run_task(engine, TASK)
     assert server.graph()["sampler"]["inputs"]["denoise"] == 0.9
     assert server.graph()["sampler"]["inputs"]["steps"] == 4
+
+
+async def test_a_task_may_change_what_the_operator_allows(server: StandIn) -> None:
+    """What the server then rejects is the caller's fault, by the path in the options."""
+    task = replace(TASK, options={"overrides": {"Size": {"inputs": {"batch_size": 2}}}})
+    async with run_engine(server, request_overrides={"Size": ["batch_size"]}) as engine:
+        await run_task(engine, task)
+        assert server.graph()["latent"]["inputs"]["batch_size"] == 2
+        options = {"overrides": {"Size": {"inputs": {"batch_size": 10**6}}}}
+        with pytest.raises(InvalidTaskError, match="batch_size") as raised:
+            await run_task(engine, replace(TASK, options=options))
+    assert raised.value.field == "options.overrides.Size.inputs.batch_size"
+    async with run_engine(server) as engine:
+        with pytest.raises(EngineError, match="may not be changed"):
+            await run_task(engine, task)
 
 
 async def test_an_override_of_a_missing_node_fails_the_start(server: StandIn) -> None:

@@ -71,6 +71,7 @@ class StandIn(FakeJobService[FakeJob]):
         self.endpoints = {}
         self.workers = {"idle": 0, "running": 1}
         self.shape = "v5"
+        self.endpoints.clear()
 
     @scripted("submits")
     async def run(self, request: web.Request) -> web.StreamResponse:

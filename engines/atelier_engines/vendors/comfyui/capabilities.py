@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from atelier_engines.capabilities import (
     CancelSupport,
     Capabilities,
     ImageCapabilities,
     Reproducibility,
 )
-from atelier_engines.options import NoOptions, build_options_schema
+from atelier_engines.options import build_options_schema
 from atelier_engines.vendors.comfy_capabilities import (
     Inventory,
     build_capabilities,
     minimal_capabilities,
 )
+from atelier_engines.vendors.comfy_options import WorkflowOptions, limit_overrides
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
 
 
@@ -33,7 +36,10 @@ def probed_capabilities(
         max_images=config.max_images,
         previews=config.preview_method != "none",
     )
-    return _capabilities(config, image, version=version)
+    capabilities = _capabilities(config, image, version=version)
+    workflows = inventory.workflows.values()
+    schema = limit_overrides(capabilities.options_schema, workflows, config)
+    return replace(capabilities, options_schema=schema)
 
 
 def _capabilities(config: ComfyuiConfig, image: ImageCapabilities, *, version: str) -> Capabilities:
@@ -45,6 +51,6 @@ def _capabilities(config: ComfyuiConfig, image: ImageCapabilities, *, version: s
         resumable=True,
         reproducibility=Reproducibility.BEST_EFFORT,
         price=config.listed_price,
-        options_schema=build_options_schema(NoOptions),
+        options_schema=build_options_schema(WorkflowOptions),
         versions={"comfyui": version} if version else {},
     )

@@ -11,11 +11,12 @@ from typing import ClassVar
 from atelier_engines.closing import Stop, combine, keeps_job, report_stop
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event, Stage
-from atelier_engines.options import NoOptions, parse_options
+from atelier_engines.options import parse_options
 from atelier_engines.task import ImageTask
 from atelier_engines.threads import result_from_thread
 from atelier_engines.vendors import errors
 from atelier_engines.vendors.comfy_config import load_workflows
+from atelier_engines.vendors.comfy_options import WorkflowOptions
 from atelier_engines.vendors.comfyui.api import ComfyClient
 from atelier_engines.vendors.comfyui.capabilities import probed_capabilities, unprobed_capabilities
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
@@ -31,7 +32,12 @@ from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.engine import RemoteEngine
 from atelier_engines.vendors.late_cancels import LateCancels
 from atelier_engines.vendors.outages import OutageWaiter
-from atelier_engines.workflows import Workflow, WorkflowError, required_mode
+from atelier_engines.workflows import (
+    Workflow,
+    WorkflowError,
+    apply_request_overrides,
+    required_mode,
+)
 
 
 class ComfyuiEngine(RemoteEngine[Servers]):
@@ -85,7 +91,7 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         """Run the task; closing it removes its jobs from the server's queue, or interrupts them, unless it keeps them.
 
         Raises:
-            InvalidTaskError: an option is unknown.
+            InvalidTaskError: an option is unknown, or changes what it may not change.
             ModelMissingError: the server lacks a node or file that the workflow needs.
             EngineTimeoutError: it took longer than configured.
             EngineError: see `vendors.errors`.
@@ -94,7 +100,9 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         workflow = servers.inventory.workflows.get(mode)
         if workflow is None:
             raise UnsupportedError(mode.name, f"no workflow for {mode.value}")
-        parse_options(task, NoOptions)
+        parse_options(task, WorkflowOptions)
+        allowed = self._config.request_overrides
+        workflow = apply_request_overrides(workflow, task, allowed)
         yield Stage(name="submit")
         deadline = Deadline(self._config.timeout_seconds)
         known = JobHandle.parse(task.resume) if task.resume else None

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from atelier_engines.task import ImageTask
 from atelier_engines.workflows import Workflow
 from atelier_engines.workflows.bindings import LoraStackNode, Slot
+from atelier_engines.workflows.request_overrides import OPTION, read_changes
+from atelier_engines.workflows.workflow import find_node_id
 
 _FIELDS: Mapping[Slot, str] = {
     Slot.SAMPLER: "scheduler",
@@ -25,6 +28,8 @@ class FilledInputs:
 
     workflow: Workflow
     """The workflow, before it was filled."""
+    task: ImageTask
+    """What it was filled with."""
 
     def field_of(self, node_id: str, name: str) -> str:
         """The field of the task that decides an input; empty if the workflow itself decides it."""
@@ -38,4 +43,7 @@ class FilledInputs:
             for place in places:
                 if (place.find(graph), place.input) == (node_id, name):
                     return _FIELDS.get(slot, slot.value)
+        for node, parts in read_changes(self.task).items():
+            if find_node_id(self.workflow, node) == node_id and name in parts.get("inputs", {}):
+                return f"options.{OPTION}.{node}.inputs.{name}"
         return ""

@@ -97,7 +97,9 @@ class Submission:
                 graph, prompt=prompt, client_id=self.jobs.client_id, previews=self.previews
             )
         except RejectedError as rejection:
-            raise rejection.blame(FilledInputs(workflow=self.workflow)) from rejection
+            raise rejection.blame(
+                FilledInputs(workflow=self.workflow, task=self.task)
+            ) from rejection
         except EngineUncertainError as lost:
             await self._require_known(prompt, lost)
 

@@ -14,9 +14,10 @@ from atelier_engines.capabilities import (
 from atelier_engines.options import limit_choices
 from atelier_engines.task import SafetyMode
 from atelier_engines.vendors.capabilities import build_service_capabilities
+from atelier_engines.vendors.comfy_options import limit_overrides
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.models import MODELS, FalOptions, ModelSpec
+from atelier_engines.vendors.fal.models import MODELS, ModelSpec, WorkflowRunOptions
 
 _MAX_PROMPT_LENGTH = 4000
 _MAX_SEED = 2**32 - 1
@@ -32,9 +33,12 @@ def build_capabilities(config: FalConfig) -> Capabilities:
         _image(config),
         description=f"{config.endpoints[0]} at fal.ai",
         cancellable=True,
-        options=FalOptions if config.comfy else MODELS[config.model].options,
+        options=WorkflowRunOptions if config.comfy else MODELS[config.model].options,
     )
     schema = limit_choices(capabilities.options_schema, "endpoint", config.endpoints)
+    if config.comfy is not None:
+        workflows = WorkflowSet.load(config.comfy).workflows.values()
+        schema = limit_overrides(schema, workflows, config.comfy)
     return replace(capabilities, options_schema=schema)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from atelier_engines.capabilities import ImageFeature, IntegerRange, NumberRange
+from atelier_engines.vendors.comfy_options import WorkflowOptions
 from atelier_engines.vendors.endpoints import EndpointOptions
 
 FalPriority = Literal["normal", "low"]
@@ -24,6 +25,10 @@ class FalOptions(EndpointOptions):
     priority: FalPriority | None = Field(
         default=None, description="Priority of the jobs in the queue; as configured when unset."
     )
+
+
+class WorkflowRunOptions(FalOptions, WorkflowOptions):
+    """Options of engines that run workflows."""
 
 
 class ExpandOptions(FalOptions):

@@ -12,7 +12,13 @@ from atelier_engines.task import JSON, ImageTask, Lora, SafetyMode
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.endpoints import select_endpoint
 from atelier_engines.vendors.fal.config import FalConfig
-from atelier_engines.vendors.fal.models import MODELS, FalOptions, FalPriority, ModelSpec
+from atelier_engines.vendors.fal.models import (
+    MODELS,
+    FalOptions,
+    FalPriority,
+    ModelSpec,
+    WorkflowRunOptions,
+)
 from atelier_engines.vendors.images import encode_png, resize_mask_to_cover, resize_to_cover
 
 ImageUrls = Mapping[str, str]
@@ -45,7 +51,7 @@ def build_payload(task: ImageTask, config: FalConfig, workflows: WorkflowSet | N
 
 
 def _workflow_payload(task: ImageTask, config: FalConfig, workflows: WorkflowSet) -> Payload:
-    options = parse_options(task, FalOptions)
+    options = parse_options(task, WorkflowRunOptions)
     prepared = workflows.prepare(task, prefix=f"atelier_{uuid.uuid4().hex}")
 
     def body(seed: int, urls: ImageUrls) -> dict[str, JSON]:

@@ -11,6 +11,7 @@ from atelier_engines.options import limit_choices, parse_options
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.capabilities import build_service_capabilities
 from atelier_engines.vendors.client import VendorClient, connect
+from atelier_engines.vendors.comfy_options import WorkflowOptions, limit_overrides
 from atelier_engines.vendors.comfy_workflows import WorkflowSet
 from atelier_engines.vendors.deadline import Deadline
 from atelier_engines.vendors.endpoints import EndpointOptions, select_endpoint
@@ -21,6 +22,10 @@ from atelier_engines.vendors.runpod.endpoint_api import RunpodJobs, request_heal
 from atelier_engines.vendors.runpod.errors import translate_error
 
 _RESPONSE_TIMEOUT_SECONDS = 60.0
+
+
+class RunpodOptions(EndpointOptions, WorkflowOptions):
+    """Options of a runpod engine."""
 
 
 class RunpodEngine(RemoteEngine[VendorClient]):
@@ -38,9 +43,10 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             self._workflows.capabilities(max_images=config.max_images),
             description=f"ComfyUI ({config.family}) on the RunPod endpoint {config.endpoint}",
             cancellable=True,
-            options=EndpointOptions,
+            options=RunpodOptions,
         )
         schema = limit_choices(capabilities.options_schema, "endpoint", config.endpoints)
+        schema = limit_overrides(schema, self._workflows.workflows.values(), config)
         super().__init__(replace(capabilities, options_schema=schema))
 
     async def check(self) -> None:
@@ -64,7 +70,7 @@ class RunpodEngine(RemoteEngine[VendorClient]):
             client=self._connection,
             config=self._config,
             workflows=self._workflows,
-            endpoint=select_endpoint(parse_options(task, EndpointOptions), self._config.endpoints),
+            endpoint=select_endpoint(parse_options(task, RunpodOptions), self._config.endpoints),
             task=task,
             deadline=deadline,
         )
