@@ -14,15 +14,16 @@ from atelier_engines.task import (
     ControlType,
     Fit,
     ImageTask,
-    ResourceProfile,
     SafetyMode,
     Upscale,
 )
 from atelier_server.admission.canvas_limits import record_canvas
+from atelier_server.admission.concepts import add_concept_loras
 from atelier_server.admission.image_size import choose_size
 from atelier_server.admission.loras import describe_stack, stack_loras
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
+from atelier_server.admission.sampling import choose_sampling
 from atelier_server.admission.styles import add_style_loras, apply_style
 from atelier_server.admission.typed_names import take_loras
 from atelier_server.artifacts.canvas import has_canvas
@@ -42,11 +43,6 @@ _FITS = {
     pb.FIT_MODE_COVER: Fit.COVER,
     pb.FIT_MODE_CONTAIN: Fit.CONTAIN,
     pb.FIT_MODE_STRETCH: Fit.STRETCH,
-}
-_RESOURCE_PROFILES = {
-    pb.RESOURCE_PROFILE_SPEED: ResourceProfile.SPEED,
-    pb.RESOURCE_PROFILE_BALANCED: ResourceProfile.BALANCED,
-    pb.RESOURCE_PROFILE_MEMORY: ResourceProfile.MEMORY,
 }
 _SAFETY_MODES = {
     pb.SAFETY_MODE_BLOCK: SafetyMode.BLOCK,
@@ -87,38 +83,36 @@ def resolve_image_task(
     """
     asked = request.loras
     style, request = _read_request(request, capabilities, recorder, styles)
-    steps, guidance = _choose_sampling(request, capabilities, recorder, style)
+    sampling = choose_sampling(request, capabilities, recorder, style)
     width, height = choose_size(request, capabilities, recorder, style, images.get("init_image"))
+    if not capabilities.upscale_only:
+        add_concept_loras(request, loras, capabilities, recorder)
     record_canvas(request, images.get("init_image"), recorder)
     stacked = stack_loras(request.loras, loras) if request.loras else ()
     if stacked:
         recorder.parameters.append(describe_stack(asked, request.loras, stacked))
-    prompts = decide_prompts(request, stacked, guidance, capabilities, recorder)
+    prompts = decide_prompts(request, stacked, sampling.guidance, capabilities, recorder)
     return ImageTask(
         prompt=prompts.prompt,
         negative_prompt=prompts.negative_prompt,
         embeddings=prompts.embeddings,
         width=width,
         height=height,
-        steps=steps,
-        guidance=guidance,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
         seeds=_choose_seeds(request, capabilities, recorder, random_seed),
         model=recorder.choose(
             "model", request.model, [model.name for model in capabilities.models]
         ),
-        scheduler=recorder.choose("scheduler", request.scheduler, capabilities.schedulers),
+        scheduler=sampling.scheduler,
         init_image=images.get("init_image"),
-        strength=_choose_strength(request, capabilities, recorder, steps),
+        strength=_choose_strength(request, capabilities, recorder, sampling.steps),
         mask=images.get("mask"),
         controls=_to_controls(request, images),
         loras=stacked,
         fit=_choose_fit(request, images.values(), (width, height), recorder),
         upscale=_to_upscale(request),
-        resource_profile=recorder.choose_optional(
-            "resource_profile",
-            _RESOURCE_PROFILES.get(request.resource_profile),
-            capabilities.resource_profiles,
-        ),
+        resource_profile=sampling.profile,
         safety_mode=recorder.choose_optional(
             "safety_mode", _SAFETY_MODES.get(request.safety_mode), capabilities.safety_modes
         ),
@@ -142,28 +136,6 @@ def _read_request(
         request = take_loras(request, capabilities, recorder)
     add_style_loras(request, style)
     return style, request
-
-
-def _choose_sampling(
-    request: pb.ImageTask,
-    capabilities: ImageCapabilities,
-    recorder: ParameterRecorder,
-    style: StyleSettings,
-) -> tuple[int | None, float | None]:
-    """Steps and guidance, within the engine's limits; None where it has none."""
-    steps = recorder.clamp(
-        "steps",
-        request.steps if request.HasField("steps") else None,
-        capabilities.steps,
-        style.steps,
-    )
-    guidance = recorder.clamp(
-        "guidance",
-        to_decimal(request.guidance) if request.HasField("guidance") else None,
-        capabilities.guidance,
-        style.guidance,
-    )
-    return None if steps is None else int(steps), guidance
 
 
 def _choose_seeds(

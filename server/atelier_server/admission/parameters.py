@@ -14,6 +14,7 @@ from atelier.v1.generation_pb2 import (
     DISPOSITION_APPLIED,
     DISPOSITION_CLAMPED,
     DISPOSITION_DEFAULTED,
+    DISPOSITION_EMULATED,
     DISPOSITION_IGNORED,
     Disposition,
     Generation,
@@ -99,10 +100,11 @@ class ParameterRecorder:
         requested: float | None,
         allowed: IntegerRange | NumberRange | None,
         default: float | None = None,
+        explanation: str = "not given",
     ) -> float | None:
         """The requested value, clamped to the engine's range; None on engines that do not support the parameter.
 
-        `default` is the style's, and takes precedence over the engine's.
+        `default` takes precedence over the engine's, for the reason that `explanation` gives.
         """
         if allowed is None:
             if requested is not None:
@@ -110,7 +112,7 @@ class ParameterRecorder:
             return None
         if requested is None:
             default = allowed.default if default is None else default
-            return self.apply_default(name, None, _find_nearest(default, allowed))
+            return self.apply_default(name, None, _find_nearest(default, allowed), explanation)
         used = _find_nearest(requested, allowed)
         if used == requested:
             return self.apply_default(name, requested, used)
@@ -134,14 +136,16 @@ class ParameterRecorder:
         self._record("strength", least, requested, DISPOSITION_CLAMPED, explanation)
         return least
 
-    def choose(self, name: str, requested: str, known: Sequence[str]) -> str:
+    def choose(
+        self, name: str, requested: str, known: Sequence[str], explanation: str = "not given"
+    ) -> str:
         """The requested name, else the first known one; a requested name is not checked here."""
         if requested:
             self._record(name, requested, requested, DISPOSITION_APPLIED)
             return requested
         if not known:
             return ""
-        self._record(name, known[0], None, DISPOSITION_DEFAULTED, "not given")
+        self._record(name, known[0], None, DISPOSITION_DEFAULTED, explanation)
         return known[0]
 
     def choose_optional(
@@ -210,6 +214,10 @@ class ParameterRecorder:
     def leave_out(self, name: str, explanation: str) -> None:
         """Record that nothing is used where nothing was requested, because somebody may expect otherwise."""
         self._record(name, None, None, DISPOSITION_DEFAULTED, explanation)
+
+    def emulate(self, name: str, requested: str, explanation: str) -> None:
+        """Record a requested value that other means stand in for."""
+        self._record(name, requested, requested, DISPOSITION_EMULATED, explanation)
 
     def ignore(self, name: str, requested: str | float, explanation: str) -> None:
         """Record a requested value that is not used."""

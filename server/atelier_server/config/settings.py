@@ -57,8 +57,15 @@ class StyleSettings(Section):
     )
 
 
+class ConceptLoraSettings(Section):
+    """A LoRA that words in the prompt apply."""
+
+    name: str = Field(min_length=1, max_length=256, description="Name of the LoRA at the engine.")
+    weight: float = Field(1.0, ge=-4, le=4, description="Weight.")
+
+
 class LoraSettings(Section):
-    """Weights of LoRAs for which the request sets none."""
+    """Weights of LoRAs for which the request sets none, and LoRAs that words in the prompt apply."""
 
     character_weights: tuple[float, ...] = Field(
         (0.85, 0.75, 0.65),
@@ -69,6 +76,10 @@ class LoraSettings(Section):
         (1.0, 0.95, 0.85, 0.75),
         min_length=1,
         description="Weight of a cinematic LoRA, for zero, one, two, three or more character LoRAs.",
+    )
+    concepts: dict[str, ConceptLoraSettings] = Field(
+        default_factory=dict,
+        description="LoRAs by the words of a prompt that apply them, in any case, where the engine lists them.",
     )
 
 
