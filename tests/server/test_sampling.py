@@ -35,7 +35,7 @@ CONCEPTS = LoraSettings(
         "moon": ConceptLoraSettings(name="gone", weight=1.0),
     }
 )
-Noted = dict[str, tuple[object, str, str]]
+Noted = dict[str, tuple[float | str, str, str]]
 
 
 def decide(
