@@ -111,6 +111,10 @@ class Model:
     """Model family: sdxl, sd15 …"""
     digest: str = ""
     """SHA-256 over its weights, in hexadecimal, where known."""
+    fallback_for: str = ""
+    """Name of the configured model that could not be loaded, which it stands in for; empty otherwise."""
+    fallback_reason: str = ""
+    """Why that model could not be loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

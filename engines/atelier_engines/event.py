@@ -77,6 +77,8 @@ class Output:
     """Why an image has another size than the task asks for; empty where it has that size."""
     weights: Mapping[str, str] = field(default_factory=dict)
     """Weights added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
+    memory_bytes: int = 0
+    """Memory of the device that it took beside the model's weights, as far as known; else 0."""
     charge: Charge | None = None
     """What the service charges for it; None where it does not tell: then the price of the engine holds."""
 

@@ -31,6 +31,16 @@ QUEUE_SECONDS = Histogram(
 STAGE_SECONDS = Histogram(
     "atelier_stage_seconds", "Time in each stage.", ["engine", "stage"], buckets=_SECONDS
 )
+OUTPUTS = Counter(
+    "atelier_outputs_total", "Images and audio of generations that succeeded.", ["engine", "model"]
+)
+STEPS = Counter("atelier_steps_total", "Steps of generations that succeeded.", ["engine", "model"])
+MEMORY_BYTES = Histogram(
+    "atelier_memory_bytes",
+    "Memory that an image took beside the model's weights, where the engine knows it.",
+    ["engine"],
+    buckets=_BYTES,
+)
 QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that are waiting.", ["engine"])
 IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are running.", ["engine"])
 BACKLOG_SECONDS = Gauge(

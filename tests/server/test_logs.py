@@ -17,6 +17,7 @@ import atelier_engines
 import atelier_server
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.artifact_pb2 import UploadHeader
+from atelier.v1.generation_pb2 import State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
@@ -28,6 +29,9 @@ async def test_lines_are_json_and_name_their_generation(server: RunningServer, s
     made = (await stub.Generate(image_request("a secret lighthouse"))).generation
     lines = [line for line in server.log_lines() if line.get("generation") == made.id]
     assert [line["event"] for line in lines] == ["generation_started", "generation_succeeded"]
+    told = {name: lines[1][name] for name in ("outcome", "steps", "width", "height", "images")}
+    assert told == {"outcome": "succeeded", "steps": 4, "width": 64, "height": 64, "images": 1}
+    assert lines[1]["seconds"] >= 0
     for line in lines:
         assert (line["level"], line["attempt"], line["engine"]) == ("info", 1, "sketch")
         assert (line["tenant"], line["request_id"]) == ("anonymous", made.request_id)
@@ -41,12 +45,17 @@ async def test_lines_are_json_and_name_their_generation(server: RunningServer, s
 async def test_failures_are_logged_with_their_reason(
     workshop: RunningServer, workshop_stub: Stub
 ) -> None:
-    """As warnings, under the generation's id."""
+    """As warnings, under the generation's id, with what was to be done; the record has the task."""
     refused = await refusal(workshop_stub.Generate(image_request("memory", engine="odd")))
     generation = refused.metadata["generation_id"]
     lines = [line for line in workshop.log_lines() if line.get("generation") == generation]
     assert [line["level"] for line in lines] == ["info", "warning"]
     assert (lines[-1]["event"], lines[-1]["reason"]) == ("generation_failed", "OUT_OF_MEMORY")
+    assert (lines[-1]["outcome"], lines[-1]["width"], lines[-1]["images"]) == ("failed", 64, 1)
+    asked = pb.GetGenerationRequest(generation_id=generation)
+    record = (await workshop_stub.GetGeneration(asked)).generation
+    assert (record.state, record.failure.reason) == (State.STATE_FAILED, "OUT_OF_MEMORY")
+    assert record.image == image_request("memory").image
 
 
 def test_the_log_says_where_it_listens_and_how_it_ends(start_server: StartServer) -> None:

@@ -64,6 +64,8 @@ async def test_work_is_counted_and_timed(workshop: RunningServer, workshop_stub:
         (key("atelier_generations_total", engine="odd", outcome="failed"), 1),
         (key("atelier_generation_seconds_count", engine="twin"), 2),
         (key("atelier_queue_seconds_count", engine="twin"), 2),
+        (key("atelier_outputs_total", engine="twin", model=""), 2),
+        (key("atelier_steps_total", engine="twin", model=""), 8),
         (key("atelier_stage_seconds_count", engine="twin", stage="draw"), 1),
         (key("atelier_stage_seconds_count", engine="twin", stage="synthesise"), 1),
         (key("atelier_stage_seconds_count", engine="twin", stage="encode"), 2),

@@ -41,6 +41,7 @@ IMAGES = tuple(
         flagged=True,
         cached=True,
         weights={"lora ink": "1" * 64, "lora clay": "2" * 64},
+        memory_bytes=2**40 + 1,
     )
     for number, seed in enumerate(IMAGE.seeds)
 )

@@ -156,6 +156,7 @@ def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
         selection=_selection(pb.selection) if pb.HasField("selection") else None,
         usage=dict(sorted(pb.usage.items())),
         cost_explanation=pb.cost_explanation,
+        memory_bytes=pb.memory_bytes,
     )
 
 

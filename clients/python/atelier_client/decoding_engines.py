@@ -119,7 +119,13 @@ def _numbers(pb: engine_pb2.NumberRange) -> engines.NumberRange:
 
 
 def _model(pb: engine_pb2.Model) -> engines.Model:
-    return engines.Model(name=pb.name, family=pb.family, digest=pb.digest)
+    return engines.Model(
+        name=pb.name,
+        family=pb.family,
+        digest=pb.digest,
+        fallback_for=pb.fallback_for,
+        fallback_reason=pb.fallback_reason,
+    )
 
 
 def _price(pb: engine_pb2.Price) -> engines.Price:

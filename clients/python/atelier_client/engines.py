@@ -53,6 +53,10 @@ class Model:
     name: str
     family: str
     digest: str
+    fallback_for: str = ""
+    """Name of the configured model that could not be loaded, which it stands in for; empty otherwise."""
+    fallback_reason: str = ""
+    """Why that model could not be loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,6 +123,8 @@ class Receipt:
     """What a remote service counted, by name, such as image_output_tokens."""
     cost_explanation: str = ""
     """What the cost stands on, or why it is unknown."""
+    memory_bytes: int = 0
+    """Memory of the device that an image took beside the model's weights, as far as the engine knows; else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

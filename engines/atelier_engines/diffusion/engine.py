@@ -126,12 +126,15 @@ class DiffusionEngine:
 def _load(config: DiffusionConfig, scheduler: DenoiseScheduler) -> Pipeline:
     """Import torch here, on the scheduler's thread, so that the service answers meanwhile."""
     try:
-        from atelier_engines.diffusion import batching, loading  # noqa: PLC0415  (takes seconds)
+        from atelier_engines.diffusion import (  # noqa: PLC0415  (takes seconds)
+            batching,
+            fallback_model,
+        )
     except ImportError as error:
         raise EngineUnavailableError(
             f"a package is missing: {error}; install atelier-engines[local]"
         ) from error
-    pipeline = loading.load(config)
+    pipeline = fallback_model.load_model(config)
     limit = batching.choose_limit(
         config.max_batch,
         pipeline.family.runtime.device.type,

@@ -71,6 +71,15 @@ class WeightsConfig(Section):
             "file), or `atelier-tiny` for the small model that is part of Atelier."
         ),
     )
+    fallback_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Weights to use at once where `model` cannot be loaded, given like `model`; the log, the capabilities and "
+            "the receipts say so. They come with their own defaults: settings of the model's files and of its steps, "
+            "guidance, size and scheduler do not hold for them. Unset: the engine is unavailable, and tries again."
+        ),
+    )
     revision: str | None = Field(
         default=None,
         description="Branch, tag or commit of a hub id; a commit pins it. Unset: the main branch.",

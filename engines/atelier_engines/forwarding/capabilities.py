@@ -210,7 +210,13 @@ def _decode_numbers(found: theirs.NumberRange | None) -> NumberRange:
 
 
 def _decode_model(found: theirs.Model) -> Model:
-    return Model(name=found.name, family=found.family, digest=found.digest)
+    return Model(
+        name=found.name,
+        family=found.family,
+        digest=found.digest,
+        fallback_for=found.fallback_for,
+        fallback_reason=found.fallback_reason,
+    )
 
 
 def _decode_price(found: theirs.Price) -> Price | None:

@@ -73,6 +73,7 @@ class EventMapper:
                 cached=cached,
                 size_reason=_size_reason(task, output, generation.receipt),
                 weights=weights,
+                memory_bytes=0 if generation.receipt is None else generation.receipt.memory_bytes,
                 charge=next(charges),
             )
             for output, seed in zip(generation.outputs, seeds, strict=True)

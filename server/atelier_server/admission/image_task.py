@@ -21,6 +21,7 @@ from atelier_server.admission.canvas_limits import record_canvas
 from atelier_server.admission.concepts import add_concept_loras
 from atelier_server.admission.image_size import choose_size
 from atelier_server.admission.loras import describe_stack, stack_loras
+from atelier_server.admission.model_choice import choose_model
 from atelier_server.admission.parameters import ParameterRecorder, to_decimal
 from atelier_server.admission.prompts import decide_prompts
 from atelier_server.admission.sampling import choose_sampling
@@ -101,9 +102,7 @@ def resolve_image_task(
         steps=sampling.steps,
         guidance=sampling.guidance,
         seeds=_choose_seeds(request, capabilities, recorder, random_seed),
-        model=recorder.choose(
-            "model", request.model, [model.name for model in capabilities.models]
-        ),
+        model=choose_model(request.model, capabilities.models, recorder),
         scheduler=sampling.scheduler,
         init_image=images.get("init_image"),
         strength=_choose_strength(request, capabilities, recorder, sampling.steps),

@@ -215,6 +215,11 @@ class ParameterRecorder:
         """Record that nothing is used where nothing was requested, because somebody may expect otherwise."""
         self._record(name, None, None, DISPOSITION_DEFAULTED, explanation)
 
+    def replace_name(self, name: str, requested: str, used: str, explanation: str) -> str:
+        """Record a requested name in whose place another is used; returns that."""
+        self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
+        return used
+
     def emulate(self, name: str, requested: str, explanation: str) -> None:
         """Record a requested value that other means stand in for."""
         self._record(name, requested, requested, DISPOSITION_EMULATED, explanation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -32,6 +32,7 @@ from atelier_server.estimates.service_times import Work, measure_service_time
 from atelier_server.execution.cancel_outcomes import describe_stop
 from atelier_server.execution.charges import record_charges
 from atelier_server.execution.stage_timer import StageTimer
+from atelier_server.execution.work_summary import count_work, describe_end
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
 
 _log = logging.getLogger(__name__)
@@ -133,6 +134,24 @@ class Attempt:
         if self.task is not None and not receipt.cached and made:
             record_charges(receipt, self.charges, engine=engine, task=self.task, made=made)
 
+    def describe_end(self, outcome: str) -> dict[str, object]:
+        """The fields of the log line that says how the generation ended."""
+        memory = self.generation.receipt.memory_bytes
+        seconds = self.timer.total_seconds
+        return describe_end(self.task, outcome, seconds=seconds, memory_bytes=memory)
+
+    def count_work(self) -> None:
+        """Count in the metrics what was made; what comes from the cache was not."""
+        receipt, made = self.generation.receipt, len(self.generation.outputs)
+        if not receipt.cached:
+            count_work(
+                self.generation.engine,
+                self.task,
+                steps=self.step,
+                outputs=made,
+                memory_bytes=receipt.memory_bytes,
+            )
+
     def record_end(
         self, outcome: pb.AttemptOutcome.ValueType, failure: pb.Failure | None = None
     ) -> None:
@@ -169,8 +188,9 @@ class AttemptFinalizer:
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED)
         attempt.record_cost(self.supervisor.status)
         await self._export(generation)
-        _log.info("generation_succeeded")
+        _log.info("generation_succeeded", extra=attempt.describe_end("succeeded"))
         generation = await self._finish(attempt)
+        attempt.count_work()
         self._learn(attempt, generation.receipt)
 
     def _learn(self, attempt: Attempt, receipt: pb.Receipt) -> None:
@@ -188,7 +208,12 @@ class AttemptFinalizer:
         route = await self._find_fallback(attempt, error)
         if route is None:
             _log.warning(
-                "generation_failed", extra={"reason": failure.reason, "error": failure.message}
+                "generation_failed",
+                extra={
+                    **attempt.describe_end("failed"),
+                    "reason": failure.reason,
+                    "error": failure.message,
+                },
             )
             await self._finish_failed(attempt, failure)
         else:
@@ -213,7 +238,8 @@ class AttemptFinalizer:
         )
         generation.stopped_at_step = attempt.step
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
-        _log.info("generation_cancelled", extra={"step": attempt.step})
+        fields = {**attempt.describe_end("cancelled"), "step": attempt.step}
+        _log.info("generation_cancelled", extra=fields)
         await self._finish_without_outputs(attempt)
 
     async def fail_or_leave(self, attempt: Attempt, error: Exception) -> None:
@@ -346,17 +372,6 @@ class AttemptFinalizer:
                 _log.exception("export_failed", extra={"artifact": output.artifact.id})
             else:
                 output.uri = path.absolute().as_uri()
-
-
-def describe_claim(claim: Claim) -> Mapping[str, object]:
-    """What every line of the log says of the attempt."""
-    return {
-        "generation": claim.generation.id,
-        "request_id": claim.generation.request_id,
-        "tenant": claim.metadata.tenant,
-        "engine": claim.generation.engine,
-        "attempt": claim.attempt,
-    }
 
 
 def _find_digest(capabilities: Capabilities, task: Task) -> str:

@@ -17,7 +17,8 @@ from atelier_server.admission.route import Route
 from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import ServiceError, failure
 from atelier_server.estimates.service_times import Work
-from atelier_server.execution.attempt import Attempt, describe_claim
+from atelier_server.execution.attempt import Attempt
+from atelier_server.execution.work_summary import describe_claim
 from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 

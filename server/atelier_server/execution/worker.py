@@ -30,11 +30,12 @@ from atelier_server.clock import steady_time
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
-from atelier_server.execution.attempt import Attempt, AttemptFinalizer, describe_claim
+from atelier_server.execution.attempt import Attempt, AttemptFinalizer
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.canvas_runs import run_on_canvas
 from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
+from atelier_server.execution.work_summary import describe_claim
 from atelier_server.logs import log_fields
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
@@ -222,6 +223,8 @@ class Worker:
         attempt.timer.enter("encode")
         recipe = attempt.generation.receipt.recipe
         recipe.versions.update(output.weights)
+        receipt = attempt.generation.receipt
+        receipt.memory_bytes = max(receipt.memory_bytes, output.memory_bytes)
         request = attempt.claim.request
         style = find_style_name(request, self.decider.styles)
         describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed, style)

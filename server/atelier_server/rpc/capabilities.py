@@ -162,7 +162,13 @@ def _load_to_pb(engine: EngineStatus, queued: int, backlog: float | None) -> pb.
 
 
 def _model_to_pb(model: Model) -> pb.Model:
-    return pb.Model(name=model.name, family=model.family, digest=model.digest)
+    return pb.Model(
+        name=model.name,
+        family=model.family,
+        digest=model.digest,
+        fallback_for=model.fallback_for,
+        fallback_reason=model.fallback_reason,
+    )
 
 
 def _integers_to_pb(allowed: IntegerRange | None) -> pb.IntegerRange | None:

@@ -730,22 +730,30 @@ class Model(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     FAMILY_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    FALLBACK_FOR_FIELD_NUMBER: builtins.int
+    FALLBACK_REASON_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to select it by."""
     family: builtins.str
     """Family of the model: sdxl, sd15, flux …"""
     digest: builtins.str
     """SHA-256 over its weights, where known."""
+    fallback_for: builtins.str
+    """Name of the configured model that could not be loaded, which this one stands in for; empty otherwise."""
+    fallback_reason: builtins.str
+    """Why that model could not be loaded."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         family: builtins.str = ...,
         digest: builtins.str = ...,
+        fallback_for: builtins.str = ...,
+        fallback_reason: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "family", b"family", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "fallback_for", b"fallback_for", "fallback_reason", b"fallback_reason", "family", b"family", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -445,6 +445,7 @@ class Receipt(message.Message):
     SELECTION_FIELD_NUMBER: builtins.int
     USAGE_FIELD_NUMBER: builtins.int
     COST_EXPLANATION_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
     reproducibility: engine_pb2.Reproducibility.ValueType
     """How exactly the recipe is reproduced."""
     cached: builtins.bool
@@ -453,6 +454,8 @@ class Receipt(message.Message):
     """What the cost stands on; if cost is unset though the service charges, why it is unknown. Empty when it was free,
     and where it stands on the price of the engine alone.
     """
+    memory_bytes: builtins.int
+    """Memory of the device that an image took beside the model's weights, in bytes, as far as the engine knows; else 0."""
     @builtins.property
     def parameters(self) -> containers.RepeatedCompositeFieldContainer[Parameter]:
         """Parameters, as requested and as used."""
@@ -496,10 +499,11 @@ class Receipt(message.Message):
         selection: Selection | None = ...,
         usage: abc.Mapping[builtins.str, builtins.int] | None = ...,
         cost_explanation: builtins.str = ...,
+        memory_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
