@@ -16,10 +16,11 @@ from diffusers import StableDiffusionXLPipeline
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.memory.estimator import Footprint, ImageWork, MemoryEstimator
 from atelier_engines.errors import OutOfMemoryError
+from atelier_engines.event import Output
 from atelier_engines.local import devices
 from atelier_engines.local.peak_memory import PeakMemoryTracker
 from atelier_engines.task import ResourceProfile
-from tests.engines.diffusion.calls import generate_images, image_task
+from tests.engines.diffusion.calls import collect_events, generate_images, image_task
 from tests.engines.diffusion.inspection import unet_of
 
 CPU = torch.device("cpu")
@@ -220,6 +221,15 @@ async def test_the_profile_memory_decodes_in_tiles_as_diffusers_does(
     assert np.array_equal(tiled, np.asarray(wanted))
     assert np.array_equal(whole, again)
     assert not np.array_equal(whole, tiled)
+
+
+async def test_an_output_tells_the_memory_that_it_took(engine: DiffusionEngine) -> None:
+    """As estimated from what was measured; more pixels take more."""
+    told = []
+    for side in (64, 128):
+        events = await collect_events(engine, image_task(width=side, height=side))
+        told += [event.memory_bytes for event in events if isinstance(event, Output)]
+    assert 0 < told[0] < told[1]
 
 
 async def test_an_engine_may_be_configured_to_save_memory(
