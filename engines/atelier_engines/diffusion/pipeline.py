@@ -237,13 +237,10 @@ class _TaskRun:
                 if task.upscale is not None:
                     progress.enter_stage("upscale")
                     image = yield from self._upscale(image, task.upscale)
-                output = Output(
-                    media=image,
-                    seed=seed,
-                    weights=self._added_digests(),
-                    memory_bytes=memory.estimate_bytes(work),
+                weights, taken = self._added_digests(), memory.estimate_bytes(work)
+                progress.finish_image(
+                    Output(media=image, seed=seed, weights=weights, memory_bytes=taken)
                 )
-                progress.finish_image(output)
             finally:
                 devices.synchronize(runtime.device)
 
