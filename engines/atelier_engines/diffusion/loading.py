@@ -22,9 +22,10 @@ from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.memory.estimator import MemoryEstimator
 from atelier_engines.diffusion.memory.measure import measure_footprint
 from atelier_engines.diffusion.model_info import MAX_GUIDANCE, MIN_SIDE, ModelInfo
-from atelier_engines.diffusion.pipeline import Pipeline, Variant
+from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.diffusion.presets import SamplingDefaults, resolve_defaults
 from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.variant import Variant
 from atelier_engines.diffusion.weights import model_card
 from atelier_engines.diffusion.weights.model_card import ModelCard
 from atelier_engines.diffusion.weights.model_files import ModelFiles, find_model_files

@@ -34,6 +34,7 @@ from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
 from atelier_engines.diffusion.task_options import DiffusionOptions
 from atelier_engines.diffusion.task_progress import TaskProgress
+from atelier_engines.diffusion.variant import Variant
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -55,16 +56,6 @@ _log = logging.getLogger(__name__)
 
 ImageCoroutine = StepCoroutine[DenoiseRequest, torch.Tensor]
 """Generates one image: yields requests for the denoiser, is sent the predictions. See StepCoroutine."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """The model for one number of steps."""
-
-    family: Family
-    """The model."""
-    scheduler: Scheduler
-    """See Pipeline.scheduler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
