@@ -120,7 +120,16 @@ class VastaiConfig(AccountConfig):
         le=MAX_PAUSE_SECONDS,
         description="Interval of checking an instance that is ready.",
     )
-    concurrency: int = Field(default=1, ge=1, le=64, description="Maximum tasks at once.")
+    concurrency: int = Field(
+        default=1, ge=1, le=64, description="Maximum tasks at once on one instance."
+    )
+    max_instances: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Maximum instances at once. Another is rented while tasks wait that the others have no place for, "
+        "and destroyed when it is idle; `spending_cap` is that of all.",
+    )
     worker: ForwardingConfig = Field(
         default_factory=ForwardingConfig,
         description="Connection to the Atelier server on the instance.",

@@ -23,7 +23,7 @@ from atelier_engines.vendors.client import VendorClient, connect
 from atelier_engines.vendors.vastai.api import NAME, VastApi, translate_rejection
 from atelier_engines.vendors.vastai.config import VastaiConfig
 from atelier_engines.vendors.vastai.instances import Instances
-from atelier_engines.vendors.vastai.provisioner import InstanceProvisioner
+from atelier_engines.vendors.vastai.pool import InstancePool
 from atelier_engines.vendors.vastai.states import Ready
 
 _HOUR_SECONDS = 3600.0
@@ -39,7 +39,7 @@ class _Handle(BaseModel):
 
 
 class VastaiEngine:
-    """One instance at Vast.ai, rented while there are tasks for it."""
+    """Instances at Vast.ai, rented while there are tasks for them."""
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class VastaiEngine:
         self._clock = clock
         self._capabilities = Capabilities(
             description="An instance rented at Vast.ai",
-            concurrency=config.concurrency,
+            concurrency=config.concurrency * config.max_instances,
             cancel=CancelSupport.REMOTE,
             resumable=True,
             billed=True,
         )
         self._vendor: VendorClient | None = None
-        self._provisioner: InstanceProvisioner | None = None
+        self._pool: InstancePool | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -69,12 +69,12 @@ class VastaiEngine:
 
     async def start(self) -> None:
         """See Engine.start. Rents an instance, unless one was kept, to read its engine's capabilities."""
-        if self._provisioner is None:
+        if self._pool is None:
             self._vendor = self._connect()
             instances = Instances(VastApi(self._vendor, self._config), self._config, self._clock)
-            self._provisioner = InstanceProvisioner(instances, self._config, self._clock)
-        await self._provisioner.start()
-        async with self._provisioner.acquire() as ready:
+            self._pool = InstancePool(instances, self._config, self._clock)
+        await self._pool.start()
+        async with self._pool.acquire() as ready:
             self._capabilities = self._with_price(ready.engine.capabilities)
 
     async def check(self) -> None:
@@ -83,9 +83,9 @@ class VastaiEngine:
 
     async def stop(self) -> None:
         """See Engine.stop. Destroys the instance, unless it is to be kept."""
-        if self._provisioner is not None:
-            await self._provisioner.stop()
-            self._provisioner = None
+        if self._pool is not None:
+            await self._pool.stop()
+            self._pool = None
         if self._vendor is not None:
             await self._vendor.close()
             self._vendor = None
@@ -100,15 +100,15 @@ class VastaiEngine:
             EngineError: as the engine on the instance.
         """
         yield Stage(name="rent")
-        provisioner = self._require_started()
-        async with provisioner.acquire() as ready:
+        pool = self._require_started()
+        async with pool.acquire() as ready:
             task = replace(task, resume=_inner_handle(ready.rental.instance_id, task.resume))
             try:
                 async with aclosing(_run_unless_lost(ready, task)) as events:
                     async for event in events:
                         yield _add_instance(event, ready.rental.instance_id)
             except EngineTimeoutError as error:
-                if await provisioner.is_lost(ready):
+                if await pool.is_lost(ready):
                     raise _lost_error() from error
                 raise
 
@@ -126,12 +126,13 @@ class VastaiEngine:
     def _with_price(self, capabilities: Capabilities) -> Capabilities:
         """Add the maximum rent per second as the price."""
         rent = Price(amount=self._config.max_price_per_hour / _HOUR_SECONDS, unit=PriceUnit.SECOND)
-        return replace(capabilities, price=rent)
+        most = self._config.concurrency * self._config.max_instances
+        return replace(capabilities, price=rent, concurrency=most)
 
-    def _require_started(self) -> InstanceProvisioner:
-        if self._provisioner is None:
+    def _require_started(self) -> InstancePool:
+        if self._pool is None:
             raise EngineUnavailableError("the vastai engine has not been started")
-        return self._provisioner
+        return self._pool
 
 
 async def _run_unless_lost(ready: Ready, task: Task) -> AsyncGenerator[Event]:

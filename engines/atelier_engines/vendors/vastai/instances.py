@@ -40,21 +40,24 @@ class Instances:
         self._clock = clock
         self._exclusions = Exclusions(config.state_dir, seconds=config.exclusion_seconds)
         self._to_destroy: dict[int, Rental | None] = {}
+        self._held: set[int] = set()
+        self._renting = asyncio.Lock()
+        self._destroying = asyncio.Lock()
 
     def exclude_host(self, machine_id: int) -> None:
         """Exclude a host from all searches of the next days."""
         if machine_id:
             self._exclusions.add(machine_id)
 
-    async def adopt_existing(self) -> tuple[Rental, ForwardingEngine] | None:
-        """Return a ready instance of a previous process, if there is one; destroy all others with the label.
+    async def adopt_existing(self, most: int) -> list[tuple[Rental, ForwardingEngine]]:
+        """Up to so many ready instances of a previous process; all others with the label are destroyed.
 
         Raises:
             EngineError: the service cannot list the instances.
         """
-        kept: tuple[Rental, ForwardingEngine] | None = None
+        kept: list[tuple[Rental, ForwardingEngine]] = []
         for instance in await self.api.list_by_label():
-            engine = None if kept else await self.probe_ready(instance)
+            engine = await self.probe_ready(instance) if len(kept) < most else None
             if engine is None:
                 _log.warning("vastai_leftover_destroyed", extra={"instance": instance.id})
                 self._to_destroy[instance.id] = None
@@ -65,8 +68,8 @@ class Instances:
                 price_per_hour=instance.dph_total or self._config.max_price_per_hour,
                 since=self._clock() - _find_age(instance),
             )
-            self.spending.start_rental(rental)
-            kept = (rental, engine)
+            self._hold(rental)
+            kept.append((rental, engine))
         await self.destroy_scheduled()
         return kept
 
@@ -90,10 +93,11 @@ class Instances:
             EngineUnavailableError: no offer is still available.
             EngineError: the service refused to rent.
         """
-        await self._destroy_unwanted()
-        for offer in offers:
-            with suppress(InstanceGoneError):
-                return await self._rent_offer(offer)
+        async with self._renting:  # what is being created has no id yet that would protect it
+            await self._destroy_unwanted()
+            for offer in offers:
+                with suppress(InstanceGoneError):
+                    return await self._rent_offer(offer)
         raise EngineUnavailableError("no vastai offer is still available; others have rented them")
 
     async def probe_ready(self, instance: Instance) -> ForwardingEngine | None:
@@ -122,10 +126,15 @@ class Instances:
 
     def schedule_destroy(self, rental: Rental) -> None:
         """Mark the instance for `destroy_scheduled`; it costs until that has succeeded."""
+        self._held.discard(rental.instance_id)
         self._to_destroy[rental.instance_id] = rental
 
     async def destroy_scheduled(self) -> None:
         """Destroy all marked instances; a failed destruction is retried by the next call."""
+        async with self._destroying:
+            await self._destroy_each()
+
+    async def _destroy_each(self) -> None:
         for instance_id, rental in tuple(self._to_destroy.items()):
             try:
                 await self.api.destroy(instance_id)
@@ -133,7 +142,7 @@ class Instances:
                 details = {"instance": instance_id, "error": str(error)}
                 _log.error("vastai_destroy_failed", extra=details)
                 continue
-            del self._to_destroy[instance_id]
+            self._to_destroy.pop(instance_id, None)
             if rental is not None:
                 self.spending.end_rental(rental)
 
@@ -144,9 +153,10 @@ class Instances:
         await self.destroy_scheduled()
 
     async def _destroy_unwanted(self) -> None:
-        """Destroy all instances that have the label."""
+        """Destroy all instances that have the label, but for those in use."""
         for stray in await self.api.list_by_label():
-            self._to_destroy.setdefault(stray.id, None)
+            if stray.id not in self._held:
+                self._to_destroy.setdefault(stray.id, None)
         await self.destroy_scheduled()
 
     async def _rent_offer(self, offer: Offer) -> Rental:
@@ -170,8 +180,13 @@ class Instances:
             price_per_hour=offer.dph_total,
             since=since,
         )
-        self.spending.start_rental(rental)
+        self._hold(rental)
         return rental
+
+    def _hold(self, rental: Rental) -> None:
+        """Count the rental, and keep it until `schedule_destroy`."""
+        self._held.add(rental.instance_id)
+        self.spending.start_rental(rental)
 
     async def _schedule_destroy_created(self, creating: asyncio.Task[int]) -> None:
         """Mark an instance whose creation was interrupted by a stop."""

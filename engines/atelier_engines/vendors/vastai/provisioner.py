@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import assert_never
 
 from atelier_engines.errors import EngineError, EngineQuotaError, EngineUnavailableError
@@ -29,39 +29,54 @@ class InstanceProvisioner:
     """Owns at most one instance at a time; an asyncio task supervises it."""
 
     def __init__(
-        self, instances: Instances, config: VastaiConfig, clock: Callable[[], float]
+        self,
+        instances: Instances,
+        config: VastaiConfig,
+        clock: Callable[[], float],
+        *,
+        is_wanted: Callable[[], bool],
+        on_change: Callable[[], object],
     ) -> None:
-        """Create the provisioner; it rents nothing yet."""
+        """Create the provisioner; it rents nothing yet.
+
+        `is_wanted` says whether tasks wait for an instance; `on_change` is called when one may be free, or why none is.
+        """
+        self._is_wanted = is_wanted
+        self._on_change = on_change
         self._instances = instances
         self._config = config
         self._clock = clock
         self._state: State = Absent()
-        self._last_error: EngineError | None = None
-        self._users = 0
+        self.last_error: EngineError | None = None
+        """Why the last attempt to have an instance failed."""
+        self.users = 0
+        """Tasks on the instance now."""
         self._last_use = clock()
         self._replacing = False
         self._failed_checks = 0
         self._retired_engines: list[ForwardingEngine] = []
         self._wake = asyncio.Event()
-        self._changed = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Adopt a ready instance of a previous process, if there is one, and start the supervisor.
+    @property
+    def is_ready(self) -> bool:
+        """Whether Atelier responds on its instance."""
+        return isinstance(self._state, Ready)
 
-        Raises:
-            EngineError: the service cannot list the instances.
-        """
-        if self._supervisor is not None:
-            return
-        found = await self._instances.adopt_existing()
-        if found is not None:
-            rental, engine = found
+    @property
+    def is_renting(self) -> bool:
+        """Whether it has an instance, ready or not."""
+        return not isinstance(self._state, Absent)
+
+    def start(self, adopted: tuple[Rental, ForwardingEngine] | None) -> None:
+        """Start the supervisor, with a ready instance of a previous process if there is one."""
+        if adopted is not None:
+            rental, engine = adopted
             self._set_state(Ready(rental=rental, engine=engine))
         self._supervisor = asyncio.create_task(self._supervise())
 
-    async def stop(self) -> None:
-        """Stop the supervisor and destroy the instance, unless it is to be kept."""
+    async def stop(self) -> bool:
+        """Stop the supervisor, and have the instance destroyed, unless it is to be kept; whether it is."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
@@ -71,60 +86,28 @@ class InstanceProvisioner:
         await self._stop_retired_engines()
         if isinstance(state, Ready) and self._config.keep_on_stop:
             _log.warning("vastai_instance_kept", extra={"instance": state.rental.instance_id})
-            return
+            return True
         if not isinstance(state, Absent):
             self._instances.schedule_destroy(state.rental)
-        await self._instances.destroy_all()
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncGenerator[Ready]:
-        """Wait for a ready instance, renting one if necessary; it is not released inside the context.
-
-        Raises:
-            EngineQuotaError: the spending cap is reached, or the account has no credit.
-            EngineUnavailableError: none was ready within `acquire_timeout_seconds`; the message says why.
-        """
-        self._users += 1
-        if not isinstance(self._state, Ready):
-            self._wake.set()
-        try:
-            yield await self._wait_until_ready()
-        finally:
-            self._users -= 1
-            self._last_use = self._clock()
-
-    async def is_lost(self, ready: Ready) -> bool:
-        """Whether the instance was released, or the service says that it cannot become ready again."""
-        with suppress(EngineError):
-            return ready.lost.is_set() or await self._instances.find_fault(ready.rental) is not None
+            await self._instances.destroy_scheduled()
         return False
 
-    def require_obtainable(self) -> None:
-        """Return if an instance is rented, or no reason is known why none could be.
+    def wake(self) -> None:
+        """Look at once whether an instance is to be rented."""
+        self._wake.set()
 
-        Raises:
-            EngineError: the reason; the supervisor tries again at once.
-        """
-        if isinstance(self._state, Absent):
-            self._instances.spending.require_budget()
-            if self._last_error is not None:
-                self._wake.set()
-                raise self._last_error
-
-    async def _wait_until_ready(self) -> Ready:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._config.acquire_timeout_seconds):
-                while not isinstance(self._state, Ready):
-                    if isinstance(self._last_error, EngineQuotaError):
-                        raise self._last_error
-                    self._changed.clear()
-                    await self._changed.wait()
-        if isinstance(self._state, Ready):
-            return self._state
-        raise EngineUnavailableError(
-            f"no rented instance is ready: {self._last_error or 'it is still starting'}",
-            retry_after_seconds=self._config.poll_seconds,
-        )
+    @contextmanager
+    def use(self) -> Generator[Ready]:
+        """The ready instance; it is not released for being idle inside the context."""
+        if not isinstance(self._state, Ready):
+            raise EngineUnavailableError("the rented instance is not ready any more")
+        self.users += 1
+        try:
+            yield self._state
+        finally:
+            self.users -= 1
+            self._last_use = self._clock()
+            self._on_change()
 
     async def _supervise(self) -> None:
         while True:
@@ -144,7 +127,7 @@ class InstanceProvisioner:
     async def _step(self) -> None:
         """Check the state once, and act on it."""
         await self._instances.destroy_scheduled()
-        if not self._users:
+        if not self.users:
             await self._stop_retired_engines()
         match self._state:
             case Absent():
@@ -157,8 +140,8 @@ class InstanceProvisioner:
                 assert_never(self._state)
 
     async def _rent_if_wanted(self) -> None:
-        wanted = self._users > 0 or self._replacing
-        if not wanted and self._last_error is None:
+        wanted = self._is_wanted() or self._replacing
+        if not wanted and self.last_error is None:
             return
         self._instances.spending.require_budget()
         offers = await self._instances.search_offers()
@@ -186,7 +169,7 @@ class InstanceProvisioner:
         if await self._release_if_over_cap(rental):
             return
         idle = self._config.idle_timeout_seconds
-        if not self._users and idle is not None and self._clock() - self._last_use > idle:
+        if not self.users and idle is not None and self._clock() - self._last_use > idle:
             _log.info("vastai_instance_idle", extra={"instance": rental.instance_id})
             await self._release(rental)
             return
@@ -241,13 +224,13 @@ class InstanceProvisioner:
             self._state.lost.set()
             self._retired_engines.append(self._state.engine)
         if isinstance(state, Ready):
-            self._last_error, self._replacing, self._failed_checks = None, False, 0
+            self.last_error, self._replacing, self._failed_checks = None, False, 0
             self._last_use = self._clock()
         self._state = state
-        self._changed.set()
+        self._on_change()
 
     def _set_error(self, error: EngineError | None) -> None:
-        if error is not None and str(error) != str(self._last_error):
+        if error is not None and str(error) != str(self.last_error):
             _log.warning("vastai_unavailable", extra={"error": str(error)})
-        self._last_error = error
-        self._changed.set()
+        self.last_error = error
+        self._on_change()
