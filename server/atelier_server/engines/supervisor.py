@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from atelier.v1.engine_pb2 import EngineState
 from atelier_engines.engine import Engine
@@ -161,5 +160,4 @@ class EngineSupervisor:
 
     def _publish(self, **changes: object) -> None:
         """Publish the changed status, with the capabilities that the engine has now."""
-        changed = replace(self.status, capabilities=self.engine.capabilities, **changes)  # type: ignore[arg-type]  # fields by name
-        self._statuses.publish(changed)
+        self._statuses.publish(self.status.change(capabilities=self.engine.capabilities, **changes))

@@ -176,8 +176,8 @@ class FileBlobStore:
 
     def _delete(self, blob_ids: tuple[str, ...]) -> None:
         for blob_id in blob_ids:
-            self._recycled.take(self._directory / blob_id)
-            self._partial(blob_id).unlink(missing_ok=True)
+            if not self._recycled.take(self._directory / blob_id):
+                self._partial(blob_id).unlink(missing_ok=True)
 
     def _list_older_than(self, time: float) -> list[str]:
         with os.scandir(self._directory) as entries:

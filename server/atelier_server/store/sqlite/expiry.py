@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import accumulate
 
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
@@ -19,6 +20,7 @@ _RESERVE_PAGES = 1024  # unused pages that the file keeps, 4 MiB
 _RESERVE_SHARE = (
     4  # or as many of all as one in so many, if that is more: a file that shrinks grows again
 )
+_DELETE_UNNEEDED = "DELETE FROM artifacts WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM inputs WHERE artifact_id = ?1)"
 _IN_USE_SECONDS = 20.0  # until an artifact that has expired but is needed is looked at again
 
 
@@ -37,12 +39,11 @@ def delete_generations(db: sqlite3.Connection, now: float) -> bool:
         "SELECT id, sequence FROM generations WHERE expires < ? ORDER BY expires LIMIT ?",
         (now, _MAX_GENERATIONS),
     ).fetchall()
-    events = 0
-    for generation_id, count in expired:
-        db.execute("DELETE FROM generations WHERE id = ?", (generation_id,))
-        events += count
-        if events >= _MAX_EVENTS:
-            break
+    before = accumulate((count for _, count in expired), initial=0)
+    chosen = [
+        (found[0],) for found, events in zip(expired, before, strict=False) if events < _MAX_EVENTS
+    ]
+    db.executemany("DELETE FROM generations WHERE id = ?", chosen)
     return bool(expired)
 
 
@@ -59,14 +60,13 @@ def delete_artifacts(db: sqlite3.Connection, now: float) -> list[str] | None:
         return None
     deleted = []
     for (artifact_id,) in expired:
-        if _is_needed(db, artifact_id):
+        if db.execute(_DELETE_UNNEEDED, (artifact_id,)).rowcount:
+            deleted.append(artifact_id)
+        else:
             db.execute(
                 "UPDATE artifacts SET expires = ? WHERE id = ?",
                 (now + _IN_USE_SECONDS, artifact_id),
             )
-        else:
-            db.execute("DELETE FROM artifacts WHERE id = ?", (artifact_id,))
-            deleted.append(artifact_id)
     return deleted
 
 
@@ -85,8 +85,3 @@ def _find_overdue(db: sqlite3.Connection, now: float, limit: int) -> list[Record
     """Generations that still wait after their deadline, longest overdue first."""
     condition = f"{rows.WAITING} AND deadline < ? ORDER BY deadline LIMIT ?"
     return list(rows.find_records(db, condition, (now, limit)))
-
-
-def _is_needed(db: sqlite3.Connection, artifact_id: str) -> bool:
-    found = db.execute("SELECT 1 FROM inputs WHERE artifact_id = ? LIMIT 1", (artifact_id,))
-    return found.fetchone() is not None
