@@ -65,14 +65,14 @@ async def test_another_process_that_reads_keeps_its_bytes(
 
 
 async def test_the_kept_bytes_are_bounded(blobs: FileBlobStore, tmp_path: Path) -> None:
-    """At most 64 MiB, and none of more than 16 MiB; the next start keeps none."""
-    ids = [f"blob{number}" for number in range(12)]
+    """At most 256 MiB, and none of more than 16 MiB; the next start keeps none."""
+    ids = [f"blob{number}" for number in range(18)]
     for blob_id in ids:
         await blobs.write(blob_id, bytes(15 * MIB))
     await blobs.write("large", bytes(17 * MIB))
     await blobs.delete(*ids, "large")
     kept = _list_files(tmp_path / "recycled")
-    assert sum(file.stat().st_size for file in kept) == 60 * MIB
+    assert sum(file.stat().st_size for file in kept) == 255 * MIB
     assert _list_files(tmp_path) == []
     FileBlobStore(tmp_path)
     assert not any(file.exists() for file in kept)

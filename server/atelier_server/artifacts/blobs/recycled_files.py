@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_MAX_BYTES = 64 * 2**20
+_MAX_BYTES = 256 * 2**20  # what a busy server deletes in a second, between two sweeps
 _MAX_FILE_BYTES = 16 * 2**20
 
 
@@ -35,7 +35,7 @@ def open_unrecycled(path: Path) -> BinaryIO:
 
 
 class RecycledFiles:
-    """At most 64 MiB of files, in a directory of their own; the newest is used first, as its pages are in memory.
+    """At most 256 MiB of files, in a directory of their own; the newest is used first, as its pages are in memory.
 
     Safe to use from several threads.
     """
