@@ -74,6 +74,27 @@ class PauseConformance:
             assert (await store.get("ada", generation_id)).state not in ENDED
         assert (await store.queue_depth("sketch"), await store.clear_queue("sketch", "")) == (0, 0)
 
+    async def test_what_begins_while_its_queue_is_cleared_goes_on(self, store: Store) -> None:
+        """Each generation is either claimed or cancelled, whichever comes first."""
+        for _ in range(250):
+            await store.submit(submission(queue_limit=1000))
+        claimed: list[str] = []
+
+        async def work() -> None:
+            while True:
+                claimed.append((await store.claim("sketch")).generation.id)
+
+        worker = asyncio.create_task(work())
+        cleared = await store.clear_queue("sketch", "")
+        worker.cancel()
+        await asyncio.wait([worker])
+        assert cleared + len(claimed) == 250
+        assert claimed
+        for generation_id in claimed:
+            running = await store.get("ada", generation_id)
+            assert running.state == State.STATE_RUNNING
+            assert not running.cancel_cause
+
     async def test_the_same_request_finds_what_was_cleared(self, store: Store) -> None:
         """It stays cancelled: only what its callers have lost runs again."""
         named = submission()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from atelier.v1.engine_pb2 import EnginePause
-from atelier.v1.generation_pb2 import CancelCause, State
+from atelier.v1.generation_pb2 import CancelCause
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event
@@ -90,7 +90,7 @@ def _clear(
     holes = ", ".join("?" * len(generation_ids))
     for record in rows.find_records(db, f"id IN ({holes})", tuple(generation_ids)):
         generation = record.generation
-        if generation.state != State.STATE_QUEUED or generation.engine != engine:
+        if generation.engine != engine:  # another engine took over meanwhile
             continue
         _, change = records.cancel(
             record,
