@@ -59,6 +59,8 @@ def assignments(kind: Descriptor) -> Iterator[Mapping[str, object]]:
     for field in kind.fields:
         if field.enum_type is not None:
             yield from ({field.name: value.number} for value in field.enum_type.values)
+        elif field.name == "aspect_ratio":  # other texts are no ratios, which the contract refuses
+            yield from ({field.name: value} for value in ("", "16:9"))
         elif field.message_type is None:
             yield from ({field.name: value} for value in VALUES[field.cpp_type])
 
