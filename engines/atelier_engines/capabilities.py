@@ -179,6 +179,8 @@ class ImageCapabilities:
     """Whether `strength` has no effect, because the model takes no such number."""
     inpainting_ignores_strength: bool = False
     """Whether `strength` has no effect with a mask; implied by `ignores_strength`."""
+    inpainting_ignores_negative_prompt: bool = False
+    """Whether `negative_prompt` has no effect with a mask."""
     strength_skips_steps: bool = False
     """Whether `strength` decides how many of the steps run; see task.count_steps_left."""
     upscale_only: bool = False

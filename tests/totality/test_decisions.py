@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,26 @@ async def test_a_strength_without_effect_is_told_and_not_passed_on(
         if strength is not None:
             with pytest.raises(AtelierError):
                 await client.generate("a lamp", strength=strength, strict=True, **given)  # type: ignore[call-overload]  # fields by name
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("engine", ["deep", "far"])
+async def test_a_negative_prompt_that_a_mask_excludes_is_told_and_not_passed_on(
+    serve: Serve, engine: str, *, masked: bool
+) -> None:
+    """Without a mask it is applied; a strict request with one is refused before the engine gets it."""
+    recorded = recording(inpainting_ignores_negative_prompt=True)
+    given = {"engine": engine, "init_image": png(128, 128), "negative_prompt": "fog"}
+    if masked:
+        given["mask"] = png(128, 128)
+    async with serve(recorded) as address, AsyncClient(address) as client:
+        generation = await client.generate("a lamp", **given)  # type: ignore[call-overload]  # fields by name
+        with pytest.raises(AtelierError, match="together") if masked else nullcontext():
+            await client.plan("a lamp", strict=True, **given)  # type: ignore[arg-type]  # fields by name
+    assert generation.receipt is not None
+    (told,) = [one for one in generation.receipt.parameters if one.name == "negative_prompt"]
+    assert told.disposition is (Disposition.IGNORED if masked else Disposition.APPLIED)
+    assert last_task(recorded).negative_prompt == ("" if masked else "fog")
 
 
 @pytest.mark.parametrize("engine", ["deep", "far"])

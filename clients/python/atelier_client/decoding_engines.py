@@ -80,6 +80,7 @@ def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.Ima
         max_seed=pb.max_seed or engines.MAX_SEED,
         ignores_strength=pb.ignores_strength,
         inpainting_ignores_strength=pb.inpainting_ignores_strength,
+        inpainting_ignores_negative_prompt=pb.inpainting_ignores_negative_prompt,
         strength_skips_steps=pb.strength_skips_steps,
         embeddings=tuple(pb.embeddings),
         typed_names=pb.typed_names,

@@ -101,6 +101,8 @@ class ImageCapabilities:
     """Whether `strength` has no effect, because the model follows the prompt alone."""
     inpainting_ignores_strength: bool = False
     """Whether `strength` has no effect with a mask."""
+    inpainting_ignores_negative_prompt: bool = False
+    """Whether `negative_prompt` has no effect with a mask."""
     strength_skips_steps: bool = False
     """Whether `strength` decides how many of the steps run: at least one, unless it is 0."""
     clip_skip: IntegerRange | None = None

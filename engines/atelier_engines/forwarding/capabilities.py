@@ -168,6 +168,7 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         max_seed=capabilities.max_seed,
         ignores_strength=capabilities.ignores_strength,
         inpainting_ignores_strength=capabilities.inpainting_ignores_strength,
+        inpainting_ignores_negative_prompt=capabilities.inpainting_ignores_negative_prompt,
         strength_skips_steps=capabilities.strength_skips_steps,
         embeddings=capabilities.embeddings,
         typed_names=capabilities.typed_names,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from atelier.v1 import task_pb2 as pb
 from atelier_engines.capabilities import MAX_SEED, AudioCapabilities, AudioFeature
 from atelier_engines.task import JSON, AudioTask
-from atelier_server.admission.parameters import ParameterRecorder, to_decimal
+from atelier_server.admission.parameters import NO_NEGATIVE_PROMPT, ParameterRecorder, to_decimal
 
 
 def resolve_audio_task(
@@ -33,7 +33,9 @@ def resolve_audio_task(
         negative_prompt=recorder.choose_negative_prompt(
             request.negative_prompt,
             guidance,
-            supported=AudioFeature.NEGATIVE_PROMPT in capabilities.features,
+            reason=""
+            if AudioFeature.NEGATIVE_PROMPT in capabilities.features
+            else NO_NEGATIVE_PROMPT,
         ),
         duration_seconds=recorder.apply_default(
             "duration", seconds, capabilities.duration_seconds.default

@@ -29,6 +29,8 @@ from atelier_server.errors import InvalidRequestError, Violation
 ValueT = TypeVar("ValueT", int, float)
 ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
+NO_NEGATIVE_PROMPT = "this engine does not support negative_prompt"
+"""Why a negative prompt is ignored."""
 _STRENGTH_UNITS = 10_000  # raised strengths have four decimals
 _MAX_UNGUIDED = (
     1.0  # up to this guidance no unconditional pass runs, so a negative prompt has no effect
@@ -186,14 +188,10 @@ class ParameterRecorder:
         self._record("seed", str(used), str(requested), DISPOSITION_CLAMPED, explanation)
         return used
 
-    def choose_negative_prompt(
-        self, requested: str, guidance: float | None, *, supported: bool
-    ) -> str:
-        """The requested negative prompt, if it has an effect; else empty."""
-        if requested and not supported:
-            self.ignore(
-                "negative_prompt", requested, "this engine does not support negative_prompt"
-            )
+    def choose_negative_prompt(self, requested: str, guidance: float | None, *, reason: str) -> str:
+        """The requested negative prompt, if it has an effect; else empty. `reason` says why the engine takes none."""
+        if requested and reason:
+            self.ignore("negative_prompt", requested, reason)
             return ""
         if requested and guidance is not None and guidance <= _MAX_UNGUIDED:
             self.ignore("negative_prompt", requested, "it has no effect when guidance is 1 or less")

@@ -9,7 +9,7 @@ from atelier.v1 import task_pb2 as pb
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
 from atelier_engines.prompt_names import list_names
 from atelier_engines.task import Lora
-from atelier_server.admission.parameters import ParameterRecorder
+from atelier_server.admission.parameters import NO_NEGATIVE_PROMPT, ParameterRecorder
 from atelier_server.admission.typed_names import drop_unknown_embeddings
 from atelier_server.admission.vocabulary import note_unknown_words
 
@@ -45,12 +45,21 @@ def decide_prompts(
     negative_prompt = recorder.choose_negative_prompt(
         placed.negative_prompt,
         guidance,
-        supported=ImageFeature.NEGATIVE_PROMPT in capabilities.features,
+        reason=_find_reason(request, capabilities),
     )
     prompts = replace(placed, negative_prompt=negative_prompt)
     used = _choose_embeddings(request, prompts, loras, capabilities, recorder)
     note_unknown_words(prompts.prompt, used, capabilities, recorder)
     return replace(prompts, embeddings=used)
+
+
+def _find_reason(request: pb.ImageTask, capabilities: ImageCapabilities) -> str:
+    """Why a negative prompt has no effect on the engine; empty where it has one."""
+    if ImageFeature.NEGATIVE_PROMPT not in capabilities.features:
+        return NO_NEGATIVE_PROMPT
+    if request.HasField("mask") and capabilities.inpainting_ignores_negative_prompt:
+        return f"{NO_NEGATIVE_PROMPT} together with a mask"
+    return ""
 
 
 def _place_embeddings(

@@ -72,7 +72,7 @@ class EngineSettings(Section):
         description="Maximum to spend on this engine per day (from 00:00 UTC), in the currency of its price. Once "
         "what was made today and what runs costs so much, it begins nothing more, and refuses new requests when "
         "that has ended; what was accepted before waits for the next day, or goes to a fallback. The last task to "
-        "begin may exceed it.",
+        "begin may exceed it. Without a price nothing is counted but what a service says that it has charged.",
     )
     result_cache_bytes: int = Field(
         0,

@@ -284,7 +284,8 @@ class Settings(Section):
     routing: Literal["default", "cheapest", "fastest"] = Field(
         "default",
         description="How an engine is selected for a task that names none. default: always the default engine; what it "
-        "cannot do is refused with the names of engines that can. cheapest: the engine with the lowest estimated cost; "
+        "cannot do is refused with the names of engines that can. cheapest: the engine with the lowest estimated cost, "
+        "where one without a price counts as free, also if its service bills; "
         "fastest: the one that such a task is expected to take the shortest time on, and one that has done none last. "
         "These two look at engines that are not down, have budget left and can do the task, and take the default "
         "engine if there is none. A placeholder is selected only if it is named, or if there are only placeholders.",

@@ -123,6 +123,7 @@ def _image_to_pb(
         max_seed=capabilities.max_seed,
         ignores_strength=capabilities.ignores_strength,
         inpainting_ignores_strength=capabilities.inpainting_ignores_strength,
+        inpainting_ignores_negative_prompt=capabilities.inpainting_ignores_negative_prompt,
         strength_skips_steps=capabilities.strength_skips_steps,
         embeddings=capabilities.embeddings,
         typed_names=capabilities.typed_names,

@@ -410,6 +410,7 @@ class ImageCapabilities(message.Message):
     INPAINTING_IGNORES_STRENGTH_FIELD_NUMBER: builtins.int
     CLIP_SKIP_FIELD_NUMBER: builtins.int
     VOCABULARY_FIELD_NUMBER: builtins.int
+    INPAINTING_IGNORES_NEGATIVE_PROMPT_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Maximum pixels of one image."""
     max_images: builtins.int
@@ -442,6 +443,8 @@ class ImageCapabilities(message.Message):
     """Largest seed that it takes; 0 for all seeds of the contract. A larger one is reduced, and the receipt says so."""
     inpainting_ignores_strength: builtins.bool
     """True when strength has no effect with a mask; implied by ignores_strength."""
+    inpainting_ignores_negative_prompt: builtins.bool
+    """True when negative_prompt has no effect with a mask."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[ImageFeature.ValueType]:
         """Features beyond text-to-image."""
@@ -550,10 +553,11 @@ class ImageCapabilities(message.Message):
         inpainting_ignores_strength: builtins.bool = ...,
         clip_skip: IntegerRange | None = ...,
         vocabulary: abc.Iterable[builtins.str] | None = ...,
+        inpainting_ignores_negative_prompt: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "vocabulary", b"vocabulary", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_negative_prompt", b"inpainting_ignores_negative_prompt", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "vocabulary", b"vocabulary", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

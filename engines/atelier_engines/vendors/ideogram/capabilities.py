@@ -35,6 +35,7 @@ def build_capabilities(config: IdeogramConfig) -> Capabilities:
         features=_FEATURES,
         max_seed=_MAX_SEED,
         inpainting_ignores_strength=True,
+        inpainting_ignores_negative_prompt=True,
         max_images=config.max_images,
         max_prompt_length=_MAX_PROMPT_LENGTH,
         models=(Model(name="ideogram-v3", family="ideogram"),),
