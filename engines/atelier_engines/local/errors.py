@@ -15,6 +15,8 @@ from atelier_engines.errors import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 _CPU_ALLOCATOR = "can't allocate memory"
@@ -97,3 +99,8 @@ def first_line(error: Exception) -> str:
     """The first line of an exception's message, or its class name where the message is empty."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def describe_unreadable(error: Exception, path: Path) -> str:
+    """Why a file cannot be read, for callers: without the directory, which is the operator's."""
+    return first_line(error).replace(str(path), path.name)

@@ -216,8 +216,25 @@ def test_a_broken_file_is_no_fault_of_the_engine(
     parts, message = BROKEN[kind]
     own = {f"lora_unet_conv_in.{part}": tensor for part, tensor in parts.items()}
     save_file(own, tmp_path / "bad.safetensors")
-    with pytest.raises(ModelMissingError, match=message):
+    with pytest.raises(ModelMissingError, match=message) as raised:
         switch(pipeline, tmp_path).activate((Lora(name="bad"),))
+    assert str(tmp_path) not in str(raised.value), "callers are told no directories of the server"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\3\4 a pickle of earlier days"])
+def test_a_file_that_cannot_be_read_is_named_without_its_directory(
+    pipeline: DiffusionPipeline, tmp_path: Path, content: bytes | None
+) -> None:
+    """Removed after the start, empty, or no safetensors file."""
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"")
+    loras = switch(pipeline, tmp_path)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelMissingError, match=r"bad\.safetensors cannot be read") as raised:
+        loras.activate((Lora(name="bad"),))
+    assert str(tmp_path) not in str(raised.value)
 
 
 def test_a_magnitude_of_a_norm_is_rejected(pipeline: DiffusionPipeline, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from atelier_engines.diffusion.embeddings.catalog import BUNDLED
 from atelier_engines.errors import ModelMissingError
-from atelier_engines.local.errors import first_line
+from atelier_engines.local.errors import describe_unreadable
 from atelier_engines.local.weights import digests
 
 _SECOND_FILE = "learned_embeds_2.safetensors"
@@ -82,7 +82,7 @@ def _read_tensors(name: str, path: Path, prefix: str) -> Tensors:
             return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
     except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
-            f"the embedding {name} in {path} cannot be read: {first_line(error)}"
+            f"the embedding {name} in {path.name} cannot be read: {describe_unreadable(error, path)}"
         ) from error
 
 

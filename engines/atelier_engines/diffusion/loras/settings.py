@@ -39,7 +39,9 @@ class TrainingSettings:
             if path.name == _PEFT_FILE and beside.is_file():
                 return cls({DENOISER: dict(json.loads(beside.read_text()))})
         except (ValueError, TypeError, AttributeError) as error:
-            raise ModelMissingError(f"the settings of the LoRA in {path} are broken") from error
+            raise ModelMissingError(
+                f"the settings of the LoRA in {path.name} are broken"
+            ) from error
         return cls({})
 
     def alpha(self, layer: Layer) -> float | None:

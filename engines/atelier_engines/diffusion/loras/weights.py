@@ -15,7 +15,7 @@ from atelier_engines.diffusion.loras.merging import weight_shape
 from atelier_engines.diffusion.loras.names import Layer, LayerNames
 from atelier_engines.diffusion.loras.settings import TrainingSettings
 from atelier_engines.errors import ModelMissingError
-from atelier_engines.local.errors import first_line
+from atelier_engines.local.errors import describe_unreadable
 
 Networks = Sequence[tuple[str, torch.nn.Module]]
 """The model's components, each with its name in files of LoRAs; none has active LoRAs."""
@@ -45,7 +45,7 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
     tensors, metadata = _read_tensors(name, path)
     if (rejection := formats.rejection(tensors)) is not None:
         raise ModelMissingError(
-            f"{path} is not a supported LoRA, or contains more than a LoRA: {rejection}; "
+            f"{path.name} is not a supported LoRA, or contains more than a LoRA: {rejection}; "
             "use a LoRA, DoRA, LoHa, LoKr or weight difference, or convert it to one"
         )
     _require_changes(name, path, tensors)
@@ -58,13 +58,13 @@ def read(name: str, path: Path, networks: Networks) -> LoraWeights:
         change = _layer_change({part: tensors[key] for part, key in keys.items()}, layer, settings)
         if not change.complete:
             raise ModelMissingError(
-                f"the LoRA {name} in {path} is broken: {title} has {', '.join(sorted(keys))}, "
+                f"the LoRA {name} in {path.name} is broken: {title} has {', '.join(sorted(keys))}, "
                 "which make up no change"
             )
         own = changes.setdefault(layer.network, {})
         if layer.place in own:
             raise ModelMissingError(
-                f"the LoRA {name} in {path} is broken: it changes {layer.network}.{layer.place} twice, "
+                f"the LoRA {name} in {path.name} is broken: it changes {layer.network}.{layer.place} twice, "
                 f"once as {title}"
             )
         own[layer.place] = change
@@ -79,18 +79,22 @@ def _read_tensors(name: str, path: Path) -> tuple[Mapping[str, torch.Tensor], Ma
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (safetensors' file is no mapping)
     except Exception as error:  # third-party files fail in many ways
         raise ModelMissingError(
-            f"the LoRA {name} in {path} cannot be read: {first_line(error)}"
+            f"the LoRA {name} in {path.name} cannot be read: {describe_unreadable(error, path)}"
         ) from error
 
 
 def _require_changes(name: str, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     parts = {key: found[1] for key in tensors if (found := formats.split(key)) is not None}
     if set(parts.values()) <= {"alpha"}:
-        raise ModelMissingError(f"{path} is not a supported LoRA: it contains no change of a layer")
+        raise ModelMissingError(
+            f"{path.name} is not a supported LoRA: it contains no change of a layer"
+        )
     for key, tensor in tensors.items():
         problem = _number_problem(parts.get(key), tensor)
         if problem is not None:
-            raise ModelMissingError(f"the LoRA {name} in {path} is broken: its key {key} {problem}")
+            raise ModelMissingError(
+                f"the LoRA {name} in {path.name} is broken: its key {key} {problem}"
+            )
 
 
 def _number_problem(part: str | None, tensor: torch.Tensor) -> str | None:
