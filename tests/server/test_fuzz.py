@@ -75,7 +75,8 @@ class Target:
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A server whose engine draws nothing, so that no size takes long."""
-    engines = {"sketch": {"type": "sketch", "output_bytes": 8192, "concurrency": 16}}
+    sketch = {"type": "sketch", "output_bytes": 8192, "concurrency": 16}
+    engines = {"sketch": sketch, "other": {"type": "sketch"}}
     server = launch(tmp_path_factory.mktemp("fuzz"), engines=engines, log={"level": "error"})
     with grpc.insecure_channel(server.address) as channel:
         target = Target(server, channel)
@@ -122,6 +123,9 @@ def valid(method: str) -> list[Message]:
         "GetCapabilities": [pb.GetCapabilitiesRequest(engine="sketch")],
         "Health": [pb.HealthRequest()],
         "UploadArtifact": [header],
+        "PauseEngine": [pb.PauseEngineRequest(engine="other", reason="repairs")],
+        "ResumeEngine": [pb.ResumeEngineRequest(engine="other")],
+        "ClearQueue": [pb.ClearQueueRequest(engine="other", reason="repairs")],
         "DownloadArtifact": [pb.DownloadArtifactRequest(artifact_id="a", offset=3)],
     }
     return requests[method]
