@@ -12,7 +12,7 @@ from atelier_client import AsyncClient
 async def main(prompt: str, path: str) -> None:
     """Print the progress, and save the image."""
     async with AsyncClient() as client:  # ATELIER_SERVER, or localhost:50051
-        async for event in client.stream(prompt, width=256, height=256):
+        async for event in client.stream(prompt, width=128, height=128):
             print(f"{event.progress:4.0%} {event.stage or event.state}")
             if event.generation:
                 print("saved", event.generation.images[0].save(path))

@@ -157,6 +157,10 @@ class ImageCapabilities:
     """Names of the textual inversion embeddings."""
     lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the embeddings that LoRAs bring along, by LoRA; they can be used while it is active."""
+    lora_trigger_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words that call up what a LoRA was trained on, by LoRA, where its file has them."""
+    native_side: IntegerRange | None = None
+    """Width and height that the model was trained for, where it fails at others; the server clamps to them."""
     resource_profiles: tuple[ResourceProfile, ...] = ()
     """Trade-offs between time and memory that the caller may choose."""
     safety_modes: tuple[SafetyMode, ...] = ()

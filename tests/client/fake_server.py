@@ -82,6 +82,7 @@ class FakeServer(GenerationServiceServicer):
     answers: asyncio.Event | None = None
     """Until it is set, a request to generate is accepted, and not answered; `waiting` is released for each."""
     waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    engine: engine_pb2.Engine = field(default_factory=lambda: engine_pb2.Engine(name="stand-in"))
     preview: generation_pb2.Preview | None = None
     """What every event but the last shows."""
 
@@ -191,7 +192,7 @@ class FakeServer(GenerationServiceServicer):
         self, request: pb.GetCapabilitiesRequest, context: Context
     ) -> pb.GetCapabilitiesResponse:
         await self._begin(request, context)
-        return pb.GetCapabilitiesResponse(engines=[engine_pb2.Engine(name="stand-in")])
+        return pb.GetCapabilitiesResponse(engines=[self.engine])
 
     async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
         await self._begin(request, context)

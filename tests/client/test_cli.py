@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -112,6 +113,17 @@ async def test_an_unexpected_error_is_one_line_too(fake_server: Served, tmp_path
     assert told.err.count("\n") == 1
     assert "--debug" in told.err
     assert "Traceback" in shown.err
+
+
+async def test_the_page_of_an_engine_shows_trigger_words(fake_server: Served) -> None:
+    """Beside the LoRA whose file has them."""
+    service, address = fake_server
+    image = service.engine.image
+    image.loras.extend(["ink", "wool"])
+    image.lora_trigger_words.add(lora="wool", words=["w00l style", "knitted"])
+    page = await atelier("engines", "stand-in", "--server", address)
+    assert re.search(r"^LoRAs +ink, wool", page.out, re.MULTILINE)
+    assert re.search(r"^  wool +trigger words: w00l style, knitted *$", page.out, re.MULTILINE)
 
 
 async def test_an_unhealthy_service_ends_with_1(fake_server: Served) -> None:

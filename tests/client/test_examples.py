@@ -40,7 +40,7 @@ async def test_generate(server: RunningServer, tmp_path: Path) -> None:
     out = await run(server, tmp_path, "generate.py", "a lighthouse", "a.png")
     assert "saved a.png" in out
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (256, 256)
+        assert image.size == (128, 128)
 
 
 async def test_sync(server: RunningServer, tmp_path: Path) -> None:

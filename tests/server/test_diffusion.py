@@ -138,12 +138,18 @@ async def test_an_image_to_start_from_is_kept_where_the_mask_is_black(stub: Stub
 
 @pytest.mark.parametrize(
     ("size", "wanted"),
-    [((100, 64), (96, 64)), ((4000, 2000), (2048, 1024)), ((20, 300), (64, 296))],
+    [
+        ((100, 140), (96, 136)),
+        ((100, 64), (96, 96)),
+        ((4000, 2000), (160, 96)),
+        ((20, 300), (96, 160)),
+        ((64, 64), (96, 96)),
+    ],
 )
 async def test_an_image_to_start_from_decides_the_size(
     stub: Stub, size: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
-    """In its proportions, within the limits and on the grid; who says a size gets that."""
+    """In its proportions as far as the model was trained for them, which is told, and on the grid."""
     file = io.BytesIO()
     Image.new("RGB", size, "white").save(file, "PNG")
     request = asked("a red ball", init_image=SENT, strength=0.1, steps=4)
@@ -151,11 +157,41 @@ async def test_an_image_to_start_from_decides_the_size(
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     planned = {entry.name: entry for entry in plan.parameters}
     told = (planned["width"].value.number_value, planned["height"].value.number_value)
-    assert (told, planned["width"].explanation) == (wanted, "not given: that of init_image")
-    request.image.width = 72
+    assert told == wanted
+    assert {planned[side].explanation for side in ("width", "height")} <= {
+        "not given: that of init_image",
+        "the model was trained for 96 to 160 pixels a side",
+    }
+    clamped = [side for side in ("width", "height") if "trained" in planned[side].explanation]
+    assert all(
+        planned[side].disposition is not Disposition.DISPOSITION_DEFAULTED for side in clamped
+    )
+    assert (len(clamped) == 0) == (size == (100, 140))
+    request.image.width = 104
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
     planned = {entry.name: entry for entry in plan.parameters}
-    assert planned["width"].value.number_value == 72
+    assert planned["width"].value.number_value == 104
+
+
+async def test_sizes_that_the_model_was_not_trained_for_are_clamped(stub: Stub) -> None:
+    """In proportion, with what was asked for in the receipt; a strict request is refused."""
+    request = asked("a red ball", width=512, height=384)
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
+    planned = {entry.name: entry for entry in plan.parameters}
+    assert [
+        (planned[side].requested.number_value, planned[side].value.number_value)
+        for side in ("width", "height")
+    ] == [(512, 160), (384, 120)]
+    assert planned["width"].disposition == Disposition.DISPOSITION_CLAMPED
+    request.strict = True
+    with pytest.raises(aio.AioRpcError) as refused:
+        await stub.Generate(request)
+    assert "the model was trained for 96 to 160 pixels a side" in str(refused.value.details())
+    usual = await stub.PlanGeneration(
+        pb.PlanGenerationRequest(generate=asked("a red ball", aspect_ratio="16:9"))
+    )
+    planned = {entry.name: entry for entry in usual.parameters}
+    assert (planned["width"].value.number_value, planned["height"].value.number_value) == (168, 96)
 
 
 async def test_many_callers_get_what_each_would_get_alone(stub: Stub) -> None:

@@ -147,7 +147,7 @@ def test_a_strength_that_leaves_no_step_is_told_or_refused(
 
 def test_strength_0_keeps_the_image_and_the_default_leaves_a_step(tiny: RunningServer) -> None:
     """The one is asked for; the other is nobody's fault, so a strict request is taken."""
-    task = {"init_image": picture(), "steps": 1, "width": 64, "height": 64, "strict": True}
+    task = {"init_image": picture(), "steps": 1, "width": 96, "height": 96, "strict": True}
     with Client(tiny.address) as client:
         kept = find_strength(client.plan("a", strength=0.0, **task).parameters)  # type: ignore[arg-type]  # fields by name
         default = find_strength(client.plan("a", **task).parameters)  # type: ignore[arg-type]  # fields by name

@@ -87,6 +87,8 @@ def _image_capabilities_from_pb(pb: engine_pb2.ImageCapabilities) -> engines.Ima
         vocabulary=frozenset(pb.vocabulary),
         service_reads_embeddings=pb.service_reads_embeddings,
         lora_embeddings={one.lora: tuple(one.embeddings) for one in pb.lora_embeddings},
+        native_side=_integers(pb.native_side) if pb.HasField("native_side") else None,
+        lora_trigger_words={one.lora: tuple(one.words) for one in pb.lora_trigger_words},
     )
 
 

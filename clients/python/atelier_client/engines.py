@@ -117,6 +117,10 @@ class ImageCapabilities:
     """Whether the service behind the engine reads `embedding:NAME` in prompts itself."""
     lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Embeddings that the files of LoRAs bring along, by LoRA."""
+    lora_trigger_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words that call up what a LoRA was trained on, by LoRA, where its file has them."""
+    native_side: IntegerRange | None = None
+    """Width and height that requests and init images are clamped to, as the model fails at others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,8 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
             max_loras=loras.max_loras(config) if info.supports_loras else 0,
             embeddings=embeddings.names(config),
             lora_embeddings=info.lora_embeddings,
+            native_side=info.native_side,
+            lora_trigger_words=info.lora_trigger_words if info.supports_loras else {},
             typed_names=config.prompt_syntax == "weighted",
             keeps_init_size=True,
             strength_skips_steps=True,
@@ -110,6 +112,15 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
         options_schema=build_options_schema(DiffusionOptions),
         versions=info.versions,
     )
+
+
+def native_side(
+    config: DiffusionConfig, trained: tuple[int, int] | None, default: int
+) -> IntegerRange | None:
+    """The sides that a model was trained for, unless the configuration chooses another size."""
+    if trained is None or config.width or config.height:
+        return None
+    return IntegerRange(min=trained[0], max=trained[1], default=default, multiple_of=GRID)
 
 
 def _features(config: DiffusionConfig, info: ModelInfo) -> frozenset[ImageFeature]:

@@ -84,11 +84,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             scheduler=chosen.scheduler,
             variants={steps: made for steps, made in variants.items() if steps is not None},
             previewer=_create_previewer(config, card, chosen.family),
-            info=replace(
-                info,
-                lora_embeddings=loaded.embeddings.bundled,
-                versions={**controlnet_digests.result(), **upscalers.versions, **info.versions},
-            ),
+            info=_add_extras(info, loaded, {**controlnet_digests.result(), **upscalers.versions}),
             memory=_create_estimator(config, chosen.family),
             components=components,
             profile=config.profile,
@@ -102,6 +98,18 @@ def load(config: DiffusionConfig) -> Pipeline:
         )
         _warm_up(pipeline)
     return pipeline
+
+
+def _add_extras(
+    info: ModelInfo, loaded: assembly.LoadedComponents, versions: Mapping[str, str]
+) -> ModelInfo:
+    """With what LoRAs bring along, and with the versions of what is beside the model."""
+    return replace(
+        info,
+        lora_embeddings=loaded.embeddings.bundled,
+        lora_trigger_words={} if loaded.loras is None else loaded.loras.trigger_words,
+        versions={**versions, **info.versions},
+    )
 
 
 def _require_digest(digest: str, config: DiffusionConfig) -> str:
@@ -186,6 +194,7 @@ def _collect_info(
         max_guidance=max_guidance,
         width=_first(config.width, width),
         height=_first(config.height, height),
+        native_side=capabilities.native_side(config, card.native_side, max(width, height)),
         clip_skip=family.architecture.clip_skip,
         schedulers=_order_schedulers(config, offered, defaults.scheduler),
         supports_loras=family.runtime.supports_loras,

@@ -33,6 +33,8 @@ class ModelInfo:
     """The default width in pixels."""
     height: int
     """The default height in pixels."""
+    native_side: IntegerRange | None = None
+    """Width and height that the model was trained for, where it fails at others."""
     clip_skip: IntegerRange | None = None
     """Layers of the text encoders that can be used, counted from the end; None before the model is loaded."""
     schedulers: tuple[str, ...]
@@ -43,6 +45,8 @@ class ModelInfo:
     """The words that the model follows, in lower case; empty where they are not known."""
     lora_embeddings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the textual inversion embeddings that LoRAs bring along, by LoRA."""
+    lora_trigger_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words that call up what a LoRA was trained on, by LoRA, where its file has them."""
     reproducibility: Reproducibility
     """How reproducible results are on the device."""
     versions: Mapping[str, str]

@@ -175,6 +175,10 @@ def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:
         vocabulary=capabilities.vocabulary,
         service_reads_embeddings=capabilities.service_reads_embeddings,
         lora_embeddings=capabilities.lora_embeddings,
+        native_side=None
+        if capabilities.native_side is None
+        else _decode_integers(capabilities.native_side),
+        lora_trigger_words=capabilities.lora_trigger_words,
     )
 
 

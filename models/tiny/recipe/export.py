@@ -77,6 +77,7 @@ def write_defaults(build: Path, weights: Path) -> None:
         "default_steps": DEFAULT_STEPS,
         "default_guidance": DEFAULT_GUIDANCE,
         "default_size": [128, 128],
+        "native_side": [96, 160],
         "styles": sorted({record.style for record in TrainingSet.load(build).records}),
         "vocabulary": " ".join(known_words()),
         "preview_factors": [[round(v, 5) for v in row] for row in factors.tolist()],

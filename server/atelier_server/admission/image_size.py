@@ -49,10 +49,20 @@ def choose_size(
     elif request.aspect_ratio:
         default = _choose_by_ratio(request, capabilities, recorder, style)
     width, height = _read_sides(request)
-    return (
-        recorder.apply_default("width", width, default.width, default.explanation),
-        recorder.apply_default("height", height, default.height, default.explanation),
-    )
+    wanted = (width or default.width, height or default.height)
+    used = wanted
+    native = capabilities.native_side
+    if native is not None and (width or height or not request.aspect_ratio):
+        usual = _fit_to_native((default.width, default.height), native)
+        used = _fit_to_native((width or usual[0], height or usual[1]), native)
+    for name, given, side, fitted in zip(
+        ("width", "height"), (width, height), wanted, used, strict=True
+    ):
+        if native is not None and fitted != side:
+            recorder.record_clamped(name, fitted, side, _describe_native(native))
+        else:
+            recorder.apply_default(name, given, side, default.explanation)
+    return used
 
 
 def _choose_by_ratio(
@@ -155,3 +165,16 @@ def _fit_to_limits(
 
 def _align_to_grid(side: float, allowed: IntegerRange) -> int:
     return max(allowed.min, int(side) // allowed.multiple_of * allowed.multiple_of)
+
+
+def _fit_to_native(size: tuple[int, int], native: IntegerRange) -> tuple[int, int]:
+    """That width and height in proportion, as far as the model was trained for such sides."""
+    scale = max(min(1.0, native.max / max(size)), native.min / max(size))
+    if scale == 1.0 and min(size) >= native.min:
+        return size
+    width, height = (_align_to_grid(side * scale, native) for side in size)
+    return width, height
+
+
+def _describe_native(native: IntegerRange) -> str:
+    return f"the model was trained for {native.min} to {native.max} pixels a side"

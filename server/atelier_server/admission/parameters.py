@@ -122,6 +122,10 @@ class ParameterRecorder:
         self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
         return used
 
+    def record_clamped(self, name: str, used: int, requested: int, explanation: str) -> None:
+        """Record a value in whose place another is used."""
+        self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
+
     def raise_strength(self, requested: float | None, default: float, steps: int | None) -> float:
         """The requested strength, else the default; if either leaves none of the steps, the least one that leaves one.
 

@@ -133,6 +133,11 @@ def _image_to_pb(
             pb.LoraEmbeddings(lora=lora, embeddings=names)
             for lora, names in capabilities.lora_embeddings.items()
         ],
+        native_side=_integers_to_pb(capabilities.native_side),
+        lora_trigger_words=[
+            pb.LoraTriggerWords(lora=lora, words=words)
+            for lora, words in capabilities.lora_trigger_words.items()
+        ],
     )
 
 

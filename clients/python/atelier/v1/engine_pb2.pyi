@@ -411,6 +411,8 @@ class ImageCapabilities(message.Message):
     CLIP_SKIP_FIELD_NUMBER: builtins.int
     VOCABULARY_FIELD_NUMBER: builtins.int
     INPAINTING_IGNORES_NEGATIVE_PROMPT_FIELD_NUMBER: builtins.int
+    LORA_TRIGGER_WORDS_FIELD_NUMBER: builtins.int
+    NATIVE_SIDE_FIELD_NUMBER: builtins.int
     max_pixels: builtins.int
     """Maximum pixels of one image."""
     max_images: builtins.int
@@ -517,6 +519,14 @@ class ImageCapabilities(message.Message):
     def vocabulary(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The words that the model follows, in lower case; empty where they are not known."""
 
+    @builtins.property
+    def lora_trigger_words(self) -> containers.RepeatedCompositeFieldContainer[LoraTriggerWords]:
+        """Words that call up what a LoRA was trained on, where its file has them."""
+
+    @builtins.property
+    def native_side(self) -> IntegerRange:
+        """Width and height that the model was trained for, where others fail: requests and init images are clamped to them."""
+
     def __init__(
         self,
         *,
@@ -554,10 +564,38 @@ class ImageCapabilities(message.Message):
         clip_skip: IntegerRange | None = ...,
         vocabulary: abc.Iterable[builtins.str] | None = ...,
         inpainting_ignores_negative_prompt: builtins.bool = ...,
+        lora_trigger_words: abc.Iterable[LoraTriggerWords] | None = ...,
+        native_side: IntegerRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "guidance", b"guidance", "height", b"height", "native_side", b"native_side", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_negative_prompt", b"inpainting_ignores_negative_prompt", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "vocabulary", b"vocabulary", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["clip_skip", b"clip_skip", "control_types", b"control_types", "default_preview_interval", b"default_preview_interval", "embeddings", b"embeddings", "features", b"features", "formats", b"formats", "guidance", b"guidance", "height", b"height", "ignores_strength", b"ignores_strength", "inpainting_ignores_negative_prompt", b"inpainting_ignores_negative_prompt", "inpainting_ignores_strength", b"inpainting_ignores_strength", "keeps_init_size", b"keeps_init_size", "lora_embeddings", b"lora_embeddings", "lora_trigger_words", b"lora_trigger_words", "loras", b"loras", "max_controls", b"max_controls", "max_images", b"max_images", "max_loras", b"max_loras", "max_pixels", b"max_pixels", "max_prompt_length", b"max_prompt_length", "max_seed", b"max_seed", "min_seed", b"min_seed", "models", b"models", "native_side", b"native_side", "resource_profiles", b"resource_profiles", "safety_modes", b"safety_modes", "schedulers", b"schedulers", "service_reads_embeddings", b"service_reads_embeddings", "steps", b"steps", "strength_skips_steps", b"strength_skips_steps", "styles", b"styles", "typed_names", b"typed_names", "upscale_only", b"upscale_only", "upscalers", b"upscalers", "vocabulary", b"vocabulary", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LoraTriggerWords(message.Message):
+    """Words for prompts that call up what a LoRA was trained on."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LORA_FIELD_NUMBER: builtins.int
+    WORDS_FIELD_NUMBER: builtins.int
+    lora: builtins.str
+    """Name of the LoRA."""
+    @builtins.property
+    def words(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Words or phrases, the most important first."""
+
+    def __init__(
+        self,
+        *,
+        lora: builtins.str = ...,
+        words: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["lora", b"lora", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

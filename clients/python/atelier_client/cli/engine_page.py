@@ -108,6 +108,10 @@ def _list_image_facts(image: ImageCapabilities) -> _Facts:
     yield "models", _join_models(image.models)
     yield "styles", _join(image.styles)
     yield "LoRAs", _limit(_join(image.loras), image.max_loras)
+    yield from (
+        (f"  {lora}", f"trigger words: {_join(words)}")
+        for lora, words in image.lora_trigger_words.items()
+    )
     yield "embeddings", _join(image.embeddings)
     yield "controls", _limit(_join(image.control_types), image.max_controls)
     yield "schedulers", _join(image.schedulers)

@@ -49,6 +49,11 @@ class LoraSwitch:
         return self._catalog.names
 
     @property
+    def trigger_words(self) -> Mapping[str, tuple[str, ...]]:
+        """The words that the files of LoRAs have for prompts, by LoRA."""
+        return self._catalog.trigger_words
+
+    @property
     def loaded(self) -> tuple[str, ...]:
         """Names of the LoRAs in memory, the least recently used first."""
         return tuple(self._loaded)

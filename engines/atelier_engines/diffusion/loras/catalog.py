@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.loras import config_loras
+from atelier_engines.diffusion.loras.trigger_words import read_trigger_words
 from atelier_engines.errors import ModelMissingError, UnsupportedError
 from atelier_engines.local.weights import named_files
 
@@ -39,6 +41,12 @@ class LoraCatalog:
     def names(self) -> tuple[str, ...]:
         """Names of the LoRAs that the engine offers."""
         return tuple(self._files)
+
+    @property
+    def trigger_words(self) -> Mapping[str, tuple[str, ...]]:
+        """The words that the files of LoRAs have for prompts, by LoRA."""
+        found = {name: read_trigger_words(path) for name, path in self._files.items()}
+        return {name: words for name, words in found.items() if words}
 
     def file(self, name: str) -> Path:
         """The file of a LoRA.

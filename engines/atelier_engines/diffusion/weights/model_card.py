@@ -24,6 +24,8 @@ class ModelCard(BaseModel):
     default_guidance: float | None = Field(default=None, ge=0.0, le=30.0)
     default_size: tuple[_Side, _Side] | None = None
     """Width and height in pixels."""
+    native_side: tuple[_Side, _Side] | None = None
+    """Least and greatest width and height in pixels at which the model draws well; None where it is no narrow range."""
     vocabulary: str = ""
     """The words that the model follows, in lower case, separated by spaces; empty where it is no small number."""
     preview_factors: tuple[_Row, _Row, _Row, _Row] | None = None
