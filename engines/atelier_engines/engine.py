@@ -43,8 +43,8 @@ class Engine(Protocol):
         """Run a task and yield its events; at least one Output comes before the end.
 
         Closing the generator stops the work: within one step where `capabilities.cancel` says STEP.
-        The close returns when the device is idle. `task` is within the capabilities: the caller has called
-        `validation.validate`.
+        The close returns when the device is idle. With `task.resume`, a close at the second event or later stops the
+        job that the handle names. `task` is within the capabilities: the caller has called `validation.validate`.
 
         Raises:
             EngineError: the task failed.

@@ -216,6 +216,31 @@ async def test_a_task_is_found_again_on_an_adopted_instance(vendor: StandIn, mak
     await dying.aclose()
 
 
+async def test_a_resumed_task_that_is_left_at_its_second_event_is_cancelled(
+    vendor: StandIn, make: Make
+) -> None:
+    """A start leaves the jobs so that an earlier process was to cancel."""
+    first = make(check_seconds=3600)
+    await first.start()
+    dying = first.run(SLOW)
+    handle = ""
+    async for event in dying:
+        if isinstance(event, Dispatched):
+            handle = event.handle
+        if isinstance(event, Step):
+            break
+    second = make()
+    await second.start()
+    async with aclosing(second.run(replace(SLOW, resume=handle))) as events:
+        for _ in range(2):
+            await anext(events)
+    server = vendor.rented[0].server
+    assert server is not None
+    async with AsyncClient(server.address) as client, aclosing(client.list()) as found:
+        assert [one.state async for one in found] == [State.CANCELLED]
+    await dying.aclose()
+
+
 async def test_a_kept_instance_survives_the_stop(vendor: StandIn, make: Make) -> None:
     """The next start adopts it."""
     engine = make(keep_on_stop=True)

@@ -99,7 +99,8 @@ class VastaiEngine:
             EngineFailedError: the instance was lost, and the task with it.
             EngineError: as the engine on the instance.
         """
-        yield Stage(name="rent")
+        if not task.resume:
+            yield Stage(name="rent")
         pool = self._require_started()
         async with pool.acquire() as ready:
             task = replace(task, resume=_inner_handle(ready.rental.instance_id, task.resume))
