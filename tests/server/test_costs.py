@@ -92,6 +92,25 @@ async def test_a_fallback_keeps_to_its_budget_too(start_server: StartServer) -> 
     assert took_over == ["dear", "dear", "dear", "free"]
 
 
+async def test_what_an_engine_made_before_its_fallback_took_over_is_spent(
+    start_server: StartServer,
+) -> None:
+    """On its budget, across a restart; the receipt states the cost of the outputs that there are."""
+    engines = {
+        "bad": {**DEAR, "daily_budget": 0.4, "fail_rate": 1, "fallbacks": ["good"]},
+        "good": {"type": "sketch", "price_per_image": 0.1},
+    }
+    for tried in (["bad", "good"], ["good"]):
+        server = start_server(engines=engines)
+        async with aio.insecure_channel(server.address) as channel:
+            stub = GenerationServiceStub(channel)
+            for begun in (tried, ["good"]):
+                made = (await stub.Generate(picture("bad", count=2))).generation
+                assert [one.engine for one in made.receipt.attempts if one.number] == begun
+                assert made.receipt.cost.amount == 0.2
+        server.terminate()
+
+
 async def test_the_circuit_breaker_opens_after_repeated_failures(start_server: StartServer) -> None:
     """The engine is UNAVAILABLE and Health says why; other engines are not affected."""
     failing = {

@@ -199,6 +199,8 @@ async def test_a_fallback_takes_over_after_a_failure(workshop_stub: Stub) -> Non
     assert attempts == [("lame", failed), ("lamer", failed), ("twin", succeeded)]
     assert [tried.number for tried in made.receipt.attempts] == [1, 2, 3]
     assert made.receipt.attempts[0].failure.reason == "ENGINE_FAILED"
+    stages = [timing.stage for timing in made.receipt.timings]
+    assert len(set(stages)) == len(stages)  # those of the attempt that succeeded
     engines = list(dict.fromkeys(event.engine for event in log))
     assert engines == ["lame", "lamer", "twin"]
     assert [event.sequence for event in log] == list(range(1, len(log) + 1))

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 
 from atelier.v1.engine_pb2 import EngineState
+from atelier.v1.generation_pb2 import Cost
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_server.config.engine_settings import EngineSettings
@@ -103,10 +104,11 @@ class EngineSupervisor:
         """Count what was spent today before this process started."""
         self._publish(budget=self.status.budget.add(amount))
 
-    def add_spending(self, amount: float, currency: str) -> None:
-        """Count the cost of a generation."""
-        COST.labels(self.name, currency).inc(amount)
-        self._publish(budget=self.status.budget.add(amount))
+    def add_spending(self, cost: Cost) -> None:
+        """Count the cost of a generation; it may be empty."""
+        if cost.currency:
+            COST.labels(self.name, cost.currency).inc(cost.amount)
+            self._publish(budget=self.status.budget.add(cost.amount))
 
     async def _start_with_retries(self) -> None:
         delays = iter(_RETRY_SECONDS)

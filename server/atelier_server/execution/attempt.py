@@ -30,7 +30,7 @@ from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
 from atelier_server.estimates.service_times import Work, measure_service_time
 from atelier_server.execution.cancel_outcomes import describe_stop
-from atelier_server.execution.charges import record_charges
+from atelier_server.execution.charges import record_charges, take_cost
 from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.execution.work_summary import count_work, describe_end
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
@@ -301,9 +301,7 @@ class AttemptFinalizer:
                 before=self._prepare_writing(attempt),
             )
         )
-        if generation.receipt.HasField("cost"):
-            cost = generation.receipt.cost
-            self.supervisor.add_spending(cost.amount, cost.currency)
+        self.supervisor.add_spending(generation.receipt.cost)
         return generation
 
     def _prepare_writing(self, attempt: Attempt) -> Callable[[pb.Generation], None] | None:
@@ -348,6 +346,8 @@ class AttemptFinalizer:
     async def _requeue_on_engine(self, attempt: Attempt, route: Route) -> None:
         generation = attempt.generation
         written = [output.artifact.id for output in generation.outputs]
+        attempt.record_cost(self.supervisor.status)
+        spent = take_cost(generation.receipt)
         describe_route(route, generation)
         del generation.outputs[:]
         del generation.receipt.timings[:]
@@ -356,8 +356,11 @@ class AttemptFinalizer:
         backlog = self.decider.router.engines.backlog
         backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
         await self.storage.retry(
-            lambda: self.store.requeue_on_engine(attempt.claim, generation, task)
+            lambda: self.store.requeue_on_engine(
+                attempt.claim, generation, task, spent=spent.amount
+            )
         )
+        self.supervisor.add_spending(spent)
         await self.artifacts.discard(*written)
 
     async def _export(self, generation: pb.Generation) -> None:

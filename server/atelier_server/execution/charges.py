@@ -37,6 +37,15 @@ def record_charges(
         receipt.cost.CopyFrom(cost)
 
 
+def take_cost(receipt: Receipt) -> Cost:
+    """The cost, which is removed from the receipt with all that explains it: another engine makes other outputs."""
+    cost = Cost()
+    cost.CopyFrom(receipt.cost)
+    for field in ("cost", "cost_explanation", "usage"):
+        receipt.ClearField(field)
+    return cost
+
+
 def _sum(charges: Sequence[Charge]) -> Cost | None:
     """The sum; None where an amount is unknown, or the currencies differ."""
     amounts = [charge.amount for charge in charges if charge.amount is not None]

@@ -263,10 +263,12 @@ class Store(QueueStore, Protocol):
         ends instead, with `cancel_outcome`.
         """
 
-    async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:
+    async def requeue_on_engine(
+        self, claim: Claim, generation: Generation, task: bytes, *, spent: float = 0.0
+    ) -> None:
         """Move the generation to the queue of the engine it names now; the attempt has ended.
 
-        The record and the task, decided anew for that engine, are written together.
+        Written together: the record, the task decided anew for that engine, and what was `spent` on the old one.
 
         Raises:
             ClaimLostError: the claim is void.

@@ -41,6 +41,8 @@ class Release:
     """The task decided anew for another engine; None keeps the stored one."""
     keep_remote_handle: bool = False
     """Whether the next attempt continues with the remote job of this one."""
+    spent: float = 0.0
+    """What this attempt has cost on its engine."""
     cancel_outcome: CancelOutcome.ValueType = CancelOutcome.CANCEL_OUTCOME_STOPPED
     """How it ends if its cancellation was requested meanwhile."""
 
@@ -261,7 +263,9 @@ def requeue(
             retention_seconds=retention_seconds,
         )
         event = rows.write_claimed(db, claim, stopped, cancel_requested=True)
-    return _require_claim(claim, event)
+    written = _require_claim(claim, event)
+    rows.add_spending(db, claim.generation.engine, release.spent)
+    return written
 
 
 def cancel(

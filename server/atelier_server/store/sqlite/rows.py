@@ -341,7 +341,7 @@ def _update(
     if written is None:
         return None
     add_artifacts(db, record.caller, change.artifacts)
-    _add_spending(db, generation.engine, change.cost)
+    add_spending(db, generation.engine, change.cost)
     return change.event
 
 
@@ -363,7 +363,8 @@ def _append(
     return events
 
 
-def _add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:
+def add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:
+    """Add to what the engine has cost today."""
     if amount:
         db.execute(
             "INSERT INTO spending (engine, amount) VALUES (?, ?)"

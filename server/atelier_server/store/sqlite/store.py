@@ -253,9 +253,11 @@ class SqliteStore(SqliteQueues):
         except ClaimLostError:
             return
 
-    async def requeue_on_engine(self, claim: Claim, generation: Generation, task: bytes) -> None:
+    async def requeue_on_engine(
+        self, claim: Claim, generation: Generation, task: bytes, *, spent: float = 0.0
+    ) -> None:
         """See Store.requeue_on_engine."""
-        await self._requeue(claim, Release(generation=generation, task=task))
+        await self._requeue(claim, Release(generation=generation, task=task, spent=spent))
 
     async def _requeue(self, claim: Claim, release: Release) -> None:
         def on_commit(event: Event) -> None:
