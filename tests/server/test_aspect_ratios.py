@@ -15,7 +15,7 @@ from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.bfl.models import ASPECT_RATIOS
 from atelier_engines.vendors.bfl.payloads import build_payload
 from atelier_engines.vendors.ideogram.sizes import nearest_size
-from atelier_server.admission.aspect_ratios import choose_sides, parse_ratio
+from atelier_server.admission.aspect_ratios import choose_side, choose_sides, parse_ratio
 from tests.server.calls import Stub, dispositions, receipt_of, refusal
 
 GRID = IntegerRange(min=256, max=2048, default=1024, multiple_of=8)
@@ -50,6 +50,14 @@ def test_sizes_are_near_the_ratio_and_the_usual_pixels(
     """Both within the limits of the engine, and on its grid."""
     pixels = side.default**2
     assert choose_sides(capabilities(side), parse_ratio(ratio), pixels) == size
+
+
+def test_a_side_is_the_nearest_that_the_engine_makes() -> None:
+    """Of those that it lists, else on its grid within its limits."""
+    assert [choose_side(TWO, side) for side in (900, 1279, 1281, 4000)] == [1024, 1024, 1536, 1536]
+    assert [choose_side(GRID, side) for side in (9, 643.9, 644.1, 9000)] == [256, 640, 648, 2048]
+    uneven = IntegerRange(min=100, max=1000, default=512, multiple_of=16)
+    assert [choose_side(uneven, side) for side in (9, 9000)] == [112, 992]
 
 
 def test_a_size_has_no_more_pixels_than_the_engine_makes() -> None:

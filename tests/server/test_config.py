@@ -219,6 +219,9 @@ def test_what_may_be_a_key_is_never_printed(tmp_path: Path) -> None:
     assert "engines.a.api_key" in done.stderr
     assert "my-secret" not in done.stderr
     assert "no-number" in done.stderr
+    done = checked(tmp_path, "engines: {a: {type: bfl, api_key: my-sécret}}")
+    assert "beyond ASCII" in done.stderr
+    assert "my-s" not in done.stderr
 
 
 def test_a_section_that_is_wrong_as_a_whole_is_not_repeated(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ async def test_a_request_id_names_directories_below_the_one_of_exports(
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
+        ("{id}", "overwrite each other"),
         ("{id}_{index}/{secret}", "secret"),
         ("{style_id}.png", "overwrite each other"),
         ("{request_id}_{index}", "overwrite each other"),

@@ -54,6 +54,12 @@ def test_in_tests_every_engine_is_a_sketch_of_its_name(
     assert (dear.queue_limit, list(dear.fallbacks)) == (7, ["mine"])
 
 
+def test_a_configuration_has_the_styles_that_it_names(tmp_path: Path) -> None:
+    """Those of the default engines are for a configuration without styles and engines."""
+    assert list(read(tmp_path, {"styles": {"ink": {}}}).styles) == ["ink"]
+    assert list(read(tmp_path, {"engines": {"a": {"type": "sketch"}}}).styles) == []
+
+
 def test_otherwise_engines_are_what_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

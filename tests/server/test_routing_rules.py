@@ -109,10 +109,12 @@ def test_a_wrong_rule_is_named(tmp_path: Path, rule: str, message: str) -> None:
 
 
 def test_rules_for_engines_that_are_left_out_are_left_out(tmp_path: Path) -> None:
-    """As with `atelier serve --engine`."""
+    """As with `atelier serve --engine`; those that choose a style alone stay."""
     path = tmp_path / "atelier.yaml"
-    rules = "[{words: [a], engine: two}, {words: [b], engine: one}]"
+    rules = "[{words: [a], engine: two}, {words: [b], engine: one}, {words: [c], style: noir}]"
     path.write_text(
-        f"engines: {{one: {{type: sketch}}, two: {{type: sketch}}}}\nrouting_rules: {rules}"
+        "engines: {one: {type: sketch}, two: {type: sketch}}\nstyles: {noir: {}}\n"
+        f"routing_rules: {rules}"
     )
-    assert [rule.engine for rule in load(path, only_engines=["one"]).routing_rules] == ["one"]
+    left = load(path, only_engines=["one"]).routing_rules
+    assert [(rule.engine, rule.style) for rule in left] == [("one", None), (None, "noir")]

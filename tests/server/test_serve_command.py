@@ -89,6 +89,7 @@ def test_toml_is_a_configuration_too(tmp_path: Path) -> None:
     ("name", "text", "told"),
     [
         ("a.toml", "engines = ", "a.toml: is not TOML: "),
+        ("A.TOML", "engines = ", "A.TOML: is not TOML: "),
         ("a.yaml", "{", "a.yaml: is not YAML: "),
         (".env", "A=1\nwrong\n", ".env: line 2: must be NAME=VALUE"),
     ],

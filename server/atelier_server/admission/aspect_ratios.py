@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
 
 from atelier_engines.capabilities import ImageCapabilities, IntegerRange
 from atelier_server.errors import InvalidRequestError, Violation
@@ -79,8 +78,6 @@ def _list_sizes(
     ideal = math.sqrt(pixels * ratio.quotient)
     most = min(height.max * ratio.quotient, math.sqrt(capabilities.max_pixels * ratio.quotient))
     widths = _list_near(width, max(min(ideal, most), height.min * ratio.quotient))
-    if height.allowed_values:
-        return product(widths, height.allowed_values)
     return ((one, choose_side(height, one / ratio.quotient)) for one in widths)
 
 
