@@ -61,10 +61,16 @@ def test_a_side_is_the_nearest_that_the_engine_makes() -> None:
 
 
 def test_a_size_has_no_more_pixels_than_the_engine_makes() -> None:
-    """Where its usual size has nearly as many."""
+    """Where its usual size has nearly as many, or the size of a style far more."""
     width, height = choose_sides(capabilities(GRID, 1024 * 1024), parse_ratio("16:9"), 1024 * 1024)
     assert width * height <= 1024 * 1024
     assert width / height == pytest.approx(16 / 9, rel=0.01)
+    assert choose_sides(capabilities(GRID, 512**2), parse_ratio("16:9"), 1024**2) == (680, 384)
+
+
+def test_a_long_size_has_the_pixels_that_its_short_side_needs() -> None:
+    """More than usual, where an image of the usual number would be too low."""
+    assert choose_sides(capabilities(GRID), parse_ratio("8:1"), 512**2) == (2048, 256)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_a_good_file_is_fine(tmp_path: Path) -> None:
         ("engines: {a: 3}", ["engines.a: ", "not 3"]),
         ("engines: [a]", ["engines: ", "dictionary"]),
         ("engines: {a b: {type: sketch}}", ["engines.a b", "pattern"]),
+        (f"engines: {{{'a' * 65}: {{type: sketch}}}}", ["engines.aaa", "pattern"]),
         ("engines: {a: {type: scetch}}", ["engines.a.type: ", "'scetch'", "sketch"]),
         ("engines: {a: {type: sketch, colour: 1}}", ["engines.a.colour: unknown key"]),
         ("engines: {a: {type: sketch, fail_rate: 2}}", ["engines.a.fail_rate: ", "1", "2"]),

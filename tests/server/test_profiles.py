@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_server.config.configuration_files import ConfigurationError
 from atelier_server.config.load import load
+from atelier_server.config.profiles import keep_downloads
 from atelier_server.config.settings import Settings
 
 REMOTE = {
@@ -60,6 +62,18 @@ def test_a_configuration_has_the_styles_that_it_names(tmp_path: Path) -> None:
     assert list(read(tmp_path, {"engines": {"a": {"type": "sketch"}}}).styles) == []
 
 
+def test_an_option_replaces_one_key_of_its_section(tmp_path: Path) -> None:
+    """The others are as configured."""
+    log = read(tmp_path, {"log": {"format": "json"}}, log={"level": "error"}).log
+    assert (log.format, log.level) == ("json", "error")
+
+
+def test_an_option_does_not_repair_a_section_that_is_wrong(tmp_path: Path) -> None:
+    """Which is named, as without the option."""
+    with pytest.raises(ConfigurationError, match="log: "):
+        read(tmp_path, {"log": 3}, log={"level": "info"})
+
+
 def test_otherwise_engines_are_what_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +110,15 @@ def test_weights_are_looked_up_in_the_directory_of_models(
     monkeypatch.setenv("MODELS_DIR", b)
     assert find({}).model == f"{b}/ink.safetensors"
     assert find({"models_dir": a}).model == f"{a}/ink.safetensors"
+
+
+def test_the_environment_may_name_another_place_for_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which stays."""
+    monkeypatch.setenv("HF_HUB_CACHE", "/elsewhere")
+    keep_downloads(read(tmp_path, {"models_dir": str(tmp_path)}))
+    assert os.environ["HF_HUB_CACHE"] == "/elsewhere"
 
 
 def test_downloads_are_kept_in_the_directory_of_models(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_an_engine_is_made_for_every_address(tmp_path: Path, section: str) -> No
         ("type: comfyui, servers: [{url: 'http://a'}], replicas: [a]", "no address"),
         ("type: atelier, address: 'a:1', replicas: ['b:1']", "set either replicas or address"),
         ("type: atelier, replicas: ['b:1', 'b:1']", "names one address twice"),
+        ("type: runpod, api_key: key, replicas: abc", "must be a list of values for endpoint"),
         ("type: atelier, replicas: []", "must be a list of values for address"),
         ("type: atelier, replicas: ['b:1', 'b']", "must be HOST:PORT.*not 'b'"),
     ],
