@@ -73,6 +73,13 @@ def test_a_long_size_has_the_pixels_that_its_short_side_needs() -> None:
     assert choose_sides(capabilities(GRID), parse_ratio("8:1"), 512**2) == (2048, 256)
 
 
+def test_a_size_a_fifth_off_has_another_ratio() -> None:
+    """Rounding to a grid is no more than a tenth."""
+    assert parse_ratio("5:4").is_near(1320, 1000)
+    assert not parse_ratio("5:4").is_near(1500, 1000)
+    assert not parse_ratio("5:4").is_near(1000, 1000)
+
+
 @pytest.mark.parametrize(
     "ratio", ["21:9", "16:9", "3:2", "4:3", "1:1", "3:4", "2:3", "9:16", "9:21"]
 )

@@ -81,6 +81,8 @@ def test_a_good_file_is_fine(tmp_path: Path) -> None:
             'export: {directory: /out, template: "{id}_{index}\\0"}',
             ["export.template: ", "NUL"],
         ),
+        ("loras: {character_weights: []}", ["loras.character_weights: ", "at least 1 item"]),
+        ("loras: {cinematic_weights: []}", ["loras.cinematic_weights: ", "at least 1 item"]),
         ("drain_seconds: soon", ["drain_seconds: ", "number", "'soon'"]),
         ("store: {max_attempts: 0}", ["store.max_attempts: ", "greater than or equal to 1"]),
         ("limits: {inline: 1}", ["limits.inline: unknown key"]),
