@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import yaml
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_server.config.configuration_files import ConfigurationError
 from atelier_server.config.load import load
-from atelier_server.config.profiles import keep_downloads
 from atelier_server.config.settings import Settings
 
 REMOTE = {
@@ -112,17 +110,9 @@ def test_weights_are_looked_up_in_the_directory_of_models(
     assert find({"models_dir": a}).model == f"{a}/ink.safetensors"
 
 
-def test_the_environment_may_name_another_place_for_downloads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Which stays."""
-    monkeypatch.setenv("HF_HUB_CACHE", "/elsewhere")
-    keep_downloads(read(tmp_path, {"models_dir": str(tmp_path)}))
-    assert os.environ["HF_HUB_CACHE"] == "/elsewhere"
-
-
-def test_downloads_are_kept_in_the_directory_of_models(tmp_path: Path) -> None:
-    """Nothing has imported the client of the hub before, which reads its settings then."""
+@pytest.mark.parametrize("elsewhere", ["", "/elsewhere"])
+def test_downloads_are_kept_in_the_directory_of_models(tmp_path: Path, elsewhere: str) -> None:
+    """Unless the environment names another place; the client of the hub, imported later, reads that."""
     (tmp_path / "atelier.yaml").write_text(
         yaml.safe_dump({"models_dir": str(tmp_path), "engines": {"e": {"type": "diffusion"}}})
     )
@@ -130,10 +120,11 @@ def test_downloads_are_kept_in_the_directory_of_models(tmp_path: Path) -> None:
         "import sys, json; from pathlib import Path;"
         "from atelier_server.config.load import load;"
         "from atelier_server.config.profiles import keep_downloads;"
-        "keep_downloads(load(Path(sys.argv[1])));"
+        "keep_downloads(load(Path(sys.argv[1], 'atelier.yaml')));"
         "early = 'huggingface_hub' in sys.modules;"
         "import huggingface_hub.constants as hub; print(json.dumps([early, hub.HF_HUB_CACHE]))"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "atelier.yaml")]
+    setting = [f"HF_HUB_CACHE={elsewhere}"] if elsewhere else ["--unset=HF_HUB_CACHE"]
+    command = ["/usr/bin/env", *setting, sys.executable, "-c", script, str(tmp_path)]
     made = subprocess.run(command, capture_output=True, check=True, text=True)
-    assert json.loads(made.stdout) == [False, str(tmp_path / "hub")]
+    assert json.loads(made.stdout) == [False, elsewhere or str(tmp_path / "hub")]
