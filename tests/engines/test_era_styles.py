@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import grpc
 import pytest
 import yaml
 from grpc import aio
+from PIL import Image
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
@@ -44,10 +46,12 @@ async def stub(server: RunningServer) -> AsyncIterator[Stub]:
         yield GenerationServiceStub(channel)
 
 
-async def _sha256(stub: Stub, prompt: str, **task: object) -> str:
-    request = image_request(prompt, engine="sketch", task={"seed": 7, **task})
+async def _pixels(stub: Stub, prompt: str, **task: object) -> bytes:
+    task = {"seed": 7, **task}
+    request = image_request(prompt, engine="sketch", task=task, inline_outputs=True)
     made = await stub.Generate(request)
-    return made.generation.outputs[0].artifact.sha256
+    with Image.open(io.BytesIO(made.generation.outputs[0].data)) as image:
+        return image.tobytes()
 
 
 async def test_every_engine_lists_the_styles_that_it_can_honour(stub: Stub) -> None:
@@ -59,10 +63,10 @@ async def test_every_engine_lists_the_styles_that_it_can_honour(stub: Stub) -> N
 
 
 async def test_a_style_is_its_words_and_defaults_and_nothing_else(stub: Stub) -> None:
-    """The picture is byte for byte the one that the same words make without it."""
+    """The picture is pixel for pixel the one that the same words make without it."""
     style = EXAMPLE["styles"]["industrial"]
-    styled = await _sha256(stub, "a harbour", style="industrial", negative_prompt="fog")
-    spelled = await _sha256(
+    styled = await _pixels(stub, "a harbour", style="industrial", negative_prompt="fog")
+    spelled = await _pixels(
         stub,
         "a harbour" + style["prompt_suffix"],
         negative_prompt="fog, " + style["negative_prompt"],
@@ -70,7 +74,7 @@ async def test_a_style_is_its_words_and_defaults_and_nothing_else(stub: Stub) ->
         guidance=style["guidance"],
     )
     assert styled == spelled
-    assert styled != await _sha256(stub, "a harbour", negative_prompt="fog")
+    assert styled != await _pixels(stub, "a harbour", negative_prompt="fog")
 
 
 async def test_a_style_brings_its_loras_to_the_engine_that_has_them(

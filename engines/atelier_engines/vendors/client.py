@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -14,6 +12,7 @@ from typing import TypedDict, TypeVar, Unpack
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from atelier_engines.connections import ssl_context
 from atelier_engines.errors import (
     ContentFilteredError,
     EngineError,
@@ -34,9 +33,6 @@ _MAX_REDIRECTS = 5
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _SERVER_ERROR = 500
 _GONE = frozenset({401, 403, 404, 410})  # what storage answers for expired links
-
-# At INFO it logs complete URLs, and URLs of results contain signatures.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class AnyResponse(BaseModel):
@@ -267,9 +263,3 @@ def connect(
         verify=ssl_context(),
         transport=transport,
     )
-
-
-@functools.cache
-def ssl_context() -> ssl.SSLContext:
-    """The certificates that every client trusts. Cached: loading them takes tens of milliseconds."""
-    return httpx2.create_ssl_context()

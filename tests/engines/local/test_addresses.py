@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
@@ -130,6 +131,20 @@ def test_what_is_not_that_file_is_refused(
     with pytest.raises(ModelMissingError, match=message):
         fetch(f"{host.url}{path}#sha256={digest}", cache, download=True)
     assert list(cache.directory.iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_deleted_and_what_another_writes_is_not(
+    host: Host, cache: AddressCache
+) -> None:
+    """Two processes may download the same file at once: neither writes into the other's."""
+    cache.directory.mkdir()
+    old, new = (cache.directory / f".{DIGEST}-{name}.partial" for name in ("old", "new"))
+    for partial in (old, new):
+        partial.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    found = fetch(f"{host.url}/ink#sha256={DIGEST}", cache, download=True)
+    assert set(cache.directory.iterdir()) == {found, new}
+    assert new.read_bytes() == b"half"
 
 
 def test_without_permission_nothing_is_asked(host: Host, cache: AddressCache) -> None:

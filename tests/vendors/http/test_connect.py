@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import atelier_engines
-from atelier_engines.vendors.client import connect, ssl_context
+from atelier_engines.connections import ssl_context
+from atelier_engines.vendors.client import connect
 
 _PACKAGE = Path(atelier_engines.__file__).parent
 _HTTP_CLIENTS = {"AsyncClient", "Client"}
@@ -28,14 +29,15 @@ def _calls() -> Iterator[tuple[str, ast.Call, str]]:
                 yield str(path.relative_to(_PACKAGE)), node, called
 
 
-def test_only_one_module_makes_http_clients() -> None:
-    """An engine that made its own could leave out the trusted certificates."""
-    makers = {
-        file
-        for file, _, called in _calls()
+def test_only_two_modules_make_http_clients() -> None:
+    """One for services, one for weights: an engine that made its own could leave out the trusted certificates."""
+    made = {
+        file: {keyword.arg for keyword in call.keywords}
+        for file, call, called in _calls()
         if called.partition(".")[0] == "httpx2" and called.rpartition(".")[2] in _HTTP_CLIENTS
     }
-    assert makers == {"vendors/client.py"}
+    assert made.keys() == {"vendors/client.py", "local/weights/addresses.py"}
+    assert all("verify" in keywords for keywords in made.values())
 
 
 def test_an_sdk_and_every_socket_get_the_certificates_from_there() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,10 +19,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from atelier_engines.connections import ssl_context
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import safetensors_header
 
 _FORM = re.compile(r"https://[^/?#@\s]+/[^#\s]*#sha256=(?P<digest>[0-9a-f]{64})")
+_PARTIAL = ".partial"
+_ABANDONED_SECONDS = 86_400.0
 _MAX_REDIRECTS = 5
 _MAX_BYTES = 4 * 2**30
 _TIMEOUT_SECONDS = 30.0  # of a connection, and of each silence
@@ -74,7 +79,10 @@ def fetch(address: str, cache: AddressCache, *, download: bool) -> Path:
     if not download:
         raise ModelMissingError(f"{url} is not in {cache.directory}, and download is off")
     cache.directory.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    _delete_abandoned(cache.directory)
+    partial = path.with_name(
+        f".{digest}-{uuid.uuid4().hex}{_PARTIAL}"
+    )  # other processes may do the same
     try:
         found = _download(url, partial, cache)
         if found != digest:
@@ -88,6 +96,14 @@ def fetch(address: str, cache: AddressCache, *, download: bool) -> Path:
     return path
 
 
+def _delete_abandoned(directory: Path) -> None:
+    """Delete what processes that died have left of downloads."""
+    for partial in directory.glob(f".*{_PARTIAL}"):
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                partial.unlink()
+
+
 def _download(url: str, path: Path, cache: AddressCache) -> str:
     """Write the file, and return its SHA-256; raises ValueError where it is refused."""
     with path.open("wb") as file, _open(url, cache) as response:
@@ -99,7 +115,7 @@ def _download(url: str, path: Path, cache: AddressCache) -> str:
 @contextmanager
 def _open(url: str, cache: AddressCache) -> Iterator[httpx2.Response]:
     """The response after all redirections, each of which must lead to a host that is allowed."""
-    verify = cache.certificates or httpx2.create_ssl_context()
+    verify = cache.certificates or ssl_context()
     with httpx2.Client(verify=verify, timeout=_TIMEOUT_SECONDS) as client:
         for _ in range(_MAX_REDIRECTS):
             with client.stream("GET", url) as response:

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import WebSocketException
 
-from atelier_engines.vendors.client import ssl_context
+from atelier_engines.connections import ssl_context
 from atelier_engines.vendors.comfyui.messages import Message, messages_from_frame
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ import socketio
 from pydantic import ValidationError
 from socketio.exceptions import SocketIOError
 
-from atelier_engines.vendors.client import ssl_context
+from atelier_engines.connections import ssl_context
 from atelier_engines.vendors.invokeai.api import QUEUE
 from atelier_engines.vendors.invokeai.schemas import SocketEvent
 
