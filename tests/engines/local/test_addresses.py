@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -101,6 +101,11 @@ def cache(host: Host, tmp_path: Path) -> AddressCache:
     return AddressCache(directory=tmp_path / "cache", hosts=("localhost",), certificates=trusted)
 
 
+def list_files(cache: AddressCache) -> list[str]:
+    """What the cache keeps, but for its lock."""
+    return sorted(path.name for path in cache.directory.iterdir() if path.name != ".lock")
+
+
 @pytest.mark.parametrize("path", ["/ink", "/moved"])
 def test_a_file_is_downloaded_once(host: Host, cache: AddressCache, path: str) -> None:
     """Also by a redirection to an allowed host; later it is there without a network."""
@@ -111,7 +116,7 @@ def test_a_file_is_downloaded_once(host: Host, cache: AddressCache, path: str) -
     host.asked.clear()
     assert fetch(address, cache, download=False) == found
     assert host.asked == []
-    assert [entry.name for entry in cache.directory.iterdir()] == [f"{DIGEST}.safetensors"]
+    assert list_files(cache) == [f"{DIGEST}.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -130,21 +135,19 @@ def test_what_is_not_that_file_is_refused(
     """And nothing is left of it."""
     with pytest.raises(ModelMissingError, match=message):
         fetch(f"{host.url}{path}#sha256={digest}", cache, download=True)
-    assert list(cache.directory.iterdir()) == []
+    assert list_files(cache) == []
 
 
-def test_what_a_dead_process_left_is_deleted_and_what_another_writes_is_not(
-    host: Host, cache: AddressCache
-) -> None:
-    """Two processes may download the same file at once: neither writes into the other's."""
+def test_two_who_want_a_file_at_once_download_it_once(host: Host, cache: AddressCache) -> None:
+    """Neither writes into the other's file; what a process that died has left is overwritten."""
     cache.directory.mkdir()
-    old, new = (cache.directory / f".{DIGEST}-{name}.partial" for name in ("old", "new"))
-    for partial in (old, new):
-        partial.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    found = fetch(f"{host.url}/ink#sha256={DIGEST}", cache, download=True)
-    assert set(cache.directory.iterdir()) == {found, new}
-    assert new.read_bytes() == b"half"
+    (cache.directory / f".{DIGEST}.safetensors.partial").write_bytes(b"half" * 9999)
+    with ThreadPoolExecutor() as threads:
+        address = f"{host.url}/ink#sha256={DIGEST}"
+        found = [threads.submit(fetch, address, cache, download=True) for _ in range(4)]
+    assert {one.result().read_bytes() for one in found} == {FILE}
+    assert host.asked == ["/ink"]
+    assert list_files(cache) == [f"{DIGEST}.safetensors"]
 
 
 def test_without_permission_nothing_is_asked(host: Host, cache: AddressCache) -> None:

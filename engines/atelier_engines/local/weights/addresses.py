@@ -5,13 +5,12 @@ The digest says which bytes they are, whatever the host sends later; it is also 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import ssl
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,8 +23,7 @@ from atelier_engines.errors import ModelMissingError
 from atelier_engines.local.weights import safetensors_header
 
 _FORM = re.compile(r"https://[^/?#@\s]+/[^#\s]*#sha256=(?P<digest>[0-9a-f]{64})")
-_PARTIAL = ".partial"
-_ABANDONED_SECONDS = 86_400.0
+_LOCK = ".lock"
 _MAX_REDIRECTS = 5
 _MAX_BYTES = 4 * 2**30
 _TIMEOUT_SECONDS = 30.0  # of a connection, and of each silence
@@ -79,10 +77,22 @@ def fetch(address: str, cache: AddressCache, *, download: bool) -> Path:
     if not download:
         raise ModelMissingError(f"{url} is not in {cache.directory}, and download is off")
     cache.directory.mkdir(parents=True, exist_ok=True)
-    _delete_abandoned(cache.directory)
-    partial = path.with_name(
-        f".{digest}-{uuid.uuid4().hex}{_PARTIAL}"
-    )  # other processes may do the same
+    with _turn(cache.directory):
+        if not path.is_file():  # nobody downloaded it meanwhile
+            _download_checked(url, path, digest, cache)
+    return path
+
+
+@contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    """Wait until no other process or thread downloads into the directory; a process that dies gives its turn up."""
+    with (directory / _LOCK).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download_checked(url: str, path: Path, digest: str, cache: AddressCache) -> None:
+    partial = path.with_name(f".{path.name}.partial")
     try:
         found = _download(url, partial, cache)
         if found != digest:
@@ -93,15 +103,6 @@ def fetch(address: str, cache: AddressCache, *, download: bool) -> Path:
         raise ModelMissingError(f"{url} cannot be downloaded: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return path
-
-
-def _delete_abandoned(directory: Path) -> None:
-    """Delete what processes that died have left of downloads."""
-    for partial in directory.glob(f".*{_PARTIAL}"):
-        with suppress(FileNotFoundError):  # it has ended meanwhile
-            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-                partial.unlink()
 
 
 def _download(url: str, path: Path, cache: AddressCache) -> str:
