@@ -236,6 +236,7 @@ def test_a_digest_is_of_the_whole_task() -> None:
     ]
     assert len({item.digest for item in items}) == 4
     assert build_item(1, {"prompt": "x", "steps": "4"}).digest == "bc7fcb5ade06e303"
+    assert build_item(1, {"prompt": "x", "format": "webp"}).digest == "62d630acecd7b997"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,17 +48,23 @@ def test_a_full_disk_leaves_no_part_of_a_file(disk: Path) -> None:
     assert old.read_bytes() == b"old"
 
 
-def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
-    """The file behind a link gets the new content."""
+def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    """The file behind a link gets the new content, and who reads from a pipe."""
     (tmp_path / "real.png").write_bytes(b"old")
-    link = tmp_path / "link.png"
+    link, pipe = tmp_path / "link.png", tmp_path / "pipe"
     link.symlink_to("real.png")
     overwrite(link, b"new")
-    overwrite(Path("/dev/null"), b"new")
     assert link.is_symlink()
     assert (tmp_path / "real.png").read_bytes() == b"new"
-    assert Path("/dev/null").is_char_device()
-    assert names_in(tmp_path) == ["link.png", "real.png"]
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        overwrite(pipe, b"new")
+        assert os.read(reader, 9) == b"new"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert names_in(tmp_path) == ["link.png", "pipe", "real.png"]
 
 
 async def test_commands_leave_no_part_of_a_file(server: RunningServer, disk: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -46,18 +47,20 @@ class Remote:
         yield None
 
 
-async def events_within(seconds: float, *, hang: bool) -> list[Event]:
+async def events_within(
+    seconds: float, task: ImageTask = TASK, *, hang: bool = False, delay_seconds: float = 0.0
+) -> list[Event]:
     """The events of a task of the sketch engine, in its validation as in a server."""
-    engine = ENGINE.create(ENGINE.config(hang=hang))
+    engine = ENGINE.create(ENGINE.config(hang=hang, delay_seconds=delay_seconds))
     await engine.start()
     limited = TimeLimitEngine(inner=ValidatingEngine(engine), seconds=seconds)
-    async with aclosing(limited.run(TASK)) as events:
+    async with aclosing(limited.run(task)) as events:
         return [event async for event in events]
 
 
 async def test_a_task_that_ends_in_time_is_unchanged() -> None:
     """All of its events come."""
-    events = await events_within(3600, hang=False)
+    events = await events_within(3600)
     assert [type(event) for event in events] == [Stage, Step, Step, Output]
 
 
@@ -66,6 +69,12 @@ async def test_a_task_that_takes_longer_is_stopped_and_may_run_elsewhere() -> No
     with pytest.raises(TaskTimeoutError, match=r"longer than 0\.05 s, the limit") as error:
         await events_within(0.05, hang=True)
     assert error.value.repeatable
+
+
+async def test_the_limit_is_of_the_whole_task() -> None:
+    """Not of the time between two of its events."""
+    with pytest.raises(TaskTimeoutError):
+        await events_within(0.2, replace(TASK, steps=1000), delay_seconds=20)
 
 
 async def test_what_goes_on_at_a_service_is_not_repeated() -> None:

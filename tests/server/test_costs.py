@@ -88,8 +88,9 @@ async def test_a_fallback_keeps_to_its_budget_too(start_server: StartServer) -> 
     server = start_server(engines=engines, routing="cheapest")
     async with aio.insecure_channel(server.address) as channel:
         stub = GenerationServiceStub(channel)
-        took_over = [(await stub.Generate(picture("bad"))).generation.engine for _ in range(4)]
-    assert took_over == ["dear", "dear", "dear", "free"]
+        made = [(await stub.Generate(picture("bad"))).generation for _ in range(4)]
+    assert [one.engine for one in made] == ["dear", "dear", "dear", "free"]
+    assert [tried.engine for tried in made[3].receipt.attempts] == ["bad", "free"]
 
 
 async def test_what_an_engine_made_before_its_fallback_took_over_is_spent(

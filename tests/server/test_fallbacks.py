@@ -95,14 +95,15 @@ async def test_an_engine_without_its_model_hands_over(
 
 
 async def test_an_open_circuit_breaker_hands_over(start_server: StartServer) -> None:
-    """What comes while it is open, without another failure."""
+    """What comes while it is open, without another failure; no health check is waited for."""
     failing = {
         "type": "sketch",
         "fail_rate": 1,
         "fallbacks": ["twin"],
         "breaker": {"failure_threshold": 1, "reset_timeout_seconds": 3600},
     }
-    async with calling(start_server(engines={"bad": failing, **TWIN})) as stub:
+    server = start_server(engines={"bad": failing, **TWIN}, health_interval_seconds=3600)
+    async with calling(server) as stub:
         first = (await stub.Generate(image_request(engine="bad"))).generation
         await until_down(stub, "bad")
         second = (await stub.Generate(image_request(engine="bad"))).generation

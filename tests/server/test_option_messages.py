@@ -18,6 +18,11 @@ _SCHEMA = {
         "colour": {"anyOf": [{"$ref": "#/$defs/Colour"}, {"type": "null"}]},
         "size": {"anyOf": [{"type": "integer", "minimum": 6, "maximum": 9}, {"const": "auto"}]},
         "nested": {"type": "object", "properties": {}, "additionalProperties": False},
+        "tagged": {
+            "type": "object",
+            "patternProperties": {"^x-": {}},
+            "additionalProperties": False,
+        },
     },
     "additionalProperties": False,
 }
@@ -32,7 +37,9 @@ _SCHEMA = {
             "options.size",
             'must be an integer of at least 6 and of at most 9 or "auto", not []',
         ),
-        ({"shape": 1}, "options", "has no 'shape'; it has colour, nested, size"),
+        ({"shape": 1}, "options", "has no 'shape'; it has colour, nested, size, tagged"),
+        ({"size": 99}, "options.size", "99 is greater than the maximum of 9"),
+        ({"tagged": {"a": 1}}, "options.tagged", "'a' does not match any of the regexes: '^x-'"),
         ({"nested": {"a": 1}}, "options.nested", "has no 'a'; it has no fields"),
     ],
 )

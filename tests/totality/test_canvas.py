@@ -16,7 +16,7 @@ from atelier_client.results import Generation
 from atelier_engines.capabilities import ImageFeature
 from atelier_engines.compositing import FEATHER
 from atelier_engines.media import Pixels
-from atelier_engines.task import ImageTask
+from atelier_engines.task import Control, ControlType, ImageTask
 from atelier_server.artifacts.canvas import lay_out
 from tests.totality.conftest import Serve
 from tests.totality.test_decisions import last_task, png, recording
@@ -153,7 +153,12 @@ async def test_an_engine_that_does_not_inpaint_does_not_outpaint(serve: Serve) -
             )
 
 
-def cropped(mask: NDArray[np.uint8], padding: int, size: tuple[int, int]) -> ImageTask:
+def cropped(
+    mask: NDArray[np.uint8],
+    padding: int,
+    size: tuple[int, int],
+    controls: tuple[Control, ...] = (),
+) -> ImageTask:
     """The task that an engine gets for a part of the noise, drawn in that size."""
     task = ImageTask(
         prompt="",
@@ -162,6 +167,7 @@ def cropped(mask: NDArray[np.uint8], padding: int, size: tuple[int, int]) -> Ima
         seeds=(1,),
         init_image=Pixels(array=NOISE),
         mask=Pixels(array=mask[:, :, None]),
+        controls=controls,
     )
     given, canvas = lay_out(task, pb.ImageTask(padding_mask_crop=padding))
     assert canvas is not None
@@ -174,6 +180,9 @@ def test_a_part_at_the_edge_is_moved_inside() -> None:
     given = cropped(marks(slice(0, 10), slice(310, 320)), 30, (64, 128))
     assert given.init_image is not None
     assert np.array_equal(given.init_image.array, NOISE[0:80, 280:320])
+    given = cropped(marks(slice(0, 10), slice(310, 320)), 30, (128, 64))
+    assert given.init_image is not None
+    assert np.array_equal(given.init_image.array, NOISE[0:40, 240:320])
 
 
 def test_a_part_higher_than_the_image_continues_its_edges() -> None:
@@ -184,6 +193,31 @@ def test_a_part_higher_than_the_image_continues_its_edges() -> None:
     assert (given.init_image.width, given.init_image.height) == (308, 308)
     assert np.array_equal(given.init_image.array[54:254], NOISE[:, :308])
     assert not given.mask.array[:54].any()
+
+
+def test_a_mask_of_another_size_marks_the_same_place() -> None:
+    """In the proportions of the image."""
+    small = cropped(SPOT[::10, ::10], 12, (64, 64))
+    assert small.init_image is not None
+    assert small.mask is not None
+    assert np.array_equal(small.init_image.array, NOISE[48:92, 188:232])
+    assert np.array_equal(small.mask.array[:, :, 0], SPOT[48:92, 188:232])
+
+
+def test_controls_stand_for_the_whole_canvas() -> None:
+    """The engine gets their part; beyond the canvas a photo continues its edges, and a map is black."""
+    image = Pixels(array=NOISE)
+    controls = tuple(
+        Control(type=ControlType.CANNY, image=image, preprocess=photo) for photo in (False, True)
+    )
+    given = cropped(SPOT, 12, (64, 64), controls)
+    for control in given.controls:
+        assert np.array_equal(control.image.array, NOISE[48:92, 188:232])
+    high = cropped(marks(slice(0, 200), slice(0, 300)), 0, (64, 64), controls)
+    drawn, photo = (control.image.array for control in high.controls)
+    assert np.array_equal(drawn[54:254], photo[54:254])
+    assert not drawn[:54].any()
+    assert np.array_equal(photo[0], photo[54])
 
 
 def test_a_mask_without_a_mark_keeps_the_image() -> None:

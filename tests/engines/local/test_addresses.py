@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -68,6 +68,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             asked.append(self.path)
             moved = {
                 "/moved": "/ink",
+                "/round": "/round",
                 "/away": "https://example.org/ink",
                 "/plain": "http://localhost/",
             }
@@ -126,6 +127,7 @@ def test_a_file_is_downloaded_once(host: Host, cache: AddressCache, path: str) -
         ("/other", hashlib.sha256(NO_MODEL).hexdigest(), "safetensors"),
         ("/none", DIGEST, "404"),
         ("/away", DIGEST, "may not come from https://example.org"),
+        ("/round", DIGEST, "more than 5 redirections"),
         ("/plain", DIGEST, "may not come from http://localhost"),
     ],
 )
@@ -148,6 +150,13 @@ def test_two_who_want_a_file_at_once_download_it_once(host: Host, cache: Address
     assert {one.result().read_bytes() for one in found} == {FILE}
     assert host.asked == ["/ink"]
     assert list_files(cache) == [f"{DIGEST}.safetensors"]
+
+
+def test_a_file_that_is_too_large_is_refused(host: Host, cache: AddressCache) -> None:
+    """Whatever size the host states; and nothing is left of it."""
+    with pytest.raises(ModelMissingError, match="has more than 10 bytes"):
+        fetch(f"{host.url}/ink#sha256={DIGEST}", replace(cache, max_bytes=10), download=True)
+    assert list_files(cache) == []
 
 
 def test_without_permission_nothing_is_asked(host: Host, cache: AddressCache) -> None:

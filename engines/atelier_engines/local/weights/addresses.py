@@ -25,7 +25,6 @@ from atelier_engines.local.weights import safetensors_header
 _FORM = re.compile(r"https://[^/?#@\s]+/[^#\s]*#sha256=(?P<digest>[0-9a-f]{64})")
 _LOCK = ".lock"
 _MAX_REDIRECTS = 5
-_MAX_BYTES = 4 * 2**30
 _TIMEOUT_SECONDS = 30.0  # of a connection, and of each silence
 
 
@@ -39,6 +38,8 @@ class AddressCache:
     """Names of hosts; one that begins with a dot stands for all below it."""
     certificates: ssl.SSLContext | None = None
     """Whom to trust; None for those of the system."""
+    max_bytes: int = 4 * 2**30
+    """Maximum size of a file."""
 
 
 def is_address(source: str) -> bool:
@@ -110,7 +111,7 @@ def _download(url: str, path: Path, cache: AddressCache) -> str:
     with path.open("wb") as file, _open(url, cache) as response:
         if not response.is_success:
             raise ValueError(f"{response.status_code} {response.reason_phrase}")
-        return _copy(response, file)
+        return _copy(response, file, cache.max_bytes)
 
 
 @contextmanager
@@ -128,12 +129,12 @@ def _open(url: str, cache: AddressCache) -> Iterator[httpx2.Response]:
     raise ValueError(f"more than {_MAX_REDIRECTS} redirections")
 
 
-def _copy(response: httpx2.Response, file: IO[bytes]) -> str:
+def _copy(response: httpx2.Response, file: IO[bytes], max_bytes: int) -> str:
     digest, size = hashlib.sha256(), 0
     for chunk in response.iter_bytes():
         size += len(chunk)
-        if size > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+        if size > max_bytes:
+            raise ValueError(f"it has more than {max_bytes} bytes")
         digest.update(chunk)
         file.write(chunk)
     return digest.hexdigest()
