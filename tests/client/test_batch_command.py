@@ -161,10 +161,13 @@ async def test_a_lost_server_makes_nothing_twice(start_server: StartServer, tmp_
 
     def run() -> BatchResult:
         results: list[BatchResult | None] = []
-        with Client(first.address, reconnect_timeout_seconds=patience) as client:
+        with (
+            Client(first.address, reconnect_timeout_seconds=patience) as client,
+            BatchManifest(folder) as manifest,
+        ):
             BatchRun(
                 client=client,
-                manifest=BatchManifest(folder),
+                manifest=manifest,
                 spending=Spending(limit=None),
                 keywords={},
                 report=lambda _, result: results.append(result),
@@ -181,6 +184,43 @@ async def test_a_lost_server_makes_nothing_twice(start_server: StartServer, tmp_
     made = await asyncio.to_thread(run)
     assert (lost.state, made.state) == ("unfinished", "succeeded")
     assert lost.id == made.id
+
+
+async def test_two_runs_never_write_one_folder(served: RunningServer, tmp_path: Path) -> None:
+    """The second is refused while the first runs, of whichever file; it loses and makes nothing."""
+    write(tmp_path, "a.txt", "one cup\ntwo cups\n")
+    write(tmp_path, "b.txt", "a hat\n")
+    at = (*SMALL, "--server", served.address, "-o", "made")
+    first = await start("batch", "a.txt", "--set", "engine=slow", *at, cwd=tmp_path)
+    while not (tmp_path / "made" / "results.jsonl").exists():  # noqa: ASYNC110 (of another process)
+        await asyncio.sleep(0.02)
+    same = await atelier("batch", "a.txt", "--set", "engine=slow", *at, cwd=tmp_path)
+    other = await atelier("batch", "b.txt", *at, cwd=tmp_path)
+    await first.communicate()
+    after = await atelier("batch", "a.txt", "--set", "engine=slow", *at, cwd=tmp_path)
+    assert (same.code, other.code, first.returncode) == (2, 2, 0)
+    assert "another run writes made/results.jsonl" in same.err
+    assert "another run writes made/results.jsonl" in other.err
+    assert after.out.startswith("0 made, 2 made before")
+    assert [line["prompt"] for line in results_in(tmp_path / "made")] == ["one cup", "two cups"]
+
+
+async def test_files_with_one_folder_keep_what_each_made(
+    served: RunningServer, tmp_path: Path
+) -> None:
+    """Also where their tasks have the same prompt, and where a task is edited and the edit is undone."""
+    for name, steps in (("a", 1), ("b", 2)):
+        write(tmp_path, f"{name}.csv", f"prompt,steps,engine\na cup,{steps},dear\n")
+    runs = [
+        await batch(served, tmp_path / f"{name}.csv", "-o", "made") for name in ("a", "b", "a", "b")
+    ]
+    assert [run.out.partition(":")[0] for run in runs] == [
+        *("1 made, 0.5 USD", "1 made, 0.5 USD"),
+        *("0 made, 1 made before", "0 made, 1 made before"),
+    ]
+    one, other = results_in(tmp_path / "made")
+    assert one["files"] == ["0001-a-cup.png"]
+    assert other["files"] == [f"0001-a-cup-{other['digest']}.png"]
 
 
 async def test_a_result_that_was_cut_is_no_damage(served: RunningServer, tmp_path: Path) -> None:

@@ -74,8 +74,7 @@ def batch_command(
     contact-sheet.png are in the folder. Exits with 1 if a task failed or was not started.
     """
     items = read_items(file, dict(defaults))
-    manifest = BatchManifest(folder or file.with_suffix(""))
-    with connect(server) as client:
+    with BatchManifest(folder or file.with_suffix("")) as manifest, connect(server) as client:
         return run_batch(
             items, manifest, client, Spending(limit=max_cost), concurrency, as_json=as_json
         )

@@ -109,6 +109,8 @@ class BatchRun:
     def _name_target(self, item: BatchItem) -> Target:
         folder = str(self.manifest.folder).replace("{", "{{").replace("}", "}}")
         name = f"{item.number:04}-{slugify(item.label or item.task.prompt)}"
+        if self.manifest.has_file_of_another(item, name):
+            name = f"{name}-{item.digest}"
         return Target(template=f"{folder}/{name}.{{ext}}", is_named=True, force=True)
 
 

@@ -64,16 +64,17 @@ def run_matrix(
             "--matrix saves several images: --output must be a folder without fields"
         )
     items = build_matrix(task, keywords.get("engine", ""), axes)
-    return run_batch(
-        items,
-        BatchManifest(folder),
-        client,
-        Spending(limit=None),
-        _CONCURRENCY,
-        keywords=keywords,
-        as_json=run.as_json,
-        columns=len(axes[-1][1]),
-    )
+    with BatchManifest(folder) as manifest:
+        return run_batch(
+            items,
+            manifest,
+            client,
+            Spending(limit=None),
+            _CONCURRENCY,
+            keywords=keywords,
+            as_json=run.as_json,
+            columns=len(axes[-1][1]),
+        )
 
 
 def build_matrix(task: ImageTask, engine: str, axes: Sequence[Axis]) -> tuple[BatchItem, ...]:
