@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from atelier_engines.errors import EngineError
 from atelier_engines.suggestions import suggest
 from atelier_server.config.configuration_files import ConfigurationError, read_file
 from atelier_server.config.engine_settings import EngineSettings
+from atelier_server.config.error_messages import describe_errors
 from atelier_server.config.profiles import (
     find_models_dir,
     find_shared_places,
@@ -31,7 +31,6 @@ DEFAULT_STYLES: Mapping[str, Mapping[str, str]] = {
 }
 """Styles of a server whose configuration has neither `engines` nor `styles`: the other style of tiny."""
 
-_SECRET = re.compile("key|token|secret|password")  # values of such keys are never printed
 _COMMON_KEYS = (frozenset(EngineSettings.model_fields) - {"config"}) | frozenset(
     EngineSettings.renamed_keys
 )
@@ -65,7 +64,8 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     raw = dict({} if path is None else read_file(path))
     _override(raw, overrides)
     raw = dict(replace_engines_for_tests(raw, default_engines(), variables))
-    raw = Substitution(variables, problems).apply(raw)
+    substitution = Substitution(variables, problems)
+    raw = substitution.apply(raw)
     if (models_dir := find_models_dir(raw, variables)) is not None:
         raw["models_dir"] = models_dir
     if not raw.keys() & {"engines", "styles"} and "tiny" in default_engines():
@@ -83,37 +83,18 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        problems += describe_errors(error)
+        problems += describe_errors(error, Settings)
         settings = None
     if settings is not None:
         problems += _unknown_references(settings)
     if settings is None or problems:
         source = f"{path}: " if path else ""
         raise ConfigurationError(
-            "\n".join(f"{source}{problem}" for problem in dict.fromkeys(problems))
+            "\n".join(
+                f"{source}{substitution.hide(problem)}" for problem in dict.fromkeys(problems)
+            )
         )
     return settings
-
-
-def describe_errors(error: ValidationError, prefix: str = "") -> list[str]:
-    """One line for each error: its key, what is expected, and the value."""
-    return [_format_error(prefix, problem) for problem in error.errors(include_url=False)]
-
-
-def _format_error(prefix: str, problem: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails, a TypedDict of its own)
-    path = ".".join(
-        [*([prefix] if prefix else []), *(str(part) for part in problem["loc"] if part != "config")]
-    )
-    if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key"
-    if problem["type"] == "renamed_key":
-        return f"{path}: {problem['msg']}"
-    if problem["type"] == "missing":
-        return f"{path}: is required"
-    # A section is not repeated either: its keys may be secrets, also where it is wrong as a whole.
-    if _SECRET.search(path) or isinstance(problem["input"], dict | list):
-        return f"{path}: {problem['msg']}"
-    return f"{path}: {problem['msg']}, not {problem['input']!r}"
 
 
 def _override(raw: dict[str, Any], overrides: Mapping[str, object]) -> None:
@@ -167,7 +148,7 @@ def _validate_engine(
         return given  # refused by pydantic
     path = f"engines.{name}"
     try:
-        kind = registry.load(str(given["type"]))
+        kind = registry.load(_require_text(given["type"]))
     except (registry.UnknownEngineTypeError, EngineError, TypeError) as error:
         problems.append(f"{path}.type: {error}")
         return {
@@ -186,9 +167,16 @@ def _validate_engine(
     try:
         config = kind.config.model_validate(own)
     except ValidationError as error:
-        problems += describe_errors(error, path)
+        problems += describe_errors(error, kind.config, path)
         config = _InvalidConfig()
     return {**shared, "config": config}
+
+
+def _require_text(value: object) -> str:
+    if not isinstance(value, str):
+        msg = "must be text"
+        raise TypeError(msg)
+    return value
 
 
 def _unknown_references(settings: Settings) -> list[str]:

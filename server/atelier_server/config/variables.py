@@ -17,6 +17,9 @@ _VARIABLE = re.compile(
     r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<wrong>\$\{[^}]*\}?)"
 )
 
+_MIN_HIDDEN = 8
+"""Letters of a value that may be a key."""
+
 
 def read_variables(configuration: Path | None) -> Mapping[str, str]:
     """The environment, and what `.env` beside the configuration sets in addition.
@@ -53,6 +56,8 @@ class Substitution:
 
     variables: Mapping[str, str]
     problems: list[str] = field(default_factory=list)
+    _used: dict[str, str] = field(default_factory=dict)
+    """Names by the values that were put in."""
 
     def apply(self, value: Any, path: str = "") -> Any:  # noqa: ANN401 (whatever the file holds)
         """The value with its variables replaced; `path` is its key."""
@@ -69,15 +74,28 @@ class Substitution:
             case _:
                 return value
 
+    def hide(self, message: str) -> str:
+        """The message with `${NAME}` for the values that were put in: a key may stand where a number should.
+
+        Short ones stay, since they are found in the words of the message.
+        """
+        for value, name in sorted(self._used.items(), key=lambda item: -len(item[0])):
+            if len(value) >= _MIN_HIDDEN:
+                message = message.replace(repr(value)[1:-1], f"${{{name}}}")
+                message = message.replace(value, f"${{{name}}}")
+        return message
+
     def _read(self, found: re.Match[str], path: str) -> str:
         if found[0] == "$$":
             return "$"
         if found["wrong"] is not None:
             advice = "write ${NAME} or ${NAME:-default}, or $${ for the text ${"
-            self.problems.append(f"{path}: {found['wrong']!r} is not a variable; {advice}")
+            self.problems.append(f"{path}: a ${{ in it begins no variable; {advice}")
             return ""
         value = self.variables.get(found["name"], found["default"])
         if value is None:
             self.problems.append(f"{path}: the environment variable {found['name']} is not set")
             return ""
+        if found["name"] in self.variables:
+            self._used[value] = found["name"]
         return value
