@@ -61,6 +61,14 @@ def validate_url(url: str) -> str:
     return url
 
 
+def hide_secrets(address: str) -> str:
+    """The address as it may stand in errors and logs: of a URL, without user, password and query."""
+    parts = urlsplit(address)
+    if not parts.netloc:
+        return address
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def split_host_port(address: str) -> tuple[str, int]:
     """Host, without brackets, and port of an address that is no Unix socket."""
     host, _, port = address.rpartition(":")

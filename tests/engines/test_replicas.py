@@ -20,6 +20,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Dispatched, Event, Output, Stage
 from atelier_engines.media import Encoded
 from atelier_engines.task import ImageTask, Task
+from atelier_engines.wrappers.replica_handle import ReplicaHandle
 from atelier_engines.wrappers.replicas import ReplicatedEngine
 from tests.server.calls import eventually
 
@@ -190,3 +191,22 @@ async def test_a_job_of_an_unknown_instance_is_not_ordered_again(
     with pytest.raises(EngineUncertainError):
         await run(engine, replace(TASK, resume=handle))
     assert counts(instances) == [0, 0]
+
+
+async def test_addresses_are_logged_without_their_passwords(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When an instance begins to work, when it does not, and when its job is lost."""
+    caplog.set_level("INFO")
+    instance = Instance()
+    engine = await started({"http://me:secret@a.example": instance})
+    instance.check_fault = EngineUnavailableError("down")
+    with pytest.raises(EngineUnavailableError):
+        await engine.check()
+    resumed = replace(
+        TASK, resume=ReplicaHandle(replica="http://me:secret@b", job="1").model_dump_json()
+    )
+    with pytest.raises(EngineUncertainError, match="the instance http://b, which has the job"):
+        await run(engine, resumed)
+    told = [vars(record).get("replica") for record in caplog.records]
+    assert told == ["http://a.example", "http://a.example"]

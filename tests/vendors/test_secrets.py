@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
+from atelier_engines import registry
+from atelier_engines.addresses import hide_secrets
+from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.vendors.atelier import AtelierConfig
 from atelier_engines.vendors.bfl.config import BflConfig
 from atelier_engines.vendors.comfyui.config import ComfyuiConfig
@@ -17,6 +20,7 @@ from atelier_engines.vendors.invokeai.config import InvokeAiConfig
 from atelier_engines.vendors.openai.config import OpenaiConfig
 from atelier_engines.vendors.replicate.config import ReplicateConfig
 from atelier_engines.vendors.runpod.config import RunpodConfig
+from tests.conftest import free_port
 
 _KEY = "an-api-key-of-the-tests"
 
@@ -75,3 +79,29 @@ def test_a_header_may_have_spaces_inside_and_its_name_none() -> None:
     for name in ("", "X Key", "Schlüssel", "X-Key:"):
         with pytest.raises(ValidationError):
             ComfyuiConfig.model_validate({"servers": [server | {"headers": {name: "key"}}]})
+
+
+async def test_the_password_in_an_address_shows_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in the error of a server that cannot be reached nor in the log."""
+    caplog.set_level("DEBUG")
+    url = f"http://me:{_KEY}@127.0.0.1:{free_port()}"
+    comfyui = registry.load("comfyui")
+    engine = comfyui.create(comfyui.config.model_validate({"servers": [{"url": url}]}))
+    with pytest.raises(EngineUnavailableError) as refused:
+        await engine.start()
+    await engine.stop()
+    assert _KEY not in str(refused.value)
+    assert _KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:secret@a.example:8188/b?token=secret#c", "http://a.example:8188/b"),
+        ("https://[::1]:8188", "https://[::1]:8188"),
+        *((same, same) for same in ("127.0.0.1:50051", "unix:/run/a@b.sock", "abc123xyz")),
+    ],
+)
+def test_addresses_are_shown_without_secrets(address: str, shown: str) -> None:
+    """Of a URL its scheme, host, port and path are left."""
+    assert hide_secrets(address) == shown

@@ -10,6 +10,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from atelier_engines import validation
+from atelier_engines.addresses import hide_secrets
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
@@ -60,10 +61,11 @@ class _Replica:
     def mark(self, *, working: bool, error: EngineError | None = None) -> None:
         """Give it tasks from now on, or none; changes are logged."""
         if working and not self.working:
-            _log.info("replica_ready", extra={"replica": self.address})
+            _log.info("replica_ready", extra={"replica": hide_secrets(self.address)})
         elif self.working and not working:
             _log.warning(
-                "replica_unavailable", extra={"replica": self.address, "error": str(error)}
+                "replica_unavailable",
+                extra={"replica": hide_secrets(self.address), "error": str(error)},
             )
         self.working = working
 
@@ -144,7 +146,8 @@ class ReplicatedEngine:
         handle = ReplicaHandle.parse(task.resume)
         found = next((one for one in self._replicas if one.address == handle.replica), None)
         if found is None:
-            msg = f"the instance {handle.replica}, which has the job, is no longer among `replicas`"
+            shown = hide_secrets(handle.replica)
+            msg = f"the instance {shown}, which has the job, is no longer among `replicas`"
             raise EngineUncertainError(msg)
         await self._wait_started(found)
         resumed = replace(task, resume=handle.job)
@@ -162,7 +165,7 @@ class ReplicatedEngine:
                     await asyncio.sleep(self.pause_seconds)
         except TimeoutError as error:
             msg = (
-                f"the instance {wanted.address}, which has the job, cannot be reached; "
+                f"the instance {hide_secrets(wanted.address)}, which has the job, cannot be reached; "
                 "it may still be working on the task"
             )
             raise EngineTimeoutError(msg) from error

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from atelier_engines.addresses import hide_secrets
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError
 from atelier_engines.vendors.comfy_capabilities import Inventory
 from atelier_engines.vendors.comfyui.api import ComfyClient
@@ -69,7 +70,7 @@ async def queue_lengths(clients: Sequence[ComfyClient]) -> dict[ComfyClient, int
         if length is not None
     }
     if not responding:
-        urls = ", ".join(client.url for client in clients)
+        urls = ", ".join(hide_secrets(client.url) for client in clients)
         raise EngineUnavailableError(f"no ComfyUI server responds at {urls}")
     return responding
 
