@@ -202,7 +202,8 @@ class FakeServer(GenerationServiceServicer):
         self, request: pb.PlanGenerationRequest, context: Context
     ) -> pb.PlanGenerationResponse:
         await self._begin(request, context)
-        return pb.PlanGenerationResponse(engine="stand-in", accepted=True)
+        named = self.finished.receipt.parameters
+        return pb.PlanGenerationResponse(engine="stand-in", accepted=True, parameters=named)
 
     async def PauseEngine(
         self, request: pb.PauseEngineRequest, context: Context

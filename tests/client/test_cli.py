@@ -14,6 +14,7 @@ from PIL import Image
 
 from atelier.v1 import generation_pb2, task_pb2
 from atelier.v1 import generation_service_pb2 as pb
+from atelier_client.cli.unknown_fields import LATER_FIELDS
 from tests.client.atelier_command import atelier
 from tests.client.fake_server import IMAGE_FILE, FakeServer, info, status
 
@@ -146,6 +147,33 @@ async def test_a_failed_generation_ends_with_1(fake_server: Served, tmp_path: Pa
     assert ended.code == 1
     assert ended.err.endswith("error: it broke (ENGINE_FAILED)\n")
     assert names_in(tmp_path) == []
+
+
+async def test_fields_that_an_older_server_does_not_know_are_told(
+    fake_server: Served, tmp_path: Path
+) -> None:
+    """It drops them without a word, and its receipt names others; with --strict nothing is started."""
+    service, address = fake_server
+    service.finished = generation_pb2.Generation()
+    service.finished.CopyFrom(FakeServer().finished)
+    service.finished.receipt.parameters.add(name="clip_skip")
+    given = ("generate", "x", "--ratio", "16:9", "--clip-skip", "1", "--server", address)
+    told = await atelier(*given, cwd=tmp_path)
+    assert told.code == 0
+    assert "aspect_ratio ignored: this server is older than the client" in told.err
+    assert "clip_skip ignored" not in told.err
+    service.requests.clear()
+    refused = await atelier(*given, "--strict", cwd=tmp_path)
+    assert refused.code == 2
+    assert "this server does not know aspect_ratio, and would ignore it" in refused.err
+    assert [type(request).__name__ for request in service.requests] == ["PlanGenerationRequest"]
+
+
+def test_every_later_field_of_the_contract_is_looked_for() -> None:
+    """Those after `upscale`, the last field of image tasks in the first contract."""
+    fields = task_pb2.ImageTask.DESCRIPTOR.fields_by_name
+    last = fields["upscale"].number
+    assert {name for name, one in fields.items() if one.number > last} == LATER_FIELDS
 
 
 async def test_several_outputs_are_numbered(fake_server: Served, tmp_path: Path) -> None:

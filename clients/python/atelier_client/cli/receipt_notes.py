@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import click
 
 from atelier_client.cli.printable import strip_control_characters
+from atelier_client.cli.unknown_fields import find_unknown_fields
 from atelier_client.enums import Disposition, SelectionReason
 from atelier_client.results import Generation, Parameter
+from atelier_client.tasks import AudioTask, ImageTask
 
 _MAX_VALUE_LENGTH = 60
 
@@ -16,18 +18,20 @@ _MAX_VALUE_LENGTH = 60
 class ReceiptNotes:
     """Prints each note once, also when the receipt is shown again with more in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: ImageTask | AudioTask) -> None:
+        """Tell of this task, as it was requested."""
+        self._task = task
         self._printed: set[str] = set()
 
     def show(self, generation: Generation) -> None:
         """Print the notes that are new."""
-        for note in describe_receipt(generation):
+        for note in describe_receipt(generation, self._task):
             if note not in self._printed:
                 self._printed.add(note)
                 click.echo(strip_control_characters(note), err=True)
 
 
-def describe_receipt(generation: Generation) -> Iterator[str]:
+def describe_receipt(generation: Generation, task: ImageTask | AudioTask) -> Iterator[str]:
     """A line on the engine unless the request named it, and one on each value that was clamped, ignored or emulated."""
     if generation.receipt is None:
         return
@@ -37,6 +41,8 @@ def describe_receipt(generation: Generation) -> Iterator[str]:
     for parameter in generation.receipt.parameters:
         if change := _describe_change(parameter):
             yield f"{parameter.name} {change}: {parameter.explanation}"
+    for name in find_unknown_fields(task, generation.receipt.parameters):
+        yield f"{name} ignored: this server is older than the client and does not know it"
 
 
 def _describe_change(parameter: Parameter) -> str:

@@ -20,6 +20,7 @@ from atelier_client.cli.progress import choose_display
 from atelier_client.cli.receipt_notes import ReceiptNotes
 from atelier_client.cli.saving import save_and_print
 from atelier_client.cli.submit import submit_when_loaded
+from atelier_client.cli.unknown_fields import refuse_unknown_fields
 from atelier_client.results import Generation
 from atelier_client.tasks import AudioTask, ImageTask, RequestKeywords
 
@@ -85,7 +86,8 @@ def run_task(
     """
     check_target(target, task, keywords.get("engine", ""))
     handle_interruptions()
-    notes = ReceiptNotes()
+    refuse_unknown_fields(client, task, keywords)
+    notes = ReceiptNotes(task)
     accepted = submit_when_loaded(client, task, keywords)
     if run.detach:
         _print_accepted(accepted, notes, as_json=run.as_json)
