@@ -15,6 +15,7 @@ from atelier.v1 import engine_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import AttemptOutcome, Generation, SelectionReason, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier.v1.task_pb2 import MediaSource
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import (
     Stub,
@@ -24,8 +25,10 @@ from tests.server.calls import (
     on_acceptance,
     refusal,
     slow_request,
+    stored_blobs,
 )
 from tests.server.conftest import install_odd
+from tests.server.test_artifacts import png
 
 TWIN = {"twin": {"type": "sketch"}}
 ABSENT = {"type": "odd", "start": "fails"}
@@ -75,13 +78,16 @@ def attempts_of(generation: Generation) -> list[tuple[int, str, str]]:
 async def test_an_engine_without_its_model_hands_over(
     start_server: StartServer, odd: Mapping[str, str]
 ) -> None:
-    """The plan says what is then done, and the receipt why."""
+    """The plan says what is then done, and the receipt why; a pause keeps what waits from the fallbacks."""
     engines = {"absent": {**ABSENT, "fallbacks": ["twin"]}, **TWIN}
     async with calling(start_server(engines=engines, environment=odd, wait=["twin"])) as stub:
         await until_down(stub, "absent")
         request = image_request(engine="absent")
         plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=request))
         made = (await stub.Generate(request)).generation
+        await stub.PauseEngine(pb.PauseEngineRequest(engine="absent", reason="maintenance"))
+        refused = await refusal(stub.Generate(request))
+    assert refused.reason == "ENGINE_UNAVAILABLE"
     assert (plan.engine, plan.accepted) == ("twin", True)
     assert (made.engine, made.state) == ("twin", State.STATE_SUCCEEDED)
     assert attempts_of(made) == [(0, "absent", SKIPPED), (1, "twin", SUCCEEDED)]
@@ -180,18 +186,28 @@ async def test_the_refusal_says_why_no_fallback_takes_over(
 async def test_what_waits_is_handed_over_when_its_engine_goes_down(
     start_server: StartServer, odd: Mapping[str, str]
 ) -> None:
-    """At once, in order; without having run, and what no fallback can do stays."""
+    """In order, without having run; what no fallback can do, and one whose image is lost, stay, and keep no other."""
     server = start_server(engines={"stuck": {"type": "sketch", "concurrency": 1, "hang": True}})
+    image, audio = image_request(engine="stuck"), audio_request(engine="stuck")
+    lost = image_request(engine="stuck", task={"init_image": MediaSource(attachment="a")})
+    lost.attachments["a"] = png("blue", (64, 64))
+    requests = [
+        image,
+        lost,
+        image,
+        *[audio] * 100,
+        *[image] * 2,
+    ]  # more than are looked at in one turn
     async with calling(server) as stub:
-        requests = [image_request(engine="stuck") for _ in range(4)]
-        requests.append(audio_request(engine="stuck"))
         ids = [(await stub.Generate(on_acceptance(one))).generation.id for one in requests]
     server.kill()
+    for blob in stored_blobs(server):
+        (server.data / "artifacts" / blob).unlink()
     small = {"type": "odd"}
     engines: dict[str, Any] = {"stuck": {**ABSENT, "fallbacks": ["small"]}, "small": small}
     server = start_server(engines=engines, environment=odd, wait=["small"])
     async with calling(server) as stub:
-        for number, generation_id in enumerate(ids[:4]):
+        for number, generation_id in enumerate([ids[0], ids[2], *ids[-2:]]):
             log = await events_of(stub, pb.StreamProgressRequest(generation_id=generation_id))
             made = log[-1].generation
             assert (made.state, made.engine) == (State.STATE_SUCCEEDED, "small")
@@ -201,8 +217,53 @@ async def test_what_waits_is_handed_over_when_its_engine_goes_down(
                 running = [event for event in log if event.state == State.STATE_RUNNING]
                 assert {event.engine for event in running} == {"small"}
                 assert len(attempts_of(made)) == 2
-        left = await stub.GetGeneration(pb.GetGenerationRequest(generation_id=ids[4]))
-        assert (left.generation.state, left.generation.engine) == (State.STATE_QUEUED, "stuck")
+        for generation_id in (ids[1], ids[3]):
+            left = await stub.GetGeneration(pb.GetGenerationRequest(generation_id=generation_id))
+            assert (left.generation.state, left.generation.engine) == (State.STATE_QUEUED, "stuck")
+
+
+async def test_a_failure_is_told_where_the_image_for_the_fallback_is_lost(
+    start_server: StartServer,
+) -> None:
+    """The failure of the engine, which had it."""
+    bad = {"type": "sketch", "fail_rate": 1, "fallbacks": ["twin"]}
+    server = start_server(engines={"bad": bad, **TWIN})
+    request = slow_request(1.0, 2, engine="bad")
+    request.image.init_image.attachment = "a"
+    request.attachments["a"] = png("blue", (64, 64))
+    async with calling(server) as stub:
+        made = (await stub.Generate(on_acceptance(request))).generation
+        async for event in stub.StreamProgress(pb.StreamProgressRequest(generation_id=made.id)):
+            if event.step:
+                for blob in stored_blobs(server):
+                    (server.data / "artifacts" / blob).unlink()
+        assert event.state == State.STATE_FAILED
+        assert event.generation.failure.reason == "ENGINE_FAILED"
+
+
+async def test_what_a_fallback_takes_over_is_work_ahead_of_others(
+    start_server: StartServer,
+) -> None:
+    """A plan for the fallback waits for it, and one for the engine that failed does not."""
+    engines = {
+        "bad": {"type": "sketch", "fail_rate": 1, "fallbacks": ["one"]},
+        "one": {"type": "sketch", "concurrency": 1, "delay_seconds": 2},
+    }
+    async with calling(start_server(engines=engines)) as stub:
+        await stub.Generate(image_request(engine="one"))
+        moved = pb.StreamProgressRequest(generate=image_request(engine="bad"))
+        async for event in stub.StreamProgress(moved):
+            if event.engine == "one" and event.state == State.STATE_RUNNING:
+                break
+        waits = [
+            (
+                await stub.PlanGeneration(
+                    pb.PlanGenerationRequest(generate=image_request(engine=engine))
+                )
+            ).estimated_wait.ToMicroseconds()
+            for engine in ("one", "bad")
+        ]
+    assert waits[0] > 0 == waits[1]
 
 
 async def test_engines_that_are_each_others_fallbacks_come_to_an_end(

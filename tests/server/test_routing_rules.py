@@ -15,12 +15,13 @@ from atelier_server.config.configuration_files import ConfigurationError
 from atelier_server.config.load import load
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import Stub, audio_request, image_request, receipt_of
+from tests.server.test_artifacts import png
 
 SKETCH = {"type": "sketch"}
 RULES = [
     {"words": ["portrait", "face of"], "engine": "faces", "style": "noir"},
     {"pattern": r"\b(19|20)\d\ds?\b", "style": "poster"},
-    {"words": ["river"], "engine": "second"},
+    {"words": ["river", " c++ "], "engine": "second"},
 ]
 
 
@@ -28,7 +29,7 @@ RULES = [
 def server(start_server: StartServer) -> RunningServer:
     """Three engines, two styles, three rules."""
     return start_server(
-        engines={"first": SKETCH, "second": SKETCH, "faces": SKETCH},
+        engines={"first": SKETCH, "second": SKETCH, "faces": {**SKETCH, "output_bytes": 8192}},
         styles={"noir": {"prompt_suffix": ", noir"}, "poster": {"prompt_prefix": "poster, "}},
         routing_rules=RULES,
     )
@@ -58,6 +59,10 @@ async def test_a_rule_chooses_an_engine_and_a_style(stub: Stub) -> None:
         ("a portrait at the river", "", "poster", "faces", ""),
         ("a portrait", "second", "", "second", "noir"),
         ("a boat", "", "", "first", ""),
+        ("selfportrait", "", "", "first", ""),
+        ("A CAR OF THE 1970S", "", "", "first", "poster"),
+        ("a book on C++", "", "", "second", ""),
+        ("the letter c", "", "", "first", ""),
     ]
     for prompt, engine, style, used, added in cases:
         request = request_of(prompt, engine, style)
@@ -78,6 +83,11 @@ async def test_a_rule_holds_for_audio_and_only_where_its_engine_can(stub: Stub) 
     audio.audio.prompt = "a river"
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=audio))
     assert plan.engine == "second"
+    photo = request_of("a portrait")
+    photo.image.init_image.attachment = "a"
+    photo.attachments["a"] = png("blue", (64, 64))
+    plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=photo))
+    assert plan.engine == "first"
     await stub.PauseEngine(pb.PauseEngineRequest(engine="second", reason="maintenance"))
     plan = await stub.PlanGeneration(pb.PlanGenerationRequest(generate=audio))
     assert (plan.engine, plan.selection.reason) == (

@@ -54,11 +54,13 @@ class QueueConformance:
         assert last.generation.id == accepted[2].id
         assert await store.move(accepted[1], on_engine(accepted[1], "other"), b"for other")
         assert (await store.queue_depth("sketch"), await store.queue_depth("other")) == (2, 1)
+        assert not await store.move(accepted[1], on_engine(accepted[1], "third"), b"")
         claim = await store.claim("other")
         assert (claim.generation.id, claim.task, claim.attempt) == (accepted[1].id, b"for other", 1)
         assert not await store.move(accepted[1], on_engine(accepted[1], "third"), b"")
         remaining = [(await store.claim("sketch")).generation.id for _ in range(2)]
         assert remaining == [accepted[0].id, accepted[2].id]
+        assert not await store.move(accepted[0], on_engine(accepted[0], "third"), b"")
 
     async def test_what_may_run_elsewhere_does_not_move(self, store: Store) -> None:
         """A remote service may do the work that waits to be continued."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atelier_client import errors as theirs
-from atelier_engines.errors import EngineError, InvalidTaskError
+from atelier_engines.errors import EngineError, EngineUnavailableError, InvalidTaskError
 from atelier_engines.forwarding import errors
 from atelier_server.errors import CODES
 
@@ -29,6 +29,14 @@ def test_an_invalid_field_is_named_without_its_task() -> None:
     error = errors.translate_rejection(theirs.InvalidRequestError("no", violations=(violation,)))
     assert isinstance(error, InvalidTaskError)
     assert error.field == "controls[0].strength"
+
+
+def test_the_time_to_try_again_is_that_of_the_other_server() -> None:
+    """Its circuit breaker or its queue knows it."""
+    busy = theirs.UnavailableError("busy", retry_after_seconds=7.0)
+    error = errors.translate_rejection(busy)
+    assert isinstance(error, EngineUnavailableError)
+    assert error.retry_after_seconds == 7.0
 
 
 def test_an_accepted_task_of_an_unreachable_server_is_not_repeated() -> None:
