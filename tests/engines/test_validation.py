@@ -239,6 +239,7 @@ def test_a_number_outside_its_limits_is_refused_with_what_to_change(task: Task, 
     [
         (replace(PICTURE, model="bass"), "model must be base, not 'bass'"),
         (replace(PICTURE, scheduler="dpm"), "scheduler must be one of euler, ddim, not 'dpm'"),
+        (replace(PICTURE, scheduler="DIM"), "not 'DIM'; did you mean 'ddim'?"),
         (replace(PICTURE, loras=(Lora(name="oil"),)), "loras must be ink, not 'oil'"),
         (
             replace(PICTURE, controls=(Control(type=ControlType.POSE, image=PIXELS),)),

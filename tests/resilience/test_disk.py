@@ -92,7 +92,7 @@ async def test_a_full_file_system_ends_no_generation(
                 grpc.StatusCode.UNAVAILABLE,
                 "STORAGE_UNAVAILABLE",
             )
-            assert refused.retry_seconds
+            assert refused.retry_seconds == 5
             states = {made.state for made in await list_all(stub)}
             assert State.STATE_FAILED not in states
             resize(tmp_path / "data", 64 * _MIB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+from datetime import date
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from atelier.v1 import engine_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import ImageTask
+from atelier_server.engines.status import DailyBudget
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import read, refusal
 
@@ -110,6 +112,14 @@ async def test_what_an_engine_made_before_its_fallback_took_over_is_spent(
                 assert [one.engine for one in made.receipt.attempts if one.number] == begun
                 assert made.receipt.cost.amount == 0.2
         server.terminate()
+
+
+def test_what_was_spent_on_another_day_does_not_count() -> None:
+    """A budget that was exhausted is whole again, and counts from 0."""
+    budget = DailyBudget(limit=1.0, day=date(2000, 1, 1), amount=5.0)
+    assert (budget.spent_today, budget.exhausted) == (0.0, False)
+    assert budget.add(1.0).spent_today == 1.0
+    assert budget.add(1.0).exhausted
 
 
 async def test_the_circuit_breaker_opens_after_repeated_failures(start_server: StartServer) -> None:

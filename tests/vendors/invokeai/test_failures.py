@@ -99,8 +99,9 @@ async def test_a_submit_that_fails_is_not_repeated_and_leaves_nothing(
 async def test_a_full_queue_is_an_error_and_no_item_stays_in_it(vendor: StandIn, room: int) -> None:
     """The server responds with success, and the number of images that had room."""
     vendor.room, vendor.queue.paused = room, True
-    with pytest.raises(EngineUnavailableError, match=f"room for {room} of 2"):
+    with pytest.raises(EngineUnavailableError, match=f"room for {room} of 2") as error:
         await collect_events(vendor, replace(TASK, seeds=(1, 2)))
+    assert error.value.retry_after_seconds == 10
     assert {item.status for item in vendor.queue.items.values()} <= {"canceled"}
 
 

@@ -104,8 +104,9 @@ async def test_a_running_instance_without_atelier_is_not_ready(vendor: StandIn, 
     """Atelier must respond on it."""
     vendor.fates[1] = {"dead": True}
     vendor.offers = [offer(1)]
-    with pytest.raises(EngineUnavailableError, match="still starting"):
+    with pytest.raises(EngineUnavailableError, match="still starting") as error:
         await make(acquire_timeout_seconds=1.0).start()
+    assert error.value.retry_after_seconds == 0.05  # as often as it asks
 
 
 async def test_a_lost_response_rents_no_second_instance(vendor: StandIn, make: Make) -> None:
