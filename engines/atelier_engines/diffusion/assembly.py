@@ -12,6 +12,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from atelier_engines.capabilities import IntegerRange
+from atelier_engines.diffusion import onnx_loader
+from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, ComponentLoader
 from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import controlnet_loading
@@ -24,7 +26,8 @@ from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
 from atelier_engines.diffusion.runtimes.base import ControlNet, Runtime, TextEncoder
-from atelier_engines.diffusion.torch_loader import TEXT_ENCODERS, TorchLoader
+from atelier_engines.diffusion.runtimes_config import RuntimeName
+from atelier_engines.diffusion.torch_loader import TorchLoader
 from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.diffusion.weights.model_files import (
     Architecture,
@@ -69,19 +72,22 @@ def assemble(
     if not sources:
         sources[None] = model.components["unet"]
     architectures = {steps: _read_architecture(model, unet) for steps, unet in sources.items()}
-    loader = _create_loader(config, model, components, precision)
-    vae = loader.specify_vae(model.components["vae"])
+    loaders = _create_loaders(config, model, components, precision)
+    vae = loaders.autoencoder.plan_autoencoder(model.components["vae"])
     encoders = [
-        loader.specify_text_encoder(name, model.components[name])
+        loaders.text_encoders.plan_text_encoder(name, model.components[name])
         for name in TEXT_ENCODERS
         if name in model.components
     ]
-    unets = {steps: loader.specify_unet(source) for steps, source in sources.items()}
-    components.require_memory([vae, *encoders, *unets.values()])
-    autoencoder = loader.acquire_autoencoder(vae)
-    text_encoders = tuple(loader.acquire_text_encoder(spec) for spec in encoders)
-    denoisers = {steps: loader.acquire_denoiser(spec) for steps, spec in unets.items()}
-    controlnets = _load_controlnets(config, loader, next(iter(sources.values())))
+    unets = {steps: loaders.denoiser.plan_denoiser(source) for steps, source in sources.items()}
+    planned = (vae, *encoders, *unets.values())
+    components.require_memory([spec for plan in planned for spec in plan.specs])
+    autoencoder = vae.acquire()
+    text_encoders = tuple(plan.acquire() for plan in encoders)
+    denoisers = {steps: plan.acquire() for steps, plan in unets.items()}
+    controlnets = _load_controlnets(
+        config, loaders.controlnets, components, next(iter(sources.values()))
+    )
     prompts = _create_prompt_encoder(config, model, text_encoders)
     families: dict[int | None, Family] = {}
     for steps, denoiser in denoisers.items():
@@ -104,7 +110,36 @@ def assemble(
     return LoadedComponents(families=families, loras=switch, embeddings=embeddings)
 
 
-def _create_loader(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaders:
+    """What loads each component, as `runtime` in the configuration says."""
+
+    text_encoders: ComponentLoader
+    denoiser: ComponentLoader
+    controlnets: ComponentLoader
+    autoencoder: ComponentLoader
+
+
+def _create_loaders(
+    config: DiffusionConfig,
+    model: ModelFiles,
+    components: EngineComponents,
+    precision: torch.dtype,
+) -> _Loaders:
+    by_name: dict[RuntimeName, ComponentLoader] = {
+        "torch": _create_torch_loader(config, model, components, precision)
+    }
+    if "onnx" in config.runtimes.names:
+        by_name["onnx"] = onnx_loader.create(config, components)
+    return _Loaders(
+        text_encoders=by_name[config.runtimes.text_encoders],
+        denoiser=by_name[config.runtimes.denoiser],
+        controlnets=by_name[config.runtimes.controlnets],
+        autoencoder=by_name[config.runtimes.autoencoder],
+    )
+
+
+def _create_torch_loader(
     config: DiffusionConfig,
     model: ModelFiles,
     components: EngineComponents,
@@ -186,18 +221,21 @@ def _create_family(
 
 
 def _load_controlnets(
-    config: DiffusionConfig, loader: TorchLoader, unet: ComponentSource
+    config: DiffusionConfig,
+    loader: ComponentLoader,
+    components: EngineComponents,
+    unet: ComponentSource,
 ) -> Mapping[str, ControlNet]:
     """All that are configured, by name; they have to fit the denoiser."""
     paths = controlnet_loading.resolve_paths(config)
     if not paths:
         return {}
     unet_config = read_config(UNet2DConditionModel, unet)
-    specs = {
-        name: loader.specify_controlnet(name, path, unet_config) for name, path in paths.items()
+    planned = {
+        name: loader.plan_controlnet(name, path, unet_config) for name, path in paths.items()
     }
-    loader.components.require_memory(list(specs.values()))
-    return {name: loader.acquire_controlnet(spec) for name, spec in specs.items()}
+    components.require_memory([spec for plan in planned.values() for spec in plan.specs])
+    return {name: plan.acquire() for name, plan in planned.items()}
 
 
 def _create_lora_switch(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from atelier_engines.diffusion.runtimes_config import (
+    ComponentRuntimes,
+    RuntimeName,
+    same_for_all,
+)
 from atelier_engines.diffusion.weights_config import WeightsConfig
 from atelier_engines.local.config import LocalModelConfig, Precision
 from atelier_engines.preview import PreviewFormat
@@ -181,6 +187,21 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             "slower start, and a delay at each new size and set of LoRAs. Needs a C++ compiler."
         ),
     )
+    runtime: RuntimeName | ComponentRuntimes = Field(
+        default="torch",
+        description=(
+            "What runs the model: `torch`, or `onnx`, which is ONNX Runtime, on the CPU in float32 and without LoRAs; "
+            "or one for each of `text_encoders`, `denoiser`, `controlnets` and `autoencoder`, where what is left out "
+            "is run by `torch`. `onnx` needs the extra `onnx`."
+        ),
+    )
+    onnx_directory: Path | None = Field(
+        default=None,
+        description=(
+            "Where the networks that `onnx` runs are kept, exported once at the first start; about as large as "
+            "their weights in float32. Unset: ~/.cache/atelier/onnx."
+        ),
+    )
     max_pixels: int = Field(
         default=2048 * 1024,
         ge=64 * 64,
@@ -233,4 +254,39 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         ceiling = self.max_guidance
         if self.guidance is not None and ceiling is not None and self.guidance > ceiling:
             raise ValueError(f"guidance must be at most max_guidance, {ceiling}")
+        self._require_what_onnx_can()
         return self
+
+    @property
+    def runtimes(self) -> ComponentRuntimes:
+        """What runs each component."""
+        chosen = self.runtime
+        return chosen if isinstance(chosen, ComponentRuntimes) else same_for_all(chosen)
+
+    def _require_what_onnx_can(self) -> None:
+        """Raise where a setting asks for what ONNX Runtime is not used for here.
+
+        Raises:
+            ValueError: one does; the message names it.
+        """
+        runtimes = self.runtimes
+        if "onnx" not in runtimes.names:
+            return
+        if any(device.startswith("cuda") for device in (self.device, *self.devices)):
+            raise ValueError(
+                "the runtime onnx runs on the CPU: set device to cpu, or runtime to torch"
+            )
+        if self.precision not in ("auto", "float32"):
+            raise ValueError(
+                f"the runtime onnx computes in float32: precision must be float32 or auto, not {self.precision}"
+            )
+        if runtimes.autoencoder == "onnx" and self.vae_precision not in ("auto", "float32"):
+            raise ValueError(
+                "the runtime onnx computes in float32: vae_precision must be float32 or auto, "
+                f"not {self.vae_precision}"
+            )
+        if (self.loras or self.lora_directory is not None) and not runtimes.can_apply_loras:
+            raise ValueError(
+                "the runtime onnx applies no LoRAs: with loras or lora_directory, denoiser and text_encoders "
+                "must be torch; runtime: {controlnets: onnx, autoencoder: onnx} is possible"
+            )

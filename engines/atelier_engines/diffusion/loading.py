@@ -38,6 +38,8 @@ from atelier_engines.upscaling import registry
 
 ValueT = TypeVar("ValueT")
 
+_PACKAGES = ("torch", "diffusers", "transformers")
+_ONNX_PACKAGES = (*_PACKAGES, "onnxruntime")
 _FEWEST_STEPS = (1, 4)
 """Numbers of steps to warm up with; some models' own schedulers have too few time steps for one."""
 
@@ -184,6 +186,7 @@ def _collect_info(
     side = family.architecture.sample_pixels
     width, height = card.default_size or (side, side)
     on_cpu = family.runtime.device.type == "cpu"
+    on_onnx = "onnx" in config.runtimes.names
     usual = capabilities.GUIDANCE if family.name == sdxl.NAME else capabilities.SD_GUIDANCE
     max_guidance = _first(defaults.max_guidance, MAX_GUIDANCE)
     return ModelInfo(
@@ -199,8 +202,10 @@ def _collect_info(
         schedulers=_order_schedulers(config, offered, defaults.scheduler),
         supports_loras=family.runtime.supports_loras,
         vocabulary=frozenset(card.vocabulary.split()),
-        reproducibility=Reproducibility.BIT_EXACT if on_cpu else Reproducibility.SAME_ENGINE,
-        versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
+        reproducibility=Reproducibility.BIT_EXACT
+        if on_cpu and not on_onnx
+        else Reproducibility.SAME_ENGINE,
+        versions={name: version(name) for name in (_ONNX_PACKAGES if on_onnx else _PACKAGES)},
     )
 
 

@@ -12,9 +12,9 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from atelier_engines.diffusion import component_loading
+from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, PlannedComponent
 from atelier_engines.diffusion.controls import controlnet_loading
 from atelier_engines.diffusion.runtimes.base import Autoencoder, ControlNet, Denoiser, TextEncoder
 from atelier_engines.diffusion.runtimes.torch import (
@@ -35,21 +35,10 @@ from atelier_engines.local.weights import safetensors_header
 
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
-UnetSpec = ComponentSpec[TorchModule[UNet2DConditionModel]]
-VaeSpec = ComponentSpec[TorchModule[AutoencoderKL]]
-TextEncoderSpec = ComponentSpec[TorchModule[CLIPTextModel | CLIPTextModelWithProjection]]
-ControlNetSpec = ComponentSpec[TorchModule[ControlNetModel]]
-
-TEXT_ENCODERS: Mapping[str, type[CLIPTextModel | CLIPTextModelWithProjection]] = {
-    "text_encoder": CLIPTextModel,
-    "text_encoder_2": CLIPTextModelWithProjection,
-}
-"""Classes of the text encoders by their names in diffusers' layout."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchLoader:
-    """Specifies components, and acquires them for one engine."""
+    """See ComponentLoader."""
 
     components: EngineComponents
     """Where they are acquired."""
@@ -64,9 +53,9 @@ class TorchLoader:
     changed_by_loras: bool = False
     """Whether LoRAs may change denoiser and text encoders."""
 
-    def specify_unet(self, source: ComponentSource) -> UnetSpec:
-        """The denoiser in these files."""
-        return self._specify(
+    def plan_denoiser(self, source: ComponentSource) -> PlannedComponent[Denoiser]:
+        """See ComponentLoader.plan_denoiser."""
+        spec = self._specify(
             UNet2DConditionModel,
             "unet",
             source,
@@ -75,13 +64,27 @@ class TorchLoader:
             exclusive=self.changed_by_loras,
         )
 
-    def specify_vae(self, source: ComponentSource) -> VaeSpec:
-        """The autoencoder in these files."""
-        return self._specify(AutoencoderKL, "vae", source, dtype=self.vae_dtype)
+        def acquire() -> Denoiser:
+            lease = self.components.acquire(spec)
+            return TorchDenoiser(lease.resident.module, lease.run)
 
-    def specify_text_encoder(self, name: str, source: ComponentSource) -> TextEncoderSpec:
-        """The text encoder in these files; see TEXT_ENCODERS for names."""
-        return self._specify(
+        return PlannedComponent(specs=(spec,), acquire=acquire)
+
+    def plan_autoencoder(self, source: ComponentSource) -> PlannedComponent[Autoencoder]:
+        """See ComponentLoader.plan_autoencoder."""
+        spec = self._specify(AutoencoderKL, "vae", source, dtype=self.vae_dtype)
+
+        def acquire() -> Autoencoder:
+            lease = self.components.acquire(spec)
+            return TorchAutoencoder(lease.resident.module, self.components.device, lease.run)
+
+        return PlannedComponent(specs=(spec,), acquire=acquire)
+
+    def plan_text_encoder(
+        self, name: str, source: ComponentSource
+    ) -> PlannedComponent[TextEncoder]:
+        """See ComponentLoader.plan_text_encoder."""
+        spec = self._specify(
             TEXT_ENCODERS[name],
             name,
             source,
@@ -89,14 +92,16 @@ class TorchLoader:
             exclusive=self.changed_by_loras,
         )
 
-    def specify_controlnet(
-        self, name: str, path: Path, unet_config: Mapping[str, Any]
-    ) -> ControlNetSpec:
-        """The ControlNet in a directory or file, for a denoiser of that configuration.
+        def acquire() -> TextEncoder:
+            lease = self.components.acquire(spec)
+            return TorchTextEncoder(lease.resident.module, self.components.device, lease.run)
 
-        Raises:
-            ModelMissingError: its files are absent or broken.
-        """
+        return PlannedComponent(specs=(spec,), acquire=acquire)
+
+    def plan_controlnet(
+        self, name: str, path: Path, unet_config: Mapping[str, Any]
+    ) -> PlannedComponent[ControlNet]:
+        """See ComponentLoader.plan_controlnet."""
         files = controlnet_loading.list_files(path)
 
         def load() -> ControlNetModel:
@@ -107,7 +112,7 @@ class TorchLoader:
                 module, channels_last=self.channels_last, compiled=self.compiled
             )
 
-        return ComponentSpec(
+        spec = ComponentSpec(
             name=f"the ControlNet {name}",
             kind=ControlNetModel.__name__,
             files=files,
@@ -118,30 +123,11 @@ class TorchLoader:
             runs_every_step=True,
         )
 
-    def acquire_denoiser(self, spec: UnetSpec) -> Denoiser:
-        """The denoiser, loaded or shared.
+        def acquire() -> ControlNet:
+            lease = self.components.acquire(spec)
+            return TorchControlNet(lease.resident.module, lease.run)
 
-        Raises:
-            OutOfMemoryError: there is no memory for it; nothing was loaded.
-            Exception: whatever loading raises; so do the other methods.
-        """
-        lease = self.components.acquire(spec)
-        return TorchDenoiser(lease.resident.module, lease.run)
-
-    def acquire_autoencoder(self, spec: VaeSpec) -> Autoencoder:
-        """The autoencoder, loaded or shared; raises as `acquire_denoiser`."""
-        lease = self.components.acquire(spec)
-        return TorchAutoencoder(lease.resident.module, self.components.device, lease.run)
-
-    def acquire_text_encoder(self, spec: TextEncoderSpec) -> TextEncoder:
-        """The text encoder, loaded or shared; raises as `acquire_denoiser`."""
-        lease = self.components.acquire(spec)
-        return TorchTextEncoder(lease.resident.module, self.components.device, lease.run)
-
-    def acquire_controlnet(self, spec: ControlNetSpec) -> ControlNet:
-        """The ControlNet, loaded or shared; raises as `acquire_denoiser`."""
-        lease = self.components.acquire(spec)
-        return TorchControlNet(lease.resident.module, lease.run)
+        return PlannedComponent(specs=(spec,), acquire=acquire)
 
     def _specify(
         self,

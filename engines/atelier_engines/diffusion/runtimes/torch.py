@@ -194,7 +194,7 @@ class TorchAutoencoder:
 
         def forward() -> DiagonalGaussianDistribution:
             converted = on_device.to(self.module.dtype)
-            with _tiling(self.module, tiled=tiled):
+            with tiling(self.module, tiled=tiled):
                 return self.module.encode(converted, return_dict=False)[0]
 
         def work() -> DiagonalGaussianDistribution:
@@ -219,7 +219,7 @@ class TorchAutoencoder:
 
         def forward() -> torch.Tensor:
             converted = latents.to(self.module.dtype)
-            with _tiling(self.module, tiled=tiled):
+            with tiling(self.module, tiled=tiled):
                 image: torch.Tensor = self.module.decode(converted, return_dict=False)[0]
                 return image
 
@@ -266,7 +266,7 @@ def _replaced_vectors(
 
 
 @contextmanager
-def _tiling(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
+def tiling(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
     """Set how the autoencoder works for one call: others who share it may want it otherwise."""
     vae.use_tiling = tiled
     try:
