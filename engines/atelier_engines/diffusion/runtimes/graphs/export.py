@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,9 @@ import torch
 from atelier_engines.diffusion.runtimes.graphs.graph import Graph
 
 OPSET = 20
+
+_TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "torch.__trace")
+"""Loggers that report every tensor at INFO or DEBUG."""
 
 
 def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
@@ -27,8 +33,7 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
     """
     wrapped = graph.wrap(module).eval()
     examples = tuple(one.example() for one in graph.inputs)
-    with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about torch's internals
+    with torch.inference_mode(mode=False), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             wrapped,
             examples,
@@ -42,6 +47,22 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
     if program is None:
         raise RuntimeError(f"torch returned no program for the {graph.name}")
     program.save(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop the exporter's warnings about torch's internals, and its logs below WARNING."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _dynamic_shapes(graph: Graph, wrapped: torch.nn.Module) -> tuple[Any, ...]:
