@@ -22,6 +22,10 @@ from tests.engines.diffusion import write_adapters
 from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.test_parity_init_images import mask, photo
 
+pytestmark = pytest.mark.timeout(
+    1800
+)  # six exports take a minute and a half of CPU time, far longer where others work
+
 SIZES = ((1, 8, 8, 77), (5, 13, 10, 77), (2, 16, 32, 231))
 """Rows, height and width in latent pixels, and tokens; none of them is exported at."""
 
