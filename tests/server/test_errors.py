@@ -204,7 +204,8 @@ async def test_an_engines_failure_reaches_the_caller(  # noqa: PLR0917 (one row 
     words: str,
 ) -> None:
     """With its own words; the call is not repeated by client libraries, who would find the same end."""
-    refused = await refusal(workshop_stub.Generate(image_request(prompt, engine="odd")))
+    request = image_request(prompt, engine="odd", request_id=f"fails-{prompt}")
+    refused = await refusal(workshop_stub.Generate(request))
     assert (refused.code, refused.reason) == (code, reason)
     assert words in refused.message
     assert (refused.retry_seconds is not None, refused.pushback_ms) == (retried, "-1")
