@@ -148,7 +148,7 @@ async def run_jobs(
         EngineError: what the methods of `api` raise.
     """
     seeds = api.task.seeds
-    ended, progress = 0, _Progress(steps=api.steps, jobs=len(seeds))
+    ended, delivered, progress = 0, 0, _Progress(steps=api.steps, jobs=len(seeds))
     found = _Handle.parse(api.task.resume)
     jobs = found.read_jobs(api.job_type)
     sent = len(jobs)
@@ -169,11 +169,15 @@ async def run_jobs(
                     for event in progress.update(number, status):
                         yield event
             ended = number + 1
-            yield await api.result(job, status, seed)
+            output = await api.result(job, status, seed)
+            delivered = number + 1
+            yield output
     finally:
         if not keeps_job():
             stops = await _cancel(api, jobs[ended:])
-            stops += [Stop.STOPPED] * ended + [Stop.MAY_GO_ON] * (sent - len(jobs))
+            # What has ended there without its output may be billed, and so may what was sent and not answered.
+            unknown = (ended - delivered) + (sent - len(jobs))
+            stops += [Stop.STOPPED] * delivered + [Stop.MAY_GO_ON] * unknown
             report_stop(combine(stops))
 
 
