@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,37 +24,49 @@ _NARROW: Mapping[str, Mapping[str, object]] = {"sketch": {"type": "sketch", "con
 
 @dataclass(frozen=True, slots=True)
 class WallClock:
-    """The wall clock of a server, changed by libfaketime while the server runs; its monotonic clock is not."""
+    """The wall clock of a server, changed while the server runs; its monotonic clock is not (see wall_clock.c)."""
 
+    library: Path
     offset: Path
 
     def step(self, seconds: int) -> None:
-        """Let it be so much ahead of the real one, or behind.
-
-        The file is replaced: libfaketime (wheel 3.0.1) ends or stops a process that reads half of a line.
-        """
-        new = self.offset.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        new.replace(self.offset)
+        """Let it be so much ahead of the real one, or behind."""
+        self.offset.touch()
+        with self.offset.open("r+b") as file:  # in place: a server has it mapped
+            file.write(struct.pack("=q", seconds))
 
     def environment(self) -> Mapping[str, str]:
         """What a server has to start with."""
-        spec = find_spec("libfaketime")
-        assert spec is not None
-        assert spec.origin is not None
-        library = Path(spec.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
-        return {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self.offset),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        return {"LD_PRELOAD": str(self.library), "WALL_CLOCK_OFFSET": str(self.offset)}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What moves the wall clock of a process that loads it."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler here (Debian: apt-get install gcc libc6-dev)")
+    made = tmp_path_factory.mktemp("clock") / "wall_clock.so"
+    source = Path(__file__).with_name("wall_clock.c")
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O2",
+        "-Wall",
+        "-Werror",
+        "-o",
+        str(made),
+        str(source),
+    ]
+    subprocess.run(command, check=True)
+    return made
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> WallClock:
+def clock(library: Path, tmp_path: Path) -> WallClock:
     """The right time."""
-    made = WallClock(tmp_path / "offset")
+    made = WallClock(library, tmp_path / "offset")
     made.step(0)
     return made
 
