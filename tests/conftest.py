@@ -36,6 +36,8 @@ class RunningServer:
     config: Path
     log: Path
     process: subprocess.Popen[bytes] = field(repr=False)
+    health_address: str = ""
+    """Where it answers probes in plain text."""
 
     def kill(self) -> None:
         """Take it away without warning, as a lack of memory would."""
@@ -83,6 +85,7 @@ def launch(
         "engines": SKETCH,
         "listen": address,
         "metrics": metrics,
+        **({"health_listen": f"127.0.0.1:{free_port()}"} if config.get("tls") else {}),
         "data_dir": str(directory / "data"),
         **config,
     }
@@ -96,6 +99,7 @@ def launch(
         ]
         process = subprocess.Popen(command, stdout=file, stderr=file)
     server = RunningServer(address, metrics, directory / "data", path, log, process)
+    server.health_address = str(settings.get("health_listen", address))
     try:
         if wait is not False:
             wait_until_serving(server, ["", *settings["engines"]] if wait is True else wait)
@@ -110,7 +114,7 @@ def wait_until_serving(server: RunningServer, services: Sequence[str]) -> None:
     serving = health_pb2.HealthCheckResponse.SERVING
     answered = (serving, health_pb2.HealthCheckResponse.NOT_SERVING)
     end = time.monotonic() + START_SECONDS
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(server.health_address or server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         for service, wanted in [("", answered), *((name, (serving,)) for name in services)]:
             while _status(stub, service) not in wanted:

@@ -23,6 +23,8 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.malloc import tune_malloc
 from atelier_server.metrics_http import MetricsServer
+from atelier_server.reloading import reload_periodically
+from atelier_server.rpc.server import serve_health
 from atelier_server.sweep import sweep_periodically
 
 _log = logging.getLogger(__name__)
@@ -74,12 +76,13 @@ async def running(settings: Settings, on_start: OnStart | None = None) -> AsyncG
         service = await assemble(settings, stack)
         address = service.server.listen(settings.listen)
         metrics = await stack.enter_async_context(_serve_metrics(settings, service.generations))
+        await stack.enter_async_context(serve_health(settings.health_listen, service.health))
         interval = settings.health_interval_seconds
         supervised = {
             supervisor: asyncio.create_task(supervisor.supervise(interval))
             for supervisor in service.supervisors
         }
-        upkeep = _start_tasks([sweep_periodically(service)])
+        upkeep = _start_tasks([sweep_periodically(service), reload_periodically(service.files)])
         workers = _start_tasks([worker.run() for worker in service.workers])
         await service.server.start()
         await service.health.refresh()
@@ -166,10 +169,27 @@ def _exit_at_once() -> NoReturn:
 
 
 def _require_loopback(settings: Settings) -> None:
-    for key, address in (("listen", settings.listen), ("metrics", settings.metrics)):
-        if address is not None and not is_local(address) and not settings.allow_insecure:
-            msg = (
-                f"{key}: {address} can be reached by other machines, and this server has neither TLS nor "
-                "authentication; use 127.0.0.1, or set allow_insecure: true (--allow-insecure)"
-            )
-            raise ConfigurationError(msg)
+    """Refuse addresses that other machines reach, unless calls are encrypted and callers prove who they are."""
+    if settings.allow_insecure:
+        return
+    if not is_local(settings.listen) and (missing := _find_missing(settings)):
+        msg = (
+            f"listen: {settings.listen} can be reached by other machines, and this server has {missing}; use "
+            "127.0.0.1, or set allow_insecure: true (--allow-insecure)"
+        )
+        raise ConfigurationError(msg)
+    if settings.metrics is not None and not is_local(settings.metrics):
+        msg = (
+            f"metrics: {settings.metrics} can be reached by other machines, and has neither TLS nor authentication; "
+            "use 127.0.0.1, or set allow_insecure: true (--allow-insecure)"
+        )
+        raise ConfigurationError(msg)
+
+
+def _find_missing(settings: Settings) -> str:
+    """What the gRPC address lacks to be reached by other machines; empty if nothing."""
+    tls = settings.tls
+    knows_callers = tls is not None and tls.client_certificates == "required"
+    if tls is None:
+        return "no TLS" if knows_callers else "neither TLS nor authentication"
+    return "" if knows_callers else "no authentication"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from atelier_engines.capabilities import CancelSupport
 from atelier_engines.engine import Engine
@@ -36,6 +37,8 @@ from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.generations.queues import EngineQueues
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
+from atelier_server.reloading import Reloaded
+from atelier_server.rpc.certificates import open_tls
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.server import GrpcServer
 from atelier_server.rpc.service import GenerationService
@@ -56,6 +59,8 @@ class Service:
     handover: QueueHandover
     health: Health
     server: GrpcServer
+    files: Sequence[Reloaded[Any]]
+    """What is read again when it changes."""
 
 
 async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
@@ -97,6 +102,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)
     queues = await EngineQueues.open(store, statuses)
     service = GenerationService(generations, artifacts, queues, settings.limits)
+    tls = None if settings.tls is None else open_tls(settings.tls)
     return Service(
         store=store,
         artifacts=artifacts,
@@ -109,7 +115,10 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         ],
         handover=QueueHandover(store=store, decider=decider),
         health=health,
-        server=GrpcServer.build(service, health, settings.limits),
+        server=GrpcServer.build(
+            service, health, settings.limits, None if tls is None else tls.credentials
+        ),
+        files=[] if tls is None else [tls.certificates],
     )
 
 

@@ -67,6 +67,15 @@ STORAGE_UP = Gauge("atelier_storage_up", "1 while writes to the data directory s
 ARTIFACT_BYTES = Histogram(
     "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
 )
+FILES_CURRENT = Gauge(
+    "atelier_files_current",
+    "1 while what is used is what the files of this key say; 0 while they are wrong, and the last ones are used.",
+    ["key"],
+)
+CERTIFICATE_EXPIRY = Gauge(
+    "atelier_tls_certificate_expiry_timestamp_seconds",
+    "Unix time until which the certificate is valid; 0 without TLS.",
+)
 GRPC_STARTED = Counter(
     "grpc_server_started_total", "Calls that started.", ["grpc_service", "grpc_method"]
 )

@@ -14,6 +14,7 @@ from atelier_engines.addresses import Address
 from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.engine_settings import EngineSettings, Name
 from atelier_server.config.routing_rules import RoutingRule
+from atelier_server.config.security_settings import TlsSettings
 
 
 class LoraRole(Enum):
@@ -268,9 +269,18 @@ class Settings(Section):
         description="HTTP address of /metrics, /healthz and /readyz, as for `listen`; null disables it. "
         "A request has 10 s, and there are at most 32 at a time.",
     )
+    health_listen: Address | None = Field(
+        None,
+        description="Another address, as for `listen`, with grpc.health.v1 alone, without TLS and without keys: for "
+        "probes; null disables it.",
+    )
+    tls: TlsSettings | None = Field(
+        None, description="TLS of the address `listen`; null for plain text. See below."
+    )
     allow_insecure: bool = Field(
         default=False,
-        description="Allow an address that other machines can reach, without TLS and without authentication.",
+        description="Allow `listen` at an address that other machines can reach without both TLS and callers that "
+        "prove who they are, and `metrics` at such an address.",
     )
     data_dir: Path = Field(
         Path("~/.local/share/atelier"),

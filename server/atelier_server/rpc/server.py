@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 
@@ -32,19 +34,24 @@ class GrpcServer:
 
     _server: aio.Server
     _interceptors: InterceptorChain
+    _credentials: grpc.ServerCredentials | None
 
     @classmethod
     def build(
-        cls, service: GenerationService, health_service: Health, limits: LimitSettings
+        cls,
+        service: GenerationService,
+        health_service: Health,
+        limits: LimitSettings,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> GrpcServer:
-        """A server that does not listen yet."""
+        """A server that does not listen yet; with credentials for TLS, in plain text without."""
         interceptors = InterceptorChain(_INTERCEPTORS, max_long_calls=limits.max_concurrent_streams)
         server = aio.server(interceptors=[interceptors], options=_options(limits))
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
         contract = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
         add_reflection(server, [contract.full_name, health.SERVICE_NAME])
-        return cls(server, interceptors)
+        return cls(server, interceptors, credentials)
 
     def listen(self, address: str) -> str:
         """Open the port; returns the address with the actual port.
@@ -52,15 +59,7 @@ class GrpcServer:
         Raises:
             AddressInUseError: something else listens there, or the address is not this machine's.
         """
-        path = find_unix_path(address)
-        if path is not None:
-            remove_stale_socket(path)  # gRPC would take the path of a server that runs
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            msg = f"can't listen on {address}: is another server running there?"
-            raise AddressInUseError(msg) from error
-        return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
+        return _listen(self._server, address, self._credentials)
 
     async def start(self) -> None:
         """Answer calls from now on."""
@@ -75,6 +74,44 @@ class GrpcServer:
         await asyncio.wait([stopping], timeout=grace_seconds)
         self._interceptors.end_calls()
         await stopping
+
+
+@asynccontextmanager
+async def serve_health(address: str | None, health_service: Health) -> AsyncGenerator[str | None]:
+    """Serve grpc.health.v1 alone at the address, in plain text, inside the context; yields the actual address.
+
+    Raises:
+        AddressInUseError: something else listens there, or the address is not this machine's.
+    """
+    if address is None:
+        yield None
+        return
+    server = aio.server(
+        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 2**16)]
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
+    actual = _listen(server, address, None)
+    await server.start()
+    try:
+        yield actual
+    finally:
+        await server.stop(0)
+
+
+def _listen(server: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    path = find_unix_path(address)
+    if path is not None:
+        remove_stale_socket(path)  # gRPC would take the path of a server that runs
+    try:
+        port = (
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+        )
+    except RuntimeError as error:
+        msg = f"can't listen on {address}: is another server running there?"
+        raise AddressInUseError(msg) from error
+    return address if path is not None else f"{address.rpartition(':')[0]}:{port}"
 
 
 def _add_reserve(long_calls: int) -> int:
