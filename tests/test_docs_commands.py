@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -11,27 +10,21 @@ import pytest
 
 from atelier_client.cli.app import atelier
 from tests.conftest import ROOT
+from tests.documented_commands import PAGES, find_lines
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-_BLOCK = re.compile(r"^```(?:sh|console)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_FILES = ("prompts.csv", "prompt.txt", "edges.png")
+_FILES = ("prompts.csv", "prompt.txt", "edges.png", "photo.png", "small.png")
 
 
 def find_commands(page: Path) -> list[str]:
-    """The command lines in the blocks of a page that begin with `atelier`, each without its comment."""
-    return [
-        command.strip().removeprefix("$ ")
-        for block in _BLOCK.findall(page.read_text())
-        for line in block.replace("\\\n", " ").splitlines()
-        for command in re.split(r"[;&|<>]+", re.sub(r"(^|\s)#.*", "", line))
-        if re.match(r"(\$ )?atelier\s", command.strip())
-    ]
+    """The calls of `atelier` on a page, each once."""
+    found = [command for line in find_lines(page) for command in line.commands("atelier")]
+    return list(dict.fromkeys(found))
 
 
 SHOWN = [
     pytest.param(command, id=f"{page.stem}-{number}")
     for page in PAGES
-    for number, command in enumerate(dict.fromkeys(find_commands(page)))
+    for number, command in enumerate(find_commands(page))
 ]
 
 
@@ -57,5 +50,7 @@ def test_every_command_shown_is_taken(
 
 
 def test_there_are_commands_to_check() -> None:
-    """The page of the command line alone has more than twenty."""
+    """The page of the command line alone has more than twenty; pages with blocks of YAML have some, too."""
     assert len(find_commands(ROOT / "docs" / "command-line.md")) > 20
+    assert len(find_commands(ROOT / "docs" / "engines" / "diffusion.md")) >= 4
+    assert find_commands(ROOT / "README.md")
