@@ -189,7 +189,8 @@ def _require_loopback(settings: Settings) -> None:
 def _find_missing(settings: Settings) -> str:
     """What the gRPC address lacks to be reached by other machines; empty if nothing."""
     tls = settings.tls
-    knows_callers = tls is not None and tls.client_certificates == "required"
+    shows_certificates = tls is not None and tls.client_certificates == "required"
+    knows_callers = settings.auth is not None or shows_certificates
     if tls is None:
         return "no TLS" if knows_callers else "neither TLS nor authentication"
     return "" if knows_callers else "no authentication"

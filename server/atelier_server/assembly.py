@@ -22,6 +22,7 @@ from atelier_server.artifacts.decode import Decoder
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
+from atelier_server.auth.authenticator import open_authenticator
 from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.config.settings import LimitSettings, Settings
 from atelier_server.engines.creation import create_engine
@@ -40,7 +41,7 @@ from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
 from atelier_server.reloading import Reloaded
 from atelier_server.rpc.certificates import open_tls
 from atelier_server.rpc.health import Health
-from atelier_server.rpc.server import GrpcServer
+from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.sqlite.store import SqliteStore
@@ -102,7 +103,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)
     queues = await EngineQueues.open(store, statuses)
     service = GenerationService(generations, artifacts, queues, settings.limits)
-    tls = None if settings.tls is None else open_tls(settings.tls)
+    access, files = _open_access(settings)
     return Service(
         store=store,
         artifacts=artifacts,
@@ -115,11 +116,22 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         ],
         handover=QueueHandover(store=store, decider=decider),
         health=health,
-        server=GrpcServer.build(
-            service, health, settings.limits, None if tls is None else tls.credentials
-        ),
-        files=[] if tls is None else [tls.certificates],
+        server=GrpcServer.build(service, health, settings.limits, access),
+        files=files,
     )
+
+
+def _open_access(settings: Settings) -> tuple[Access, Sequence[Reloaded[Any]]]:
+    """How calls reach the server and whose, with the files that are read again when they change."""
+    tls = None if settings.tls is None else open_tls(settings.tls)
+    authenticator = None if settings.auth is None else open_authenticator(settings.auth)
+    access = Access(
+        credentials=None if tls is None else tls.credentials,
+        authenticator=authenticator,
+        reflection=settings.reflection,
+    )
+    files = [] if tls is None else [tls.certificates]
+    return access, [*files, *(() if authenticator is None else authenticator.files)]
 
 
 async def _make_removed_workers(store: Store, decider: Decider) -> list[RemovedEngineWorker]:

@@ -14,6 +14,9 @@ ServiceError                   reason                 answered to callers; its t
 ├── StorageError               STORAGE_UNAVAILABLE    the disk is full, or cannot be written or read
 ├── TooLargeError              TOO_LARGE              more bytes than the limit
 ├── TooManyCallsError          TOO_MANY_CALLS         as many long calls on one connection as may be
+├── UnauthenticatedError       UNAUTHENTICATED        nothing proves who calls
+├── PermissionDeniedError      PERMISSION_DENIED      the caller lacks a scope
+├── AuthenticationUnavailableError  AUTHENTICATION_UNAVAILABLE  the identity provider does not answer
 ├── DataLossError              ARTIFACT_CORRUPT       stored bytes are missing or damaged
 └── GenerationFailedError      that of the failure    the generation that a call waited for failed
 
@@ -49,6 +52,9 @@ CODES: Mapping[str, StatusCode] = {
     "STORAGE_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
     "TOO_MANY_CALLS": StatusCode.RESOURCE_EXHAUSTED,
+    "UNAUTHENTICATED": StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": StatusCode.PERMISSION_DENIED,
+    "AUTHENTICATION_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "ARTIFACT_CORRUPT": StatusCode.DATA_LOSS,
     "CANCELLED": StatusCode.CANCELLED,
     "POISONED": StatusCode.ABORTED,
@@ -200,6 +206,34 @@ class TooManyCallsError(ServiceError):
         super().__init__(
             f"{limit} calls that last for long run on this connection, as many as may; end some, or open another one"
         )
+
+
+class UnauthenticatedError(ServiceError):
+    """Nothing proves who calls."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(ServiceError):
+    """The caller may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        """Name the scopes of which the call needs one; none where nobody may make it."""
+        needed = f"needs the scope {' or '.join(scopes)}, which you do not have"
+        super().__init__(f"this method {needed if scopes else 'is open to nobody'}")
+
+
+class AuthenticationUnavailableError(ServiceError):
+    """The identity provider does not answer, so nobody can be recognised by a token."""
+
+    reason = "AUTHENTICATION_UNAVAILABLE"
+    retry_after_seconds = 2.0
+
+    def __init__(self) -> None:
+        """Say so, without its address."""
+        super().__init__("the keys to verify tokens with cannot be loaded yet; try again later")
 
 
 class StorageError(ServiceError):

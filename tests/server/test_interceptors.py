@@ -16,10 +16,10 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc import aio
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_server.auth.caller import Caller
 from atelier_server.errors import ServiceError
 from atelier_server.rpc.interceptors.chain import (
     Call,
-    Caller,
     Context,
     Interceptor,
     InterceptorChain,

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, cast, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from atelier_engines.addresses import Url
 from atelier_engines.config import Section
+
+Scope = Literal["generate", "read", "cancel", "admin"]
+"""What a caller may do: start work; see it and its results; stop it; act on the queues of engines."""
+SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+
+
+def as_scope(name: str) -> Scope:
+    """The scope of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for scope in get_args(Scope):
+        if scope == name:
+            return cast("Scope", scope)
+    msg = f"no scope {name!r}; there are {', '.join(get_args(Scope))}"
+    raise ValueError(msg)
+
+
+TENANT_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Tenant = Annotated[str, StringConstraints(pattern=f"^{TENANT_PATTERN}$")]
+"""Name of a tenant."""
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+"""Algorithms of signatures with public keys (RFC 7518, RFC 8037); with a shared secret, whoever verifies could sign."""
 
 
 class TlsSettings(Section):
@@ -29,6 +56,8 @@ class TlsSettings(Section):
     @field_validator("client_certificates", mode="before")
     @classmethod
     def _explain_optional(cls, value: object) -> object:
+        if value is False:  # what YAML makes of the word off
+            return "off"
         if value == "optional":
             raise ValueError(
                 "can't be optional: gRPC's Python library asks for a certificate only where it requires one; use "
@@ -40,4 +69,77 @@ class TlsSettings(Section):
     def _require_authority(self) -> Self:
         if self.client_certificates == "required" and self.client_ca is None:
             raise ValueError("client_certificates: required needs client_ca")
+        return self
+
+
+class KeySettings(Section):
+    """API keys: `authorization: Bearer ID.SECRET`."""
+
+    file: Path = Field(
+        description="JSON file that `atelier keys` writes; it has hashes of the secrets. Read again when it changes."
+    )
+
+
+class JwtSettings(Section):
+    """Tokens of an identity provider: `authorization: Bearer JWT`. They need the claims exp, iss, aud and sub.
+
+    The claim `scope` lists what they may do.
+    """
+
+    issuer: str = Field(min_length=1, description="What the claim iss must be.")
+    audience: str = Field(min_length=1, description="What the claim aud must be or contain.")
+    jwks_url: Url | None = Field(
+        None,
+        description="https address of the provider's public keys (JWKS). They are kept 5 min; a token of an unknown "
+        "key has them asked for anew, at most every 10 s.",
+    )
+    jwks_file: Path | None = Field(
+        None, description="File of the public keys instead, read again when it changes."
+    )
+    algorithms: tuple[Algorithm, ...] = Field(
+        ("RS256", "ES256", "EdDSA"), min_length=1, description="Signatures that are accepted."
+    )
+    tenant_claim: str = Field(
+        "tenant",
+        min_length=1,
+        description="Claim that names the tenant, as letters, digits, . _ and -.",
+    )
+
+    @model_validator(mode="after")
+    def _require_one_source(self) -> Self:
+        if (self.jwks_url is None) == (self.jwks_file is None):
+            raise ValueError("needs one of jwks_url and jwks_file")
+        if self.jwks_url is not None and not self.jwks_url.lower().startswith("https://"):
+            raise ValueError(
+                "jwks_url must begin with https://: whoever changes the keys can be anybody"
+            )
+        return self
+
+
+class CertificateSettings(Section):
+    """The caller that has a client certificate."""
+
+    tenant: Tenant = Field(description="Whom it belongs to.")
+    scopes: tuple[Scope, ...] = Field(min_length=1, description="What it may do.")
+
+
+class AuthSettings(Section):
+    """Who may call. Each caller has a tenant, which sees only its own work, and scopes.
+
+    generate starts work and uploads; read sees generations, events and artifacts; cancel stops generations; admin
+    pauses engines and clears their queues, for all tenants.
+    """
+
+    keys: KeySettings | None = Field(None, description="API keys; see below.")
+    jwt: JwtSettings | None = Field(None, description="Tokens of an identity provider; see below.")
+    certificates: dict[str, CertificateSettings] = Field(
+        default_factory=dict,
+        description="Callers by a name in the subjectAltName of their client certificates: a DNS name, an address or a "
+        "URI such as spiffe://… Needs tls.client_certificates: required.",
+    )
+
+    @model_validator(mode="after")
+    def _require_some_way(self) -> Self:
+        if self.keys is None and self.jwt is None and not self.certificates:
+            raise ValueError("needs keys, jwt or certificates: nobody could call")
         return self

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from string import Formatter
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.addresses import Address
 from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.engine_settings import EngineSettings, Name
 from atelier_server.config.routing_rules import RoutingRule
-from atelier_server.config.security_settings import TlsSettings
+from atelier_server.config.security_settings import AuthSettings, TlsSettings
 
 
 class LoraRole(Enum):
@@ -277,6 +277,15 @@ class Settings(Section):
     tls: TlsSettings | None = Field(
         None, description="TLS of the address `listen`; null for plain text. See below."
     )
+    auth: AuthSettings | None = Field(
+        None,
+        description="Who may call; null for everybody, who all are the tenant anonymous. See below.",
+    )
+    reflection: Literal["callers", "everybody", "nobody"] = Field(
+        "callers",
+        description="Who may ask the server for its contract by reflection, as grpcurl does: callers by `auth`, "
+        "everybody, or nobody.",
+    )
     allow_insecure: bool = Field(
         default=False,
         description="Allow `listen` at an address that other machines can reach without both TLS and callers that "
@@ -347,3 +356,11 @@ class Settings(Section):
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")
+
+    @model_validator(mode="after")
+    def _require_certificates(self) -> Self:
+        """Names in certificates prove nothing unless an authority has signed them."""
+        shown = self.tls is not None and self.tls.client_certificates == "required"
+        if self.auth is not None and self.auth.certificates and not shown:
+            raise ValueError("auth.certificates needs tls.client_certificates: required")
+        return self

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc
 from grpc import aio
@@ -13,9 +14,15 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_engines.addresses import find_unix_path
+from atelier_server.auth.authenticator import Authenticator
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.health import Health
+from atelier_server.rpc.interceptors.authenticate import (
+    OPEN_SERVICES,
+    REFLECTION_SERVICES,
+    Authentication,
+)
 from atelier_server.rpc.interceptors.chain import Interceptor, InterceptorChain
 from atelier_server.rpc.interceptors.observe import CallObserver
 from atelier_server.rpc.reflection import add_reflection
@@ -24,8 +31,26 @@ from atelier_server.sockets import remove_stale_socket
 
 _MINUTE_MS = 60_000
 _MIN_RESERVE = 16  # streams for short calls on each connection
-_INTERCEPTORS: Sequence[Interceptor] = (CallObserver,)
-"""The outermost first: tracing and metrics, then authentication, then quotas."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How calls reach the server, and whose."""
+
+    credentials: grpc.ServerCredentials | None = None
+    """For TLS; plain text when None."""
+    authenticator: Authenticator | None = None
+    """Who may call; everybody when None."""
+    reflection: Literal["callers", "everybody", "nobody"] = "callers"
+    """Who may ask for the contract."""
+
+    def interceptors(self) -> Sequence[Interceptor]:
+        """The outermost first: tracing and metrics, then authentication, then quotas."""
+        if self.authenticator is None:
+            return (CallObserver,)
+        is_open = self.reflection == "everybody"
+        opened = OPEN_SERVICES | (REFLECTION_SERVICES if is_open else frozenset())
+        return (CallObserver, Authentication(self.authenticator, opened))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +67,19 @@ class GrpcServer:
         service: GenerationService,
         health_service: Health,
         limits: LimitSettings,
-        credentials: grpc.ServerCredentials | None = None,
+        access: Access,
     ) -> GrpcServer:
-        """A server that does not listen yet; with credentials for TLS, in plain text without."""
-        interceptors = InterceptorChain(_INTERCEPTORS, max_long_calls=limits.max_concurrent_streams)
+        """A server that does not listen yet."""
+        interceptors = InterceptorChain(
+            access.interceptors(), max_long_calls=limits.max_concurrent_streams
+        )
         server = aio.server(interceptors=[interceptors], options=_options(limits))
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
         contract = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
-        add_reflection(server, [contract.full_name, health.SERVICE_NAME])
-        return cls(server, interceptors, credentials)
+        if access.reflection != "nobody":
+            add_reflection(server, [contract.full_name, health.SERVICE_NAME])
+        return cls(server, interceptors, access.credentials)
 
     def listen(self, address: str) -> str:
         """Open the port; returns the address with the actual port.

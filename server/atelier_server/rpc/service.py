@@ -222,6 +222,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         attach_data_uris(request)
         _validate_generate(request)
         call = current_call()
+        call.caller.require("generate")
         named = bool(request.request_id)
         seconds_left = (
             None
@@ -249,6 +250,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             return self.generations.follow_submitted(
                 submitted, _tenant(), request.after_sequence, current_call().has_timed_out
             )
+        current_call().caller.require("read")
         _validate(request)
         await self.generations.get(request.generation_id, _tenant())
         current_call().accepted.generation_id = request.generation_id

@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from atelier_server.auth.caller import ANONYMOUS, Caller
 from atelier_server.errors import InvalidRequestError, ServiceError, TooLargeError, Violation
 from atelier_server.logs import add_log_fields
 from atelier_server.rpc.inline_outputs import SerializedResponse
@@ -44,32 +45,12 @@ _KINDS = {  # by (request_streaming, response_streaming)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who makes a call, and what they may do."""
-
-    tenant: str
-    """Owner of everything that the call creates; it sees nothing of other tenants."""
-    subject: str
-    """The user, service or key within the tenant."""
-    scopes: frozenset[str]
-    """Subset of generate, read, cancel and admin."""
-
-
-_ANONYMOUS = Caller(
-    tenant="anonymous",
-    subject="anonymous",
-    scopes=frozenset({"generate", "read", "cancel", "admin"}),
-)
-"""Every caller, as long as no interceptor authenticates them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call in progress. An interceptor passes a changed copy on to those inside it."""
 
     service: str
     method: str
-    caller: Caller = _ANONYMOUS
+    caller: Caller = ANONYMOUS
     request_id: str = ""
     """The id that the request carries; empty if it has none."""
     deadline: float | None = None
