@@ -39,6 +39,9 @@ class AudioFeature(Enum):
     SEAMLESS_LOOP = "seamless_loop"
     LOUDNESS = "loudness"
     CANDIDATES = "candidates"
+    SPEECH = "speech"
+    """The prompt is the words to say."""
+    AUDIO_TO_AUDIO = "audio_to_audio"
 
 
 class CancelSupport(Enum):
@@ -115,6 +118,8 @@ class Model:
     """Name of the configured model that could not be loaded, which it stands in for; empty otherwise."""
     fallback_reason: str = ""
     """Why that model could not be loaded."""
+    license: str = ""
+    """Licence of its weights, as an SPDX identifier or in words; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +218,10 @@ class AudioCapabilities:
     """Maximum number of characters."""
     models: tuple[Model, ...] = ()
     """The models, the default first."""
+    vocabulary: frozenset[str] = frozenset()
+    """The words that the engine follows, in lower case; empty where they are not known."""
+    prompt_decides_duration: bool = False
+    """Whether the prompt decides how long the audio is, as in speech; `duration_seconds` then has no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

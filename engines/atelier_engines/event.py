@@ -62,6 +62,18 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What the engine tells of a field of its task, for the receipt."""
+
+    field: str
+    """Name of the task's field in the contract: prompt, duration …"""
+    text: str
+    """What became of its value, in one sentence without a capital and a full stop."""
+    emulated: bool = False
+    """Whether something else stands in for what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One image or audio clip is done."""
 
@@ -81,6 +93,8 @@ class Output:
     """Memory of the device that it took beside the model's weights, as far as known; else 0."""
     charge: Charge | None = None
     """What the service charges for it; None where it does not tell: then the price of the engine holds."""
+    notes: tuple[Note, ...] = ()
+    """What the receipt is to say of audio; none for images."""
 
 
 Event = Stage | Dispatched | Step | Output

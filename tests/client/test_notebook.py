@@ -124,7 +124,7 @@ def test_a_notebook_plays_audio(server: RunningServer) -> None:
     html = str(render(output)["text/html"])
     assert html.startswith("<audio controls")
     assert base64.b64encode(output.data).decode() in html
-    assert re.fullmatch(r"<Audio WAV, seed \d+, [\d.]+ kB>", repr(output))
+    assert re.fullmatch(r"<Audio 0.1 s WAV, seed \d+, [\d.]+ kB>", repr(output))
 
 
 def test_an_image_is_one_of_pillow_and_of_numpy(made: Generation) -> None:

@@ -26,7 +26,6 @@ from atelier.v1.task_pb2 import MediaSource
 from atelier_client.media import detect_media_type
 from atelier_engines.media import Encoded, Pixels, Samples
 from atelier_engines.task import (
-    AudioTask,
     Control,
     ControlType,
     ImageTask,
@@ -272,12 +271,6 @@ def test_parameters_are_written_as_other_tools_write_them() -> None:
         "weights_digest": "0123456789abcdef",
         "versions": {"diffusers": "0", "torch": "2"},
     }
-
-
-def test_sounds_say_nothing() -> None:
-    """Their files have no such place yet."""
-    task = AudioTask(prompt="rain", duration_seconds=1, seed=1, sample_rate=8000, channels=1)
-    assert build_provenance("sketch", Recipe(), task, 1) is None
 
 
 async def test_a_vendors_file_is_passed_on_byte_for_byte(encoder: Encoder) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier_engines.event import Charge, Event, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Note, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import Task
 from tests.totality.conftest import Serve, forwarding
@@ -57,12 +57,12 @@ CHARGES = (
 def test_the_events_say_something_in_every_field(event: Event) -> None:
     """A new field of an event fails here until the tests below carry it.
 
-    What is cached costs nothing, and an image of the size that was asked for needs no reason for it. The instance that
-    runs a task is said by the receipt of the server that has several, and by no other.
+    What is cached costs nothing, an image of its size needs no reason for it, and notes are of audio.
+    The instance that runs a task is said by the receipt of the server that has several, and by no other.
     """
     excused: list[str] = []
     if isinstance(event, Output):
-        excused = ["size_reason", "charge"]
+        excused = ["size_reason", "charge", "notes"]
     elif isinstance(event, Stage):
         excused = ["replica"]
     assert list(defaulted(event)) == excused
@@ -100,7 +100,15 @@ async def test_the_charges_come_through(serve: Serve, engine: str, *, known: boo
 async def test_every_sample_and_field_of_audio_comes_through(serve: Serve, engine: str) -> None:
     """All that sixteen bits can say."""
     steps = np.arange(-32768, 32768, dtype=np.float32).reshape(-1, 2) / np.float32(32768)
-    given = Output(media=Samples(array=steps, sample_rate=44100), seed=AUDIO.seed, flagged=True)
+    given = Output(
+        media=Samples(array=steps, sample_rate=44100),
+        seed=AUDIO.seed,
+        flagged=True,
+        notes=(
+            Note(field="duration", text="its end is silent"),
+            Note(field="prompt", text="a chord stands in", emulated=True),
+        ),
+    )
     (output,) = [
         event
         for event in await events_of(serve, (given,), AUDIO, engine)

@@ -126,6 +126,13 @@ def _output(pb: generation_pb2.Output) -> outputs.Image | outputs.Audio:
         content=pb.data or None,
         uri=pb.uri,
         flagged=pb.flagged,
+        audio=_audio_properties(pb.audio) if pb.HasField("audio") else None,
+    )
+
+
+def _audio_properties(pb: generation_pb2.AudioProperties) -> outputs.AudioProperties:
+    return outputs.AudioProperties(
+        samples=pb.samples, sample_rate=pb.sample_rate, channels=pb.channels
     )
 
 

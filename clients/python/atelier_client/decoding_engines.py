@@ -104,6 +104,13 @@ def _audio_capabilities_from_pb(pb: engine_pb2.AudioCapabilities) -> engines.Aud
         max_prompt_length=pb.max_prompt_length,
         models=tuple(_model(model) for model in pb.models),
         formats=tuple(enums.AudioFormat.from_number(kind) for kind in pb.formats),
+        output_sample_rates=tuple(pb.output_sample_rates),
+        output_channels=tuple(pb.output_channels),
+        server_features=frozenset(
+            enums.AudioFeature.from_number(feature) for feature in pb.server_features
+        ),
+        vocabulary=frozenset(pb.vocabulary),
+        prompt_decides_duration=pb.prompt_decides_duration,
     )
 
 
@@ -128,6 +135,7 @@ def _model(pb: engine_pb2.Model) -> engines.Model:
         digest=pb.digest,
         fallback_for=pb.fallback_for,
         fallback_reason=pb.fallback_reason,
+        license=pb.license,
     )
 
 

@@ -57,6 +57,8 @@ class Model:
     """Name of the configured model that could not be loaded, which it stands in for; empty otherwise."""
     fallback_reason: str = ""
     """Why that model could not be loaded."""
+    license: str = ""
+    """Licence of its weights, where it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,16 @@ class AudioCapabilities:
     models: tuple[Model, ...]
     """The default first."""
     formats: tuple[AudioFormat, ...]
+    output_sample_rates: tuple[int, ...] = ()
+    """In hertz: what a task can ask for, ascending; those that the engine does not make are resampled."""
+    output_channels: tuple[int, ...] = ()
+    """What a task can ask for, ascending; what the engine does not make is mixed."""
+    server_features: frozenset[AudioFeature] = frozenset()
+    """Features that the server adds to the engine's own."""
+    vocabulary: frozenset[str] = frozenset()
+    """The words that the engine follows, in lower case; empty where they are not known."""
+    prompt_decides_duration: bool = False
+    """Whether the prompt decides how long the audio is; a duration then has no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

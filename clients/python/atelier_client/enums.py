@@ -127,6 +127,8 @@ class AudioFeature(ProtoEnum):
     SEAMLESS_LOOP = "seamless_loop"
     LOUDNESS = "loudness"
     CANDIDATES = "candidates"
+    SPEECH = "speech"
+    AUDIO_TO_AUDIO = "audio_to_audio"
 
 
 class CancelSupport(ProtoEnum):
@@ -219,6 +221,8 @@ class AudioFormat(ProtoEnum):
     WAV = "wav"
     FLAC = "flac"
     OGG = "ogg"
+    OPUS = "opus"
+    MP3 = "mp3"
 
 
 class RoutingPolicy(ProtoEnum):

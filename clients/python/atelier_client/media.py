@@ -98,6 +98,8 @@ _SIGNATURES: tuple[tuple[bytes, bytes, str], ...] = (
     (b"fLaC", b"", "audio/flac"),
     (b"OggS", b"", "audio/ogg"),
     (b"ID3", b"", "audio/mpeg"),
+    (b"\xff\xfb", b"", "audio/mpeg"),  # MPEG-1, layer III, without ID3
+    (b"\xff\xf3", b"", "audio/mpeg"),  # MPEG-2
 )
 _ID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 """The form of the ids that servers give to artifacts."""

@@ -19,6 +19,22 @@ _NOTEBOOK_FORMATS = frozenset({"image/png", "image/jpeg"})
 """Formats that notebooks show without HTML."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioProperties:
+    """Length and layout of audio."""
+
+    samples: int
+    """Number of samples in each channel."""
+    sample_rate: int
+    """Hertz."""
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        """Its duration."""
+        return self.samples / self.sample_rate
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Output:
     """One output of a generation, with its bytes if they were fetched."""
@@ -32,6 +48,8 @@ class Output:
     """URI of the same bytes; empty where there is none."""
     flagged: bool = False
     """Whether a safety check flagged it."""
+    audio: AudioProperties | None = None
+    """Of audio, where the server knows it; None for images."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.describe()}>"
@@ -151,6 +169,9 @@ class Image(Output):
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Audio(Output):
     """An audio output; a notebook shows a player."""
+
+    def _size_text(self) -> str:
+        return "" if self.audio is None else f"{self.audio.seconds:.3g} s "
 
     def _repr_html_(self) -> str:
         return self.to_html()

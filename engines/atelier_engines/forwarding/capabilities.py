@@ -193,6 +193,8 @@ def _decode_audio(capabilities: theirs.AudioCapabilities) -> AudioCapabilities:
         max_candidates=capabilities.max_candidates,
         max_prompt_length=capabilities.max_prompt_length,
         models=tuple(map(_decode_model, capabilities.models)),
+        vocabulary=capabilities.vocabulary,
+        prompt_decides_duration=capabilities.prompt_decides_duration,
     )
 
 
@@ -221,6 +223,7 @@ def _decode_model(found: theirs.Model) -> Model:
         digest=found.digest,
         fallback_for=found.fallback_for,
         fallback_reason=found.fallback_reason,
+        license=found.license,
     )
 
 

@@ -12,9 +12,10 @@ from typing import assert_never
 import numpy as np
 
 import atelier_client as client
+from atelier_client.enums import Disposition
 from atelier_client.results import Receipt
 from atelier_engines.errors import EngineFailedError
-from atelier_engines.event import Charge, Event, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Note, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import ImageTask, Task
 
@@ -75,6 +76,7 @@ class EventMapper:
                 weights=weights,
                 memory_bytes=0 if generation.receipt is None else generation.receipt.memory_bytes,
                 charge=next(charges),
+                notes=_notes(task, generation.receipt),
             )
             for output, seed in zip(generation.outputs, seeds, strict=True)
         ]
@@ -97,6 +99,18 @@ def _size_reason(task: Task, output: client.Image | client.Audio, receipt: Recei
     found = () if receipt is None else receipt.parameters
     told = (one.explanation for one in found if one.name in {"width", "height"} and one.explanation)
     return next(told, f"the other server makes {output.width} x {output.height} pixels")
+
+
+def _notes(task: Task, receipt: Receipt | None) -> tuple[Note, ...]:
+    """What the engine there tells of the fields of an audio task; the server itself explains what it changed."""
+    if isinstance(task, ImageTask) or receipt is None:
+        return ()
+    emulated = Disposition.EMULATED
+    return tuple(
+        Note(field=one.name, text=one.explanation, emulated=one.disposition is emulated)
+        for one in receipt.parameters
+        if one.explanation and one.disposition in {Disposition.APPLIED, emulated}
+    )
 
 
 def _charges(receipt: Receipt | None) -> Iterator[Charge | None]:

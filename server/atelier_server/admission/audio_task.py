@@ -37,9 +37,7 @@ def resolve_audio_task(
             if AudioFeature.NEGATIVE_PROMPT in capabilities.features
             else NO_NEGATIVE_PROMPT,
         ),
-        duration_seconds=recorder.apply_default(
-            "duration", seconds, capabilities.duration_seconds.default
-        ),
+        duration_seconds=_choose_duration(seconds, capabilities, recorder),
         steps=None if steps is None else int(steps),
         guidance=guidance,
         seed=recorder.choose_seed(
@@ -61,3 +59,15 @@ def resolve_audio_task(
         else None,
         options=options,
     )
+
+
+def _choose_duration(
+    requested: float | None, capabilities: AudioCapabilities, recorder: ParameterRecorder
+) -> float:
+    """The seconds that were asked for, else the default; the default where the prompt decides."""
+    default = capabilities.duration_seconds.default
+    if not capabilities.prompt_decides_duration:
+        return recorder.apply_default("duration", requested, default)
+    if requested is not None:
+        recorder.ignore("duration", requested, "the prompt decides how long this engine's audio is")
+    return default

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
-import soundfile
 from isal import isal_zlib
 from numpy.typing import NDArray
 
@@ -31,6 +30,8 @@ from atelier_engines.media import (
     Samples,
     image_from_pixels,
 )
+from atelier_server.artifacts.audio.files import encode_audio
+from atelier_server.artifacts.audio.formats import AUDIO_FORMATS
 from atelier_server.artifacts.metadata import build_exif, build_xmp
 from atelier_server.artifacts.provenance import Provenance
 
@@ -43,14 +44,6 @@ _IMAGE_FORMATS: dict[task_pb2.ImageFormat.ValueType, Literal["PNG"] | LossyForma
     task_pb2.IMAGE_FORMAT_JPEG: "JPEG",
     task_pb2.IMAGE_FORMAT_AVIF: "AVIF",
 }
-_AUDIO_FORMATS = {
-    task_pb2.AUDIO_FORMAT_UNSPECIFIED: ("WAV", "PCM_16", "audio/wav"),
-    task_pb2.AUDIO_FORMAT_WAV: ("WAV", "PCM_16", "audio/wav"),
-    task_pb2.AUDIO_FORMAT_FLAC: ("FLAC", "PCM_16", "audio/flac"),
-    task_pb2.AUDIO_FORMAT_OGG: ("OGG", "VORBIS", "audio/ogg"),
-}
-_AUDIO_BLOCK_SAMPLES = 2**16  # libsndfile's Vorbis encoder puts those of one call on its stack
-
 _Bytes: TypeAlias = NDArray[np.uint8]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOUR_TYPES = {1: 0, 3: 2}  # by number of channels: grey, RGB
@@ -87,7 +80,7 @@ class Encoder:
     """
 
     def __init__(self, *, metadata: bool) -> None:
-        """With `metadata`, image files contain their provenance."""
+        """With `metadata`, files contain their provenance."""
         self._metadata = metadata
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="encode")
 
@@ -127,7 +120,7 @@ def _encode(media: Media, request: GenerateRequest, provenance: Provenance | Non
         case Pixels():
             return _encode_image(media, request.image.format, provenance)
         case Samples():
-            return _encode_audio(media, request.audio.format)
+            return encode_audio(media, AUDIO_FORMATS[request.audio.format], provenance)
         case _:
             assert_never(media)
 
@@ -157,22 +150,6 @@ def _png_texts(provenance: Provenance | None) -> dict[str, str]:
     if provenance is None:
         return {}
     return {"parameters": provenance.parameters, "atelier": provenance.record}
-
-
-def _encode_audio(samples: Samples, asked: task_pb2.AudioFormat.ValueType) -> Encoded:
-    name, subtype, media_type = _AUDIO_FORMATS[asked]
-    file = io.BytesIO()
-    with soundfile.SoundFile(
-        file,
-        "w",
-        samplerate=samples.sample_rate,
-        channels=samples.array.shape[1],
-        format=name,
-        subtype=subtype,
-    ) as encoded:
-        for start in range(0, len(samples.array), _AUDIO_BLOCK_SAMPLES):
-            encoded.write(samples.array[start : start + _AUDIO_BLOCK_SAMPLES])
-    return Encoded(media_type=media_type, data=file.getvalue())
 
 
 def encode_png(pixels: Pixels, texts: Mapping[str, str]) -> bytes:

@@ -12,7 +12,7 @@ from atelier_server.artifacts.sidecar import build_sidecar
 from atelier_server.config.settings import ExportSettings, StyleSettings
 
 _SHORT_ID_LENGTH = 8
-_EXTENSIONS = {"image/jpeg": "jpg", "audio/ogg": "ogg"}
+_EXTENSIONS = {"image/jpeg": "jpg", "audio/ogg": "ogg", "audio/mpeg": "mp3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

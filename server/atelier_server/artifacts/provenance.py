@@ -1,4 +1,4 @@
-"""Metadata that an image file carries about how it was made: the final task, the model and the versions."""
+"""Metadata that a file carries about how it was made: the final task, the model and the versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from atelier.v1.generation_pb2 import Recipe
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_engines.task import JSON, Control, ImageTask, Task
+from atelier_engines.task import JSON, AudioTask, Control, ImageTask, Task
 from atelier_server.config.settings import StyleSettings
 
 _HASH_LENGTH = 10
@@ -23,9 +23,11 @@ class Provenance:
     """The metadata in two forms. Neither holds a time, a caller or an id: equal tasks give equal files."""
 
     parameters: str
-    """Text that people and Stable Diffusion tools read: prompt, negative prompt, one line of settings."""
+    """Text that people and Stable Diffusion tools read: prompt, negative prompt, settings; of audio the prompt."""
     record: str
     """One JSON object, for programs."""
+    engine: str = ""
+    """Name of the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +49,21 @@ def find_style_name(
 
 def build_provenance(
     engine: str, recipe: Recipe, task: Task, seed: int, style: StyleName | None = None
-) -> Provenance | None:
-    """The metadata of the output with that seed; None for audio.
+) -> Provenance:
+    """The metadata of the output with that seed.
 
-    It leaves out what does not belong to this image alone (id, time, caller, the other seeds of the task), what
+    It leaves out what does not belong to this output alone (id, time, caller, the other seeds of the task), what
     may be confidential (the engine's own options), and the input images.
     """
-    if not isinstance(task, ImageTask):
-        return None
-    record = _build_record(engine, recipe, task, seed, style)
+    if isinstance(task, ImageTask):
+        parameters = _build_parameters(engine, recipe, task, seed)
+        record = _build_record(engine, recipe, task, seed, style)
+    else:
+        parameters, record = task.prompt, _build_audio_record(engine, recipe, task, seed)
     return Provenance(
-        parameters=_build_parameters(engine, recipe, task, seed),
+        parameters=parameters,
         record=json.dumps(record, ensure_ascii=False, separators=(",", ":")),
+        engine=engine,
     )
 
 
@@ -81,10 +86,7 @@ def _build_record(
         "upscale": None
         if task.upscale is None
         else {"factor": _round(task.upscale.factor), "model": task.upscale.model},
-        "engine_type": recipe.engine_type,
-        "model": recipe.model,
-        "weights_digest": recipe.weights_digest,
-        "versions": dict(sorted(recipe.versions.items())),
+        **_describe_recipe(recipe),
     }
     return {
         "engine": engine,
@@ -93,8 +95,40 @@ def _build_record(
         "seed": seed,
         "width": task.width,
         "height": task.height,
-        **{name: value for name, value in optional.items() if value not in _EMPTY},
+        **_leave_out_empty(optional),
     }
+
+
+def _build_audio_record(engine: str, recipe: Recipe, task: AudioTask, seed: int) -> dict[str, JSON]:
+    """As `_build_record`; what the server did with the samples afterwards is heard, and not part of it."""
+    optional: dict[str, JSON] = {
+        "negative_prompt": task.negative_prompt,
+        "steps": task.steps,
+        "guidance": _round(task.guidance),
+        "candidates": task.candidates if task.candidates > 1 else None,
+        "seamless_loop": task.seamless_loop or None,
+        **_describe_recipe(recipe),
+    }
+    return {
+        "engine": engine,
+        "prompt": task.prompt,
+        "seed": seed,
+        "duration": _round(task.duration_seconds),
+        **_leave_out_empty(optional),
+    }
+
+
+def _describe_recipe(recipe: Recipe) -> dict[str, JSON]:
+    return {
+        "engine_type": recipe.engine_type,
+        "model": recipe.model,
+        "weights_digest": recipe.weights_digest,
+        "versions": dict(sorted(recipe.versions.items())),
+    }
+
+
+def _leave_out_empty(record: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {name: value for name, value in record.items() if value not in _EMPTY}
 
 
 def _describe_control(control: Control) -> JSON:

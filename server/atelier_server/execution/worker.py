@@ -11,12 +11,12 @@ from functools import partial
 from typing import assert_never
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier.v1.generation_pb2 import Generation, Output
+from atelier.v1.generation_pb2 import AudioProperties, Generation, Output
 from atelier_engines import event as engine_event
 from atelier_engines import validation
 from atelier_engines.closing import Closing, announce
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
-from atelier_engines.media import Encoded, Pixels
+from atelier_engines.media import Encoded, Media, Pixels, Samples
 from atelier_engines.task import ImageTask, Task
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_made_size, describe_route
@@ -33,6 +33,7 @@ from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.canvas_runs import run_on_canvas
+from atelier_server.execution.engine_notes import describe_notes
 from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.execution.work_summary import describe_claim
@@ -231,10 +232,16 @@ class Worker:
         encoded = await self.encoder.encode(output.media, request, describe)
         if output.size_reason:
             _describe_size(attempt, encoded.width, encoded.height, output.size_reason)
+        describe_notes(receipt, output.notes, task)
         await self._write_pending(attempt)
         outputs = attempt.generation.outputs
         artifact_id = f"{attempt.generation.id}-{attempt.claim.attempt}-{len(outputs)}"
-        made = Output(artifact=Artifact(id=artifact_id), seed=output.seed, flagged=output.flagged)
+        made = Output(
+            artifact=Artifact(id=artifact_id),
+            seed=output.seed,
+            flagged=output.flagged,
+            audio=_describe_audio(output.media),
+        )
         outputs.append(made)
         attempt.unwritten = encoded
         if output.charge is not None:
@@ -315,6 +322,14 @@ async def _keep_job(attempt: Attempt) -> None:
     if attempt.closing is not None:
         attempt.closing.keep_job = True
         await attempt.closing.wait_settled(_ORDER_SECONDS)
+
+
+def _describe_audio(media: Media) -> AudioProperties | None:
+    """Length and layout of samples; None for images, and for files, which are not decoded."""
+    if not isinstance(media, Samples):
+        return None
+    samples, channels = media.array.shape
+    return AudioProperties(samples=samples, sample_rate=media.sample_rate, channels=channels)
 
 
 def _count_outputs(task: Task) -> int:

@@ -20,6 +20,7 @@ from atelier_engines.capabilities import (
     PriceUnit,
 )
 from atelier_server.admission.route import REPRODUCIBILITIES
+from atelier_server.artifacts.audio.formats import AUDIO_FORMATS
 from atelier_server.config.settings import StyleSettings
 from atelier_server.engines.status import EngineStatus
 
@@ -29,7 +30,6 @@ _IMAGE_FORMATS = (
     task_pb2.IMAGE_FORMAT_JPEG,
     task_pb2.IMAGE_FORMAT_AVIF,
 )
-_AUDIO_FORMATS = (task_pb2.AUDIO_FORMAT_WAV, task_pb2.AUDIO_FORMAT_FLAC, task_pb2.AUDIO_FORMAT_OGG)
 _CANCEL = {
     CancelSupport.STEP: pb.CANCEL_SUPPORT_STEP,
     CancelSupport.REMOTE: pb.CANCEL_SUPPORT_REMOTE,
@@ -152,7 +152,9 @@ def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
         max_candidates=capabilities.max_candidates,
         max_prompt_length=capabilities.max_prompt_length,
         models=map(_model_to_pb, capabilities.models),
-        formats=_AUDIO_FORMATS,
+        formats=[form for form in AUDIO_FORMATS if form],
+        vocabulary=sorted(capabilities.vocabulary),
+        prompt_decides_duration=capabilities.prompt_decides_duration,
     )
 
 
@@ -174,6 +176,7 @@ def _model_to_pb(model: Model) -> pb.Model:
         digest=model.digest,
         fallback_for=model.fallback_for,
         fallback_reason=model.fallback_reason,
+        license=model.license,
     )
 
 

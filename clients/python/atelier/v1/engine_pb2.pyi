@@ -131,6 +131,10 @@ class _AudioFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFeat
     """Loudness normalization."""
     AUDIO_FEATURE_CANDIDATES: _AudioFeature.ValueType  # 5
     """Several candidates, of which the best is returned."""
+    AUDIO_FEATURE_SPEECH: _AudioFeature.ValueType  # 6
+    """Speech: the prompt is the words to say."""
+    AUDIO_FEATURE_AUDIO_TO_AUDIO: _AudioFeature.ValueType  # 7
+    """Audio-to-audio: starts from init_audio."""
 
 class AudioFeature(_AudioFeature, metaclass=_AudioFeatureEnumTypeWrapper):
     """Features of an engine beyond text-to-audio."""
@@ -147,6 +151,10 @@ AUDIO_FEATURE_LOUDNESS: AudioFeature.ValueType  # 4
 """Loudness normalization."""
 AUDIO_FEATURE_CANDIDATES: AudioFeature.ValueType  # 5
 """Several candidates, of which the best is returned."""
+AUDIO_FEATURE_SPEECH: AudioFeature.ValueType  # 6
+"""Speech: the prompt is the words to say."""
+AUDIO_FEATURE_AUDIO_TO_AUDIO: AudioFeature.ValueType  # 7
+"""Audio-to-audio: starts from init_audio."""
 
 class _CancelSupport:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -641,10 +649,17 @@ class AudioCapabilities(message.Message):
     MAX_PROMPT_LENGTH_FIELD_NUMBER: builtins.int
     MODELS_FIELD_NUMBER: builtins.int
     FORMATS_FIELD_NUMBER: builtins.int
+    OUTPUT_SAMPLE_RATES_FIELD_NUMBER: builtins.int
+    OUTPUT_CHANNELS_FIELD_NUMBER: builtins.int
+    SERVER_FEATURES_FIELD_NUMBER: builtins.int
+    VOCABULARY_FIELD_NUMBER: builtins.int
+    PROMPT_DECIDES_DURATION_FIELD_NUMBER: builtins.int
     max_candidates: builtins.int
     """Maximum candidates of one task."""
     max_prompt_length: builtins.int
     """Maximum length of a prompt in characters."""
+    prompt_decides_duration: builtins.bool
+    """True when the prompt decides how long the audio is: duration has no effect."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[AudioFeature.ValueType]:
         """Features beyond text-to-audio."""
@@ -663,11 +678,11 @@ class AudioCapabilities(message.Message):
 
     @builtins.property
     def sample_rates(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Sample rates in hertz, the default first."""
+        """Sample rates in hertz that the engine makes, the default first."""
 
     @builtins.property
     def channels(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Numbers of channels, the default first."""
+        """Numbers of channels that the engine makes, the default first."""
 
     @builtins.property
     def models(self) -> containers.RepeatedCompositeFieldContainer[Model]:
@@ -676,6 +691,22 @@ class AudioCapabilities(message.Message):
     @builtins.property
     def formats(self) -> containers.RepeatedScalarFieldContainer[task_pb2.AudioFormat.ValueType]:
         """File formats of the outputs."""
+
+    @builtins.property
+    def output_sample_rates(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Sample rates in hertz that a task can ask for, in ascending order; those that the engine does not make are resampled."""
+
+    @builtins.property
+    def output_channels(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Numbers of channels that a task can ask for, in ascending order; those that the engine does not make are mixed."""
+
+    @builtins.property
+    def server_features(self) -> containers.RepeatedScalarFieldContainer[AudioFeature.ValueType]:
+        """Features that the server adds to the engine's own."""
+
+    @builtins.property
+    def vocabulary(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The words that the engine follows, in lower case; empty where they are not known."""
 
     def __init__(
         self,
@@ -690,10 +721,15 @@ class AudioCapabilities(message.Message):
         max_prompt_length: builtins.int = ...,
         models: abc.Iterable[Model] | None = ...,
         formats: abc.Iterable[task_pb2.AudioFormat.ValueType] | None = ...,
+        output_sample_rates: abc.Iterable[builtins.int] | None = ...,
+        output_channels: abc.Iterable[builtins.int] | None = ...,
+        server_features: abc.Iterable[AudioFeature.ValueType] | None = ...,
+        vocabulary: abc.Iterable[builtins.str] | None = ...,
+        prompt_decides_duration: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["duration_seconds", b"duration_seconds", "guidance", b"guidance", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "sample_rates", b"sample_rates", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "output_channels", b"output_channels", "output_sample_rates", b"output_sample_rates", "prompt_decides_duration", b"prompt_decides_duration", "sample_rates", b"sample_rates", "server_features", b"server_features", "steps", b"steps", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -774,6 +810,7 @@ class Model(message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     FALLBACK_FOR_FIELD_NUMBER: builtins.int
     FALLBACK_REASON_FIELD_NUMBER: builtins.int
+    LICENSE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to select it by."""
     family: builtins.str
@@ -784,6 +821,8 @@ class Model(message.Message):
     """Name of the configured model that could not be loaded, which this one stands in for; empty otherwise."""
     fallback_reason: builtins.str
     """Why that model could not be loaded."""
+    license: builtins.str
+    """Licence of its weights, as an SPDX identifier or in words, where it is known."""
     def __init__(
         self,
         *,
@@ -792,10 +831,11 @@ class Model(message.Message):
         digest: builtins.str = ...,
         fallback_for: builtins.str = ...,
         fallback_reason: builtins.str = ...,
+        license: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "fallback_for", b"fallback_for", "fallback_reason", b"fallback_reason", "family", b"family", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["digest", b"digest", "fallback_for", b"fallback_for", "fallback_reason", b"fallback_reason", "family", b"family", "license", b"license", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

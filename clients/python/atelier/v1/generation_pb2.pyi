@@ -350,6 +350,7 @@ class Output(message.Message):
     DATA_FIELD_NUMBER: builtins.int
     URI_FIELD_NUMBER: builtins.int
     FLAGGED_FIELD_NUMBER: builtins.int
+    AUDIO_FIELD_NUMBER: builtins.int
     seed: builtins.int
     """Seed that it was generated with; less than 2^53 unless the request has a larger one."""
     data: builtins.bytes
@@ -362,6 +363,10 @@ class Output(message.Message):
     def artifact(self) -> artifact_pb2.Artifact:
         """Artifact with the bytes."""
 
+    @builtins.property
+    def audio(self) -> AudioProperties:
+        """Length and layout of audio; unset for images, and for files of a remote service that are passed on as they are."""
+
     def __init__(
         self,
         *,
@@ -370,10 +375,39 @@ class Output(message.Message):
         data: builtins.bytes = ...,
         uri: builtins.str = ...,
         flagged: builtins.bool = ...,
+        audio: AudioProperties | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact", "audio", b"audio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact", "data", b"data", "flagged", b"flagged", "seed", b"seed", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["artifact", b"artifact", "audio", b"audio", "data", b"data", "flagged", b"flagged", "seed", b"seed", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AudioProperties(message.Message):
+    """Length and layout of audio."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: builtins.int
+    SAMPLE_RATE_FIELD_NUMBER: builtins.int
+    CHANNELS_FIELD_NUMBER: builtins.int
+    samples: builtins.int
+    """Number of samples in each channel."""
+    sample_rate: builtins.int
+    """Sample rate in hertz."""
+    channels: builtins.int
+    """Number of channels."""
+    def __init__(
+        self,
+        *,
+        samples: builtins.int = ...,
+        sample_rate: builtins.int = ...,
+        channels: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channels", b"channels", "sample_rate", b"sample_rate", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -536,7 +570,8 @@ class Parameter(message.Message):
     """One parameter, as requested and as used.
 
     A parameter has the same type in every receipt: seeds are strings of decimal digits, since a number of JSON does not
-    hold each of them; other numbers are numbers, a duration is in seconds; names and texts are strings.
+    hold each of them; other numbers are numbers, a duration is in seconds; names and texts are strings; what is on or off is
+    a boolean.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -551,7 +586,7 @@ class Parameter(message.Message):
     disposition: Disposition.ValueType
     """How the requested value became the used one."""
     explanation: builtins.str
-    """Reason; empty when the requested value was applied."""
+    """Reason; of a value that was applied, what the engine tells of it, mostly nothing."""
     @builtins.property
     def value(self) -> struct_pb2.Value:
         """Value that was used; unset when the parameter was ignored."""

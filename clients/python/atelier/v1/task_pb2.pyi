@@ -204,6 +204,10 @@ class _AudioFormatEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioForma
     """Lossless, audio/flac."""
     AUDIO_FORMAT_OGG: _AudioFormat.ValueType  # 3
     """Lossy, audio/ogg (Vorbis)."""
+    AUDIO_FORMAT_OPUS: _AudioFormat.ValueType  # 4
+    """Lossy, smallest at equal quality, audio/ogg (Opus); 8, 12, 16, 24 or 48 kHz."""
+    AUDIO_FORMAT_MP3: _AudioFormat.ValueType  # 5
+    """Lossy, audio/mpeg; 8, 11.025, 12, 16, 22.05, 24, 32, 44.1 or 48 kHz, one or two channels."""
 
 class AudioFormat(_AudioFormat, metaclass=_AudioFormatEnumTypeWrapper):
     """File format of audio."""
@@ -216,6 +220,10 @@ AUDIO_FORMAT_FLAC: AudioFormat.ValueType  # 2
 """Lossless, audio/flac."""
 AUDIO_FORMAT_OGG: AudioFormat.ValueType  # 3
 """Lossy, audio/ogg (Vorbis)."""
+AUDIO_FORMAT_OPUS: AudioFormat.ValueType  # 4
+"""Lossy, smallest at equal quality, audio/ogg (Opus); 8, 12, 16, 24 or 48 kHz."""
+AUDIO_FORMAT_MP3: AudioFormat.ValueType  # 5
+"""Lossy, audio/mpeg; 8, 11.025, 12, 16, 22.05, 24, 32, 44.1 or 48 kHz, one or two channels."""
 
 @typing.final
 class ImageTask(message.Message):
@@ -432,7 +440,7 @@ class AudioTask(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     prompt: builtins.str
-    """Prompt."""
+    """Prompt: a description of the audio; the words to say, where the engine has the feature SPEECH."""
     negative_prompt: builtins.str
     """Negative prompt."""
     steps: builtins.int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group
 from rich.table import Table
@@ -122,15 +122,18 @@ def _list_image_facts(image: ImageCapabilities) -> _Facts:
 
 
 def _list_audio_facts(audio: AudioCapabilities) -> _Facts:
-    yield "can", _join(feature.replace("_", "-") for feature in sorted(audio.features))
-    yield "seconds", _format_default(audio.duration_seconds)
+    can = sorted(audio.features | audio.server_features)
+    yield "can", _join(feature.replace("_", "-") for feature in can)
+    lasts = "as long as its words" if audio.prompt_decides_duration else None
+    yield "seconds", lasts or _format_default(audio.duration_seconds)
     yield "steps", _format_default(audio.steps)
     yield "guidance", _format_default(audio.guidance)
-    yield "hertz", _join(map(str, audio.sample_rates))
-    yield "channels", _join(map(str, audio.channels))
+    yield "hertz", _default_first(audio.sample_rates, audio.output_sample_rates)
+    yield "channels", _default_first(audio.channels, audio.output_channels)
     yield "candidates", f"up to {audio.max_candidates}"
     yield "prompt", f"up to {audio.max_prompt_length} characters"
     yield "models", _join_models(audio.models)
+    yield "words", _join(sorted(audio.vocabulary))
     yield "formats", _join(audio.formats)
 
 
@@ -142,6 +145,12 @@ def _format_default(limits: IntegerRange | NumberRange | None) -> str:
     if isinstance(limits, IntegerRange) and limits.multiple_of > 1 and not limits.allowed_values:
         grid = f" in multiples of {limits.multiple_of}"
     return f"{format_range(limits)}{grid}, {limits.default:g} if not given"
+
+
+def _default_first(made: Sequence[int], offered: Sequence[int]) -> str:
+    """Numbers that a task can ask for: what the engine makes, and in brackets what the server makes of it."""
+    more = _join(str(number) for number in offered if number not in made)
+    return _join(map(str, made)) + (f" (made of these: {more})" if more else "")
 
 
 def _limit(names: str, most: int) -> str:

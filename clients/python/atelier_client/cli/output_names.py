@@ -28,6 +28,8 @@ _MEDIA_TYPES = {
     ".wav": "audio/wav",
     ".flac": "audio/flac",
     ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".mp3": "audio/mpeg",
 }
 """The first suffix of a media type is the one that new files get."""
 _FORMATS: dict[str, ImageFormat | AudioFormat] = {
@@ -39,6 +41,8 @@ _FORMATS: dict[str, ImageFormat | AudioFormat] = {
     ".wav": AudioFormat.WAV,
     ".flac": AudioFormat.FLAC,
     ".ogg": AudioFormat.OGG,
+    ".opus": AudioFormat.OPUS,
+    ".mp3": AudioFormat.MP3,
 }
 _FIELDS = (
     *("prompt", "id", "short_id", "request_id", "index"),

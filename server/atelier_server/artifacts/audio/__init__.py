@@ -1,0 +1,1 @@
+"""Audio: finishing what engines make, and writing it into files."""

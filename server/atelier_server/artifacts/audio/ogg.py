@@ -1,0 +1,93 @@
+"""Corrects the pages of Ogg files that libsndfile writes.
+
+Their serial number is random, so equal tasks would have unequal files. And a short Vorbis stream is one page, of which
+readers cannot know whether samples are to be left out at its start or its end: ffmpeg 9.0 leaves out 128 at the start.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+_HEADER = struct.Struct("<4sBBqIIIB")
+"""OggS, version, flags, granule position, serial number, page number, checksum, number of segments."""
+_CHECKSUM = 22
+"""Its offset in a page."""
+_LACED = 255
+"""A segment of this length does not end its packet."""
+_LAST = 4  # flag
+_VORBIS_HEADERS = 3
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_ONES = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    flags: int
+    granule: int
+    """Number of samples that can be decoded up to here."""
+    segments: bytes
+    """Length of each."""
+    body: bytes
+
+
+def rewrite_ogg(file: bytes, serial: int, *, is_vorbis: bool) -> bytes:
+    """The file of one stream with that serial number, 0 to 2**32 - 1; the first packet of Vorbis is a page of its own.
+
+    Sources: RFC 3533, 6; Vorbis I, A.2: the first packet gives no samples, so its granule position is 0.
+    """
+    pages = list(_read_pages(file))
+    if is_vorbis:
+        pages = list(_split_first_audio_page(pages))
+    return b"".join(_write_page(page, serial, number) for number, page in enumerate(pages))
+
+
+def _read_pages(file: bytes) -> Iterator[_Page]:
+    start = 0
+    while start < len(file):
+        _, _, flags, granule, _, _, _, count = _HEADER.unpack_from(file, start)
+        table = start + _HEADER.size
+        segments = file[table : table + count]
+        body = table + count
+        start = body + sum(segments)
+        yield _Page(flags=flags, granule=granule, segments=segments, body=file[body:start])
+
+
+def _split_first_audio_page(pages: list[_Page]) -> Iterator[_Page]:
+    packets = 0
+    for page in pages:
+        ended = sum(length < _LACED for length in page.segments)
+        if packets == _VORBIS_HEADERS and ended > 1:
+            yield from _split(page)
+        else:
+            yield page
+        packets += ended
+
+
+def _split(page: _Page) -> Iterator[_Page]:
+    """The first packet of the page, and the others."""
+    count = next(index for index, length in enumerate(page.segments) if length < _LACED) + 1
+    length = sum(page.segments[:count])
+    yield _Page(
+        flags=page.flags & ~_LAST,
+        granule=0,
+        segments=page.segments[:count],
+        body=page.body[:length],
+    )
+    yield replace(page, segments=page.segments[count:], body=page.body[length:])
+
+
+def _write_page(page: _Page, serial: int, number: int) -> bytes:
+    count = len(page.segments)
+    head = _HEADER.pack(b"OggS", 0, page.flags, page.granule, serial, number, 0, count)
+    written = bytearray(head + page.segments + page.body)
+    struct.pack_into("<I", written, _CHECKSUM, _sum_up(written))
+    return bytes(written)
+
+
+def _sum_up(page: bytearray) -> int:
+    """The CRC-32 of Ogg: the polynomial of zlib, but most significant bit first, from 0, not inverted at the end."""
+    mirrored = zlib.crc32(page.translate(_REVERSED), _ONES) ^ _ONES
+    return int.from_bytes(mirrored.to_bytes(4, "little").translate(_REVERSED))
