@@ -139,7 +139,7 @@ class OutputSettings(Section):
 
     metadata: bool = Field(
         default=True,
-        description="Write prompts, seed, settings, model and versions into each image file. "
+        description="Write prompts, seed, settings, model and versions into each file. "
         "Files that a remote service made are stored unchanged.",
     )
 
