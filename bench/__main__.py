@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from atelier_server.malloc import tune_malloc
 from bench import (
     artifacts,
     batching,
@@ -70,6 +71,7 @@ async def compare(other: Path) -> None:
 
 def main() -> None:
     """Read the command line."""
+    tune_malloc()  # the client is here: what it measures is not to depend on where its buffers lie
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures the project.")
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="DIRECTORY")
