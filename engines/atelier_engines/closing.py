@@ -7,8 +7,8 @@ stops its job. Nothing of this concerns work inside the process, which always st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +21,8 @@ class Stop(Enum):
     """It was taken out of the service's queue: nothing of it was begun."""
     STOPPED = "stopped"
     """It was begun, and goes on no longer."""
+    ENDED = "ended"
+    """It had ended before it could be stopped, and its result has not been fetched."""
     MAY_GO_ON = "may_go_on"
     """It could not be stopped, or nobody can know whether it was."""
 
@@ -28,9 +30,8 @@ class Stop(Enum):
 def combine(stops: Iterable[Stop]) -> Stop:
     """What became of all of these together; of none, that nothing was begun."""
     found = {*stops}
-    if Stop.MAY_GO_ON in found:
-        return Stop.MAY_GO_ON
-    return Stop.STOPPED if Stop.STOPPED in found else Stop.NEVER_STARTED
+    ranked = (Stop.MAY_GO_ON, Stop.ENDED, Stop.STOPPED)
+    return next((stop for stop in ranked if stop in found), Stop.NEVER_STARTED)
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +42,8 @@ class Closing:
     """Whether its job is to go on at the service; no further job is ordered from then on. Set before closing it."""
     stop: Stop | None = None
     """What became of its work, as the engine reports it once it is closed; None where it cannot tell."""
+    left: str | None = None
+    """Handle of what is not stopped, for a run that resumes it; empty for nothing, None if it does not say."""
     _orders: int = 0
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -76,11 +79,27 @@ def keeps_job() -> bool:
     return closing is not None and closing.keep_job
 
 
-def report_stop(stop: Stop) -> None:
-    """For engines: say what became of the work of the run that is being closed."""
+def report_stop(stop: Stop, left: str | None = None) -> None:
+    """For engines: say what became of the work of the run that is being closed, and what another can resume of it."""
     closing = _announced.get()
     if closing is not None:
         closing.stop = stop
+        closing.left = left
+
+
+@contextmanager
+def naming_left(name: Callable[[str], str]) -> Generator[None]:
+    """For engines around others: the context of the inner run, whose handle of what is left gets that name."""
+    closing = _announced.get()
+    if closing is None:
+        yield
+        return
+    closing.left = None
+    try:
+        yield
+    finally:
+        if closing.left:
+            closing.left = name(closing.left)
 
 
 @asynccontextmanager

@@ -225,6 +225,7 @@ def _make_workers(
             engine_name=supervisor.name,
             decider=generations.decider,
             store=generations.store,
+            storage=generations.storage,
         )
         for supervisor in supervisors
     }

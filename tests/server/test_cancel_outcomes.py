@@ -6,8 +6,8 @@ import pytest
 
 from atelier.v1.generation_pb2 import CancelOutcome
 from atelier_engines.capabilities import CancelSupport, Capabilities, Price, PriceUnit
-from atelier_engines.closing import Stop, combine
-from atelier_server.execution.cancel_outcomes import describe_stop
+from atelier_engines.closing import Closing, Stop, combine
+from atelier_server.execution.cancel_outcomes import describe_stop, find_left
 
 PRICE = Price(amount=0.01, unit=PriceUnit.IMAGE)
 LOCAL = Capabilities(description="in the process", price=PRICE)
@@ -28,9 +28,11 @@ MAY_GO_ON = CancelOutcome.CANCEL_OUTCOME_MAY_GO_ON
         (OWN, Stop.NEVER_STARTED, True, NEVER_STARTED),
         (OWN, Stop.STOPPED, True, STOPPED),
         (OWN, Stop.MAY_GO_ON, True, MAY_GO_ON),
+        (OWN, Stop.ENDED, True, MAY_GO_ON),
         (OWN, None, True, MAY_GO_ON),
         (OWN, None, False, NEVER_STARTED),
         (PRICED, Stop.MAY_GO_ON, True, MAY_BILL),
+        (PRICED, Stop.ENDED, True, MAY_BILL),
         (PRICED, Stop.STOPPED, True, STOPPED),
         (BILLED, None, True, MAY_BILL),
         (BILLED, Stop.NEVER_STARTED, True, NEVER_STARTED),
@@ -48,4 +50,22 @@ def test_several_jobs_have_the_outcome_of_the_one_that_went_furthest() -> None:
     """None of them is none that was begun."""
     assert combine([]) is Stop.NEVER_STARTED
     assert combine([Stop.NEVER_STARTED, Stop.STOPPED]) is Stop.STOPPED
-    assert combine([Stop.STOPPED, Stop.MAY_GO_ON, Stop.NEVER_STARTED]) is Stop.MAY_GO_ON
+    assert combine([Stop.STOPPED, Stop.ENDED, Stop.NEVER_STARTED]) is Stop.ENDED
+    assert combine([Stop.STOPPED, Stop.MAY_GO_ON, Stop.ENDED]) is Stop.MAY_GO_ON
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "closing", "left"),
+    [
+        (OWN, None, None),
+        (OWN, Closing(left="job"), "job"),
+        (OWN, Closing(left=""), ""),
+        (OWN, Closing(), ""),
+        (BILLED, Closing(), None),
+    ],
+)
+def test_the_next_attempt_continues_with_what_is_left(
+    capabilities: Capabilities, closing: Closing | None, left: str | None
+) -> None:
+    """An engine that says nothing has stopped its job, if it can; None is what was stored before."""
+    assert find_left(capabilities, closing) == left

@@ -59,6 +59,15 @@ class RecoveryConformance:
         (attempt,) = again.generation.receipt.attempts
         assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
 
+    async def test_what_is_left_of_a_cancelled_job_is_continued(self, opener: Opener) -> None:
+        """What its service could not stop."""
+        await lose_job(opener)
+        store = await opener()
+        (found,) = store.take_cancelled_jobs("sketch")
+        await store.record_job_cancelled(found, "the rest")
+        await store.submit(submission(request_id="r", keep_remote_handle=True))
+        assert (await store.claim("sketch")).remote_handle == "the rest"
+
     async def test_a_job_that_another_attempt_continues_stays(self, opener: Opener) -> None:
         """It is too late to record that it is cancelled."""
         job = await lose_job(opener)

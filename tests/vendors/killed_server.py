@@ -32,7 +32,7 @@ async def hang_up_while_a_job_runs(
         call = stub.Generate(request)
         await eventually(lambda: service.polled > 0)
         call.cancel()
-        await _wait_cancelled(stub)  # while the job still runs
+        await wait_cancelled(stub)  # while the job still runs
         service.polls.clear()
         made = (await stub.Generate(request)).generation
     assert made.state == State.STATE_SUCCEEDED
@@ -136,7 +136,7 @@ async def kill_while_a_job_is_cancelled(
         await eventually(lambda: service.polled > 0)
         server.kill()
         call.cancel()
-    _note_lost_callers(server)
+    note_lost_callers(server)
     again = start_server(engines=engines)
     async with aio.insecure_channel(again.address) as channel:
         await eventually(lambda: service.cancelled > 0)
@@ -168,7 +168,7 @@ async def kill_while_an_order_is_cancelled(
         await eventually(lambda: service.accepted > 0)
         server.kill()
         call.cancel()
-    _note_lost_callers(server)
+    note_lost_callers(server)
     service.answer_seconds = 0.0
     again = start_server(engines=engines)
     async with aio.insecure_channel(again.address) as channel:
@@ -177,14 +177,14 @@ async def kill_while_an_order_is_cancelled(
     assert service.accepted == 1
 
 
-def _note_lost_callers(server: RunningServer) -> None:
+def note_lost_callers(server: RunningServer) -> None:
     """Have the database say what it says just before a running generation is cancelled."""
     with closing(sqlite3.connect(server.data / "atelier.db")) as db, db:
         lost = CancelCause.CANCEL_CAUSE_CALLERS_LOST
         db.execute("UPDATE generations SET cancel_requested = ?", (lost,))
 
 
-async def _wait_cancelled(stub: Stub) -> None:
+async def wait_cancelled(stub: Stub) -> None:
     """Wait until the only generation of the server is cancelled."""
     request = ListGenerationsRequest(states=[State.STATE_CANCELLED])
     while True:

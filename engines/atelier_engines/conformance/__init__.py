@@ -23,6 +23,7 @@ pytest.register_assert_rewrite(
     "atelier_engines.conformance.images",
     "atelier_engines.conformance.rejection",
     "atelier_engines.conformance.remote_jobs",
+    "atelier_engines.conformance.remote_leaving",
     "atelier_engines.conformance.remote_submission",
     "atelier_engines.conformance.audio",
     "atelier_engines.conformance.output",

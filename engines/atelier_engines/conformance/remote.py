@@ -17,12 +17,14 @@ from atelier_engines.conformance.remote_jobs import (
     KeepConformance,
     PollConformance,
 )
+from atelier_engines.conformance.remote_leaving import LeaveConformance
 from atelier_engines.conformance.remote_submission import RestartConformance, SubmitConformance
 
 __all__ = [
     "CancelConformance",
     "DownloadConformance",
     "KeepConformance",
+    "LeaveConformance",
     "PollConformance",
     "RemoteConformance",
     "RestartConformance",
@@ -36,6 +38,7 @@ class RemoteConformance(
     PollConformance,
     CancelConformance,
     KeepConformance,
+    LeaveConformance,
     DownloadConformance,
 ):
     """Everything that is asked of an engine of a remote service; override the fixture `service`."""

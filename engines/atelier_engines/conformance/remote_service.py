@@ -91,6 +91,8 @@ class FakeService(ABC):
     """Whether all images of a task are submitted before the handle is stored, and cancelled by one request."""
     cancellable: ClassVar[bool] = True
     """Whether the service can cancel jobs."""
+    leaves_results: ClassVar[bool] = True
+    """Whether results stay at the service when a run is closed, for another one that is to continue it."""
     downloadable: ClassVar[bool] = True
     """Whether results are downloaded by URL."""
     specific_statuses: ClassVar[frozenset[int]] = frozenset()
@@ -138,8 +140,17 @@ class FakeService(ABC):
         """Number of polls."""
         return 0
 
+    @property
+    def billed(self) -> int:
+        """Number of jobs that are accepted and not cancelled."""
+        return self.accepted
+
     def forget_jobs(self) -> None:
         """Forget all jobs, as a service does when they expire."""
+        raise NotImplementedError
+
+    def stop_jobs(self) -> None:
+        """Cancel all jobs, as by a request that has arrived."""
         raise NotImplementedError
 
     def reset(self) -> None:
@@ -209,9 +220,19 @@ class FakeJobService(FakeService, Generic[JobT]):
         """See FakeService.polled."""
         return sum(job.asked for job in self.jobs.values())
 
+    @property
+    def billed(self) -> int:
+        """See FakeService.billed."""
+        return sum(not job.cancelled for job in self.jobs.values())
+
     def forget_jobs(self) -> None:
         """See FakeService.forget_jobs."""
         self.jobs.clear()
+
+    def stop_jobs(self) -> None:
+        """See FakeService.stop_jobs."""
+        for job in self.jobs.values():
+            job.cancelled = True
 
     def reset(self) -> None:
         """See FakeService.reset."""

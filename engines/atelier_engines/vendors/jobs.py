@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
-from atelier_engines.closing import Stop, combine, keeps_job, ordering, report_stop
+from atelier_engines.closing import Stop, keeps_job, ordering, report_stop
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
     EngineTimeoutError,
     EngineUnavailableError,
-    EngineUncertainError,
+    JobStoppedError,
 )
 from atelier_engines.event import Dispatched, Event, Output, Stage, Step
 from atelier_engines.task import ImageTask
 from atelier_engines.vendors.client import VendorClient
 from atelier_engines.vendors.deadline import Deadline
+from atelier_engines.vendors.orders import Orders
 
 JobT = TypeVar("JobT", bound=BaseModel)
 """What a service says about an accepted job: all that is needed to find it again."""
@@ -86,6 +87,10 @@ class JobApi(Protocol[JobT, ResponseT]):
     def steps(self) -> int:
         """Denoising steps in each job; 0 where they are not counted."""
 
+    @property
+    def cancellable(self) -> bool:
+        """Whether the service has a request to cancel a job."""
+
     def submit(self, seeds: Sequence[int]) -> AsyncGenerator[JobT]:
         """Submit a job for each seed, in order and at most once, and yield each when it is accepted."""
 
@@ -106,6 +111,9 @@ class JobApi(Protocol[JobT, ResponseT]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskJobs(Generic[ConfigT]):
     """What every JobApi holds."""
+
+    cancellable: ClassVar[bool] = True
+    """See JobApi.cancellable."""
 
     client: VendorClient
     """Client of the service."""
@@ -132,7 +140,9 @@ async def run_jobs(
     """Run the task as one job a seed; closing it cancels the jobs that have not ended, unless they are to be kept.
 
     Dispatched stores that a request will be sent before it is, and the job once it is accepted. With
-    `task.resume`, the jobs of the earlier attempt are polled, and only those that are missing are submitted.
+    `task.resume`, the jobs of the earlier attempt are polled, and only those that are missing are submitted: also one
+    that its service was told to cancel, once the service says that it was, or does not know it any more. What a closed
+    run leaves for another is in `Closing.left`: every job that has ended, or may go on.
 
     Args:
         api: the jobs of the task.
@@ -147,42 +157,49 @@ async def run_jobs(
         EngineTimeoutError: the deadline passed.
         EngineError: what the methods of `api` raise.
     """
-    seeds = api.task.seeds
-    ended, delivered, progress = 0, 0, _Progress(steps=api.steps, jobs=len(seeds))
-    found = _Handle.parse(api.task.resume)
-    jobs = found.read_jobs(api.job_type)
-    sent = len(jobs)
+    count = len(api.task.seeds)
+    progress = _Progress(steps=api.steps, jobs=count)
+    orders = Orders.parse(api.task.resume, api.job_type, count)
+    follower = _Follower(
+        api=api,
+        orders=orders,
+        progress=progress,
+        poll_seconds=poll_seconds,
+        grace_seconds=grace_seconds,
+        max_polls=max_polls,
+    )
     try:
         yield Stage(name="submit")
-        found.require_answered(api.client.name)
-        async with aclosing(api.submit(seeds[len(jobs) :])) as accepted:
-            while len(jobs) < len(seeds):
-                async with ordering():
-                    yield Dispatched(handle=_Handle.dump(jobs, sending=True))
-                    sent = len(jobs) + 1
-                    await _append_next(jobs, accepted)
-                    yield Dispatched(handle=_Handle.dump(jobs))
-        for number, (job, seed) in enumerate(zip(jobs, seeds, strict=True)):
-            poller = _Poller(api, job, grace_seconds=grace_seconds)
-            async with aclosing(poller.poll(poll_seconds, max_polls)) as statuses:
-                async for status in statuses:
-                    for event in progress.update(number, status):
-                        yield event
-            ended = number + 1
-            output = await api.result(job, status, seed)
-            delivered = number + 1
-            yield output
+        orders.require_answered(api.client.name)
+        async with aclosing(_order_missing(api, orders)) as dispatched:
+            async for order in dispatched:
+                yield order
+        for number in range(count):
+            async with aclosing(follower.follow(number)) as events:
+                async for event in events:
+                    yield event
     finally:
         if not keeps_job():
-            stops = await _cancel(api, jobs[ended:])
-            # What has ended there without its output may be billed, and so may what was sent and not answered.
-            unknown = (ended - delivered) + (sent - len(jobs))
-            stops += [Stop.STOPPED] * delivered + [Stop.MAY_GO_ON] * unknown
-            report_stop(combine(stops))
+            stops = await _cancel(api, orders.running)
+            report_stop(*orders.leave(stops, told=api.cancellable))
 
 
-async def _append_next(jobs: list[JobT], accepted: AsyncGenerator[JobT]) -> None:
-    """Append the next job once it is accepted.
+async def _order_missing(
+    api: JobApi[JobT, ResponseT], orders: Orders[JobT]
+) -> AsyncGenerator[Dispatched]:
+    """Submit each job that is missing, and yield what is to be stored before and after."""
+    missing = orders.missing
+    async with aclosing(api.submit([api.task.seeds[number] for number in missing])) as accepted:
+        for number in missing:
+            async with ordering():
+                yield Dispatched(handle=orders.dump(sending=True))
+                orders.sending = True
+                await _receive_next(accepted, orders, number)
+                yield Dispatched(handle=orders.dump())
+
+
+async def _receive_next(accepted: AsyncGenerator[JobT], orders: Orders[JobT], number: int) -> None:
+    """Record the next job once it is accepted.
 
     When cancelled meanwhile, wait a little for the answer to the request that was sent, so that its job can be
     cancelled too.
@@ -194,79 +211,71 @@ async def _append_next(jobs: list[JobT], accepted: AsyncGenerator[JobT]) -> None
         await asyncio.wait([answer], timeout=_LATE_ANSWER_SECONDS)
         answer.cancel()  # no effect when it is done
         await asyncio.wait([answer])
-        if not answer.cancelled() and answer.exception() is None:
-            jobs.append(answer.result())
+        orders.record_answer(number, answer)
         raise
-    jobs.append(answer.result())
+    orders.record_answer(number, answer)
+    answer.result()
 
 
-class _Handle(BaseModel):
-    """What is stored of the jobs of a task."""
-
-    jobs: tuple[JsonValue, ...] = ()
-    """Accepted jobs, in the order of the task's seeds."""
-    sending: bool = False
-    """Whether a request for the next job may be on its way."""
-
-    @classmethod
-    def dump(cls, jobs: Sequence[BaseModel], *, sending: bool = False) -> str:
-        """The handle as text."""
-        dumped = tuple(job.model_dump(mode="json") for job in jobs)
-        return cls(jobs=dumped, sending=sending).model_dump_json()
-
-    @classmethod
-    def parse(cls, handle: str) -> Self:
-        """The handle of an earlier attempt; an empty one if the text is empty.
-
-        Raises:
-            EngineFailedError: the text is invalid.
-        """
-        try:
-            return cls.model_validate_json(handle or "{}")
-        except ValueError as error:
-            raise _lost() from error
-
-    def read_jobs(self, job_type: type[JobT]) -> list[JobT]:
-        """The accepted jobs.
-
-        Raises:
-            EngineFailedError: they are invalid.
-        """
-        try:
-            return [job_type.model_validate(job) for job in self.jobs]
-        except ValueError as error:
-            raise _lost() from error
-
-    def require_answered(self, vendor: str) -> None:
-        """Return if every request that was sent has been answered.
-
-        Raises:
-            EngineUncertainError: the earlier attempt ended before the answer to one.
-        """
-        if self.sending:
-            raise EngineUncertainError(
-                f"the server stopped while a request to {vendor} was on its way; {vendor} may have accepted "
-                "and billed it, so it is not sent again; to pay once more, use another request id"
-            )
-
-
-def _lost() -> EngineFailedError:
-    return EngineFailedError("the jobs of an earlier attempt are lost: bad handle")
-
-
-async def _cancel(api: JobApi[JobT, ResponseT], jobs: Sequence[JobT]) -> list[Stop]:
+async def _cancel(api: JobApi[JobT, ResponseT], jobs: Mapping[int, JobT]) -> Mapping[int, Stop]:
     """Ask the service to cancel the jobs, and return what became of each; of those that fail, that it may go on."""
-    asked = [asyncio.ensure_future(api.cancel(job)) for job in jobs]
+    asked = {number: asyncio.ensure_future(api.cancel(job)) for number, job in jobs.items()}
     if asked:
-        _, late = await asyncio.wait(asked, timeout=_CANCEL_TIMEOUT_SECONDS)
+        _, late = await asyncio.wait(asked.values(), timeout=_CANCEL_TIMEOUT_SECONDS)
         for one in late:
             one.cancel()
-        await asyncio.wait(asked)
-    return [Stop.MAY_GO_ON if _has_failed(one) else one.result() for one in asked]
+        await asyncio.wait(asked.values())
+    return {
+        number: Stop.MAY_GO_ON if _has_failed(one) else one.result()
+        for number, one in asked.items()
+    }
 
 
 def _has_failed(asked: asyncio.Future[Stop]) -> bool:
     return asked.cancelled() or isinstance(asked.exception(), EngineError | TimeoutError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Follower(Generic[JobT, ResponseT]):
+    """Follows the jobs of a task to their images."""
+
+    api: JobApi[JobT, ResponseT]
+    orders: Orders[JobT]
+    progress: _Progress
+    poll_seconds: float
+    grace_seconds: float
+    max_polls: int | None
+
+    async def follow(self, number: int) -> AsyncGenerator[Event]:
+        """Yield the progress of that job, and its image; it is ordered anew if it was stopped as it was told to be."""
+        while True:
+            job = self.orders.jobs[number]
+            if job is None:  # it was stopped
+                async with aclosing(_order_missing(self.api, self.orders)) as dispatched:
+                    async for order in dispatched:
+                        yield order
+                continue
+            try:
+                async with aclosing(self._poll(job)) as statuses:
+                    async for status in statuses:
+                        for event in self.progress.update(number, status):
+                            yield event
+                self.orders.ended.add(number)
+                output = await self.api.result(job, status, self.api.task.seeds[number])
+            except EngineFailedError as error:
+                known = number in self.orders.ended  # by the service; if not, the job is lost
+                if known and not isinstance(error, JobStoppedError):
+                    raise
+                if not self.orders.forget(number):
+                    raise
+                continue
+            self.orders.delivered.add(number)
+            yield output
+            return
+
+    def _poll(self, job: JobT) -> AsyncGenerator[JobStatus[ResponseT]]:
+        poller = _Poller(self.api, job, grace_seconds=self.grace_seconds)
+        return poller.poll(self.poll_seconds, self.max_polls)
 
 
 class _Poller(Generic[JobT, ResponseT]):

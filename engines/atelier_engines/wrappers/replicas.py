@@ -8,10 +8,12 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from atelier_engines import validation
 from atelier_engines.addresses import hide_secrets
 from atelier_engines.capabilities import Capabilities
+from atelier_engines.closing import naming_left
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
     EngineError,
@@ -201,7 +203,7 @@ class ReplicatedEngine:
 
 async def _run_on(replica: _Replica, task: Task, freed: asyncio.Event) -> AsyncGenerator[Event]:
     """Run the task on that instance; its stages and the handles of its jobs name the instance."""
-    with _count(replica, freed):
+    with _count(replica, freed), naming_left(partial(_name_job, replica.address)):
         try:
             async with aclosing(replica.engine.run(task)) as events:
                 async for event in events:
@@ -227,7 +229,10 @@ def _name_replica(event: Event, address: str) -> Event:
         case Stage():
             return replace(event, replica=address)
         case Dispatched():
-            handle = ReplicaHandle(replica=address, job=event.handle)
-            return Dispatched(handle=handle.model_dump_json())
+            return Dispatched(handle=_name_job(address, event.handle))
         case _:
             return event
+
+
+def _name_job(address: str, job: str) -> str:
+    return ReplicaHandle(replica=address, job=job).model_dump_json()

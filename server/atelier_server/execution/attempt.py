@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -27,10 +28,11 @@ from atelier_server.clock import current_timestamp
 from atelier_server.engines.status import EngineStatus
 from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import encode_task
-from atelier_server.errors import CODES, DataLossError, ServiceError, failure_from_error
+from atelier_server.errors import DataLossError, ServiceError
 from atelier_server.estimates.service_times import Work, measure_service_time
-from atelier_server.execution.cancel_outcomes import describe_stop
+from atelier_server.execution.cancel_outcomes import describe_stop, find_left
 from atelier_server.execution.charges import record_charges, take_cost
+from atelier_server.execution.failures import to_failure
 from atelier_server.execution.stage_timer import StageTimer
 from atelier_server.execution.work_summary import count_work, describe_end
 from atelier_server.store.protocol import Claim, ClaimLostError, Event, Store
@@ -203,7 +205,7 @@ class AttemptFinalizer:
     async def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Record a failure, or requeue on a fallback if there is one and repeating the task is safe."""
         self.supervisor.check_requested.set()
-        failure = _to_failure(error)
+        failure = to_failure(error)
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         route = await self._find_fallback(attempt, error)
         if route is None:
@@ -240,7 +242,16 @@ class AttemptFinalizer:
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED)
         fields = {**attempt.describe_end("cancelled"), "step": attempt.step}
         _log.info("generation_cancelled", extra=fields)
+        await self._record_left(attempt)
         await self._finish_without_outputs(attempt)
+
+    async def _record_left(self, attempt: Attempt) -> None:
+        """Store what is left of the remote jobs, before the end: if the generation runs again, it continues with it."""
+        if not attempt.has_job:
+            return
+        left = find_left(self.supervisor.engine.capabilities, attempt.closing)
+        if left is not None:
+            await self.storage.retry(partial(self.store.save_remote_handle, attempt.claim, left))
 
     async def fail_or_leave(self, attempt: Attempt, error: Exception) -> None:
         """Record as failed an attempt whose result could not be recorded.
@@ -248,7 +259,7 @@ class AttemptFinalizer:
         A fault of the storage is waited out. What fails for another reason several times is left to the next start
         of the server: it would fail for ever, and keep the worker from other generations.
         """
-        failure = _to_failure(error)
+        failure = to_failure(error)
         attempt.record_end(pb.AttemptOutcome.ATTEMPT_OUTCOME_FAILED, failure)
         for _ in range(_MAX_TRIES):
             try:
@@ -381,19 +392,3 @@ def _find_digest(capabilities: Capabilities, task: Task) -> str:
     side = capabilities.image if isinstance(task, ImageTask) else capabilities.audio
     models = side.models if side is not None else ()
     return next((model.digest for model in models if model.name == task.model), "")
-
-
-def _to_failure(error: BaseException) -> pb.Failure:
-    if isinstance(error, TimeoutError):
-        return pb.Failure(
-            reason="DEADLINE_EXCEEDED",
-            code=CODES["DEADLINE_EXCEEDED"].value[0],
-            message="timed out while running",
-            retryable=True,
-        )
-    if not isinstance(error, Exception):
-        raise error  # the interpreter is shutting down
-    failure = failure_from_error(error)
-    if failure.reason == "INTERNAL":
-        _log.error("internal_error", exc_info=error)
-    return failure

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from atelier.v1.generation_pb2 import CancelOutcome
 from atelier_engines.capabilities import CancelSupport, Capabilities
-from atelier_engines.closing import Stop
+from atelier_engines.closing import Closing, Stop
 from atelier_server.store.cancel_outcomes import UNSTOPPED_OUTCOMES
 
 _OUTCOMES: Mapping[Stop, CancelOutcome.ValueType] = {
@@ -29,6 +29,15 @@ def describe_stop(
         stop = Stop.STOPPED
     elif not begun:
         stop = Stop.NEVER_STARTED
-    if stop is None or stop is Stop.MAY_GO_ON:
+    if stop is None or stop in {Stop.MAY_GO_ON, Stop.ENDED}:
         return UNSTOPPED_OUTCOMES[capabilities.may_cost]
     return _OUTCOMES[stop]
+
+
+def find_left(capabilities: Capabilities, closing: Closing | None) -> str | None:
+    """The handle of what is left of the remote jobs of a run that was closed; None where that is what it was before."""
+    if closing is None:  # nobody has touched a job
+        return None
+    if closing.left is None and capabilities.cancel is not CancelSupport.NONE:
+        return ""
+    return closing.left

@@ -8,8 +8,11 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 from atelier_engines import event as engine_event
+from atelier_engines.closing import Closing, announce
 from atelier_engines.engine import Engine
+from atelier_engines.errors import JobStoppedError
 from atelier_server.admission.decide import Decider
+from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.engines.task_codec import decode_task
 from atelier_server.store.protocol import Claim, Store
 
@@ -25,13 +28,14 @@ class CancelledJobs:
     engine_name: str
     decider: Decider
     store: Store
+    storage: StorageMonitor
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def cancel(self) -> None:
         """Cancel each once; returns when that is done, also by another worker. Errors are logged.
 
         The generations have ended before, and stay as they are: the service may have finished a job meanwhile. One
-        that runs again continues with its job, unless the service was told to cancel that: nothing is paid for twice.
+        that runs again continues with its job, unless that was stopped: nothing is paid for twice.
         """
         async with self._turn:
             for claim in self.store.take_cancelled_jobs(self.engine_name):
@@ -39,20 +43,30 @@ class CancelledJobs:
 
     async def _cancel(self, claim: Claim) -> None:
         fields = {"generation": claim.generation.id, "engine": self.engine_name}
+        closing = Closing()
         try:
-            had_ended = await self._resume_and_leave(claim)
-            if not had_ended:
-                await self.store.record_job_cancelled(claim)
+            # In a task of its own, since `announce` holds to the end of the task.
+            ended = await asyncio.create_task(self._resume_and_leave(claim, closing))
+            left = closing.left
+            if left is None:  # the engine cannot tell
+                left = claim.remote_handle if ended else ""
+            if left != claim.remote_handle:
+                handle = left
+                await self.storage.retry(lambda: self.store.record_job_cancelled(claim, handle))
         except Exception:  # noqa: BLE001 (the worker goes on)
             _log.exception("remote_job_not_cancelled", extra=fields)
         else:
-            _log.info("remote_job_left", extra={**fields, "had_ended": had_ended})
+            stop = "" if closing.stop is None else closing.stop.value
+            _log.info("remote_job_left", extra={**fields, "stop": stop})
 
-    async def _resume_and_leave(self, claim: Claim) -> bool:
-        """Have the engine resume the job, and leave it, which cancels it there; returns whether it had ended."""
+    async def _resume_and_leave(self, claim: Claim, closing: Closing) -> bool:
+        """Have the engine resume the job, and leave it, which cancels it there; returns whether the run had ended."""
+        announce(closing)
         async with self.decider.load_images(claim.request, claim.caller) as images:
             task = replace(decode_task(claim.task, images), resume=claim.remote_handle)
-            with suppress(TimeoutError):  # the job says nothing
+            with suppress(
+                TimeoutError, JobStoppedError
+            ):  # the job says nothing, or is stopped already
                 async with (
                     asyncio.timeout(_RESUME_SECONDS),
                     aclosing(self.engine.run(task)) as events,

@@ -36,7 +36,7 @@ from atelier_server.estimates.service_times import Work
 from atelier_server.generations import pages
 from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.planning import describe_plan
-from atelier_server.generations.remote_jobs import is_job_running
+from atelier_server.generations.remote_jobs import continues_job
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
 from atelier_server.ids import make_request_id, new_id
 from atelier_server.store.events import GenerationMeter
@@ -144,7 +144,7 @@ class GenerationLifecycle:
             sender=sender,
             route=route,
             digest=digest,
-            keep_remote_handle=before is not None and is_job_running(before.generation, route),
+            keep_remote_handle=before is not None and continues_job(before.generation, route),
         )
         if not submission.inputs:
             self.decider.hand_over(submission.generation.id, submission.task, route)

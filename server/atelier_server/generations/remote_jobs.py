@@ -1,22 +1,17 @@
-"""Whether the job of a cancelled generation still runs at a remote service."""
+"""Whether a cancelled generation that runs again can continue with what is left of its job at a remote service."""
 
 from __future__ import annotations
 
-from atelier.v1.generation_pb2 import AttemptOutcome, Generation
+from atelier.v1.generation_pb2 import Generation
 from atelier_engines.capabilities import CancelSupport
 from atelier_server.admission.route import Route
 
-_JOB_KEPT = frozenset(
-    {AttemptOutcome.ATTEMPT_OUTCOME_RELEASED, AttemptOutcome.ATTEMPT_OUTCOME_ABANDONED}
-)
-"""Outcomes of attempts whose remote job goes on."""
 
+def continues_job(before: Generation, route: Route) -> bool:
+    """Whether the route's engine is that of the earlier attempt, and keeps to the handle that is stored, if one is.
 
-def is_job_running(before: Generation, route: Route) -> bool:
-    """Whether the remote job of a cancelled generation runs on, and does the work of the route."""
-    if route.engine.name != before.engine:
-        return False
+    There is one as long as a job runs on, or has ended without having been stopped.
+    """
     capabilities = route.engine.capabilities
-    # Cancelled while it waited for another attempt: nobody has stopped the job of the last one.
-    waited = [attempt.outcome in _JOB_KEPT for attempt in before.receipt.attempts[-1:]]
-    return capabilities.cancel is CancelSupport.NONE or (capabilities.resumable and any(waited))
+    keeps = capabilities.resumable or capabilities.cancel is CancelSupport.NONE
+    return keeps and route.engine.name == before.engine

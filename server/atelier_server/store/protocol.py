@@ -199,8 +199,8 @@ class Store(QueueStore, Protocol):
     def take_cancelled_jobs(self, engine: str) -> Sequence[Claim]:
         """Void claims on what was cancelled while an earlier process ran it: its remote job may go on. Each once."""
 
-    async def record_job_cancelled(self, claim: Claim) -> None:
-        """Record that the remote job of a void claim is cancelled: if the generation runs again, it has a new job.
+    async def record_job_cancelled(self, claim: Claim, left: str = "") -> None:
+        """Record that the remote job of a void claim is cancelled: another attempt resumes what is `left`, if anything.
 
         Until then another attempt continues with that job. Without effect if there was another attempt.
         """

@@ -59,4 +59,5 @@ async def test_a_request_that_has_ended_may_be_billed_without_its_image(vendor: 
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
-    assert (vendor.cancelled, closing.stop) == (0, Stop.MAY_GO_ON)
+    assert (vendor.cancelled, closing.stop) == (0, Stop.ENDED)
+    assert closing.left

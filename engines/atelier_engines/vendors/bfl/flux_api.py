@@ -93,6 +93,7 @@ class BflJobs(TaskJobs[BflConfig]):
     """The jobs of one task; see JobApi."""
 
     job_type: ClassVar[type[BflJob]] = BflJob
+    cancellable: ClassVar[bool] = False
 
     @property
     def steps(self) -> int:

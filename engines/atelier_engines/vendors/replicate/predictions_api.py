@@ -163,6 +163,8 @@ class ReplicateJobs(TaskJobs[ReplicateConfig]):
             found = await self.client.request("GET", f"{_PATH}/{job.id}", model=Prediction)
         if STATES.get(found.status) is None:
             return Stop.MAY_GO_ON
+        if STATES[found.status] is JobState.SUCCEEDED:
+            return Stop.ENDED
         return Stop.NEVER_STARTED if found.never_started else Stop.STOPPED
 
     async def _submit_once(self, given: dict[str, JSON], *, wait: bool) -> ReplicateJob:

@@ -207,6 +207,8 @@ class RunpodJobs(TaskJobs[RunpodConfig]):
         answer = await self.client.request(
             "POST", self._job_path("cancel", job), model=RunpodStatus
         )
+        if STATES.get(answer.status) is JobState.SUCCEEDED:
+            return Stop.ENDED
         if answer.status != "CANCELLED" or job.id not in self._queue.waiting:
             return Stop.MAY_GO_ON
         after = await self.client.request("GET", self._job_path("status", job), model=RunpodStatus)

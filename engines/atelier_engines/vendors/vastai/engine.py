@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atelier_engines.capabilities import CancelSupport, Capabilities, Price, PriceUnit
+from atelier_engines.closing import naming_left
 from atelier_engines.errors import (
     EngineError,
     EngineFailedError,
@@ -103,11 +105,13 @@ class VastaiEngine:
             yield Stage(name="rent")
         pool = self._require_started()
         async with pool.acquire() as ready:
-            task = replace(task, resume=_inner_handle(ready.rental.instance_id, task.resume))
+            instance_id = ready.rental.instance_id
+            task = replace(task, resume=_inner_handle(instance_id, task.resume))
             try:
-                async with aclosing(_run_unless_lost(ready, task)) as events:
-                    async for event in events:
-                        yield _add_instance(event, ready.rental.instance_id)
+                with naming_left(partial(_outer_handle, instance_id)):
+                    async with aclosing(_run_unless_lost(ready, task)) as events:
+                        async for event in events:
+                            yield _add_instance(event, instance_id)
             except EngineTimeoutError as error:
                 if await pool.is_lost(ready):
                     raise _lost_error() from error
@@ -173,10 +177,14 @@ def _lost_error() -> EngineError:
 
 def _add_instance(event: Event, instance_id: int) -> Event:
     if isinstance(event, Dispatched):
-        return Dispatched(handle=_Handle(instance=instance_id, work=event.handle).model_dump_json())
+        return Dispatched(handle=_outer_handle(instance_id, event.handle))
     if isinstance(event, Output):
         return replace(event, charge=None)  # what it costs is the rent
     return event
+
+
+def _outer_handle(instance_id: int, work: str) -> str:
+    return _Handle(instance=instance_id, work=work).model_dump_json()
 
 
 def _inner_handle(instance_id: int, handle: str) -> str:

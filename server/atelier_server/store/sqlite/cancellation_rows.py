@@ -29,9 +29,9 @@ def find_cancel_cause(db: sqlite3.Connection, generation_id: str) -> CancelCause
     return cause
 
 
-def forget_remote_handle(db: sqlite3.Connection, generation_id: str) -> None:
-    """Let the next attempt begin a new job."""
-    db.execute("UPDATE generations SET remote_handle = '' WHERE id = ?", (generation_id,))
+def replace_remote_handle(db: sqlite3.Connection, generation_id: str, handle: str) -> None:
+    """Let the next attempt continue with that; with a new job, if it is empty."""
+    db.execute("UPDATE generations SET remote_handle = ? WHERE id = ?", (handle, generation_id))
 
 
 def rewrite_record(db: sqlite3.Connection, generation: Generation) -> None:

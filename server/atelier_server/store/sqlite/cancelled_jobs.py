@@ -26,16 +26,16 @@ class SqliteCancelledJobs(SqliteOverviews):
         self._cancelled_jobs += [job for job in jobs if job.generation.engine != engine]
         return [job for job in jobs if job.generation.engine == engine]
 
-    async def record_job_cancelled(self, claim: Claim) -> None:
+    async def record_job_cancelled(self, claim: Claim, left: str = "") -> None:
         """See Store.record_job_cancelled."""
-        await self._database.run(lambda db: _record_job_cancelled(db, claim))
+        await self._database.run(lambda db: _record_job_cancelled(db, claim, left))
 
 
-def _record_job_cancelled(db: sqlite3.Connection, claim: Claim) -> None:
+def _record_job_cancelled(db: sqlite3.Connection, claim: Claim, left: str) -> None:
     same_attempt = "id = ? AND attempt = ?"
     for record in rows.find_records(db, same_attempt, (claim.generation.id, claim.attempt)):
         generation = record.generation
         for attempt in generation.receipt.attempts[-1:]:
             attempt.outcome = AttemptOutcome.ATTEMPT_OUTCOME_CANCELLED
         cancellation_rows.rewrite_record(db, generation)
-        cancellation_rows.forget_remote_handle(db, generation.id)
+        cancellation_rows.replace_remote_handle(db, generation.id, left)
