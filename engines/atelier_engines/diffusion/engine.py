@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -16,6 +15,7 @@ from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.tuning import records, tune
 from atelier_engines.errors import EngineUnavailableError, UnsupportedError
 from atelier_engines.event import Event
+from atelier_engines.local.memory import free_memory
 from atelier_engines.local.step_scheduler import FairBatcher, StepScheduler
 from atelier_engines.task import AudioTask, ImageTask, Task
 
@@ -105,7 +105,7 @@ class DiffusionEngine:
                 await self._scheduler.call(self._pipeline.components.release)
             self._pipeline = None
             await self._scheduler.call(self._scheduler.reset)
-            await self._scheduler.call(_free_memory)
+            await self._scheduler.call(free_memory)
             await self._scheduler.stop()
             self._scheduler = None
 
@@ -151,13 +151,3 @@ def _lower_reproducibility(info: ModelInfo) -> ModelInfo:
     if info.reproducibility is not Reproducibility.BIT_EXACT:
         return info
     return replace(info, reproducibility=Reproducibility.SAME_ENGINE)
-
-
-def _free_memory() -> None:
-    """Give the memory of dropped networks back, to the system or to other users of the GPU."""
-    gc.collect()
-    try:
-        import torch  # noqa: PLC0415  (takes seconds)
-    except ImportError:
-        return
-    torch.cuda.empty_cache()  # does nothing where CUDA was not used

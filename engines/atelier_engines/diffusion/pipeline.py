@@ -28,7 +28,6 @@ from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
 from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
 from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.previews import Previewer
-from atelier_engines.diffusion.random_numbers import make_generator
 from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
@@ -45,6 +44,7 @@ from atelier_engines.errors import (
 from atelier_engines.event import Output
 from atelier_engines.local import devices, errors
 from atelier_engines.local.components import EngineComponents
+from atelier_engines.local.random_numbers import make_generator
 from atelier_engines.local.step_scheduler import StepCoroutine
 from atelier_engines.media import Encoded, Pixels
 from atelier_engines.options import parse_options

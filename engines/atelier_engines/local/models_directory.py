@@ -12,6 +12,7 @@ from atelier_engines.config import Section
 _WEIGHT_KEYS = frozenset(
     {
         *("model", "base", "vae", "variants", "controlnets", "preprocessors", "preview_model"),
+        "text_encoder",
         *("loras", "lora_directory", "embeddings", "embedding_directory", "upscalers"),
     }
 )

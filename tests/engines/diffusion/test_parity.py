@@ -30,8 +30,8 @@ from diffusers import (
 from numpy.typing import NDArray
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.random_numbers import make_generator
 from atelier_engines.diffusion.schedulers import NAMES
+from atelier_engines.local.random_numbers import make_generator
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sdxl
 from tests.engines.diffusion.calls import generate_images, image_task

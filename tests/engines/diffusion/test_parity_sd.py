@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.random_numbers import make_generator
 from atelier_engines.diffusion.schedulers import NAMES, build
+from atelier_engines.local.random_numbers import make_generator
 from atelier_engines.media import Pixels
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sd

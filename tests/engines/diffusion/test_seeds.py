@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from atelier_engines.diffusion import DiffusionEngine
-from atelier_engines.diffusion.random_numbers import make_generator
+from atelier_engines.local.random_numbers import make_generator
 from tests.engines.diffusion.calls import generate_images, image_task
 
 

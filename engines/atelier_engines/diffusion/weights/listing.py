@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,12 @@ from atelier_engines.diffusion.embeddings import config_embeddings
 from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.weights import model_files
 from atelier_engines.errors import EngineUnavailableError, ModelMissingError
-from atelier_engines.local.weights import digests, named_files, safetensors_header, sources
+from atelier_engines.local.weights import digests, named_files, sources
+from atelier_engines.local.weights.verification import verify_files
 from atelier_engines.weights import Weights, WeightsEntry
 
 _PREPROCESSOR_FILES = ("*.json", "*.safetensors")
 """What a preprocessor consists of, on the hub."""
-
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 ResultT = TypeVar("ResultT")
 
@@ -97,32 +95,14 @@ def _find_extra(resolve: _Resolve, download: bool) -> Weights:  # noqa: FBT001 (
         if path.is_dir()
         else partial(digests.digest_file, path)
     )
-    return Weights(files=files, digest=digest, verify=partial(_verify_files, files))
+    return Weights(files=files, digest=digest, verify=partial(verify_files, files))
 
 
 def _verify_model(found: model_files.ModelFiles, configured: str | None) -> None:
-    _verify_files(found.weights)
+    verify_files(found.weights)
     digest = found.digest()
     if configured not in (None, digest):
         raise ModelMissingError(f"the digest is {digest} and not {configured}, which is configured")
-
-
-def _verify_files(files: Sequence[Path]) -> None:
-    """Headers and lengths of all files, and the digests of those whose name is their digest.
-
-    Source: huggingface_hub, "Understand caching": a large file lies under its SHA-256 in `blobs`,
-    and its own name is a link there.
-    """
-    for path in files:
-        safetensors_header.read(path)
-        blob = path.resolve()
-        if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
-            digest = digests.digest_file(blob)
-            if digest != blob.name:
-                raise ModelMissingError(
-                    f"{path} has the digest {digest} and not the {blob.name} that the hub has; "
-                    f"delete {blob} and download it again"
-                )
 
 
 def _with_packages(find: Callable[[], ResultT]) -> ResultT:

@@ -1,4 +1,4 @@
-"""The random numbers of one image, from a seed of 63 bits."""
+"""The random numbers of one output, from a seed of 63 bits."""
 
 from __future__ import annotations
 
