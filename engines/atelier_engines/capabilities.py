@@ -202,6 +202,8 @@ class AudioCapabilities:
 
     duration_seconds: NumberRange
     """Minimum, maximum and default length."""
+    audible_seconds: float | None = None
+    """The longest audio that the model makes, where that is less than the maximum: silence follows it."""
     sample_rates: tuple[int, ...]
     """Hertz, the default first."""
     channels: tuple[int, ...]

@@ -64,10 +64,20 @@ def resolve_audio_task(
 def _choose_duration(
     requested: float | None, capabilities: AudioCapabilities, recorder: ParameterRecorder
 ) -> float:
-    """The seconds that were asked for, else the default; the default where the prompt decides."""
-    default = capabilities.duration_seconds.default
-    if not capabilities.prompt_decides_duration:
-        return recorder.apply_default("duration", requested, default)
-    if requested is not None:
-        recorder.ignore("duration", requested, "the prompt decides how long this engine's audio is")
-    return default
+    """The seconds that were asked for, else the default; the default where the prompt decides.
+
+    The receipt says where a part of it will be silence.
+    """
+    limits, longest = capabilities.duration_seconds, capabilities.audible_seconds
+    if capabilities.prompt_decides_duration:
+        if requested is not None:
+            recorder.ignore("duration", requested, "the prompt decides how long this engine's audio is")
+        return limits.default
+    seconds = limits.default if requested is None else requested
+    if longest is None or not longest < seconds <= limits.max:
+        return recorder.apply_default("duration", requested, seconds)
+    explanation = f"this model makes {longest:.3f} s of audio; silence follows, up to {seconds:g} s"
+    if requested is None:
+        return recorder.apply_default("duration", None, seconds, explanation)
+    recorder.record_clamped("duration", seconds, seconds, explanation)
+    return seconds

@@ -122,8 +122,8 @@ class ParameterRecorder:
         self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
         return used
 
-    def record_clamped(self, name: str, used: int, requested: int, explanation: str) -> None:
-        """Record a value in whose place another is used."""
+    def record_clamped(self, name: str, used: ValueT, requested: ValueT, explanation: str) -> None:
+        """Record a value in whose place another is used, or of which the engine makes something else."""
         self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
 
     def raise_strength(self, requested: float | None, default: float, steps: int | None) -> float:
