@@ -1,0 +1,62 @@
+"""The settings of every engine that makes audio by denoising latents."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from atelier_engines.local.config import LocalModelConfig, Precision
+
+
+class AudioModelConfig(LocalModelConfig):
+    """Where the weights are, what their licence asks, and how tasks share the device."""
+
+    precision: Precision = Field(
+        default="auto",
+        description=(
+            "The number format that the denoiser computes in; `auto` is float32 on the CPU and bfloat16 on CUDA. The "
+            "autoencoder always computes in float32: in float16 it makes noise."
+        ),
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description=(
+            "The SHA-256 over the weights that is expected, as `atelier models` shows it. Other weights are refused."
+        ),
+    )
+    accept_license: bool = Field(
+        default=False,
+        description=(
+            "Whether you have read the licence of the weights and accept it; else nothing is downloaded or loaded."
+        ),
+    )
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=500,
+        description="Default number of denoising steps. Unset: the model's own.",
+    )
+    guidance: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=30.0,
+        description="Default guidance; up to 1 none. Unset: the model's own.",
+    )
+    concurrency: int = Field(
+        default=4,
+        ge=1,
+        le=256,
+        description=(
+            "Tasks that run at once. They share runs of the denoiser where `max_batch` allows it, and alternate step "
+            "by step where it does not."
+        ),
+    )
+    max_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description=(
+            "Most rows in one run of the denoiser; a clip has one row, with guidance two. Unset: one clip at a time on "
+            "a CPU, 16 rows on CUDA."
+        ),
+    )

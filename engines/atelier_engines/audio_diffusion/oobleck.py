@@ -1,0 +1,58 @@
+"""The Oobleck autoencoder, which several models share: how far a sample sees, and how latents become samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
+
+from atelier_engines.audio_diffusion.model import LatentCodec
+from atelier_engines.local.model_cache import Lease
+from atelier_engines.local.torch_module import TorchModule
+
+_KERNEL_REACH = 3
+"""Of a convolution with a kernel of 7."""
+_DILATIONS = (1, 3, 9)
+"""Of the residual units of each block."""
+
+
+def count_reach(ratios: Sequence[int]) -> int:
+    """Latents on either side that a sample of the decoder depends on.
+
+    Source: diffusers 0.42.1, autoencoder_oobleck.py: a convolution, then for each ratio a transposed convolution of
+    twice the ratio and three residual units, then a convolution.
+
+    Args:
+        ratios: of the decoder's blocks, from the latents to the samples.
+    """
+    reach, hop = float(_KERNEL_REACH), 1
+    for ratio in ratios:
+        reach += 1 / hop
+        hop *= ratio
+        reach += _KERNEL_REACH * sum(_DILATIONS) / hop
+    return math.ceil(reach + _KERNEL_REACH / hop)
+
+
+class OobleckDecoder:
+    """Decodes latents on the device that has the autoencoder. For one thread at a time."""
+
+    def __init__(self, lease: Lease[TorchModule[AutoencoderOobleck]], *, max_latents: int) -> None:
+        """Decode with the leased autoencoder clips of up to `max_latents`."""
+        self._lease = lease
+        module: Any = lease.resident.module  # its attributes have no types
+        self.channels = int(module.config.audio_channels)
+        self.sample_rate = int(module.config.sampling_rate)
+        self.codec = LatentCodec(
+            hop=math.prod(module.upsampling_ratios),
+            max_latents=max_latents,
+            reach=count_reach(module.upsampling_ratios),
+        )
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Samples, (channels, samples), of the latents (1, width, latents)."""
+        module = self._lease.resident.module
+        decoded: torch.Tensor = self._lease.run(lambda: module.decode(latents.float()).sample)
+        return decoded[0]

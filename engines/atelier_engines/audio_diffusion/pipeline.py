@@ -1,0 +1,147 @@
+"""Makes audio with one loaded model.
+
+The way of a clip reads from top to bottom in `AudioPipeline.coroutine`; where it needs the denoiser it yields a
+request, so that one run of the denoiser can serve the clips of several tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from atelier_engines.audio_diffusion import samples
+from atelier_engines.audio_diffusion.model import AudioModel
+from atelier_engines.audio_diffusion.sampling import (
+    Conditioning,
+    DenoiseRequest,
+    Sampler,
+    collate,
+    is_guided,
+)
+from atelier_engines.errors import EngineFailedError
+from atelier_engines.event import Output, Stage, Step
+from atelier_engines.local import devices, errors
+from atelier_engines.local.random_numbers import make_generator
+from atelier_engines.local.step_scheduler import StepCoroutine
+from atelier_engines.media import Samples
+from atelier_engines.options import NoOptions, parse_options
+from atelier_engines.task import AudioTask
+from atelier_engines.threads import Emit
+
+AudioCoroutine = StepCoroutine[DenoiseRequest, torch.Tensor]
+"""Makes one clip: yields requests for the denoiser, is sent the predictions. See StepCoroutine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioPipeline:
+    """A loaded model, ready for tasks. For one thread at a time."""
+
+    model: AudioModel
+    """The model."""
+
+    def start(self, task: AudioTask, emit: Emit) -> list[AudioCoroutine]:
+        """The coroutine of the task's clip; it does nothing before its first step.
+
+        When it has ended, in whatever way, the device has done its work. It raises what is thrown into it,
+        translated, and:
+
+        Raises:
+            InvalidTaskError: a text is longer than the model reads, or an option is unknown.
+            OutOfMemoryError: the clip is too large for the device.
+            EngineFailedError: the device failed, or the model produced NaN or infinity.
+        """
+        parse_options(task, NoOptions)
+        return [self.coroutine(task, emit)]
+
+    def coroutine(self, task: AudioTask, emit: Emit) -> AudioCoroutine:
+        """Make the clip of a task."""
+        device = self.model.components.device
+        work = f"audio of {task.duration_seconds:g} s"
+        with (
+            errors.translate_inference(work, device, hint=lambda: "ask for a shorter duration"),
+            self.model.components.task(),
+        ):
+            try:
+                emit(Stage(name="encode_text"))
+                guidance = self.model.info.guidance if task.guidance is None else task.guidance
+                conditioning = self.model.encode(task, guided=is_guided(guidance))
+                sampler = self._create_sampler(task, guidance)
+                emit(Stage(name="denoise"))
+                yield from self._denoise(sampler, conditioning, emit)
+                yield None  # the task may be closed, instead of waiting for the end of the decoding
+                emit(Stage(name="decode"))
+                made = yield from self._decode(sampler.latents, task)
+                emit(Output(media=made, seed=task.seed))
+            finally:
+                devices.synchronize(device)
+
+    def predict(self, requests: Sequence[DenoiseRequest]) -> tuple[torch.Tensor, ...]:
+        """Run the denoiser once for requests of one key, and return the prediction for each."""
+        prediction = self.model.denoise(*collate(requests))
+        parts: tuple[torch.Tensor, ...] = torch.split(prediction, [len(one) for one in requests])
+        return parts
+
+    def generate(self, task: AudioTask, emit: Emit) -> None:
+        """Make the clip of a task alone.
+
+        Raises:
+            EngineError: see `start`.
+        """
+        with torch.inference_mode():
+            for coroutine in self.start(task, emit):
+                request = next(coroutine, None)
+                with suppress(StopIteration):
+                    while True:
+                        made = self.predict([request])[0] if request is not None else None
+                        request = coroutine.send(made)  # type: ignore[arg-type]  # see StepCoroutine
+
+    def self_test(self) -> None:
+        """Return if the device computes correctly.
+
+        Raises:
+            EngineFailedError: it does not.
+        """
+        device = self.model.components.device
+        with errors.translate_inference("the self-test", device):
+            if torch.ones(8, device=device).sum().item() != 8:  # noqa: PLR2004 (the number of ones above)
+                raise EngineFailedError(f"{device} failed its self-test: wrong result of a sum")
+
+    def _create_sampler(self, task: AudioTask, guidance: float) -> Sampler:
+        return Sampler(
+            self.model.schedule(self.model.info.steps if task.steps is None else task.steps),
+            self.model.latent_shape(self.model.count_latents(task)),
+            guidance=guidance,
+            generator=make_generator(task.seed),
+            device=self.model.components.device,
+        )
+
+    def _denoise(self, sampler: Sampler, conditioning: Conditioning, emit: Emit) -> AudioCoroutine:
+        index = 0
+        while not sampler.is_finished:
+            inputs = sampler.model_input()
+            prediction = yield DenoiseRequest(inputs=inputs, conditioning=conditioning)
+            sampler.step(prediction)
+            # A GPU queues many steps ahead; waiting here keeps the progress true, and leaves at most one
+            # step to do after a cancellation.
+            devices.synchronize(self.model.components.device)
+            index += 1
+            emit(Step(index=index, total=sampler.steps))
+
+    def _decode(
+        self, latents: torch.Tensor, task: AudioTask
+    ) -> Generator[None, torch.Tensor, Samples]:
+        """Decode what the duration needs, piece by piece; other clips advance between two pieces."""
+        codec, rate = self.model.codec, self.model.info.sample_rate
+        frames = round(task.duration_seconds * rate)
+        wanted = codec.count_latents(frames)
+        pieces = []
+        for chunk in samples.plan_chunks(wanted, self.model.count_latents(task), codec.reach):
+            decoded = self.model.decode(latents, chunk.start, chunk.stop)
+            first = (chunk.keep_start - chunk.start) * codec.hop
+            length = (chunk.keep_stop - chunk.keep_start) * codec.hop
+            pieces.append(decoded[:, first : first + length])
+            yield
+        return samples.finish(pieces, frames=frames, channels=task.channels, rate=rate)

@@ -1,0 +1,40 @@
+"""The `tangoflux` engine: audio of up to 30 s, effects and ambience, by TangoFlux, on this machine's CPU or GPU.
+
+Importing this package imports no torch; that happens when an engine starts.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from atelier_engines.audio_diffusion.engine import AudioEngine
+from atelier_engines.engine import Engine, EngineType
+from atelier_engines.local.device_group import DeviceGroup
+from atelier_engines.tangoflux.config import TangoFluxConfig
+from atelier_engines.tangoflux.facts import describe_unloaded
+from atelier_engines.tangoflux.weights_entries import list_weights
+
+if TYPE_CHECKING:
+    from atelier_engines.audio_diffusion.pipeline import AudioPipeline
+
+
+def create_engine(config: TangoFluxConfig) -> Engine:
+    """The engine of a configuration: on one device, or one on each of its devices."""
+    if not config.devices:
+        return AudioEngine(config, describe_unloaded(config), partial(_load, config))
+    alone = [
+        (device, config.model_copy(update={"device": device, "devices": ()}))
+        for device in config.devices
+    ]
+    return DeviceGroup([(device, create_engine(one)) for device, one in alone])
+
+
+def _load(config: TangoFluxConfig) -> AudioPipeline:
+    from atelier_engines.tangoflux.loading import load  # noqa: PLC0415  (takes seconds)
+
+    return load(config)
+
+
+ENGINE = EngineType(config=TangoFluxConfig, create=create_engine, weights=list_weights)
+"""The engine type that the package registers."""

@@ -1,0 +1,206 @@
+"""Loads TangoFlux: from a configuration to a pipeline that is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from transformers import T5Config, T5EncoderModel
+
+from atelier_engines.audio_diffusion import loading
+from atelier_engines.audio_diffusion.info import AudioModelInfo
+from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.pipeline import AudioPipeline
+from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
+from atelier_engines.local import errors
+from atelier_engines.local.components import ComponentSpec, EngineComponents
+from atelier_engines.local.torch_module import TorchModule
+from atelier_engines.local.weights import safetensors_header
+from atelier_engines.tangoflux import network
+from atelier_engines.tangoflux.config import TangoFluxConfig
+from atelier_engines.tangoflux.facts import SAMPLE_RATE, describe_unloaded
+from atelier_engines.tangoflux.files import TangoFluxFiles, find_files
+from atelier_engines.tangoflux.model import TangoFluxModel
+
+_MAX_TOKENS = 512
+"""Most tokens that flan-t5 reads; TangoFlux was trained with 64."""
+
+
+def load(config: TangoFluxConfig) -> AudioPipeline:
+    """A pipeline whose model is on its device and has made a first clip.
+
+    Raises:
+        ModelMissingError: the model is absent, incomplete, broken, or of another kind.
+        EngineUnavailableError: the device is absent.
+        OutOfMemoryError: the model is too large for the device.
+    """
+    components = loading.open_components(config)
+    device = components.device
+    with (
+        errors.translate_loading(config.model, device),
+        ThreadPoolExecutor(max_workers=1) as background,
+        components.release_on_failure(),
+    ):
+        files = find_files(config)
+        digest = background.submit(files.digest)
+        model = _assemble(config, files, components)
+        info = replace(
+            model.info,
+            model=replace(
+                model.info.model,
+                digest=loading.require_digest(digest.result(), config, config.model),
+            ),
+        )
+        return loading.warm_up(replace(model, info=info))
+
+
+def _assemble(
+    config: TangoFluxConfig, files: TangoFluxFiles, components: EngineComponents
+) -> TangoFluxModel:
+    dtype = loading.choose_dtype(config, components.device)
+    parts = _Parts(files, components, dtype)
+    specs = (parts.text_encoder(), parts.conditioner(), parts.denoiser(), parts.autoencoder())
+    components.require_memory(specs)
+    text_encoder, conditioner, denoiser, autoencoder = specs
+    tokenizer = load_tokenizer(files.text_encoder)
+    decoder = OobleckDecoder(
+        components.acquire(autoencoder), max_latents=files.network.audio_seq_len
+    )
+    return TangoFluxModel(
+        info=_describe(config, files, decoder, components.device),
+        components=components,
+        text=T5TextEncoder(
+            tokenizer,
+            components.acquire(text_encoder),
+            components,
+            max_tokens=min(_MAX_TOKENS, tokenizer.model_max_length),
+        ),
+        conditioner=components.acquire(conditioner),
+        denoiser=components.acquire(denoiser),
+        decoder=decoder,
+        dtype=dtype,
+        latent_width=files.network.in_channels,
+    )
+
+
+def _describe(
+    config: TangoFluxConfig, files: TangoFluxFiles, decoder: OobleckDecoder, device: torch.device
+) -> AudioModelInfo:
+    return replace(
+        describe_unloaded(config),
+        max_seconds=float(files.network.max_duration),
+        audible_seconds=decoder.codec.max_latents * decoder.codec.hop / SAMPLE_RATE,
+        reproducibility=loading.describe_reproducibility(config, device),
+        versions=loading.list_versions(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where the weights of a component are."""
+
+    path: Path
+    """The file."""
+    prefixes: tuple[str, ...] = ("",)
+    """How their names begin there."""
+    strip: bool = True
+    """Whether the module's names are without the prefix."""
+    tied: tuple[str, ...] = ()
+    """Weights that are another's, which the file leaves out."""
+
+
+class _Parts:
+    """The specifications of a model's components."""
+
+    def __init__(
+        self, files: TangoFluxFiles, components: EngineComponents, dtype: torch.dtype
+    ) -> None:
+        self._files = files
+        self._device = components.device
+        self._dtype = dtype
+        self._text_config = T5Config.from_pretrained(files.text_encoder, local_files_only=True)
+
+    def text_encoder(self) -> ComponentSpec[TorchModule[T5EncoderModel]]:
+        """The text encoder."""
+        return self._specify(
+            "text_encoder",
+            lambda: T5EncoderModel(self._text_config),
+            _Source(
+                path=self._files.weights,
+                prefixes=(network.TEXT_ENCODER,),
+                tied=network.TEXT_TIED,
+            ),
+            loading.choose_text_dtype(self._dtype),
+        )
+
+    def conditioner(self) -> ComponentSpec[TorchModule[network.TangoFluxConditioner]]:
+        """What is between; in float32, since it is small."""
+        return self._specify(
+            "conditioner",
+            lambda: network.TangoFluxConditioner(
+                text_width=self._text_config.d_model,
+                joint_width=self._files.network.joint_attention_dim,
+                max_seconds=self._files.network.max_duration,
+            ),
+            _Source(path=self._files.weights, prefixes=network.CONDITIONER, strip=False),
+            torch.float32,
+        )
+
+    def denoiser(self) -> ComponentSpec[TorchModule[FluxTransformer2DModel]]:
+        """The denoiser, which runs at every step."""
+        return self._specify(
+            "transformer",
+            lambda: network.create_denoiser(self._files.network, self._text_config.d_model),
+            _Source(path=self._files.weights, prefixes=(network.DENOISER,)),
+            self._dtype,
+            runs_every_step=True,
+        )
+
+    def autoencoder(self) -> ComponentSpec[TorchModule[AutoencoderOobleck]]:
+        """The autoencoder, always in float32."""
+        path = self._files.autoencoder
+        shapes = {name: one.shape for name, one in safetensors_header.read(path).items()}
+        shape = network.read_shape(shapes)
+        return self._specify(
+            "vae", lambda: network.create_autoencoder(shape), _Source(path=path), torch.float32
+        )
+
+    def _specify(
+        self,
+        name: str,
+        create: Callable[[], loading.ModuleT],
+        source: _Source,
+        dtype: torch.dtype,
+        *,
+        runs_every_step: bool = False,
+    ) -> ComponentSpec[TorchModule[loading.ModuleT]]:
+        def read() -> loading.ModuleT:
+            return loading.build_module(
+                create,
+                loading.read_prefixed(source.path, source.prefixes, strip=source.strip),
+                where=source.path,
+                dtype=dtype,
+                device=self._device,
+                tied=source.tied,
+            )
+
+        sizes = (
+            safetensors_header.estimate_bytes((source.path,), dtype, prefix=prefix)
+            for prefix in source.prefixes
+        )
+        return ComponentSpec(
+            name=name,
+            kind=name,
+            files=(source.path,),
+            size=sum(sizes),
+            dtype=dtype,
+            form="tangoflux",
+            load=partial(TorchModule, read),
+            runs_every_step=runs_every_step,
+        )

@@ -1,0 +1,30 @@
+"""The audio engines keep what every engine promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.engine import Engine
+from atelier_engines.tangoflux import create_engine
+from tests.engines.audio_diffusion.tiny_tangoflux import TinyTangoFlux
+
+
+class TestTangoFlux(EngineConformance):
+    """On the CPU, with a small random model."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, tangoflux: TinyTangoFlux) -> Engine:
+        """Not started."""
+        return create_engine(tangoflux.config())
+
+
+class TestSharedRuns(EngineConformance):
+    """With clips that share runs of the denoiser."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, tangoflux: TinyTangoFlux) -> Engine:
+        """Not started."""
+        return create_engine(tangoflux.config(max_batch=8))
