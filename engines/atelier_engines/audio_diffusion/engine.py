@@ -136,8 +136,8 @@ class AudioEngine:
         """
         if not self._config.accept_license:
             raise EngineUnavailableError(
-                f"the weights of {self._unloaded.title} have a licence: {self._unloaded.license}; read it, and set "
-                "accept_license: true if you accept it"
+                f"the weights of {self._unloaded.title} have a licence: {self._unloaded.model.license}; read it, "
+                "and set accept_license: true if you accept it"
             )
 
     def _prepare(self, scheduler: DenoiseScheduler) -> AudioPipeline:

@@ -29,15 +29,13 @@ class AudioModelInfo:
     """Facts about a model that its engine's capabilities are built from."""
 
     model: Model
-    """Name, family and digest."""
+    """Name, family, digest and licence."""
     title: str
     """What it is called in descriptions."""
-    license: str
-    """The terms of its weights in a few words, for people."""
     sample_rate: int
     """Hertz."""
-    channels: tuple[int, ...] = (2, 1)
-    """Numbers of channels, the default first."""
+    channels: int = 2
+    """Number of channels."""
     max_seconds: float
     """The longest duration that it was trained for."""
     audible_seconds: float
@@ -60,7 +58,7 @@ def build_capabilities(config: AudioModelConfig, info: AudioModelInfo) -> Capabi
     """The capabilities of an engine of that configuration and model."""
     steps = info.steps if config.steps is None else max(config.steps, info.min_steps)
     return Capabilities(
-        description=f"Audio by {info.title}; weights: {info.license}",
+        description=f"Audio by {info.title}; weights: {info.model.license}",
         audio=AudioCapabilities(
             duration_seconds=NumberRange(
                 min=_MIN_SECONDS,
@@ -69,7 +67,7 @@ def build_capabilities(config: AudioModelConfig, info: AudioModelInfo) -> Capabi
             ),
             audible_seconds=info.audible_seconds,
             sample_rates=(info.sample_rate,),
-            channels=info.channels,
+            channels=(info.channels,),
             features=frozenset({AudioFeature.SEED, AudioFeature.NEGATIVE_PROMPT}),
             steps=IntegerRange(min=info.min_steps, max=_MAX_STEPS, default=steps),
             guidance=NumberRange(

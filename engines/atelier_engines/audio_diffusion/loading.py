@@ -160,7 +160,7 @@ def _shortest_task(info: AudioModelInfo) -> AudioTask:
         duration_seconds=0.1,
         seed=0,
         sample_rate=info.sample_rate,
-        channels=info.channels[0],
+        channels=info.channels,
         steps=_WARM_UP_STEPS,
         guidance=2.0,
     )

@@ -144,4 +144,4 @@ class AudioPipeline:
             length = (chunk.keep_stop - chunk.keep_start) * codec.hop
             pieces.append(decoded[:, first : first + length])
             yield
-        return samples.finish(pieces, frames=frames, channels=task.channels, rate=rate)
+        return samples.finish(pieces, frames=frames, rate=rate)

@@ -1,4 +1,4 @@
-"""From decoded pieces to the samples of a clip: exact length, channels, and no value beyond full scale."""
+"""From decoded pieces to the samples of a clip: exact length, and no value beyond full scale."""
 
 from __future__ import annotations
 
@@ -45,13 +45,12 @@ def plan_chunks(wanted: int, available: int, reach: int | None) -> Iterator[Chun
         )
 
 
-def finish(pieces: Sequence[torch.Tensor], *, frames: int, channels: int, rate: int) -> Samples:
+def finish(pieces: Sequence[torch.Tensor], *, frames: int, rate: int) -> Samples:
     """The clip of exactly so many frames: cut, or continued with silence, and made quieter where it would clip.
 
     Args:
-        pieces: each (channels of the model, samples), in order.
+        pieces: each (channels, samples), in order.
         frames: samples of each channel.
-        channels: 1 mixes the model's channels to their mean, else as many as the model has.
         rate: hertz.
 
     Raises:
@@ -62,8 +61,6 @@ def finish(pieces: Sequence[torch.Tensor], *, frames: int, channels: int, rate: 
         raise EngineFailedError(
             "the model produced NaN or infinity (an overflow); configure another precision, bfloat16 or float32"
         )
-    if channels == 1:
-        made = made.mean(dim=0, keepdim=True)
     peak = float(made.abs().max())
     if peak > 1.0:
         made = (made / peak).clamp(-1.0, 1.0)

@@ -34,9 +34,8 @@ def model_name(config: TangoFluxConfig) -> str:
 def describe_unloaded(config: TangoFluxConfig) -> AudioModelInfo:
     """What is known of the model before it is loaded; digest and versions are missing."""
     return AudioModelInfo(
-        model=Model(name=model_name(config), family=FAMILY),
+        model=Model(name=model_name(config), family=FAMILY, license=LICENSE),
         title="TangoFlux",
-        license=LICENSE,
         sample_rate=SAMPLE_RATE,
         max_seconds=MAX_SECONDS,
         audible_seconds=MAX_LATENTS * HOP / SAMPLE_RATE,

@@ -71,7 +71,9 @@ def _choose_duration(
     limits, longest = capabilities.duration_seconds, capabilities.audible_seconds
     if capabilities.prompt_decides_duration:
         if requested is not None:
-            recorder.ignore("duration", requested, "the prompt decides how long this engine's audio is")
+            recorder.ignore(
+                "duration", requested, "the prompt decides how long this engine's audio is"
+            )
         return limits.default
     seconds = limits.default if requested is None else requested
     if longest is None or not longest < seconds <= limits.max:
