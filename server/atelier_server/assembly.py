@@ -184,17 +184,23 @@ async def _supervise_engine(
         reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
     )
     if settings.result_cache_bytes:
-        wrapped = _cache_results(name, wrapped, settings.result_cache_bytes)
+        wrapped = _cache_results(name, wrapped, settings)
     supervisor = EngineSupervisor(name, settings, wrapped, statuses)
     supervisor.restore_spending(await store.spent_today(name))
     return supervisor
 
 
-def _cache_results(name: str, engine: Engine, max_bytes: int) -> CachingEngine:
+def _cache_results(name: str, engine: Engine, settings: EngineSettings) -> CachingEngine:
     def count(found: bool) -> None:  # noqa: FBT001 (a callback)
         CACHE_LOOKUPS.labels(name, "hit" if found else "miss").inc()
 
-    caching = CachingEngine(inner=engine, name=name, max_bytes=max_bytes, on_lookup=count)
+    caching = CachingEngine(
+        inner=engine,
+        name=name,
+        max_bytes=settings.result_cache_bytes,
+        shared=settings.share_result_cache,
+        on_lookup=count,
+    )
     CACHE_BYTES.labels(name).set_function(lambda: caching.held_bytes)
     return caching
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -22,6 +23,14 @@ _MAX_INLINE_BYTES = 2**18
 """Up to this size, hashing and copying are faster than starting a thread."""
 
 
+_tenant: ContextVar[str] = ContextVar("cache_tenant", default="")
+
+
+def set_cache_tenant(tenant: str) -> None:
+    """Have the runs that the current asyncio task consumes find the results of this tenant."""
+    _tenant.set(tenant)
+
+
 @dataclass(slots=True, eq=False)
 class _InFlight:
     """A running task that equal tasks wait for."""
@@ -36,10 +45,10 @@ class _InFlight:
 class CachingEngine:
     """Caches the results of whole tasks in memory, and runs equal concurrent tasks only once.
 
-    Tasks are equal if everything that changes a pixel is equal, see `task_digest`. An entry is a whole task
-    with all its seeds: an engine may batch the images of one task, which can change their last bits. Only
-    results of tasks that completed are kept. If the task that others wait for fails or is stopped, the next
-    one runs.
+    Tasks are equal if everything that changes a pixel is equal, see `task_digest`, and they are the same
+    tenant's. An entry is a whole task with all its seeds: an engine may batch the images of one task, which can
+    change their last bits. Only results of tasks that completed are kept. If the task that others wait for
+    fails or is stopped, the next one runs.
 
     Engines whose results do not repeat (BEST_EFFORT) are passed through, with a warning at the start: a
     caller who submits a task twice expects two results. Tasks that resume a job are passed through, too.
@@ -52,6 +61,8 @@ class CachingEngine:
     """The engine's name, which is part of each key."""
     max_bytes: int
     """Maximum size of the cache in bytes."""
+    shared: bool = False
+    """Whether tenants find each other's results; then the time of a task tells that another has done it before."""
     on_lookup: Callable[[bool], None] = lambda _: None
     """Called for every cacheable task, with whether its result was cached."""
     _cache: OutputCache = field(init=False)
@@ -150,10 +161,11 @@ class CachingEngine:
         return self.capabilities.reproducibility is not Reproducibility.BEST_EFFORT
 
     async def _key(self, task: Task) -> bytes:
+        tenant = b"" if self.shared else _tenant.get().encode()
         work = partial(digest, task, self.capabilities, self.name)
         if image_bytes(task) <= _MAX_INLINE_BYTES:
-            return work()
-        return await result_from_thread(work)
+            return work() + tenant
+        return await result_from_thread(work) + tenant
 
 
 async def _copy_views(outputs: list[Output]) -> tuple[Output, ...]:

@@ -81,6 +81,11 @@ class EngineSettings(Section):
         description="Bytes of results to keep in memory and return for equal tasks; 0 disables the cache. "
         "Ignored, with a warning in the log, for engines whose results are not reproducible.",
     )
+    share_result_cache: bool = Field(
+        default=False,
+        description="Whether tenants get each other's cached results. Then a result that comes at once tells a tenant "
+        "that another has made the same before.",
+    )
     required: bool = Field(
         default=False,
         description="Whether the server is ready (/readyz, health checks) only while this engine is. If no engine is "

@@ -18,6 +18,7 @@ from atelier_engines.closing import Closing, announce
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
 from atelier_engines.media import Encoded, Media, Pixels, Samples
 from atelier_engines.task import ImageTask, Task
+from atelier_engines.wrappers.caching import set_cache_tenant
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_made_size, describe_route
 from atelier_server.admission.private_texts import hide_quotations
@@ -161,6 +162,7 @@ class Worker:
         attempt.begun = True
         attempt.closing = Closing()
         announce(attempt.closing)
+        set_cache_tenant(claim.caller)
         async with (
             EventWriter(self.store, self.storage, attempt) as log,
             aclosing(run_on_canvas(self.supervisor.engine, task, canvas)) as events,
