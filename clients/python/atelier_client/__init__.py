@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Outpaint,
         Upscale,
     )
+    from atelier_client.tls import Tls
 
 __all__ = [
     "Artifact",
@@ -76,6 +77,7 @@ __all__ = [
     "SafetyMode",
     "ServingStatus",
     "State",
+    "Tls",
     "Upscale",
     "show_progress",
 ]
@@ -93,6 +95,7 @@ _EXPORTS = {
     "outputs": "Audio Image",
     "results": "Cancellation Generation Health Plan Preview Progress",
     "tasks": "AudioTask Control Embedding ImageTask Lora Outpaint Upscale",
+    "tls": "Tls",
 }
 _HOME_OF = {name: home for home, names in _EXPORTS.items() for name in names.split()}
 

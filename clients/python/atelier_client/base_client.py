@@ -13,7 +13,7 @@ from atelier_client.actions import Operation
 from atelier_client.addresses import parse_address
 from atelier_client.batches import StartedBatch
 from atelier_client.channel import Connection
-from atelier_client.errors import AtelierError, ClientClosedError
+from atelier_client.errors import AtelierError, ClientClosedError, InvalidRequestError
 from atelier_client.input_media import InputMedia
 from atelier_client.operations import StartedStream
 from atelier_client.reconnect import ReconnectPolicy
@@ -21,6 +21,7 @@ from atelier_client.requests import build_batch, build_request
 from atelier_client.results import Generation
 from atelier_client.status import error_from_rpc
 from atelier_client.tasks import Batch, Keywords, Task
+from atelier_client.tls import Tls
 
 
 class Started(Protocol):
@@ -41,7 +42,8 @@ class BaseClient(ABC):
         server: str = "",
         *,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str = "",
+        tls: Tls | None = None,
+        token: str | None = None,
         reconnect_timeout_seconds: float = 30.0,
         call_timeout_seconds: float = 30.0,
     ) -> None:
@@ -50,20 +52,27 @@ class BaseClient(ABC):
         Args:
             server: HOST:PORT or an http URL, an https URL for TLS; `ATELIER_SERVER` or localhost:50051
                 when empty.
-            credentials: for TLS; when None, those of the system for an https URL, else plain text.
-            token: sent with every call, as the metadata `authorization: Bearer TOKEN`.
+            credentials: for TLS, as gRPC has them, instead of `tls`.
+            tls: certificates; when None, TLS with the authorities of the system for an https URL, else plain text.
+            token: sent with every call, as the metadata `authorization: Bearer TOKEN`; `ATELIER_TOKEN` when None, no
+                token when empty.
             reconnect_timeout_seconds: how long to reconnect a broken stream or transfer, from the
                 first failure after the server last answered.
             call_timeout_seconds: deadline of short calls (all but generate, streams and transfers).
         """
         self._policy = ReconnectPolicy(timeout_seconds=reconnect_timeout_seconds)
-        address = parse_address(server or environment.read_server_address())
-        if address.is_secure and credentials is None:
-            credentials = grpc.ssl_channel_credentials()
+        server = server or environment.read_server_address()
+        address = parse_address(server)
+        if tls is not None and server.strip().lower().startswith("http://"):
+            raise InvalidRequestError(
+                "an http URL is plain text: use https://HOST:PORT with certificates"
+            )
+        if credentials is None and (tls is not None or address.is_secure):
+            credentials = (tls or Tls()).load()
         self._connection = Connection(
             address=address.target,
             credentials=credentials,
-            token=token,
+            token=environment.read_token() if token is None else token,
             call_timeout_seconds=call_timeout_seconds,
         )
         self._closed = False
@@ -84,7 +93,7 @@ class BaseClient(ABC):
             closed.__cause__ = error
             return closed
         if isinstance(error, grpc.RpcError):
-            return error_from_rpc(error)
+            return error_from_rpc(error, is_secure=self._connection.credentials is not None)
         raise error
 
     def _new_media(self) -> InputMedia:

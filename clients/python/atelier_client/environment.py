@@ -1,16 +1,33 @@
-"""Reads the environment: the address of the server, and what the terminal supports."""
+"""Reads the environment: the server and the token for it, and what the terminal supports."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 DEFAULT_SERVER = "localhost:50051"
 
 
+def read_named_server() -> str:
+    """The address in `ATELIER_SERVER`; empty if there is none."""
+    return os.environ.get("ATELIER_SERVER", "")
+
+
 def read_server_address() -> str:
     """The address in `ATELIER_SERVER`, or localhost:50051."""
-    return os.environ.get("ATELIER_SERVER") or DEFAULT_SERVER
+    return read_named_server() or DEFAULT_SERVER
+
+
+def read_token() -> str:
+    """The key or token in `ATELIER_TOKEN`; empty if there is none."""
+    return os.environ.get("ATELIER_TOKEN", "").strip()
+
+
+def find_profiles() -> Path:
+    """The file of the servers that `atelier login` has saved."""
+    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(folder).expanduser() / "atelier" / "servers.json"
 
 
 def has_proxy() -> bool:

@@ -9,6 +9,7 @@ AtelierError
 ├── AccessDeniedError           authentication or authorization failed
 ├── QuotaError                  your quota, or that of the remote service, is exhausted
 ├── OutOfMemoryError            out of memory on the device of the engine
+├── TlsError                    the connection cannot be encrypted as it was asked for
 ├── DeadlineError               the deadline was exceeded, or cannot be met
 ├── UnavailableError            try again later: the queue is full, the server is loading or draining
 │   └── ServerUnreachableError  the server cannot be reached
@@ -90,6 +91,10 @@ class ConflictError(AtelierError):
 
 class AccessDeniedError(AtelierError):
     """Authentication or authorization failed."""
+
+
+class TlsError(AtelierError):
+    """The connection cannot be encrypted as it was asked for; the text says what to change."""
 
 
 class QuotaError(AtelierError):

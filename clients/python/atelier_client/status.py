@@ -16,6 +16,7 @@ from atelier_client import errors
 from atelier_client.enums import CancelCause, State
 from atelier_client.errors import AtelierError, Violation
 from atelier_client.results import Failure, Generation
+from atelier_client.tls import explain_handshake, hint_at_encryption
 
 CODES: Mapping[grpc.StatusCode, type[AtelierError]] = {
     grpc.StatusCode.CANCELLED: errors.GenerationCancelledError,
@@ -60,16 +61,24 @@ class _Details:
     retry_after_seconds: float | None = None
 
 
-def error_from_rpc(error: grpc.RpcError) -> AtelierError:
-    """The error of a failed call; an unknown status is an InternalError."""
+def error_from_rpc(error: grpc.RpcError, *, is_secure: bool = False) -> AtelierError:
+    """The error of a failed call, over TLS or not; an unknown status is an InternalError."""
     call = cast("grpc.Call", error)
     details = _read_details(call)
     message = call.details() or call.code().name
     failure = _build_error(_error_class(call.code(), details.reason), message, details)
     if not details.reason and _is_connection_lost(call.code(), message):
-        failure = errors.ServerUnreachableError(f"cannot reach the server: {message}")
+        failure = _build_unreachable(message, is_secure=is_secure)
     failure.__cause__ = error
     return failure
+
+
+def _build_unreachable(message: str, *, is_secure: bool) -> AtelierError:
+    """A TlsError where another attempt cannot help; else what may be wrong stands in the text."""
+    if explanation := explain_handshake(message):
+        return errors.TlsError(f"cannot reach the server: {explanation}")
+    hint = hint_at_encryption(message, is_secure=is_secure)
+    return errors.ServerUnreachableError(f"cannot reach the server: {message}{hint}")
 
 
 def error_from_failure(failure: Failure, generation_id: str) -> AtelierError:

@@ -30,6 +30,13 @@ class ForwardingConfig(Section):
         default=None,
         description="PEM file with the certificate authorities to trust; those of the system when null.",
     )
+    certificate_file: Path | None = Field(
+        default=None,
+        description="PEM file with a certificate of this server, where the other one wants one of its clients.",
+    )
+    key_file: Path | None = Field(
+        default=None, description="PEM file with the private key of certificate_file."
+    )
     token: SecretToken | None = Field(
         default=None,
         description="Bearer token sent with every call, for instance ${ATELIER_TOKEN}.",
@@ -52,4 +59,8 @@ class ForwardingConfig(Section):
     def _check_tls(self) -> Self:
         if self.ca_file is not None and not self.tls:
             raise ValueError("ca_file has no effect without tls: true")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        if self.certificate_file is not None and not self.tls:
+            raise ValueError("certificate_file has no effect without tls: true")
         return self

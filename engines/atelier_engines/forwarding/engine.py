@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 
-import grpc
-
 import atelier_client as client
 from atelier_client.errors import AtelierError, ConflictError, ServerUnreachableError
 from atelier_engines.capabilities import (
@@ -244,15 +242,17 @@ class ForwardingEngine:
 
     async def _connect(self) -> client.AsyncClient:
         config = self._config
-        credentials = None
-        if config.tls:
-            authorities = None
-            if config.ca_file is not None:
-                authorities = await result_from_thread(config.ca_file.read_bytes)
-            credentials = grpc.ssl_channel_credentials(authorities)
+        tls = client.Tls(
+            ca=config.ca_file, certificate=config.certificate_file, key=config.key_file
+        )
+        try:
+            credentials = await result_from_thread(tls.load) if config.tls else None
+        except AtelierError as error:
+            raise EngineUnavailableError(str(error)) from error
         return client.AsyncClient(
             self._address,
             credentials=credentials,
+            # Never that of the environment, which may be another server's.
             token=config.token.get_secret_value() if config.token else "",
             reconnect_timeout_seconds=config.retry_timeout_seconds,
             call_timeout_seconds=_CALL_TIMEOUT_SECONDS,

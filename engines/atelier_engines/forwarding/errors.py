@@ -49,6 +49,9 @@ REASONS: Mapping[str, Callable[[str], EngineError]] = {
     "STORAGE_UNAVAILABLE": EngineUnavailableError,
     "DRAINING": EngineUnavailableError,
     "ENGINE_UNAVAILABLE": EngineUnavailableError,
+    "UNAUTHENTICATED": EngineUnavailableError,
+    "PERMISSION_DENIED": EngineUnavailableError,
+    "AUTHENTICATION_UNAVAILABLE": EngineUnavailableError,
     "ENGINE_UNCERTAIN": EngineUncertainError,
     "ENGINE_TIMEOUT": EngineTimeoutError,
     "DEADLINE_EXCEEDED": EngineTimeoutError,
@@ -72,8 +75,8 @@ def translate_rejection(error: theirs.AtelierError) -> EngineError:
             return InvalidTaskError(_strip_task(first.field), text)
         case theirs.UnavailableError(retry_after_seconds=float(seconds)):
             return EngineUnavailableError(text, retry_after_seconds=seconds)
-        case theirs.AccessDeniedError():
-            return EngineUnavailableError(f"{text}; check the configured token")
+        case theirs.AccessDeniedError() | theirs.TlsError():
+            return EngineUnavailableError(f"{text}; check the configured token and certificates")
         case theirs.ServerUnreachableError():
             return EngineUnavailableError(f"{_OTHER} is unreachable")
         case theirs.DeadlineError(reason=""):

@@ -12,11 +12,12 @@ from atelier_client.cli.batch_display import BatchDisplay, echo_summary
 from atelier_client.cli.batch_items import BatchItem, build_item, read_items, set_field
 from atelier_client.cli.batch_manifest import NAME, BatchManifest
 from atelier_client.cli.batch_running import BatchRun, Spending
+from atelier_client.cli.connection import connect
 from atelier_client.cli.contact_sheets import Entry, write_contact_sheet
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.interruption import handle_interruptions
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.tasks import RequestKeywords
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from atelier_client.cli.completion_values import complete_engine, complete_id
+from atelier_client.cli.connection import connect
 from atelier_client.cli.exit_codes import ExitCode, exit_code_for
 from atelier_client.cli.follow import describe_cancellation
 from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError
 

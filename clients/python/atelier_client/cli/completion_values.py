@@ -9,7 +9,7 @@ from itertools import islice
 import click
 from click.shell_completion import CompletionItem
 
-from atelier_client.cli.options import connect
+from atelier_client.cli.connection import connect
 from atelier_client.engines import Engine
 from atelier_client.errors import AtelierError
 

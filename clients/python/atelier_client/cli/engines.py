@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atelier_client.cli.completion_values import complete_engine
+from atelier_client.cli.connection import connect
 from atelier_client.cli.engine_names import NAMED_BY
 from atelier_client.cli.engine_page import (
     build_engine_page,
@@ -19,7 +20,7 @@ from atelier_client.cli.engine_page import (
     format_state,
 )
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.engines import Capabilities
 from atelier_client.enums import AudioFeature, ImageFeature
 

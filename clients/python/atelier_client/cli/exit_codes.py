@@ -40,6 +40,7 @@ _CODES: Mapping[type[AtelierError], ExitCode] = {
     errors.ConflictError: ExitCode.INVALID,
     errors.AccessDeniedError: ExitCode.INVALID,
     errors.OutOfMemoryError: ExitCode.INVALID,
+    errors.TlsError: ExitCode.INVALID,
     errors.QuotaError: ExitCode.UNAVAILABLE,
     errors.DeadlineError: ExitCode.UNAVAILABLE,
     errors.UnavailableError: ExitCode.UNAVAILABLE,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from atelier_client.cli.connection import connect
 from atelier_client.cli.matrix import Axis, parse_axis, run_matrix
-from atelier_client.cli.options import connect, server_option
+from atelier_client.cli.options import server_option
 from atelier_client.cli.task_building import build_keywords, build_task
 from atelier_client.cli.task_options import TaskArguments, task_options
 from atelier_client.cli.task_running import RunArguments, run_options, run_task

@@ -21,6 +21,8 @@ _OWN = {
     "generate": "generate",
     "health": "health",
     "list": "listing",
+    "login": "login",
+    "logout": "login",
     "pause": "queues",
     "plan": "plan",
     "rerun": "rerun",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from atelier_client.cli.connection import connect
 from atelier_client.cli.engine_page import format_pause
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.enums import ServingStatus
 
 

@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 
 from atelier_client.cli.completion_values import complete_engine
+from atelier_client.cli.connection import connect
 from atelier_client.cli.generation_lines import format_generations
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.enums import State
 
 _MAX_PAGE_SIZE = 100

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
+from atelier_client.cli.connection import connect
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
 from atelier_client.cli.task_building import build_keywords, build_task
 from atelier_client.cli.task_options import TaskArguments, task_options

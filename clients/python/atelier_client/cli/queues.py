@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from atelier_client.cli.completion_values import complete_engine
+from atelier_client.cli.connection import connect
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 
 _engine_argument = click.argument("engine", shell_complete=complete_engine)
 

@@ -6,9 +6,10 @@ import click
 from rich.console import Console
 
 from atelier_client.cli.completion_values import complete_id
+from atelier_client.cli.connection import connect
 from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.cli.output_files import save_outputs
 from atelier_client.cli.output_names import output_options, parse_target
 from atelier_client.cli.parameter_table import build_parameter_table, describe_engine

@@ -16,11 +16,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from atelier_client.cli.connection import connect
 from atelier_client.cli.engine_page import format_price, format_state
 from atelier_client.cli.generation_lines import format_generations
 from atelier_client.cli.interruption import handle_interruptions, raise_if_interrupted
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.cli.progress import can_draw
 from atelier_client.cli.totals import WINDOW, EngineTotals, total_by_engine
 from atelier_client.engines import Capabilities, Engine

@@ -7,8 +7,9 @@ from dataclasses import replace
 import click
 
 from atelier_client.cli.completion_values import complete_id
+from atelier_client.cli.connection import connect
 from atelier_client.cli.generation_ids import resolve_id
-from atelier_client.cli.options import connect, server_option
+from atelier_client.cli.options import server_option
 from atelier_client.cli.output_checks import choose_format
 from atelier_client.cli.task_running import RunArguments, run_options, run_task
 from atelier_client.errors import InvalidRequestError

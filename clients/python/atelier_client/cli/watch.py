@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from atelier_client.cli.completion_values import complete_id
+from atelier_client.cli.connection import connect
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.follow import follow_to_end
 from atelier_client.cli.generation_ids import resolve_id
 from atelier_client.cli.interruption import handle_interruptions
 from atelier_client.cli.json_output import echo_json
-from atelier_client.cli.options import connect, connection_options
+from atelier_client.cli.options import connection_options
 from atelier_client.cli.output_names import output_options, parse_target
 from atelier_client.cli.progress import choose_display
 from atelier_client.cli.saving import save_and_print
