@@ -41,6 +41,11 @@ def resize(directory: Path, size: int) -> None:
     subprocess.run([_MOUNT, "-o", f"remount,size={size}", str(directory)], check=True)
 
 
+def make_read_only(directory: Path) -> None:
+    """Let nothing more be written to the file system that is mounted at the directory."""
+    subprocess.run([_MOUNT, "-o", "remount,ro", str(directory)], check=True)
+
+
 def leave_free(directory: Path, free: int) -> None:
     """Leave about so many bytes free on the file system that is mounted at the directory.
 

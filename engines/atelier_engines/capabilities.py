@@ -256,6 +256,10 @@ class Capabilities:
     """Whether it stands in for a model, and takes only tasks that name it while there are other engines."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of packages, and digests of weights beside those of `models`, on which the result depends."""
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """What runs each component of its model, by component; empty where there is no choice."""
+    runtime_fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """Why components are run by another runtime than is configured, for those that are."""
 
     @property
     def may_cost(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from atelier_engines.builds import BuildPlanner
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.event import Event
 from atelier_engines.task import Task
@@ -83,3 +84,5 @@ class EngineType(Generic[ConfigT]):
         EngineError: the engine cannot run here.
         OSError: the results cannot be stored.
     """
+    builds: BuildPlanner[ConfigT] | None = None
+    """Plans what can be built ahead of the start, for `atelier build`; None for engines that build nothing."""

@@ -49,6 +49,11 @@ BACKLOG_SECONDS = Gauge(
     ["engine"],
 )
 ENGINE_UP = Gauge("atelier_engine_up", "1 while the engine is ready.", ["engine"])
+RUNTIME_FALLBACKS = Gauge(
+    "atelier_runtime_fallbacks",
+    "Components of the engine's model that another runtime runs than is configured.",
+    ["engine"],
+)
 COST = Counter("atelier_cost_total", "Cost of generations.", ["engine", "currency"])
 CACHE_LOOKUPS = Counter(
     "atelier_cache_lookups_total",

@@ -45,6 +45,8 @@ def _engine(pb: engine_pb2.Engine) -> engines.Engine:
         fallbacks=tuple(pb.fallbacks),
         versions=dict(sorted(pb.versions.items())),
         placeholder=pb.placeholder,
+        runtimes=dict(sorted(pb.runtimes.items())),
+        runtime_fallbacks=dict(sorted(pb.runtime_fallbacks.items())),
         pause=pause_from_pb(pb.pause) if pb.HasField("pause") else None,
     )
 

@@ -212,6 +212,10 @@ class Engine:
     """Whether it stands in for a model: the server selects it only by its name, or if there is nothing else."""
     pause: EnginePause | None = None
     """Set while it begins nothing of what waits for it."""
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """What runs each component of its model, by component; empty where there is no choice."""
+    runtime_fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """Why components are run by another runtime than is configured, for those that are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

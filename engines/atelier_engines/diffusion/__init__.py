@@ -5,6 +5,7 @@ Importing this package imports no torch; that happens when an engine starts.
 
 from __future__ import annotations
 
+from atelier_engines.diffusion.builds.planner import plan as plan_builds
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.engine import DiffusionEngine
 from atelier_engines.diffusion.tuning.tune import tune
@@ -24,6 +25,12 @@ def create_engine(config: DiffusionConfig) -> Engine:
     return DeviceGroup([(device, DiffusionEngine(alone[device])) for device in config.devices])
 
 
-ENGINE = EngineType(config=DiffusionConfig, create=create_engine, weights=list_weights, tune=tune)
+ENGINE = EngineType(
+    config=DiffusionConfig,
+    create=create_engine,
+    weights=list_weights,
+    tune=tune,
+    builds=plan_builds,
+)
 
 __all__ = ["ENGINE", "DiffusionConfig", "DiffusionEngine"]

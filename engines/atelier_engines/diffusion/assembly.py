@@ -26,7 +26,11 @@ from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
 from atelier_engines.diffusion.runtimes.base import ControlNet, Runtime, TextEncoder
-from atelier_engines.diffusion.runtimes_config import RuntimeName
+from atelier_engines.diffusion.runtimes_config import (
+    ComponentName,
+    ComponentRuntimes,
+    RuntimeName,
+)
 from atelier_engines.diffusion.torch_loader import TorchLoader
 from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.diffusion.weights.model_files import (
@@ -53,6 +57,10 @@ class LoadedComponents:
     """Switches its LoRAs; None if none are configured, or the runtimes support none."""
     embeddings: EmbeddingLoader
     """Its textual inversion embeddings, and those that its LoRAs bring along."""
+    runtimes: ComponentRuntimes
+    """What runs its components."""
+    runtime_fallbacks: Mapping[ComponentName, str]
+    """Why components are not run as configured, for those that are not."""
 
 
 def assemble(
@@ -107,17 +115,25 @@ def assemble(
         {} if switch is None else {name: catalog.file(name) for name in catalog.names},
         [encoder.width for encoder in text_encoders],
     )
-    return LoadedComponents(families=families, loras=switch, embeddings=embeddings)
+    return LoadedComponents(
+        families=families,
+        loras=switch,
+        embeddings=embeddings,
+        runtimes=loaders.runtimes,
+        runtime_fallbacks=loaders.fallbacks,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaders:
-    """What loads each component, as `runtime` in the configuration says."""
+    """What loads each component, as `runtime` in the configuration says, or torch where there is no build."""
 
     text_encoders: ComponentLoader
     denoiser: ComponentLoader
     controlnets: ComponentLoader
     autoencoder: ComponentLoader
+    runtimes: ComponentRuntimes
+    fallbacks: Mapping[ComponentName, str]
 
 
 def _create_loaders(
@@ -129,13 +145,18 @@ def _create_loaders(
     by_name: dict[RuntimeName, ComponentLoader] = {
         "torch": _create_torch_loader(config, model, components, precision)
     }
+    fallbacks: Mapping[ComponentName, str] = {}
     if "onnx" in config.runtimes.names:
-        by_name["onnx"] = onnx_loader.create(config, components)
+        by_name["onnx"] = loader = onnx_loader.create(config, model, components)
+        fallbacks = loader.builds.missing
+    runtimes = config.runtimes.with_torch_for(fallbacks)
     return _Loaders(
-        text_encoders=by_name[config.runtimes.text_encoders],
-        denoiser=by_name[config.runtimes.denoiser],
-        controlnets=by_name[config.runtimes.controlnets],
-        autoencoder=by_name[config.runtimes.autoencoder],
+        text_encoders=by_name[runtimes.text_encoders],
+        denoiser=by_name[runtimes.denoiser],
+        controlnets=by_name[runtimes.controlnets],
+        autoencoder=by_name[runtimes.autoencoder],
+        runtimes=runtimes,
+        fallbacks=fallbacks,
     )
 
 

@@ -111,6 +111,8 @@ def build_capabilities(config: DiffusionConfig, info: ModelInfo) -> Capabilities
         reproducibility=info.reproducibility,
         options_schema=build_options_schema(DiffusionOptions),
         versions=info.versions,
+        runtimes=info.runtimes,
+        runtime_fallbacks=info.runtime_fallbacks,
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from atelier_engines.diffusion.runtimes_config import (
     ComponentRuntimes,
+    OnMissingBuild,
     RuntimeName,
     same_for_all,
 )
@@ -57,6 +58,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "max_count": "max_images",
+        "onnx_directory": "builds_directory",
         "pin": "keep_loaded",
         "prediction": "prediction_type",
         "prompt_cache": "prompt_cache_bytes",
@@ -195,11 +197,19 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             "is run by `torch`. `onnx` needs the extra `onnx`."
         ),
     )
-    onnx_directory: Path | None = Field(
+    builds_directory: Path | None = Field(
         default=None,
         description=(
-            "Where the networks that `onnx` runs are kept, exported once at the first start; about as large as "
-            "their weights in float32. Unset: ~/.cache/atelier/onnx."
+            "Where the networks that `onnx` runs are kept, exported once by `atelier build` or at the first start; "
+            "about as large as their weights in float32. Nobody else may write to it. Unset: ~/.cache/atelier/builds."
+        ),
+    )
+    on_missing_build: OnMissingBuild = Field(
+        default="build",
+        description=(
+            "What to do at the start where a network is not built, or its files are not what was built. `build`: build "
+            "it before the engine is ready. `fallback`: torch runs the component, which the log, a metric and the "
+            "capabilities say. `fail`: the engine is not ready until `atelier build` has built it."
         ),
     )
     max_pixels: int = Field(

@@ -25,6 +25,7 @@ from atelier_engines.diffusion.model_info import MAX_GUIDANCE, MIN_SIDE, ModelIn
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.diffusion.presets import SamplingDefaults, resolve_defaults
 from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.runtimes_config import ComponentRuntimes
 from atelier_engines.diffusion.variant import Variant
 from atelier_engines.diffusion.weights import model_card
 from atelier_engines.diffusion.weights.model_card import ModelCard
@@ -79,7 +80,8 @@ def load(config: DiffusionConfig) -> Pipeline:
         )
         variants = _create_variants(model, loaded.families, defaults)
         chosen = variants.get(defaults.steps) or next(iter(variants.values()))
-        info = _collect_info(config, card, chosen, _require_digest(digest.result(), config))
+        checked = _require_digest(digest.result(), config)
+        info = _collect_info(config, card, chosen, checked, loaded.runtimes)
         upscalers = registry.load(config, device=str(device), precision=config.precision)
         pipeline = Pipeline(
             family=chosen.family,
@@ -105,9 +107,10 @@ def load(config: DiffusionConfig) -> Pipeline:
 def _add_extras(
     info: ModelInfo, loaded: assembly.LoadedComponents, versions: Mapping[str, str]
 ) -> ModelInfo:
-    """With what LoRAs bring along, and with the versions of what is beside the model."""
+    """With what LoRAs bring along, the versions of what is beside the model, and runtimes that stand in."""
     return replace(
         info,
+        runtime_fallbacks=dict(loaded.runtime_fallbacks.items()),
         lora_embeddings=loaded.embeddings.bundled,
         lora_trigger_words={} if loaded.loras is None else loaded.loras.trigger_words,
         versions={**versions, **info.versions},
@@ -178,7 +181,11 @@ def _create_estimator(config: DiffusionConfig, family: Family) -> MemoryEstimato
 
 
 def _collect_info(
-    config: DiffusionConfig, card: ModelCard, chosen: Variant, digest: str
+    config: DiffusionConfig,
+    card: ModelCard,
+    chosen: Variant,
+    digest: str,
+    runtimes: ComponentRuntimes,
 ) -> ModelInfo:
     """The configuration takes precedence over the model's card, and that over the family."""
     family, defaults = chosen.family, resolve_defaults(config)
@@ -186,7 +193,7 @@ def _collect_info(
     side = family.architecture.sample_pixels
     width, height = card.default_size or (side, side)
     on_cpu = family.runtime.device.type == "cpu"
-    on_onnx = "onnx" in config.runtimes.names
+    on_onnx = "onnx" in runtimes.names
     usual = capabilities.GUIDANCE if family.name == sdxl.NAME else capabilities.SD_GUIDANCE
     max_guidance = _first(defaults.max_guidance, MAX_GUIDANCE)
     return ModelInfo(
@@ -206,6 +213,7 @@ def _collect_info(
         if on_cpu and not on_onnx
         else Reproducibility.SAME_ENGINE,
         versions={name: version(name) for name in (_ONNX_PACKAGES if on_onnx else _PACKAGES)},
+        runtimes=dict(runtimes.by_component.items()),
     )
 
 

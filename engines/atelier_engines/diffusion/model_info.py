@@ -51,3 +51,7 @@ class ModelInfo:
     """How reproducible results are on the device."""
     versions: Mapping[str, str]
     """Versions of the packages, and digests of other weights, that affect the result."""
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """What runs each component, by the component's name in the configuration; empty before the model is loaded."""
+    runtime_fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """Why components are run by torch and not as configured, for those that are."""

@@ -1,32 +1,25 @@
-"""Loads the components that ONNX Runtime runs: exported with torch at the first start, then from the file."""
+"""Loads the components that ONNX Runtime runs, from their builds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]  # accelerate has no types
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModelWithProjection
 
-from atelier_engines.diffusion import component_loading
-from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, PlannedComponent
+from atelier_engines.diffusion import component_loading, networks
+from atelier_engines.diffusion.builds import planner, preparation
+from atelier_engines.diffusion.builds.onnx_builds import DTYPE, OnnxBuilder, identify
+from atelier_engines.diffusion.builds.preparation import PreparedBuilds
+from atelier_engines.diffusion.component_loader import PlannedComponent
 from atelier_engines.diffusion.config import DiffusionConfig
-from atelier_engines.diffusion.controls import config_controls, controlnet_loading
+from atelier_engines.diffusion.controls import config_controls
+from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.base import Autoencoder, ControlNet, Denoiser, TextEncoder
-from atelier_engines.diffusion.runtimes.graphs.autoencoder import describe_decoder, describe_encoder
-from atelier_engines.diffusion.runtimes.graphs.denoiser import (
-    describe_controlnet,
-    describe_denoiser,
-)
-from atelier_engines.diffusion.runtimes.graphs.graph import Graph
-from atelier_engines.diffusion.runtimes.graphs.store import GraphStore
-from atelier_engines.diffusion.runtimes.graphs.text_encoder import describe_text_encoder
 from atelier_engines.diffusion.runtimes.onnx.components import (
     OnnxAutoencoder,
     OnnxControlNet,
@@ -35,37 +28,29 @@ from atelier_engines.diffusion.runtimes.onnx.components import (
     Run,
 )
 from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession, require_installed
-from atelier_engines.diffusion.weights import diffusers_layout
-from atelier_engines.diffusion.weights.model_files import (
-    ComponentSource,
-    MergedComponent,
-    SingleFileComponent,
-    weight_files,
-)
+from atelier_engines.diffusion.weights.model_files import ComponentSource, ModelFiles
 from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.local.builds.store import BuildStore
 from atelier_engines.local.components import ComponentSpec, EngineComponents
-from atelier_engines.local.weights import safetensors_header
-
-DEFAULT_DIRECTORY = "~/.cache/atelier/onnx"
-
-_CPU = torch.device("cpu")
-_DTYPE = torch.float32
 
 
-def create(config: DiffusionConfig, components: EngineComponents) -> OnnxLoader:
-    """The loader of an engine.
+def create(config: DiffusionConfig, model: ModelFiles, components: EngineComponents) -> OnnxLoader:
+    """The loader of an engine, with the builds of all networks that it is configured to run.
 
     Raises:
-        EngineUnavailableError: the engine is not on the CPU, or a package is absent.
+        EngineUnavailableError: the engine is not on the CPU, a package is absent, or a build is and that is to fail.
+        EngineError: a network cannot be built.
     """
     if components.device.type != "cpu":
         raise EngineUnavailableError(
             f"the runtime onnx runs on the CPU, not on {components.device}: set device to cpu, or runtime to torch"
         )
     require_installed()
+    builder = OnnxBuilder(store=BuildStore(directory=planner.find_directory(config)))
+    found = networks.list_networks(config, model, "onnx", DTYPE)
     return OnnxLoader(
         components=components,
-        store=GraphStore(directory=config.onnx_directory or Path(DEFAULT_DIRECTORY).expanduser()),
+        builds=preparation.prepare(builder, found, config.on_missing_build),
         with_residuals=bool(config_controls.networks(config)),
     )
 
@@ -76,71 +61,51 @@ class OnnxLoader:
 
     components: EngineComponents
     """Where they are acquired."""
-    store: GraphStore
-    """Where exported graphs are kept."""
+    builds: PreparedBuilds
+    """The builds of all networks that it is asked for."""
     with_residuals: bool
     """Whether the denoiser takes what ControlNets add."""
 
     def plan_denoiser(self, source: ComponentSource) -> PlannedComponent[Denoiser]:
         """See ComponentLoader.plan_denoiser."""
-        config = component_loading.read_config(UNet2DConditionModel, source)
-        graph = describe_denoiser(config, _DTYPE, with_residuals=self.with_residuals)
-        spec = self._specify(
-            "unet", graph, source, config, UNet2DConditionModel, runs_every_step=True
-        )
+        network = networks.denoiser(source, DTYPE, with_residuals=self.with_residuals)
+        spec = self._specify(network, runs_every_step=True)
         return PlannedComponent(
-            specs=(spec,), acquire=lambda: OnnxDenoiser(graph, self._acquire(spec))
+            specs=(spec,), acquire=lambda: OnnxDenoiser(network.graph, self._acquire(spec))
         )
 
     def plan_autoencoder(self, source: ComponentSource) -> PlannedComponent[Autoencoder]:
         """See ComponentLoader.plan_autoencoder."""
         config = component_loading.read_config(AutoencoderKL, source)
-        encoder = describe_encoder(config, _DTYPE)
-        decoder = describe_decoder(config, _DTYPE)
-        specs = [
-            self._specify("vae", graph, source, config, AutoencoderKL)
-            for graph in (encoder, decoder)
-        ]
+        halves = networks.autoencoder(source, DTYPE)
+        specs = tuple(map(self._specify, halves))
 
         def acquire() -> Autoencoder:
-            runs = [self._acquire(spec) for spec in specs]
-            return OnnxAutoencoder(
-                _create_shell(config), encoder=(encoder, runs[0]), decoder=(decoder, runs[1])
+            encoder, decoder = (
+                (half.graph, self._acquire(spec)) for half, spec in zip(halves, specs, strict=True)
             )
+            return OnnxAutoencoder(_create_shell(config), encoder=encoder, decoder=decoder)
 
-        return PlannedComponent(specs=tuple(specs), acquire=acquire)
+        return PlannedComponent(specs=specs, acquire=acquire)
 
     def plan_text_encoder(
         self, name: str, source: ComponentSource
     ) -> PlannedComponent[TextEncoder]:
         """See ComponentLoader.plan_text_encoder."""
-        kind = TEXT_ENCODERS[name]
-        config = component_loading.read_config(kind, source)
-        projects = issubclass(kind, CLIPTextModelWithProjection)
-        graph = describe_text_encoder(name, config, _DTYPE, projects=projects)
-        spec = self._specify(name, graph, source, config, kind)
+        network = networks.text_encoder(name, source, DTYPE)
+        spec = self._specify(network)
         return PlannedComponent(
-            specs=(spec,), acquire=lambda: OnnxTextEncoder(graph, self._acquire(spec))
+            specs=(spec,), acquire=lambda: OnnxTextEncoder(network.graph, self._acquire(spec))
         )
 
     def plan_controlnet(
         self, name: str, path: Path, unet_config: Mapping[str, Any]
     ) -> PlannedComponent[ControlNet]:
         """See ComponentLoader.plan_controlnet."""
-        graph = describe_controlnet(unet_config, _DTYPE)
-        files = controlnet_loading.list_files(path)
-        own = diffusers_layout.read_object(path / "config.json") if path.is_dir() else {}
-        spec = self._build_spec(
-            f"the ControlNet {name}",
-            graph,
-            files=files,
-            settings={"unet": unet_config, "own": own},
-            size=safetensors_header.estimate_bytes(files, _DTYPE),
-            load=partial(controlnet_loading.load, path, unet_config, device=_CPU, dtype=_DTYPE),
-            runs_every_step=True,
-        )
+        network = networks.controlnet(name, path, unet_config, DTYPE)
+        spec = self._specify(network, runs_every_step=True)
         return PlannedComponent(
-            specs=(spec,), acquire=lambda: OnnxControlNet(graph, self._acquire(spec))
+            specs=(spec,), acquire=lambda: OnnxControlNet(network.graph, self._acquire(spec))
         )
 
     def _acquire(self, spec: ComponentSpec[OnnxSession]) -> Run:
@@ -149,48 +114,17 @@ class OnnxLoader:
         return lambda inputs: lease.run(lambda: session.run(inputs))
 
     def _specify(
-        self,
-        name: str,
-        graph: Graph,
-        source: ComponentSource,
-        config: Mapping[str, Any],
-        kind: type[torch.nn.Module],
-        *,
-        runs_every_step: bool = False,
+        self, network: Network, *, runs_every_step: bool = False
     ) -> ComponentSpec[OnnxSession]:
-        base = source.base if isinstance(source, MergedComponent) else source
-        prefix = base.prefix if isinstance(base, SingleFileComponent) else ""
-        files = weight_files(base)
-        return self._build_spec(
-            name,
-            graph,
-            files=weight_files(source),
-            settings=config,
-            size=safetensors_header.estimate_bytes(files, _DTYPE, prefix=prefix),
-            load=partial(component_loading.load, kind, source, _DTYPE, _CPU),
-            runs_every_step=runs_every_step,
-        )
-
-    def _build_spec(
-        self,
-        name: str,
-        graph: Graph,
-        *,
-        files: Sequence[Path],
-        settings: Mapping[str, object],
-        size: int,
-        load: Callable[[], torch.nn.Module],
-        runs_every_step: bool,
-    ) -> ComponentSpec[OnnxSession]:
-        provide = partial(self.store.provide, graph, files=files, settings=settings, load=load)
+        held = self.builds.held[identify(network).digest]
         return ComponentSpec(
-            name=name,
+            name=network.name,
             kind=OnnxSession.__name__,
-            files=tuple(files),
-            size=size,
-            dtype=_DTYPE,
-            form=graph.name,
-            load=partial(OnnxSession, graph, provide),
+            files=network.files,
+            size=network.size,
+            dtype=DTYPE,
+            form=network.graph.name,
+            load=partial(OnnxSession, network.graph, held.require),
             runs_every_step=runs_every_step,
         )
 

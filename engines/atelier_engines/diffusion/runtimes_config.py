@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -9,6 +10,12 @@ from pydantic import Field
 from atelier_engines.config import Section
 
 RuntimeName = Literal["torch", "onnx"]
+
+ComponentName = Literal["text_encoders", "denoiser", "controlnets", "autoencoder"]
+"""The components that each may have a runtime of their own: the keys of ComponentRuntimes."""
+
+OnMissingBuild = Literal["build", "fallback", "fail"]
+"""What an engine does whose builds are absent or refused."""
 
 
 class ComponentRuntimes(Section):
@@ -25,6 +32,20 @@ class ComponentRuntimes(Section):
     def names(self) -> frozenset[RuntimeName]:
         """The runtimes that are used."""
         return frozenset((self.text_encoders, self.denoiser, self.controlnets, self.autoencoder))
+
+    @property
+    def by_component(self) -> Mapping[ComponentName, RuntimeName]:
+        """What runs each component, by name."""
+        return {
+            "text_encoders": self.text_encoders,
+            "denoiser": self.denoiser,
+            "controlnets": self.controlnets,
+            "autoencoder": self.autoencoder,
+        }
+
+    def with_torch_for(self, components: Iterable[ComponentName]) -> ComponentRuntimes:
+        """The same, with torch for these components."""
+        return self.model_copy(update=dict.fromkeys(components, "torch"))
 
     @property
     def can_apply_loras(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 import atelier_client as client
@@ -56,6 +56,8 @@ def decode_capabilities(found: client.Capabilities, name: str, *, concurrency: i
         options_schema=_decode_schema(first.options_schema) if name else _CLOSED,
         versions=_merge_versions(found.version, workers),
         placeholder=all(engine.placeholder for engine in chosen),
+        runtimes=_merge({engine.name: engine.runtimes for engine in workers}),
+        runtime_fallbacks=_merge({engine.name: engine.runtime_fallbacks for engine in workers}),
     )
 
 
@@ -123,14 +125,19 @@ def _merge_versions(server: str, engines: Sequence[client.Engine]) -> dict[str, 
 
     Where several may do it, the versions of each stand under its name.
     """
-    versions = {
-        name if len(engines) == 1 else f"{engine.name}: {name}": version
-        for engine in engines
-        for name, version in engine.versions.items()
-    }
+    versions = _merge({engine.name: engine.versions for engine in engines})
     names = (f"atelier {hop}" if hop > 1 else "atelier" for hop in count(1))
     versions[next(name for name in names if name not in versions)] = server
     return versions
+
+
+def _merge(by_engine: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The entries of one engine, or those of several, each under the name of its engine."""
+    return {
+        name if len(by_engine) == 1 else f"{engine}: {name}": text
+        for engine, entries in by_engine.items()
+        for name, text in entries.items()
+    }
 
 
 def _decode_image(capabilities: theirs.ImageCapabilities) -> ImageCapabilities:

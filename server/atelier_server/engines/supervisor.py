@@ -15,7 +15,7 @@ from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.engines.status import DailyBudget, EngineStatus, EngineStatuses
 from atelier_server.estimates.service_times import Work
-from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT, gauge
+from atelier_server.metrics import COST, ENGINE_UP, IN_FLIGHT, RUNTIME_FALLBACKS, gauge
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (1, 2, 5, 15, 60)  # between attempts to start the engine; the last one repeats
@@ -149,6 +149,7 @@ class EngineSupervisor:
         if (before.state, before.message) == (state, message):
             return
         ENGINE_UP.labels(self.name).set(self.status.ready)
+        RUNTIME_FALLBACKS.labels(self.name).set(len(self.status.capabilities.runtime_fallbacks))
         if self.status.ready:
             self.ready.set()
         else:

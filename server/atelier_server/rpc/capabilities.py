@@ -63,6 +63,8 @@ def engine_to_pb(
         load=_load_to_pb(engine, queued, backlog),
         fallbacks=engine.fallbacks,
         versions=capabilities.versions,
+        runtimes=capabilities.runtimes,
+        runtime_fallbacks=capabilities.runtime_fallbacks,
         placeholder=capabilities.placeholder,
         pause=engine.pause,
     )

@@ -41,7 +41,7 @@ def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             "canny": str(write_adapters.write_controlnet(folder / "canny", model, seed=1))
         },
         "max_batch": 8,
-        "onnx_directory": str(folder / "graphs"),
+        "builds_directory": str(folder / "builds"),
     }
 
 

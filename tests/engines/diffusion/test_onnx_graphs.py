@@ -1,4 +1,4 @@
-"""Exported graphs are kept, found again, and never half there."""
+"""Graphs as they are specified and exported, and the sessions that run them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atelier_engines.diffusion.runtimes.graphs.denoiser import describe_denoiser
+from atelier_engines.diffusion.runtimes.graphs.export import export
 from atelier_engines.diffusion.runtimes.graphs.graph import ROWS, Graph, GraphInput
-from atelier_engines.diffusion.runtimes.graphs.store import GraphStore
 from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError
 
@@ -29,41 +29,10 @@ class Doubler(torch.nn.Module):
         return numbers * 2
 
 
-def refuse() -> torch.nn.Module:
-    """Stands for a network that must not be loaded."""
-    raise AssertionError("loaded again")
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """The file that a network is said to come from."""
-    path = tmp_path / "weights"
-    path.write_bytes(b"one")
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> GraphStore:
-    """An empty one."""
-    return GraphStore(directory=tmp_path / "graphs")
-
-
-def test_graph_is_exported_once_for_the_same_weights(store: GraphStore, weights: Path) -> None:
-    """Other weights or settings are another graph; nothing temporary is left."""
-    path = store.provide(GRAPH, files=[weights], settings={}, load=Doubler)
-    assert store.provide(GRAPH, files=[weights], settings={}, load=refuse) == path
-    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
-    with pytest.raises(AssertionError, match="loaded again"):
-        store.provide(GRAPH, files=[weights], settings={"layers": 2}, load=refuse)
-    weights.write_bytes(b"two")
-    with pytest.raises(AssertionError, match="loaded again"):
-        store.provide(GRAPH, files=[weights], settings={}, load=refuse)
-    assert list(store.directory.iterdir()) == [path.parent]
-
-
-def test_session_leaves_memory_and_comes_back(store: GraphStore, weights: Path) -> None:
-    """At any number of rows; a damaged file is named."""
-    path = store.provide(GRAPH, files=[weights], settings={}, load=Doubler)
+def test_session_leaves_memory_and_comes_back(tmp_path: Path) -> None:
+    """At any number of rows; a file that ONNX Runtime cannot read is named."""
+    path = tmp_path / "model.onnx"
+    export(GRAPH, Doubler(), path)
     session = OnnxSession(GRAPH, lambda: path)
     assert session.nbytes == path.stat().st_size
     numbers = torch.arange(10, dtype=torch.int64).view(5, 2)
@@ -75,20 +44,8 @@ def test_session_leaves_memory_and_comes_back(store: GraphStore, weights: Path) 
     with pytest.raises(EngineFailedError, match="doubler is not in memory"):
         session.run({"numbers": numbers})
     path.write_bytes(b"damaged")
-    with pytest.raises(EngineUnavailableError, match="delete its directory"):
+    with pytest.raises(EngineUnavailableError, match=r"cannot load .*model\.onnx"):
         session.restore(torch.device("cpu"))
-
-
-def test_failed_export_leaves_nothing(store: GraphStore, weights: Path) -> None:
-    """The next attempt starts anew."""
-
-    class Failing(torch.nn.Module):
-        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-            raise ValueError(f"no, {numbers.shape}")
-
-    with pytest.raises(Exception, match=r".+"):
-        store.provide(GRAPH, files=[weights], settings={}, load=Failing)
-    assert not list(store.directory.iterdir())
 
 
 def test_residuals_are_counted_from_the_configuration() -> None:

@@ -263,6 +263,46 @@ class Engine(message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @typing.final
+    class RuntimesEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @typing.final
+    class RuntimeFallbacksEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     TYPE_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
@@ -279,6 +319,8 @@ class Engine(message.Message):
     VERSIONS_FIELD_NUMBER: builtins.int
     PLACEHOLDER_FIELD_NUMBER: builtins.int
     PAUSE_FIELD_NUMBER: builtins.int
+    RUNTIMES_FIELD_NUMBER: builtins.int
+    RUNTIME_FALLBACKS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to select it by."""
     type: builtins.str
@@ -327,6 +369,14 @@ class Engine(message.Message):
     def pause(self) -> EnginePause:
         """Set while it is paused."""
 
+    @builtins.property
+    def runtimes(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """What runs each component of its model, such as `denoiser`: torch, onnx …; empty where there is no choice."""
+
+    @builtins.property
+    def runtime_fallbacks(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """Why components are run by another runtime than is configured, for those that are."""
+
     def __init__(
         self,
         *,
@@ -346,10 +396,12 @@ class Engine(message.Message):
         versions: abc.Mapping[builtins.str, builtins.str] | None = ...,
         placeholder: builtins.bool = ...,
         pause: EnginePause | None = ...,
+        runtimes: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        runtime_fallbacks: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "image", b"image", "load", b"load", "options_schema", b"options_schema", "pause", b"pause", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "pause", b"pause", "placeholder", b"placeholder", "price", b"price", "reproducibility", b"reproducibility", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_support", b"cancel_support", "description", b"description", "fallbacks", b"fallbacks", "image", b"image", "load", b"load", "name", b"name", "options_schema", b"options_schema", "pause", b"pause", "placeholder", b"placeholder", "price", b"price", "reproducibility", b"reproducibility", "runtime_fallbacks", b"runtime_fallbacks", "runtimes", b"runtimes", "state", b"state", "state_message", b"state_message", "type", b"type", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,6 +48,8 @@ def build_engine_page(capabilities: Capabilities, engine: Engine) -> Group:
         _add_row(options, option.name, option.type, option.default, option.description)
     if options.row_count:
         tables.append(options)
+    if engine.runtimes:
+        tables.append(_build_facts(_list_runtimes(engine), "runtimes"))
     if engine.versions:
         tables.append(_build_facts(iter(engine.versions.items()), "versions"))
     return Group(*(part for table in tables for part in (table, Text())))
@@ -93,6 +95,12 @@ def _list_facts(capabilities: Capabilities, engine: Engine) -> _Facts:
     yield "fallbacks", _join(engine.fallbacks)
     yield "cancelling", _CANCEL[engine.cancel_support]
     yield "repeating", _REPRODUCIBILITY[engine.reproducibility]
+
+
+def _list_runtimes(engine: Engine) -> _Facts:
+    for component, runtime in engine.runtimes.items():
+        reason = engine.runtime_fallbacks.get(component, "")
+        yield component, f"{runtime}, not as configured: {reason}" if reason else runtime
 
 
 def _list_image_facts(image: ImageCapabilities) -> _Facts:

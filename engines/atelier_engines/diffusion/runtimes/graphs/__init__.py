@@ -1,1 +1,1 @@
-"""The graphs of a model's networks: their inputs, how they are exported to ONNX, and where the files are kept."""
+"""The graphs of a model's networks: their inputs, and how they are exported to ONNX."""

@@ -19,6 +19,8 @@ RESIDUAL = "residual_"
 """The names of residuals begin with it; the middle block's is the last."""
 
 _TIME_IDS = 6
+_TIME_ID_PIXELS = 1024
+_TIMESTEPS = 1000
 _MAP_PIXELS = 8
 
 
@@ -47,8 +49,13 @@ def describe_controlnet(config: Mapping[str, Any], dtype: torch.dtype) -> Graph:
     return Graph(
         name="controlnet",
         inputs=(
-            GraphInput(name="maps", shape=(ROWS, 3, *image_axes(factor=_MAP_PIXELS)), dtype=dtype),
-            GraphInput(name="scales", shape=(ROWS, 1, 1, 1), dtype=torch.float32),
+            GraphInput(
+                name="maps",
+                shape=(ROWS, 3, *image_axes(factor=_MAP_PIXELS)),
+                dtype=dtype,
+                highest=1,
+            ),
+            GraphInput(name="scales", shape=(ROWS, 1, 1, 1), dtype=torch.float32, highest=1),
             *_conditioned(config, latent_channels, dtype),
         ),
         outputs=tuple(one.name for one in _residuals(config, dtype)),
@@ -66,7 +73,7 @@ def _conditioned(
     """
     always = (
         GraphInput(name="latents", shape=(ROWS, channels, *image_axes()), dtype=dtype),
-        GraphInput(name="timesteps", shape=(ROWS,), dtype=torch.float32),
+        GraphInput(name="timesteps", shape=(ROWS,), dtype=torch.float32, highest=_TIMESTEPS),
         GraphInput(
             name="prompt_embeds", shape=(ROWS, TOKENS, config["cross_attention_dim"]), dtype=dtype
         ),
@@ -80,7 +87,9 @@ def _conditioned(
     return (
         *always,
         GraphInput(name="pooled_prompt_embeds", shape=(ROWS, pooled), dtype=torch.float32),
-        GraphInput(name="time_ids", shape=(ROWS, _TIME_IDS), dtype=torch.float32),
+        GraphInput(
+            name="time_ids", shape=(ROWS, _TIME_IDS), dtype=torch.float32, highest=_TIME_ID_PIXELS
+        ),
     )
 
 

@@ -52,6 +52,8 @@ class GraphInput:
     """Its axes; numbers are fixed lengths."""
     dtype: torch.dtype
     """Its type."""
+    highest: int = 0
+    """Its numbers are between 0 and this; 0 where they are distributed about 0."""
 
     def lengths(self, by_axis: Mapping[str, int]) -> tuple[int, ...]:
         """Its shape where the axes of these names have these lengths."""

@@ -25,7 +25,12 @@ def describe_text_encoder(
     return Graph(
         name=name,
         inputs=(
-            GraphInput(name="token_ids", shape=(ROWS, tokens), dtype=torch.int64),
+            GraphInput(
+                name="token_ids",
+                shape=(ROWS, tokens),
+                dtype=torch.int64,
+                highest=config["vocab_size"],
+            ),
             GraphInput(name="vectors", shape=(tokens, width), dtype=dtype),
             GraphInput(name="is_replaced", shape=(tokens, 1), dtype=torch.bool),
         ),

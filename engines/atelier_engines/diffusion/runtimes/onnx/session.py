@@ -44,17 +44,18 @@ class OnnxSession:
 
         Args:
             graph: its specification.
-            provide: returns the file, exported if need be.
+            provide: returns the file; called again to open one that was dropped.
 
         Raises:
-            EngineUnavailableError: the file is damaged, or ONNX Runtime does not run it on the CPU as asked.
+            EngineUnavailableError: ONNX Runtime cannot open the file, or does not run it on the CPU as asked.
             Exception: whatever `provide` raises.
         """
         self.graph = graph
+        self._provide = provide
+        path = provide()
         with LOAD_LOCK:
-            self._path = provide()
-            self._session: InferenceSession | None = _open(self._path)
-        self._nbytes = sum(file.stat().st_size for file in self._path.parent.iterdir())
+            self._session: InferenceSession | None = _open(path)
+        self._nbytes = sum(file.stat().st_size for file in path.parent.iterdir())
 
     @property
     def nbytes(self) -> int:
@@ -70,8 +71,9 @@ class OnnxSession:
         """See Resident.restore; raises as `__init__`."""
         del device
         if self._session is None:
+            path = self._provide()
             with LOAD_LOCK:
-                self._session = _open(self._path)
+                self._session = _open(path)
 
     def run(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The outputs, in the graph's order.
@@ -106,8 +108,7 @@ def _open(path: Path) -> InferenceSession:
         session = onnxruntime.InferenceSession(path, options, providers=[PROVIDER])
     except Exception as error:  # its exceptions share no base
         raise EngineUnavailableError(
-            f"ONNX Runtime cannot load {path}: {first_line(error)}; delete its directory, "
-            "and the network is exported anew"
+            f"ONNX Runtime cannot load {path}: {first_line(error)}"
         ) from error
     found = session.get_providers()
     if found[0] != PROVIDER:  # it takes another in silence

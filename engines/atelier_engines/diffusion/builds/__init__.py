@@ -1,0 +1,1 @@
+"""Builds of a diffusion model's networks: exported, compiled, compared with torch, and kept for later starts."""

@@ -1,0 +1,84 @@
+"""At the start of an engine: the builds that it runs, and what runs instead where one is absent or refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from atelier_engines.diffusion.builds.onnx_builds import OnnxBuilder, identify
+from atelier_engines.diffusion.networks import Network
+from atelier_engines.diffusion.runtimes_config import ComponentName, OnMissingBuild
+from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.local.builds.manifest import BuildRefusedError
+from atelier_engines.local.builds.store import HeldBuild
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedBuilds:
+    """Builds that are there and valid, and why others are not."""
+
+    held: Mapping[str, HeldBuild] = field(default_factory=dict)
+    """By the digest of their key."""
+    missing: Mapping[ComponentName, str] = field(default_factory=dict)
+    """Why a component cannot be run as configured; torch runs it."""
+
+
+def prepare(
+    builder: OnnxBuilder, networks: Iterable[Network], on_missing: OnMissingBuild
+) -> PreparedBuilds:
+    """Find the builds of all networks, or do what is configured for those that are not there.
+
+    Raises:
+        EngineUnavailableError: one is absent or refused, and that is configured to fail.
+        EngineError: one cannot be built.
+        OSError: the directory cannot be read or written to.
+    """
+    held: dict[str, HeldBuild] = {}
+    missing: dict[ComponentName, str] = {}
+    for network in networks:
+        if network.component in missing:
+            continue
+        found = _find(builder, network, on_missing)
+        if isinstance(found, HeldBuild):
+            held[found.build.manifest.key.digest] = found
+        elif on_missing == "fail":
+            raise EngineUnavailableError(
+                f"{found}; run `atelier build`, or set on_missing_build to fallback or build"
+            )
+        else:
+            missing[network.component] = found
+            _log.warning(
+                "runtime_fallback_used",
+                extra={
+                    "component": network.component,
+                    "runtime": "torch",
+                    "reason": found,
+                    "hint": "run `atelier build`, and restart the server",
+                },
+            )
+    return PreparedBuilds(held=held, missing=missing)
+
+
+def _find(builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild) -> HeldBuild | str:
+    """The build of a network; why there is none where it is not to be built now."""
+    key = identify(network)
+    try:
+        held = builder.store.hold(key)
+    except BuildRefusedError as error:
+        _log.warning("build_refused", extra={"network": network.name, "error": str(error)})
+        problem = f"the build of the {network.name} is refused: {error}"
+    else:
+        if held is not None:
+            return held
+        problem = f"the {network.name} is not built for onnx"
+    if on_missing != "build":
+        return problem
+    return builder.build(network, key, partial(_log_step, network.name))
+
+
+def _log_step(network: str, step: str) -> None:
+    _log.info("build_step", extra={"network": network, "step": step})
