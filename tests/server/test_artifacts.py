@@ -57,7 +57,7 @@ async def download(stub: Stub, artifact_id: str, offset: int = 0) -> tuple[Artif
     return messages[0].artifact, [message.chunk for message in messages[1:]]
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK, 2 * CHUNK + 1])
+@pytest.mark.parametrize("size", [1, CHUNK, 2 * CHUNK + 1])
 async def test_what_goes_up_comes_down(stub: Stub, size: int) -> None:
     """In chunks of at most 512 KiB, with the digest of its bytes."""
     data = random.Random(size).randbytes(size)  # noqa: S311 (any bytes will do)
@@ -97,6 +97,32 @@ async def test_an_upload_must_be_what_its_header_says(
     """The field that is wrong is named, and no file stays."""
     before = stored_blobs(server)
     refused = await refusal(upload(stub, b"abc", **header))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(refused.fields) == {field}
+    assert stored_blobs(server) <= before
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "field"),
+    [
+        ("image/png", b"", "chunk"),
+        ("image/svg+xml", SVG, "header.media_type"),
+        ("image/svg+xml", png(), "header.media_type"),
+        ("image/gif", b"GIF89a", "header.media_type"),
+        ("image/png", SVG, "chunk"),
+        ("image/png", b"\xef\xbb\xbf\n <?xml version='1.0'?>" + SVG, "chunk"),
+        ("audio/wav", b"<!DOCTYPE html><script>alert(1)</script>", "chunk"),
+    ],
+)
+async def test_what_no_engine_takes_is_not_stored(
+    stub: Stub, server: RunningServer, media_type: str, data: bytes, field: str
+) -> None:
+    """Nothing at all, other kinds of images, and documents that a browser would run."""
+    before = stored_blobs(server)
+    refused = await refusal(upload(stub, data, media_type=media_type))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert set(refused.fields) == {field}
     assert stored_blobs(server) <= before
@@ -254,7 +280,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "not a PNG, JPEG, WebP or AVIF"),
+        (b"\0", "not a PNG, JPEG, WebP or AVIF"),
         (b"no image at all", "not a PNG, JPEG, WebP or AVIF"),
         (b"GIF89a" + bytes(100), "not a PNG, JPEG, WebP or AVIF"),
         (png()[:60], "damaged"),
@@ -263,7 +289,7 @@ def bomb(width: int, height: int) -> bytes:
         (bomb(60000, 60000), "at most 64000000 pixels"),
         (bomb(0, 5), "not a PNG, JPEG, WebP or AVIF"),
     ],
-    ids=["empty", "text", "gif", "stump", "cut", "large", "bomb", "nothing"],
+    ids=["byte", "text", "gif", "stump", "cut", "large", "bomb", "nothing"],
 )
 @pytest.mark.parametrize("way", ["attachment", "artifact_id"])
 async def test_an_image_that_cannot_be_used_is_refused(

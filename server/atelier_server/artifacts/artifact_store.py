@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from atelier.v1.artifact_pb2 import Artifact, ImageSize, UploadHeader
 from atelier_engines.decoding.header import read_stored_size
 from atelier_engines.media import Encoded
+from atelier_server.artifacts.accepted_media import require_media
 from atelier_server.artifacts.blobs.base import BlobInfo, BlobStore
 from atelier_server.artifacts.integrity import require_intact, verify_stream
 from atelier_server.clock import current_timestamp, steady_time
@@ -84,7 +85,8 @@ class ArtifactStore:
         """Store an upload.
 
         Raises:
-            InvalidRequestError: size or SHA-256 differ from the header; nothing is kept.
+            InvalidRequestError: it is empty or of a type that no engine takes, or its size or SHA-256 differ from the
+                header; nothing is kept.
             TooLargeError: there are more bytes than may be uploaded.
         """
         artifact_id = new_id()
@@ -94,6 +96,7 @@ class ArtifactStore:
         )
         async with self._delete_on_failure(artifact_id):
             _require_match(header, blob)
+            require_media(header.media_type, bytes(head))
             artifact = _make_artifact(artifact_id, header.media_type, blob)
             return await self._publish(artifact, bytes(head), caller)
 

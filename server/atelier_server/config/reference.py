@@ -26,7 +26,7 @@ A file `.env` beside the configuration sets those variables, one `NAME=VALUE` a 
 
 ```yaml
 listen: 0.0.0.0:50051
-allow_insecure: true            # required without TLS
+allow_insecure: true            # required without TLS and callers that are known: docs/security.md
 data_dir: ${ATELIER_DATA:-/var/lib/atelier}
 engines:
   tiny:                         # the name that requests use

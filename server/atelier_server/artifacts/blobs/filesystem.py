@@ -30,7 +30,7 @@ class FileBlobStore:
         """Use the directory, and create it if it is missing; with `flush` every write waits for the disk."""
         self._directory = directory
         self._flush = flush
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._recycled = RecycledFiles(directory / _RECYCLED)
 
     async def write(self, blob_id: str, data: bytes) -> BlobInfo:
@@ -138,7 +138,7 @@ class FileBlobStore:
 
     def _open_partial(self, blob_id: str, stack: ExitStack) -> IO[bytes]:
         """A file that `stack` closes, also if nobody waits for it any more."""
-        return stack.enter_context(self._partial(blob_id).open("wb"))
+        return stack.enter_context(_open_new(self._partial(blob_id)))
 
     def _rename(self, blob_id: str) -> None:
         """Let the blob appear."""
@@ -148,7 +148,7 @@ class FileBlobStore:
     def _write_new(self, blob_id: str, data: bytes) -> None:
         unfinished = self._partial(blob_id)
         try:
-            with unfinished.open("wb") as file:
+            with _open_new(unfinished) as file:
                 file.write(data)
                 self._flush_file(file)
             self._rename(blob_id)
@@ -186,6 +186,15 @@ class FileBlobStore:
                 for entry in entries
                 if entry.is_file() and entry.stat().st_mtime < time
             ]
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _open_new(path: Path) -> IO[bytes]:
+    """A file that its owner alone may read."""
+    return open(path, "wb", opener=_open_private)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class RecycledFiles:
             if self._reserve(size):
                 kept = self._directory / path.name
                 try:
-                    self._directory.mkdir(exist_ok=True)
+                    self._directory.mkdir(exist_ok=True, mode=0o700)
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.replace(kept)
                 except OSError:

@@ -82,7 +82,7 @@ class CommitCount:
         Raises:
             OSError: it can't be opened for writing.
         """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Log how many commits the database lacks, if any; from now on the file agrees with it."""
@@ -156,6 +156,7 @@ class Database:
         """
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        _make_private(path)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._log_path = path.with_name(f"{path.name}-wal")
         self._checkpoint_due = 0.0
@@ -359,3 +360,10 @@ def _run_callback(job: _Job, result: Any, error: Exception | None) -> Exception 
     except Exception as raised:  # noqa: BLE001 (handed to whoever asked for the work)
         return raised
     return error
+
+
+def _make_private(path: Path) -> None:
+    """Have the file readable for its owner alone; SQLite gives its log the permissions of the file."""
+    with suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
