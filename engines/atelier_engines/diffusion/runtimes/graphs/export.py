@@ -34,14 +34,18 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
     wrapped = graph.wrap(module).eval()
     examples = tuple(one.example() for one in graph.inputs)
     with torch.inference_mode(mode=False), torch.no_grad(), _quiet():
+        # Traced here and not by torch.onnx, which traces networks with residuals a second time, in a slower way.
+        traced = torch.export.export(
+            wrapped, examples, dynamic_shapes=_dynamic_shapes(graph, wrapped), strict=False
+        )
         program = torch.onnx.export(
-            wrapped,
-            examples,
+            traced,
             dynamo=True,
             opset_version=OPSET,
             input_names=[one.name for one in graph.inputs],
             output_names=list(graph.outputs),
-            dynamic_shapes=_dynamic_shapes(graph, wrapped),
+            # What runs the graph optimizes it; this would only rename the weights.
+            optimize=False,
             verbose=False,
         )
     if program is None:
