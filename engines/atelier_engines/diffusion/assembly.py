@@ -265,12 +265,12 @@ def _create_lora_switch(
     """The switch of the LoRAs in all denoisers and in the text encoders, which they share."""
     if not catalog.names or not all(runtime.supports_loras for runtime in runtimes):
         return None
-    denoisers = [runtime.denoiser.lora_module for runtime in runtimes]
-    encoders = [encoder.lora_module for encoder in runtimes[0].text_encoders]
+    denoisers = [runtime.denoiser.lora_target for runtime in runtimes]
+    encoders = [encoder.lora_target for encoder in runtimes[0].text_encoders]
     return build_switch(
         catalog,
-        denoisers=[module for module in denoisers if module is not None],
-        text_encoders=[module for module in encoders if module is not None],
+        denoisers=[target for target in denoisers if target is not None],
+        text_encoders=[target for target in encoders if target is not None],
         max_loaded=config.max_loaded_loras,
     )
 

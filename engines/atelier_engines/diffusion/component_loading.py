@@ -157,17 +157,16 @@ def _build(
     prefix: str = "",
 ) -> ModuleT:
     """A module of tensors with diffusers' names or the original ones, which begin with `prefix`."""
-    made: Any = kind  # its classes have no base for mypy that says how they are made
     if issubclass(kind, UNet2DConditionModel):
         tensors = _convert_unet(tensors, config)
         if "conv_in.weight" in tensors:
             config["in_channels"] = tensors["conv_in.weight"].shape[1]
-        module = _create_empty(lambda: made.from_config(config))
+        module = create_empty(kind, config)
     elif issubclass(kind, AutoencoderKL):
         tensors = _convert_vae(tensors, config)
-        module = _create_empty(lambda: made.from_config(config))
+        module = create_empty(kind, config)
     elif issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)):
-        module = _create_empty(lambda: made(made.config_class(**config)))
+        module = create_empty(kind, config)
         tensors = _convert_text_encoder(tensors, prefix, module)
     else:
         raise TypeError(f"no single file holds a {kind.__name__}")
@@ -181,7 +180,16 @@ def _build(
     module.load_state_dict(
         {name: _convert_dtype(tensors[name], dtype) for name in expected}, assign=True
     )
-    return cast("ModuleT", module)
+    return module
+
+
+def create_empty(kind: type[ModuleT], config: Mapping[str, Any]) -> ModuleT:
+    """A component with all its layers, whose weights have shapes and no numbers; LOAD_LOCK must be held."""
+    made: Any = kind  # its classes have no base for mypy that says how they are made
+    with init_empty_weights():
+        if issubclass(kind, (CLIPTextModel, CLIPTextModelWithProjection)):
+            return cast("ModuleT", made(made.config_class(**config)))
+        return cast("ModuleT", made.from_config(config))
 
 
 def _without_private(config: Mapping[str, object]) -> dict[str, Any]:
@@ -207,11 +215,6 @@ def _require_complete(path: Path, missing: list[str]) -> None:
             f"the weights in {path} are incomplete: {len(missing)} are missing or of another "
             f"shape, {missing[0]} first"
         )
-
-
-def _create_empty(make: Any) -> Any:  # noqa: ANN401 (modules of classes that share no base for mypy)
-    with init_empty_weights():
-        return make()
 
 
 def _convert_unet(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:

@@ -192,7 +192,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     runtime: RuntimeName | ComponentRuntimes = Field(
         default="torch",
         description=(
-            "What runs the model: `torch`, or `onnx`, which is ONNX Runtime, on the CPU in float32 and without LoRAs; "
+            "What runs the model: `torch`, or `onnx`, which is ONNX Runtime, on the CPU in float32; "
             "or one for each of `text_encoders`, `denoiser`, `controlnets` and `autoencoder`, where what is left out "
             "is run by `torch`. `onnx` needs the extra `onnx`."
         ),
@@ -294,9 +294,4 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             raise ValueError(
                 "the runtime onnx computes in float32: vae_precision must be float32 or auto, "
                 f"not {self.vae_precision}"
-            )
-        if (self.loras or self.lora_directory is not None) and not runtimes.can_apply_loras:
-            raise ValueError(
-                "the runtime onnx applies no LoRAs: with loras or lora_directory, denoiser and text_encoders "
-                "must be torch; runtime: {controlnets: onnx, autoencoder: onnx} is possible"
             )

@@ -8,16 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]  # accelerate has no types
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from atelier_engines.diffusion import component_loading, networks
 from atelier_engines.diffusion.builds import planner, preparation
 from atelier_engines.diffusion.builds.onnx_builds import DTYPE, OnnxBuilder, identify
 from atelier_engines.diffusion.builds.preparation import PreparedBuilds
-from atelier_engines.diffusion.component_loader import PlannedComponent
+from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, PlannedComponent
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls
+from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.base import Autoencoder, ControlNet, Denoiser, TextEncoder
 from atelier_engines.diffusion.runtimes.onnx.components import (
@@ -27,11 +30,14 @@ from atelier_engines.diffusion.runtimes.onnx.components import (
     OnnxTextEncoder,
     Run,
 )
-from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession, require_installed
+from atelier_engines.diffusion.runtimes.onnx.lora_weights import OnnxWeights
+from atelier_engines.diffusion.runtimes.onnx.opening import require_installed
+from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession
 from atelier_engines.diffusion.weights.model_files import ComponentSource, ModelFiles
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.local.builds.store import BuildStore
 from atelier_engines.local.components import ComponentSpec, EngineComponents
+from atelier_engines.local.load_lock import LOAD_LOCK
 
 
 def create(config: DiffusionConfig, model: ModelFiles, components: EngineComponents) -> OnnxLoader:
@@ -52,6 +58,9 @@ def create(config: DiffusionConfig, model: ModelFiles, components: EngineCompone
         components=components,
         builds=preparation.prepare(builder, found, config.on_missing_build),
         with_residuals=bool(config_controls.networks(config)),
+        changed_by_loras=bool(config_loras.names(config)),
+        # Tasks that run at once alternate step by step, each with its own LoRAs.
+        kept_sets=config.concurrency,
     )
 
 
@@ -65,14 +74,22 @@ class OnnxLoader:
     """The builds of all networks that it is asked for."""
     with_residuals: bool
     """Whether the denoiser takes what ControlNets add."""
+    changed_by_loras: bool
+    """Whether LoRAs may change denoiser and text encoders."""
+    kept_sets: int
+    """See OnnxSession."""
 
     def plan_denoiser(self, source: ComponentSource) -> PlannedComponent[Denoiser]:
         """See ComponentLoader.plan_denoiser."""
         network = networks.denoiser(source, DTYPE, with_residuals=self.with_residuals)
-        spec = self._specify(network, runs_every_step=True)
-        return PlannedComponent(
-            specs=(spec,), acquire=lambda: OnnxDenoiser(network.graph, self._acquire(spec))
-        )
+        config = component_loading.read_config(UNet2DConditionModel, source)
+        spec = self._specify(network, runs_every_step=True, exclusive=self.changed_by_loras)
+
+        def acquire() -> Denoiser:
+            changed = self._acquire_changed(spec, UNet2DConditionModel, config)
+            return OnnxDenoiser(network.graph, *changed)
+
+        return PlannedComponent(specs=(spec,), acquire=acquire)
 
     def plan_autoencoder(self, source: ComponentSource) -> PlannedComponent[Autoencoder]:
         """See ComponentLoader.plan_autoencoder."""
@@ -93,10 +110,14 @@ class OnnxLoader:
     ) -> PlannedComponent[TextEncoder]:
         """See ComponentLoader.plan_text_encoder."""
         network = networks.text_encoder(name, source, DTYPE)
-        spec = self._specify(network)
-        return PlannedComponent(
-            specs=(spec,), acquire=lambda: OnnxTextEncoder(network.graph, self._acquire(spec))
-        )
+        kind = TEXT_ENCODERS[name]
+        config = component_loading.read_config(kind, source)
+        spec = self._specify(network, exclusive=self.changed_by_loras)
+
+        def acquire() -> TextEncoder:
+            return OnnxTextEncoder(network.graph, *self._acquire_changed(spec, kind, config))
+
+        return PlannedComponent(specs=(spec,), acquire=acquire)
 
     def plan_controlnet(
         self, name: str, path: Path, unet_config: Mapping[str, Any]
@@ -113,8 +134,20 @@ class OnnxLoader:
         session = lease.resident
         return lambda inputs: lease.run(lambda: session.run(inputs))
 
+    def _acquire_changed(
+        self,
+        spec: ComponentSpec[OnnxSession],
+        kind: type[torch.nn.Module],
+        config: Mapping[str, Any],
+    ) -> tuple[Run, OnnxWeights]:
+        """What runs a network of that class and configuration, and its weights, which LoRAs replace."""
+        lease = self.components.acquire(spec)
+        session = lease.resident
+        weights = OnnxWeights(session, partial(_create_empty, kind, config))
+        return lambda inputs: lease.run(lambda: session.run(inputs)), weights
+
     def _specify(
-        self, network: Network, *, runs_every_step: bool = False
+        self, network: Network, *, runs_every_step: bool = False, exclusive: bool = False
     ) -> ComponentSpec[OnnxSession]:
         held = self.builds.held[identify(network).digest]
         return ComponentSpec(
@@ -124,9 +157,15 @@ class OnnxLoader:
             size=network.size,
             dtype=DTYPE,
             form=network.graph.name,
-            load=partial(OnnxSession, network.graph, held.require),
+            load=partial(OnnxSession, network.graph, held.require, kept_sets=self.kept_sets),
             runs_every_step=runs_every_step,
+            exclusive=exclusive,
         )
+
+
+def _create_empty(kind: type[torch.nn.Module], config: Mapping[str, Any]) -> torch.nn.Module:
+    with LOAD_LOCK:
+        return component_loading.create_empty(kind, config)
 
 
 def _create_shell(config: Mapping[str, Any]) -> AutoencoderKL:

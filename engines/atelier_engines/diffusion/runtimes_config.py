@@ -47,11 +47,6 @@ class ComponentRuntimes(Section):
         """The same, with torch for these components."""
         return self.model_copy(update=dict.fromkeys(components, "torch"))
 
-    @property
-    def can_apply_loras(self) -> bool:
-        """Whether all components that LoRAs change are run by one that applies them."""
-        return self.denoiser == "torch" and self.text_encoders == "torch"
-
 
 def same_for_all(name: RuntimeName) -> ComponentRuntimes:
     """One runtime for every component."""

@@ -29,7 +29,7 @@ class Resident(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the device's memory that it takes while it is there."""
+        """Bytes of the device's memory that it takes while it is there; looked at again after each use."""
 
     def offload(self, *, keep_in_ram: bool) -> None:
         """Free the device's memory.
@@ -229,7 +229,11 @@ class ModelCache:
                 entry.last_used = next(self._clock)
                 if not entry.on_device:
                     self._load_to_device(entry)
-                yield
+                try:
+                    yield
+                finally:
+                    if entry.resident is not None:
+                        entry.size = entry.resident.nbytes
         finally:
             with self._changed:
                 self._changed.notify_all()

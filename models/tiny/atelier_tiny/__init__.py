@@ -21,4 +21,9 @@ CONTROLNETS: Final[Mapping[str, Path]] = _folders(_HERE / "controlnets")
 LORAS: Final[Mapping[str, Path]] = _folders(_HERE / "loras")
 """Name ("sketch") to a folder for ``load_lora_weights``."""
 
-__all__ = ["CONTROLNETS", "LORAS", "WEIGHTS"]
+GRAPHS: Final[Mapping[str, Path]] = MappingProxyType(
+    {found.stem: found for found in sorted((_HERE / "graphs").glob("*.onnx"))}
+)
+"""Names to the graphs of the networks in ONNX's format, without weights: they save the minutes that an export takes."""
+
+__all__ = ["CONTROLNETS", "GRAPHS", "LORAS", "WEIGHTS"]

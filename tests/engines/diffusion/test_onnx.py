@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from atelier_engines.capabilities import Reproducibility
+from atelier_engines.conformance import EngineConformance
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
-from atelier_engines.diffusion.loras import config_loras
 from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, Runtime
-from atelier_engines.task import Control, ControlType, ImageTask
+from atelier_engines.task import Control, ControlType, ImageTask, Lora
 from tests.engines.diffusion import tiny_sdxl, write_adapters
 from tests.engines.diffusion.calls import generate_images, image_task
 from tests.engines.diffusion.test_parity_init_images import mask, photo
@@ -38,9 +39,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "controlnets": {
             "canny": str(write_adapters.write_controlnet(folder / "canny", model, seed=1))
         },
+        "lora_directory": str(_write_loras(folder / "loras", model)),
         "max_batch": 8,
         "builds_directory": str(folder / "builds"),
     }
+
+
+def _write_loras(folder: Path, model: Path) -> Path:
+    """Two that change text encoders too; one has an alpha."""
+    write_adapters.write_lora(folder / "style", model, seed=1)
+    write_adapters.write_kohya_lora(folder / "figure.safetensors", model, seed=2)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +180,8 @@ TASKS = {
     "image-to-image": image_task(init_image=photo(), strength=0.6, steps=6),
     "inpainting": image_task(init_image=photo(), mask=mask(), strength=1.0),
     "ControlNet": image_task(controls=(CONTROL,), width=72, height=104),
+    "LoRA": image_task(loras=(Lora(name="style", weight=0.8),)),
+    "two LoRAs": image_task(loras=(Lora(name="style"), Lora(name="figure", weight=-0.5))),
     "batch": image_task(seeds=(1, 2, 3), negative_prompt="a blue house"),
 }
 
@@ -187,6 +198,18 @@ async def test_pictures_are_the_same(
         assert psnr(ours, theirs) >= 40
 
 
+async def test_loras_leave_no_trace(onnx_engine: DiffusionEngine) -> None:
+    """From one to another and back the bytes are the same, and so are those without any."""
+    style, figure = (image_task(loras=(Lora(name=name),)) for name in ("style", "figure"))
+    tasks = {"plain": image_task(), "style": style, "figure": figure}
+    first = {name: await generate_images(onnx_engine, task) for name, task in tasks.items()}
+    for name in ("plain", "figure", "style", "plain", "style"):
+        (again,) = await generate_images(onnx_engine, tasks[name])
+        assert np.array_equal(again, first[name][0])
+    assert psnr(first["style"][0], first["plain"][0]) < 40
+    assert psnr(first["style"][0], first["figure"][0]) < 40
+
+
 def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio of two images, in dB."""
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
@@ -194,19 +217,17 @@ def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def test_engine_says_what_runs_it(onnx_engine: DiffusionEngine) -> None:
-    """Receipts name ONNX Runtime; LoRAs are not among the features."""
+    """Receipts name ONNX Runtime; LoRAs are among the features."""
     found = onnx_engine.capabilities
     assert found.reproducibility is Reproducibility.SAME_ENGINE
     assert "onnxruntime" in found.versions
-    assert not onnx_engine.inspect().family.runtime.supports_loras
+    assert found.image is not None
+    assert found.image.loras == ("figure", "style")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loras": {"a": "a.safetensors"}}, "applies no LoRAs"),
-        ({"runtime": {"denoiser": "onnx"}, "lora_directory": "loras"}, "applies no LoRAs"),
-        ({"runtime": {"text_encoders": "onnx"}, "lora_directory": "loras"}, "applies no LoRAs"),
         ({"device": "cuda:0"}, "set device to cpu"),
         ({"devices": ["cpu", "cuda"]}, "set device to cpu"),
         ({"precision": "float16"}, "precision must be float32 or auto"),
@@ -220,10 +241,18 @@ def test_what_onnx_cannot_do_is_refused(changes: dict[str, object], message: str
 
 
 def test_components_have_runtimes_of_their_own() -> None:
-    """What is left out is run by torch; LoRAs need it for denoiser and text encoders alone."""
+    """What is left out is run by torch."""
     config = DiffusionConfig.model_validate(
-        {"runtime": {"controlnets": "onnx", "autoencoder": "onnx"}, "loras": {"a": "a.safetensors"}}
+        {"runtime": {"controlnets": "onnx", "autoencoder": "onnx"}}
     )
     assert (config.runtimes.denoiser, config.runtimes.text_encoders) == ("torch", "torch")
-    assert config_loras.names(DiffusionConfig(runtime=config.runtime))
-    assert not config_loras.names(DiffusionConfig(runtime="onnx"))
+
+
+class TestOnnx(EngineConformance):
+    """All components run by ONNX Runtime, with a ControlNet and LoRAs."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, settings: dict[str, object]) -> DiffusionEngine:
+        """Not started."""
+        return DiffusionEngine(DiffusionConfig.model_validate({**settings, "runtime": "onnx"}))

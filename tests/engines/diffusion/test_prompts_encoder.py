@@ -16,6 +16,7 @@ from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.config import PromptSyntax
 from atelier_engines.diffusion.families.sd import Sd
 from atelier_engines.diffusion.families.sdxl import Sdxl
+from atelier_engines.diffusion.loras.replacing import LoraTarget
 from atelier_engines.diffusion.prompts.encoder import (
     Embedding,
     EmbeddingCache,
@@ -54,9 +55,9 @@ class _Counted:
         self._encoder = encoder
 
     @property
-    def lora_module(self) -> torch.nn.Module | None:
-        """See TextEncoder.lora_module."""
-        return self._encoder.lora_module
+    def lora_target(self) -> LoraTarget | None:
+        """See TextEncoder.lora_target."""
+        return self._encoder.lora_target
 
     @property
     def width(self) -> int:

@@ -25,8 +25,8 @@ class CompiledDenoiser:
         self.inner = inner
 
     @property
-    def lora_module(self) -> None:
-        """See Denoiser.lora_module."""
+    def lora_target(self) -> None:
+        """See Denoiser.lora_target."""
 
     def predict(
         self,
@@ -46,8 +46,8 @@ class CompiledTextEncoder:
         self.inner = inner
 
     @property
-    def lora_module(self) -> None:
-        """See TextEncoder.lora_module."""
+    def lora_target(self) -> None:
+        """See TextEncoder.lora_target."""
 
     @property
     def width(self) -> int:

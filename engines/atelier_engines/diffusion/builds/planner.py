@@ -35,7 +35,7 @@ def plan(config: DiffusionConfig) -> BuildPlan:
 
         from atelier_engines.diffusion import networks  # noqa: PLC0415  (the same)
         from atelier_engines.diffusion.builds import onnx_builds  # noqa: PLC0415  (the same)
-        from atelier_engines.diffusion.runtimes.onnx.session import require_installed  # noqa: PLC0415  (the same)
+        from atelier_engines.diffusion.runtimes.onnx.opening import require_installed  # noqa: PLC0415  (the same)
         from atelier_engines.diffusion.weights.model_files import find_model_files  # noqa: PLC0415  (the same)
     except ImportError as error:
         raise EngineUnavailableError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.loras.names import DENOISER
 from atelier_engines.diffusion.loras.network import AdaptedNetwork
+from atelier_engines.diffusion.loras.replacing import LoraTarget, ReplacingNetwork
 from atelier_engines.diffusion.loras.weights import LoraWeights, read
 from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.local.errors import first_line
@@ -19,11 +21,36 @@ LoraKey = tuple[Lora, ...]
 """Identifies a set of LoRAs: those with a weight, in their order."""
 
 
+class LoraNetwork(Protocol):
+    """One network of a model, as LoRAs change it."""
+
+    @property
+    def prefix(self) -> str:
+        """Its name in the files of LoRAs."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """Its layers by name; their weights may be absent."""
+
+    def load(self, adapter: str, lora: LoraWeights) -> None:
+        """Add the part of a LoRA that targets this network.
+
+        Raises:
+            Exception: it cannot be applied; the LoRA is removed again.
+        """
+
+    def set_adapters(self, adapters: Sequence[str], weights: Sequence[float]) -> None:
+        """Set the active adapters and their weights; those that do not target this network are ignored."""
+
+    def delete(self, adapter: str) -> None:
+        """Remove an adapter that is not active, and free its memory."""
+
+
 class LoraSwitch:
     """Switches the LoRAs of a denoiser and its text encoders. Used by one thread at a time."""
 
     def __init__(
-        self, library: LoraCatalog, networks: Sequence[AdaptedNetwork], *, max_loaded: int
+        self, library: LoraCatalog, networks: Sequence[LoraNetwork], *, max_loaded: int
     ) -> None:
         """Start with no active LoRA.
 
@@ -139,8 +166,8 @@ class LoraSwitch:
 def build_switch(
     library: LoraCatalog,
     *,
-    denoisers: Sequence[torch.nn.Module],
-    text_encoders: Sequence[torch.nn.Module],
+    denoisers: Sequence[LoraTarget],
+    text_encoders: Sequence[LoraTarget],
     max_loaded: int,
 ) -> LoraSwitch:
     """The LoRAs of a model whose text encoders are in the family's order."""
@@ -148,11 +175,17 @@ def build_switch(
     return LoraSwitch(
         library,
         [
-            *(AdaptedNetwork(DENOISER, denoiser) for denoiser in denoisers),
-            *(AdaptedNetwork(name, encoder) for name, encoder in zip(names, text_encoders)),  # noqa: B905 (SD has one)
+            *(_adapt(DENOISER, denoiser) for denoiser in denoisers),
+            *(_adapt(name, encoder) for name, encoder in zip(names, text_encoders)),  # noqa: B905 (SD has one)
         ],
         max_loaded=max_loaded,
     )
+
+
+def _adapt(prefix: str, target: LoraTarget) -> LoraNetwork:
+    if isinstance(target, torch.nn.Module):
+        return AdaptedNetwork(prefix, target)
+    return ReplacingNetwork(prefix, target)
 
 
 def _unusable_error(lora: LoraWeights, error: Exception) -> ModelMissingError:

@@ -49,7 +49,7 @@ def features(config: DiffusionConfig) -> frozenset[ImageFeature]:
 
 
 def _tiny(config: DiffusionConfig) -> Mapping[str, object]:
-    if config.model != TINY or not config.runtimes.can_apply_loras:
+    if config.model != TINY:
         return {}
     try:
         import atelier_tiny  # noqa: PLC0415  (only this model needs the package)

@@ -97,12 +97,22 @@ def merged_parameters(
 
     Each change is that of the original weights, so the order matters for rounding at most.
     """
-    weight, bias = layer.weight, getattr(layer, "bias", None)
-    if isinstance(weight, torch.Tensor):
+    found = (layer.weight, getattr(layer, "bias", None))
+    weight, bias = (one if isinstance(one, torch.Tensor) else None for one in found)
+    yield from merged_tensors(weight, bias, changes)
+
+
+def merged_tensors(
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    changes: Sequence[tuple[LayerChange, float]],
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """As `merged_parameters`, of a layer with this weight and this bias."""
+    if weight is not None:
         own = weight.detach().float()
         made = [(change.difference(own), factor) for change, factor in changes]
         yield from _sum("weight", weight, made)
-    if isinstance(bias, torch.Tensor):
+    if bias is not None:
         yield from _sum("bias", bias, [(change.bias(), factor) for change, factor in changes])
 
 

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import torch
 
+from atelier_engines.diffusion.loras.replacing import LoraTarget
+
 OnOverflow = Callable[[], None]
 """Told that a number format was too small for a result, which is then computed again in a larger one."""
 
@@ -62,8 +64,8 @@ class TextEncoder(Protocol):
     """Turns tokens into embeddings."""
 
     @property
-    def lora_module(self) -> torch.nn.Module | None:
-        """See Denoiser.lora_module."""
+    def lora_target(self) -> LoraTarget | None:
+        """See Denoiser.lora_target."""
 
     @property
     def width(self) -> int:
@@ -92,8 +94,8 @@ class Denoiser(Protocol):
     """Predicts the noise in latents, or what the model predicts in its place."""
 
     @property
-    def lora_module(self) -> torch.nn.Module | None:
-        """The module whose layers LoRAs change; None if this runtime supports no LoRAs."""
+    def lora_target(self) -> LoraTarget | None:
+        """What LoRAs change; None if this runtime supports no LoRAs."""
 
     def predict(
         self,
@@ -202,5 +204,5 @@ class Runtime:
     @property
     def supports_loras(self) -> bool:
         """Whether LoRAs can change the denoiser and all text encoders."""
-        encoders = all(encoder.lora_module is not None for encoder in self.text_encoders)
-        return encoders and self.denoiser.lora_module is not None
+        encoders = all(encoder.lora_target is not None for encoder in self.text_encoders)
+        return encoders and self.denoiser.lora_target is not None

@@ -58,8 +58,8 @@ class TorchTextEncoder:
         self._run = run
 
     @property
-    def lora_module(self) -> torch.nn.Module:
-        """See TextEncoder.lora_module."""
+    def lora_target(self) -> torch.nn.Module:
+        """See TextEncoder.lora_target."""
         return self.module
 
     @property
@@ -107,8 +107,8 @@ class TorchDenoiser:
         self._run = run
 
     @property
-    def lora_module(self) -> torch.nn.Module:
-        """See Denoiser.lora_module."""
+    def lora_target(self) -> torch.nn.Module:
+        """See Denoiser.lora_target."""
         module: torch.nn.Module = self.module
         return module
 

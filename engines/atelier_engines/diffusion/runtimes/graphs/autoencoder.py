@@ -42,6 +42,7 @@ def describe_decoder(config: Mapping[str, Any], dtype: torch.dtype) -> Graph:
 class _EncoderGraph(torch.nn.Module):
     def __init__(self, module: Any) -> None:  # noqa: ANN401 (diffusers' models have no base for mypy)
         super().__init__()
+        self.config = module.config
         self.encoder = module.encoder
         self.last = module.quant_conv or torch.nn.Identity()
 
@@ -53,6 +54,7 @@ class _EncoderGraph(torch.nn.Module):
 class _DecoderGraph(torch.nn.Module):
     def __init__(self, module: Any) -> None:  # noqa: ANN401 (diffusers' models have no base for mypy)
         super().__init__()
+        self.config = module.config
         self.first = module.post_quant_conv or torch.nn.Identity()
         self.decoder = module.decoder
 

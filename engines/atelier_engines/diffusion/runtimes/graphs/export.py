@@ -8,13 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atelier_engines.diffusion.runtimes.graphs import structures
 from atelier_engines.diffusion.runtimes.graphs.graph import Graph
 
+if TYPE_CHECKING:
+    from torch.onnx import ONNXProgram
+
 OPSET = 20
+
+_MAX_FILE_BYTES = 2**31 - 2**24
+"""Weights that fit into one file with their graph: messages of protobuf end at 2 GB."""
 
 _TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "torch.__trace")
 """Loggers that report every tensor at INFO or DEBUG."""
@@ -32,6 +39,24 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
         Exception: whatever torch raises where it cannot export the network.
     """
     wrapped = graph.wrap(module).eval()
+    known = structures.find(graph, wrapped)
+    if known is not None:
+        _write_known(known, wrapped, path)
+        return
+    program = trace(graph, wrapped)
+    program.save(path)
+
+
+def trace(graph: Graph, wrapped: torch.nn.Module) -> ONNXProgram:
+    """A network's graph with its weights, from torch; takes minutes for the larger ones.
+
+    Args:
+        graph: its specification.
+        wrapped: the network as `graph.wrap` returns it.
+
+    Raises:
+        Exception: as `export`.
+    """
     examples = tuple(one.example() for one in graph.inputs)
     with torch.inference_mode(mode=False), torch.no_grad(), _quiet():
         # Traced here and not by torch.onnx, which traces networks with residuals a second time, in a slower way.
@@ -50,7 +75,16 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
         )
     if program is None:
         raise RuntimeError(f"torch returned no program for the {graph.name}")
-    program.save(path)
+    return program
+
+
+def _write_known(structure: Path, wrapped: torch.nn.Module, path: Path) -> None:
+    import onnx  # noqa: PLC0415  (an extra)
+
+    model = onnx.load(structure, load_external_data=False)
+    structures.fill(model, wrapped)
+    large = sum(tensor.nbytes for tensor in wrapped.state_dict().values()) > _MAX_FILE_BYTES
+    onnx.save(model, path, save_as_external_data=large, location=f"{path.name}.data")
 
 
 @contextmanager

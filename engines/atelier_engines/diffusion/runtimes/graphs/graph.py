@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+MODULE = "module."
+"""The names of weights in graphs begin so where LoRAs change them: their wrappers have the network as `module`."""
+
 _DYNAMIC = torch.export.Dim.DYNAMIC
 
 

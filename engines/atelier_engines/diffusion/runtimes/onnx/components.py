@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from atelier_engines.diffusion.loras.replacing import ReplaceableWeights
 from atelier_engines.diffusion.runtimes.base import (
     NO_VECTORS,
     Conditioning,
@@ -29,14 +30,16 @@ Run = Callable[[Mapping[str, torch.Tensor]], tuple[torch.Tensor, ...]]
 class OnnxTextEncoder:
     """See TextEncoder."""
 
-    def __init__(self, graph: Graph, run: Run) -> None:
-        """Encode with a graph."""
+    def __init__(self, graph: Graph, run: Run, weights: ReplaceableWeights) -> None:
+        """Encode with a graph, whose weights LoRAs replace."""
         self._run = run
+        self._weights = weights
         self._shape = graph.input("vectors").lengths({})
 
     @property
-    def lora_module(self) -> None:
-        """See TextEncoder.lora_module."""
+    def lora_target(self) -> ReplaceableWeights:
+        """See TextEncoder.lora_target."""
+        return self._weights
 
     @property
     def width(self) -> int:
@@ -70,14 +73,16 @@ class OnnxTextEncoder:
 class OnnxDenoiser:
     """See Denoiser."""
 
-    def __init__(self, graph: Graph, run: Run) -> None:
-        """Denoise with a graph; one with residuals gets zeros where there are none."""
+    def __init__(self, graph: Graph, run: Run, weights: ReplaceableWeights) -> None:
+        """Denoise with a graph, whose weights LoRAs replace; one with residuals gets zeros where there are none."""
         self._run = run
+        self._weights = weights
         self._residuals = [one for one in graph.inputs if one.name.startswith(RESIDUAL)]
 
     @property
-    def lora_module(self) -> None:
-        """See Denoiser.lora_module."""
+    def lora_target(self) -> ReplaceableWeights:
+        """See Denoiser.lora_target."""
+        return self._weights
 
     def predict(
         self,

@@ -2,78 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from atelier_engines.diffusion.loras.replacing import WeightedLora
 from atelier_engines.diffusion.runtimes.graphs.graph import Graph
-from atelier_engines.errors import EngineFailedError, EngineUnavailableError
-from atelier_engines.local import cpu
-from atelier_engines.local.errors import first_line
-from atelier_engines.local.load_lock import LOAD_LOCK
+from atelier_engines.diffusion.runtimes.onnx import opening, weights
+from atelier_engines.errors import EngineFailedError
+from atelier_engines.local import devices
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-PROVIDER = "CPUExecutionProvider"
+_COPIES = 2
+"""ONNX Runtime takes so many times the bytes of the weights: it packs those of convolutions and products anew, and
+frees the others late."""
+
+_CPU = torch.device("cpu")
+
+LoraSetKey = tuple[tuple[str, float], ...]
 
 
-def require_installed() -> None:
-    """Return if ONNX Runtime and what exports to it are installed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A session, and what must live as long."""
 
-    Raises:
-        EngineUnavailableError: they are not.
-    """
-    try:
-        import onnxruntime  # noqa: F401, PLC0415  (an extra)
-        import onnxscript  # noqa: F401, PLC0415  (an extra)
-    except ImportError as error:
-        raise EngineUnavailableError(
-            "the runtime onnx needs the extra `onnx`: pip install 'atelier-engines[onnx]'; "
-            f"{error.name} is not installed"
-        ) from error
+    session: InferenceSession
+    tensors: Mapping[str, torch.Tensor]
+    """Weights whose memory the session uses."""
 
 
 class OnnxSession:
-    """See Resident."""
+    """See Resident. With LoRAs it has a session for each set of them, and one for the original weights."""
 
-    def __init__(self, graph: Graph, provide: Callable[[], Path]) -> None:
+    def __init__(self, graph: Graph, provide: Callable[[], Path], *, kept_sets: int = 1) -> None:
         """Open the file of a graph.
 
         Args:
             graph: its specification.
-            provide: returns the file; called again to open one that was dropped.
+            provide: returns the file; called again for each session.
+            kept_sets: sets of LoRAs whose sessions are kept, where there is memory for them.
 
         Raises:
             EngineUnavailableError: ONNX Runtime cannot open the file, or does not run it on the CPU as asked.
+            MemoryError: there is no memory for it.
             Exception: whatever `provide` raises.
         """
         self.graph = graph
+        self._kept_sets = kept_sets
+        self._loras: tuple[WeightedLora, ...] = ()
+        self._opened: dict[LoraSetKey, _Opened] = {}
+        """By the set of LoRAs, the least recently used first."""
+        self._is_offloaded = False
         self._provide = provide
-        path = provide()
-        with LOAD_LOCK:
-            self._session: InferenceSession | None = _open(path)
-        self._nbytes = sum(file.stat().st_size for file in path.parent.iterdir())
+        self._bytes_each = 0
+        self._provide_session()
 
     @property
     def nbytes(self) -> int:
-        """See Resident.nbytes."""
-        return self._nbytes
+        """See Resident.nbytes; it grows with the sets of LoRAs."""
+        return self._bytes_each * max(1, len(self._opened))
+
+    def list_weights(self) -> frozenset[str]:
+        """The names of the network's weights in the file; raises as `__init__`."""
+        return weights.read_names(self._provide())
 
     def offload(self, *, keep_in_ram: bool) -> None:
         """See Resident.offload; the file is what remains, since the session itself is in main memory."""
         if not keep_in_ram:
-            self._session = None
+            self._opened.clear()
+            self._is_offloaded = True
 
     def restore(self, device: torch.device) -> None:
         """See Resident.restore; raises as `__init__`."""
         del device
-        if self._session is None:
-            path = self._provide()
-            with LOAD_LOCK:
-                self._session = _open(path)
+        self._is_offloaded = False
+        self._provide_session()
+
+    def use(self, loras: Sequence[WeightedLora]) -> None:
+        """See ReplaceableWeights.use."""
+        self._loras = tuple(loras)
+
+    def forget(self, adapter: str) -> None:
+        """See ReplaceableWeights.forget."""
+        for key in list(self._opened):
+            if adapter in dict(key):
+                del self._opened[key]
 
     def run(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The outputs, in the graph's order.
@@ -83,34 +101,45 @@ class OnnxSession:
 
         Raises:
             EngineFailedError: the session is offloaded.
+            MemoryError: there is no memory for what is computed, or for the weights of a set of LoRAs.
             Exception: whatever ONNX Runtime raises.
         """
-        if self._session is None:
+        if self._is_offloaded:
             raise EngineFailedError(f"the {self.graph.name} is not in memory")
+        session = self._provide_session()
         feed = {
             one.name: inputs[one.name].to(one.dtype).contiguous().numpy()
             for one in self.graph.inputs
         }
-        made = self._session.run(list(self.graph.outputs), feed)
+        with opening.translate_out_of_memory():
+            made = session.run(list(self.graph.outputs), feed)
         return tuple(torch.from_numpy(array) for array in made)
 
+    def _provide_session(self) -> InferenceSession:
+        """The session for the LoRAs in use."""
+        key = tuple((one.adapter, one.weight) for one in self._loras)
+        found = self._opened.pop(key, None)
+        if found is None:
+            self._make_room(key)
+            found = self._open()
+        self._opened[key] = found
+        return found.session
 
-def _open(path: Path) -> InferenceSession:
-    import onnxruntime  # noqa: PLC0415  (an extra)
+    def _open(self) -> _Opened:
+        path = self._provide()
+        self._bytes_each = _COPIES * sum(file.stat().st_size for file in path.parent.iterdir())
+        if not self._loras:
+            return _Opened(session=opening.open_file(path), tensors={})
+        exported = weights.read(path)
+        tensors = {**exported.tensors, **weights.merge(exported.tensors, self._loras)}
+        session = opening.open_structure(exported.structure, tensors, named=str(path))
+        return _Opened(session=session, tensors=tensors)
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = cpu.thread_count()
-    options.inter_op_num_threads = 1
-    # Threads that wait busily take the cores that torch and other tasks need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=[PROVIDER])
-    except Exception as error:  # its exceptions share no base
-        raise EngineUnavailableError(
-            f"ONNX Runtime cannot load {path}: {first_line(error)}"
-        ) from error
-    found = session.get_providers()
-    if found[0] != PROVIDER:  # it takes another in silence
-        raise EngineUnavailableError(f"ONNX Runtime runs on {found[0]} and not on {PROVIDER}")
-    return session
+    def _make_room(self, wanted: LoraSetKey) -> None:
+        """Close sessions of other sets of LoRAs: those that are too many, and all if there is no memory for another."""
+        sets = [key for key in self._opened if key]
+        kept = self._kept_sets - bool(wanted)
+        if devices.available(_CPU) < self._bytes_each:
+            kept = 0
+        for key in sets[: max(0, len(sets) - kept)]:
+            del self._opened[key]
