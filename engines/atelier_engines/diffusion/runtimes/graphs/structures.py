@@ -61,7 +61,8 @@ def name(graph: Graph, wrapped: torch.nn.Module) -> str:
         "weights": {key: list(tensor.shape) for key, tensor in wrapped.state_dict().items()},
     }
     text = json.dumps(made_from, sort_keys=True)
-    return f"{graph.name.replace(' ', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    title = graph.name.replace("'s", "").replace(" ", "-")
+    return f"{title}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def strip(model: ModelProto, wrapped: torch.nn.Module) -> None:
@@ -84,9 +85,12 @@ def fill(model: ModelProto, wrapped: torch.nn.Module) -> None:
     """
     from onnx import numpy_helper  # noqa: PLC0415  (an extra)
 
-    weights = wrapped.state_dict()
+    weights = {
+        **dict(wrapped.named_buffers(remove_duplicate=False)),
+        **dict(wrapped.named_parameters(remove_duplicate=False)),
+    }
     for one in model.graph.initializer:
-        one.CopyFrom(numpy_helper.from_array(weights[one.name].cpu().numpy(), one.name))
+        one.CopyFrom(numpy_helper.from_array(weights[one.name].detach().numpy(), one.name))
 
 
 def clear(weight: Any) -> None:  # noqa: ANN401 (ONNX's TensorProto, which has no class before it is imported)

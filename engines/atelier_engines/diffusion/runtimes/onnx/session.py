@@ -11,7 +11,7 @@ import torch
 
 from atelier_engines.diffusion.loras.replacing import WeightedLora
 from atelier_engines.diffusion.runtimes.graphs.graph import Graph
-from atelier_engines.diffusion.runtimes.onnx import opening, weights
+from atelier_engines.diffusion.runtimes.onnx import exported, opening
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.local import devices
 
@@ -69,7 +69,7 @@ class OnnxSession:
 
     def list_weights(self) -> frozenset[str]:
         """The names of the network's weights in the file; raises as `__init__`."""
-        return weights.read_names(self._provide())
+        return exported.read_names(self._provide())
 
     def offload(self, *, keep_in_ram: bool) -> None:
         """See Resident.offload; the file is what remains, since the session itself is in main memory."""
@@ -130,9 +130,9 @@ class OnnxSession:
         self._bytes_each = _COPIES * sum(file.stat().st_size for file in path.parent.iterdir())
         if not self._loras:
             return _Opened(session=opening.open_file(path), tensors={})
-        exported = weights.read(path)
-        tensors = {**exported.tensors, **weights.merge(exported.tensors, self._loras)}
-        session = opening.open_structure(exported.structure, tensors, named=str(path))
+        read = exported.read(path)
+        tensors = {**read.tensors, **exported.merge(read.tensors, self._loras)}
+        session = opening.open_structure(read.structure, tensors, named=str(path))
         return _Opened(session=session, tensors=tensors)
 
     def _make_room(self, wanted: LoraSetKey) -> None:
