@@ -200,6 +200,7 @@ async def test_an_image_to_start_from_may_be_uploaded_made_or_sent_along(stub: S
         MediaSource(attachment="start"),
         MediaSource(artifact_id=drawn.outputs[0].artifact.id),
         MediaSource(uri=data_uri(data)),
+        MediaSource(uri=data_uri(data).replace(";base64", ";BASE64")),
         MediaSource(uri="data:," + quote_from_bytes(data)),
     ):
         task = {"init_image": source, "strength": 0.0, "seed": 2}

@@ -116,6 +116,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, lines: list[str]) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_a_problem_is_told_once(tmp_path: Path) -> None:
+    """A variable that is missing twice in one value."""
+    done = checked(tmp_path, "data_dir: ${NOWHERE}/${NOWHERE}")
+    assert done.stderr.count("the environment variable NOWHERE is not set") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -255,6 +255,9 @@ async def test_what_a_fallback_takes_over_is_work_ahead_of_others(
         async for event in stub.StreamProgress(moved):
             if event.engine == "one" and event.state == State.STATE_RUNNING:
                 break
+        named = pb.GetGenerationRequest(generation_id=event.generation_id)
+        taken_over = (await stub.GetGeneration(named)).generation
+        assert not taken_over.receipt.HasField("recipe")  # that of "bad" repeats nothing
         waits = [
             (
                 await stub.PlanGeneration(

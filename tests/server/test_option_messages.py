@@ -8,7 +8,13 @@ import pytest
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_engines.capabilities import Capabilities, ImageCapabilities, IntegerRange
+from atelier_engines.task import JSON, ImageTask
+from atelier_server.admission.decide import Router
 from atelier_server.admission.options import find_option_violations
+from atelier_server.admission.route import Resolved
+from atelier_server.engines.status import EngineStatus, EngineStatuses
+from atelier_server.errors import InvalidRequestError
 from tests.conftest import RunningServer
 
 _COLOURS = {"enum": ["red", "blue"], "type": "string"}
@@ -49,6 +55,19 @@ def test_a_violation_names_what_is_allowed(
     """Alternatives, bounds, and the names of the options."""
     (violation,) = find_option_violations(_SCHEMA, options)  # type: ignore[arg-type]  # also values that no option may have
     assert (violation.field, violation.message) == (field, message)
+
+
+def test_an_option_that_must_be_given_is_missed_at_once() -> None:
+    """Also where the request has no options at all."""
+    schema: dict[str, JSON] = {"properties": {"colour": {"type": "string"}}, "required": ["colour"]}
+    sizes = IntegerRange(min=64, max=4096, default=512)
+    images = ImageCapabilities(width=sizes, height=sizes, max_pixels=4096**2)
+    able = Capabilities(description="a test", image=images, options_schema=schema)
+    statuses = EngineStatuses()
+    statuses.publish(EngineStatus(name="one", type="test", capabilities=able, queue_limit=9))
+    task = ImageTask(prompt="a cat", width=64, height=64, seeds=(1,))
+    with pytest.raises(InvalidRequestError, match="colour"):
+        Router(statuses, "one").route(statuses["one"], lambda _: Resolved(task=task, parameters=()))
 
 
 def test_the_caller_reads_what_is_allowed(server: RunningServer) -> None:

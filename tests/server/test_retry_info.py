@@ -65,3 +65,22 @@ async def test_a_full_queue_tells_its_expected_wait(start_server: StartServer) -
     assert refused.reason == "QUEUE_FULL"
     assert refused.retry_seconds is not None
     assert refused.retry_seconds > 6
+
+
+async def test_a_failure_tells_the_wait_of_another_attempt(start_server: StartServer) -> None:
+    """Behind what waits for the engine by then."""
+    server = start_server(engines={"one": {"type": "sketch", "concurrency": 1}})
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        known = slow_request(1, engine="one", steps=4)
+        await stub.Generate(known)
+        await start(stub, known)
+        failing = slow_request(1, engine="one", steps=4)
+        failing.options["fail"] = True
+        failed = asyncio.ensure_future(refusal(stub.Generate(failing)))
+        for _ in range(8):
+            await stub.Generate(on_acceptance(known))
+        refused = await failed
+    assert refused.reason == "ENGINE_FAILED"
+    assert refused.retry_seconds is not None
+    assert refused.retry_seconds > 2

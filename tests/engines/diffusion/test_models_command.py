@@ -138,7 +138,7 @@ async def test_engines_can_be_named(folder: Path, tmp_path: Path) -> None:
     assert (await models("verify", config, "sketch")).out == ""
     done = await models("verify", config, "smal")
     assert done.code == 2
-    assert "no engine 'smal'; there are sketch, small" in done.err
+    assert "no engine 'smal'; there are sketch, small; did you mean 'small'?" in done.err
 
 
 async def test_without_a_configuration_it_is_the_small_model() -> None:
