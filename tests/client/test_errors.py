@@ -7,6 +7,7 @@ import inspect
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from grpc import aio
 
 from atelier.v1 import generation_pb2
 from atelier_client import errors
@@ -122,6 +123,17 @@ async def test_a_restart_is_not_noticed(
     assert len(asked) == 3
     assert asked[0]
     assert len(set(asked)) == 1
+
+
+async def test_a_server_that_lacks_the_call_is_named(calling: MakeCaller) -> None:
+    """Its own words ("Method not found!") say nothing to a user."""
+    other = aio.server()
+    port = other.add_insecure_port("127.0.0.1:0")
+    await other.start()
+    async with calling(f"127.0.0.1:{port}") as caller:
+        with pytest.raises(errors.UnsupportedError, match="older than this client, or"):
+            await caller.call("pause", "tiny")
+    await other.stop(None)
 
 
 async def test_a_closed_port_is_unreachable(calling: MakeCaller) -> None:

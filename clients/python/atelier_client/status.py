@@ -50,6 +50,9 @@ REASONS: Mapping[str, type[AtelierError]] = {
 
 _RESET = re.compile(r"RST_STREAM|GOAWAY|too[ _]many[ _]pings", re.IGNORECASE)
 """What gRPC writes about a stream or a connection that the other side closed, whatever the code."""
+_UNKNOWN_CALL = (
+    "the server does not know this call: it is older than this client, or it is not Atelier"
+)
 _NUMBERS = {code.value[0]: code for code in grpc.StatusCode}
 _M = TypeVar("_M", bound=Message)
 
@@ -66,6 +69,8 @@ def error_from_rpc(error: grpc.RpcError, *, is_secure: bool = False) -> AtelierE
     call = cast("grpc.Call", error)
     details = _read_details(call)
     message = call.details() or call.code().name
+    if call.code() is grpc.StatusCode.UNIMPLEMENTED and not details.reason:
+        message = f"{_UNKNOWN_CALL}: {message}"
     failure = _build_error(_error_class(call.code(), details.reason), message, details)
     if not details.reason and _is_connection_lost(call.code(), message):
         failure = _build_unreachable(message, is_secure=is_secure)
