@@ -39,7 +39,7 @@ help: ## List the targets
 install: $(INSTALLED) ## Make .venv with everything a machine without GPU needs, and `atelier` in it
 
 .PHONY: demo
-demo: install ## Generate out/demo.png over gRPC, with a server of its own
+demo: install ## Generate out/demo.png and out/demo.wav over gRPC, with a server of its own
 	$(BIN)/python examples/demo.py
 
 .PHONY: run

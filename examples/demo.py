@@ -1,10 +1,11 @@
-"""`make demo`: starts a server, generates one image over gRPC, and stops the server."""
+"""`make demo`: starts a server, generates an image and speech over gRPC, and stops the server."""
 
 import signal
 import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from atelier_client import AtelierError, Client, EngineState
@@ -16,21 +17,23 @@ LOG = OUT / "demo-server.log"
 START_SECONDS = 600  # a slow machine takes minutes to load the first engine
 REPORT_SECONDS = 15
 STOP_SECONDS = 30
+WORDS = "This heart was drawn by a small model, and this voice is another one."
+MODELS = {"tiny": ("diffusers", "diffusion"), "voice": ("hibari", "speech")}
+"""Engines by name: the package that each needs, and its type."""
 
 
 def main() -> None:
-    """Generate the image, and stop the server in any case."""
+    """Generate both, and stop the server in any case."""
     OUT.mkdir(exist_ok=True)
     address = free_address()
     server = start_server(address)
+    image, audio = OUT / "demo.png", OUT / "demo.wav"
     try:
-        engine = wait_for_engine(server, address)
-        named = ["--engine", engine] if engine else []
-        image = OUT / "demo.png"
-        subprocess.run(  # noqa: S603 - our own program
-            [ATELIER, "generate", "a red heart", *named, "--server", address, "-o", image],
-            check=True,
-        )
+        engines = wait_for_engines(server, address)
+        painter = "tiny" if "tiny" in engines else "sketch"
+        generate("a red heart", "--engine", painter, "--server", address, "-o", image)
+        speaker = "voice" if "voice" in engines else "sketch"
+        generate(WORDS, "--audio", "--engine", speaker, "--server", address, "-o", audio)
     except (subprocess.CalledProcessError, TimeoutError, ChildProcessError) as error:
         tail = "\n".join(LOG.read_text().splitlines()[-20:])
         sys.exit(f"the demo failed: {error}\nlast lines of {LOG}:\n{tail}")
@@ -38,7 +41,21 @@ def main() -> None:
         code = stop_server(server)
     if code != 0:
         sys.exit(f"the server exited with {code}: see {LOG}")
-    print(f"The image is {image.resolve()}")
+    print(f"The image is {image.resolve()}, the audio {audio.resolve()}")
+
+
+def generate(prompt: str, *options: str | Path) -> None:
+    """Run `atelier generate`."""
+    subprocess.run([ATELIER, "generate", prompt, *options], check=True)  # noqa: S603 - our own program
+
+
+def write_config() -> Path:
+    """A configuration with the small models that are installed."""
+    found = {name: kind for name, (package, kind) in MODELS.items() if find_spec(package)}
+    lines = [f"  {name}: {{type: {kind}}}" for name, kind in {**found, "sketch": "sketch"}.items()]
+    path = OUT / "demo.yaml"
+    path.write_text("\n".join(["engines:", *lines, ""]))
+    return path
 
 
 def free_address() -> str:
@@ -50,15 +67,24 @@ def free_address() -> str:
 
 def start_server(address: str) -> subprocess.Popen[bytes]:
     """Start `atelier serve` with its log in a file."""
-    serve = (ATELIER, "serve", "--listen", address, "--metrics", free_address())
+    serve = (
+        ATELIER,
+        "serve",
+        "--config",
+        write_config(),
+        "--listen",
+        address,
+        "--metrics",
+        free_address(),
+    )
     with LOG.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - our own program
             (*serve, "--data-dir", OUT / "demo-data"), stdout=log, stderr=subprocess.STDOUT
         )
 
 
-def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
-    """Wait until the server is ready; return "tiny", or "" if it has no such engine."""
+def wait_for_engines(server: subprocess.Popen[bytes], address: str) -> list[str]:
+    """Wait until all engines are ready; return their names."""
     print("starting a server", flush=True)
     began = reported = time.monotonic()
     loading = "the server"
@@ -66,12 +92,13 @@ def wait_for_engine(server: subprocess.Popen[bytes], address: str) -> str:
         if server.poll() is not None:
             raise ChildProcessError(f"the server exited with {server.returncode}")
         engines = find_engines(address)
-        tiny = engines.get("tiny")
-        if tiny is not None and tiny.state is EngineState.UNAVAILABLE:
-            raise ChildProcessError(f"the engine tiny is unavailable: {tiny.message}")
-        awaited = [tiny] if tiny else list(engines.values())
-        if awaited and all(engine.state is EngineState.READY for engine in awaited):
-            return tiny.engine if tiny else ""
+        for engine in engines.values():
+            if engine.state is EngineState.UNAVAILABLE:
+                raise ChildProcessError(
+                    f"the engine {engine.engine} is unavailable: {engine.message}"
+                )
+        if engines and all(engine.state is EngineState.READY for engine in engines.values()):
+            return list(engines)
         if engines:
             loading = describe_loading(engines)
         if time.monotonic() > reported + REPORT_SECONDS:

@@ -262,6 +262,13 @@ class Capabilities:
     """Why components are run by another runtime than is configured, for those that are."""
 
     @property
+    def only_speaks(self) -> bool:
+        """Whether it would say a description instead of making what is described."""
+        return self.image is None and (
+            self.audio is not None and AudioFeature.SPEECH in self.audio.features
+        )
+
+    @property
     def may_cost(self) -> bool:
         """Whether a task may cost money."""
         return self.billed or self.price is not None

@@ -16,6 +16,7 @@ HEAVY = {
     "accelerate",
     "safetensors",
     "tensorrt",
+    "hibari",
     "onnxruntime",
 }
 

@@ -298,7 +298,7 @@ class Settings(Section):
     default_engine: Name | None = Field(
         None,
         description="Engine for tasks that name none; null selects the first one that is not a placeholder, such as "
-        "sketch.",
+        "sketch, and does not only speak.",
     )
     routing: Literal["default", "cheapest", "fastest"] = Field(
         "default",
@@ -307,7 +307,8 @@ class Settings(Section):
         "where one without a price counts as free, also if its service bills; "
         "fastest: the one that such a task is expected to take the shortest time on, and one that has done none last. "
         "These two look at engines that are not down, have budget left and can do the task, and take the default "
-        "engine if there is none. A placeholder is selected only if it is named, or if there are only placeholders.",
+        "engine if there is none. A placeholder, or an engine that only speaks, is selected only if it is named, or if "
+        "there is nothing else.",
     )
     routing_rules: tuple[RoutingRule, ...] = Field(
         (),

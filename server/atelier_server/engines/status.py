@@ -157,9 +157,10 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         return status
 
     def find_candidates(self) -> tuple[EngineStatus, ...]:
-        """The engines for tasks that name none: all but the placeholders, or all if there is nothing else."""
-        real = tuple(engine for engine in self.values() if not engine.capabilities.placeholder)
-        return real or tuple(self.values())
+        """The engines for tasks that name none: no placeholders, none that only speak, unless nothing else is there."""
+        able = tuple(engine for engine in self.values() if not engine.capabilities.only_speaks)
+        real = tuple(engine for engine in able if not engine.capabilities.placeholder)
+        return real or able or tuple(self.values())
 
     def explain_unready(self) -> str:
         """Why the server can't do its work: required engines are not ready, or no candidate is; empty if it can."""

@@ -23,7 +23,7 @@ from atelier_engines.tangoflux import create_engine
 from atelier_engines.tangoflux.model import TangoFluxModel
 from atelier_engines.tangoflux.weights_entries import list_weights
 from atelier_engines.task import AudioTask
-from tests.engines.audio_diffusion.clips import clip, events, task
+from tests.engines.audio_clips import clip, events, task
 from tests.engines.audio_diffusion.tiny_tangoflux import HOP, LATENTS, TinyTangoFlux
 
 TOLERANCE = 1e-5

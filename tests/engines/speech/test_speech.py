@@ -1,0 +1,92 @@
+"""The speech engine says what it is asked to, with the voice that is in its package."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("hibari", reason="the extra `speech` is not installed")
+
+from atelier_engines.conformance import EngineConformance
+from atelier_engines.engine import Engine
+from atelier_engines.errors import InvalidTaskError
+from atelier_engines.event import Step
+from atelier_engines.speech import ENGINE, SpeechConfig
+from atelier_engines.task import AudioTask
+from tests.engines.audio_clips import clip, events, task
+
+RATE = 24000
+WORDS = "The keeper counted the waves."
+
+
+def words(prompt: str, **fields: object) -> AudioTask:
+    """A task to say that."""
+    own = {"sample_rate": RATE, "channels": 1, "steps": None, "guidance": None}
+    return task(prompt=prompt, **own, **fields)
+
+
+class TestSpeech(EngineConformance):
+    """As it comes."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> Engine:
+        """Not started."""
+        return ENGINE.create(SpeechConfig())
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Started."""
+    made = ENGINE.create(SpeechConfig())
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.stop())
+
+
+async def test_more_words_take_longer_and_the_duration_has_no_effect(engine: Engine) -> None:
+    """About three words a second."""
+    short = await clip(engine, words(WORDS))
+    assert 1.0 < len(short) / RATE < 4.0
+    assert np.array_equal(short, await clip(engine, words(WORDS, duration_seconds=9.0)))
+    assert len(await clip(engine, words(f"{WORDS} Nobody answered."))) > len(short)
+
+
+async def test_it_is_a_voice_and_no_noise(engine: Engine) -> None:
+    """Most of the power is where a voice has it, and there are pauses: the level varies."""
+    made = (await clip(engine, words(WORDS)))[:, 0]
+    power = np.abs(np.fft.rfft(made)) ** 2
+    frequencies = np.fft.rfftfreq(len(made), 1 / RATE)
+    voiced = power[(frequencies > 80) & (frequencies < 4000)].sum()
+    assert voiced / power.sum() > 0.8
+    frames = made[: len(made) // 480 * 480].reshape(-1, 480)
+    level = np.sqrt((frames**2).mean(axis=1))
+    assert np.percentile(level, 95) > 10 * np.percentile(level, 5)
+
+
+async def test_the_speed_is_the_tasks_and_else_the_configured_one(engine: Engine) -> None:
+    """Twice as fast is about half as long."""
+    plain = await clip(engine, words(WORDS))
+    fast = await clip(engine, words(WORDS, options={"speed": 2.0}))
+    assert 0.4 < len(fast) / len(plain) < 0.65
+    quick = ENGINE.create(SpeechConfig(speed=2.0))
+    await quick.start()
+    assert np.array_equal(fast, await clip(quick, words(WORDS)))
+    await quick.stop()
+
+
+async def test_each_sentence_is_a_step(engine: Engine) -> None:
+    """Of as many as the text has."""
+    found = await events(engine, words("One. Two! Dr. Three?\nFour"))
+    steps = [(event.index, event.total) for event in found if isinstance(event, Step)]
+    assert steps == [(index, 4) for index in range(1, 5)]
+
+
+@pytest.mark.parametrize("nothing", [" ", "日本語", "😀", "- - -"])
+async def test_a_prompt_without_words_is_refused(engine: Engine, nothing: str) -> None:
+    """It is not silence."""
+    with pytest.raises(InvalidTaskError, match="it reads English"):
+        await clip(engine, words(nothing))
