@@ -28,6 +28,7 @@ _NOT_RUN: Mapping[str, str] = {
     "atelier tune": "measures for minutes",
     "atelier serve --config comfy.yaml": "wants a ComfyUI",
     "--engine comfy": "wants a ComfyUI",
+    "--engine tango": "wants weights of 4 GB",
 }
 _ELSEWHERE = ("lightning", "studio")
 """Engines of pages whose services are not here: their requests are read, not sent."""
@@ -35,8 +36,8 @@ _ELSEWHERE = ("lightning", "studio")
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """The engines of a server without configuration, and that of the page about upscaling."""
-    engines = {**default_engines(), "upscale": {"type": "upscale"}}
+    """The engines of a server without configuration, and those of the pages about upscaling and audio."""
+    engines = {**default_engines(), "upscale": {"type": "upscale"}, "voice": {"type": "speech"}}
     running = launch(tmp_path_factory.mktemp("served"), engines=engines)
     yield running
     running.kill()

@@ -58,6 +58,24 @@ def test_importing_the_server_imports_no_model_library(package: str) -> None:
     assert not HEAVY & modules_after(program)
 
 
+AUDIO = """
+import json, sys
+from atelier_engines import registry
+for kind in ("speech", "stable_audio", "tangoflux"):
+    found = registry.load(kind)
+    engine = found.create(found.config())
+    assert engine.capabilities.audio.models[0].license
+    if found.weights is not None:
+        found.weights(found.config())
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_configured_audio_engines_import_no_model_library_before_they_start() -> None:
+    """Their settings, capabilities and lists of weights need none."""
+    assert not HEAVY & modules_after(AUDIO)
+
+
 def test_serving_without_local_models_imports_no_model_library(tmp_path: Path) -> None:
     """Start, serve an image, stop; an engine type that needs them may be installed."""
     (tmp_path / "data").mkdir()

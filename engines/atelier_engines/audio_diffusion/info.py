@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from atelier_engines.audio_diffusion.config import AudioModelConfig
 from atelier_engines.capabilities import (
@@ -52,6 +53,12 @@ class AudioModelInfo:
     """How reproducible results are on the device."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the packages that affect the result."""
+
+
+def name_model(source: str) -> str:
+    """A model's name: its hub id, or the last part of its path."""
+    path = Path(source).expanduser()
+    return path.resolve().name if path.is_dir() else source
 
 
 def build_capabilities(config: AudioModelConfig, info: AudioModelInfo) -> Capabilities:

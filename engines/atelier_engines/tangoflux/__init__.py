@@ -5,15 +5,18 @@ Importing this package imports no torch; that happens when an engine starts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from atelier_engines.audio_diffusion.engine import AudioEngine
+from atelier_engines.audio_diffusion.weights_entries import list_model
 from atelier_engines.engine import Engine, EngineType
 from atelier_engines.local.device_group import DeviceGroup
 from atelier_engines.tangoflux.config import TangoFluxConfig
 from atelier_engines.tangoflux.facts import describe_unloaded
-from atelier_engines.tangoflux.weights_entries import list_weights
+from atelier_engines.tangoflux.published_files import find_files
+from atelier_engines.weights import WeightsEntry
 
 if TYPE_CHECKING:
     from atelier_engines.audio_diffusion.pipeline import AudioPipeline
@@ -34,6 +37,11 @@ def _load(config: TangoFluxConfig) -> AudioPipeline:
     from atelier_engines.tangoflux.loading import load  # noqa: PLC0415  (takes seconds)
 
     return load(config)
+
+
+def list_weights(config: TangoFluxConfig) -> Sequence[WeightsEntry]:
+    """The model; everything with weights is in it."""
+    return list_model(config, config.model, describe_unloaded(config), find_files)
 
 
 ENGINE = EngineType(config=TangoFluxConfig, create=create_engine, weights=list_weights)

@@ -6,9 +6,7 @@ the weights.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from atelier_engines.audio_diffusion.info import AudioModelInfo
+from atelier_engines.audio_diffusion.info import AudioModelInfo, name_model
 from atelier_engines.capabilities import Model
 from atelier_engines.tangoflux.config import TangoFluxConfig
 
@@ -25,16 +23,10 @@ _STEPS = 25
 _GUIDANCE = 4.5
 
 
-def model_name(config: TangoFluxConfig) -> str:
-    """The model's name: its hub id, or the last part of its path."""
-    path = Path(config.model).expanduser()
-    return path.resolve().name if path.is_dir() else config.model
-
-
 def describe_unloaded(config: TangoFluxConfig) -> AudioModelInfo:
     """What is known of the model before it is loaded; digest and versions are missing."""
     return AudioModelInfo(
-        model=Model(name=model_name(config), family=FAMILY, license=LICENSE),
+        model=Model(name=name_model(config.model), family=FAMILY, license=LICENSE),
         title="TangoFlux",
         sample_rate=SAMPLE_RATE,
         max_seconds=MAX_SECONDS,

@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from transformers import T5Config, T5EncoderModel
 
-from atelier_engines.audio_diffusion import loading
+from atelier_engines.audio_diffusion import module_loading
 from atelier_engines.audio_diffusion.info import AudioModelInfo
 from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
@@ -25,8 +25,8 @@ from atelier_engines.local.weights import safetensors_header
 from atelier_engines.tangoflux import network
 from atelier_engines.tangoflux.config import TangoFluxConfig
 from atelier_engines.tangoflux.facts import SAMPLE_RATE, describe_unloaded
-from atelier_engines.tangoflux.files import TangoFluxFiles, find_files
 from atelier_engines.tangoflux.model import TangoFluxModel
+from atelier_engines.tangoflux.published_files import TangoFluxFiles, find_files
 
 _MAX_TOKENS = 512
 """Most tokens that flan-t5 reads; TangoFlux was trained with 64."""
@@ -40,7 +40,7 @@ def load(config: TangoFluxConfig) -> AudioPipeline:
         EngineUnavailableError: the device is absent.
         OutOfMemoryError: the model is too large for the device.
     """
-    components = loading.open_components(config)
+    components = module_loading.open_components(config)
     device = components.device
     with (
         errors.translate_loading(config.model, device),
@@ -54,16 +54,16 @@ def load(config: TangoFluxConfig) -> AudioPipeline:
             model.info,
             model=replace(
                 model.info.model,
-                digest=loading.require_digest(digest.result(), config, config.model),
+                digest=module_loading.require_digest(digest.result(), config, config.model),
             ),
         )
-        return loading.warm_up(replace(model, info=info))
+        return module_loading.warm_up(replace(model, info=info))
 
 
 def _assemble(
     config: TangoFluxConfig, files: TangoFluxFiles, components: EngineComponents
 ) -> TangoFluxModel:
-    dtype = loading.choose_dtype(config, components.device)
+    dtype = module_loading.choose_dtype(config, components.device)
     parts = _Parts(files, components, dtype)
     specs = (parts.text_encoder(), parts.conditioner(), parts.denoiser(), parts.autoencoder())
     components.require_memory(specs)
@@ -96,8 +96,8 @@ def _describe(
         describe_unloaded(config),
         max_seconds=float(files.network.max_duration),
         audible_seconds=decoder.codec.max_latents * decoder.codec.hop / SAMPLE_RATE,
-        reproducibility=loading.describe_reproducibility(config, device),
-        versions=loading.list_versions(),
+        reproducibility=module_loading.describe_reproducibility(config, device),
+        versions=module_loading.list_versions(),
     )
 
 
@@ -132,11 +132,11 @@ class _Parts:
             "text_encoder",
             lambda: T5EncoderModel(self._text_config),
             _Source(
-                path=self._files.weights,
+                path=self._files.denoiser,
                 prefixes=(network.TEXT_ENCODER,),
                 tied=network.TEXT_TIED,
             ),
-            loading.choose_text_dtype(self._dtype),
+            module_loading.choose_text_dtype(self._dtype),
         )
 
     def conditioner(self) -> ComponentSpec[TorchModule[network.TangoFluxConditioner]]:
@@ -148,7 +148,7 @@ class _Parts:
                 joint_width=self._files.network.joint_attention_dim,
                 max_seconds=self._files.network.max_duration,
             ),
-            _Source(path=self._files.weights, prefixes=network.CONDITIONER, strip=False),
+            _Source(path=self._files.denoiser, prefixes=network.CONDITIONER, strip=False),
             torch.float32,
         )
 
@@ -157,7 +157,7 @@ class _Parts:
         return self._specify(
             "transformer",
             lambda: network.create_denoiser(self._files.network, self._text_config.d_model),
-            _Source(path=self._files.weights, prefixes=(network.DENOISER,)),
+            _Source(path=self._files.denoiser, prefixes=(network.DENOISER,)),
             self._dtype,
             runs_every_step=True,
         )
@@ -174,16 +174,16 @@ class _Parts:
     def _specify(
         self,
         name: str,
-        create: Callable[[], loading.ModuleT],
+        create: Callable[[], module_loading.ModuleT],
         source: _Source,
         dtype: torch.dtype,
         *,
         runs_every_step: bool = False,
-    ) -> ComponentSpec[TorchModule[loading.ModuleT]]:
-        def read() -> loading.ModuleT:
-            return loading.build_module(
+    ) -> ComponentSpec[TorchModule[module_loading.ModuleT]]:
+        def read() -> module_loading.ModuleT:
+            return module_loading.build_module(
                 create,
-                loading.read_prefixed(source.path, source.prefixes, strip=source.strip),
+                module_loading.read_prefixed(source.path, source.prefixes, strip=source.strip),
                 where=source.path,
                 dtype=dtype,
                 device=self._device,

@@ -16,7 +16,7 @@ from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioNu
 
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.tangoflux.facts import SAMPLE_RATE
-from atelier_engines.tangoflux.files import NetworkConfig
+from atelier_engines.tangoflux.published_files import NetworkConfig
 
 DENOISER = "transformer."
 TEXT_ENCODER = "text_encoder."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from atelier_engines import stable_audio as open_audio
+from atelier_engines import tangoflux as tango
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
-from atelier_engines.tangoflux import create_engine
+from tests.engines.audio_diffusion.tiny_stable_audio import TinyStableAudio
 from tests.engines.audio_diffusion.tiny_tangoflux import TinyTangoFlux
 
 
@@ -17,7 +19,7 @@ class TestTangoFlux(EngineConformance):
     @classmethod
     def engine(cls, tangoflux: TinyTangoFlux) -> Engine:
         """Not started."""
-        return create_engine(tangoflux.config())
+        return tango.create_engine(tangoflux.config())
 
 
 class TestSharedRuns(EngineConformance):
@@ -27,4 +29,14 @@ class TestSharedRuns(EngineConformance):
     @classmethod
     def engine(cls, tangoflux: TinyTangoFlux) -> Engine:
         """Not started."""
-        return create_engine(tangoflux.config(max_batch=8))
+        return tango.create_engine(tangoflux.config(max_batch=8))
+
+
+class TestStableAudio(EngineConformance):
+    """On the CPU, with a small random model."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, stable_audio: TinyStableAudio) -> Engine:
+        """Not started."""
+        return open_audio.create_engine(stable_audio.config())

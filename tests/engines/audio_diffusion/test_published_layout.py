@@ -11,7 +11,7 @@ from transformers import T5Config, T5EncoderModel
 
 from atelier_engines.audio_diffusion.oobleck import count_reach
 from atelier_engines.tangoflux import network
-from atelier_engines.tangoflux.files import NetworkConfig
+from atelier_engines.tangoflux.published_files import NetworkConfig
 
 FLAN_T5_LARGE = T5Config(
     vocab_size=32128,

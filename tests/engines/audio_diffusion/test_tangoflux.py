@@ -19,9 +19,8 @@ from atelier_engines.errors import (
     ModelMissingError,
 )
 from atelier_engines.event import Stage, Step
-from atelier_engines.tangoflux import create_engine
+from atelier_engines.tangoflux import create_engine, list_weights
 from atelier_engines.tangoflux.model import TangoFluxModel
-from atelier_engines.tangoflux.weights_entries import list_weights
 from atelier_engines.task import AudioTask
 from tests.engines.audio_clips import clip, events, task
 from tests.engines.audio_diffusion.tiny_tangoflux import HOP, LATENTS, TinyTangoFlux

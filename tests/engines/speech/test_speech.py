@@ -14,7 +14,8 @@ from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from atelier_engines.errors import InvalidTaskError
 from atelier_engines.event import Step
-from atelier_engines.speech import ENGINE, SpeechConfig
+from atelier_engines.speech import ENGINE
+from atelier_engines.speech.config import SpeechConfig
 from atelier_engines.task import AudioTask
 from tests.engines.audio_clips import clip, events, task
 

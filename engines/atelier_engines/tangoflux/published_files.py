@@ -46,7 +46,7 @@ class TangoFluxFiles:
     """Directory with the configuration and the tokenizer of the text encoder."""
 
     @property
-    def weights(self) -> Path:
+    def denoiser(self) -> Path:
         """Denoiser, text encoder and what is between them."""
         return self.folder / _WEIGHTS
 
@@ -55,9 +55,14 @@ class TangoFluxFiles:
         """The autoencoder's weights."""
         return self.folder / _AUTOENCODER
 
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """All files of weights."""
+        return (self.denoiser, self.autoencoder)
+
     def digest(self) -> str:
         """SHA-256 over the weights; takes as long as reading them."""
-        return digests.digest_folder(self.folder, (self.weights, self.autoencoder))
+        return digests.digest_folder(self.folder, self.weights)
 
 
 def find_files(config: TangoFluxConfig) -> TangoFluxFiles:

@@ -1,0 +1,48 @@
+"""The `stable_audio` engine: audio of up to 47 s by Stable Audio Open, on this machine's CPU or GPU.
+
+Importing this package imports no torch; that happens when an engine starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from atelier_engines.audio_diffusion.engine import AudioEngine
+from atelier_engines.audio_diffusion.weights_entries import list_model
+from atelier_engines.engine import Engine, EngineType
+from atelier_engines.local.device_group import DeviceGroup
+from atelier_engines.stable_audio.config import StableAudioConfig
+from atelier_engines.stable_audio.facts import describe_unloaded
+from atelier_engines.stable_audio.model_folder import find_files
+from atelier_engines.weights import WeightsEntry
+
+if TYPE_CHECKING:
+    from atelier_engines.audio_diffusion.pipeline import AudioPipeline
+
+
+def create_engine(config: StableAudioConfig) -> Engine:
+    """The engine of a configuration: on one device, or one on each of its devices."""
+    if not config.devices:
+        return AudioEngine(config, describe_unloaded(config), partial(_load, config))
+    alone = [
+        (device, config.model_copy(update={"device": device, "devices": ()}))
+        for device in config.devices
+    ]
+    return DeviceGroup([(device, create_engine(one)) for device, one in alone])
+
+
+def _load(config: StableAudioConfig) -> AudioPipeline:
+    from atelier_engines.stable_audio.loading import load  # noqa: PLC0415  (takes seconds)
+
+    return load(config)
+
+
+def list_weights(config: StableAudioConfig) -> Sequence[WeightsEntry]:
+    """The model; everything with weights is in it."""
+    return list_model(config, config.model, describe_unloaded(config), find_files)
+
+
+ENGINE = EngineType(config=StableAudioConfig, create=create_engine, weights=list_weights)
+"""The engine type that the package registers."""

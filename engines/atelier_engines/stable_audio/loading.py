@@ -1,0 +1,149 @@
+"""Loads Stable Audio Open: from a configuration to a pipeline that is ready."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
+from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
+from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
+from transformers import T5EncoderModel
+
+from atelier_engines.audio_diffusion import module_loading
+from atelier_engines.audio_diffusion.info import AudioModelInfo
+from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.pipeline import AudioPipeline
+from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
+from atelier_engines.errors import ModelMissingError
+from atelier_engines.local import errors
+from atelier_engines.local.components import ComponentSpec, EngineComponents
+from atelier_engines.local.torch_module import TorchModule
+from atelier_engines.local.weights import safetensors_header
+from atelier_engines.stable_audio.config import StableAudioConfig
+from atelier_engines.stable_audio.facts import describe_unloaded
+from atelier_engines.stable_audio.model import StableAudioModel
+from atelier_engines.stable_audio.model_folder import StableAudioFiles, find_files
+
+_MAX_TOKENS = 128
+"""Source: tokenizer/tokenizer_config.json of stabilityai/stable-audio-open-1.0."""
+
+
+def load(config: StableAudioConfig) -> AudioPipeline:
+    """A pipeline whose model is on its device and has made a first clip.
+
+    Raises:
+        ModelMissingError: the model is absent, incomplete, broken, or of another kind.
+        EngineUnavailableError: the device is absent.
+        OutOfMemoryError: the model is too large for the device.
+    """
+    components = module_loading.open_components(config)
+    with (
+        errors.translate_loading(config.model, components.device),
+        ThreadPoolExecutor(max_workers=1) as background,
+        components.release_on_failure(),
+    ):
+        files = find_files(config)
+        digest = background.submit(files.digest)
+        model = _assemble(config, files, components)
+        named = replace(
+            model.info.model,
+            digest=module_loading.require_digest(digest.result(), config, config.model),
+        )
+        return module_loading.warm_up(replace(model, info=replace(model.info, model=named)))
+
+
+def _assemble(
+    config: StableAudioConfig, files: StableAudioFiles, components: EngineComponents
+) -> StableAudioModel:
+    dtype, device = module_loading.choose_dtype(config, components.device), components.device
+    text_encoder = _specify(
+        files, "text_encoder", T5EncoderModel, module_loading.choose_text_dtype(dtype), device
+    )
+    projection = _specify(
+        files, "projection_model", StableAudioProjectionModel, torch.float32, device
+    )
+    denoiser = _specify(files, "transformer", StableAudioDiTModel, dtype, device)
+    autoencoder = _specify(files, "vae", AutoencoderOobleck, torch.float32, device)
+    components.require_memory((text_encoder, projection, denoiser, autoencoder))
+    tokenizer = load_tokenizer(files.folder / "tokenizer")
+    transformer = components.acquire(denoiser)
+    decoder = OobleckDecoder(
+        components.acquire(autoencoder),
+        max_latents=int(transformer.resident.module.config.sample_size),
+    )
+    return StableAudioModel(
+        info=_describe(config, decoder, device),
+        components=components,
+        text=T5TextEncoder(
+            tokenizer,
+            components.acquire(text_encoder),
+            components,
+            max_tokens=min(_MAX_TOKENS, tokenizer.model_max_length),
+        ),
+        projection=components.acquire(projection),
+        denoiser=transformer,
+        decoder=decoder,
+        solver=files.solver,
+        dtype=dtype,
+    )
+
+
+def _describe(
+    config: StableAudioConfig, decoder: OobleckDecoder, device: torch.device
+) -> AudioModelInfo:
+    seconds = decoder.codec.max_latents * decoder.codec.hop / decoder.sample_rate
+    return replace(
+        describe_unloaded(config),
+        sample_rate=decoder.sample_rate,
+        channels=decoder.channels,
+        max_seconds=seconds,
+        audible_seconds=seconds,
+        reproducibility=module_loading.describe_reproducibility(config, device),
+        versions=module_loading.list_versions(),
+    )
+
+
+def _specify(
+    files: StableAudioFiles,
+    part: str,
+    kind: type[module_loading.ModuleT],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> ComponentSpec[TorchModule[module_loading.ModuleT]]:
+    weights = files.list_weights(part)
+    return ComponentSpec(
+        name=part,
+        kind=kind.__name__,
+        files=weights,
+        size=safetensors_header.estimate_bytes(weights, dtype),
+        dtype=dtype,
+        load=partial(TorchModule, partial(_read, files.folder / part, kind, dtype, device)),
+        runs_every_step=kind is StableAudioDiTModel,
+    )
+
+
+def _read(
+    folder: Path, kind: type[module_loading.ModuleT], dtype: torch.dtype, device: torch.device
+) -> module_loading.ModuleT:
+    """A component in diffusers' layout on its device, in evaluation mode and without gradients.
+
+    Raises:
+        ModelMissingError: weights are missing in the files; they would be random numbers.
+    """
+    made: Any = kind  # its classes have no base for mypy that says how they are loaded
+    module, report = made.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if missing:
+        raise ModelMissingError(
+            f"the weights in {folder} are incomplete: {len(missing)} are missing or of another shape, "
+            f"{missing[0]} first"
+        )
+    ready: module_loading.ModuleT = module.to(device).eval().requires_grad_(requires_grad=False)
+    return ready

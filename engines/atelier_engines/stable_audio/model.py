@@ -1,0 +1,118 @@
+"""Stable Audio Open as an audio model: how its text, its latents and its time steps become a prediction.
+
+Source: diffusers 0.42.1, StableAudioPipeline, for what the parts are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
+from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
+from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
+
+from atelier_engines.audio_diffusion.info import AudioModelInfo
+from atelier_engines.audio_diffusion.model import LatentCodec
+from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.sampling import Conditioning, ModelInput, NoiseSchedule
+from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
+from atelier_engines.local.components import EngineComponents
+from atelier_engines.local.model_cache import Lease
+from atelier_engines.local.torch_module import TorchModule
+from atelier_engines.stable_audio.model_folder import SolverConfig
+from atelier_engines.stable_audio.solver import as_scheduler, create_solver
+from atelier_engines.task import AudioTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StableAudioModel:
+    """See AudioModel. Its latents are (rows, width, latents), and always as many as the longest clip has."""
+
+    info: AudioModelInfo
+    """See AudioModel.info."""
+    components: EngineComponents
+    """See AudioModel.components."""
+    text: T5TextEncoder
+    """Encodes prompts."""
+    projection: Lease[TorchModule[StableAudioProjectionModel]]
+    """Projects texts and durations."""
+    denoiser: Lease[TorchModule[StableAudioDiTModel]]
+    """The denoiser."""
+    decoder: OobleckDecoder
+    """Makes samples of latents."""
+    solver: SolverConfig
+    """The noise schedule."""
+    dtype: torch.dtype
+    """The type that the denoiser computes in."""
+
+    @property
+    def codec(self) -> LatentCodec:
+        """See AudioModel.codec."""
+        return self.decoder.codec
+
+    def encode(self, task: AudioTask, *, guided: bool) -> Conditioning:
+        """See AudioModel.encode. Without a negative prompt the unconditional row is zero."""
+        negative = task.negative_prompt if guided and task.negative_prompt else None
+        texts = self.text.encode(task.prompt, negative, pad_to_max=True)
+        end = torch.full((len(texts.states),), task.duration_seconds, device=self.components.device)
+        module, states = self.projection.resident.module, texts.states.float()
+        made = self.projection.run(
+            lambda: module(
+                text_hidden_states=states, start_seconds=torch.zeros_like(end), end_seconds=end
+            )
+        )
+        start, stop = made.seconds_start_hidden_states, made.seconds_end_hidden_states
+        known = made.text_hidden_states * texts.mask.unsqueeze(-1)
+        tokens, whole = torch.cat([known, start, stop], dim=1), torch.cat([start, stop], dim=2)
+        if guided and negative is None:
+            tokens, whole = torch.cat([torch.zeros_like(tokens), tokens]), torch.cat([whole, whole])
+        return Conditioning(
+            rows={
+                "encoder_hidden_states": tokens.to(self.dtype),
+                "global_hidden_states": whole.to(self.dtype),
+            }
+        )
+
+    def schedule(self, steps: int) -> NoiseSchedule:
+        """See AudioModel.schedule."""
+        solver = create_solver(self.solver)
+        solver.set_timesteps(steps, device=self.components.device)
+        return NoiseSchedule(
+            scheduler=as_scheduler(solver),
+            noise_scale=float(solver.init_noise_sigma),
+            scale_input=solver.scale_model_input,
+        )
+
+    def count_latents(self, task: AudioTask) -> int:
+        """See AudioModel.count_latents. As many as the longest clip has: so it was trained."""
+        del task
+        return self.codec.max_latents
+
+    def latent_shape(self, count: int) -> tuple[int, ...]:
+        """See AudioModel.latent_shape."""
+        return (1, int(self.denoiser.resident.module.config.in_channels), count)
+
+    def denoise(self, inputs: ModelInput, conditioning: Conditioning) -> torch.Tensor:
+        """See AudioModel.denoise."""
+        module = self.denoiser.resident.module
+        rotary = get_1d_rotary_pos_embed(
+            module.config.attention_head_dim // 2,
+            inputs.latents.shape[2] + conditioning.rows["global_hidden_states"].shape[1],
+            use_real=True,
+            repeat_interleave_real=False,
+        )
+        prediction: torch.Tensor = self.denoiser.run(
+            lambda: module(
+                inputs.latents.to(self.dtype),
+                inputs.timesteps,
+                rotary_embedding=tuple(part.to(self.components.device) for part in rotary),
+                return_dict=False,
+                **conditioning.rows,
+            )[0]
+        )
+        return prediction.float()
+
+    def decode(self, latents: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """See AudioModel.decode."""
+        return self.decoder.decode(latents[:, :, start:stop])
