@@ -89,6 +89,9 @@ AUDIO = AudioTask(
     loudness_lufs=-16.0,
     model="base",
     format=AudioFormat.OGG,
+    high_pass_hz=40.0,
+    fade_in_seconds=0.1,
+    fade_out_seconds=0.2,
 )
 
 

@@ -200,7 +200,7 @@ def test_every_feature_of_pictures_is_refused_where_it_is_not_declared(
     )
 
 
-@pytest.mark.parametrize("feature", [f for f in AudioFeature if f is not AudioFeature.SEED])
+@pytest.mark.parametrize("feature", audio_needing(SOUND))
 def test_every_feature_of_sound_is_refused_where_it_is_not_declared(feature: AudioFeature) -> None:
     """The refusal names the feature."""
     task = audio_needing(SOUND)[feature]

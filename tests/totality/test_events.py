@@ -99,7 +99,8 @@ async def test_the_charges_come_through(serve: Serve, engine: str, *, known: boo
 @pytest.mark.parametrize("engine", ["deep", "far"])
 async def test_every_sample_and_field_of_audio_comes_through(serve: Serve, engine: str) -> None:
     """All that sixteen bits can say."""
-    steps = np.arange(-32768, 32768, dtype=np.float32).reshape(-1, 2) / np.float32(32768)
+    samples = round(AUDIO.duration_seconds * AUDIO.sample_rate)
+    steps = np.resize(np.arange(-32768, 32768, dtype=np.float32), (samples, 2)) / np.float32(32768)
     given = Output(
         media=Samples(array=steps, sample_rate=44100),
         seed=AUDIO.seed,

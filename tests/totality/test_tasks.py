@@ -47,8 +47,8 @@ def outputs(task: Task) -> list[Output]:
     if isinstance(task, ImageTask):
         image = Encoded(media_type="image/png", data=b"\x89PNG", width=160, height=120)
         return [Output(media=image, seed=seed) for seed in task.seeds]
-    silence = np.zeros((round(task.duration_seconds * task.sample_rate), 2), np.float32)
-    return [Output(media=Samples(array=silence, sample_rate=task.sample_rate), seed=task.seed)]
+    hum = np.full((round(task.duration_seconds * task.sample_rate), 2), 0.5, np.float32)
+    return [Output(media=Samples(array=hum, sample_rate=task.sample_rate), seed=task.seed)]
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - tasks and all that they hold

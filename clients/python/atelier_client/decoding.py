@@ -270,6 +270,9 @@ def _audio_task(pb: task_pb2.AudioTask) -> tasks.AudioTask:
         loudness_lufs=read_number(pb, "loudness_lufs"),
         model=pb.model,
         format=enums.AudioFormat.from_number(pb.format),
+        high_pass_hz=read_number(pb, "high_pass_hz"),
+        fade_in_seconds=read_seconds(pb, "fade_in"),
+        fade_out_seconds=read_seconds(pb, "fade_out"),
     )
 
 

@@ -34,7 +34,7 @@ _IMAGE_FIELDS = (
 )
 _AUDIO_FIELDS = (
     *_SHARED_FIELDS,
-    *("sample_rate", "channels", "candidates", "seamless_loop", "loudness_lufs"),
+    *("sample_rate", "channels", "candidates", "seamless_loop", "loudness_lufs", "high_pass_hz"),
 )
 _CONTROL_FIELDS = ("preprocess", "strength", "start", "end")
 
@@ -181,8 +181,10 @@ def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
     audio.SetInParent()
     _set_all(audio, task, _AUDIO_FIELDS)
     _set(audio, "format", task.format.number)
-    if task.duration_seconds is not None:
-        _set_seconds(audio, "duration", task.duration_seconds)
+    for name in ("duration", "fade_in", "fade_out"):
+        seconds = getattr(task, f"{name}_seconds")
+        if seconds is not None:
+            _set_seconds(audio, name, seconds)
 
 
 def _set_all(message: Message, source: object, names: tuple[str, ...]) -> None:

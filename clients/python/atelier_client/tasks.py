@@ -143,6 +143,12 @@ class AudioTask(ShortRepr):
     """Target of the integrated loudness (EBU R128)."""
     model: str = ""
     format: AudioFormat = AudioFormat.UNSPECIFIED
+    high_pass_hz: float | None = None
+    """Cut-off frequency of a high-pass filter."""
+    fade_in_seconds: float | None = None
+    """Fade from silence at the beginning."""
+    fade_out_seconds: float | None = None
+    """Fade into silence at the end."""
 
 
 Task: TypeAlias = str | ImageTask | AudioTask

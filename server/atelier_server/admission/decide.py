@@ -276,6 +276,7 @@ class Decider:
         options = parse_options(request) if request.HasField("options") else {}
         kind = request.WhichOneof("task")
         task: Task
+        finishing = None
         match kind:
             case "image":
                 if capabilities.image is None:
@@ -293,7 +294,7 @@ class Decider:
             case "audio":
                 if capabilities.audio is None:
                     raise UnsupportedError("audio", "this engine does not support audio tasks")
-                task = resolve_audio_task(
+                task, finishing = resolve_audio_task(
                     request.audio,
                     capabilities.audio,
                     recorder,
@@ -306,7 +307,7 @@ class Decider:
                 assert_never(kind)
         if request.strict:
             recorder.reject_changes(kind, request.strict_except)
-        return Resolved(task=task, parameters=tuple(recorder.parameters))
+        return Resolved(task=task, parameters=tuple(recorder.parameters), finishing=finishing)
 
     def _add_style(self, request: GenerateRequest, recorder: ParameterRecorder) -> pb.ImageTask:
         """The task of the request, with the style of the first rule that has one, if the request names none."""

@@ -222,7 +222,11 @@ class ParameterRecorder:
         self._record(name, used, requested, DISPOSITION_CLAMPED, explanation)
         return used
 
-    def emulate(self, name: str, requested: str, explanation: str) -> None:
+    def apply_flag(self, name: str) -> None:
+        """Record what was requested with a flag, and is done."""
+        self._record(name, used=True, requested=True, disposition=DISPOSITION_APPLIED)
+
+    def emulate(self, name: str, requested: str | float, explanation: str) -> None:
         """Record a requested value that other means stand in for."""
         self._record(name, requested, requested, DISPOSITION_EMULATED, explanation)
 
@@ -294,6 +298,8 @@ def _describe_range(allowed: IntegerRange | NumberRange) -> str:
 def _to_value(value: str | float) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
+    if isinstance(value, bool):
+        return Value(bool_value=value)
     if isinstance(value, int):
         return Value(number_value=value)
     return Value(number_value=to_decimal(value))

@@ -9,6 +9,7 @@ from atelier.v1 import engine_pb2
 from atelier.v1.generation_pb2 import Attempt, Parameter, Selection
 from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.task import Task
+from atelier_server.artifacts.audio.plan import Finishing
 from atelier_server.engines.status import EngineStatus
 
 REPRODUCIBILITIES = {
@@ -26,6 +27,8 @@ class Resolved:
     """The task for the engine; its images have the right sizes and no content."""
     parameters: tuple[Parameter, ...]
     """How each of its values was decided, for the receipt."""
+    finishing: Finishing | None = None
+    """What the server does with the samples of audio; None for images."""
 
 
 Resolve = Callable[[Capabilities], Resolved]

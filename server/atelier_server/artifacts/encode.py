@@ -31,7 +31,9 @@ from atelier_engines.media import (
     image_from_pixels,
 )
 from atelier_server.artifacts.audio.files import encode_audio
+from atelier_server.artifacts.audio.finish import Finished, finish
 from atelier_server.artifacts.audio.formats import AUDIO_FORMATS
+from atelier_server.artifacts.audio.plan import Finishing
 from atelier_server.artifacts.metadata import build_exif, build_xmp
 from atelier_server.artifacts.provenance import Provenance
 
@@ -96,6 +98,15 @@ class Encoder:
         known = describe() if self._metadata else None
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _encode, media, request, known)
+
+    async def finish(self, media: Samples, plan: Finishing) -> Finished:
+        """The audio as it was decided.
+
+        Raises:
+            EngineFailedError: as `finish`.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, finish, media, plan)
 
     def close(self) -> None:
         """Accept nothing more; what is being encoded is finished."""

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 from atelier_engines import media
 from atelier_engines import task as engine_task
 from atelier_engines.task import JSON, AudioTask, ImageTask, Task
+from atelier_server.artifacts.audio.plan import Finishing
 
 _VERSION = 1
 _PLAIN = frozenset({types.NoneType, bool, int, float, str})
@@ -27,10 +28,12 @@ class UnreadableTaskError(Exception):
     """The bytes were not written by a version that this one understands, or an image of the task is missing."""
 
 
-def encode_task(task: Task) -> bytes:
-    """The task without its images, as versioned JSON; every field is written."""
+def encode_task(task: Task, finishing: Finishing | None = None) -> bytes:
+    """The task without its images, and what the server does afterwards, as versioned JSON; every field is written."""
     kind = "image" if isinstance(task, ImageTask) else "audio"
     envelope = {"version": _VERSION, "kind": kind, "task": _encode(task, "")}
+    if finishing is not None:
+        envelope["finishing"] = _encode(finishing, "")
     return _to_json(envelope).encode()
 
 
@@ -50,6 +53,22 @@ def decode_task(data: bytes, images: Images) -> Task:
         msg = f"not an encoded task of this version: {error!r}"
         raise UnreadableTaskError(msg) from error
     return task
+
+
+def decode_finishing(data: bytes) -> Finishing | None:
+    """What the server does with the samples of the task; None for images, and for tasks of an older version.
+
+    Raises:
+        UnreadableTaskError: another version wrote it.
+    """
+    found = json.loads(data).get("finishing")
+    if found is None:
+        return None
+    try:
+        return Finishing(**found)
+    except TypeError as error:
+        msg = f"not an encoded finishing of this version: {error!r}"
+        raise UnreadableTaskError(msg) from error
 
 
 def _encode(value: object, path: str) -> JSON:

@@ -363,7 +363,7 @@ class AttemptFinalizer:
         del generation.outputs[:]
         del generation.receipt.timings[:]
         generation.receipt.ClearField("recipe")
-        task = encode_task(route.resolved.task)
+        task = encode_task(route.resolved.task, route.resolved.finishing)
         backlog = self.decider.router.engines.backlog
         backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
         await self.storage.retry(

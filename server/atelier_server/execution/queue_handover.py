@@ -77,7 +77,9 @@ class QueueHandover:
         backlog.add(moved.id, moved.engine, Work.of(route.resolved.task))
         is_moved = False
         try:
-            is_moved = await self.store.move(before, moved, encode_task(route.resolved.task))
+            is_moved = await self.store.move(
+                before, moved, encode_task(route.resolved.task, route.resolved.finishing)
+            )
         except NotFoundError:
             return
         finally:

@@ -87,7 +87,7 @@ class RemovedEngineWorker:
         if route is not None:
             _log.warning("generation_requeued", extra={**fields, "fallback": route.engine.name})
             describe_route(route, generation)
-            task = encode_task(route.resolved.task)
+            task = encode_task(route.resolved.task, route.resolved.finishing)
             backlog = self.decider.router.engines.backlog
             backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
             await self.store.requeue_on_engine(claim, generation, task)

@@ -32,6 +32,7 @@ from atelier_server.engines.supervisor import EngineSupervisor
 from atelier_server.engines.task_codec import decode_task, encode_task
 from atelier_server.errors import StorageError, UnsupportedTaskError
 from atelier_server.execution.attempt import Attempt, AttemptFinalizer
+from atelier_server.execution.audio_finishing import finish_audio
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.canvas_runs import run_on_canvas
 from atelier_server.execution.engine_notes import describe_notes
@@ -211,7 +212,7 @@ class Worker:
         route = await self.decider.decide_for_engine(
             self.supervisor.name, claim.request, claim.caller, generation.id
         )
-        task = encode_task(route.resolved.task)
+        task = encode_task(route.resolved.task, route.resolved.finishing)
         describe_route(route, generation)
         decided = Generation()
         decided.CopyFrom(generation)
@@ -231,7 +232,8 @@ class Worker:
         request = attempt.claim.request
         style = find_style_name(request, self.decider.styles)
         describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed, style)
-        encoded = await self.encoder.encode(output.media, request, describe)
+        media = await finish_audio(self.encoder, output.media, attempt.claim.task, request, receipt)
+        encoded = await self.encoder.encode(media, request, describe)
         if output.size_reason:
             _describe_size(attempt, encoded.width, encoded.height, output.size_reason)
         describe_notes(receipt, output.notes, task)
@@ -242,7 +244,7 @@ class Worker:
             artifact=Artifact(id=artifact_id),
             seed=output.seed,
             flagged=output.flagged,
-            audio=_describe_audio(output.media),
+            audio=_describe_audio(media),
         )
         outputs.append(made)
         attempt.unwritten = encoded

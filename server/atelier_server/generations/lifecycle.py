@@ -381,7 +381,7 @@ def _build_submission(
     return Submission(
         generation=generation,
         request=request,
-        task=encode_task(route.resolved.task),
+        task=encode_task(route.resolved.task, route.resolved.finishing),
         caller=sender.caller,
         digest=digest,
         queue_limit=route.engine.queue_limit,

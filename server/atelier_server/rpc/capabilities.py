@@ -19,6 +19,11 @@ from atelier_engines.capabilities import (
     NumberRange,
     PriceUnit,
 )
+from atelier_server.admission.audio_finishing import (
+    list_output_channels,
+    list_output_rates,
+    list_server_features,
+)
 from atelier_server.admission.route import REPRODUCIBILITIES
 from atelier_server.artifacts.audio.formats import AUDIO_FORMATS
 from atelier_server.config.settings import StyleSettings
@@ -157,6 +162,11 @@ def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
         formats=[form for form in AUDIO_FORMATS if form],
         vocabulary=sorted(capabilities.vocabulary),
         prompt_decides_duration=capabilities.prompt_decides_duration,
+        output_sample_rates=list_output_rates(capabilities),
+        output_channels=list_output_channels(capabilities),
+        server_features=[
+            _AUDIO_FEATURES[feature] for feature in list_server_features(capabilities)
+        ],
     )
 
 

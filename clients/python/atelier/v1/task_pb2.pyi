@@ -422,6 +422,10 @@ class AudioTask(message.Message):
     """Generates audio from text.
 
     An unset `optional` field takes the default of the engine; the receipt has the value that was used.
+
+    What the engine does not do itself the server does with its samples: other sample rates and numbers of channels, seamless
+    loops, loudness, the high-pass filter and fades. The receipt says EMULATED then, and how. Samples that are not finite,
+    silence, samples that were clipped, and audio that is too short are failures.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -439,6 +443,9 @@ class AudioTask(message.Message):
     LOUDNESS_LUFS_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
+    HIGH_PASS_HZ_FIELD_NUMBER: builtins.int
+    FADE_IN_FIELD_NUMBER: builtins.int
+    FADE_OUT_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt: a description of the audio; the words to say, where the engine has the feature SPEECH."""
     negative_prompt: builtins.str
@@ -450,22 +457,38 @@ class AudioTask(message.Message):
     seed: builtins.int
     """Seed; random when unset, and then less than 2^53."""
     sample_rate: builtins.int
-    """Sample rate in hertz that the engine lists."""
+    """Sample rate in hertz, one of `AudioCapabilities.output_sample_rates` that the format can hold: the engine's first one
+    when unset, or for OPUS and MP3 the nearest one above it.
+    """
     channels: builtins.int
     """Number of channels: 1 is mono, 2 is stereo."""
     candidates: builtins.int
     """Number of candidates; the engine returns the best one. 1 when unset."""
     seamless_loop: builtins.bool
-    """Generate a seamless loop."""
+    """Generate a seamless loop: its end continues in its beginning. Where the engine does not, it makes a little more, and the
+    server crossfades that into the beginning with equal power.
+    """
     loudness_lufs: builtins.float
-    """Target of the integrated loudness in LUFS (EBU R128)."""
+    """Target of the integrated loudness in LUFS (EBU R128), of all channels of the output; at least 0.4 seconds. Where its true
+    peak would be more than -1 dBTP the audio is quieter, and the receipt says so.
+    """
     model: builtins.str
     """Name of one of the engine's models; its default when empty."""
     format: AudioFormat.ValueType
     """File format of the audio; WAV when unset."""
+    high_pass_hz: builtins.float
+    """Cut-off frequency in hertz of a high-pass filter (Butterworth, 12 dB per octave); none when unset."""
     @builtins.property
     def duration(self) -> duration_pb2.Duration:
-        """Duration of the audio."""
+        """Duration of the audio, exact to the sample."""
+
+    @builtins.property
+    def fade_in(self) -> duration_pb2.Duration:
+        """Duration of the fade from silence at the beginning; none when unset."""
+
+    @builtins.property
+    def fade_out(self) -> duration_pb2.Duration:
+        """Duration of the fade into silence at the end; none when unset."""
 
     def __init__(
         self,
@@ -483,10 +506,13 @@ class AudioTask(message.Message):
         loudness_lufs: builtins.float | None = ...,
         model: builtins.str = ...,
         format: AudioFormat.ValueType = ...,
+        high_pass_hz: builtins.float | None = ...,
+        fade_in: duration_pb2.Duration | None = ...,
+        fade_out: duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "guidance", b"guidance", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "format", b"format", "guidance", b"guidance", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -494,6 +520,8 @@ class AudioTask(message.Message):
     _WhichOneofArgType__channels: _TypeAlias = typing.Literal["_channels", b"_channels"]  # noqa: Y015
     _WhichOneofReturnType__guidance: _TypeAlias = typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
+    _WhichOneofReturnType__high_pass_hz: _TypeAlias = typing.Literal["high_pass_hz"]  # noqa: Y015
+    _WhichOneofArgType__high_pass_hz: _TypeAlias = typing.Literal["_high_pass_hz", b"_high_pass_hz"]  # noqa: Y015
     _WhichOneofReturnType__loudness_lufs: _TypeAlias = typing.Literal["loudness_lufs"]  # noqa: Y015
     _WhichOneofArgType__loudness_lufs: _TypeAlias = typing.Literal["_loudness_lufs", b"_loudness_lufs"]  # noqa: Y015
     _WhichOneofReturnType__sample_rate: _TypeAlias = typing.Literal["sample_rate"]  # noqa: Y015
@@ -508,6 +536,8 @@ class AudioTask(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_pass_hz) -> _WhichOneofReturnType__high_pass_hz | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loudness_lufs) -> _WhichOneofReturnType__loudness_lufs | None: ...
     @typing.overload

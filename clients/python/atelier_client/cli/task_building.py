@@ -18,6 +18,10 @@ _IMAGE_OPTIONS = (
     *("preview_interval", "embeddings", "negative_embeddings", "clip_skip", "fit"),
     *("padding_mask_crop", "outpaint"),
 )
+_AUDIO_OPTIONS = (
+    *("loop", "loudness", "high_pass", "fade_in", "fade_out"),
+    *("sample_rate", "channels", "candidates"),
+)
 _SINGULAR = {
     "controls": "control",
     "loras": "lora",
@@ -36,7 +40,7 @@ def build_task(arguments: TaskArguments, target: Target | None) -> ImageTask | A
     form = None if target is None else target.format
     if arguments.audio or arguments.duration is not None or isinstance(form, AudioFormat):
         return _build_audio_task(arguments, form)
-    _reject_options(arguments, ("loop", "candidates"), "for audio: add --audio")
+    _reject_options(arguments, _AUDIO_OPTIONS, "for audio: add --audio")
     return _build_image_task(arguments, form)
 
 
@@ -111,6 +115,12 @@ def _build_audio_task(
         guidance=arguments.guidance,
         seed=arguments.seed,
         seamless_loop=arguments.loop,
+        loudness_lufs=arguments.loudness,
+        high_pass_hz=arguments.high_pass,
+        fade_in_seconds=arguments.fade_in,
+        fade_out_seconds=arguments.fade_out,
+        sample_rate=arguments.sample_rate,
+        channels=arguments.channels,
         candidates=arguments.candidates,
         format=AudioFormat(_choose_format(AudioFormat, arguments, form)),
     )

@@ -67,6 +67,12 @@ class TaskArguments:
     audio: bool
     duration: float | None
     loop: bool
+    loudness: float | None
+    high_pass: float | None
+    fade_in: float | None
+    fade_out: float | None
+    sample_rate: int | None
+    channels: int | None
     candidates: int | None
     options: tuple[tuple[str, object], ...]
     strict: bool
@@ -187,8 +193,22 @@ _OPTIONS = (
         help="Layer of the text encoders, counted from the end; 1 is the last.",
     ),
     click.option("--audio", is_flag=True, help="Generate audio instead of images."),
-    click.option("--duration", type=float, help="Seconds of audio; implies --audio."),
+    click.option(
+        *("--seconds", "--duration", "duration"),
+        type=float,
+        help="Seconds of audio; implies --audio.",
+    ),
     click.option("--loop", is_flag=True, help="Audio that loops seamlessly."),
+    click.option(
+        "--loudness", type=float, metavar="LUFS", help="Loudness of the audio, such as -16 or -23."
+    ),
+    click.option(
+        "--high-pass", type=float, metavar="HZ", help="Remove what is lower than that frequency."
+    ),
+    click.option("--fade-in", type=float, metavar="SECONDS", help="Fade in from silence."),
+    click.option("--fade-out", type=float, metavar="SECONDS", help="Fade out into silence."),
+    click.option("--sample-rate", type=int, metavar="HZ", help="Sample rate, such as 48000."),
+    click.option("--channels", type=click.IntRange(min=1), help="1 is mono, 2 is stereo."),
     click.option(
         "--candidates", type=click.IntRange(min=1), help="Generate so many, keep the best."
     ),
