@@ -73,7 +73,7 @@ async def test_loudness_is_set_and_told(stub: Stub, tmp_path: Path) -> None:
 
 async def test_filters_and_fades_are_told(stub: Stub) -> None:
     """APPLIED, with their values; equal tasks give equal bytes with them, too."""
-    task = {
+    task: dict[str, Any] = {
         "high_pass_hz": 80.0,
         "fade_in": Duration(nanos=100_000_000),
         "fade_out": Duration(nanos=250_000_000),
