@@ -32,7 +32,7 @@ def resolve(seconds: float | None, capabilities: AudioCapabilities) -> Parameter
     if seconds is not None:
         request.duration.FromMilliseconds(round(seconds * 1000))
     recorder = ParameterRecorder()
-    task = resolve_audio_task(request, capabilities, recorder, options={}, random_seed=1)
+    task, _ = resolve_audio_task(request, capabilities, recorder, options={}, random_seed=1)
     assert task.duration_seconds == (
         capabilities.duration_seconds.default if seconds is None else seconds
     )
