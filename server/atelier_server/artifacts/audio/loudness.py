@@ -94,11 +94,11 @@ def _design_weighting(rate: int) -> NDArray[np.float64]:
     poles = (2 * (warped**2 - 1) / scale, (1 - warped / q + warped**2) / scale)
     zeros = (high + band * warped / q + warped**2, 2 * (warped**2 - high))
     last = high - band * warped / q + warped**2
-    shelf = [zeros[0] / scale, zeros[1] / scale, last / scale, 1.0, *poles]
+    treble = [zeros[0] / scale, zeros[1] / scale, last / scale, 1.0, *poles]
     warped, q = math.tan(math.pi * 38.13547087602444 / rate), 0.5003270373238773
     scale = 1 + warped / q + warped**2
     poles = (2 * (warped**2 - 1) / scale, (1 - warped / q + warped**2) / scale)
-    return np.array([shelf, [1.0, -2.0, 1.0, 1.0, *poles]])
+    return np.array([treble, [1.0, -2.0, 1.0, 1.0, *poles]])
 
 
 def _to_lufs(power: float) -> float:
