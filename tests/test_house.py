@@ -37,6 +37,7 @@ WALL_CLOCK_READERS = {
     "server/store/sqlite/queues.py": "dates pauses, and ends with the queue",
     "server/store/sqlite/rows.py": "converts the date at which something expires into steady time",
     "server/store/sqlite/store.py": "dates the end of an attempt that is released",
+    "server/rpc/interceptors/audit.py": "dates what callers did",
     "server/sweep.py": "compares with the dates of files",
 }
 """Files of server and engines that read the wall clock, and why; durations and deadlines are no reason."""

@@ -24,6 +24,7 @@ from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.auth.authenticator import open_authenticator
 from atelier_server.config.engine_settings import EngineSettings
+from atelier_server.config.security_settings import TenantLimits
 from atelier_server.config.settings import LimitSettings, Settings
 from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
@@ -37,6 +38,7 @@ from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.generations.queues import EngineQueues
+from atelier_server.generations.tenant_quotas import TenantQuotas
 from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
 from atelier_server.reloading import Reloaded
 from atelier_server.rpc.certificates import open_tls
@@ -99,7 +101,9 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         settings.data_dir / "artifacts", store, blobs, min_free_bytes=settings.store.min_free_bytes
     )
     await storage.check()
-    generations = GenerationLifecycle(store, decider, settings.limits, storage)
+    limits = _find_limits(settings)
+    quotas = TenantQuotas(store, limits)
+    generations = GenerationLifecycle(store, decider, settings.limits, storage, quotas)
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)
     queues = await EngineQueues.open(store, statuses)
     service = GenerationService(generations, artifacts, queues, settings.limits)
@@ -121,6 +125,10 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     )
 
 
+def _find_limits(settings: Settings) -> TenantLimits:
+    return TenantLimits(named=settings.tenants, default=settings.tenant_defaults)
+
+
 def _open_access(settings: Settings) -> tuple[Access, Sequence[Reloaded[Any]]]:
     """How calls reach the server and whose, with the files that are read again when they change."""
     tls = None if settings.tls is None else open_tls(settings.tls)
@@ -129,6 +137,8 @@ def _open_access(settings: Settings) -> tuple[Access, Sequence[Reloaded[Any]]]:
         credentials=None if tls is None else tls.credentials,
         authenticator=authenticator,
         reflection=settings.reflection,
+        limits=_find_limits(settings),
+        audit=settings.log.audit,
     )
     files = [] if tls is None else [tls.certificates]
     return access, [*files, *(() if authenticator is None else authenticator.files)]

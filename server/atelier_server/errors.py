@@ -16,6 +16,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── TooManyCallsError          TOO_MANY_CALLS         as many long calls on one connection as may be
 ├── UnauthenticatedError       UNAUTHENTICATED        nothing proves who calls
 ├── PermissionDeniedError      PERMISSION_DENIED      the caller lacks a scope
+├── TenantQuotaError           TENANT_QUOTA           the tenant has as much as it may
 ├── AuthenticationUnavailableError  AUTHENTICATION_UNAVAILABLE  the identity provider does not answer
 ├── DataLossError              ARTIFACT_CORRUPT       stored bytes are missing or damaged
 └── GenerationFailedError      that of the failure    the generation that a call waited for failed
@@ -54,6 +55,7 @@ CODES: Mapping[str, StatusCode] = {
     "TOO_MANY_CALLS": StatusCode.RESOURCE_EXHAUSTED,
     "UNAUTHENTICATED": StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": StatusCode.PERMISSION_DENIED,
+    "TENANT_QUOTA": StatusCode.RESOURCE_EXHAUSTED,
     "AUTHENTICATION_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "ARTIFACT_CORRUPT": StatusCode.DATA_LOSS,
     "CANCELLED": StatusCode.CANCELLED,
@@ -223,6 +225,18 @@ class PermissionDeniedError(ServiceError):
         """Name the scopes of which the call needs one; none where nobody may make it."""
         needed = f"needs the scope {' or '.join(scopes)}, which you do not have"
         super().__init__(f"this method {needed if scopes else 'is open to nobody'}")
+
+
+class TenantQuotaError(ServiceError):
+    """The tenant has as much as it may."""
+
+    reason = "TENANT_QUOTA"
+
+    def __init__(self, tenant: str, message: str, *, retry_after_seconds: float) -> None:
+        """Say what the limit is, and when to try again."""
+        super().__init__(message)
+        self.tenant = tenant
+        self.retry_after_seconds = retry_after_seconds
 
 
 class AuthenticationUnavailableError(ServiceError):

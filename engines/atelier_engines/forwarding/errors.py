@@ -43,6 +43,7 @@ REASONS: Mapping[str, Callable[[str], EngineError]] = {
     "MODEL_MISSING": ModelMissingError,
     "ENGINE_QUOTA": EngineQuotaError,
     "BUDGET_EXCEEDED": EngineQuotaError,
+    "TENANT_QUOTA": EngineUnavailableError,
     "UNKNOWN_ENGINE": EngineUnavailableError,
     "QUEUE_FULL": EngineUnavailableError,
     "TOO_MANY_CALLS": EngineUnavailableError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast, get_args
 
@@ -143,3 +145,41 @@ class AuthSettings(Section):
         if self.keys is None and self.jwt is None and not self.certificates:
             raise ValueError("needs keys, jwt or certificates: nobody could call")
         return self
+
+
+class TenantSettings(Section):
+    """What one tenant may use."""
+
+    requests_per_second: float | None = Field(
+        None,
+        gt=0,
+        le=10**6,
+        description="Calls in a second, all but CancelGeneration and health checks; those of a second may come at "
+        "once. Null: no limit.",
+    )
+    max_unfinished: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Generations that wait or run at a time, over all engines. Null: no limit.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantLimits:
+    """What each tenant may use."""
+
+    named: Mapping[str, TenantSettings] = field(default_factory=dict)
+    """Of tenants that the configuration names."""
+    default: TenantSettings = field(default_factory=TenantSettings)
+    """Of all others."""
+
+    @property
+    def limit_calls(self) -> bool:
+        """Whether the calls of any tenant are limited."""
+        every = (self.default, *self.named.values())
+        return any(one.requests_per_second is not None for one in every)
+
+    def find(self, tenant: str) -> TenantSettings:
+        """What this tenant may use."""
+        return self.named.get(tenant, self.default)

@@ -14,7 +14,12 @@ from atelier_engines.addresses import Address
 from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.engine_settings import EngineSettings, Name
 from atelier_server.config.routing_rules import RoutingRule
-from atelier_server.config.security_settings import AuthSettings, TlsSettings
+from atelier_server.config.security_settings import (
+    AuthSettings,
+    Tenant,
+    TenantSettings,
+    TlsSettings,
+)
 
 
 class LoraRole(Enum):
@@ -253,6 +258,11 @@ class LogSettings(Section):
         "auto",
         description="json: one JSON object a line; console: readable lines; auto: console on a terminal, else json.",
     )
+    audit: Path | None = Field(
+        None,
+        description="File to which each call that acts on something, or that is refused, adds a JSON line: who did "
+        "what to which generation, artifact or engine. It is opened again when it was moved away. Null: none.",
+    )
 
 
 class Settings(Section):
@@ -280,6 +290,13 @@ class Settings(Section):
     auth: AuthSettings | None = Field(
         None,
         description="Who may call; null for everybody, who all are the tenant anonymous. See below.",
+    )
+    tenants: dict[Tenant, TenantSettings] = Field(
+        default_factory=dict, description="What single tenants may use, by their names; see below."
+    )
+    tenant_defaults: TenantSettings = Field(
+        default_factory=TenantSettings,
+        description="What every tenant may use that `tenants` does not name; keys as there.",
     )
     reflection: Literal["callers", "everybody", "nobody"] = Field(
         "callers",

@@ -38,6 +38,7 @@ from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.planning import describe_plan
 from atelier_server.generations.remote_jobs import continues_job
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
+from atelier_server.generations.tenant_quotas import TenantQuotas
 from atelier_server.ids import make_request_id, new_id
 from atelier_server.store.events import GenerationMeter
 from atelier_server.store.protocol import (
@@ -59,6 +60,7 @@ class GenerationLifecycle:
     decider: Decider
     limits: LimitSettings
     storage: StorageMonitor
+    quotas: TenantQuotas
     draining: bool = False
     """Whether the server is shutting down; if so, nothing new is accepted."""
     _meter: GenerationMeter = field(default_factory=GenerationMeter)
@@ -152,7 +154,7 @@ class GenerationLifecycle:
         backlog.add(generation_id, route.engine.name, work)  # before events tell that it runs
         accepted = False
         try:
-            submitted = await self.store.submit(submission)
+            submitted = await self.quotas.submit(submission)
             accepted = submitted.created
             return submitted
         except StorageError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import grpc
@@ -15,14 +16,17 @@ from grpc_health.v1 import health, health_pb2_grpc
 from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_engines.addresses import find_unix_path
 from atelier_server.auth.authenticator import Authenticator
+from atelier_server.config.security_settings import TenantLimits
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.health import Health
+from atelier_server.rpc.interceptors.audit import AuditLog
 from atelier_server.rpc.interceptors.authenticate import (
     OPEN_SERVICES,
     REFLECTION_SERVICES,
     Authentication,
 )
+from atelier_server.rpc.interceptors.call_rates import CallRates
 from atelier_server.rpc.interceptors.chain import Interceptor, InterceptorChain
 from atelier_server.rpc.interceptors.observe import CallObserver
 from atelier_server.rpc.reflection import add_reflection
@@ -43,14 +47,23 @@ class Access:
     """Who may call; everybody when None."""
     reflection: Literal["callers", "everybody", "nobody"] = "callers"
     """Who may ask for the contract."""
+    limits: TenantLimits = field(default_factory=TenantLimits)
+    """What each tenant may use."""
+    audit: Path | None = None
+    """Where to write down who did what; nowhere when None."""
 
     def interceptors(self) -> Sequence[Interceptor]:
         """The outermost first: tracing and metrics, then authentication, then quotas."""
-        if self.authenticator is None:
-            return (CallObserver,)
-        is_open = self.reflection == "everybody"
-        opened = OPEN_SERVICES | (REFLECTION_SERVICES if is_open else frozenset())
-        return (CallObserver, Authentication(self.authenticator, opened))
+        found: list[Interceptor] = [CallObserver]
+        if self.audit is not None:
+            found.append(AuditLog(self.audit))
+        if self.authenticator is not None:
+            is_open = self.reflection == "everybody"
+            opened = OPEN_SERVICES | (REFLECTION_SERVICES if is_open else frozenset())
+            found.append(Authentication(self.authenticator, opened))
+        if self.limits.limit_calls:
+            found.append(CallRates(self.limits))
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

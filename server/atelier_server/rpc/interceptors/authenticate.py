@@ -10,7 +10,7 @@ from atelier_server.auth.authenticator import Authenticator
 from atelier_server.auth.caller import Caller
 from atelier_server.config.security_settings import SCOPES, Scope
 from atelier_server.errors import PermissionDeniedError
-from atelier_server.rpc.interceptors.chain import Call, Context
+from atelier_server.rpc.interceptors.chain import Call, Context, set_current
 
 _HEADER = "authorization"
 _ANY: frozenset[Scope] = SCOPES
@@ -64,12 +64,13 @@ class _CheckedCall:
         call = self._call
         if call.service in self._authentication.open_services:
             return call
-        caller = await self._identify()
+        call = replace(call, caller=await self._identify())
+        set_current(call)  # also where the call ends here
         allowed = SCOPES_OF_METHODS.get((call.service, call.method))
         if allowed is None:
             raise PermissionDeniedError([])
-        caller.require(*sorted(allowed))
-        return replace(call, caller=caller)
+        call.caller.require(*sorted(allowed))
+        return call
 
     async def __aexit__(
         self,

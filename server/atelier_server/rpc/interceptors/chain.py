@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,6 +53,8 @@ class Call:
     caller: Caller = ANONYMOUS
     request_id: str = ""
     """The id that the request carries; empty if it has none."""
+    target: str = ""
+    """What the request names: a generation, an artifact or an engine; empty for nothing."""
     deadline: float | None = None
     """Time of `time.monotonic` at which the caller stops waiting; None for no deadline."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
@@ -107,20 +109,21 @@ def _describe_current() -> Mapping[str, object]:
 
 def _nest(interceptors: Sequence[Interceptor]) -> Interceptor:
     """One interceptor that runs them all, each inside the one before it."""
-    if len(interceptors) == 1:
-        return interceptors[0]
+    outer, *others = interceptors
+    if not others:
+        return outer
+    inner = _nest(others)
 
     @asynccontextmanager
     async def run_all(call: Call, context: Context) -> AsyncGenerator[Call]:
-        async with AsyncExitStack() as stack:
-            for interceptor in interceptors:
-                call = await stack.enter_async_context(interceptor(call, context))
-            yield call
+        async with outer(call, context) as passed, inner(passed, context) as last:
+            yield last
 
     return run_all
 
 
-def _set_current(call: Call) -> None:
+def set_current(call: Call) -> None:
+    """Let `current_call` and the lines of the log tell of this call from now on."""
     _current.set(call)
     add_log_fields(_describe_current)
 
@@ -183,7 +186,7 @@ class InterceptorChain(aio.ServerInterceptor):
         async def respond(request: object, context: Context) -> object:
             call = make_call(request, context)
             try:
-                _set_current(call)
+                set_current(call)
                 async with self._intercept(call, context) as changed:
                     with self._count(changed, context):
                         return await behavior(_require_valid(request), context)
@@ -199,7 +202,7 @@ class InterceptorChain(aio.ServerInterceptor):
         async def respond(request: object, context: Context) -> AsyncGenerator[object]:
             call = make_call(request, context)
             try:
-                _set_current(call)
+                set_current(call)
                 async with self._intercept(call, context) as changed:
                     with self._count(changed, context):
                         async with aclosing(behavior(_require_valid(request), context)) as found:
@@ -234,6 +237,7 @@ def _make_call(service: str, method: str, request: object, context: Context) -> 
         service=service,
         method=method,
         request_id=_request_id(request),
+        target=_find_target(request),
         deadline=None if remaining is None else time.monotonic() + remaining,
         trace_context={
             key: value
@@ -250,6 +254,14 @@ def _request_id(request: object) -> str:
         getattr(request, "request_id", "")
         or getattr(getattr(request, "generate", None), "request_id", "")
     )
+
+
+def _find_target(request: object) -> str:
+    """What the request names first: a generation, an artifact, an engine."""
+    for name in ("generation_id", "artifact_id", "engine"):
+        if found := getattr(request, name, ""):
+            return str(found)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from atelier_server.errors import (
     GenerationFailedError,
     InvalidRequestError,
     ServiceError,
+    TenantQuotaError,
 )
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,11 @@ def _details(error: ServiceError, accepted: AcceptedGeneration) -> Iterator[Mess
             subject="daily_budget", description=str(error)
         )
         yield error_details_pb2.QuotaFailure(violations=[budget])
+    if isinstance(error, TenantQuotaError):
+        quota = error_details_pb2.QuotaFailure.Violation(
+            subject=f"tenant:{error.tenant}", description=str(error)
+        )
+        yield error_details_pb2.QuotaFailure(violations=[quota])
     if error.retry_after_seconds is not None:
         delay = Duration()
         delay.FromMicroseconds(int(error.retry_after_seconds * 1e6))

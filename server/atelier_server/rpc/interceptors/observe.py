@@ -38,20 +38,22 @@ class CallObserver:
         traceback: TracebackType | None,
     ) -> None:
         call, seconds = self._call, time.perf_counter() - self._start
-        code = self._find_code(error)
+        code = find_end(error, call, self._context)
         counter(GRPC_HANDLED, call.service, call.method, code.name).inc()
         histogram(GRPC_SECONDS, call.service, call.method).observe(seconds)
         _log.debug("call_finished", extra={"code": code.name, "seconds": round(seconds, 6)})
 
-    def _find_code(self, error: BaseException | None) -> grpc.StatusCode:
-        match error:
-            case None:
-                return grpc.StatusCode.OK
-            case aio.AbortError():  # the handler has set its status itself
-                return self._context.code()
-            case asyncio.CancelledError() | GeneratorExit() if self._call.has_timed_out():
-                return grpc.StatusCode.DEADLINE_EXCEEDED
-            case Exception():
-                return find_code(error)
-            case _:  # its caller left, or stopped waiting
-                return grpc.StatusCode.CANCELLED
+
+def find_end(error: BaseException | None, call: Call, context: Context) -> grpc.StatusCode:
+    """The code that a call has ended with, which raised this error, or none."""
+    match error:
+        case None:
+            return grpc.StatusCode.OK
+        case aio.AbortError():  # the handler has set its status itself
+            return context.code()
+        case asyncio.CancelledError() | GeneratorExit() if call.has_timed_out():
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        case Exception():
+            return find_code(error)
+        case _:  # its caller left, or stopped waiting
+            return grpc.StatusCode.CANCELLED

@@ -1,0 +1,98 @@
+"""What a tenant may use: calls per second, and generations that wait or run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.conftest import StartServer
+from tests.server.calls import image_request, on_acceptance, read, refusal, slow_request
+from tests.server.test_auth import bearer, make_key
+
+
+def detail(error: aio.AioRpcError, kind: Message) -> Message:
+    """The detail of that type in the error."""
+    status = status_pb2.Status.FromString(
+        dict(error.trailing_metadata())["grpc-status-details-bin"]
+    )
+    next(found for found in status.details if found.Is(kind.DESCRIPTOR)).Unpack(kind)
+    return kind
+
+
+async def test_each_tenant_has_its_limits(start_server: StartServer, tmp_path: Path) -> None:
+    """Over a restart too; who is at the limit may still attach, look and cancel, and others go on."""
+    keys = tmp_path / "keys.json"
+    red, blue = (bearer(make_key(keys, tenant=tenant)) for tenant in ("red", "blue"))
+    settings = {
+        "auth": {"keys": {"file": str(keys)}},
+        "tenants": {"red": {"max_unfinished": 3}},
+        "tenant_defaults": {"max_unfinished": 1000},
+        "engines": {"sketch": {"type": "sketch", "concurrency": 1}},
+    }
+    server = start_server(**settings)
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+
+        async def submit(number: int) -> str:
+            request = on_acceptance(slow_request(request_id=f"id{number}"))
+            try:
+                return (await stub.Generate(request, metadata=red)).generation.id
+            except aio.AioRpcError as error:
+                return "" if read(error).reason == "TENANT_QUOTA" else str(error)
+
+        ids = await asyncio.gather(*(submit(number) for number in range(10)))
+        assert sum(map(bool, ids)) == 3
+        assert await submit(ids.index(next(filter(None, ids))))  # the same request is found
+        await stub.Generate(on_acceptance(slow_request()), metadata=blue)
+    server.kill()
+    server = start_server(**settings)
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        refused = await refusal(stub.Generate(image_request(), metadata=red))
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "TENANT_QUOTA",
+        )
+        assert "may have 3 generations" in refused.message
+        assert (refused.retry_seconds, refused.pushback_ms) == (1.0, "1000")
+        for name in filter(None, ids):
+            cancel = pb.CancelGenerationRequest(generation_id=name)
+            await stub.CancelGeneration(cancel, metadata=red)
+        request = on_acceptance(image_request())
+        assert (await stub.Generate(request, metadata=red)).generation.id
+
+
+async def test_calls_per_second_are_limited(start_server: StartServer, tmp_path: Path) -> None:
+    """The error says when to try again; cancellations and probes are never kept back."""
+    keys = tmp_path / "keys.json"
+    red, blue = (bearer(make_key(keys, tenant=tenant)) for tenant in ("red", "blue"))
+    server = start_server(
+        auth={"keys": {"file": str(keys)}},
+        tenants={"red": {"requests_per_second": 0.01}},
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        await stub.Health(pb.HealthRequest(), metadata=red)
+        with_error = stub.Health(pb.HealthRequest(), metadata=red)
+        refused = await refusal(with_error)
+        assert refused.reason == "TENANT_QUOTA"
+        assert refused.message == "tenant 'red' may make 0.01 calls a second"
+        assert refused.retry_seconds is not None
+        assert 90 < refused.retry_seconds <= 100
+        assert refused.pushback_ms == "-1"
+        cancel = pb.CancelGenerationRequest(generation_id="0" * 26)
+        assert (await refusal(stub.CancelGeneration(cancel, metadata=red))).reason == "NOT_FOUND"
+        try:
+            await stub.Health(pb.HealthRequest(), metadata=red)
+        except aio.AioRpcError as error:
+            found = detail(error, error_details_pb2.QuotaFailure())
+            assert found.violations[0].subject == "tenant:red"  # type: ignore[attr-defined]  # of that type
+        for _ in range(5):
+            await stub.Health(pb.HealthRequest(), metadata=blue)
