@@ -194,7 +194,7 @@ async def test_one_event_for_many_watchers_is_serialized_once() -> None:
         await go_on.wait()
         yield StringValue(value="of this watcher alone")
 
-    server = aio.server(interceptors=[InterceptorChain(())])
+    server = aio.server(interceptors=[InterceptorChain((CallObserver,))])
     handler = grpc.unary_stream_rpc_method_handler(watch, StringValue.FromString, serialize)
     handlers = grpc.method_handlers_generic_handler("test.Kinds", {"unary_stream": handler})
     server.add_generic_rpc_handlers([handlers])

@@ -134,7 +134,10 @@ class InterceptorChain(aio.ServerInterceptor):
     def __init__(
         self, interceptors: Sequence[Interceptor], *, max_long_calls: int | None = None
     ) -> None:
-        """The first interceptor is the outermost; `max_long_calls` may run on one connection, None for any number."""
+        """Run at least one interceptor, the first as the outermost.
+
+        `max_long_calls` may run on one connection, None for any number.
+        """
         self._intercept = _nest(interceptors)
         self._running = RunningCalls(max_long_calls)
         self._handlers: dict[str, Handler] = {}
