@@ -19,6 +19,7 @@ from atelier_engines.capabilities import (
     Reproducibility,
 )
 from atelier_engines.options import build_options_schema
+from atelier_engines.sketch.audio.words import VOCABULARY
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
 
 _MAX_PROMPT_LENGTH = 8192
@@ -62,6 +63,7 @@ def _audio() -> AudioCapabilities:
         sample_rates=(44100, 48000, 16000),
         channels=(1, 2),
         features=frozenset({AudioFeature.SEED, AudioFeature.SEAMLESS_LOOP}),
+        vocabulary=VOCABULARY,
         steps=_STEPS,
         max_prompt_length=_MAX_PROMPT_LENGTH,
     )

@@ -15,10 +15,12 @@ from PIL import Image
 
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import EngineFailedError, EngineUnavailableError
-from atelier_engines.event import Event, Output, Stage, Step
+from atelier_engines.event import Event, Note, Output, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.options import parse_options
 from atelier_engines.preview import preview_from_image
+from atelier_engines.sketch.audio.scene import Scene
+from atelier_engines.sketch.audio.words import Reading, read_prompt
 from atelier_engines.sketch.capabilities import build_capabilities
 from atelier_engines.sketch.chord import Chord
 from atelier_engines.sketch.config import SketchConfig, SketchOptions
@@ -113,16 +115,22 @@ class SketchEngine:
     async def _synthesise(self, task: AudioTask, options: SketchOptions) -> AsyncGenerator[Event]:
         pace = self._pace(options, steps=task.steps or 1, seed=task.seed)
         yield Stage(name="synthesise")
-        chord = Chord(task)
-        samples = np.zeros((chord.length, task.channels), np.float32)
+        reading = read_prompt(task.prompt)
+        audio = await result_from_thread(partial(_compose, task, reading))
+        samples = np.zeros((audio.length, task.channels), np.float32)
         start = 0
         for index in range(1, pace.steps + 1):
             await pace.step(index)
-            stop = chord.length * index // pace.steps
-            await result_from_thread(partial(chord.fill, samples, start, stop))
+            stop = audio.length * index // pace.steps
+            await result_from_thread(partial(audio.fill, samples, start, stop))
             start = stop
             yield Step(index=index, total=pace.steps)
-        yield Output(media=Samples(array=samples, sample_rate=task.sample_rate), seed=task.seed)
+        await result_from_thread(partial(audio.finish, samples))
+        yield Output(
+            media=Samples(array=samples, sample_rate=task.sample_rate),
+            seed=task.seed,
+            notes=(_describe_reading(reading),),
+        )
 
     async def _image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:
         if self._source.instant:
@@ -163,6 +171,19 @@ class _Pace:
 
 def _make_drawn_source(config: SketchConfig) -> DrawnSource:
     return DrawnSource(style=config.placeholder_style, palette=Palette.of(config.colors))
+
+
+def _compose(task: AudioTask, reading: Reading) -> Chord | Scene:
+    """What the prompt asks for; a chord if it asks for nothing that is known here."""
+    return Scene(task, reading) if reading.requests else Chord(task)
+
+
+def _describe_reading(reading: Reading) -> Note:
+    told = reading.describe()
+    if reading.requests:
+        return Note(field="prompt", text=told)
+    chord = "a chord stands in, since no word names what this engine can make"
+    return Note(field="prompt", text=f"{chord}; {told}" if told else chord, emulated=True)
 
 
 def _should_fail(seed: int, rate: float) -> bool:

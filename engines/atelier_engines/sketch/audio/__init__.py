@@ -1,0 +1,1 @@
+"""Audio that follows words: noise, strokes and tones, mixed by recipes."""
