@@ -24,8 +24,8 @@ from bench.processes import start_service
 _SIDES: Mapping[int, float] = {128: 1.5, 256: 1.3}
 """Sides of images in pixels, and how many times as fast ONNX Runtime is to be."""
 _COMPONENT_TARGET = 1.2
-_ROUNDS = 11
-_COMPONENT_ROUNDS = 15
+_ROUNDS = 7
+_COMPONENT_ROUNDS = 9
 _PICTURES = 20
 
 Call = Callable[[], object]

@@ -34,7 +34,7 @@ def test_session_leaves_memory_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export(GRAPH, Doubler(), path)
     session = OnnxSession(GRAPH, lambda: path)
-    assert session.nbytes == path.stat().st_size
+    assert session.nbytes == 2 * path.stat().st_size  # ONNX Runtime packs weights anew
     numbers = torch.arange(10, dtype=torch.int64).view(5, 2)
     for in_ram in (True, False):
         session.offload(keep_in_ram=in_ram)

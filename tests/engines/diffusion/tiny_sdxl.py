@@ -27,14 +27,9 @@ _SIDE = 64
 
 
 def write(
-    folder: Path,
-    *,
-    prediction: str = "epsilon",
-    variant: str | None = None,
-    channels: int = 4,
-    blocks: int = 3,
+    folder: Path, *, prediction: str = "epsilon", variant: str | None = None, channels: int = 4
 ) -> Path:
-    """A model directory with images of 64 pixels and latent cells of 8; the denoiser has 2 or 3 blocks a side."""
+    """A model directory with images of 64 pixels and latent cells of 8."""
     torch.manual_seed(20)
     words = folder / "words"
     first, second = tokenizer(words / "1", _END), tokenizer(words / "2", "!")
@@ -44,7 +39,7 @@ def write(
         text_encoder_2=CLIPTextModelWithProjection(_text(_WIDTHS[1], len(first))),
         tokenizer=first,
         tokenizer_2=second,
-        unet=_denoiser(channels, blocks),
+        unet=_denoiser(channels),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085,
             beta_end=0.012,
@@ -75,17 +70,16 @@ def _autoencoder() -> AutoencoderKL:
     )
 
 
-def _denoiser(channels: int, blocks: int) -> UNet2DConditionModel:
-    attending = blocks - 1
+def _denoiser(channels: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         in_channels=channels,
         sample_size=_SIDE // 8,
-        block_out_channels=(32, *[64] * attending),
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * attending),
-        up_block_types=(*["CrossAttnUpBlock2D"] * attending, "UpBlock2D"),
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         transformer_layers_per_block=1,
-        attention_head_dim=(1, *[2] * attending),
+        attention_head_dim=(1, 2, 2),
         cross_attention_dim=sum(_WIDTHS),
         addition_embed_type="text_time",
         addition_time_embed_dim=8,

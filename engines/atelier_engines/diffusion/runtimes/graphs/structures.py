@@ -6,6 +6,7 @@ Tracing a network takes minutes; a graph depends on nothing but its architecture
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,13 +52,17 @@ def find(graph: Graph, wrapped: torch.nn.Module) -> Path | None:
 
 
 def name(graph: Graph, wrapped: torch.nn.Module) -> str:
-    """A name for the graph of a network: the same for networks of one specification with weights of one shape."""
+    """A name for the graph of a network: the same for networks of one specification with weights of one shape.
+
+    It is another one where the wrapper's code is, so that no graph of older code is used.
+    """
     made_from = {
         "inputs": [
             [one.name, str(one.dtype), [_describe(axis) for axis in one.shape]]
             for one in graph.inputs
         ],
         "outputs": graph.outputs,
+        "wrapper": inspect.getsource(type(wrapped)),
         "weights": {key: list(tensor.shape) for key, tensor in wrapped.state_dict().items()},
     }
     text = json.dumps(made_from, sort_keys=True)
