@@ -152,6 +152,8 @@ class AudioCapabilities:
     """The words that the engine follows, in lower case; empty where they are not known."""
     prompt_decides_duration: bool = False
     """Whether the prompt decides how long the audio is; a duration then has no effect."""
+    audible_seconds: float | None = None
+    """The longest audio that the model makes, where that is less than the maximum: silence follows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,6 +202,7 @@ def _decode_audio(capabilities: theirs.AudioCapabilities) -> AudioCapabilities:
         models=tuple(map(_decode_model, capabilities.models)),
         vocabulary=capabilities.vocabulary,
         prompt_decides_duration=capabilities.prompt_decides_duration,
+        audible_seconds=capabilities.audible_seconds,
     )
 
 

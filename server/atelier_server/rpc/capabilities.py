@@ -162,6 +162,7 @@ def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
         formats=[form for form in AUDIO_FORMATS if form],
         vocabulary=sorted(capabilities.vocabulary),
         prompt_decides_duration=capabilities.prompt_decides_duration,
+        audible_seconds=capabilities.audible_seconds,
         output_sample_rates=list_output_rates(capabilities),
         output_channels=list_output_channels(capabilities),
         server_features=[

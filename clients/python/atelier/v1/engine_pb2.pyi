@@ -706,12 +706,15 @@ class AudioCapabilities(message.Message):
     SERVER_FEATURES_FIELD_NUMBER: builtins.int
     VOCABULARY_FIELD_NUMBER: builtins.int
     PROMPT_DECIDES_DURATION_FIELD_NUMBER: builtins.int
+    AUDIBLE_SECONDS_FIELD_NUMBER: builtins.int
     max_candidates: builtins.int
     """Maximum candidates of one task."""
     max_prompt_length: builtins.int
     """Maximum length of a prompt in characters."""
     prompt_decides_duration: builtins.bool
     """True when the prompt decides how long the audio is: duration has no effect."""
+    audible_seconds: builtins.float
+    """The longest audio in seconds that the model makes, where that is less than the maximum duration: silence follows it."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[AudioFeature.ValueType]:
         """Features beyond text-to-audio."""
@@ -778,12 +781,15 @@ class AudioCapabilities(message.Message):
         server_features: abc.Iterable[AudioFeature.ValueType] | None = ...,
         vocabulary: abc.Iterable[builtins.str] | None = ...,
         prompt_decides_duration: builtins.bool = ...,
+        audible_seconds: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["duration_seconds", b"duration_seconds", "guidance", b"guidance", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds", "audible_seconds", b"audible_seconds", "duration_seconds", b"duration_seconds", "guidance", b"guidance", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "output_channels", b"output_channels", "output_sample_rates", b"output_sample_rates", "prompt_decides_duration", b"prompt_decides_duration", "sample_rates", b"sample_rates", "server_features", b"server_features", "steps", b"steps", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds", "audible_seconds", b"audible_seconds", "channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "output_channels", b"output_channels", "output_sample_rates", b"output_sample_rates", "prompt_decides_duration", b"prompt_decides_duration", "sample_rates", b"sample_rates", "server_features", b"server_features", "steps", b"steps", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__audible_seconds: _TypeAlias = typing.Literal["audible_seconds"]  # noqa: Y015
+    _WhichOneofArgType__audible_seconds: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audible_seconds) -> _WhichOneofReturnType__audible_seconds | None: ...
 
 @typing.final
 class IntegerRange(message.Message):
