@@ -62,6 +62,10 @@ async def test_each_tenant_has_its_limits(start_server: StartServer, tmp_path: P
         )
         assert "may have 3 generations" in refused.message
         assert (refused.retry_seconds, refused.pushback_ms) == (1.0, "1000")
+        plan = pb.PlanGenerationRequest(generate=image_request())
+        assert (await stub.PlanGeneration(plan, metadata=blue)).accepted
+        rejection = (await stub.PlanGeneration(plan, metadata=red)).rejection
+        assert (rejection.reason, rejection.message) == ("TENANT_QUOTA", refused.message)
         for name in filter(None, ids):
             cancel = pb.CancelGenerationRequest(generation_id=name)
             await stub.CancelGeneration(cancel, metadata=red)

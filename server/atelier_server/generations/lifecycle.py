@@ -189,7 +189,8 @@ class GenerationLifecycle:
             ServiceError: the request is invalid, or no engine can do it; other rejections are part of the plan.
         """
         route = await self.decider.decide(request, caller, new_id())
-        return await describe_plan(route, self._to_applicant(route.engine), _tighten(None, request))
+        over_quota = await self.quotas.find_rejection(caller)
+        return await describe_plan(route, self._to_applicant(route.engine), request, over_quota)
 
     async def wait_result(
         self, submitted: SubmitResult, caller: str, has_timed_out: Callable[[], bool]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 
-from atelier.v1.generation_service_pb2 import PlanGenerationResponse
+from atelier.v1.generation_service_pb2 import GenerateRequest, PlanGenerationResponse
 from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.gates import Applicant, find_rejection
 from atelier_server.admission.route import Route
-from atelier_server.errors import failure_from_error
+from atelier_server.errors import ServiceError, failure_from_error
 from atelier_server.estimates.service_times import Work
 
 
 async def describe_plan(
-    route: Route, applicant: Applicant, seconds_left: float | None
+    route: Route,
+    applicant: Applicant,
+    request: GenerateRequest,
+    quota_rejection: ServiceError | None,
 ) -> PlanGenerationResponse:
     """The decision with its times and its cost, where they are known, and the rejection if there would be one."""
     engine, work = route.engine, Work.of(route.resolved.task)
@@ -29,7 +32,8 @@ async def describe_plan(
     cost = estimate_cost(engine, route.resolved.task, service.expected)
     if cost is not None:
         plan.cost.CopyFrom(cost)
-    rejection = await find_rejection(applicant, work, seconds_left)
+    seconds_left = request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else None
+    rejection = await find_rejection(applicant, work, seconds_left) or quota_rejection
     plan.accepted = rejection is None
     if rejection is not None:
         plan.rejection.CopyFrom(failure_from_error(rejection))

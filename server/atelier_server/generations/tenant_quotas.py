@@ -35,17 +35,10 @@ class TenantQuotas:
             ServiceError: as Store.submit.
         """
         tenant, generation_id = submission.caller, submission.generation.id
-        limit = self._limits.find(tenant).max_unfinished
-        if limit is None:
+        if self._limits.find(tenant).max_unfinished is None:
             return await self._store.submit(submission)
-        if tenant not in self._known:
-            await self._recall(tenant)
-        if len(self._unfinished[tenant]) >= limit:
-            raise TenantQuotaError(
-                tenant,
-                f"tenant {tenant!r} may have {limit} generations that wait or run; wait until one has ended",
-                retry_after_seconds=1.0,
-            )
+        if (rejection := await self.find_rejection(tenant)) is not None:
+            raise rejection
         self._add(tenant, generation_id)  # before events tell that it has ended
         created = False
         try:
@@ -55,6 +48,21 @@ class TenantQuotas:
         finally:
             if not created:
                 self._remove(generation_id)
+
+    async def find_rejection(self, tenant: str) -> TenantQuotaError | None:
+        """The error of another submission of the tenant; None if it may have one more."""
+        limit = self._limits.find(tenant).max_unfinished
+        if limit is None:
+            return None
+        if tenant not in self._known:
+            await self._recall(tenant)
+        if len(self._unfinished[tenant]) < limit:
+            return None
+        return TenantQuotaError(
+            tenant,
+            f"tenant {tenant!r} may have {limit} generations that wait or run; wait until one has ended",
+            retry_after_seconds=1.0,
+        )
 
     async def _recall(self, tenant: str) -> None:
         """Count what an earlier process has left to be done."""
