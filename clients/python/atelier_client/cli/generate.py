@@ -7,6 +7,7 @@ import click
 from atelier_client.cli.connection import connect
 from atelier_client.cli.matrix import Axis, parse_axis, run_matrix
 from atelier_client.cli.options import server_option
+from atelier_client.cli.speech import choose_speaker
 from atelier_client.cli.task_building import build_keywords, build_task
 from atelier_client.cli.task_options import TaskArguments, task_options
 from atelier_client.cli.task_running import RunArguments, run_options, run_task
@@ -41,7 +42,10 @@ def generate_command(
     target = run.parse_target()
     task = build_task(arguments, target)
     keywords = build_keywords(arguments)
+    if matrix and run.spectrogram is not None:
+        raise click.UsageError("--matrix makes many files: give no --spectrogram")
     with connect(server) as client:
+        keywords = choose_speaker(client, arguments, keywords)
         if matrix:
             every = (*matrix, *map(parse_axis, axes))
             return run_matrix(client, task, keywords, every, run)

@@ -10,6 +10,7 @@ from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.json_output import echo_json
 from atelier_client.cli.options import connection_options
 from atelier_client.cli.parameter_table import build_parameter_table, describe_engine
+from atelier_client.cli.speech import choose_speaker
 from atelier_client.cli.task_building import build_keywords, build_task
 from atelier_client.cli.task_options import TaskArguments, task_options
 from atelier_client.results import Plan
@@ -25,6 +26,7 @@ def plan_command(*, arguments: TaskArguments, server: str, as_json: bool) -> int
     """
     task, keywords = build_task(arguments, None), build_keywords(arguments)
     with connect(server) as client:
+        keywords = choose_speaker(client, arguments, keywords)
         plan = client.plan(task, **keywords)
     if as_json:
         echo_json(plan)

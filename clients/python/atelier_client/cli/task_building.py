@@ -38,7 +38,8 @@ def build_task(arguments: TaskArguments, target: Target | None) -> ImageTask | A
         click.UsageError: options for images and for audio are mixed, or contradict each other.
     """
     form = None if target is None else target.format
-    if arguments.audio or arguments.duration is not None or isinstance(form, AudioFormat):
+    is_audio = arguments.audio or arguments.speech or arguments.duration is not None
+    if is_audio or isinstance(form, AudioFormat):
         return _build_audio_task(arguments, form)
     _reject_options(arguments, _AUDIO_OPTIONS, "for audio: add --audio")
     return _build_image_task(arguments, form)

@@ -65,6 +65,7 @@ class TaskArguments:
     padding_mask_crop: int | None
     outpaint: Outpaint | None
     audio: bool
+    speech: bool
     duration: float | None
     loop: bool
     loudness: float | None
@@ -193,6 +194,9 @@ _OPTIONS = (
         help="Layer of the text encoders, counted from the end; 1 is the last.",
     ),
     click.option("--audio", is_flag=True, help="Generate audio instead of images."),
+    click.option(
+        "--speech", is_flag=True, help="Say the prompt, by an engine that speaks if none is named."
+    ),
     click.option(
         *("--seconds", "--duration", "duration"),
         type=float,

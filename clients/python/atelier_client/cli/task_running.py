@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from atelier_client.cli.audio_views import check_spectrogram, save_spectrogram, show_waveform
 from atelier_client.cli.exit_codes import ExitCode
 from atelier_client.cli.follow import cancel_and_print, follow_to_end
 from atelier_client.cli.interruption import handle_interruptions
@@ -36,6 +38,7 @@ class RunArguments:
     force: bool
     detach: bool
     grid: bool
+    spectrogram: Path | None
     quiet: bool
     as_json: bool
 
@@ -62,6 +65,12 @@ def run_options(command: Callable[..., int | None]) -> Callable[..., int | None]
     collect = click.option(
         "--grid", is_flag=True, help="Save a contact sheet of several images, too."
     )(collect)
+    collect = click.option(
+        "--spectrogram",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Save a spectrogram of the audio as a PNG, too.",
+    )(collect)
     collect = click.option("-q", "--quiet", is_flag=True, help="Show neither the id nor progress.")(
         collect
     )
@@ -85,6 +94,7 @@ def run_task(
         AtelierError: it was refused, failed or was cancelled.
     """
     check_target(target, task, keywords.get("engine", ""))
+    check_spectrogram(run.spectrogram, task, detach=run.detach)
     handle_interruptions()
     refuse_unknown_fields(client, task, keywords)
     notes = ReceiptNotes(task)
@@ -104,7 +114,11 @@ def run_task(
         return ExitCode.INTERRUPTED
     if not run.as_json:
         notes.show(finished)
+    if not (run.quiet or run.as_json):
+        show_waveform(finished)
     save_and_print(finished, target, as_json=run.as_json, grid=run.grid)
+    if run.spectrogram is not None:
+        save_spectrogram(finished, run.spectrogram)
     return ExitCode.OK
 
 
