@@ -157,7 +157,13 @@ class OnnxLoader:
             size=network.size,
             dtype=DTYPE,
             form=network.graph.name,
-            load=partial(OnnxSession, network.graph, held.require, kept_sets=self.kept_sets),
+            load=partial(
+                OnnxSession,
+                network.graph,
+                held.require,
+                kept_sets=self.kept_sets,
+                keeps_memory=runs_every_step,
+            ),
             runs_every_step=runs_every_step,
             exclusive=exclusive,
         )

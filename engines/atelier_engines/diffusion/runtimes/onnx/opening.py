@@ -14,7 +14,7 @@ from atelier_engines.local import cpu
 from atelier_engines.local.errors import first_line
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, RunOptions, SessionOptions
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -75,6 +75,16 @@ def open_structure(
     values = [OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in tensors.values()]
     options.add_external_initializers(list(tensors), values)
     return _open(structure, options, named=named)
+
+
+def create_run_options(*, keeps_memory: bool) -> RunOptions:
+    """How a session is run; `keeps_memory` is that of OnnxSession."""
+    import onnxruntime  # noqa: PLC0415  (an extra)
+
+    options = onnxruntime.RunOptions()
+    if not keeps_memory:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 @contextmanager

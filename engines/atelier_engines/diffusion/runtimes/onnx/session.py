@@ -39,13 +39,21 @@ class _Opened:
 class OnnxSession:
     """See Resident. With LoRAs it has a session for each set of them, and one for the original weights."""
 
-    def __init__(self, graph: Graph, provide: Callable[[], Path], *, kept_sets: int = 1) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        provide: Callable[[], Path],
+        *,
+        kept_sets: int = 1,
+        keeps_memory: bool = False,
+    ) -> None:
         """Open the file of a graph.
 
         Args:
             graph: its specification.
             provide: returns the file; called again for each session.
             kept_sets: sets of LoRAs whose sessions are kept, where there is memory for them.
+            keeps_memory: whether the memory of a run is kept for the next one, which saves a few percent of its time.
 
         Raises:
             EngineUnavailableError: ONNX Runtime cannot open the file, or does not run it on the CPU as asked.
@@ -54,6 +62,7 @@ class OnnxSession:
         """
         self.graph = graph
         self._kept_sets = kept_sets
+        self._keeps_memory = keeps_memory
         self._loras: tuple[WeightedLora, ...] = ()
         self._opened: dict[LoraSetKey, _Opened] = {}
         """By the set of LoRAs, the least recently used first."""
@@ -112,7 +121,11 @@ class OnnxSession:
             for one in self.graph.inputs
         }
         with opening.translate_out_of_memory():
-            made = session.run(list(self.graph.outputs), feed)
+            made = session.run(
+                list(self.graph.outputs),
+                feed,
+                opening.create_run_options(keeps_memory=self._keeps_memory),
+            )
         return tuple(torch.from_numpy(array) for array in made)
 
     def _provide_session(self) -> InferenceSession:
