@@ -152,6 +152,23 @@ async def test_what_was_cancelled_on_purpose_stays_cancelled(start_server: Start
         assert log[-1].generation.cancel_cause == REQUESTED
 
 
+async def test_what_was_cancelled_so_that_it_may_run_again_runs_again(
+    start_server: StartServer,
+) -> None:
+    """As for lost callers; afterwards it is finished."""
+    async with fresh_server(start_server) as stub:
+        request = slow_request(1.0, request_id="paused")
+        made = await generate(stub, on_acceptance(slow_request(1.0, request_id="paused")))
+        await reach(stub, made.id, State.STATE_RUNNING)
+        again = pb.CancelGenerationRequest(generation_id=made.id, may_run_again=True)
+        stopped = (await stub.CancelGeneration(again)).generation
+        assert (stopped.state, stopped.cancel_cause) == (State.STATE_CANCELLED, CALLERS_LOST)
+        ended = await generate(stub, request)
+        assert (ended.id, ended.state) == (made.id, State.STATE_SUCCEEDED)
+        late = await stub.CancelGeneration(again)
+        assert late.outcome == CancelOutcome.CANCEL_OUTCOME_TOO_LATE
+
+
 async def test_how_it_was_accepted_decides_whether_it_ends_with_its_callers(
     start_server: StartServer,
 ) -> None:

@@ -194,9 +194,12 @@ class AsyncClient(BaseClient):
             operations.list_generations(engine=engine, states=states, page_size=page_size)
         )
 
-    async def cancel(self, generation_id: str) -> Cancellation:
-        """Cancel a generation; the result says whether and at which step it was stopped."""
-        return await self._run(operations.cancel(generation_id))
+    async def cancel(self, generation_id: str, *, may_run_again: bool = False) -> Cancellation:
+        """Cancel a generation; the result says whether and at which step it was stopped.
+
+        With `may_run_again` the same request id runs it again, as after the loss of its callers; else it stays so.
+        """
+        return await self._run(operations.cancel(generation_id, may_run_again=may_run_again))
 
     async def capabilities(self, engine: str = "") -> Capabilities:
         """The capabilities and the load of all engines, or of one."""

@@ -162,9 +162,12 @@ class Client(BaseClient):
             operations.list_generations(engine=engine, states=states, page_size=page_size)
         )
 
-    def cancel(self, generation_id: str) -> Cancellation:
-        """Cancel a generation; the result says whether and at which step it was stopped."""
-        return self._run(operations.cancel(generation_id))
+    def cancel(self, generation_id: str, *, may_run_again: bool = False) -> Cancellation:
+        """Cancel a generation; the result says whether and at which step it was stopped.
+
+        With `may_run_again` the same request id runs it again, as after the loss of its callers; else it stays so.
+        """
+        return self._run(operations.cancel(generation_id, may_run_again=may_run_again))
 
     def capabilities(self, engine: str = "") -> Capabilities:
         """The capabilities and the load of all engines, or of one."""

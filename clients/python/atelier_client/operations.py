@@ -162,9 +162,9 @@ def list_generations(
             return
 
 
-def cancel(generation_id: str) -> Operation[Cancellation]:
+def cancel(generation_id: str, *, may_run_again: bool = False) -> Operation[Cancellation]:
     """Cancel a generation."""
-    message = pb.CancelGenerationRequest(generation_id=generation_id)
+    message = pb.CancelGenerationRequest(generation_id=generation_id, may_run_again=may_run_again)
     request = Call(method="CancelGeneration", request=message)
     return decoding.cancellation_from_pb((yield from call(request, pb.CancelGenerationResponse)))
 

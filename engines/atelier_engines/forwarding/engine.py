@@ -32,8 +32,9 @@ _CALL_TIMEOUT_SECONDS = 10.0
 _STOPS = {
     client.CancelOutcome.NEVER_STARTED: Stop.NEVER_STARTED,
     client.CancelOutcome.STOPPED: Stop.STOPPED,
+    client.CancelOutcome.TOO_LATE: Stop.ENDED,
 }
-"""What became of a generation on the other server; every other outcome says that it may go on, or has ended."""
+"""What became of a generation on the other server; every other outcome says that it may go on."""
 
 
 class _Retries:
@@ -130,8 +131,12 @@ class ForwardingEngine:
             await self.check()
         if not handle.generation_id:
             yield Dispatched(handle=handle.serialize())
-            generation_id = await self._submit(task, handle.request_id)
-            handle = handle.model_copy(update={"generation_id": generation_id})
+            accepted = await self._submit(task, handle)
+            if handle.cancelled and accepted.state is client.State.CANCELLED:  # so it stays there
+                handle = Handle(request_id=uuid.uuid4().hex)
+                yield Dispatched(handle=handle.serialize())
+                accepted = await self._submit(task, handle)
+            handle = handle.model_copy(update={"generation_id": accepted.id})
         ended = False
         try:
             yield Dispatched(handle=handle.serialize())
@@ -144,9 +149,8 @@ class ForwardingEngine:
                     for output in await result_from_thread(partial(mapper.outputs, progress)):
                         yield output
         finally:
-            cancellable = self._capabilities.cancel is not CancelSupport.NONE
-            if cancellable and not ended and not keeps_job():
-                await self._cancel(handle.generation_id)
+            if not keeps_job():
+                await self._leave(handle, ended=ended)
 
     async def _follow(self, generation_id: str) -> AsyncGenerator[client.Progress]:
         """Every event of the generation, the last one with the outputs' bytes."""
@@ -157,18 +161,18 @@ class ForwardingEngine:
         except AtelierError as error:
             raise errors.translate_after_acceptance(error) from error
 
-    async def _submit(self, task: Task, request_id: str) -> str:
-        """Send the task under the request id, and return the id of its generation."""
+    async def _submit(self, task: Task, handle: Handle) -> client.Generation:
+        """Send the task under the request id of the handle, and return its generation."""
         request = await result_from_thread(partial(build_client_task, task, self._capabilities))
         options: Mapping[str, object] = task.options
-        sending = asyncio.create_task(self._send(request, options, request_id))
+        sending = asyncio.create_task(self._send(request, options, handle.request_id))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
             if keeps_job():
                 sending.cancel()  # sent again under the same request id, it is the same generation there
             else:
-                await self._cancel_once_accepted(sending)
+                await self._cancel_once_accepted(sending, handle)
             raise
 
     async def _send(
@@ -176,7 +180,7 @@ class ForwardingEngine:
         request: client.ImageTask | client.AudioTask,
         options: Mapping[str, object],
         request_id: str,
-    ) -> str:
+    ) -> client.Generation:
         """Send the task until it is known to be accepted or rejected; one request id is one generation."""
         retries = _Retries(self._config.retry_timeout_seconds)
         while True:
@@ -199,33 +203,46 @@ class ForwardingEngine:
             except AtelierError as error:
                 raise errors.translate_rejection(error) from error
             else:
-                return accepted.id
+                return accepted
 
-    async def _find_by_request_id(self, request_id: str, conflict: ConflictError) -> str:
+    async def _find_by_request_id(
+        self, request_id: str, conflict: ConflictError
+    ) -> client.Generation:
         """The generation that a previous process sent: uploaded images have new ids, so the request differs."""
         try:
             async with aclosing(self._connected.list()) as generations:
                 async for generation in generations:
                     if generation.request_id == request_id:
-                        return generation.id
+                        return generation
         except AtelierError as error:
             raise errors.translate_after_acceptance(error) from error
         raise errors.translate_rejection(conflict) from conflict
 
-    async def _cancel_once_accepted(self, sending: asyncio.Task[str]) -> None:
+    async def _cancel_once_accepted(
+        self, sending: asyncio.Task[client.Generation], handle: Handle
+    ) -> None:
         """Cancel the generation as soon as it is known to be accepted."""
+        _report(Stop.MAY_GO_ON, handle)
         with suppress(Exception):
             async with asyncio.timeout(_GRACE_SECONDS):
-                await self._cancel(await sending)
+                accepted = await sending
+                await self._cancel(handle.model_copy(update={"generation_id": accepted.id}))
 
-    async def _cancel(self, generation_id: str) -> None:
+    async def _leave(self, handle: Handle, *, ended: bool) -> None:
+        """Cancel the generation unless it has ended or cannot be cancelled, and report what can be resumed of it."""
+        if ended or self._capabilities.cancel is CancelSupport.NONE:
+            report_stop(Stop.ENDED if ended else Stop.MAY_GO_ON, handle.serialize())
+        else:
+            await self._cancel(handle)
+
+    async def _cancel(self, handle: Handle) -> None:
         """Cancel the generation, wait until it has stopped, and report how; give up on an unreachable server."""
         stop = Stop.MAY_GO_ON
         with suppress(AtelierError, TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
-                outcome = (await self._connected.cancel(generation_id)).outcome
-                stop = _STOPS.get(outcome, Stop.MAY_GO_ON)
-        report_stop(stop)
+                cancel = self._connected.cancel(handle.generation_id, may_run_again=True)
+                stop = _STOPS.get((await cancel).outcome, Stop.MAY_GO_ON)
+        _report(stop, handle)
 
     async def _wait_until_reachable(self) -> None:
         """Wait until the other server answers: it may be restarting too."""
@@ -273,3 +290,9 @@ def _list_tolerated(capabilities: Capabilities) -> tuple[str, ...]:
     image = capabilities.image
     knows_words = image is not None and bool(image.vocabulary)
     return ("width", "height", "prompt") if knows_words else ("width", "height")
+
+
+def _report(stop: Stop, handle: Handle) -> None:
+    """Report what became of a generation that the other server was told to cancel: under its request id it goes on."""
+    left = Handle(request_id=handle.request_id, cancelled=True)
+    report_stop(stop, left.serialize())

@@ -20,6 +20,8 @@ class Handle(BaseModel):
     """Request id under which the task is sent."""
     generation_id: str = ""
     """Id of the generation on the other server; empty until the task is known to be accepted."""
+    cancelled: bool = False
+    """Whether the other server was told to cancel it: sent again under the request id, it runs again there."""
 
     def serialize(self) -> str:
         """The text to store."""

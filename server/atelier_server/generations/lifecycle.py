@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from atelier_server.errors import NotFoundError, QueueFullError, ServiceError, S
 from atelier_server.estimates.service_times import Work
 from atelier_server.generations import pages
 from atelier_server.generations.callers import Callers, Sender
+from atelier_server.generations.digests import compute_digest
 from atelier_server.generations.planning import describe_plan
 from atelier_server.generations.remote_jobs import continues_job
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
@@ -84,9 +84,9 @@ class GenerationLifecycle:
             ServiceError: the request is rejected; nothing was stored.
         """
         digest = (
-            await asyncio.to_thread(_compute_digest, request)
+            await asyncio.to_thread(compute_digest, request)
             if request.attachments
-            else _compute_digest(request)
+            else compute_digest(request)
         )
         if request.request_id:
             return await self._attach_or_accept(request, sender, digest)
@@ -251,14 +251,20 @@ class GenerationLifecycle:
         """
         return await pages.list_page(self.store, request, caller)
 
-    async def cancel(self, generation_id: str, caller: str) -> CancelGenerationResponse:
-        """Cancel the generation, and wait until it has ended.
+    async def cancel(
+        self, generation_id: str, caller: str, *, may_run_again: bool = False
+    ) -> CancelGenerationResponse:
+        """Cancel the generation, on purpose or as for lost callers, and wait until it has ended.
 
         Raises:
             NotFoundError: no such generation, or it is another caller's.
         """
-        found = await self.store.cancel(caller, generation_id, CancelCause.CANCEL_CAUSE_REQUESTED)
-        generation = await self.store.wait_ended(caller, generation_id)
+        cause = CancelCause.CANCEL_CAUSE_REQUESTED
+        if may_run_again:
+            cause = CancelCause.CANCEL_CAUSE_CALLERS_LOST
+        with self._callers.stopping(generation_id) if may_run_again else nullcontext():
+            found = await self.store.cancel(caller, generation_id, cause)
+            generation = await self.store.wait_ended(caller, generation_id)
         outcome = generation.cancel_outcome
         if found is CancelResult.TOO_LATE or generation.state != State.STATE_CANCELLED:
             outcome = CancelOutcome.CANCEL_OUTCOME_TOO_LATE
@@ -341,15 +347,6 @@ class GenerationLifecycle:
                     await self.store.wait_ended(caller, generation_id)
                     self._meter.forget(generation_id)
                 self._callers.forget(generation_id)
-
-
-def _compute_digest(request: GenerateRequest) -> bytes:
-    """Digest of everything in the request that determines the outputs; equal for a repeated request."""
-    task = GenerateRequest()
-    task.CopyFrom(request)
-    for delivery in ("request_id", "response_mode", "inline_outputs"):
-        task.ClearField(delivery)
-    return hashlib.sha256(task.SerializeToString(deterministic=True)).digest()
 
 
 def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | None:

@@ -170,7 +170,9 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.CancelGenerationResponse:
         """Stop a generation."""
         _validate(request)
-        return await self.generations.cancel(request.generation_id, _tenant())
+        return await self.generations.cancel(
+            request.generation_id, _tenant(), may_run_again=request.may_run_again
+        )
 
     async def PauseEngine(
         self, request: pb.PauseEngineRequest, _: Context

@@ -17,6 +17,7 @@ from atelier.v1 import engine_pb2
 from atelier.v1 import generation_service_pb2 as pb
 from atelier_client import AsyncClient, Generation, State
 from atelier_engines.capabilities import CancelSupport, Reproducibility
+from atelier_engines.closing import Closing, announce
 from atelier_engines.conformance.tasks import random_image
 from atelier_engines.engine import Engine
 from atelier_engines.errors import (
@@ -258,6 +259,49 @@ async def test_cancelling_while_the_task_is_sent_leaves_nothing_running(
     assert isinstance(sent, pb.GenerateRequest)
     assert sent.strict, "nothing is clamped or ignored there in silence"
     assert sent.strict_except == tolerated
+
+
+async def leave_at(engine: Engine, task: Task, kind: type[Stage | Output]) -> str:
+    """What a run leaves that is closed at its first event of that kind of the other server's."""
+    closing = Closing()
+    announce(closing)
+    async with aclosing(engine.run(task)) as events:
+        async for event in events:
+            if isinstance(event, kind) and event != Stage(name="submit"):
+                break
+    assert closing.left
+    return closing.left
+
+
+@pytest.mark.parametrize("kind", [Stage, Output])
+async def test_what_a_closed_run_leaves_is_continued_under_its_request_id(
+    engine: Engine, there: AsyncClient, kind: type[Stage | Output]
+) -> None:
+    """Whether it was cancelled there or had ended: one generation there, and nothing that was made is made again."""
+    before = len(await list_generations(there))
+    left = await leave_at(engine, replace(IMAGE, options={"delay_seconds": 0.2}), kind)
+    resumed = replace(IMAGE, options={"delay_seconds": 0.2}, resume=left)
+    made = [event for event in await collect_events(engine, resumed) if isinstance(event, Output)]
+    assert [output.seed for output in made] == [3, 4]
+    newest, *others = await list_generations(there)
+    assert len(others) == before
+    assert newest.state is State.SUCCEEDED
+    assert newest.receipt is not None
+    assert len(newest.receipt.attempts) == (2 if kind is Stage else 1)
+
+
+async def test_what_stays_cancelled_there_is_sent_as_a_new_generation(
+    engine: Engine, there: AsyncClient
+) -> None:
+    """As at a server of an earlier version, or when its operator has cancelled it."""
+    slow = replace(IMAGE, options={"delay_seconds": 0.2})
+    left = await leave_at(engine, slow, Stage)
+    cancelled = (await list_generations(there))[0]
+    await there.cancel(cancelled.id)
+    await collect_events(engine, replace(slow, resume=left))
+    newest, before = (await list_generations(there))[:2]
+    assert (before.id, before.state) == (cancelled.id, State.CANCELLED)
+    assert newest.state is State.SUCCEEDED
 
 
 async def test_a_failure_there_is_a_failure_here(engine: Engine) -> None:

@@ -10,13 +10,17 @@ from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
+from grpc import aio
 from PIL import Image
 
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_client import AsyncClient, CancelOutcome, Generation, State
 from atelier_client.errors import GenerationFailedError
 from tests.conftest import RunningServer, free_port
 from tests.cutting_proxy import run_proxy
+from tests.server.calls import slow_request
 from tests.server.conftest import install_odd
+from tests.server.test_request_ids import hang_up
 from tests.vendors.atelier.conftest import Launch
 
 SLOW = {"delay_seconds": 60}
@@ -101,6 +105,24 @@ async def test_a_cancelled_call_is_forwarded(launching: Launch, other: RunningSe
                 if progress.step:
                     break
     assert (await list_generations(other))[0].state is State.CANCELLED
+
+
+async def test_a_caller_who_comes_back_is_one_generation_on_each(
+    launching: Launch, other: RunningServer
+) -> None:
+    """Hung up on the first server, it is cancelled on both, and runs again on both."""
+    front = launching("front", engines=forwarding_engines(other.address))
+    before = len(await list_generations(other))
+    request = slow_request(1, engine="far", request_id="back")
+    async with aio.insecure_channel(front.address) as channel:
+        stub = GenerationServiceStub(channel)
+        await hang_up(stub, request)
+        made = (await stub.Generate(request)).generation
+    assert [attempt.number for attempt in made.receipt.attempts] == [1, 2]
+    there, *others = await list_generations(other)
+    assert len(others) == before
+    assert there.receipt is not None
+    assert len(there.receipt.attempts) == 2
 
 
 async def test_a_cancellation_that_a_killed_server_has_noted_is_forwarded_by_the_next(

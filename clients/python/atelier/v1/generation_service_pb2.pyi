@@ -145,7 +145,8 @@ class GenerateRequest(message.Message):
       callers, not the `response_mode` of later calls.
     - SUCCEEDED: the same outputs again.
     - CANCELLED because its callers were lost (`cancel_cause`): it is decided and run again, as another attempt of the
-      same generation, at the place in the queue of its first acceptance; its events continue in number.
+      same generation, at the place in the queue of its first acceptance; its events continue in number. What a remote
+      service had finished, or may go on with, is not ordered again.
     - CANCELLED on purpose: it stays cancelled.
     - FAILED: the same failure again. If `Failure.retryable` is set, send the task under a new id.
 
@@ -716,16 +717,20 @@ class CancelGenerationRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     GENERATION_ID_FIELD_NUMBER: builtins.int
+    MAY_RUN_AGAIN_FIELD_NUMBER: builtins.int
     generation_id: builtins.str
     """Id of the generation."""
+    may_run_again: builtins.bool
+    """Cancel it as if its callers had been lost: the same request id runs it again (see `GenerateRequest.request_id`)."""
     def __init__(
         self,
         *,
         generation_id: builtins.str = ...,
+        may_run_again: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["generation_id", b"generation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["generation_id", b"generation_id", "may_run_again", b"may_run_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
