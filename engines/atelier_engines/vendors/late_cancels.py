@@ -21,17 +21,23 @@ class LateCancels:
     def __init__(self, *, delay_scale: float = 1.0) -> None:
         """With none; `delay_scale` multiplies every pause."""
         self._delay_scale = delay_scale
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting: dict[str, asyncio.Task[None]] = {}
 
-    def add(self, cancel: Callable[[], Awaitable[Stop]]) -> None:
-        """Call `cancel`, which raises nothing, until it says that the work does not go on."""
-        task = asyncio.create_task(self._repeat(cancel))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+    def add(self, key: str, cancel: Callable[[], Awaitable[Stop]]) -> None:
+        """Call `cancel`, which raises nothing, until it says that the work does not go on; or until it is withdrawn."""
+        task = self._waiting[key] = asyncio.create_task(self._repeat(cancel))
+        task.add_done_callback(lambda _: self._waiting.pop(key, None))
+
+    async def withdraw(self, key: str) -> None:
+        """Repeat that cancellation no more, if there is one: its work is wanted again."""
+        task = self._waiting.pop(key, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def close(self) -> None:
         """Give up those that have not succeeded."""
-        waiting = [*self._waiting]
+        waiting = [*self._waiting.values()]
         for task in waiting:
             task.cancel()
         if waiting:

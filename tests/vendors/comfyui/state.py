@@ -119,6 +119,20 @@ class StandIn(FakeService):
         return len(self.asked_to_cancel)
 
     @property
+    def billed(self) -> int:
+        """See FakeService.billed: what was neither taken out of the queue nor interrupted."""
+        return self.accepted - len(self.deleted) - len(self.interrupts)
+
+    def stop_jobs(self) -> None:
+        """See FakeService.stop_jobs. Interrupts the job that is executing."""
+        while not self.executing:
+            time.sleep(0.001)
+        self.interrupts.append(self.executing[0][1])
+        self.stopped = True
+        while self.executing:
+            time.sleep(0.001)
+
+    @property
     def polled(self) -> int:
         """See FakeService.polled."""
         return self.asked

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from dataclasses import replace
+
 import pytest
 from grpc import aio
 
 from atelier.v1.generation_pb2 import CancelOutcome
 from atelier.v1.generation_service_pb2 import CancelGenerationRequest
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
-from atelier_engines.closing import Stop
+from atelier_engines.closing import Closing, Stop, announce
 from atelier_engines.conformance.fake_server import respond
-from atelier_engines.event import Dispatched, Event
+from atelier_engines.conformance.remote_service import collect_outputs, run_engine
+from atelier_engines.event import Dispatched, Event, Output
 from tests.conftest import StartServer
 from tests.server.calls import Stub, eventually, image_request, on_acceptance
 from tests.vendors.calls import at_stage, stop_when
@@ -40,6 +44,47 @@ async def test_a_server_that_does_not_answer_may_go_on(server: StandIn) -> None:
     server.cancels.always = respond(503)
     server.does.held = True
     assert await stop_when(server, at_stage("generate"), TASK) is Stop.MAY_GO_ON
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_job_that_could_not_be_stopped_is_resumed(
+    server: StandIn, *, stopped: bool
+) -> None:
+    """Unless it was stopped after all: then it is ordered again."""
+    server.does.step_seconds = 0.3
+    server.cancels.always = respond(503)
+    closing = Closing()
+    announce(closing)
+    async with run_engine(server) as engine, aclosing(engine.run(TASK)) as events:
+        async for _ in events:
+            if server.executing:
+                break
+    assert (closing.stop, bool(closing.left)) == (Stop.MAY_GO_ON, True)
+    if stopped:
+        server.stop_jobs()
+    server.does.step_seconds = 0.002
+    server.cancels.clear()
+    assert await collect_outputs(server, replace(TASK, resume=closing.left or ""))
+    assert (server.accepted, server.billed) == (1 + stopped, 1)
+
+
+async def test_a_job_that_is_resumed_is_not_stopped_late(server: StandIn) -> None:
+    """Although the same engine still tries to."""
+    server.does.step_seconds = 0.3
+    server.cancels.always = respond(503)
+    closing = Closing()
+    announce(closing)
+    async with run_engine(server) as engine:
+        async with aclosing(engine.run(TASK)) as events:
+            async for _ in events:
+                if server.executing:
+                    break
+        outputs = 0
+        async with aclosing(engine.run(replace(TASK, resume=closing.left or ""))) as events:
+            async for event in events:
+                server.cancels.clear()
+                outputs += isinstance(event, Output)
+    assert (outputs, server.accepted, server.interrupts) == (1, 1, [])
 
 
 def _dispatched(event: Event) -> bool:

@@ -18,6 +18,7 @@ from atelier_engines.conformance.fake_server import (
 from atelier_engines.conformance.remote import (
     CancelConformance,
     KeepConformance,
+    LeaveConformance,
     RestartConformance,
 )
 from atelier_engines.conformance.remote_service import FakeService, crash, run_engine
@@ -38,7 +39,7 @@ from tests.vendors.comfyui.state import IMAGE, TASK, StandIn
 from tests.vendors.comfyui.validation import problem
 
 
-class TestFailures(RestartConformance, CancelConformance, KeepConformance):
+class TestFailures(RestartConformance, CancelConformance, KeepConformance, LeaveConformance):
     """The parts of the suite for remote engines that are not about payment."""
 
     @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import httpx2
 from pydantic import JsonValue, ValidationError
 
-from atelier_engines.closing import Stop
+from atelier_engines.closing import Stop, combine
 from atelier_engines.media import Encoded
 from atelier_engines.task import JSON
 from atelier_engines.vendors.client import VendorClient, connect
@@ -145,8 +145,12 @@ class ComfyClient:
         return await self.vendor.fetch("/view", kinds=("image/",), params=params)
 
     async def stop(self, prompts: Sequence[str]) -> Stop:
-        """Stop these jobs, and say what became of them; see `stop_jobs`."""
-        return await stop_jobs(self.vendor.client, prompts)
+        """Stop these jobs, and say what became of all together; see `stop_jobs`."""
+        return combine((await self.stop_each(prompts)).values())
+
+    async def stop_each(self, prompts: Sequence[str]) -> Mapping[str, Stop]:
+        """Stop these jobs, and say what became of each; see `stop_jobs`."""
+        return await stop_jobs(self.vendor.client, prompts) if prompts else {}
 
     async def free_memory(self) -> None:
         """Make the server unload its models, best effort, so that the next job finds more memory."""

@@ -6,12 +6,12 @@ Source: ComfyUI 0.33.0, server.py (`/api/jobs/{job_id}/cancel`, `/queue`, `/inte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import httpx2
 from pydantic import ValidationError
 
-from atelier_engines.closing import Stop, combine
+from atelier_engines.closing import Stop
 from atelier_engines.vendors.comfyui.schemas import History, QueueState
 
 _TIMEOUT_SECONDS = 5.0
@@ -19,19 +19,19 @@ _ABSENT = frozenset({404, 405})
 """Statuses of servers without `/api/jobs`."""
 
 
-async def stop_jobs(client: httpx2.AsyncClient, prompts: Sequence[str]) -> Stop:
+async def stop_jobs(client: httpx2.AsyncClient, prompts: Sequence[str]) -> Mapping[str, Stop]:
     """Take the jobs out of the queue, or interrupt the one that runs, within a few seconds; raises nothing.
 
-    MAY_GO_ON if the server did not answer.
+    What became of each: MAY_GO_ON if the server did not answer.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             for prompt in prompts:
                 await _request_stop(client, prompt)
             queue = await _read_queue(client)
-            return combine([await _what_became_of(client, queue, prompt) for prompt in prompts])
+            return {prompt: await _what_became_of(client, queue, prompt) for prompt in prompts}
     except (httpx2.HTTPError, TimeoutError, ValidationError):
-        return Stop.MAY_GO_ON
+        return dict.fromkeys(prompts, Stop.MAY_GO_ON)
 
 
 async def _request_stop(client: httpx2.AsyncClient, prompt: str) -> None:
@@ -54,8 +54,10 @@ async def _what_became_of(client: httpx2.AsyncClient, queue: QueueState, prompt:
         return Stop.MAY_GO_ON
     response = await client.get(f"/history/{prompt}")
     response.raise_for_status()
-    known = prompt in History.model_validate_json(response.content).root
-    return Stop.STOPPED if known else Stop.NEVER_STARTED
+    entry = History.model_validate_json(response.content).root.get(prompt)
+    if entry is None:
+        return Stop.NEVER_STARTED
+    return Stop.ENDED if entry.status.succeeded else Stop.STOPPED
 
 
 async def _read_queue(client: httpx2.AsyncClient) -> QueueState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import ClassVar
@@ -107,6 +107,8 @@ class ComfyuiEngine(RemoteEngine[Servers]):
         deadline = Deadline(self._config.timeout_seconds)
         known = JobHandle.parse(task.resume) if task.resume else None
         client = await servers.select() if known is None else servers.find(known.server)
+        if known is not None:
+            await servers.late_cancels.withdraw(known.client_id)
         submission = self._submission(client, workflow, task, known, deadline)
         socket = client.open_socket(submission.jobs.client_id)
         watcher: JobWatcher | None = None
@@ -127,18 +129,20 @@ class ComfyuiEngine(RemoteEngine[Servers]):
             finally:
                 if not keeps_job():
                     ended = 0 if watcher is None else watcher.ended
-                    left = [
-                        one for one in submission.jobs.prompts[ended:] if one in submission.sent
-                    ]
-                    stop = await self._stop_jobs(client, left)
-                    report_stop(combine([stop, *[Stop.STOPPED] * ended]))
+                    await self._stop_jobs(submission, ended)
 
-    async def _stop_jobs(self, client: ComfyClient, prompts: Sequence[str]) -> Stop:
-        """Stop these jobs, and say what became of them; those that cannot be stopped now, later."""
-        stop = await client.stop(prompts) if prompts else Stop.NEVER_STARTED
-        if stop is Stop.MAY_GO_ON:
-            self._connection.late_cancels.add(partial(client.stop, prompts))
-        return stop
+    async def _stop_jobs(self, submission: Submission, ended: int) -> None:
+        """Stop the jobs after the first `ended`, and report it; those that cannot be stopped now, later."""
+        client, jobs = submission.client, submission.jobs
+        running = [prompt for prompt in jobs.prompts[ended:] if prompt in submission.sent]
+        stops = await client.stop_each(running)
+        told = [prompt for prompt, stop in stops.items() if stop is Stop.MAY_GO_ON]
+        if told:
+            self._connection.late_cancels.add(jobs.client_id, partial(client.stop, told))
+        kept = {*jobs.prompts[:ended], *told}
+        kept |= {prompt for prompt, stop in stops.items() if stop is Stop.ENDED}
+        left = jobs.keeping(kept, told=told).text if kept else ""
+        report_stop(combine([*stops.values(), *[Stop.STOPPED] * ended]), left)
 
     def _submission(
         self,

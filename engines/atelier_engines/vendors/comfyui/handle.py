@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,8 @@ class JobHandle(BaseModel):
     """Client id whose socket gets the progress of the jobs."""
     prompts: tuple[str, ...] = Field(min_length=1)
     """Ids of the jobs, in the order of the task's seeds."""
+    told: frozenset[str] = frozenset()
+    """Ids of jobs that the server was told to stop, and that may go on all the same."""
     submitted: bool = True
     """Whether the server has accepted all jobs; otherwise it may know some of them."""
 
@@ -47,6 +50,12 @@ class JobHandle(BaseModel):
     def text(self) -> str:
         """The handle as text, to be stored."""
         return self.model_dump_json()
+
+    def keeping(self, prompts: Collection[str], *, told: Collection[str]) -> JobHandle:
+        """The handle with new ids for all jobs but these; those that were `told` to stop may go on."""
+        ids = tuple(one if one in prompts else str(uuid.uuid4()) for one in self.prompts)
+        update = {"prompts": ids, "told": frozenset(told), "submitted": False}
+        return self.model_copy(update=update)
 
     def as_submitted(self) -> JobHandle:
         """The handle once the server has accepted all jobs."""

@@ -50,7 +50,7 @@ async def _list_files(
     entry = await ask(partial(client.history_entry, prompt))
     if entry is None:
         raise EngineFailedError("comfyui lost the job's history")
-    if entry.status.status_str != "success":
+    if not entry.status.succeeded:
         raise errors.translate_failure(entry.status)
     files = [file for node in nodes for file in entry.files(node)]
     if not files:

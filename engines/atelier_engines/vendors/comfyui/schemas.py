@@ -46,6 +46,11 @@ class JobOutcome(BaseModel):
     completed: bool = False
     messages: list[JsonValue] = Field(default_factory=list)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has made what it was to make."""
+        return self.status_str == "success"
+
 
 class NodeOutput(BaseModel):
     """Output of one node."""

@@ -52,6 +52,7 @@ class Submission:
             EngineUnavailableError: the server cannot be reached, rejects the workflow, or does not know the job.
         """
         if self.resumed:
+            await self._replace_stopped()
             self.sent.extend(self.jobs.prompts)
         missing = await self._list_missing()
         if not missing:
@@ -67,6 +68,19 @@ class Submission:
                 self.client.add_pending(-len(missing))
             self.jobs = self.jobs.as_submitted()
             yield Dispatched(handle=self.jobs.text)
+
+    async def _replace_stopped(self) -> None:
+        """Give new ids to the jobs that were stopped as the server was told."""
+        prompts, told = self.jobs.prompts, self.jobs.told
+        ended = {
+            prompt: await self.waiter.ask(partial(self.client.history_entry, prompt))
+            for prompt in told
+        }
+        stopped = {
+            prompt for prompt, entry in ended.items() if entry and not entry.status.succeeded
+        }
+        if stopped:
+            self.jobs = self.jobs.keeping({*prompts} - stopped, told=told - stopped)
 
     async def _list_missing(self) -> list[int]:
         """Numbers of the jobs to submit: none of those that an earlier attempt has submitted, even if they are lost."""

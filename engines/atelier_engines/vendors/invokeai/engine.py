@@ -74,7 +74,7 @@ class _Connection:
         """Stop a batch, now or later, and say what has become of it now."""
         stop = await stop_batch(self.client, batch_id)
         if stop is Stop.MAY_GO_ON:
-            self.late_cancels.add(partial(stop_batch, self.client, batch_id))
+            self.late_cancels.add(batch_id, partial(stop_batch, self.client, batch_id))
         return stop
 
     async def close(self) -> None:
