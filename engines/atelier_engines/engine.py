@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from atelier_engines.builds import BuildPlanner
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.event import Event
+from atelier_engines.problem import Problem
 from atelier_engines.task import Task
 from atelier_engines.weights import WeightsLister
 
@@ -84,5 +85,7 @@ class EngineType(Generic[ConfigT]):
         EngineError: the engine cannot run here.
         OSError: the results cannot be stored.
     """
+    find_problems: Callable[[ConfigT], Iterable[Problem]] | None = None
+    """Finds what keeps an engine of that configuration from working here, beside its weights; loads nothing."""
     builds: BuildPlanner[ConfigT] | None = None
     """Plans what can be built ahead of the start, for `atelier build`; None for engines that build nothing."""

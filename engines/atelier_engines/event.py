@@ -91,6 +91,8 @@ class Output:
     """Weights added to the model for this task: `lora NAME`, for instance, to the file's SHA-256."""
     memory_bytes: int = 0
     """Memory of the device that it took beside the model's weights, as far as known; else 0."""
+    eager_runs: int = 0
+    """Runs of networks since the last output that met a shape they are not compiled for, where they are compiled."""
     charge: Charge | None = None
     """What the service charges for it; None where it does not tell: then the price of the engine holds."""
     notes: tuple[Note, ...] = ()

@@ -41,6 +41,11 @@ MEMORY_BYTES = Histogram(
     ["engine"],
     buckets=_BYTES,
 )
+EAGER_RUNS = Counter(
+    "atelier_eager_runs_total",
+    "Runs of a model's networks that met a shape, or LoRAs, that they are not compiled for.",
+    ["engine"],
+)
 QUEUE_DEPTH = Gauge("atelier_queue_depth", "Generations that are waiting.", ["engine"])
 IN_FLIGHT = Gauge("atelier_in_flight", "Generations that are running.", ["engine"])
 BACKLOG_SECONDS = Gauge(

@@ -151,3 +151,13 @@ async def test_weights_and_the_driver_of_a_local_engine(driver: str, tmp_path: P
     else:
         assert found.findings["gpu"][0]["text"].startswith("NVIDIA T4")
         assert "cannot use the GPU" in torch["text"]
+
+
+async def test_compiling_needs_a_compiler(tmp_path: Path) -> None:
+    """Which the doctor misses before a start does."""
+    engines = {"tiny": {"type": "diffusion", "device": "cpu", "compile": "regions"}}
+    examined = await examine(tmp_path, {"PATH": "/nowhere"}, engines=engines)
+    assert examined.code == 1
+    (found,) = [one for one in examined.findings["engine tiny"] if one["level"] == "failure"]
+    assert found["text"] == "compile needs a C++ compiler, and there is none"
+    assert "apt-get install g++" in found["remedy"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from atelier_engines.diffusion.builds.planner import plan as plan_builds
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.engine import DiffusionEngine
+from atelier_engines.diffusion.requirements import find_problems
 from atelier_engines.diffusion.tuning.tune import tune
 from atelier_engines.diffusion.weights.listing import list_weights
 from atelier_engines.engine import Engine, EngineType
@@ -30,6 +31,7 @@ ENGINE = EngineType(
     create=create_engine,
     weights=list_weights,
     tune=tune,
+    find_problems=find_problems,
     builds=plan_builds,
 )
 

@@ -12,7 +12,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from atelier_engines.capabilities import IntegerRange
-from atelier_engines.diffusion import onnx_loader
+from atelier_engines.diffusion import compilation, onnx_loader
 from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, ComponentLoader
 from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
@@ -26,6 +26,7 @@ from atelier_engines.diffusion.loras.adapters import LoraSwitch, build_switch
 from atelier_engines.diffusion.loras.catalog import LoraCatalog
 from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEncoder
 from atelier_engines.diffusion.runtimes.base import ControlNet, Runtime, TextEncoder
+from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.runtimes_config import (
     ComponentName,
     ComponentRuntimes,
@@ -57,6 +58,8 @@ class LoadedComponents:
     """Switches its LoRAs; None if none are configured, or the runtimes support none."""
     embeddings: EmbeddingLoader
     """Its textual inversion embeddings, and those that its LoRAs bring along."""
+    blocks: CompiledBlocks
+    """Its compiled blocks, if any are."""
     runtimes: ComponentRuntimes
     """What runs its components."""
     runtime_fallbacks: Mapping[ComponentName, str]
@@ -119,6 +122,7 @@ def assemble(
         families=families,
         loras=switch,
         embeddings=embeddings,
+        blocks=loaders.blocks,
         runtimes=loaders.runtimes,
         runtime_fallbacks=loaders.fallbacks,
     )
@@ -132,6 +136,7 @@ class _Loaders:
     denoiser: ComponentLoader
     controlnets: ComponentLoader
     autoencoder: ComponentLoader
+    blocks: CompiledBlocks
     runtimes: ComponentRuntimes
     fallbacks: Mapping[ComponentName, str]
 
@@ -142,8 +147,9 @@ def _create_loaders(
     components: EngineComponents,
     precision: torch.dtype,
 ) -> _Loaders:
+    blocks = compilation.create_blocks(config)
     by_name: dict[RuntimeName, ComponentLoader] = {
-        "torch": _create_torch_loader(config, model, components, precision)
+        "torch": _create_torch_loader(config, model, components, precision, blocks)
     }
     fallbacks: Mapping[ComponentName, str] = {}
     if "onnx" in config.runtimes.names:
@@ -155,6 +161,7 @@ def _create_loaders(
         denoiser=by_name[runtimes.denoiser],
         controlnets=by_name[runtimes.controlnets],
         autoencoder=by_name[runtimes.autoencoder],
+        blocks=blocks,
         runtimes=runtimes,
         fallbacks=fallbacks,
     )
@@ -165,6 +172,7 @@ def _create_torch_loader(
     model: ModelFiles,
     components: EngineComponents,
     precision: torch.dtype,
+    blocks: CompiledBlocks,
 ) -> TorchLoader:
     on_card = components.device.type == "cuda"
     return TorchLoader(
@@ -172,8 +180,10 @@ def _create_torch_loader(
         dtype=precision,
         vae_dtype=_choose_vae_dtype(config, model, precision),
         # Convolutions on CUDA are faster so; on a CPU their last bits would change.
-        channels_last=on_card and config.profile is ResourceProfile.SPEED,
-        compiled=on_card and config.compile,
+        channels_last=config.channels_last
+        if config.channels_last is not None
+        else on_card and config.profile is ResourceProfile.SPEED,
+        blocks=blocks if config.compile else None,
         changed_by_loras=bool(config_loras.names(config)),
     )
 

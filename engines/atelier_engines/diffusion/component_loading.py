@@ -22,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from atelier_engines.diffusion.loras.merging import merged_parameters
 from atelier_engines.diffusion.loras.names import DENOISER
 from atelier_engines.diffusion.loras.weights import read
+from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.weights import diffusers_layout, single_file
 from atelier_engines.diffusion.weights.diffusers_layout import ComponentFiles
 from atelier_engines.diffusion.weights.model_files import (
@@ -74,7 +75,7 @@ def load(
     device: torch.device,
     *,
     channels_last: bool = False,
-    compiled: bool = False,
+    blocks: CompiledBlocks | None = None,
 ) -> ModuleT:
     """A component on its device, in evaluation mode and without gradients.
 
@@ -84,7 +85,7 @@ def load(
         dtype: the type that it is to compute in.
         device: the device that it is to run on.
         channels_last: whether the weights of convolutions are stored so.
-        compiled: whether its repeated blocks are compiled.
+        blocks: compiles its repeated blocks; None where they are not compiled.
 
     Raises:
         ModelMissingError: weights are missing in the files; they would be random numbers.
@@ -102,17 +103,14 @@ def load(
         case _:
             assert_never(source)
     module = module.to(device).eval().requires_grad_(requires_grad=False)
-    return prepare(module, channels_last=channels_last, compiled=compiled)
+    return prepare(module, channels_last=channels_last, blocks=blocks)
 
 
-def prepare(module: ModuleT, *, channels_last: bool, compiled: bool) -> ModuleT:
+def prepare(module: ModuleT, *, channels_last: bool, blocks: CompiledBlocks | None) -> ModuleT:
     """The same module; see `load` for the arguments."""
     if channels_last:
         module.to(memory_format=torch.channels_last)
-    if compiled:
-        # A method of diffusers' models; blocks that repeat are compiled once for all of them.
-        cast("Any", module).compile_repeated_blocks(fullgraph=True)
-    return module
+    return module if blocks is None else blocks.prepare(module)
 
 
 def _load_folder(kind: type[ModuleT], source: ComponentFiles, dtype: torch.dtype) -> ModuleT:

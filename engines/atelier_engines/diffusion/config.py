@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.diffusion.runtimes_config import (
+    CompileBucket,
     ComponentRuntimes,
     OnMissingBuild,
     RuntimeName,
@@ -182,11 +183,24 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             "thinner than 8 pixels may have no effect and the autoencoder changes what is kept."
         ),
     )
-    compile: bool = Field(
+    compile: Literal[False, "regions"] = Field(
         default=False,
         description=(
-            "Whether the denoiser's repeated blocks are compiled, on CUDA only: faster steps, a "
-            "slower start, and a delay at each new size and set of LoRAs. Needs a C++ compiler."
+            "`regions`: the blocks that repeat in denoiser and ControlNets are compiled with torch at the start, for "
+            "the shapes of `compile_buckets`; faster steps, and a start that takes minutes longer. Other shapes, and "
+            "tasks with LoRAs, run as without it. Needs a C++ compiler."
+        ),
+    )
+    compile_buckets: tuple[CompileBucket, ...] = Field(
+        default=(),
+        max_length=32,
+        description="The shapes that `compile` compiles for. Empty: an image of the default size and guidance.",
+    )
+    channels_last: bool | None = Field(
+        default=None,
+        description=(
+            "Whether the convolutions of denoiser and ControlNets are stored channels-last, which changes the last "
+            "bits. Unset: on CUDA with `profile: speed`."
         ),
     )
     runtime: RuntimeName | ComponentRuntimes = Field(
@@ -265,7 +279,35 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         if self.guidance is not None and ceiling is not None and self.guidance > ceiling:
             raise ValueError(f"guidance must be at most max_guidance, {ceiling}")
         self._require_what_onnx_can()
+        self._require_what_compiles()
         return self
+
+    def _require_what_compiles(self) -> None:
+        """Raise where nothing would be compiled, or for sizes that are refused.
+
+        Raises:
+            ValueError: that is so; the message names the setting.
+        """
+        if self.compile_buckets and not self.compile:
+            raise ValueError("compile_buckets need compile: regions")
+        if self.compile and self.runtimes.denoiser != "torch":
+            raise ValueError(
+                f"compile is for the runtime torch, and the denoiser is run by {self.runtimes.denoiser}"
+            )
+        for bucket in self.compile_buckets:
+            if max(bucket.width, bucket.height) > self.max_side:
+                raise ValueError(
+                    f"compile_buckets has {bucket.width} x {bucket.height}, and max_side is {self.max_side}"
+                )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _name_what_is_compiled(cls, value: object) -> object:
+        if value is True:
+            raise ValueError(
+                "true is now `regions`, which compiles for the shapes of compile_buckets"
+            )
+        return value
 
     @property
     def runtimes(self) -> ComponentRuntimes:

@@ -13,7 +13,14 @@ import torch
 import transformers
 
 from atelier_engines.capabilities import Model, Reproducibility
-from atelier_engines.diffusion import assembly, capabilities, model_scheduler, previews, schedulers
+from atelier_engines.diffusion import (
+    assembly,
+    capabilities,
+    compilation,
+    model_scheduler,
+    previews,
+    schedulers,
+)
 from atelier_engines.diffusion.config import DiffusionConfig
 from atelier_engines.diffusion.controls import config_controls, controlnet_loading
 from atelier_engines.diffusion.controls.preprocessing import ControlPreprocessor
@@ -91,6 +98,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             info=_add_extras(info, loaded, {**controlnet_digests.result(), **upscalers.versions}),
             memory=_create_estimator(config, chosen.family),
             components=components,
+            blocks=loaded.blocks,
             profile=config.profile,
             mask_mode=config.mask_mode,
             loras=loaded.loras,
@@ -100,7 +108,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             if config_controls.networks(config)
             else None,
         )
-        _warm_up(pipeline)
+        _warm_up(pipeline, config)
     return pipeline
 
 
@@ -240,12 +248,17 @@ def _first(*values: ValueT | None) -> ValueT:
     return next(value for value in values if value is not None)
 
 
-def _warm_up(pipeline: Pipeline) -> None:
-    """Generate the smallest image: proves that the components fit, and initializes the device.
+def _warm_up(pipeline: Pipeline, config: DiffusionConfig) -> None:
+    """Compile, and generate the smallest image: proves that the components fit, and initializes the device.
 
     Raises:
         EngineError: see Pipeline.generate.
+        Exception: whatever the compiler raises.
     """
+    if config.compile:
+        variants = [variant.family for variant in pipeline.variants.values()]
+        for family in variants or [pipeline.family]:
+            compilation.compile_shapes(family, pipeline.blocks, config, pipeline.info)
     *few, enough = sorted(pipeline.variants)[:1] or _FEWEST_STEPS
     for steps in few:
         with suppress(InvalidTaskError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -28,6 +28,7 @@ from atelier_engines.diffusion.loras.adapters import LoraKey, LoraSwitch
 from atelier_engines.diffusion.memory.estimator import ImageWork, MemoryEstimator
 from atelier_engines.diffusion.model_info import ModelInfo
 from atelier_engines.diffusion.previews import Previewer
+from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.sampler import InitialLatents, LatentInitializer, ModelInput, Sampler
 from atelier_engines.diffusion.schedulers import Scheduler
 from atelier_engines.diffusion.task_inputs import TaskInputs, prepare_inputs
@@ -76,6 +77,8 @@ class Pipeline:
     """Estimates which images fit into memory."""
     components: EngineComponents
     """The model's components in the model cache."""
+    blocks: CompiledBlocks
+    """Its compiled blocks, if any are."""
     profile: ResourceProfile = ResourceProfile.BALANCED
     """Used where the task names none."""
     mask_mode: MaskMode = "composite"
@@ -228,10 +231,9 @@ class _TaskRun:
                 if task.upscale is not None:
                     progress.enter_stage("upscale")
                     image = yield from self._upscale(image, task.upscale)
-                weights, taken = self._added_digests(), memory.estimate_bytes(work)
-                progress.finish_image(
-                    Output(media=image, seed=seed, weights=weights, memory_bytes=taken)
-                )
+                taken, eager = memory.estimate_bytes(work), self._pipeline.blocks.take_eager_runs()
+                output = Output(media=image, seed=seed, memory_bytes=taken, eager_runs=eager)
+                progress.finish_image(replace(output, weights=self._added_digests()))
             finally:
                 devices.synchronize(runtime.device)
 

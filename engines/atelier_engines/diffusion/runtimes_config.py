@@ -18,6 +18,19 @@ OnMissingBuild = Literal["build", "fallback", "fail"]
 """What an engine does whose builds are absent or refused."""
 
 
+class CompileBucket(Section):
+    """One shape that blocks are compiled for."""
+
+    width: int = Field(ge=64, multiple_of=8, description="Width in pixels.")
+    height: int = Field(ge=64, multiple_of=8, description="Height in pixels.")
+    rows: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Rows of one run of the denoiser: an image has one, with guidance two.",
+    )
+
+
 class ComponentRuntimes(Section):
     """What runs each component of a model."""
 

@@ -17,6 +17,7 @@ from atelier_engines.diffusion import component_loading
 from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, PlannedComponent
 from atelier_engines.diffusion.controls import controlnet_loading
 from atelier_engines.diffusion.runtimes.base import Autoencoder, ControlNet, Denoiser, TextEncoder
+from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.runtimes.torch import (
     TorchAutoencoder,
     TorchControlNet,
@@ -48,8 +49,8 @@ class TorchLoader:
     """The type that the autoencoder computes in."""
     channels_last: bool = False
     """Whether the convolutions of denoiser and ControlNets are stored so."""
-    compiled: bool = False
-    """Whether the repeated blocks of denoiser and ControlNets are compiled."""
+    blocks: CompiledBlocks | None = None
+    """Compiles the repeated blocks of denoiser and ControlNets; None where they are not compiled."""
     changed_by_loras: bool = False
     """Whether LoRAs may change denoiser and text encoders."""
 
@@ -66,7 +67,7 @@ class TorchLoader:
 
         def acquire() -> Denoiser:
             lease = self.components.acquire(spec)
-            return TorchDenoiser(lease.resident.module, lease.run)
+            return TorchDenoiser(lease.resident.module, lease.run, blocks=self.blocks)
 
         return PlannedComponent(specs=(spec,), acquire=acquire)
 
@@ -109,7 +110,7 @@ class TorchLoader:
                 path, unet_config, device=self.components.device, dtype=self.dtype
             )
             return component_loading.prepare(
-                module, channels_last=self.channels_last, compiled=self.compiled
+                module, channels_last=self.channels_last, blocks=self.blocks
             )
 
         spec = ComponentSpec(
@@ -125,7 +126,7 @@ class TorchLoader:
 
         def acquire() -> ControlNet:
             lease = self.components.acquire(spec)
-            return TorchControlNet(lease.resident.module, lease.run)
+            return TorchControlNet(lease.resident.module, lease.run, blocks=self.blocks)
 
         return PlannedComponent(specs=(spec,), acquire=acquire)
 
@@ -148,7 +149,7 @@ class TorchLoader:
             dtype,
             self.components.device,
             channels_last=self.channels_last and runs_every_step,
-            compiled=self.compiled and runs_every_step,
+            blocks=self.blocks if runs_every_step else None,
         )
         return ComponentSpec(
             name=name,
@@ -167,6 +168,6 @@ class TorchLoader:
         options = {
             prefix: bool(prefix),
             "channels last": self.channels_last and runs_every_step,
-            "compiled": self.compiled and runs_every_step,
+            "compiled": self.blocks is not None and runs_every_step,
         }
         return ", ".join(option for option, is_set in options.items() if is_set)

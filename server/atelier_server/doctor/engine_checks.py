@@ -58,7 +58,8 @@ def _check_weights(
     if missing:
         text = f"{engine.type} needs {', '.join(missing)}"
         return [failure(subject, text, INSTALL_LOCAL)]
-    findings = []
+    problems = kind.find_problems(engine.config) if kind.find_problems else ()
+    findings = [failure(subject, problem.text, problem.remedy) for problem in problems]
     for entry in kind.weights(engine.config) if kind.weights else ():
         try:
             found = entry.find(False)  # noqa: FBT003 - no download

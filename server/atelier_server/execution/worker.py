@@ -40,6 +40,7 @@ from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.execution.work_summary import describe_claim
 from atelier_server.logs import log_fields
+from atelier_server.metrics import EAGER_RUNS, counter
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
@@ -229,6 +230,8 @@ class Worker:
         recipe.versions.update(output.weights)
         receipt = attempt.generation.receipt
         receipt.memory_bytes = max(receipt.memory_bytes, output.memory_bytes)
+        if output.eager_runs:
+            counter(EAGER_RUNS, self.supervisor.name).inc(output.eager_runs)
         request = attempt.claim.request
         style = find_style_name(request, self.decider.styles)
         describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed, style)

@@ -188,7 +188,7 @@ async def test_the_profile_memory_keeps_the_denoiser_alone_on_the_device(
     await usual.stop()
 
 
-@pytest.mark.parametrize("faster", [{"profile": "speed"}, {"compile": True}])
+@pytest.mark.parametrize("faster", [{"profile": "speed"}, {"compile": "regions"}])
 async def test_speed_changes_the_last_bits_alone(
     model: Path, tmp_path: Path, faster: dict[str, object]
 ) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from atelier_engines.diffusion.families.family import Family
 from atelier_engines.diffusion.memory.estimator import Footprint
+from atelier_engines.diffusion.runtimes.compiled_blocks import eagerly
 from atelier_engines.local.peak_memory import PeakMemoryTracker
 
 _SIDES = (64, 128)
@@ -19,7 +20,7 @@ def measure_footprint(family: Family) -> Footprint:
         Exception: whatever torch raises where the model's components do not fit together.
     """
     # Compiled code hides its operations from the tracker.
-    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+    with torch.inference_mode(), eagerly():
         small, large = (_measure_size(family, side) for side in _SIDES)
     found = Footprint(device=family.runtime.device)
     found.fit("denoise", (small[0], small[1]), (large[0], large[1]))

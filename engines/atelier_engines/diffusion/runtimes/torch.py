@@ -19,6 +19,7 @@ from atelier_engines.diffusion.runtimes.base import (
     TextEncoderOutput,
     ignore_overflow,
 )
+from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks, find_shape
 from atelier_engines.local.torch_module import computing_in
 
 if TYPE_CHECKING:
@@ -101,10 +102,17 @@ def _final_norm(module: Any) -> torch.nn.Module:  # noqa: ANN401 (classes that s
 class TorchDenoiser:
     """See Denoiser."""
 
-    def __init__(self, module: UNet2DConditionModel, run: Runner = run_directly) -> None:
-        """Denoise with a module."""
+    def __init__(
+        self,
+        module: UNet2DConditionModel,
+        run: Runner = run_directly,
+        *,
+        blocks: CompiledBlocks | None = None,
+    ) -> None:
+        """Denoise with a module, whose blocks are compiled where `blocks` is not None."""
         self.module = module
         self._run = run
+        self._blocks = blocks
 
     @property
     def lora_target(self) -> torch.nn.Module:
@@ -120,6 +128,7 @@ class TorchDenoiser:
         residuals: Residuals | None = None,
     ) -> torch.Tensor:
         """See Denoiser.predict."""
+        _count_eager(self._blocks, self.module, latents, conditioning)
 
         def forward() -> torch.Tensor:
             prediction: torch.Tensor = self.module(
@@ -139,10 +148,17 @@ class TorchDenoiser:
 class TorchControlNet:
     """See ControlNet."""
 
-    def __init__(self, module: ControlNetModel, run: Runner = run_directly) -> None:
-        """Compute residuals with a module."""
+    def __init__(
+        self,
+        module: ControlNetModel,
+        run: Runner = run_directly,
+        *,
+        blocks: CompiledBlocks | None = None,
+    ) -> None:
+        """Compute residuals with a module, whose blocks are compiled where `blocks` is not None."""
         self.module = module
         self._run = run
+        self._blocks = blocks
 
     def compute_residuals(
         self,
@@ -154,6 +170,7 @@ class TorchControlNet:
         scales: Sequence[float],
     ) -> Residuals:
         """See ControlNet.compute_residuals."""
+        _count_eager(self._blocks, self.module, latents, conditioning)
         channels = self.module.config["in_channels"]
         down, mid = self._run(
             lambda: self.module(
@@ -273,6 +290,16 @@ def tiling(vae: AutoencoderKL, *, tiled: bool) -> Iterator[None]:
         yield
     finally:
         vae.use_tiling = False
+
+
+def _count_eager(
+    blocks: CompiledBlocks | None,
+    module: torch.nn.Module,
+    latents: torch.Tensor,
+    conditioning: Conditioning,
+) -> None:
+    if blocks is not None:
+        blocks.count(find_shape(latents, conditioning.prompt_embeds), module)
 
 
 def _added_conditions(conditioning: Conditioning) -> dict[str, torch.Tensor]:
