@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -22,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 ATELIER = Path(sys.executable).with_name("atelier")
 START_SECONDS = 300.0  # a busy machine takes long; whoever waits ends earlier, on a condition
 STOP_SECONDS = 300.0
+
+_PORTS = random.SystemRandom()  # tests that run side by side are not to draw the same ones
 
 SKETCH = {"sketch": {"type": "sketch", "concurrency": 4}}
 
@@ -59,10 +63,17 @@ StartServer = Callable[..., RunningServer]
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on.
+
+    It is below those that systems give to outgoing connections (from 32768 on Linux): one of them could take it before
+    the server does.
+    """
+    while True:
+        port = _PORTS.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def launch(
