@@ -17,12 +17,12 @@ from pydantic import ValidationError
 
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine, compilation
 from atelier_engines.diffusion.pipeline import Pipeline
+from atelier_engines.diffusion.runtimes.base import Conditioning
 from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.runtimes.torch import TorchControlNet, TorchDenoiser
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Event, Output
 from tests.engines.diffusion.calls import image_task
-from tests.engines.diffusion.test_onnx import inputs_of
 
 
 @dataclass(slots=True)
@@ -120,7 +120,12 @@ def test_controlnets_are_compiled_too(model: Path, compiler: Compiler) -> None:
     controlnet = TorchControlNet(
         blocks.prepare(ControlNetModel.from_unet(unet).eval()), blocks=blocks
     )
-    latents, timesteps, conditioning = inputs_of(2, 8, 8, 77)
+    latents, timesteps = torch.zeros(2, 4, 8, 8), torch.zeros(2)
+    conditioning = Conditioning(
+        prompt_embeds=torch.zeros(2, 77, 96),
+        pooled_prompt_embeds=torch.zeros(2, 64),
+        time_ids=torch.zeros(2, 6),
+    )
     maps = torch.zeros(2, 3, 64, 64)
 
     def compute() -> None:
