@@ -41,7 +41,6 @@ class AudioFeature(Enum):
     CANDIDATES = "candidates"
     SPEECH = "speech"
     """The prompt is the words to say."""
-    AUDIO_TO_AUDIO = "audio_to_audio"
 
 
 class CancelSupport(Enum):

@@ -133,8 +133,6 @@ class _AudioFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFeat
     """Several candidates, of which the best is returned."""
     AUDIO_FEATURE_SPEECH: _AudioFeature.ValueType  # 6
     """Speech: the prompt is the words to say."""
-    AUDIO_FEATURE_AUDIO_TO_AUDIO: _AudioFeature.ValueType  # 7
-    """Audio-to-audio: starts from other audio. No task can ask for it yet."""
 
 class AudioFeature(_AudioFeature, metaclass=_AudioFeatureEnumTypeWrapper):
     """Features of an engine beyond text-to-audio."""
@@ -153,8 +151,6 @@ AUDIO_FEATURE_CANDIDATES: AudioFeature.ValueType  # 5
 """Several candidates, of which the best is returned."""
 AUDIO_FEATURE_SPEECH: AudioFeature.ValueType  # 6
 """Speech: the prompt is the words to say."""
-AUDIO_FEATURE_AUDIO_TO_AUDIO: AudioFeature.ValueType  # 7
-"""Audio-to-audio: starts from other audio. No task can ask for it yet."""
 
 class _CancelSupport:
     ValueType = typing.NewType("ValueType", builtins.int)
