@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from atelier_engines.task import JSON, ControlType, ResourceProfile, SafetyMode
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**63 - 1
 """Largest seed of the contract."""
+
+TaskKind = Literal["image", "audio"]
 
 
 class ImageFeature(Enum):
@@ -259,6 +261,10 @@ class Capabilities:
     """What runs each component of its model, by component; empty where there is no choice."""
     runtime_fallbacks: Mapping[str, str] = field(default_factory=dict)
     """Why components are run by another runtime than is configured, for those that are."""
+
+    def makes(self, kind: TaskKind) -> bool:
+        """Whether it supports tasks of that kind."""
+        return (self.image if kind == "image" else self.audio) is not None
 
     @property
     def only_speaks(self) -> bool:

@@ -13,9 +13,10 @@ from atelier_engines.validation import ValidatingEngine
 from atelier_engines.wrappers.breaker import BreakerEngine
 from atelier_engines.wrappers.caching import CachingEngine
 from atelier_engines.wrappers.time_limit import TimeLimitEngine
-from atelier_server.admission.decide import Decider, Router
+from atelier_server.admission.decide import Decider
 from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.policies import Policy
+from atelier_server.admission.router import Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.blobs.filesystem import FileBlobStore
 from atelier_server.artifacts.decode import Decoder

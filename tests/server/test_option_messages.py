@@ -10,9 +10,9 @@ from atelier.v1 import task_pb2
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_engines.capabilities import Capabilities, ImageCapabilities, IntegerRange
 from atelier_engines.task import JSON, ImageTask
-from atelier_server.admission.decide import Router
 from atelier_server.admission.options import find_option_violations
 from atelier_server.admission.route import Resolved
+from atelier_server.admission.router import Router
 from atelier_server.engines.status import EngineStatus, EngineStatuses
 from atelier_server.errors import InvalidRequestError
 from tests.conftest import RunningServer

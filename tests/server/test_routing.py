@@ -51,10 +51,31 @@ async def test_the_default_engine_is_the_default(workshop_stub: Stub) -> None:
     assert named.receipt.selection.reason == SelectionReason.SELECTION_REASON_NAMED
 
 
+@pytest.mark.parametrize("routing", ["default", "cheapest"])
+async def test_audio_goes_to_an_engine_that_makes_audio(
+    start_server: StartServer, tmp_path: Path, routing: str
+) -> None:
+    """Where the default engine makes none: to the first that does, to a placeholder only if there is no other."""
+    model, voice = {"type": "odd"}, {"type": "speech"}
+    environment = install_odd(tmp_path / "site")
+    engines = {"sketch": PLACEHOLDER, "model": model, "voice": voice}
+    server = start_server(
+        engines=engines, routing=routing, environment=environment, wait=["sketch", "model"]
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        stub: Stub = GenerationServiceStub(channel)
+        assert await planned(stub, image_request(engine="")) == "model"
+        made = (await stub.Generate(audio_request(engine=""))).generation
+    assert made.engine == "sketch"
+    selection = made.receipt.selection
+    assert selection.reason == SelectionReason.SELECTION_REASON_DEFAULT
+    assert selection.explanation == "the default engine, model, does no audio tasks"
+
+
 async def test_what_the_default_engine_cannot_do_is_refused_with_the_names_of_those_that_can(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    """A size, a kind of task, an option; nothing is decided for the caller, least of all for the placeholder."""
+    """A size, an option; nothing is decided for the caller, least of all for the placeholder."""
     server = start_server(
         engines={"sketch": PLACEHOLDER, "model": {"type": "odd"}},
         environment=install_odd(tmp_path / "site"),
@@ -68,11 +89,9 @@ async def test_what_the_default_engine_cannot_do_is_refused_with_the_names_of_th
         sized = {"width": 70, "height": 70}
         refusals = [
             await refusal(stub.Generate(image_request(engine="", task=sized))),
-            await refusal(stub.Generate(audio_request(engine=""))),
             await refusal(stub.Generate(image_request(engine="", options={"font_size": 20}))),
         ]
-    invalid, unsupported = StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION
-    assert [refused.code for refused in refusals] == [invalid, unsupported, invalid]
+    assert [refused.code for refused in refusals] == [StatusCode.INVALID_ARGUMENT] * 2
     for refused in refusals:
         assert (refused.metadata["engine"], refused.metadata["engines"]) == ("model", "sketch")
         assert "sketch" in refused.message
@@ -95,14 +114,13 @@ async def test_what_no_engine_can_do_is_refused_with_the_nearest_miss(
     )
     async with aio.insecure_channel(server.address) as channel:
         stub: Stub = GenerationServiceStub(channel)
-        for engine in ("", "model"):
-            refused = await refusal(stub.Generate(audio_request(engine=engine, seconds=700)))
-            assert refused.code is StatusCode.FAILED_PRECONDITION
-            assert "this engine does not support audio tasks; no engine" in refused.message
-            assert refused.message.endswith(
-                "the nearest is 'sketch', where duration must be 0.1 to 600.0, not 700.0"
-            )
-            assert not refused.metadata["engines"]
+        refused = await refusal(stub.Generate(audio_request(engine="model", seconds=700)))
+        assert refused.code is StatusCode.FAILED_PRECONDITION
+        assert "this engine does not support audio tasks; no engine" in refused.message
+        assert refused.message.endswith(
+            "the nearest is 'sketch', where duration must be 0.1 to 600.0, not 700.0"
+        )
+        assert not refused.metadata["engines"]
         task = {"width": 70, "height": 70, "num_images": 17}
         refused = await refusal(stub.Generate(image_request(engine="", task=task)))
         assert refused.code is StatusCode.INVALID_ARGUMENT
@@ -133,8 +151,6 @@ async def test_the_cheapest_capable_engine_is_selected_if_so_configured(
         selection = made.receipt.selection
         assert selection.reason == SelectionReason.SELECTION_REASON_CHEAPEST
         assert "dear, cheap, cheap-too" in selection.explanation
-        refused = await refusal(stub.Generate(audio_request(engine="")))
-        assert (refused.metadata["engine"], refused.metadata["engines"]) == ("dear", "sketch")
 
 
 async def test_a_paid_engine_is_selected_if_no_free_one_is_capable(

@@ -3,152 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from google.protobuf.struct_pb2 import Value
 
-from atelier.v1 import engine_pb2
 from atelier.v1 import task_pb2 as pb
 from atelier.v1.generation_pb2 import (
     DISPOSITION_DEFAULTED,
-    SELECTION_REASON_CHEAPEST,
-    SELECTION_REASON_DEFAULT,
-    SELECTION_REASON_FASTEST,
-    SELECTION_REASON_NAMED,
-    SELECTION_REASON_RULE,
     Parameter,
-    Selection,
-    SelectionReason,
 )
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_engines import validation
 from atelier_engines.capabilities import Capabilities
-from atelier_engines.errors import InvalidTaskError, UnsupportedError
+from atelier_engines.errors import UnsupportedError
 from atelier_engines.media import Pixels
-from atelier_engines.task import ImageTask, Task
+from atelier_engines.task import Task
 from atelier_server.admission.audio_task import resolve_audio_task
-from atelier_server.admission.fallbacks import find_fallbacks, find_substitute
 from atelier_server.admission.image_task import list_image_sources, resolve_image_task
 from atelier_server.admission.inputs import InputLoader
-from atelier_server.admission.options import find_option_violations, parse_options
+from atelier_server.admission.options import parse_options
 from atelier_server.admission.parameters import ParameterRecorder
-from atelier_server.admission.policies import Policy, select_best
-from atelier_server.admission.prompt_rules import MatchedRule, find_matches
-from atelier_server.admission.rejections import explain_fallbacks, refuse
+from atelier_server.admission.prompt_rules import find_matches
 from atelier_server.admission.route import Resolve, Resolved, Route
+from atelier_server.admission.router import Router
 from atelier_server.config.routing_rules import RoutingRule
 from atelier_server.config.settings import LoraSettings, StyleSettings
 from atelier_server.engines.decided_tasks import DecidedTasks
-from atelier_server.engines.status import EngineStatus, EngineStatuses
+from atelier_server.engines.status import EngineStatus
 from atelier_server.errors import (
     BudgetExceededError,
     InvalidRequestError,
     NotReadyError,
-    ServiceError,
     Violation,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selected:
-    """An engine, and why it was selected."""
-
-    engine: EngineStatus
-    selection: Selection
-
-
-class Router:
-    """Selects among all engines, by their statuses."""
-
-    def __init__(
-        self, engines: EngineStatuses, default: str | None, policy: Policy = Policy.DEFAULT
-    ) -> None:
-        """Select among `engines`. None for `default` takes the first engine that is not a placeholder."""
-        self.engines = engines
-        self.default = default or next(iter(engines.find_candidates())).name
-        self.policy = policy
-
-    def select(self, name: str, resolve: Resolve, rules: Iterable[MatchedRule] = ()) -> Selected:
-        """The named engine; without a name that of the first rule whose engine can do the task, else of the policy.
-
-        The default engine is selected in every state, and also when it cannot do the task: then its error says which
-        engines can. The other policies select among the engines that are not down or paused, are within their budget
-        and can do all of the task; without one they select the default engine.
-
-        Raises:
-            UnknownEngineError: no engine has that name.
-        """
-        if name:
-            return _explain(self.engines.require(name), SELECTION_REASON_NAMED)
-        for match in rules:
-            if match.rule.engine is not None:
-                engine = self.engines.require(match.rule.engine)
-                if _may_select(engine) and _try_resolve(engine, resolve) is not None:
-                    selection = Selection(
-                        reason=SELECTION_REASON_RULE, explanation=match.explanation
-                    )
-                    return Selected(engine=engine, selection=selection)
-        able = [] if self.policy is Policy.DEFAULT else self._find_able(resolve)
-        if not able:
-            return _explain(self.engines[self.default], SELECTION_REASON_DEFAULT)
-        best, reason = select_best(
-            self.policy, [(engine, resolved.task) for engine, resolved in able]
-        )
-        return _explain(best, reason, [engine.name for engine, _ in able])
-
-    def route(
-        self, engine: EngineStatus, resolve: Resolve, selection: Selection | None = None
-    ) -> Route:
-        """Decide the task for the engine.
-
-        Raises:
-            UnsupportedTaskError: the engine lacks a feature.
-            InvalidRequestError: a value is outside the engine's limits, or an option is wrong.
-            Both name the engines that can do the task, or what the one that nearly can comes short of.
-        """
-        try:
-            resolved = _resolve_valid(engine, resolve)
-        except (UnsupportedError, InvalidRequestError) as error:
-            engines = self.engines.values()
-            rejection = refuse(engine, error, engines, lambda able: resolve(able).task)
-            raise rejection from error
-        return Route(engine=engine, resolved=resolved, selection=selection)
-
-    def find_substitute(
-        self, engine: EngineStatus, resolve: Resolve, tried: Sequence[str] = ()
-    ) -> Route | None:
-        """A route to a fallback for what the engine has not begun; None if it takes it, or no fallback can.
-
-        `tried` are the engines before it in the generation's receipt.
-        """
-        if not engine.hands_over:
-            return None
-        return find_substitute(
-            self.engines, [*tried, engine.name], lambda other: _try_resolve(other, resolve)
-        )
-
-    def explain_fallbacks(
-        self, error: ServiceError, engine: EngineStatus, resolve: Resolve
-    ) -> None:
-        """Add to the error why no fallback takes over from the engine, if it has any and they should."""
-        fallbacks = [self.engines[name] for name in engine.fallbacks]
-        if fallbacks and engine.hands_over:
-            hint = explain_fallbacks(fallbacks, lambda able: resolve(able).task)
-            error.args = (f"{error}; {hint}",)
-
-    def find_fallbacks(self, tried: Sequence[str], resolve: Resolve) -> Iterator[Route]:
-        """See `fallbacks.find_fallbacks`."""
-        return find_fallbacks(self.engines, tried, lambda other: _try_resolve(other, resolve))
-
-    def _find_able(self, resolve: Resolve) -> list[tuple[EngineStatus, Resolved]]:
-        return [
-            (engine, resolved)
-            for engine in self.engines.find_candidates()
-            if _may_select(engine) and (resolved := _try_resolve(engine, resolve)) is not None
-        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -185,7 +74,7 @@ class Decider:
         """
         resolve = await self._prepare(request, caller, generation_id)
         matches = find_matches(self.rules, request)
-        selected = self.router.select(request.engine, resolve, matches)
+        selected = self.router.select(request.engine, request.WhichOneof("task"), resolve, matches)
         substitute = self.router.find_substitute(selected.engine, resolve)
         if admit is not None:
             try:
@@ -327,66 +216,6 @@ class Decider:
             )
         )
         return task
-
-
-def _may_select(engine: EngineStatus) -> bool:
-    """Whether an engine that is not named may be selected: it is not down or paused, and has budget left."""
-    return (
-        engine.state != engine_pb2.ENGINE_STATE_UNAVAILABLE
-        and not engine.budget.exhausted
-        and engine.pause is None
-    )
-
-
-def _explain(
-    engine: EngineStatus, reason: SelectionReason.ValueType, others: Sequence[str] = ()
-) -> Selected:
-    """The engine with the reason; `others` are those that it was selected among."""
-    names = ", ".join(others)
-    texts = {
-        SELECTION_REASON_NAMED: "named in the request",
-        SELECTION_REASON_DEFAULT: "the default engine",
-        SELECTION_REASON_CHEAPEST: f"the cheapest of those that can: {names}",
-        SELECTION_REASON_FASTEST: f"the fastest of those that can: {names}",
-    }
-    return Selected(engine=engine, selection=Selection(reason=reason, explanation=texts[reason]))
-
-
-def _try_resolve(engine: EngineStatus, resolve: Resolve) -> Resolved | None:
-    """The task for the engine; None if the engine cannot do it."""
-    try:
-        return _resolve_valid(engine, resolve)
-    except (UnsupportedError, InvalidRequestError):
-        return None
-
-
-def _resolve_valid(engine: EngineStatus, resolve: Resolve) -> Resolved:
-    """The task for the engine, checked against its capabilities and its options schema.
-
-    Raises:
-        UnsupportedError: the engine lacks a feature.
-        InvalidRequestError: a number is outside the engine's limits, or an option is wrong.
-    """
-    capabilities = engine.capabilities
-    resolved = resolve(capabilities)
-    task = resolved.task
-    try:
-        validation.validate(capabilities, task)
-    except InvalidTaskError as error:
-        violation = Violation(_request_path(task, error.field), str(error))
-        raise InvalidRequestError([violation]) from error
-    if task.options or "required" in capabilities.options_schema:
-        violations = find_option_violations(capabilities.options_schema, task.options)
-        if violations:
-            raise InvalidRequestError(violations)
-    return resolved
-
-
-def _request_path(task: Task, field: str) -> str:
-    """Path of the task's field in the request, where options stand beside the task."""
-    if field.startswith("options."):
-        return field
-    return f"{'image' if isinstance(task, ImageTask) else 'audio'}.{field}"
 
 
 def _random_seed(generation_id: str) -> int:

@@ -315,7 +315,8 @@ class Settings(Section):
     default_engine: Name | None = Field(
         None,
         description="Engine for tasks that name none; null selects the first one that is not a placeholder, such as "
-        "sketch, and does not only speak.",
+        "sketch, and does not only speak. Where it makes no audio, or no images, such tasks go to the first engine "
+        "that does; to a placeholder only if no other does.",
     )
     routing: Literal["default", "cheapest", "fastest"] = Field(
         "default",

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from operator import attrgetter
 
 from atelier.v1.engine_pb2 import EnginePause, EngineState
-from atelier_engines.capabilities import Capabilities
+from atelier_engines.capabilities import Capabilities, TaskKind
 from atelier_server.errors import (
     BudgetExceededError,
     NotReadyError,
@@ -156,11 +156,17 @@ class EngineStatuses(Mapping[str, EngineStatus]):
             raise UnknownEngineError(name, tuple(self._statuses))
         return status
 
-    def find_candidates(self) -> tuple[EngineStatus, ...]:
-        """The engines for tasks that name none: no placeholders, none that only speak, unless nothing else is there."""
-        able = tuple(engine for engine in self.values() if not engine.capabilities.only_speaks)
+    def find_candidates(self, kind: TaskKind | None = None) -> tuple[EngineStatus, ...]:
+        """The engines for tasks that name none, of that kind or any.
+
+        No placeholders and none that only speak, unless nothing else is there.
+        """
+        makers = tuple(
+            engine for engine in self.values() if kind is None or engine.capabilities.makes(kind)
+        )
+        able = tuple(engine for engine in makers if not engine.capabilities.only_speaks)
         real = tuple(engine for engine in able if not engine.capabilities.placeholder)
-        return real or able or tuple(self.values())
+        return real or able or makers
 
     def explain_unready(self) -> str:
         """Why the server can't do its work: required engines are not ready, or no candidate is; empty if it can."""
