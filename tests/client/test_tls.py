@@ -19,7 +19,7 @@ from atelier_client.errors import (
 )
 from tests.certificates import Authority
 from tests.client.atelier_command import atelier
-from tests.conftest import RunningServer, launch
+from tests.conftest import RunningServer, StartServer, launch
 from tests.server.test_auth import make_key
 
 
@@ -162,11 +162,15 @@ async def test_a_client_says_that_the_server_speaks_no_tls(
     assert "the server speaks plain text" in command.err
 
 
-async def test_a_certificate_for_another_name_is_named(secured: Secured) -> None:
-    """As of any other server on this machine."""
-    port = secured.server.address.rpartition(":")[2]
+async def test_a_certificate_for_another_name_is_named(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """As that of another server, at this address."""
+    authority = Authority()
+    other = authority.issue("https://other.test").write(tmp_path)
+    server = start_server(tls=other, allow_insecure=True)
     with (
-        Client(f"127.0.0.2:{port}", tls=secured.tls, token=secured.token) as client,
+        Client(server.address, tls=Tls(ca=authority.write(tmp_path))) as client,
         pytest.raises(TlsError, match="for another name"),
     ):
         client.health()

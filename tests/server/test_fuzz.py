@@ -78,12 +78,15 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     sketch = {"type": "sketch", "output_bytes": 8192, "concurrency": 16}
     engines = {"sketch": sketch, "other": {"type": "sketch"}}
     server = launch(tmp_path_factory.mktemp("fuzz"), engines=engines, log={"level": "error"})
-    with grpc.insecure_channel(server.address) as channel:
-        target = Target(server, channel)
-        yield target
-        assert target.healthy()
-    assert server.log_lines() == []  # nothing that anybody can send is an error of the server's
-    assert server.terminate() == 0
+    try:
+        with grpc.insecure_channel(server.address) as channel:
+            target = Target(server, channel)
+            yield target
+            assert target.healthy()
+        assert server.log_lines() == []  # nothing that anybody can send is an error of the server's
+        assert server.terminate() == 0
+    finally:
+        server.kill()
 
 
 def tamed(request: Message) -> bytes:

@@ -36,8 +36,8 @@ MODES: Mapping[str, tuple[str, ...]] = {
     "mask": ("init_image", "mask"),
 }
 NEEDS = {"image": ImageFeature.IMAGE_TO_IMAGE, "mask": ImageFeature.INPAINTING}
-LOCAL = {"sketch", "diffusion", "upscale"}
-"""Engines that draw here."""
+LOCAL = {"sketch", "diffusion", "upscale", "tangoflux", "stable_audio", "speech"}
+"""Engines that run here."""
 FORWARDING = {"atelier", "vastai"}
 """Engines that pass tasks on; tests/totality covers them."""
 RANDOM = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")

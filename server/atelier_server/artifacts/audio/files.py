@@ -41,7 +41,8 @@ def encode_audio(samples: Samples, form: AudioFileFormat, provenance: Provenance
     ) as written:
         if tags is not None and form.container != "MP3":
             for name, text in tags.items():
-                setattr(written, name, text)
+                if text:  # libsndfile refuses an empty one
+                    setattr(written, name, text)
         for start in range(0, len(samples.array), _BLOCK_SAMPLES):
             written.write(samples.array[start : start + _BLOCK_SAMPLES])
     data = file.getvalue()
