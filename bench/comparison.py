@@ -55,7 +55,7 @@ async def measure(other: Path) -> list[Figure]:
         name = f"{calls} Generate of 1 MiB, {callers} caller{'s' if callers > 1 else ''}"
         figures += await _compare(name, other, _SKETCH, work)
     figures += await _compare(f"StreamProgress of {_STEPS} steps", other, _SKETCH, _follow)
-    figures += await _compare("one image of 64 px, 8 steps, diffusion", other, _TINY, _denoise)
+    figures += await _compare("one image of 128 px, 8 steps, diffusion", other, _TINY, _denoise)
     return [*figures, *await _compare_starts(other)]
 
 
@@ -118,7 +118,7 @@ async def _follow(stub: Stub) -> None:
 
 
 async def _denoise(stub: Stub) -> None:
-    task = ImageTask(prompt="a lighthouse", width=64, height=64, steps=8, seed=7)
+    task = ImageTask(prompt="a lighthouse", width=128, height=128, steps=8, seed=7)
     await stub.Generate(GenerateRequest(engine="tiny", image=task, inline_outputs=True))
 
 
