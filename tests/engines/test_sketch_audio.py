@@ -101,15 +101,14 @@ def test_what_is_mixed_is_the_sum() -> None:
     assert np.allclose(both, alone[0] + alone[1], atol=1e-5)
 
 
-def test_long_noise_is_periodic_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_noise_is_periodic_too() -> None:
     """What is longer than the noise that is made at once is made of it, crossfaded, at one loudness throughout."""
-    monkeypatch.setattr(layers, "_MAX_PERIOD", 5000)
-    frame = layers.Frame(length=48_007, rate=RATE, channels=2, loops=True)
+    frame = layers.Frame(length=3 * 2**19 + 7, rate=RATE, channels=2, loops=True)
     request = read_prompt("static").requests[0]
     (noise,) = build_layers(frame, np.random.default_rng(3), request)
     made = np.zeros((frame.length, 2), np.float32)
     noise.add(made, 0)
-    power = (made[:48_000] ** 2).reshape(24, -1).mean(axis=1)
+    power = (made[: 3 * 2**19] ** 2).reshape(24, -1).mean(axis=1)
     assert power.max() < 1.4 * power.min()
     bend = np.abs(np.diff(np.concatenate([made, made[:2]]), n=2, axis=0))
     assert bend[-2:].max() < bend[:-2].max()
