@@ -20,6 +20,7 @@ from atelier_engines.errors import ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.local import cpu, devices
 from atelier_engines.local.components import EngineComponents
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.local.weights.dequantization import read_tensors
 from atelier_engines.task import AudioTask
 
@@ -147,10 +148,10 @@ def warm_up(model: AudioModel) -> AudioPipeline:
     """A pipeline that has made the shortest clip: proves that the model fits, and initializes the device.
 
     Raises:
-        EngineError: see AudioPipeline.generate.
+        EngineError: see AudioPipeline.start.
     """
     pipeline = AudioPipeline(model=model)
-    pipeline.generate(_shortest_task(model.info), _ignore_event)
+    run_alone(pipeline, _shortest_task(model.info), _ignore_event)
     return pipeline
 
 

@@ -7,7 +7,6 @@ request, so that one run of the denoiser can serve the clips of several tasks.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +20,9 @@ from atelier_engines.audio_diffusion.sampling import (
     collate,
     is_guided,
 )
-from atelier_engines.errors import EngineFailedError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.local import devices, errors
+from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.random_numbers import make_generator
 from atelier_engines.local.step_scheduler import StepCoroutine
 from atelier_engines.media import Samples
@@ -41,6 +40,11 @@ class AudioPipeline:
 
     model: AudioModel
     """The model."""
+
+    @property
+    def components(self) -> EngineComponents:
+        """The model's components in the model cache."""
+        return self.model.components
 
     def start(self, task: AudioTask, emit: Emit) -> list[AudioCoroutine]:
         """The coroutine of the task's clip; it does nothing before its first step.
@@ -83,31 +87,6 @@ class AudioPipeline:
         prediction = self.model.denoise(*collate(requests))
         parts: tuple[torch.Tensor, ...] = torch.split(prediction, [len(one) for one in requests])
         return parts
-
-    def generate(self, task: AudioTask, emit: Emit) -> None:
-        """Make the clip of a task alone.
-
-        Raises:
-            EngineError: see `start`.
-        """
-        with torch.inference_mode():
-            for coroutine in self.start(task, emit):
-                request = next(coroutine, None)
-                with suppress(StopIteration):
-                    while True:
-                        made = self.predict([request])[0] if request is not None else None
-                        request = coroutine.send(made)  # type: ignore[arg-type]  # see StepCoroutine
-
-    def self_test(self) -> None:
-        """Return if the device computes correctly.
-
-        Raises:
-            EngineFailedError: it does not.
-        """
-        device = self.model.components.device
-        with errors.translate_inference("the self-test", device):
-            if torch.ones(8, device=device).sum().item() != 8:  # noqa: PLR2004 (the number of ones above)
-                raise EngineFailedError(f"{device} failed its self-test: wrong result of a sum")
 
     def _create_sampler(self, task: AudioTask, guidance: float) -> Sampler:
         return Sampler(

@@ -12,18 +12,12 @@ from atelier_engines.diffusion.requirements import find_problems
 from atelier_engines.diffusion.tuning.tune import tune
 from atelier_engines.diffusion.weights.listing import list_weights
 from atelier_engines.engine import Engine, EngineType
-from atelier_engines.local.device_group import DeviceGroup
+from atelier_engines.local.device_group import create_for_devices
 
 
 def create_engine(config: DiffusionConfig) -> Engine:
     """The engine of a configuration: on one device, or one on each of its devices."""
-    if not config.devices:
-        return DiffusionEngine(config)
-    alone = {
-        device: config.model_copy(update={"device": device, "devices": ()})
-        for device in config.devices
-    }
-    return DeviceGroup([(device, DiffusionEngine(alone[device])) for device in config.devices])
+    return create_for_devices(config, DiffusionEngine)
 
 
 ENGINE = EngineType(

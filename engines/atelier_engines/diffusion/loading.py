@@ -41,6 +41,7 @@ from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.local import cpu, devices, errors
 from atelier_engines.local.components import EngineComponents
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.task import ImageTask, ResourceProfile
 from atelier_engines.upscaling import registry
 
@@ -252,7 +253,7 @@ def _warm_up(pipeline: Pipeline, config: DiffusionConfig) -> None:
     """Compile, and generate the smallest image: proves that the components fit, and initializes the device.
 
     Raises:
-        EngineError: see Pipeline.generate.
+        EngineError: see Pipeline.start.
         Exception: whatever the compiler raises.
     """
     if config.compile:
@@ -262,9 +263,9 @@ def _warm_up(pipeline: Pipeline, config: DiffusionConfig) -> None:
     *few, enough = sorted(pipeline.variants)[:1] or _FEWEST_STEPS
     for steps in few:
         with suppress(InvalidTaskError):
-            pipeline.generate(_smallest_task(steps), _ignore_event)
+            run_alone(pipeline, _smallest_task(steps), _ignore_event)
             return
-    pipeline.generate(_smallest_task(enough), _ignore_event)
+    run_alone(pipeline, _smallest_task(enough), _ignore_event)
 
 
 def _smallest_task(steps: int) -> ImageTask:

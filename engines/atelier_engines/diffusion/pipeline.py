@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -160,33 +160,6 @@ class Pipeline:
                 raise UnsupportedError("embeddings", "this engine does not support embeddings")
             return ()
         return self.embeddings.find(names, [lora.name for lora in loras])
-
-    def generate(self, task: ImageTask, emit: Emit) -> None:
-        """Generate the images of a task alone, one after the other.
-
-        Raises:
-            EngineError: see `start`.
-        """
-        with torch.inference_mode():
-            for coroutine in self.start(task, emit):
-                request = next(coroutine, None)
-                with suppress(StopIteration):
-                    while True:
-                        made = self.predict([request])[0] if request is not None else None
-                        request = coroutine.send(made)  # type: ignore[arg-type]  # see StepCoroutine
-
-    def self_test(self) -> None:
-        """Return if the device computes correctly.
-
-        Raises:
-            EngineFailedError: it does not.
-        """
-        runtime = self.family.runtime
-        with errors.translate_inference("the self-test", runtime.device):
-            if torch.ones(8, device=runtime.device).sum().item() != 8:  # noqa: PLR2004 (the number of ones above)
-                raise EngineFailedError(
-                    f"{runtime.device} failed its self-test: wrong result of a sum"
-                )
 
 
 class _TaskRun:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.engine import Engine
 from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_engines.event import Event
+from atelier_engines.local.config import LocalModelConfig
 from atelier_engines.task import Task
 
 _log = logging.getLogger(__name__)
+
+ConfigT = TypeVar("ConfigT", bound=LocalModelConfig)
 _WEAKEST_FIRST = (
     Reproducibility.BEST_EFFORT,
     Reproducibility.SAME_ENGINE,
@@ -104,3 +108,15 @@ class DeviceGroup:
             reasons = "; ".join(f"{member.device}: {member.fault}" for member in self._members)
             raise EngineUnavailableError(f"no device works: {reasons}")
         return min(working, key=lambda member: member.tasks)
+
+
+def create_for_devices(config: ConfigT, create: Callable[[ConfigT], Engine]) -> Engine:
+    """The engine that `create` makes of a configuration for one device, or one for each of `devices`."""
+    if not config.devices:
+        return create(config)
+    return DeviceGroup(
+        [
+            (device, create(config.model_copy(update={"device": device, "devices": ()})))
+            for device in config.devices
+        ]
+    )

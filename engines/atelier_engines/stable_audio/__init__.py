@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from atelier_engines.audio_diffusion.engine import AudioEngine
 from atelier_engines.audio_diffusion.weights_entries import list_model
 from atelier_engines.engine import Engine, EngineType
-from atelier_engines.local.device_group import DeviceGroup
+from atelier_engines.local.device_group import create_for_devices
 from atelier_engines.stable_audio.config import StableAudioConfig
 from atelier_engines.stable_audio.facts import describe_unloaded
 from atelier_engines.stable_audio.model_folder import find_files
@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 
 def create_engine(config: StableAudioConfig) -> Engine:
     """The engine of a configuration: on one device, or one on each of its devices."""
-    if not config.devices:
-        return AudioEngine(config, describe_unloaded(config), partial(_load, config))
-    alone = [
-        (device, config.model_copy(update={"device": device, "devices": ()}))
-        for device in config.devices
-    ]
-    return DeviceGroup([(device, create_engine(one)) for device, one in alone])
+    return create_for_devices(config, _create)
+
+
+def _create(config: StableAudioConfig) -> AudioEngine:
+    return AudioEngine(config, describe_unloaded(config), partial(_load, config))
 
 
 def _load(config: StableAudioConfig) -> AudioPipeline:

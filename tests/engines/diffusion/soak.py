@@ -21,6 +21,7 @@ from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler,
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.errors import EngineError
 from atelier_engines.event import Event, Output
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.local.step_scheduler import FairBatcher
 from atelier_engines.media import Pixels
 from atelier_engines.task import ControlType, ImageTask
@@ -227,7 +228,7 @@ async def _compare(
 async def _alone(judge: DiffusionEngine, task: ImageTask) -> Pictures:
     events: list[Event] = []
     loop, pipeline = parts(judge)
-    await loop.call(partial(pipeline.generate, task, events.append))
+    await loop.call(partial(run_alone, pipeline, task, events.append))
     return {
         event.seed: event.media.array
         for event in events

@@ -17,6 +17,7 @@ from atelier_engines.diffusion.batching import DenoiseRequest, DenoiseScheduler,
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.errors import EngineFailedError, OutOfMemoryError
 from atelier_engines.event import Event, Step
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.local.step_scheduler import FairBatcher
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion.calls import image_task
@@ -77,7 +78,7 @@ class Bench:
     async def alone(self, task: ImageTask) -> list[torch.Tensor]:
         """The images of a task, generated without the scheduler."""
         family = RecordingFamily(self.pipeline.family)
-        work = partial(replace(self.pipeline, family=family).generate, task, lambda _: None)
+        work = partial(run_alone, replace(self.pipeline, family=family), task, lambda _: None)
         await self.loop.call(work)
         return family.decoded
 

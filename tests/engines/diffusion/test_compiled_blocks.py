@@ -22,6 +22,7 @@ from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.runtimes.torch import TorchControlNet, TorchDenoiser
 from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.event import Event, Output
+from atelier_engines.local.step_pipeline import run_alone
 from tests.engines.diffusion.calls import image_task
 
 
@@ -81,7 +82,7 @@ def compiled(engine: DiffusionEngine, model: Path, compiler: Compiler) -> Pipeli
 def generate(pipeline: Pipeline, **task: object) -> Output:
     """One image."""
     events: list[Event] = []
-    pipeline.generate(image_task(guidance=3.0, steps=2, **task), events.append)
+    run_alone(pipeline, image_task(guidance=3.0, steps=2, **task), events.append)
     return next(event for event in events if isinstance(event, Output))
 
 

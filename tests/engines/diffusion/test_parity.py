@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.diffusion.schedulers import NAMES
 from atelier_engines.local.random_numbers import make_generator
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.task import ImageTask
 from tests.engines.diffusion import tiny_sdxl
 from tests.engines.diffusion.calls import generate_images, image_task
@@ -159,7 +160,7 @@ def test_not_a_bit_is_lost_before_rounding(
     loaded = engine.inspect()
     task = image_task(scheduler=scheduler, negative_prompt="blue")
     family = RecordingFamily(loaded.family)
-    replace(loaded, family=family).generate(task, lambda _: None)
+    run_alone(replace(loaded, family=family), task, lambda _: None)
     (made,) = family.decoded
     floats = (made * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(floats, reference(pipeline, task, 7, "np"))

@@ -23,6 +23,7 @@ from atelier_engines.diffusion.previews import LinearPreviewer, TinyVaePreviewer
 from atelier_engines.diffusion.sampler import InitialLatents, Sampler
 from atelier_engines.errors import ModelMissingError
 from atelier_engines.event import Event, Output, Step
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.media import Encoded
 from tests.engines.diffusion.calls import collect_events, image_task
 
@@ -233,6 +234,6 @@ def test_a_preview_is_made_only_when_it_is_due(
     """Off costs nothing; and an image whose previews fail comes all the same."""
     counting, events = Counting(), list[Event]()
     loaded = dataclasses.replace(engine.inspect(), previewer=counting)
-    loaded.generate(image_task(steps=4, preview_interval=interval), events.append)
+    run_alone(loaded, image_task(steps=4, preview_interval=interval), events.append)
     assert counting.asked == asked
     assert isinstance(events[-1], Output)

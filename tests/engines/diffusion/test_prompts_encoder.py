@@ -31,6 +31,7 @@ from atelier_engines.diffusion.runtimes.base import (
     TextEncoderOutput,
 )
 from atelier_engines.event import Event, Output
+from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.media import Pixels
 from tests.engines.diffusion.calls import generate_images, image_task
 
@@ -248,7 +249,7 @@ def painted(
     family = replace(loaded.family, prompts=prompts)  # type: ignore[type-var]  # a dataclass
     prompt, negative = texts
     task = image_task(prompt=prompt, negative_prompt=negative)
-    replace(loaded, family=family).generate(task, events.append)
+    run_alone(replace(loaded, family=family), task, events.append)
     (media,) = (event.media for event in events if isinstance(event, Output))
     assert isinstance(media, Pixels)
     return media.array
