@@ -27,6 +27,8 @@ CONTRACT := server/atelier_server/rpc/contract.binpb
 SDKS := readers replicate runpod vastai
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.3
+VERSITYGW := .tools/bin/versitygw
+VERSITYGW_VERSION := v1.8.0
 GO_TOOLS := .tools/bin/go-client .tools/bin/go-proxy
 
 # --- For everybody
@@ -52,7 +54,7 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto check-lock test test-dist ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl go-tools sdks ## Run all tests but those that need a GPU
+test: install grpcurl go-tools versitygw sdks ## Run all tests but those that need a GPU
 	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-gpu
@@ -191,6 +193,15 @@ $(GRPCURL):
 	elif ! GOBIN=$(abspath $(@D)) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); then \
 		echo 'grpcurl could not be built: the tests that call the service with it will be skipped'; \
 	fi
+
+.PHONY: versitygw
+versitygw: | $(VERSITYGW)
+
+# An S3-compatible server. Tests of artifacts in a bucket fail without it.
+$(VERSITYGW):
+	CGO_ENABLED=0 GOBIN=$(abspath $(@D)) go install -trimpath -ldflags '-s -w' \
+		github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) \
+		|| echo 'The S3 server could not be built (it needs Go 1.26): the tests that need it will fail'
 
 .PHONY: go-tools
 go-tools: $(GO_TOOLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.policies import Policy
 from atelier_server.admission.router import Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
-from atelier_server.artifacts.blobs.filesystem import FileBlobStore
+from atelier_server.artifacts.blobs.opening import open_blobs, watched_directory
 from atelier_server.artifacts.decode import Decoder
 from atelier_server.artifacts.encode import Encoder
 from atelier_server.artifacts.export import OutputExporter
@@ -31,6 +32,7 @@ from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.errors import StorageError
 from atelier_server.execution.attempt import AttemptFinalizer
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.queue_handover import QueueHandover
@@ -48,6 +50,8 @@ from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.sqlite.store import SqliteStore
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,19 +76,20 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
 
     Raises:
         DatabaseUnusableError: the database is damaged, or cannot be opened.
+        MissingPackageError: what the settings ask for is not installed.
         EngineError: an engine cannot be constructed.
     """
     engines = {name: create_engine(engine) for name, engine in settings.engines.items()}
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
-    blobs = _open_blobs(settings)
+    blobs = open_blobs(settings, stack)
     artifacts = ArtifactStore(
         store,
         blobs,
         retention_seconds=settings.store.retention_seconds,
         max_upload_bytes=settings.limits.max_upload_bytes,
     )
-    await artifacts.delete_abandoned()  # no attempt is running yet
+    await _delete_abandoned(artifacts)
     statuses = EngineStatuses()
     supervisors = [
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
@@ -99,7 +104,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         rules=settings.routing_rules,
     )
     storage = StorageMonitor(
-        settings.data_dir / "artifacts", store, blobs, min_free_bytes=settings.store.min_free_bytes
+        watched_directory(settings), store, blobs, min_free_bytes=settings.store.min_free_bytes
     )
     await storage.check()
     limits = _find_limits(settings)
@@ -159,9 +164,12 @@ def _make_decoder(limits: LimitSettings, stack: AsyncExitStack) -> Decoder:
     return decoder
 
 
-def _open_blobs(settings: Settings) -> FileBlobStore:
-    flush = settings.store.synchronous == "FULL"
-    return FileBlobStore(settings.data_dir / "artifacts", flush=flush)
+async def _delete_abandoned(artifacts: ArtifactStore) -> None:
+    """Delete what interrupted attempts left, as none is running yet; where that fails, the sweep does it later."""
+    try:
+        await artifacts.delete_abandoned()
+    except StorageError as error:
+        _log.warning("abandoned_artifacts_kept", exc_info=error)
 
 
 async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:

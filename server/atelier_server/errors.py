@@ -25,6 +25,7 @@ StartupError                                          the process cannot serve; 
 ├── DatabaseUnusableError                             the database is damaged, or of a newer version
 ├── DataDirectoryUnusableError                        the data directory cannot be created or written
 ├── DataDirectoryInUseError                           another server uses the data directory
+├── MissingPackageError                               packages of an extra are not installed
 └── AddressInUseError                                 the address cannot be listened on
 """
 
@@ -312,6 +313,10 @@ class DataDirectoryUnusableError(StartupError):
 
 class DataDirectoryInUseError(StartupError):
     """Another server uses the data directory."""
+
+
+class MissingPackageError(StartupError):
+    """The configuration asks for something whose packages are not installed."""
 
 
 class AddressInUseError(StartupError):

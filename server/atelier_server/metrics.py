@@ -73,7 +73,7 @@ DECODING_BYTES = Gauge(
 STORAGE_FREE_BYTES = Gauge(
     "atelier_storage_free_bytes", "Free bytes of the data directory's file system."
 )
-STORAGE_UP = Gauge("atelier_storage_up", "1 while writes to the data directory succeed.")
+STORAGE_UP = Gauge("atelier_storage_up", "1 while writes of the database and of artifacts succeed.")
 ARTIFACT_BYTES = Histogram(
     "atelier_artifact_bytes", "Sizes of stored artifacts.", ["direction"], buckets=_BYTES
 )

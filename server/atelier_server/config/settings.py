@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.addresses import Address
 from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
+from atelier_server.config.artifact_settings import ArtifactSettings
 from atelier_server.config.engine_settings import EngineSettings, Name
 from atelier_server.config.routing_rules import RoutingRule
 from atelier_server.config.security_settings import (
@@ -373,6 +374,7 @@ class Settings(Section):
     loras: LoraSettings = Field(default_factory=LoraSettings, description="See below.")
     outputs: OutputSettings = Field(default_factory=OutputSettings, description="See below.")
     store: StoreSettings = Field(default_factory=StoreSettings, description="See below.")
+    artifacts: ArtifactSettings = Field(default_factory=ArtifactSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")
 
