@@ -7,7 +7,7 @@ import threading
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
-_LENGTH = 26
+_SHIFTS = range(125, -1, -5)  # of the 26 characters
 _RANDOM_BITS = 80
 _RANDOM_BYTES = 1024
 _STEP_BITS = 64  # distance of ids of the same millisecond, so that none can be guessed from another
@@ -51,7 +51,7 @@ def new_id() -> str:
     Source: the ULID specification (layout, alphabet, order within a millisecond), written in lower case.
     """
     value = _ids.draw()
-    return "".join(_ALPHABET[value >> 5 * place & 31] for place in reversed(range(_LENGTH)))
+    return "".join([_ALPHABET[value >> shift & 31] for shift in _SHIFTS])
 
 
 def continue_after(known_id: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from atelier_engines import media
@@ -76,13 +77,13 @@ def _encode(value: object, path: str) -> JSON:
         return value  # type: ignore[return-value] # a number or a text
     if isinstance(value, media.Pixels):
         return path
-    if is_dataclass(value):
+    class_: type = type(value)
+    if (names := _list_fields(class_)) is not None:
         prefix = f"{path}." if path else ""
-        class_: type = type(value)
+        parts = attrgetter(*names)(value)
         return {
             name: part if type(part) in _PLAIN else _encode(part, f"{prefix}{name}")
-            for name in _list_fields(class_)
-            for part in (getattr(value, name),)
+            for name, part in zip(names, parts, strict=True)
         }
     if isinstance(value, tuple):
         return [_encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
@@ -92,8 +93,9 @@ def _encode(value: object, path: str) -> JSON:
 
 
 @cache
-def _list_fields(class_: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(class_))
+def _list_fields(class_: type) -> tuple[str, ...] | None:
+    """The names of the fields of a dataclass, of which it has several; None for any other class."""
+    return tuple(field.name for field in fields(class_)) if is_dataclass(class_) else None
 
 
 _Decode = Callable[[Any, Images], Any]

@@ -44,7 +44,7 @@ class Backlog:
             self._take_out(generation_id, place)
 
     def follow(self, event: Event) -> None:
-        """Take note of where the generation is now; to be called with every event."""
+        """Take note of where the generation is now; to be called with every event but those of progress."""
         place = self._places.get(event.generation_id)
         if place is None:
             return

@@ -18,16 +18,20 @@ from atelier_engines.threads import result_from_thread
 from atelier_server.artifacts.canvas import Canvas
 
 
-async def run_on_canvas(engine: Engine, task: Task, canvas: Canvas | None) -> AsyncGenerator[Event]:
+def run_on_canvas(engine: Engine, task: Task, canvas: Canvas | None) -> AsyncGenerator[Event]:
     """The events of the engine, with images of the whole canvas; as they are where there is none.
 
     Raises:
         EngineError: as the engine.
         EngineFailedError: the image of a service cannot be decoded.
     """
-    async with aclosing(engine.run(task)) as events:
+    return engine.run(task) if canvas is None else _put_back(engine.run(task), canvas)
+
+
+async def _put_back(running: AsyncGenerator[Event], canvas: Canvas) -> AsyncGenerator[Event]:
+    async with aclosing(running) as events:
         async for event in events:
-            if canvas is not None and isinstance(event, Output):
+            if isinstance(event, Output):
                 media = await result_from_thread(partial(_paste, canvas, event.media))
                 yield replace(event, media=media, size_reason="")
             else:

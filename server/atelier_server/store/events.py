@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -45,6 +45,7 @@ class Topic:
         self._latest = 0
         self._ended = False
         self._waiting: dict[asyncio.Future[None], None] = {}
+        self._awaiting_end: dict[asyncio.Future[None], None] = {}
 
     def publish(self, event: Event) -> None:
         """Add the newest event and wake whoever waits."""
@@ -53,9 +54,10 @@ class Topic:
         self._latest = max(self._latest, event.sequence)
         self._ended = event.state in ENDED
         waiting, self._waiting = self._waiting, {}
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        _wake(waiting)
+        if self._ended:
+            waiting, self._awaiting_end = self._awaiting_end, {}
+            _wake(waiting)
 
     def next(self, after: int) -> Event | None:
         """The event that follows number `after`, if it is still in memory."""
@@ -79,24 +81,31 @@ class Topic:
         """Forget what `start_waiting` returned."""
         self._waiting.pop(waiter, None)
 
-    async def wait(self) -> None:
-        """Wait for the next event."""
-        waiter = self.start_waiting()
-        try:
-            await waiter
-        finally:
-            self.stop_waiting(waiter)
-
     async def wait_dispatched(self) -> None:
         """Wait for an event of a generation that is in no queue."""
         while not self._latest or self._recent[self._latest].state == STATE_QUEUED:
-            await self.wait()
+            waiter = self.start_waiting()
+            try:
+                await waiter
+            finally:
+                self.stop_waiting(waiter)
 
     async def wait_last(self) -> Event:
-        """Wait for the last event of the log."""
+        """Wait for the last event of the log; the others wake nobody who waits here."""
         while not self._ended:
-            await self.wait()
+            waiter = asyncio.get_running_loop().create_future()
+            self._awaiting_end[waiter] = None
+            try:
+                await waiter
+            finally:
+                self._awaiting_end.pop(waiter, None)
         return self._recent[self._latest]
+
+
+def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiting:
+        if not waiter.done():
+            waiter.set_result(None)
 
 
 class Watcher:
@@ -163,14 +172,20 @@ class EventBus:
         """Start without subscribers."""
         self._topics: dict[str, Topic] = {}
         self.observers: list[Callable[[Event], None]] = []
-        """Called with every event."""
+        """Called with every event but those of progress."""
 
     def publish(self, event: Event) -> None:
         """Pass the event on to the observers, and to the subscribers of its generation."""
         for observe in self.observers:
             observe(event)
-        if (topic := self._topics.get(event.generation_id)) is not None:
-            topic.publish(event)
+        self.publish_progress([event])
+
+    def publish_progress(self, events: Sequence[Event]) -> None:
+        """Pass events of one generation that leave its state as it is on to its subscribers alone."""
+        topic = self._topics.get(events[0].generation_id) if events else None
+        if topic is not None:
+            for event in events:
+                topic.publish(event)
 
     def is_watched(self, generation_id: str) -> bool:
         """Whether anybody follows every event of the generation."""
@@ -286,7 +301,7 @@ class GenerationMeter:
         self._timed_out.discard(generation_id)
 
     def follow(self, event: Event) -> None:
-        """Measure what the event tells; to be called with every event."""
+        """Measure what the event tells; to be called with every event but those of progress."""
         generation_id = event.generation_id
         if event.state in ENDED:
             self._count(event.generation)

@@ -199,7 +199,7 @@ class SqliteStore(SqliteQueues):
     async def log(self, claim: Claim, events: Sequence[Event]) -> None:
         """See Store.log."""
         await self._database.run(
-            lambda db: operations.log(db, claim, events), on_commit=self._publish
+            lambda db: operations.log(db, claim, events), on_commit=self._events.publish_progress
         )
 
     def is_watched(self, generation_id: str) -> bool:
@@ -229,7 +229,9 @@ class SqliteStore(SqliteQueues):
 
         def on_commit(written: tuple[Generation, Sequence[Event]]) -> None:
             self._cancellations.forget(generation.id)
-            self._publish(written[1])
+            *progress, last = written[1]
+            self._events.publish_progress(progress)
+            self._publish([last])
 
         ended, _ = await self._database.run(work, on_commit=on_commit)
         return ended
@@ -330,12 +332,15 @@ class SqliteStore(SqliteQueues):
 
     async def wait_ended(self, caller: str, generation_id: str) -> Generation:
         """See Store.wait_ended."""
-        with self._events.subscribe(generation_id, watching=False) as topic:
+        topic = self._events.open(generation_id)
+        try:
             if topic.owner != caller:
                 generation = await self.get(caller, generation_id)
                 if generation.state in ENDED:
                     return generation
             return (await topic.wait_last()).generation
+        finally:
+            self._events.close(generation_id)
 
     async def get(self, caller: str, generation_id: str) -> Generation:
         """See Store.get."""
