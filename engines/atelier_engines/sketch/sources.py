@@ -93,7 +93,7 @@ def open_directory(folder: Path) -> DirectorySource:
 
 @dataclass(frozen=True, slots=True)
 class FixedSizeSource:
-    """Returns a plain PNG of an exact number of bytes, made once for each size.
+    """Returns a plain PNG of an exact number of bytes, made once for each size; the newest again, if that is asked for.
 
     A private chunk pads it with noise, which compresses as badly as a real image; a text chunk holds the
     seed, so that images of different seeds differ.
@@ -104,6 +104,8 @@ class FixedSizeSource:
     output_bytes: int
     """Length of each PNG."""
     _templates: OrderedDict[tuple[int, int], _PaddedPng] = field(default_factory=OrderedDict)
+    _newest: dict[tuple[int, int, int], SourceImage] = field(default_factory=dict)
+    """By width, height and seed; at most one. A measurement sends one task again and again."""
     instant: ClassVar[bool] = True
     features: ClassVar[frozenset[ImageFeature]] = frozenset(
         {ImageFeature.SEED, ImageFeature.PREVIEW}
@@ -112,14 +114,23 @@ class FixedSizeSource:
 
     def make_image(self, task: ImageTask, seed: int, font_size: int | None) -> SourceImage:  # noqa: ARG002 (of the interface)
         """See ImageSource.make_image."""
-        size = (task.width, task.height)
+        wanted = (task.width, task.height, seed)
+        made = self._newest.get(wanted)
+        if made is None:
+            made = self._make(task.width, task.height, seed)
+            self._newest.clear()
+            self._newest[wanted] = made
+        return made
+
+    def _make(self, width: int, height: int, seed: int) -> SourceImage:
+        size = (width, height)
         padded = self._templates.get(size)
         if padded is None:
             padded = self._templates[size] = _pad(size, self.output_bytes)
             if len(self._templates) > self._MAX_SIZES:
                 self._templates.popitem(last=False)
         data = b"".join((padded.head, _seed_chunk(seed), padded.tail))
-        media = Encoded(media_type="image/png", data=data, width=task.width, height=task.height)
+        media = Encoded(media_type="image/png", data=data, width=width, height=height)
         return SourceImage(media=media, image=padded.image)
 
 
