@@ -44,17 +44,18 @@ class Callers:
     """Also those that have ended since: what was read of them may be older."""
     _answered: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
-    def attend(self, generation_id: str, *, started: bool) -> None:
-        """Count a call until it is to `leave`; `started` when losing it may cancel the generation."""
+    @contextmanager
+    def attend(self, generation_id: str, *, started: bool) -> Generator[None]:
+        """Count a call as long as the context lasts; `started` when losing it may cancel the generation."""
         self._all[generation_id] += 1
         self._started[generation_id] += started
         if (attached := self._attached.pop(generation_id, None)) is not None:
             attached.set()
-
-    def leave(self, generation_id: str, *, started: bool) -> None:
-        """Count a call no longer, after `attend`."""
-        _subtract(self._all, generation_id, 1)
-        _subtract(self._started, generation_id, started)
+        try:
+            yield
+        finally:
+            _subtract(self._all, generation_id, 1)
+            _subtract(self._started, generation_id, started)
 
     def is_abandoned(self, generation_id: str, *, started: bool) -> bool:
         """Whether the generation is abandoned by the loss of a call that had `started` it, or only followed it."""

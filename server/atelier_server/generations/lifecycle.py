@@ -295,12 +295,11 @@ class GenerationLifecycle:
     ) -> Generator[None]:
         """Count a call until the generation has ended; abandon the generation if its last call ends first."""
         ended = False
-        self._callers.attend(generation_id, started=started)
         try:
-            yield
-            ended = True
+            with self._callers.attend(generation_id, started=started):
+                yield
+                ended = True
         finally:
-            self._callers.leave(generation_id, started=started)
             if ended:
                 self._callers.record_answer(generation_id)
             elif self._callers.is_abandoned(generation_id, started=started):
