@@ -346,7 +346,7 @@ class Store(QueueStore, Protocol):
         """The engines that generations wait for, whether they still exist or not."""
 
     def observe(self, observer: Callable[[Event], None]) -> None:
-        """Call the observer with every event but those of progress from now on; first with those that ended at the start.
+        """Call the observer with every event but those of progress; first with those that ended at the start.
 
         A generation ends when the store is opened if it has crashed the server too often, or was to be cancelled.
         """
