@@ -13,6 +13,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── DeadlineUnattainableError  DEADLINE_UNATTAINABLE  the generation would end after its deadline
 ├── StorageError               STORAGE_UNAVAILABLE    the disk is full, or cannot be written or read
 ├── TooLargeError              TOO_LARGE              more bytes than the limit
+├── RequestMemoryError         TOO_MANY_BYTES         requests that arrive take all memory there is for them
 ├── TooManyCallsError          TOO_MANY_CALLS         as many long calls on one connection as may be
 ├── UnauthenticatedError       UNAUTHENTICATED        nothing proves who calls
 ├── PermissionDeniedError      PERMISSION_DENIED      the caller lacks a scope
@@ -53,6 +54,7 @@ CODES: Mapping[str, StatusCode] = {
     "DEADLINE_EXCEEDED": StatusCode.DEADLINE_EXCEEDED,
     "STORAGE_UNAVAILABLE": StatusCode.UNAVAILABLE,
     "TOO_LARGE": StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_BYTES": StatusCode.RESOURCE_EXHAUSTED,
     "TOO_MANY_CALLS": StatusCode.RESOURCE_EXHAUSTED,
     "UNAUTHENTICATED": StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": StatusCode.PERMISSION_DENIED,
@@ -197,6 +199,19 @@ class TooLargeError(ServiceError):
     """More bytes than the limit."""
 
     reason = "TOO_LARGE"
+
+
+class RequestMemoryError(ServiceError):
+    """Requests that arrive take all the memory that there is for them."""
+
+    reason = "TOO_MANY_BYTES"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__(
+            "requests that arrive now take all the memory that the server has for them; try again, or send less at once"
+        )
 
 
 class TooManyCallsError(ServiceError):

@@ -26,6 +26,7 @@ from atelier_server.rpc.interceptors.chain import (
     current_call,
 )
 from atelier_server.rpc.interceptors.observe import CallObserver
+from atelier_server.rpc.request_memory import RequestMemory
 from tests.conftest import StartServer
 from tests.server.calls import Stub, image_request
 
@@ -81,7 +82,7 @@ async def serving(
         )
         for kind in KINDS
     }
-    server = aio.server(interceptors=[InterceptorChain(interceptors)])
+    server = aio.server(interceptors=[InterceptorChain(interceptors, RequestMemory(2**26, 2**22))])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Kinds", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -194,7 +195,9 @@ async def test_one_event_for_many_watchers_is_serialized_once() -> None:
         await go_on.wait()
         yield StringValue(value="of this watcher alone")
 
-    server = aio.server(interceptors=[InterceptorChain((CallObserver,))])
+    server = aio.server(
+        interceptors=[InterceptorChain((CallObserver,), RequestMemory(2**26, 2**22))]
+    )
     handler = grpc.unary_stream_rpc_method_handler(watch, StringValue.FromString, serialize)
     handlers = grpc.method_handlers_generic_handler("test.Kinds", {"unary_stream": handler})
     server.add_generic_rpc_handlers([handlers])

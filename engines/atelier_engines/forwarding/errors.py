@@ -46,6 +46,7 @@ REASONS: Mapping[str, Callable[[str], EngineError]] = {
     "TENANT_QUOTA": EngineUnavailableError,
     "UNKNOWN_ENGINE": EngineUnavailableError,
     "QUEUE_FULL": EngineUnavailableError,
+    "TOO_MANY_BYTES": EngineUnavailableError,
     "TOO_MANY_CALLS": EngineUnavailableError,
     "STORAGE_UNAVAILABLE": EngineUnavailableError,
     "DRAINING": EngineUnavailableError,

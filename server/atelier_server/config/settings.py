@@ -196,6 +196,15 @@ class LimitSettings(Section):
     max_message_bytes: int = Field(
         16 * 2**20, ge=2**16, le=2**31 - 1, description="Maximum size of one request message."
     )
+    max_receiving_bytes: int = Field(
+        512 * 2**20,
+        ge=2**16,
+        le=2**50,
+        description="Memory in bytes for requests that arrive and are not accepted yet, of all callers together; one "
+        "tenant may have half of it, and its uploads a quarter. A request takes max_message_bytes until it has "
+        "arrived, for its size is not known before, and then its size. Calls wait 10 s for it, and are then rejected "
+        "with TOO_MANY_BYTES. Taking requests apart needs up to three times as much.",
+    )
     max_inline_bytes: int = Field(
         2 * 2**20,
         ge=0,

@@ -30,6 +30,7 @@ from atelier_server.rpc.interceptors.call_rates import CallRates
 from atelier_server.rpc.interceptors.chain import Interceptor, InterceptorChain
 from atelier_server.rpc.interceptors.observe import CallObserver
 from atelier_server.rpc.reflection import add_reflection
+from atelier_server.rpc.request_memory import RequestMemory
 from atelier_server.rpc.service import GenerationService
 from atelier_server.sockets import remove_stale_socket
 
@@ -100,7 +101,9 @@ class GrpcServer:
     ) -> GrpcServer:
         """A server that does not listen yet."""
         interceptors = InterceptorChain(
-            access.interceptors(), max_long_calls=limits.max_concurrent_streams
+            access.interceptors(),
+            RequestMemory(limits.max_receiving_bytes, limits.max_message_bytes),
+            max_long_calls=limits.max_concurrent_streams,
         )
         server = aio.server(interceptors=[interceptors], options=_options(limits))
         services = cast("aio.Server", _GenericHandlers(server))
@@ -198,6 +201,8 @@ def _options(limits: LimitSettings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),
         ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),
         ("grpc.max_connection_age_grace_ms", 60 * _MINUTE_MS),
-        # For links with latency, by gRPC's documentation. Large frames gain nothing: `python -m bench client_settings`.
-        ("grpc.http2.lookahead_bytes", 16 * 2**20),
+        # How much of each call the server holds before it reads it. gRPC's own estimate, from the delay of the
+        # connection, would let the other side choose.
+        ("grpc.http2.lookahead_bytes", 2**18),
+        ("grpc.http2.bdp_probe", 0),
     ]

@@ -26,7 +26,7 @@ from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
 from atelier_server.admission.data_uris import attach_data_uris
 from atelier_server.admission.policies import Policy
-from atelier_server.admission.private_texts import hide_quotations
+from atelier_server.admission.private_texts import list_private_texts, redact
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
@@ -61,6 +61,8 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Run a task to its end, or return once it is accepted."""
         inline, response_mode = request.inline_outputs, request.response_mode
         submitted = await self._submit(request)
+        del request  # it may be large, and the generation may last for long
+        current_call().request.let_go()
         generation = submitted.generation
         if response_mode != pb.RESPONSE_MODE_ON_ACCEPTANCE:
             generation = await self.generations.wait_result(
@@ -82,7 +84,10 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.StreamProgressResponse]:
         """Start a task or attach to one, and follow it."""
         inline = request.inline_outputs or request.generate.inline_outputs
-        async with aclosing(await self._open_events(request, context)) as events:
+        events = await self._open_events(request, context)
+        del request  # it may be large, and the generation may last for long
+        current_call().request.let_go()
+        async with aclosing(events):
             async for event in events:
                 if inline and event.HasField("generation"):
                     last = pb.StreamProgressResponse()
@@ -143,7 +148,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         """Return what a request would do, without doing it."""
         if not request.HasField("generate"):
             _validate(request)
-        hide_in_log(partial(hide_quotations, request.generate))
+        hide_in_log(partial(redact, private=tuple(list_private_texts(request.generate))))
         with _prefix_fields("generate"):
             attach_data_uris(request.generate)
             _validate_generate(request.generate)
@@ -220,7 +225,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
     async def _submit(self, request: pb.GenerateRequest) -> SubmitResult:
-        hide_in_log(partial(hide_quotations, request))
+        hide_in_log(partial(redact, private=tuple(list_private_texts(request))))
         attach_data_uris(request)
         _validate_generate(request)
         call = current_call()

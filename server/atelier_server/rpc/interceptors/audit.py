@@ -13,6 +13,7 @@ from typing import IO
 
 import grpc
 
+from atelier_server.errors import PermissionDeniedError
 from atelier_server.rpc.interceptors.chain import Call, Context, current_call
 from atelier_server.rpc.interceptors.observe import find_end
 
@@ -58,8 +59,8 @@ class AuditLog:
             "subject": call.caller.subject if is_known else "",
             "peer": peer,
             "method": call.method,
-            "target": call.accepted.generation_id or call.target,
-            "request_id": call.request_id or call.accepted.request_id,
+            "target": call.accepted.generation_id or call.request.target,
+            "request_id": call.request.request_id or call.accepted.request_id,
             "code": code.name,
         }
         self._file.handle(makeLogRecord({"msg": json.dumps(line)}))
@@ -84,6 +85,8 @@ class _AuditedCall:
     ) -> None:
         if self._call.service != _SERVICE:
             return
+        if isinstance(error, PermissionDeniedError):  # before the request was received
+            await self._call.request.learn_names(current_call().caller.tenant)
         code = find_end(error, self._call, self._context)
         if self._call.method not in _QUESTIONS or code in _REFUSED:
             self._log.write(current_call(), code, str(self._context.peer()))

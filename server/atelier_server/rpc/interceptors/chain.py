@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,16 +12,15 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc import aio
 
 from atelier_server.auth.caller import ANONYMOUS, Caller
-from atelier_server.errors import InvalidRequestError, ServiceError, TooLargeError, Violation
 from atelier_server.logs import add_log_fields
 from atelier_server.rpc.inline_outputs import SerializedResponse
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
+from atelier_server.rpc.interceptors.incoming import IncomingRequest, RequestForm
 from atelier_server.rpc.interceptors.running_calls import RunningCall, RunningCalls
-from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES, count_structured_bytes
+from atelier_server.rpc.request_memory import RequestMemory
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -37,10 +36,10 @@ _SHORT_METHODS = frozenset(
 )
 """Calls that control or ask, and end soon. All others may last for long, and leave streams for these."""
 _KINDS = {  # by (request_streaming, response_streaming)
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
 }
 
 
@@ -50,11 +49,9 @@ class Call:
 
     service: str
     method: str
+    request: IncomingRequest
+    """Its request, which is received after the interceptors have agreed."""
     caller: Caller = ANONYMOUS
-    request_id: str = ""
-    """The id that the request carries; empty if it has none."""
-    target: str = ""
-    """What the request names: a generation, an artifact or an engine; empty for nothing."""
     deadline: float | None = None
     """Time of `time.monotonic` at which the caller stops waiting; None for no deadline."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +98,7 @@ def _describe_current() -> Mapping[str, object]:
         "service": call.service,
         "method": call.method,
         "tenant": call.caller.tenant,
-        "request_id": call.request_id or call.accepted.request_id,
+        "request_id": call.request.request_id or call.accepted.request_id,
     }
     generation = call.accepted.generation_id
     return {**fields, "generation": generation} if generation else fields
@@ -132,13 +129,18 @@ class InterceptorChain(aio.ServerInterceptor):
     """Wraps every method of every service of the server in all interceptors."""
 
     def __init__(
-        self, interceptors: Sequence[Interceptor], *, max_long_calls: int | None = None
+        self,
+        interceptors: Sequence[Interceptor],
+        memory: RequestMemory,
+        *,
+        max_long_calls: int | None = None,
     ) -> None:
-        """Run at least one interceptor, the first as the outermost.
+        """Run at least one interceptor, the first as the outermost, and receive requests into this memory.
 
         `max_long_calls` may run on one connection, None for any number.
         """
         self._intercept = _nest(interceptors)
+        self._memory = memory
         self._running = RunningCalls(max_long_calls)
         self._handlers: dict[str, Handler] = {}
         self._last_sent: tuple[object, bytes] = (None, b"")
@@ -161,19 +163,23 @@ class InterceptorChain(aio.ServerInterceptor):
 
     def _wrap(self, handler: Handler, path: str) -> Handler:
         _, service, method = path.split("/", 2)
-        kind, make_handler = _KINDS[handler.request_streaming, handler.response_streaming]
-        behavior = getattr(handler, kind)
+        behavior = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
+        form = RequestForm(
+            method=method,
+            deserialize=handler.request_deserializer or bytes,
+            is_stream=handler.request_streaming,
+        )
         # Services of gRPC itself, such as health, write their streams through the context and yield nothing.
         wrap = self._wrap_generator if inspect.isasyncgenfunction(behavior) else self._wrap_function
-        return make_handler(
-            wrap(behavior, partial(_make_call, service, method)),
-            request_deserializer=handler.request_deserializer
-            and partial(_parse, handler.request_deserializer, method),
-            response_serializer=handler.response_serializer
-            and partial(
-                self._serialize_once if handler.response_streaming else _serialize,
-                handler.response_serializer,
-            ),
+        responding = wrap(behavior, partial(self._make_call, service, form))
+        serialize = handler.response_serializer
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                responding,
+                response_serializer=serialize and partial(self._serialize_once, serialize),
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            responding, response_serializer=serialize and partial(_serialize, serialize)
         )
 
     def _serialize_once(self, serialize: Callable[[object], bytes], message: object) -> bytes:
@@ -186,13 +192,15 @@ class InterceptorChain(aio.ServerInterceptor):
         return self._last_sent[1]
 
     def _wrap_function(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
-        async def respond(request: object, context: Context) -> object:
-            call = make_call(request, context)
+        async def respond(_: object, context: Context) -> object:
+            call = make_call(context)
             try:
                 set_current(call)
                 async with self._intercept(call, context) as changed:
                     with self._count(changed, context):
-                        return await behavior(_require_valid(request), context)
+                        async with aclosing(call.request):
+                            # No name keeps the request: it is gone when the behaviour lets go of it.
+                            return await behavior(await _receive(changed), context)
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
@@ -202,14 +210,17 @@ class InterceptorChain(aio.ServerInterceptor):
         return respond
 
     def _wrap_generator(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
-        async def respond(request: object, context: Context) -> AsyncGenerator[object]:
-            call = make_call(request, context)
+        async def respond(_: object, context: Context) -> AsyncGenerator[object]:
+            call = make_call(context)
             try:
                 set_current(call)
                 async with self._intercept(call, context) as changed:
                     with self._count(changed, context):
-                        async with aclosing(behavior(_require_valid(request), context)) as found:
-                            async for response in found:
+                        async with (
+                            aclosing(call.request),
+                            aclosing(behavior(await _receive(changed), context)) as responses,
+                        ):
+                            async for response in responses:
                                 yield response
             except aio.AbortError:  # the handler has set its status itself
                 raise
@@ -221,6 +232,22 @@ class InterceptorChain(aio.ServerInterceptor):
 
         return respond
 
+    def _make_call(self, service: str, form: RequestForm, context: Context) -> Call:
+        remaining: Any = context.time_remaining()  # None without a deadline, unlike its type says
+        metadata = context.invocation_metadata() or ()
+        return Call(
+            service=service,
+            method=form.method,
+            request=IncomingRequest(form, context, self._memory),
+            deadline=None if remaining is None else time.monotonic() + remaining,
+            trace_context={
+                key: value
+                for key, value in metadata
+                if key in _TRACE_HEADERS and isinstance(value, str)
+            },
+            repeated=any(key == _ATTEMPTS_HEADER for key, _ in metadata),
+        )
+
     def _count(self, call: Call, context: Context) -> RunningCall:
         """Count the call, which the interceptors have passed on, as long as it runs."""
         _current.set(call)
@@ -228,86 +255,12 @@ class InterceptorChain(aio.ServerInterceptor):
         return RunningCall(self._running, peer)
 
 
-_CallFactory: TypeAlias = "Callable[[object, Context], Call]"
+_CallFactory: TypeAlias = "Callable[[Context], Call]"
 
 
-def _make_call(service: str, method: str, request: object, context: Context) -> Call:
-    remaining: Any = (
-        context.time_remaining()
-    )  # None without a deadline, which its type does not say
-    metadata = context.invocation_metadata() or ()
-    return Call(
-        service=service,
-        method=method,
-        request_id=_request_id(request),
-        target=_find_target(request),
-        deadline=None if remaining is None else time.monotonic() + remaining,
-        trace_context={
-            key: value
-            for key, value in metadata
-            if key in _TRACE_HEADERS and isinstance(value, str)
-        },
-        repeated=any(key == _ATTEMPTS_HEADER for key, _ in metadata),
-    )
-
-
-def _request_id(request: object) -> str:
-    """The request's own id, or that of the request for a generation inside it."""
-    return str(
-        getattr(request, "request_id", "")
-        or getattr(getattr(request, "generate", None), "request_id", "")
-    )
-
-
-def _find_target(request: object) -> str:
-    """What the request names first: a generation, an artifact, an engine."""
-    for name in ("generation_id", "artifact_id", "engine"):
-        if found := getattr(request, name, ""):
-            return str(found)
-    return ""
-
-
-@dataclass(frozen=True, slots=True)
-class _InvalidMessage:
-    """Placeholder for a request that cannot be parsed, or is too large to be."""
-
-    error: ServiceError
-
-
-def _parse(deserialize: Callable[[bytes], object], method: str, data: bytes) -> object:
-    """The request, or an _InvalidMessage: an error raised here would end the call as UNKNOWN, past the interceptors."""
-    if (
-        len(data) > MAX_STRUCTURED_BYTES
-        and count_structured_bytes(method, data) > MAX_STRUCTURED_BYTES
-    ):
-        msg = (
-            f"the request has more than {MAX_STRUCTURED_BYTES} bytes beside attachments and chunks; shorten its "
-            "options"
-        )
-        return _InvalidMessage(TooLargeError(msg))
-    try:
-        return deserialize(data)
-    except DecodeError:
-        violation = Violation("request", "not a valid message for this method")
-        return _InvalidMessage(InvalidRequestError([violation]))
+async def _receive(call: Call) -> object:
+    return await call.request.receive(call.caller.tenant)
 
 
 def _serialize(serialize: Callable[[object], bytes], message: object) -> bytes:
     return message.data if isinstance(message, SerializedResponse) else serialize(message)
-
-
-def _require_valid(request: object) -> object:
-    """The request, or the stream of requests, none of which is an _InvalidMessage.
-
-    Raises:
-        InvalidRequestError: one is; from a stream when it is read.
-        TooLargeError: likewise.
-    """
-    if isinstance(request, _InvalidMessage):
-        raise request.error
-    return _require_all_valid(request) if isinstance(request, AsyncIterable) else request
-
-
-async def _require_all_valid(requests: AsyncIterable[object]) -> AsyncGenerator[object]:
-    async for request in requests:
-        yield _require_valid(request)
