@@ -123,11 +123,15 @@ bench: install ## Measure the service and the diffusion engine
 soak: install ## Send the diffusion engine a thousand requests of all kinds, and compare every image
 	$(BIN)/python -m bench soak
 
-# For instance SEED=7, to repeat a siege.
+# For instance SEED=7, to repeat a siege or a run of the fuzzer.
 SEED ?=
 .PHONY: siege
 siege: install ## Send 2,000 generations through kills, drains, full disks and lost callers, and compare (SEED=N repeats)
 	$(BIN)/python -m tests.siege --generations 2000 $(SEED:%=--seed %)
+
+.PHONY: fuzz
+fuzz: install ## Fire a million mutated requests at a server, over all calls (SEED=N repeats)
+	$(BIN)/python -m tests.fuzz --messages 1000000 $(SEED:%=--seed %)
 
 .PHONY: lock
 lock: $(UV) ## Write the locks anew (LOCK_FLAGS=--upgrade for newer versions)

@@ -30,6 +30,7 @@ from atelier_client.channel import build_channel_options, names_server
 from atelier_client.engines import Capabilities, EnginePause
 from atelier_client.enums import State
 from atelier_client.errors import AtelierError, InvalidRequestError
+from atelier_client.kept_status import finish_upload
 from atelier_client.media import Artifact, Media, Resolved
 from atelier_client.requests import build_request
 from atelier_client.results import Cancellation, Generation, Health, Plan, Progress
@@ -266,6 +267,8 @@ class AsyncClient(BaseClient):
         try:
             self._check_open()
             answer = runner.start(action)
+            if isinstance(answer, grpc.aio.StreamUnaryCall):
+                answer = finish_upload(answer)
             received: Answer = await answer if isawaitable(answer) else answer
         except AtelierError as error:
             return error
