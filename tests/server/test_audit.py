@@ -57,13 +57,15 @@ async def test_the_audit_log_says_who_did_what(start_server: StartServer, tmp_pa
     await eventually(lambda: len(lines_of(audit)) == 5)
     lines = lines_of(audit)
     told = [(line["method"], line["target"], line["tenant"], line["code"]) for line in lines]
-    assert told == [
+    assert told[:2] == [
         ("Generate", name, "red", "OK"),
         ("CancelGeneration", name, "red", "OK"),
+    ]
+    assert set(told[2:]) == {  # sent side by side
         ("PauseEngine", "sketch", "red", "PERMISSION_DENIED"),
         ("Health", "", "", "UNAUTHENTICATED"),
         ("GetGeneration", "0" * 26, "red", "NOT_FOUND"),
-    ]
+    }
     assert lines[0]["request_id"] == "mine"
     assert lines[0]["subject"] == secret.partition(".")[0]
     assert lines[0]["peer"].startswith("ipv4:127.0.0.1:")
