@@ -203,12 +203,13 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             "bits. Unset: on CUDA with `profile: speed`."
         ),
     )
-    runtime: RuntimeName | ComponentRuntimes = Field(
-        default="torch",
+    runtime: Literal["auto"] | RuntimeName | ComponentRuntimes = Field(
+        default="auto",
         description=(
             "What runs the model: `torch`, or `onnx`, which is ONNX Runtime, on the CPU in float32; "
             "or one for each of `text_encoders`, `denoiser`, `controlnets` and `autoencoder`, where what is left out "
-            "is run by `torch`. `onnx` needs the extra `onnx`."
+            "is run by `torch`. `onnx` needs the extra `onnx`. `auto` is `onnx` for the networks of `atelier-tiny` on "
+            "a CPU where that extra is installed and no other setting needs torch, else `torch`."
         ),
     )
     builds_directory: Path | None = Field(
@@ -218,12 +219,14 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
             "about as large as their weights in float32. Nobody else may write to it. Unset: ~/.cache/atelier/builds."
         ),
     )
-    on_missing_build: OnMissingBuild = Field(
-        default="build",
+    on_missing_build: OnMissingBuild | None = Field(
+        default=None,
         description=(
             "What to do at the start where a network is not built, or its files are not what was built. `build`: build "
             "it before the engine is ready. `fallback`: torch runs the component, which the log, a metric and the "
-            "capabilities say. `fail`: the engine is not ready until `atelier build` has built it."
+            "capabilities say. `build_or_fallback`: build it, and fall back where that fails. `fail`: the engine is "
+            "not ready until `atelier build` has built it. Unset: `build_or_fallback` with `runtime: auto`, else "
+            "`build`."
         ),
     )
     max_pixels: int = Field(
@@ -311,9 +314,11 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
 
     @property
     def runtimes(self) -> ComponentRuntimes:
-        """What runs each component."""
+        """What runs each component; torch for all before `auto` is decided."""
         chosen = self.runtime
-        return chosen if isinstance(chosen, ComponentRuntimes) else same_for_all(chosen)
+        if isinstance(chosen, ComponentRuntimes):
+            return chosen
+        return same_for_all("torch" if chosen == "auto" else chosen)
 
     def _require_what_onnx_can(self) -> None:
         """Raise where a setting asks for what ONNX Runtime is not used for here.

@@ -19,6 +19,7 @@ from atelier_engines.diffusion import (
     compilation,
     model_scheduler,
     previews,
+    runtime_choice,
     schedulers,
 )
 from atelier_engines.diffusion.config import DiffusionConfig
@@ -62,6 +63,7 @@ def load(config: DiffusionConfig) -> Pipeline:
         OutOfMemoryError: the model is too large for the device.
     """
     device = devices.resolve_device(config.device)
+    config = runtime_choice.decide(config, device)
     torch.set_num_threads(cpu.thread_count())
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers'
     components = EngineComponents(

@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from atelier_engines.diffusion import component_loading, networks
-from atelier_engines.diffusion.builds import planner, preparation
+from atelier_engines.diffusion.builds import preparation
 from atelier_engines.diffusion.builds.onnx_builds import DTYPE, OnnxBuilder, identify
 from atelier_engines.diffusion.builds.preparation import PreparedBuilds
 from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, PlannedComponent
@@ -35,7 +35,7 @@ from atelier_engines.diffusion.runtimes.onnx.opening import require_installed
 from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession
 from atelier_engines.diffusion.weights.model_files import ComponentSource, ModelFiles
 from atelier_engines.errors import EngineUnavailableError
-from atelier_engines.local.builds.store import BuildStore
+from atelier_engines.local.builds.store import BuildStore, find_directory
 from atelier_engines.local.components import ComponentSpec, EngineComponents
 from atelier_engines.local.load_lock import LOAD_LOCK
 
@@ -52,11 +52,11 @@ def create(config: DiffusionConfig, model: ModelFiles, components: EngineCompone
             f"the runtime onnx runs on the CPU, not on {components.device}: set device to cpu, or runtime to torch"
         )
     require_installed()
-    builder = OnnxBuilder(store=BuildStore(directory=planner.find_directory(config)))
+    builder = OnnxBuilder(store=BuildStore(directory=find_directory(config.builds_directory)))
     found = networks.list_networks(config, model, "onnx", DTYPE)
     return OnnxLoader(
         components=components,
-        builds=preparation.prepare(builder, found, config.on_missing_build),
+        builds=preparation.prepare(builder, found, config.on_missing_build or "build"),
         with_residuals=bool(config_controls.networks(config)),
         changed_by_loras=bool(config_loras.names(config)),
         # Tasks that run at once alternate step by step, each with its own LoRAs.

@@ -14,7 +14,7 @@ RuntimeName = Literal["torch", "onnx"]
 ComponentName = Literal["text_encoders", "denoiser", "controlnets", "autoencoder"]
 """The components that each may have a runtime of their own: the keys of ComponentRuntimes."""
 
-OnMissingBuild = Literal["build", "fallback", "fail"]
+OnMissingBuild = Literal["build", "build_or_fallback", "fallback", "fail"]
 """What an engine does whose builds are absent or refused."""
 
 

@@ -43,7 +43,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def torch_engine(settings: dict[str, object]) -> Iterator[DiffusionEngine]:
     """All components run by torch."""
-    yield from started(DiffusionConfig.model_validate(settings))
+    yield from started(DiffusionConfig.model_validate({**settings, "runtime": "torch"}))
 
 
 @pytest.fixture(scope="module")

@@ -49,8 +49,10 @@ def usual(side: int = 128, **changes: object) -> ImageTask:
 
 @pytest.fixture(scope="module")
 def tiny() -> Iterator[DiffusionEngine]:
-    """The engine as it is without configuration, but on one thread of the CPU."""
-    made = DiffusionEngine(DiffusionConfig(device="cpu", max_batch=1, mask_mode="latent"))
+    """The small model, run by torch as diffusers does, on one thread of the CPU."""
+    made = DiffusionEngine(
+        DiffusionConfig(device="cpu", runtime="torch", max_batch=1, mask_mode="latent")
+    )
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())

@@ -12,11 +12,13 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
+from atelier_engines.capabilities import Reproducibility
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
 from atelier_engines.event import Output, Step
 from atelier_engines.media import Pixels
 from atelier_tiny import WEIGHTS
 from tests.engines.diffusion.calls import collect_events, generate_images, image_task
+from tests.engines.diffusion.test_onnx import psnr
 
 TASK = image_task(
     prompt="a red heart", width=128, height=128, steps=4, guidance=2.5, preview_interval=1
@@ -32,8 +34,32 @@ def tiny() -> Iterator[DiffusionEngine]:
     asyncio.run(made.stop())
 
 
-async def test_its_images_are_the_pipelines(tiny: DiffusionEngine) -> None:
-    """Stored in float16, computed in float32, with the steps that the model was made for."""
+@pytest.fixture(scope="module")
+def tiny_on_torch() -> Iterator[DiffusionEngine]:
+    """The same, run by torch."""
+    made = DiffusionEngine(DiffusionConfig(device="cpu", runtime="torch"))
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.stop())
+
+
+def test_onnx_runs_it(tiny: DiffusionEngine) -> None:
+    """Which is faster; the capabilities and the versions say so."""
+    found = tiny.capabilities
+    assert set(found.runtimes.values()) == {"onnx"}
+    assert len(found.runtimes) == 4
+    assert not found.runtime_fallbacks
+    assert "onnxruntime" in found.versions
+    assert found.reproducibility is Reproducibility.SAME_ENGINE
+
+
+async def test_its_images_are_the_pipelines(
+    tiny_on_torch: DiffusionEngine, tiny: DiffusionEngine
+) -> None:
+    """Stored in float16, computed in float32, with the steps that the model was made for.
+
+    With torch to the byte, and as it is without configuration to 40 dB.
+    """
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         WEIGHTS, dtype=torch.float32, add_watermarker=False
     )
@@ -46,8 +72,10 @@ async def test_its_images_are_the_pipelines(tiny: DiffusionEngine) -> None:
         guidance_scale=2.5,
         generator=torch.Generator("cpu").manual_seed(7),
     ).images[0]
-    (made,) = await generate_images(tiny, TASK)
+    (made,) = await generate_images(tiny_on_torch, TASK)
     assert np.array_equal(made, np.asarray(wanted))
+    (usual,) = await generate_images(tiny, TASK)
+    assert psnr(usual, made) >= 40
 
 
 async def test_the_first_preview_already_resembles_the_image(tiny: DiffusionEngine) -> None:

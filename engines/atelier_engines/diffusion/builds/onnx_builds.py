@@ -30,7 +30,7 @@ DTYPE = torch.float32
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = "3"
+_FORMAT = "4"
 """Raise it when a wrapper changes, so that networks are built anew."""
 _FILE = "model.onnx"
 _PACKAGES = ("torch", "diffusers", "transformers", "onnxscript", "onnxruntime")

@@ -10,7 +10,7 @@ from functools import partial
 from atelier_engines.diffusion.builds.onnx_builds import OnnxBuilder, identify
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes_config import ComponentName, OnMissingBuild
-from atelier_engines.errors import EngineUnavailableError
+from atelier_engines.errors import EngineError, EngineUnavailableError
 from atelier_engines.local.builds.manifest import BuildRefusedError
 from atelier_engines.local.builds.store import HeldBuild
 
@@ -34,15 +34,15 @@ def prepare(
 
     Raises:
         EngineUnavailableError: one is absent or refused, and that is configured to fail.
-        EngineError: one cannot be built.
-        OSError: the directory cannot be read or written to.
+        EngineError: one cannot be built, and nothing is to stand in for it.
+        OSError: the directory cannot be read or written to, and nothing is to stand in for its builds.
     """
     held: dict[str, HeldBuild] = {}
     missing: dict[ComponentName, str] = {}
     for network in networks:
         if network.component in missing:
             continue
-        found = _find(builder, network, on_missing)
+        found = _find_or_say_why(builder, network, on_missing)
         if isinstance(found, HeldBuild):
             held[found.build.manifest.key.digest] = found
         elif on_missing == "fail":
@@ -63,6 +63,18 @@ def prepare(
     return PreparedBuilds(held=held, missing=missing)
 
 
+def _find_or_say_why(
+    builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild
+) -> HeldBuild | str:
+    """The build of a network; why there is none where something else is to stand in for it."""
+    try:
+        return _find(builder, network, on_missing)
+    except (EngineError, OSError) as error:
+        if on_missing != "build_or_fallback":
+            raise
+        return str(error)
+
+
 def _find(builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild) -> HeldBuild | str:
     """The build of a network; why there is none where it is not to be built now."""
     key = identify(network)
@@ -75,7 +87,7 @@ def _find(builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild) ->
         if held is not None:
             return held
         problem = f"the {network.name} is not built for onnx"
-    if on_missing != "build":
+    if on_missing not in ("build", "build_or_fallback"):
         return problem
     return builder.build(network, key, partial(_log_step, network.name))
 

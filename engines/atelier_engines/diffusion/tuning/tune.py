@@ -38,9 +38,10 @@ def tuning_key(pipeline: Pipeline) -> TuningKey:
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{platform.machine()} cpu, {torch.get_num_threads()} threads"
+    runtime = pipeline.info.runtimes["denoiser"]
     return TuningKey(
         model=pipeline.info.model.digest,
-        device=name,
+        device=name if runtime == "torch" else f"{name}, {runtime}",
         precision=str(pipeline.family.runtime.dtype).removeprefix("torch."),
         torch=torch.__version__,
     )

@@ -12,19 +12,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier_engines.errors import EngineUnavailableError
 from atelier_engines.local.builds import manifest as manifests
 from atelier_engines.local.builds.key import BuildKey
 from atelier_engines.local.builds.locks import SharedLock, alone, alone_or_not
 from atelier_engines.local.builds.manifest import BuildRefusedError, Manifest
 from atelier_engines.local.weights import digests
 
-DEFAULT_DIRECTORY = "~/.cache/atelier/builds"
+_DEFAULT_DIRECTORY = "~/.cache/atelier/builds"
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
 _REMOVED = ".removed-"
 _LOCKS = "locks"
 _READ_ONLY = (errno.EROFS, errno.EACCES)
+
+
+def find_directory(configured: Path | None) -> Path:
+    """Where builds are kept if a configuration says this.
+
+    Raises:
+        EngineUnavailableError: it does not say, and this user has no home.
+    """
+    try:
+        return configured or Path(_DEFAULT_DIRECTORY).expanduser()
+    except RuntimeError as error:  # users of containers may have none
+        raise EngineUnavailableError(
+            "builds have no place, since this user has no home directory: set builds_directory"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

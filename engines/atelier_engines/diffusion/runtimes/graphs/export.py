@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 
 OPSET = 20
 
-_MAX_FILE_BYTES = 2**31 - 2**24
-"""Weights that fit into one file with their graph: messages of protobuf end at 2 GB."""
-
 _TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "torch.__trace")
 """Loggers that report every tensor at INFO or DEBUG."""
 
 
 def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
-    """Write a network's graph; weights of more than 2 GB go into a second file beside it.
+    """Write a network's graph, and its weights into a second file beside it, from which ONNX Runtime maps them.
 
     Args:
         graph: its specification.
@@ -43,8 +40,7 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
     if known is not None:
         _write_known(known, wrapped, path)
         return
-    program = trace(graph, wrapped)
-    program.save(path)
+    trace(graph, wrapped).save(path, external_data=True)
 
 
 def trace(graph: Graph, wrapped: torch.nn.Module) -> ONNXProgram:
@@ -83,8 +79,7 @@ def _write_known(structure: Path, wrapped: torch.nn.Module, path: Path) -> None:
 
     model = onnx.load(structure, load_external_data=False)
     structures.fill(model, wrapped)
-    large = sum(tensor.nbytes for tensor in wrapped.state_dict().values()) > _MAX_FILE_BYTES
-    onnx.save(model, path, save_as_external_data=large, location=f"{path.name}.data")
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 PROVIDER = "CPUExecutionProvider"
 
+_EXPORTERS = ("onnx", "onnxscript")
+"""Not imported before something is exported: they take 30 MB."""
+
+_SHARING = threading.Lock()
+_GROW_AS_NEEDED = 1
+"""ONNX Runtime's name for it is kSameAsRequested; what is usual doubles an arena each time."""
 _SILENT = 4
 _OUT_OF_MEMORY = (
     "Failed to allocate memory",
@@ -35,14 +44,16 @@ def require_installed() -> None:
     Raises:
         EngineUnavailableError: they are not.
     """
+    missing = next((name for name in _EXPORTERS if find_spec(name) is None), None)
     try:
         import onnxruntime  # noqa: F401, PLC0415  (an extra)
-        import onnxscript  # noqa: F401, PLC0415  (an extra)
     except ImportError as error:
+        missing = error.name or "onnxruntime"
+    if missing is not None:
         raise EngineUnavailableError(
             "the runtime onnx needs the extra `onnx`: pip install 'atelier-engines[onnx]'; "
-            f"{error.name} is not installed"
-        ) from error
+            f"{missing} is not installed"
+        )
 
 
 def open_file(path: Path) -> InferenceSession:
@@ -103,15 +114,32 @@ def translate_out_of_memory() -> Iterator[None]:
         raise
 
 
+@cache
+def _share_memory() -> None:
+    """Let all sessions of this process share one arena, which grows by what is needed.
+
+    They run one after the other, and arenas of their own would each keep the most that one of them needed.
+    """
+    import onnxruntime  # noqa: PLC0415  (an extra)
+
+    kinds = onnxruntime.OrtAllocatorType, onnxruntime.OrtMemType
+    where = onnxruntime.OrtMemoryInfo("Cpu", kinds[0].ORT_ARENA_ALLOCATOR, 0, kinds[1].DEFAULT)
+    settings = onnxruntime.OrtArenaCfg({"arena_extend_strategy": _GROW_AS_NEEDED})
+    onnxruntime.create_and_register_allocator(where, settings)
+
+
 def _create_options() -> SessionOptions:
     import onnxruntime  # noqa: PLC0415  (an extra)
 
+    with _SHARING:
+        _share_memory()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = cpu.thread_count()
     options.inter_op_num_threads = 1
     # Threads that wait busily take the cores that torch and other tasks need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = _SILENT  # what it would log it raises as well
     return options
 

@@ -14,6 +14,7 @@ from atelier_engines.diffusion.runtimes.graphs.graph import Graph
 from atelier_engines.diffusion.runtimes.onnx import exported, opening
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.local import devices
+from atelier_engines.local.memory import trim_heap
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -126,6 +127,8 @@ class OnnxSession:
                 feed,
                 opening.create_run_options(keeps_memory=self._keeps_memory),
             )
+        if not self._keeps_memory:
+            trim_heap()
         return tuple(torch.from_numpy(array) for array in made)
 
     def _provide_session(self) -> InferenceSession:
