@@ -74,6 +74,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reused:
+    """What a clip was made of that is returned for another task."""
+
+    prompt: str
+    """The prompt that it was made with."""
+    similarity: float
+    """Cosine similarity of that prompt and the task's, up to 1; 1 for the same prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One image or audio clip is done."""
 
@@ -97,6 +107,8 @@ class Output:
     """What the service charges for it; None where it does not tell: then the price of the engine holds."""
     notes: tuple[Note, ...] = ()
     """What the receipt is to say of audio; none for images."""
+    reused: Reused | None = None
+    """What it was made of, if it was made for another task; None otherwise, and for equal tasks."""
 
 
 Event = Stage | Dispatched | Step | Output

@@ -186,6 +186,8 @@ class AudioTask:
     """Whether the audio can be repeated without a seam."""
     loudness_lufs: float | None = None
     """Integrated loudness to reach (EBU R128); None leaves it."""
+    reuse: bool = False
+    """Whether a clip that was made before, with another seed, will do: nobody has asked for this one."""
     options: Mapping[str, JSON] = field(default_factory=dict)
     """Engine-specific options, by the engine's options schema."""
     resume: str = ""

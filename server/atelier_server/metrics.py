@@ -65,6 +65,11 @@ CACHE_LOOKUPS = Counter(
     "Lookups in the result cache (hit or miss).",
     ["engine", "outcome"],
 )
+REUSED_OUTPUTS = Counter(
+    "atelier_reused_outputs_total",
+    "Outputs that were made before, for other requests of the same or a similar prompt.",
+    ["engine"],
+)
 CACHE_BYTES = Gauge("atelier_cache_bytes", "Size of the result cache.", ["engine"])
 DECODING_BYTES = Gauge(
     "atelier_decoding_bytes",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier_engines.event import Charge, Event, Note, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Note, Output, Reused, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import Task
 from tests.totality.conftest import Serve, forwarding
@@ -58,12 +58,12 @@ def test_the_events_say_something_in_every_field(event: Event) -> None:
     """A new field of an event fails here until the tests below carry it.
 
     What is cached costs nothing, an image of its size needs no reason for it, and notes are of audio. Runs of a model
-    without its compiled code are counted by the server that has the model.
+    without its compiled code are counted by the server that has the model, and only audio is reused.
     The instance that runs a task is said by the receipt of the server that has several, and by no other.
     """
     excused: list[str] = []
     if isinstance(event, Output):
-        excused = ["size_reason", "eager_runs", "charge", "notes"]
+        excused = ["size_reason", "eager_runs", "charge", "notes", "reused"]
     elif isinstance(event, Stage):
         excused = ["replica"]
     assert list(defaulted(event)) == excused
@@ -110,6 +110,8 @@ async def test_every_sample_and_field_of_audio_comes_through(serve: Serve, engin
             Note(field="duration", text="its end is silent"),
             Note(field="prompt", text="a chord stands in", emulated=True),
         ),
+        cached=True,
+        reused=Reused(prompt="a hum before", similarity=0.96875),
     )
     (output,) = [
         event

@@ -164,6 +164,9 @@ def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
         usage=dict(sorted(pb.usage.items())),
         cost_explanation=pb.cost_explanation,
         memory_bytes=pb.memory_bytes,
+        reuse=results.Reuse(prompt=pb.reuse.prompt, similarity=pb.reuse.similarity)
+        if pb.HasField("reuse")
+        else None,
     )
 
 

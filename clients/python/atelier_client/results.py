@@ -106,6 +106,16 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """What an output was made of that was made for another request."""
+
+    prompt: str
+    """The prompt that it was made with."""
+    similarity: float
+    """Cosine similarity of that prompt and the one of the request, up to 1; 1 for the same prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """Parameters, attempts, timings and cost of a generation."""
 
@@ -116,7 +126,7 @@ class Receipt:
     reproducibility: Reproducibility
     recipe: Recipe | None
     cached: bool = False
-    """Whether the outputs come from the engine's result cache."""
+    """Whether the outputs were made before: they come from the engine's result cache, or see `reuse`."""
     selection: Selection | None = None
     """Why the engine was selected; None from servers that do not say so."""
     usage: Mapping[str, int] = field(default_factory=dict)
@@ -125,6 +135,8 @@ class Receipt:
     """What the cost stands on, or why it is unknown."""
     memory_bytes: int = 0
     """Memory of the device that an image took beside the model's weights, as far as the engine knows; else 0."""
+    reuse: Reuse | None = None
+    """Set when the output was made before, for another request of the same or a similar prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

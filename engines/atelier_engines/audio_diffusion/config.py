@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from atelier_engines.local.config import LocalModelConfig, Precision
+from atelier_engines.reuse.config import ReuseConfig
 
 
 class AudioModelConfig(LocalModelConfig):
@@ -59,4 +60,9 @@ class AudioModelConfig(LocalModelConfig):
             "Most rows in one run of the denoiser; a clip has one row, with guidance two. Unset: one clip at a time on "
             "a CPU, 16 rows on CUDA."
         ),
+    )
+    reuse: ReuseConfig | None = Field(
+        default=None,
+        description="Has tasks without a seed get clips that were made before for the same or a similar prompt. Unset: "
+        "every task makes its own clip.",
     )

@@ -15,7 +15,7 @@ import atelier_client as client
 from atelier_client.enums import Disposition
 from atelier_client.results import Receipt
 from atelier_engines.errors import EngineFailedError
-from atelier_engines.event import Charge, Event, Note, Output, Stage, Step
+from atelier_engines.event import Charge, Event, Note, Output, Reused, Stage, Step
 from atelier_engines.media import Encoded, Samples
 from atelier_engines.task import ImageTask, Task
 
@@ -77,6 +77,7 @@ class EventMapper:
                 memory_bytes=0 if generation.receipt is None else generation.receipt.memory_bytes,
                 charge=next(charges),
                 notes=_notes(task, generation.receipt),
+                reused=_reused(generation.receipt),
             )
             for output, seed in zip(generation.outputs, seeds, strict=True)
         ]
@@ -111,6 +112,12 @@ def _notes(task: Task, receipt: Receipt | None) -> tuple[Note, ...]:
         for one in receipt.parameters
         if one.explanation and one.disposition in {Disposition.APPLIED, emulated}
     )
+
+
+def _reused(receipt: Receipt | None) -> Reused | None:
+    if receipt is None or receipt.reuse is None:
+        return None
+    return Reused(prompt=receipt.reuse.prompt, similarity=receipt.reuse.similarity)
 
 
 def _charges(receipt: Receipt | None) -> Iterator[Charge | None]:

@@ -13,6 +13,7 @@ _WEIGHT_KEYS = frozenset(
     {
         *("model", "base", "vae", "variants", "controlnets", "preprocessors", "preview_model"),
         "text_encoder",
+        "bge_model",
         *("loras", "lora_directory", "embeddings", "embedding_directory", "upscalers"),
     }
 )
@@ -37,10 +38,18 @@ class ModelsDirectory(Section):
             directory = Path(values["models_dir"]).expanduser()
         except RuntimeError:  # an unknown user, which the field says
             return values
-        return {
-            key: _find(value, directory) if key in _WEIGHT_KEYS else value
-            for key, value in values.items()
-        }
+        return _find_in_section(values, directory)
+
+
+def _find_in_section(values: Mapping[str, object], directory: Path) -> dict[str, object]:
+    return {
+        key: _find(value, directory)
+        if key in _WEIGHT_KEYS
+        else _find_in_section(value, directory)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in values.items()
+    }
 
 
 def _find(value: object, directory: Path) -> object:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from atelier_engines.audio_diffusion.engine import AudioEngine
+from atelier_engines.audio_diffusion.reusing import list_embedder, reuse_clips
 from atelier_engines.audio_diffusion.weights_entries import list_model
 from atelier_engines.engine import Engine, EngineType
 from atelier_engines.local.device_group import create_for_devices
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def create_engine(config: TangoFluxConfig) -> Engine:
     """The engine of a configuration: on one device, or one on each of its devices."""
-    return create_for_devices(config, _create)
+    return reuse_clips(create_for_devices(config, _create), config)
 
 
 def _create(config: TangoFluxConfig) -> AudioEngine:
@@ -38,8 +39,9 @@ def _load(config: TangoFluxConfig) -> AudioPipeline:
 
 
 def list_weights(config: TangoFluxConfig) -> Sequence[WeightsEntry]:
-    """The model; everything with weights is in it."""
-    return list_model(config, config.model, describe_unloaded(config), find_files)
+    """The model; everything that makes audio is in it. With `reuse`, also the sentence embedding."""
+    model = list_model(config, config.model, describe_unloaded(config), find_files)
+    return [*model, *list_embedder(config)]
 
 
 ENGINE = EngineType(config=TangoFluxConfig, create=create_engine, weights=list_weights)

@@ -31,6 +31,11 @@ def set_cache_tenant(tenant: str) -> None:
     _tenant.set(tenant)
 
 
+def cache_tenant() -> str:
+    """The tenant whose results the current asyncio task may find."""
+    return _tenant.get()
+
+
 @dataclass(slots=True, eq=False)
 class _InFlight:
     """A running task that equal tasks wait for."""
@@ -161,7 +166,7 @@ class CachingEngine:
         return self.capabilities.reproducibility is not Reproducibility.BEST_EFFORT
 
     async def _key(self, task: Task) -> bytes:
-        tenant = b"" if self.shared else _tenant.get().encode()
+        tenant = b"" if self.shared else cache_tenant().encode()
         work = partial(digest, task, self.capabilities, self.name)
         if image_bytes(task) <= _MAX_INLINE_BYTES:
             return work() + tenant

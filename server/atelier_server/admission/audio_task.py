@@ -59,6 +59,7 @@ def resolve_audio_task(
         ),
         seamless_loop=layout.seamless_loop,
         loudness_lufs=layout.loudness_lufs,
+        reuse=seed is None,
         options=options,
     )
     return task, layout.finishing

@@ -6,8 +6,14 @@ from collections.abc import Iterable
 
 from google.protobuf.struct_pb2 import Value
 
-from atelier.v1.generation_pb2 import DISPOSITION_APPLIED, DISPOSITION_EMULATED, Parameter, Receipt
-from atelier_engines.event import Note
+from atelier.v1.generation_pb2 import (
+    DISPOSITION_APPLIED,
+    DISPOSITION_DEFAULTED,
+    DISPOSITION_EMULATED,
+    Parameter,
+    Receipt,
+)
+from atelier_engines.event import Note, Output, Reused
 from atelier_engines.task import Task
 
 
@@ -19,6 +25,16 @@ def describe_notes(receipt: Receipt, notes: Iterable[Note], task: Task) -> None:
         entry.explanation = "; ".join([*told, note.text])
         if note.emulated:
             entry.disposition = DISPOSITION_EMULATED
+
+
+def describe_reuse(receipt: Receipt, output: Output, reused: Reused) -> None:
+    """Say that a clip was made before and of what, and with which seed; so the recipe is that of the clip."""
+    receipt.reuse.prompt, receipt.reuse.similarity = reused.prompt, reused.similarity
+    receipt.recipe.seeds[:] = [output.seed]
+    for entry in receipt.parameters:
+        if entry.name == "seed" and entry.disposition == DISPOSITION_DEFAULTED:
+            entry.value.string_value = str(output.seed)
+            entry.explanation = "that of a clip that was made before: no seed was asked for"
 
 
 def _find_entry(receipt: Receipt, field: str, task: Task) -> Parameter:

@@ -35,12 +35,12 @@ from atelier_server.execution.attempt import Attempt, AttemptFinalizer
 from atelier_server.execution.audio_finishing import finish_audio
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.canvas_runs import run_on_canvas
-from atelier_server.execution.engine_notes import describe_notes
+from atelier_server.execution.engine_notes import describe_notes, describe_reuse
 from atelier_server.execution.event_writer import EventWriter
 from atelier_server.execution.spending_gate import SpendingGate
 from atelier_server.execution.work_summary import describe_claim
 from atelier_server.logs import log_fields
-from atelier_server.metrics import EAGER_RUNS, counter
+from atelier_server.metrics import EAGER_RUNS, REUSED_OUTPUTS, counter
 from atelier_server.store.protocol import Claim, ClaimLostError, Store
 
 _log = logging.getLogger(__name__)
@@ -234,7 +234,14 @@ class Worker:
             counter(EAGER_RUNS, self.supervisor.name).inc(output.eager_runs)
         request = attempt.claim.request
         style = find_style_name(request, self.decider.styles)
-        describe = partial(build_provenance, self.supervisor.name, recipe, task, output.seed, style)
+        made_of = task
+        if output.reused is not None:
+            made_of = replace(task, prompt=output.reused.prompt)
+            describe_reuse(receipt, output, output.reused)
+            counter(REUSED_OUTPUTS, self.supervisor.name).inc()
+        describe = partial(
+            build_provenance, self.supervisor.name, recipe, made_of, output.seed, style
+        )
         media = await finish_audio(self.encoder, output.media, attempt.claim.task, request, receipt)
         encoded = await self.encoder.encode(media, request, describe)
         if output.size_reason:

@@ -480,10 +480,11 @@ class Receipt(message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     COST_EXPLANATION_FIELD_NUMBER: builtins.int
     MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    REUSE_FIELD_NUMBER: builtins.int
     reproducibility: engine_pb2.Reproducibility.ValueType
     """How exactly the recipe is reproduced."""
     cached: builtins.bool
-    """True when the outputs come from the result cache of the engine; then it was free."""
+    """True when the outputs were made before: they come from the result cache of the engine, or see reuse. Then it was free."""
     cost_explanation: builtins.str
     """What the cost stands on; if cost is unset though the service charges, why it is unknown. Empty when it was free,
     and where it stands on the price of the engine alone.
@@ -520,6 +521,13 @@ class Receipt(message.Message):
     def usage(self) -> containers.ScalarMap[builtins.str, builtins.int]:
         """What a remote service counted, by name, such as image_output_tokens; empty where it does not count or tell."""
 
+    @builtins.property
+    def reuse(self) -> Reuse:
+        """Set when the output was made before, for another request, with the same or a similar prompt (`reuse` in the
+        configuration of the engine; only for requests without a seed). Then `cached` is true, and the recipe is that of the
+        clip that was made.
+        """
+
     def __init__(
         self,
         *,
@@ -534,10 +542,35 @@ class Receipt(message.Message):
         usage: abc.Mapping[builtins.str, builtins.int] | None = ...,
         cost_explanation: builtins.str = ...,
         memory_bytes: builtins.int = ...,
+        reuse: Reuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe", "selection", b"selection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe", "reuse", b"reuse", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "reuse", b"reuse", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Reuse(message.Message):
+    """What an output was made of that was made for another request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
+    prompt: builtins.str
+    """The prompt that it was made with."""
+    similarity: builtins.float
+    """Cosine similarity of that prompt and the one of the request, up to 1; 1 for the same prompt."""
+    def __init__(
+        self,
+        *,
+        prompt: builtins.str = ...,
+        similarity: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["prompt", b"prompt", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

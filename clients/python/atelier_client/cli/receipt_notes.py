@@ -32,12 +32,15 @@ class ReceiptNotes:
 
 
 def describe_receipt(generation: Generation, task: ImageTask | AudioTask) -> Iterator[str]:
-    """A line on the engine unless the request named it, and one on each value that was clamped, ignored or emulated."""
+    """A line on the engine unless the request named it, one on what was made before, and one on each changed value."""
     if generation.receipt is None:
         return
     selection = generation.receipt.selection
     if selection is not None and selection.reason is not SelectionReason.NAMED:
         yield f"engine {generation.engine}: {selection.explanation}"
+    if reuse := generation.receipt.reuse:
+        alike = f"similarity {reuse.similarity:.2f}"
+        yield f"made before, of {_shorten(reuse.prompt)!r} ({alike}); give a seed for a new one"
     for parameter in generation.receipt.parameters:
         if change := _describe_change(parameter):
             yield f"{parameter.name} {change}: {parameter.explanation}"

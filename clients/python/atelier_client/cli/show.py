@@ -64,6 +64,8 @@ def _summarize(generation: Generation) -> list[tuple[str, str]]:
         )
         for made in generation.outputs
     ]
+    if generation.receipt is not None and (reuse := generation.receipt.reuse):
+        facts.append(("made of", f"{reuse.prompt} (before, similarity {reuse.similarity:.2f})"))
     if generation.failure is not None:
         facts.append(("failure", f"{generation.failure.message} ({generation.failure.reason})"))
     if generation.cancel_cause is CancelCause.QUEUE_CLEARED:
