@@ -40,6 +40,7 @@ RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 OTHER = ec.generate_private_key(ec.SECP256R1())
+DAY = 86_400
 
 
 def to_jwk(key: PrivateKey, **more: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def claims(**changed: object) -> dict[str, object]:
     """Those of a good token, with changes; None takes one away."""
     now = int(time.time())
     good: dict[str, object] = {
-        "exp": now + 600,
+        "exp": now + DAY,  # tests in a long run take place hours after this module was imported
         "nbf": now - 10,
         "iss": "https://id.test",
         "aud": "atelier",
@@ -118,14 +119,14 @@ async def test_a_good_token_names_its_caller(
 
 
 RSA_PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-PAST = int(time.time()) - 3600
+PAST = int(time.time()) - DAY
 
 
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
         (sign(exp=PAST), "it has expired"),
-        (sign(nbf=PAST + 7200), "it is not valid yet"),
+        (sign(nbf=PAST + 2 * DAY), "it is not valid yet"),
         (sign(aud="another"), "it is for another audience"),
         (sign(iss="https://another"), "it is of another issuer"),
         (sign(exp=None), "it lacks the claim 'exp'"),

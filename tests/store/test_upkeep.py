@@ -168,6 +168,6 @@ async def test_a_log_that_has_grown_is_cut(store: SqliteStore, tmp_path: Path) -
         await store.submit(submission(task=bytes(MIB), queue_limit=1000))
     end.set()
     await reading
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):  # a busy machine is slow
         while log.stat().st_size > 33 * MIB:
-            await store.submit(submission(queue_limit=1000))
+            await store.submit(submission(queue_limit=10**6))

@@ -202,7 +202,7 @@ class KeepConformance(RemoteFixtures):
                         waiting = asyncio.create_task(closing.wait_settled(60.0))
                         await asyncio.sleep(0)
                         assert not waiting.done()
-                        while not isinstance(await anext(run), Stage):
+                        while not isinstance(await anext(run), Stage | Output):
                             pass
                         await waiting
                         closing.keep_job = True

@@ -120,8 +120,9 @@ class StandIn(FakeService):
 
     @property
     def billed(self) -> int:
-        """See FakeService.billed: what was neither taken out of the queue nor interrupted."""
-        return self.accepted - len(self.deleted) - len(self.interrupts)
+        """See FakeService.billed: what was neither taken out of the queue nor interrupted, once or twice."""
+        stopped = {*self.deleted, *self.interrupts}
+        return sum(prompt["prompt_id"] not in stopped for prompt in self.submitted)
 
     def stop_jobs(self) -> None:
         """See FakeService.stop_jobs. Interrupts the job that is executing."""
