@@ -14,7 +14,7 @@ from atelier.v1.generation_pb2 import State
 from atelier_server.errors import QueueFullError
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import Claim, Event, Query
-from atelier_server.store.sqlite import expiry, history, listing, operations, rows
+from atelier_server.store.sqlite import expiry, history, listing, operations, rows, waiting
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import submission, succeeded, sweep
@@ -70,7 +70,7 @@ OPERATIONS: dict[str, Operation] = {
     "claim": lambda db: claim(db, "sketch"),
     "release": release,
     "requeue on another engine": move_behind_all,
-    "queue depth": lambda db: rows.count_waiting(db, "sketch"),
+    "queue depth": lambda db: waiting.count(db, "sketch"),
     "queues": history.count_waiting_by_engine,
     "list": search(),
     "list, later page": search(before="~"),

@@ -103,8 +103,10 @@ async def test_an_old_file_loses_nothing_that_waits_or_runs(old_file: Path) -> N
     await store.close()
 
 
-async def test_a_migrated_file_has_the_schema_of_a_new_one(old_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [0, 5])
+async def test_a_migrated_file_has_the_schema_of_a_new_one(version: int, tmp_path: Path) -> None:
     """Same tables, columns, keys and indexes, whichever way the file came to the newest version."""
+    old_file = Path(shutil.copy(DATA / f"version-{version}" / "atelier.db", tmp_path))
     await (await open_store(old_file)).close()
     await (await open_store(tmp_path / "new.db")).close()
     with connect(old_file) as old, connect(tmp_path / "new.db") as new:
@@ -123,6 +125,31 @@ async def test_the_queues_of_an_old_file_are_counted(old_file: Path) -> None:
         kept = connection.execute("SELECT engine, waiting FROM queues").fetchall()
         counted = "SELECT engine, count(*) FROM generations WHERE state = 1 GROUP BY engine"
         assert kept == connection.execute(counted).fetchall() != []
+
+
+async def test_what_waits_in_an_old_file_is_shared_fairly(tmp_path: Path) -> None:
+    """Each counts as one cost unit; the caller with the longer queue takes turns with the other from then on."""
+    path = Path(shutil.copy(DATA / "version-5" / "atelier.db", tmp_path))
+    store = await open_store(path)
+    with connect(path) as connection:
+        kept = "SELECT tenant, engine, waiting, cost, load FROM shares ORDER BY tenant, engine"
+        assert connection.execute(kept).fetchall() == [
+            ("ada", "sketch", 4, 4.0, 4.0),  # one of them ran
+            ("bob", "other", 1, 1.0, 1.0),
+            ("bob", "sketch", 2, 2.0, 2.0),
+        ]
+        sizes = "SELECT id, size FROM artifacts ORDER BY id"
+        assert connection.execute(sizes).fetchall() == [("image", 3), ("upload", 700)]
+    claims = []
+    for _ in range(6):
+        claims.append(await store.claim("sketch"))
+        await store.finish(claims[-1], succeeded(claims[-1]), Event())
+    names = [claim.generation.request_id for claim in claims]
+    assert sorted(names[:4]) == ["ada-0", "bob-0", "bob-1", "running"]
+    assert names[4:] == ["ada-1", "ada-2"]
+    assert (claims[0].task, claims[0].metadata.subject) == (b"decided", "")
+    assert (await store.list_pauses())["other"].reason == "maintenance"
+    await store.close()
 
 
 SHORT_OF_SPACE = """

@@ -53,7 +53,7 @@ def recover(
 
 def test_accepting_counts_those_ahead_and_writes_the_first_event() -> None:
     """Nothing has been attempted then, and the event says where the generation stands."""
-    change = records.accept(submission(queue_limit=3), 2, NOW)
+    change = records.accept(submission(queue_limit=3), queued=2, ahead=2, now=NOW)
     assert (change.record.attempt, change.record.fence) == (0, 0)
     assert (change.event.state, change.event.queue_position) == (State.STATE_QUEUED, 2)
     assert (change.event.engine, change.event.time) == ("sketch", NOW)
@@ -62,7 +62,7 @@ def test_accepting_counts_those_ahead_and_writes_the_first_event() -> None:
 def test_a_full_queue_accepts_nothing() -> None:
     """The message names the engine and how many wait."""
     with pytest.raises(QueueFullError, match="'sketch' is full: 3 generations"):
-        records.accept(submission(queue_limit=3), 3, NOW)
+        records.accept(submission(queue_limit=3), queued=3, ahead=3, now=NOW)
 
 
 def test_a_request_id_belongs_to_one_request() -> None:

@@ -23,6 +23,7 @@ from atelier_server.store.sqlite import (
     listing,
     operations,
     rows,
+    waiting,
 )
 from atelier_server.store.sqlite.checkpoints import Checkpoints
 from atelier_server.store.sqlite.database import Database, configure
@@ -30,6 +31,7 @@ from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import Opener, StoreConformance, submission, succeeded
 from tests.store.event_conformance import EventConformance
+from tests.store.fairness_conformance import FairnessConformance
 from tests.store.isolation_conformance import IsolationConformance
 from tests.store.pause_conformance import PauseConformance
 from tests.store.queue_conformance import QueueConformance
@@ -43,6 +45,7 @@ class TestSqliteStore(
     IsolationConformance,
     PauseConformance,
     QueueConformance,
+    FairnessConformance,
     EventConformance,
     RecoveryConformance,
 ):
@@ -184,7 +187,7 @@ def _use_everything(db: sqlite3.Connection) -> None:
     for state in ([], [State.STATE_QUEUED]):
         listing.search(db, Query(caller="ada", limit=5, engine="sketch", before="~", states=state))
         listing.search(db, Query(caller="ada", limit=5, states=state))
-    rows.count_waiting(db, "sketch")
+    waiting.count(db, "sketch")
     history.spent_today(db, "sketch")
     artifact_rows.find_artifact(db, "ada", "image")
     artifact_rows.find_unknown_artifacts(db, ["image"])

@@ -150,6 +150,14 @@ class AuthSettings(Section):
 class TenantSettings(Section):
     """What one tenant may use."""
 
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=10**6,
+        description="Its share of an engine that several tenants wait for: one with weight 2 is given twice the work "
+        "of one with 1, in cost units (million pixels x steps x images, or seconds of audio x steps). Of work that is "
+        "accepted from then on.",
+    )
     requests_per_second: float | None = Field(
         None,
         gt=0,

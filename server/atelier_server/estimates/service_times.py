@@ -14,6 +14,7 @@ from statistics import median
 
 from atelier.v1.generation_pb2 import AttemptOutcome, Receipt
 from atelier_engines.task import AudioTask, ImageTask, Task
+from atelier_server.estimates.cost_units import measure_amount
 
 _SIZES_PER_DOUBLING = 8  # sizes are rounded by up to 4.5 %, so that a queue has few different ones
 _COMPARABLE = _SIZES_PER_DOUBLING  # a task of half or of twice the size says what this one takes; no other does
@@ -48,17 +49,10 @@ class Work:
     @classmethod
     def of(cls, task: Task) -> Work:
         """The work of a decided task."""
-        if isinstance(task, ImageTask):
-            amount = float(task.width * task.height * (task.steps or 1) * len(task.seeds))
-            if task.init_image is not None:
-                amount *= task.strength
-            kind = _describe_image_kind(task)
-        else:
-            amount = task.duration_seconds * (task.steps or 1) * task.candidates
-            kind = _describe_audio_kind(task)
+        amount = measure_amount(task)
         options = json.dumps(task.options, sort_keys=True) if task.options else ""
         size = round(math.log2(amount) * _SIZES_PER_DOUBLING) if amount > 0 else 0
-        return cls(f"{kind}|{options}", size)
+        return cls(f"{_describe_kind(task)}|{options}", size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +160,12 @@ def _find_expected(measured: tuple[_Measurement, ...], size: int) -> float | Non
         return None
     near = [m for m in measured if abs(m.size - size) <= nearest + 1][-_MAX_COMPARED:]
     return median(m.seconds * 2 ** ((size - m.size) / _SIZES_PER_DOUBLING) for m in near)
+
+
+def _describe_kind(task: Task) -> str:
+    if isinstance(task, ImageTask):
+        return _describe_image_kind(task)
+    return _describe_audio_kind(task)
 
 
 def _describe_image_kind(task: ImageTask) -> str:

@@ -45,6 +45,7 @@ from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
     Event,
+    Share,
     Store,
     Submission,
     SubmitResult,
@@ -147,6 +148,7 @@ class GenerationLifecycle:
             route=route,
             digest=digest,
             keep_remote_handle=before is not None and continues_job(before.generation, route),
+            share=self.quotas.find_share(caller, route.resolved.task),
         )
         if not submission.inputs:
             self.decider.hand_over(submission.generation.id, submission.task, route)
@@ -365,6 +367,7 @@ def _build_submission(
     route: Route,
     digest: bytes,
     keep_remote_handle: bool,
+    share: Share,
 ) -> Submission:
     generation = Generation(
         id=generation_id,
@@ -385,6 +388,7 @@ def _build_submission(
         caller=sender.caller,
         digest=digest,
         queue_limit=route.engine.queue_limit,
+        share=share,
         deadline=None if timeout is None else steady_time() + timeout,
         inputs=tuple(
             source.artifact_id

@@ -6,9 +6,19 @@ import asyncio
 from collections import defaultdict
 
 from atelier.v1.generation_pb2 import State
+from atelier_engines.task import Task
 from atelier_server.config.security_settings import TenantLimits
 from atelier_server.errors import TenantQuotaError
-from atelier_server.store.protocol import ENDED, Event, Query, Store, Submission, SubmitResult
+from atelier_server.estimates.cost_units import count_cost_units
+from atelier_server.store.protocol import (
+    ENDED,
+    Event,
+    Query,
+    Share,
+    Store,
+    Submission,
+    SubmitResult,
+)
 
 _UNFINISHED = (State.STATE_QUEUED, State.STATE_RUNNING)
 
@@ -26,6 +36,10 @@ class TenantQuotas:
         self._ended: set[str] = set()  # while the store is asked
         self._recalling = asyncio.Lock()
         store.observe(self._follow)
+
+    def find_share(self, tenant: str, task: Task) -> Share:
+        """What the decided task takes of the tenant's part of an engine."""
+        return Share(cost=count_cost_units(task), weight=self._limits.find(tenant).weight)
 
     async def submit(self, submission: Submission) -> SubmitResult:
         """See Store.submit.

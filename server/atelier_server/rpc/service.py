@@ -238,7 +238,11 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         )
         sender = Sender(
             caller=call.caller.tenant,
-            metadata=Metadata(tenant=call.caller.tenant, trace_context=call.trace_context),
+            metadata=Metadata(
+                tenant=call.caller.tenant,
+                subject=call.caller.subject,
+                trace_context=call.trace_context,
+            ),
             seconds_left=seconds_left,
             repeated=call.repeated,
         )

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
+from atelier_server.store.artifact_protocol import ArtifactRecords
 from atelier_server.store.queue_protocol import QueueStore
 
 Event = StreamProgressResponse
@@ -31,9 +31,21 @@ class Metadata:
     """What accompanies a generation from the call that submitted it to the worker that executes it."""
 
     tenant: str = ""
-    """The tenant whose quotas and fair share the generation counts against; empty for those of older versions."""
+    """The tenant of the call; empty for those of older versions."""
+    subject: str = ""
+    """Who of the tenant made the call; empty when it is not known."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """The W3C trace context of the call, as header name to value; empty when it is not traced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a generation takes of its caller's part of an engine."""
+
+    cost: float = 1.0
+    """Cost units, see `estimates.cost_units`; more than 0."""
+    weight: float = 1.0
+    """Of the caller: one with twice the weight is given twice the cost units; more than 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,8 @@ class Submission:
     """Digest of the request: a request id may be used again only with the same digest."""
     queue_limit: int
     """Maximum number of generations that may wait for the engine."""
+    share: Share = field(default_factory=Share)
+    """Decides when it is claimed, beside those of other callers."""
     deadline: float | None
     """Steady time after which it fails instead of running on; None for no limit."""
     inputs: Sequence[str] = ()
@@ -159,7 +173,7 @@ class Page:
     """Whether nothing that matches is older."""
 
 
-class Store(QueueStore, Protocol):
+class Store(QueueStore, ArtifactRecords, Protocol):
     """Keeps generations durably: what it has accepted survives the death of the process."""
 
     async def find_by_request_id(
@@ -191,7 +205,11 @@ class Store(QueueStore, Protocol):
         """
 
     async def claim(self, engine: str) -> Claim:
-        """Wait for the oldest generation in the engine's queue, and claim it."""
+        """Wait for a generation in the engine's queue, and claim it.
+
+        Of callers with work in the queue, that one is next which was given the fewest cost units for its weight; of
+        its generations the oldest. Who comes to a queue is given no more than those that had work there before.
+        """
 
     async def claim_begun(self, engine: str) -> Claim | None:
         """Claim the oldest in the engine's queue that has a remote job; None if there is none, or not yet."""
@@ -359,25 +377,6 @@ class Store(QueueStore, Protocol):
 
     async def spent_today(self, engine: str) -> float:
         """Cost, by their receipts, of the engine's generations that ended since midnight UTC."""
-
-    async def add_artifact(self, caller: str, artifact: Artifact) -> None:
-        """Add the record of a stored blob."""
-
-    async def delete_artifacts(self, artifact_ids: Sequence[str]) -> None:
-        """Delete the records of blobs, except of those that a generation needs."""
-
-    async def get_artifact(self, caller: str, artifact_id: str) -> Artifact:
-        """The record of a stored blob.
-
-        Raises:
-            NotFoundError: no such artifact, or it is another caller's.
-        """
-
-    async def find_unknown_artifacts(self, artifact_ids: Sequence[str]) -> Sequence[str]:
-        """Those of the ids that have no record: blobs of attempts that never ended."""
-
-    async def find_known_generations(self, generation_ids: Sequence[str]) -> Sequence[str]:
-        """Those of the ids that have a record."""
 
     async def is_empty(self) -> bool:
         """Whether there is no record at all: neither of a generation nor of an artifact."""

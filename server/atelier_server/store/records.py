@@ -77,6 +77,7 @@ class StoredFields:
     remote_handle: str
     deadline: float | None
     tenant: str
+    subject: str
     trace_context: str
 
     def to_claim(self, record: Record) -> Claim:
@@ -90,7 +91,11 @@ class StoredFields:
             caller=record.caller,
             remote_handle=self.remote_handle,
             deadline=self.deadline,
-            metadata=Metadata(tenant=self.tenant, trace_context=json.loads(self.trace_context)),
+            metadata=Metadata(
+                tenant=self.tenant,
+                subject=self.subject,
+                trace_context=json.loads(self.trace_context),
+            ),
         )
 
 
@@ -123,15 +128,15 @@ def require_same_request(request_id: str, stored: bytes, given: bytes) -> None:
         raise ConflictError(msg)
 
 
-def accept(submission: Submission, queued: int, now: Timestamp) -> Change:
-    """Accept a submission behind `queued` others.
+def accept(submission: Submission, *, queued: int, ahead: int, now: Timestamp) -> Change:
+    """Accept a submission behind `ahead` of the `queued` others.
 
     Raises:
         QueueFullError: as many wait as may.
     """
     _require_queue_space(submission, queued)
     record = Record(generation=submission.generation, caller=submission.caller)
-    return _change(record, Event(queue_position=queued), now)
+    return _change(record, Event(queue_position=ahead), now)
 
 
 def run_again(

@@ -54,13 +54,16 @@ def rewrite_event(db: sqlite3.Connection, event: Event) -> None:
 def replace_submission(db: sqlite3.Connection, generation_id: str, submission: Submission) -> None:
     """Store of a generation that runs again what its new submission says, and that nobody has cancelled it."""
     db.execute(
-        "UPDATE generations SET deadline = ?, request = ?, tenant = ?, trace_context = ?, cancel_requested = 0"
-        " WHERE id = ?",
+        "UPDATE generations SET deadline = ?, request = ?, tenant = ?, subject = ?, trace_context = ?, cost = ?,"
+        " weight = ?, cancel_requested = 0 WHERE id = ?",
         (
             submission.deadline,
             submission.request.SerializeToString(),
             submission.metadata.tenant,
+            submission.metadata.subject,
             json.dumps(dict(submission.metadata.trace_context)),
+            submission.share.cost,
+            submission.share.weight,
             generation_id,
         ),
     )

@@ -32,9 +32,8 @@ def running(db: sqlite3.Connection) -> list[Record]:
 
 def list_cancelled_jobs(db: sqlite3.Connection) -> list[Claim]:
     """What is to be cancelled in the state RUNNING, and has a job at a remote service."""
-    return rows.find_claims(
-        db, f"{rows.RUNNING} AND cancel_requested <> 0 AND remote_handle <> '' ORDER BY id"
-    )
+    condition = f"{rows.RUNNING} AND cancel_requested <> 0 AND remote_handle <> '' ORDER BY id"
+    return [stored.to_claim(record) for record, stored in rows.find_stored(db, condition)]
 
 
 def attempted(db: sqlite3.Connection) -> list[Record]:

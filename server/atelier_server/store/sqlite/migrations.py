@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from importlib.resources import files
 
+from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation
 from atelier.v1.generation_service_pb2 import StreamProgressResponse
 from atelier_server.errors import DatabaseUnusableError
@@ -82,6 +83,105 @@ _MIGRATIONS = (
         record BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    # 6: who asked, cost units, the share of each tenant in each queue, and the bytes that it stores.
+    """
+    ALTER TABLE generations ADD COLUMN subject TEXT NOT NULL DEFAULT '';
+    ALTER TABLE generations ADD COLUMN cost REAL NOT NULL DEFAULT 1;
+    ALTER TABLE generations ADD COLUMN weight REAL NOT NULL DEFAULT 1;
+    ALTER TABLE queues ADD COLUMN virtual_time REAL NOT NULL DEFAULT 0;
+    CREATE TABLE shares (
+        tenant  TEXT NOT NULL,
+        engine  TEXT NOT NULL,
+        waiting INTEGER NOT NULL DEFAULT 0,
+        cost    REAL NOT NULL DEFAULT 0,
+        load    REAL NOT NULL DEFAULT 0,
+        served  REAL NOT NULL DEFAULT 0,
+        day     TEXT NOT NULL DEFAULT '',
+        used    REAL NOT NULL DEFAULT 0,
+        spent   REAL NOT NULL DEFAULT 0,
+        PRIMARY KEY (tenant, engine)
+    ) WITHOUT ROWID;
+
+    CREATE INDEX next_share ON shares (engine, served, tenant) WHERE waiting > 0;
+
+    DROP TRIGGER queue_entered_new;
+    DROP TRIGGER queue_entered;
+    DROP TRIGGER queue_left;
+    DROP TRIGGER queue_left_deleted;
+
+    CREATE TRIGGER queue_entered_new AFTER INSERT ON generations WHEN new.state = 1 BEGIN
+        INSERT INTO queues (engine, waiting) VALUES (new.engine, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+        INSERT INTO shares (tenant, engine, waiting, cost, load, served)
+        SELECT new.caller, new.engine, 1, new.cost, new.cost / new.weight, virtual_time
+        FROM queues WHERE engine = new.engine
+        ON CONFLICT DO UPDATE SET waiting = waiting + 1, cost = cost + excluded.cost, load = load + excluded.load,
+            served = iif(waiting > 0, served, max(served, excluded.served));
+    END;
+
+    CREATE TRIGGER queue_entered AFTER UPDATE OF state, engine ON generations
+    WHEN new.state = 1 AND (old.state <> 1 OR old.engine <> new.engine) BEGIN
+        INSERT INTO queues (engine, waiting) VALUES (new.engine, 1) ON CONFLICT DO UPDATE SET waiting = waiting + 1;
+        INSERT INTO shares (tenant, engine, waiting, cost, load, served)
+        SELECT new.caller, new.engine, 1, new.cost, new.cost / new.weight, virtual_time
+        FROM queues WHERE engine = new.engine
+        ON CONFLICT DO UPDATE SET waiting = waiting + 1, cost = cost + excluded.cost, load = load + excluded.load,
+            served = iif(waiting > 0, served, max(served, excluded.served));
+        UPDATE shares SET served = served - new.cost / new.weight,
+            used = iif(day = date('now'), max(0, used - new.cost), used)
+        WHERE tenant = new.caller AND engine = new.engine AND old.state = 2 AND old.engine = new.engine;
+    END;
+
+    CREATE TRIGGER queue_left AFTER UPDATE OF state, engine ON generations
+    WHEN old.state = 1 AND (new.state <> 1 OR old.engine <> new.engine) BEGIN
+        UPDATE queues SET waiting = waiting - 1, virtual_time = iif(new.state = 2, max(virtual_time,
+            (SELECT served FROM shares WHERE tenant = old.caller AND engine = old.engine)), virtual_time)
+        WHERE engine = old.engine;
+        UPDATE shares SET waiting = waiting - 1, cost = iif(waiting > 1, cost - old.cost, 0),
+            load = iif(waiting > 1, load - old.cost / old.weight, 0),
+            served = served + iif(new.state = 2, old.cost / old.weight, 0),
+            used = iif(day = date('now'), used, 0) + iif(new.state = 2, old.cost, 0),
+            spent = iif(day = date('now'), spent, 0), day = date('now')
+        WHERE tenant = old.caller AND engine = old.engine;
+    END;
+
+    CREATE TRIGGER queue_left_deleted AFTER DELETE ON generations WHEN old.state = 1 BEGIN
+        UPDATE queues SET waiting = waiting - 1 WHERE engine = old.engine;
+        UPDATE shares SET waiting = waiting - 1, cost = iif(waiting > 1, cost - old.cost, 0),
+            load = iif(waiting > 1, load - old.cost / old.weight, 0)
+        WHERE tenant = old.caller AND engine = old.engine;
+    END;
+
+    CREATE TRIGGER claimed_new AFTER INSERT ON generations WHEN new.state = 2 BEGIN
+        INSERT INTO queues (engine, waiting) VALUES (new.engine, 0) ON CONFLICT DO UPDATE SET virtual_time =
+            max(virtual_time, coalesce(
+                (SELECT served FROM shares WHERE tenant = new.caller AND engine = new.engine), 0));
+        INSERT INTO shares (tenant, engine, served, used, day)
+        SELECT new.caller, new.engine, virtual_time + new.cost / new.weight, new.cost, date('now')
+        FROM queues WHERE engine = new.engine
+        ON CONFLICT DO UPDATE SET served = excluded.served, used = iif(day = excluded.day, used, 0) + excluded.used,
+            spent = iif(day = excluded.day, spent, 0), day = excluded.day;
+    END;
+
+    INSERT INTO shares (tenant, engine, waiting, cost, load, served)
+    SELECT caller, engine, sum(state = 1), sum(iif(state = 1, cost, 0)), sum(iif(state = 1, cost, 0)),
+        sum(iif(state = 2, cost, 0))
+    FROM generations WHERE state IN (1, 2) GROUP BY caller, engine;
+
+    ALTER TABLE artifacts ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+    UPDATE artifacts SET size = artifact_size(record);
+    CREATE TABLE stored (
+        tenant TEXT PRIMARY KEY,
+        bytes  INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TRIGGER artifact_added AFTER INSERT ON artifacts BEGIN
+        UPDATE stored SET bytes = bytes + new.size WHERE tenant = new.caller;
+    END;
+
+    CREATE TRIGGER artifact_deleted AFTER DELETE ON artifacts BEGIN
+        UPDATE stored SET bytes = bytes - old.size WHERE tenant = old.caller;
+    END;
+    """,
 )
 """The statement at place n leads from version n to version n + 1."""
 
@@ -113,7 +213,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         schema = files("atelier_server.store.sqlite").joinpath("schema.sql").read_text()
         _apply(connection, schema, VERSION)
         return
-    for function in (rename_parameters, rename_event_parameters):
+    for function in (rename_parameters, rename_event_parameters, artifact_size):
         connection.create_function(function.__name__, 1, function, deterministic=True)
     for index in range(version, VERSION):
         _apply(connection, _MIGRATIONS[index], index + 1)
@@ -148,6 +248,11 @@ def rename_event_parameters(record: bytes) -> bytes:
     if event.HasField("generation"):
         _rename_in(event.generation)
     return event.SerializeToString()
+
+
+def artifact_size(record: bytes) -> int:
+    """Bytes of the artifact with that record."""
+    return Artifact.FromString(record).size
 
 
 def _rename_in(generation: Generation) -> None:

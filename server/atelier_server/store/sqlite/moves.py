@@ -10,7 +10,8 @@ from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event, Waiting
-from atelier_server.store.sqlite import rows
+from atelier_server.store.sqlite import rows, shares
+from atelier_server.store.sqlite.shares import Joining
 
 
 def list_waiting(db: sqlite3.Connection, engine: str, after: str, limit: int) -> list[Waiting]:
@@ -41,6 +42,8 @@ def move(
     record = rows.find(db, before.id).record
     if record.generation.state != State.STATE_QUEUED or record.generation.engine != before.engine:
         return None
-    ahead = rows.count_ahead(db, moved.engine, moved.id)
+    ahead = shares.count_ahead(
+        db, moved.engine, Joining(generation_id=moved.id, tenant=record.caller)
+    )
     change = records.requeue(record, moved, ahead=ahead, now=current_timestamp())
     return rows.write(db, replace(change, task=task))

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
 from atelier_server.clock import current_timestamp
 from atelier_server.store import isolation, records
-from atelier_server.store.isolation import Isolation
+from atelier_server.store.isolation import Isolation, Turn
 from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
@@ -24,7 +24,16 @@ from atelier_server.store.protocol import (
     may_run_again,
 )
 from atelier_server.store.records import Record
-from atelier_server.store.sqlite import cancellation_rows, event_rows, history, pauses, rows
+from atelier_server.store.sqlite import (
+    cancellation_rows,
+    event_rows,
+    history,
+    pauses,
+    rows,
+    shares,
+    waiting,
+)
+from atelier_server.store.sqlite.shares import Joining
 
 WrittenT = TypeVar("WrittenT")
 Watched: TypeAlias = Callable[[str], bool]
@@ -78,12 +87,13 @@ def submit(
     if before is not None and not may_run_again(before.generation):
         return Submitted(before, None)
     generation, now = submission.generation, current_timestamp()
-    queued = rows.count_waiting(db, generation.engine)
+    queued = waiting.count(db, generation.engine)
     if before is not None:
         change = _run_again(db, before.generation.id, submission, queued, now)
         event = rows.write(db, change)
     else:
-        change = records.accept(submission, queued, now)
+        ahead = _count_ahead(db, submission, generation.id) if queued else 0
+        change = records.accept(submission, queued=queued, ahead=ahead, now=now)
         event = change.event
         if is_watched is not None and not (queued or pauses.is_paused(db, generation.engine)):
             return _insert_claimed(db, submission, change, now)
@@ -128,7 +138,7 @@ def _run_again(
         rows.find(db, generation_id).record,
         submission,
         queued=queued,
-        ahead=rows.count_ahead(db, submission.generation.engine, generation_id),
+        ahead=_count_ahead(db, submission, generation_id),
         now=now,
     )
     cancellation_rows.rewrite_event(
@@ -136,6 +146,15 @@ def _run_again(
     )
     cancellation_rows.replace_submission(db, generation_id, submission)
     return change
+
+
+def _count_ahead(db: sqlite3.Connection, submission: Submission, generation_id: str) -> int:
+    joining = Joining(
+        generation_id=generation_id,
+        tenant=submission.caller,
+        share=submission.share.cost / submission.share.weight,
+    )
+    return shares.count_ahead(db, submission.generation.engine, joining)
 
 
 def _to_result(change: records.Change, submission: Submission) -> SubmitResult:
@@ -150,24 +169,29 @@ def claim(
     db: sqlite3.Connection,
     engine: str,
     is_watched: Watched,
-    may_start: Callable[[str], bool] | None = None,
+    turn: Turn | None = None,
     *,
     begun: bool = False,
 ) -> Claimed | None:
-    """Claim the oldest generation in the engine's queue; None when the queue is empty, or that one may not start.
+    """Claim the next generation in the engine's queue; None when the queue is empty, or that one may not start.
 
     With `begun`, and while the engine is paused, only those count that have a remote job.
     """
-    first = rows.first_waiting(db, engine, begun=begun or pauses.is_paused(db, engine))
+    first = waiting.find_next(
+        db,
+        engine,
+        begun=begun or pauses.is_paused(db, engine),
+        preferred="" if turn is None else turn.reserved,
+    )
     if first is None:
         return None
     record, stored = first
-    if may_start is not None and not may_start(record.generation.id):
+    if turn is not None and not turn.may_start(record.generation.id):
         return None
     now = current_timestamp()
     change = records.claim(record, now)
     events = [rows.write(db, change)]
-    for position, generation_id in enumerate(rows.list_first_ids(db, engine)):
+    for position, generation_id in enumerate(shares.list_next(db, engine, waiting.EXACT_POSITIONS)):
         if is_watched(generation_id):
             moved = Generation(id=generation_id, engine=engine, state=State.STATE_QUEUED)
             attempt = rows.find_attempt(db, generation_id)
@@ -245,7 +269,12 @@ def requeue(
         ClaimLostError: the claim is void.
     """
     record, generation, now = Record.from_claim(claim), release.generation, current_timestamp()
-    ahead = rows.count_ahead(db, generation.engine, generation.id)
+    joining = Joining(
+        generation_id=generation.id,
+        tenant=claim.caller,
+        given_back=generation.engine == claim.generation.engine,
+    )
+    ahead = shares.count_ahead(db, generation.engine, joining)
     change = replace(
         records.requeue(record, generation, ahead=ahead, now=now),
         task=release.task,
@@ -315,6 +344,7 @@ def recover(
         of those that have ended instead.
     """
     running, events = history.running(db), []
+    shares.forget_idle(db)
     for record in running:
         change = records.recover(
             record,

@@ -12,7 +12,7 @@ from atelier.v1.generation_pb2 import CancelCause
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event
-from atelier_server.store.sqlite import pauses, rows
+from atelier_server.store.sqlite import pauses, rows, waiting
 from atelier_server.store.sqlite.cancelled_jobs import SqliteCancelledJobs
 from atelier_server.store.sqlite.database import Database
 
@@ -37,7 +37,7 @@ class SqliteQueues(SqliteCancelledJobs):
         """See QueueStore.resume."""
 
         def work(db: sqlite3.Connection) -> tuple[bool, int]:
-            return pauses.resume(db, engine), rows.count_waiting(db, engine)
+            return pauses.resume(db, engine), waiting.count(db, engine)
 
         def on_commit(resumed: tuple[bool, int]) -> None:
             if resumed[0]:
@@ -52,13 +52,13 @@ class SqliteQueues(SqliteCancelledJobs):
 
     async def clear_queue(self, engine: str, reason: str) -> int:
         """See QueueStore.clear_queue."""
-        waiting = await self._database.read(lambda db: rows.list_waiting_ids(db, engine))
+        ids = await self._database.read(lambda db: waiting.list_ids(db, engine))
         cleared = 0
-        for start in range(0, len(waiting), _CLEARED_AT_ONCE):
+        for start in range(0, len(ids), _CLEARED_AT_ONCE):
             clear = partial(
                 _clear,
                 engine=engine,
-                generation_ids=waiting[start : start + _CLEARED_AT_ONCE],
+                generation_ids=ids[start : start + _CLEARED_AT_ONCE],
                 reason=reason,
                 may_cost=engine not in self._free_engines,
                 retention_seconds=self._retention_seconds,
@@ -72,7 +72,7 @@ class SqliteQueues(SqliteCancelledJobs):
         """Tell watchers and observers."""
 
     @abstractmethod
-    def _wake_workers(self, engine: str, waiting: int) -> None:
+    def _wake_workers(self, engine: str, queued: int) -> None:
         """Let the engine's workers claim, of whom none has since so many generations wait."""
 
 

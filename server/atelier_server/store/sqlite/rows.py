@@ -27,13 +27,11 @@ from atelier_server.store.sqlite import event_rows
 
 # ruff: noqa: S608 (only these column names, conditions and question marks are put into statements)
 _COLUMNS = "record, caller, attempt, fence, cancel_requested, remote_handle, sequence"
-_STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, trace_context"
+_STORED_COLUMNS = "request, task, remote_handle, deadline, tenant, subject, trace_context"
 WAITING = "state = 1"
 RUNNING = "state = 2"
 """Conditions of indexes, as they must be written for SQLite to use these."""
 _NEXT_SEQUENCE = "sequence = sequence + ?"  # the number of events; the first value of a statement
-EXACT_POSITIONS = 10
-"""Positions in a queue less than this are exact, and change as the queue moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,8 @@ def insert(
     generation = record.generation
     db.execute(
         "INSERT INTO generations (id, caller, request_id, digest, engine, state, attempt, fence, sequence, deadline,"
-        " request, task, tenant, trace_context, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, task, tenant, subject, trace_context, cost, weight, record)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             generation.id,
             submission.caller,
@@ -113,7 +112,10 @@ def insert(
             submission.request.SerializeToString(),
             submission.task,
             submission.metadata.tenant,
+            submission.metadata.subject,
             json.dumps(dict(submission.metadata.trace_context)),
+            submission.share.cost,
+            submission.share.weight,
             generation.SerializeToString(),
         ),
     )
@@ -183,62 +185,20 @@ def set_remote_handle(db: sqlite3.Connection, claim: Claim, handle: str) -> bool
     )
 
 
-def first_waiting(
-    db: sqlite3.Connection, engine: str, *, begun: bool = False
-) -> tuple[Record, StoredFields] | None:
-    """The oldest generation in the engine's queue, with what a claim also carries; None when the queue is empty.
-
-    With `begun`, only those count that have a remote job.
-    """
-    condition = f"{WAITING} AND engine = ?" + (" AND remote_handle <> ''" if begun else "")
+def find_stored(
+    db: sqlite3.Connection, condition: str, values: tuple[Any, ...] = ()
+) -> Iterator[tuple[Record, StoredFields]]:
+    """The generations for which the condition holds, with what a claim also carries."""
     found = db.execute(
-        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {condition} ORDER BY id LIMIT 1",
-        (engine,),
-    ).fetchone()
-    return None if found is None else (_row(found[:7]).record, StoredFields(*found[7:]))
-
-
-def find_claims(db: sqlite3.Connection, condition: str) -> list[Claim]:
-    """The newest claims, void or not, on the generations for which the condition holds."""
-    found = db.execute(f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {condition}")
-    return [StoredFields(*fields[7:]).to_claim(_row(fields[:7]).record) for fields in found]
-
-
-def list_first_ids(db: sqlite3.Connection, engine: str) -> list[str]:
-    """Ids of the EXACT_POSITIONS oldest generations in the engine's queue, from its index alone."""
-    found = db.execute(
-        f"SELECT id FROM generations WHERE {WAITING} AND engine = ? ORDER BY id LIMIT ?",
-        (engine, EXACT_POSITIONS),
+        f"SELECT {_COLUMNS}, {_STORED_COLUMNS} FROM generations WHERE {condition}", values
     )
-    return [generation_id for (generation_id,) in found]
-
-
-def list_waiting_ids(db: sqlite3.Connection, engine: str) -> list[str]:
-    """Ids of everything in the engine's queue, oldest first."""
-    condition = f"{WAITING} AND engine = ?"
-    found = db.execute(f"SELECT id FROM generations WHERE {condition} ORDER BY id", (engine,))
-    return [generation_id for (generation_id,) in found]
+    return ((_row(fields[:7]).record, StoredFields(*fields[7:])) for fields in found)
 
 
 def find_attempt(db: sqlite3.Connection, generation_id: str) -> int:
     """Number of the newest attempt of a generation that exists."""
     found = db.execute("SELECT attempt FROM generations WHERE id = ?", (generation_id,))
     return int(found.fetchone()[0])
-
-
-def count_waiting(db: sqlite3.Connection, engine: str) -> int:
-    """How many wait for the engine: a number that the file keeps."""
-    found = db.execute("SELECT waiting FROM queues WHERE engine = ?", (engine,)).fetchone()
-    return found[0] if found else 0
-
-
-def count_ahead(db: sqlite3.Connection, engine: str, generation_id: str) -> int:
-    """How many wait for the engine ahead of that generation; from EXACT_POSITIONS on only an upper bound."""
-    found = db.execute(
-        f"SELECT id FROM generations WHERE {WAITING} AND engine = ? AND id < ? LIMIT ?",
-        (engine, generation_id, EXACT_POSITIONS),
-    ).fetchall()
-    return len(found) if len(found) < EXACT_POSITIONS else count_waiting(db, engine)
 
 
 def find_records(
@@ -254,13 +214,14 @@ def add_artifacts(db: sqlite3.Connection, caller: str, artifacts: Sequence[Artif
     if not artifacts:
         return
     db.executemany(
-        "INSERT INTO artifacts (id, caller, expires, record) VALUES (?, ?, ?, ?)",
+        "INSERT INTO artifacts (id, caller, expires, record, size) VALUES (?, ?, ?, ?, ?)",
         [
             (
                 artifact.id,
                 caller,
                 _find_expiry(artifact.expire_time),
                 artifact.SerializeToString(),
+                artifact.size,
             )
             for artifact in artifacts
         ],

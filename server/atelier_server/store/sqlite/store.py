@@ -18,7 +18,7 @@ from atelier_server.errors import DatabaseUnusableError, StorageError
 from atelier_server.store import records
 from atelier_server.store.cancellations import Cancellations
 from atelier_server.store.events import EventBus, WaitingWorkers
-from atelier_server.store.isolation import Isolation
+from atelier_server.store.isolation import Isolation, Turn
 from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
@@ -28,7 +28,16 @@ from atelier_server.store.protocol import (
     Submission,
     SubmitResult,
 )
-from atelier_server.store.sqlite import expiry, history, listing, moves, operations, rows, watching
+from atelier_server.store.sqlite import (
+    expiry,
+    history,
+    listing,
+    moves,
+    operations,
+    rows,
+    waiting,
+    watching,
+)
 from atelier_server.store.sqlite.database import CommitCount, Database
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.operations import Release, Submitted
@@ -77,7 +86,7 @@ class SqliteStore(SqliteQueues):
             store = cls(database, retention_seconds=retention_seconds)
             store._free_engines = free_engines
             recovered = await store._recover(max_attempts, local_engines)
-            waiting, store._isolation, store._ends_at_start = recovered
+            queued, store._isolation, store._ends_at_start = recovered
             ids.continue_after(await database.read(history.greatest_id))
         except (sqlite3.Error, OSError, DatabaseUnusableError, StorageError) as error:
             msg = (
@@ -85,7 +94,7 @@ class SqliteStore(SqliteQueues):
                 "with an empty one, which cannot read the artifacts of the old one"
             )
             raise DatabaseUnusableError(msg) from error
-        for engine, count in waiting.items():
+        for engine, count in queued.items():
             store._workers[engine] = WaitingWorkers(store._release_in_background, queued=count)
         return store
 
@@ -167,18 +176,18 @@ class SqliteStore(SqliteQueues):
         if self._isolation is None:
             return await self._claim_first(engine, begun=begun)
         async with self._isolation.turn() as turn:
-            claim = await self._claim_first(engine, turn.may_start, begun=begun)
+            claim = await self._claim_first(engine, turn, begun=begun)
         if turn.refused:
             self._workers[engine].notify()  # the generation still waits
             await turn.changed.wait()
         return claim
 
     async def _claim_first(
-        self, engine: str, may_start: Callable[[str], bool] | None = None, *, begun: bool = False
+        self, engine: str, turn: Turn | None = None, *, begun: bool = False
     ) -> Claim | None:
         watched = self._events.is_watched
         claiming = self._database.start(
-            lambda db: operations.claim(db, engine, watched, may_start, begun=begun),
+            lambda db: operations.claim(db, engine, watched, turn, begun=begun),
             on_commit=lambda claimed: self._publish(claimed[1] if claimed else []),
         )
         try:
@@ -349,7 +358,7 @@ class SqliteStore(SqliteQueues):
 
     async def queue_depth(self, engine: str) -> int:
         """See Store.queue_depth."""
-        return await self._database.read(lambda db: rows.count_waiting(db, engine))
+        return await self._database.read(lambda db: waiting.count(db, engine))
 
     def observe(self, observer: Callable[[Event], None]) -> None:
         """See Store.observe."""
@@ -382,8 +391,8 @@ class SqliteStore(SqliteQueues):
                     self._isolation = None
             self._events.publish(event)
 
-    def _wake_workers(self, engine: str, waiting: int) -> None:
-        self._workers[engine].recount(waiting)
+    def _wake_workers(self, engine: str, queued: int) -> None:
+        self._workers[engine].recount(queued)
 
     def _release_in_background(self, claim: Claim) -> None:
         """Give back a claim that its worker does not take any more."""
