@@ -29,7 +29,7 @@ WALL_CLOCK_READERS = {
     "server/engines/recall.py": "how long ago the generations of an earlier process ended",
     "server/engines/status.py": "the day (UTC) of a daily budget",
     "server/execution/attempt.py": "dates attempts",
-    "server/generations/lifecycle.py": "dates generations",
+    "server/generations/submissions.py": "dates generations",
     "server/ids.py": "ids sort by time; none is less than the one before",
     "server/store/sqlite/expiry.py": "dates the end of what has run out of time",
     "server/store/sqlite/moves.py": "dates the event of a move",

@@ -248,8 +248,8 @@ class TenantQuotaError(ServiceError):
 
     reason = "TENANT_QUOTA"
 
-    def __init__(self, tenant: str, message: str, *, retry_after_seconds: float) -> None:
-        """Say what the limit is, and when to try again."""
+    def __init__(self, tenant: str, message: str, *, retry_after_seconds: float | None) -> None:
+        """Say what the limit is, and when to try again; None for never."""
         super().__init__(message)
         self.tenant = tenant
         self.retry_after_seconds = retry_after_seconds

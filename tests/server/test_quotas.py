@@ -11,9 +11,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import StartServer
-from tests.server.calls import image_request, on_acceptance, read, refusal, slow_request
+from tests.server.calls import Refusal, image_request, on_acceptance, read, refusal, slow_request
 from tests.server.test_auth import bearer, make_key
 
 
@@ -71,6 +72,52 @@ async def test_each_tenant_has_its_limits(start_server: StartServer, tmp_path: P
             await stub.CancelGeneration(cancel, metadata=red)
         request = on_acceptance(image_request())
         assert (await stub.Generate(request, metadata=red)).generation.id
+
+
+async def test_cost_money_and_bytes_are_limited(start_server: StartServer, tmp_path: Path) -> None:
+    """Each with its own error; a plan tells before; the answer says whether another try helps, and when."""
+    keys = tmp_path / "keys.json"
+    names = ("cost", "daily", "money", "bytes")
+    callers = {name: bearer(make_key(keys, tenant=name)) for name in names}
+    server = start_server(
+        auth={"keys": {"file": str(keys)}},
+        tenants={
+            "cost": {"max_queued_cost": 0.001},
+            "daily": {"daily_cost": 0.05},
+            "money": {"daily_budget": 0},
+            "bytes": {"max_stored_bytes": 1},
+        },
+    )
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+
+        async def refuse(tenant: str, request: pb.GenerateRequest) -> Refusal:
+            plan = pb.PlanGenerationRequest(generate=request)
+            planned = await stub.PlanGeneration(plan, metadata=callers[tenant])
+            request.request_id = tenant
+            refused = await refusal(stub.Generate(request, metadata=callers[tenant]))
+            assert (refused.code, refused.reason) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TENANT_QUOTA",
+            )
+            assert planned.rejection.message == refused.message
+            return refused
+
+        large = await refuse("cost", image_request())
+        assert "0.001 cost units that wait" in large.message
+        assert (large.retry_seconds, large.pushback_ms) == (None, None)
+        await stub.Generate(image_request(task={"steps": 8}), metadata=callers["daily"])
+        for _ in range(2):  # the second one has nothing left of the day
+            daily = image_request(task={"steps": 10})
+            refused = await refuse("daily", daily)
+            assert refused.retry_seconds is not None
+            assert refused.pushback_ms == "-1"
+        assert "may spend 0 a day" in (await refuse("money", image_request())).message
+        await stub.Generate(image_request(), metadata=callers["bytes"])
+        assert "may store 1 bytes" in (await refuse("bytes", image_request())).message
+        header = pb.UploadArtifactRequest(header=UploadHeader(media_type="image/png"))
+        upload = stub.UploadArtifact(iter([header]), metadata=callers["bytes"])
+        assert (await refusal(upload)).reason == "TENANT_QUOTA"
 
 
 async def test_calls_per_second_are_limited(start_server: StartServer, tmp_path: Path) -> None:

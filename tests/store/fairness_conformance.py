@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from atelier.v1.generation_pb2 import STATE_QUEUED as QUEUED
-from atelier_server.store.protocol import Event, Share, Store
+from atelier_server.store.protocol import Event, Store
+from atelier_server.store.quotas import Share
 from tests.store.conformance import Opener, log_of, submission, succeeded
 
 

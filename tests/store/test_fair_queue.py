@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from atelier_server.store.protocol import Claim, Event, Share
+from atelier_server.store.protocol import Claim, Event
+from atelier_server.store.quotas import Share
 from atelier_server.store.sqlite import operations, shares
 from atelier_server.store.sqlite.migrations import migrate
 from tests.store.conformance import submission, succeeded

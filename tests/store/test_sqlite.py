@@ -35,6 +35,7 @@ from tests.store.fairness_conformance import FairnessConformance
 from tests.store.isolation_conformance import IsolationConformance
 from tests.store.pause_conformance import PauseConformance
 from tests.store.queue_conformance import QueueConformance
+from tests.store.quota_conformance import QuotaConformance
 from tests.store.recovery_conformance import RecoveryConformance
 from tests.store.request_id_conformance import RequestIdConformance
 
@@ -45,6 +46,7 @@ class TestSqliteStore(
     IsolationConformance,
     PauseConformance,
     QueueConformance,
+    QuotaConformance,
     FairnessConformance,
     EventConformance,
     RecoveryConformance,

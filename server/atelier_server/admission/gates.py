@@ -29,8 +29,10 @@ class Applicant:
     """Whether the server is shutting down."""
     storage_message: str
     """Why nothing new can be stored; empty if it can."""
-    queue_depth: Callable[[str], Awaitable[int]]
-    """Counts the generations that wait for the engine of that name."""
+    caller: str
+    """Who submits."""
+    queue_depth: Callable[[str, str], Awaitable[int]]
+    """Counts the generations in the queue of that engine, as far as they concern that caller."""
 
 
 Gate = Callable[[Applicant], Awaitable[None]]
@@ -71,7 +73,7 @@ def require_attainable_deadline(
     if seconds_left is None:
         return
     engine = applicant.engine
-    wait = applicant.statuses.estimate_wait(engine).least
+    wait = applicant.statuses.estimate_wait(engine, applicant.caller).least
     needed = wait + engine.times.estimate(work, time.monotonic()).least
     if needed > seconds_left:
         msg = (
@@ -100,7 +102,7 @@ async def _require_able(applicant: Applicant) -> None:
 
 async def _require_queue_space(applicant: Applicant) -> None:
     engine = applicant.engine
-    queued = await applicant.queue_depth(engine.name)
+    queued = await applicant.queue_depth(engine.name, applicant.caller)
     if queued >= engine.queue_limit:
         msg = f"the queue of engine {engine.name!r} is full: {queued} generations wait"
         raise QueueFullError(msg)

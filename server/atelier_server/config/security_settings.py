@@ -171,6 +171,38 @@ class TenantSettings(Section):
         le=10**9,
         description="Generations that wait or run at a time, over all engines. Null: no limit.",
     )
+    max_queued: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Generations that wait at a time, over all engines. Null: no limit.",
+    )
+    max_queued_cost: float | None = Field(
+        None,
+        gt=0,
+        le=10**15,
+        description="Cost units that wait at a time, over all engines. Null: no limit.",
+    )
+    daily_cost: float | None = Field(
+        None,
+        gt=0,
+        le=10**15,
+        description="Cost units a day (from 00:00 UTC): of what has begun, and of what waits. Null: no limit.",
+    )
+    daily_budget: float | None = Field(
+        None,
+        ge=0,
+        le=10**12,
+        description="Money a day (from 00:00 UTC), in the currency of the engines' prices. Once what has ended today "
+        "has cost so much, nothing more is accepted; what was accepted before still runs. Null: no limit.",
+    )
+    max_stored_bytes: int | None = Field(
+        None,
+        ge=1,
+        le=2**60,
+        description="Bytes of uploads and outputs that are kept. Once it has so many, uploads and generations are "
+        "refused until some have expired; what was accepted before may exceed it. Null: no limit.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,20 +184,20 @@ class EngineStatuses(Mapping[str, EngineStatus]):
             fallback for fallback in fallbacks if fallback.ready and not fallback.budget.exhausted
         )
 
-    def estimate_wait(self, status: EngineStatus) -> Estimate:
-        """How long a new generation waits in the engine's queue: unknown while it is paused."""
+    def estimate_wait(self, status: EngineStatus, caller: str) -> Estimate:
+        """How long a new generation of the caller waits in the engine's queue: unknown while it is paused."""
         if status.pause is not None:
             return Estimate(least=0.0, expected=None)
         return self.backlog.estimate_wait(
-            status.name, status.times, status.capabilities.concurrency
+            status.name, caller, status.times, status.capabilities.concurrency
         )
 
-    def estimate_retry(self, status: EngineStatus) -> float:
-        """Seconds until a generation that the engine can't take now may be taken, within bounds."""
+    def estimate_retry(self, status: EngineStatus, caller: str) -> float:
+        """Seconds until a generation of the caller that the engine can't take now may be taken, within bounds."""
         rejection = status.find_rejection()
         if rejection is not None and rejection.retry_after_seconds is not None:
             return rejection.retry_after_seconds
-        return bound_retry_delay(self.estimate_wait(status).expected or 0.0)
+        return bound_retry_delay(self.estimate_wait(status, caller).expected or 0.0)
 
     def estimate_end(self, status: EngineStatus) -> float | None:
         """Seconds in which all that waits for the engine or runs on it will have ended; None if that is unknown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atelier.v1.generation_pb2 import STATE_QUEUED, STATE_RUNNING
@@ -18,6 +18,7 @@ class _Place:
 
     engine: str
     work: Work | None
+    caller: str
     started: float | None = None
     """When it began to run; None while it waits."""
 
@@ -28,14 +29,15 @@ class Backlog:
     def __init__(self) -> None:
         """Start without work."""
         self._places: dict[str, _Place] = {}
-        self._waiting: dict[str, Counter[Work | None]] = {}
+        self._waiting: dict[str, dict[str, Counter[Work | None]]] = {}
+        """By engine and caller."""
         self._running: dict[str, dict[str, _Place]] = {}
 
-    def add(self, generation_id: str, engine: str, work: Work | None) -> None:
+    def add(self, generation_id: str, engine: str, work: Work | None, caller: str) -> None:
         """Let the generation wait for the engine, wherever it was before; None for work that cannot be told."""
         self.remove(generation_id)
-        self._places[generation_id] = _Place(engine, work)
-        self._waiting.setdefault(engine, Counter())[work] += 1
+        self._places[generation_id] = _Place(engine, work, caller)
+        self._waiting.setdefault(engine, {}).setdefault(caller, Counter())[work] += 1
 
     def remove(self, generation_id: str) -> None:
         """Forget the generation: it was not accepted, or has ended."""
@@ -56,11 +58,21 @@ class Backlog:
             place.started = time.monotonic()
             self._running.setdefault(place.engine, {})[event.generation_id] = place
         elif state == STATE_QUEUED and place.started is not None:
-            self.add(event.generation_id, place.engine, place.work)
+            self.add(event.generation_id, place.engine, place.work, place.caller)
 
-    def estimate_wait(self, engine: str, times: ServiceTimes, slots: int) -> Estimate:
-        """How long a new generation waits for one of the engine's slots behind all that it has ahead of it."""
-        ahead = list(self._estimate_all(engine, times))
+    def estimate_wait(self, engine: str, caller: str, times: ServiceTimes, slots: int) -> Estimate:
+        """How long a new generation waits for one of the engine's slots behind all that it has ahead of it.
+
+        That is what runs and what its caller has waiting; and of each other caller as much as of its own, since callers
+        take turns: what they are certain to be given in that time is nothing.
+        """
+        waiting = self._waiting.get(engine, {})
+        ahead = [*self._estimate_running(engine, times)]
+        own = list(_estimate_waiting(waiting.get(caller, {}), times))
+        ahead += own
+        for other, works in waiting.items():
+            if other != caller and own:
+                ahead += _limit_to_share(list(_estimate_waiting(works, times)), own)
         if sum(count for count, _ in ahead) < slots:
             return Estimate(0.0, 0.0)
         least = _find_start(((count, each.least) for count, each in ahead), slots)
@@ -78,11 +90,16 @@ class Backlog:
             longest = max(longest, each.expected)
         return max(total / slots, longest)
 
-    def _estimate_all(self, engine: str, times: ServiceTimes) -> Iterator[tuple[int, Estimate]]:
+    def _estimate_all(self, engine: str, times: ServiceTimes) -> Iterator[tuple[float, Estimate]]:
         """How many generations take how long from now on."""
+        for works in self._waiting.get(engine, {}).values():
+            yield from _estimate_waiting(works, times)
+        yield from self._estimate_running(engine, times)
+
+    def _estimate_running(
+        self, engine: str, times: ServiceTimes
+    ) -> Iterator[tuple[float, Estimate]]:
         now = time.monotonic()
-        for work, count in self._waiting.get(engine, {}).items():
-            yield count, UNKNOWN if work is None else times.estimate(work, now)
         for place in self._running.get(engine, {}).values():
             whole = UNKNOWN if place.work is None else times.estimate(place.work, now)
             elapsed = now - (place.started or now)
@@ -94,12 +111,35 @@ class Backlog:
             del self._running[place.engine][generation_id]
             return
         waiting = self._waiting[place.engine]
-        waiting[place.work] -= 1
-        if not waiting[place.work]:
-            del waiting[place.work]
+        works = waiting[place.caller]
+        works[place.work] -= 1
+        if not works[place.work]:
+            del works[place.work]
+        if not works:
+            del waiting[place.caller]
 
 
-def _find_start(ahead: Iterable[tuple[int, float]], slots: int) -> float:
+def _estimate_waiting(
+    works: Mapping[Work | None, int], times: ServiceTimes
+) -> Iterator[tuple[float, Estimate]]:
+    """How many generations take how long."""
+    now = time.monotonic()
+    for work, count in works.items():
+        yield count, UNKNOWN if work is None else times.estimate(work, now)
+
+
+def _limit_to_share(
+    theirs: Sequence[tuple[float, Estimate]], own: Sequence[tuple[float, Estimate]]
+) -> list[tuple[float, Estimate]]:
+    """Of another caller's generations as many as take no longer together than the caller's own."""
+    total, limit = (
+        sum(count * (each.expected or 0.0) for count, each in some) for some in (theirs, own)
+    )
+    part = min(1.0, limit / total) if total else 0.0
+    return [(count * part, Estimate(0.0, each.expected)) for count, each in theirs]
+
+
+def _find_start(ahead: Iterable[tuple[float, float]], slots: int) -> float:
     """When a slot is free for the next one, if those ahead take so long.
 
     At that moment at most `slots - 1` of those ahead are unfinished: the slots have done all other work together.

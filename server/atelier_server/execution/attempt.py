@@ -365,7 +365,8 @@ class AttemptFinalizer:
         generation.receipt.ClearField("recipe")
         task = encode_task(route.resolved.task, route.resolved.finishing)
         backlog = self.decider.router.engines.backlog
-        backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
+        work = Work.of(route.resolved.task)
+        backlog.add(generation.id, route.engine.name, work, attempt.claim.caller)
         await self.storage.retry(
             lambda: self.store.requeue_on_engine(
                 attempt.claim, generation, task, spent=spent.amount

@@ -43,7 +43,7 @@ class QueueHandover:
         for waiting in page:
             route = await self._find_route(engine, waiting)
             if route is not None:
-                await self._move(waiting.generation, route)
+                await self._move(waiting.generation, waiting.caller, route)
 
     async def _find_route(self, engine: EngineStatus, waiting: Waiting) -> Route | None:
         """A route to a fallback; what these fallbacks cannot do is decided once, since that may decode images."""
@@ -69,12 +69,12 @@ class QueueHandover:
         found = engines.find_fallbacks(first) if first is not None else ()
         return frozenset(fallback.name for fallback in found) - frozenset(tried)
 
-    async def _move(self, before: Generation, route: Route) -> None:
+    async def _move(self, before: Generation, caller: str, route: Route) -> None:
         moved = Generation()
         moved.CopyFrom(before)
         describe_route(route, moved)
         backlog = self.decider.router.engines.backlog
-        backlog.add(moved.id, moved.engine, Work.of(route.resolved.task))
+        backlog.add(moved.id, moved.engine, Work.of(route.resolved.task), caller)
         is_moved = False
         try:
             is_moved = await self.store.move(

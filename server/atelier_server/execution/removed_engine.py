@@ -89,7 +89,8 @@ class RemovedEngineWorker:
             describe_route(route, generation)
             task = encode_task(route.resolved.task, route.resolved.finishing)
             backlog = self.decider.router.engines.backlog
-            backlog.add(generation.id, route.engine.name, Work.of(route.resolved.task))
+            work = Work.of(route.resolved.task)
+            backlog.add(generation.id, route.engine.name, work, claim.caller)
             await self.store.requeue_on_engine(claim, generation, task)
         else:
             _log.warning("generation_failed", extra=fields)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakValueDictionary
 
 from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, State
@@ -22,14 +23,10 @@ from atelier_server.admission.gates import (
     require_admission,
     require_attainable_deadline,
 )
-from atelier_server.admission.image_task import list_image_sources
-from atelier_server.admission.parameters import describe_route
-from atelier_server.admission.route import Route
 from atelier_server.artifacts.storage import StorageMonitor
-from atelier_server.clock import current_timestamp, steady_time
+from atelier_server.clock import steady_time
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
-from atelier_server.engines.task_codec import encode_task
 from atelier_server.errors import NotFoundError, QueueFullError, ServiceError, StorageError
 from atelier_server.estimates.service_times import Work
 from atelier_server.generations import pages
@@ -38,14 +35,14 @@ from atelier_server.generations.digests import compute_digest
 from atelier_server.generations.planning import describe_plan
 from atelier_server.generations.remote_jobs import continues_job
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
+from atelier_server.generations.submissions import build_submission
 from atelier_server.generations.tenant_quotas import TenantQuotas
-from atelier_server.ids import make_request_id, new_id
+from atelier_server.ids import new_id
 from atelier_server.store.events import GenerationMeter
 from atelier_server.store.protocol import (
     ENDED,
     CancelResult,
     Event,
-    Share,
     Store,
     Submission,
     SubmitResult,
@@ -134,14 +131,14 @@ class GenerationLifecycle:
             return before
         generation_id = before.generation.id if before is not None else new_id()
         route = await self.decider.decide(
-            request, caller, generation_id, admit=self._require_admission
+            request, caller, generation_id, admit=partial(self._require_admission, caller)
         )
         work = Work.of(route.resolved.task)
-        applicant = self._to_applicant(route.engine)
+        applicant = self._to_applicant(caller, route.engine)
         require_attainable_deadline(applicant, work, _tighten(sender.seconds_left, request))
         inputs = self.decider.inputs
         attached = await inputs.store_attachments(request, caller) if request.attachments else ()
-        submission = _build_submission(
+        submission = build_submission(
             generation_id=generation_id,
             request=request,
             sender=sender,
@@ -149,14 +146,17 @@ class GenerationLifecycle:
             digest=digest,
             keep_remote_handle=before is not None and continues_job(before.generation, route),
             share=self.quotas.find_share(caller, route.resolved.task),
+            allowance=self.quotas.find_allowance(caller),
         )
         if not submission.inputs:
             self.decider.hand_over(submission.generation.id, submission.task, route)
         backlog = self.decider.router.engines.backlog
-        backlog.add(generation_id, route.engine.name, work)  # before events tell that it runs
+        backlog.add(
+            generation_id, route.engine.name, work, caller
+        )  # before events tell that it runs
         accepted = False
         try:
-            submitted = await self.quotas.submit(submission)
+            submitted = await self.store.submit(submission)
             accepted = submitted.created
             return submitted
         except StorageError as error:
@@ -164,7 +164,7 @@ class GenerationLifecycle:
             raise
         except ServiceError as error:
             if isinstance(error, QueueFullError):
-                error.retry_after_seconds = applicant.statuses.estimate_retry(route.engine)
+                error.retry_after_seconds = applicant.statuses.estimate_retry(route.engine, caller)
             await inputs.delete_attachments(attached)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same
@@ -191,8 +191,9 @@ class GenerationLifecycle:
             ServiceError: the request is invalid, or no engine can do it; other rejections are part of the plan.
         """
         route = await self.decider.decide(request, caller, new_id())
-        over_quota = await self.quotas.find_rejection(caller)
-        return await describe_plan(route, self._to_applicant(route.engine), request, over_quota)
+        over_quota = await self.quotas.find_rejection(caller, route.resolved.task)
+        applicant = self._to_applicant(caller, route.engine)
+        return await describe_plan(route, applicant, request, over_quota)
 
     async def wait_result(
         self, submitted: SubmitResult, caller: str, has_timed_out: Callable[[], bool]
@@ -274,11 +275,12 @@ class GenerationLifecycle:
             outcome=outcome, stopped_at_step=generation.stopped_at_step, generation=generation
         )
 
-    async def _require_admission(self, engine: EngineStatus) -> None:
-        await require_admission(self._to_applicant(engine))
+    async def _require_admission(self, caller: str, engine: EngineStatus) -> None:
+        await require_admission(self._to_applicant(caller, engine))
 
-    def _to_applicant(self, engine: EngineStatus) -> Applicant:
+    def _to_applicant(self, caller: str, engine: EngineStatus) -> Applicant:
         return Applicant(
+            caller=caller,
             engine=engine,
             statuses=self.decider.router.engines,
             draining=self.draining,
@@ -357,45 +359,3 @@ def _tighten(seconds_left: float | None, request: GenerateRequest) -> float | No
         return seconds_left
     timeout = request.timeout.ToMicroseconds() / 1e6
     return timeout if seconds_left is None else min(timeout, seconds_left)
-
-
-def _build_submission(
-    *,
-    generation_id: str,
-    request: GenerateRequest,
-    sender: Sender,
-    route: Route,
-    digest: bytes,
-    keep_remote_handle: bool,
-    share: Share,
-) -> Submission:
-    generation = Generation(
-        id=generation_id,
-        request_id=request.request_id or make_request_id(generation_id, digest),
-        state=State.STATE_QUEUED,
-        create_time=current_timestamp(),
-    )
-    describe_route(route, generation)
-    if request.WhichOneof("task") == "image":
-        generation.image.CopyFrom(request.image)
-    else:
-        generation.audio.CopyFrom(request.audio)
-    timeout = request.timeout.ToMicroseconds() / 1e6 if request.HasField("timeout") else None
-    return Submission(
-        generation=generation,
-        request=request,
-        task=encode_task(route.resolved.task, route.resolved.finishing),
-        caller=sender.caller,
-        digest=digest,
-        queue_limit=route.engine.queue_limit,
-        share=share,
-        deadline=None if timeout is None else steady_time() + timeout,
-        inputs=tuple(
-            source.artifact_id
-            for source in list_image_sources(request).values()
-            if source.artifact_id
-        ),
-        metadata=sender.metadata,
-        named=bool(request.request_id),
-        keep_remote_handle=keep_remote_handle,
-    )

@@ -23,7 +23,7 @@ async def describe_plan(
     plan = PlanGenerationResponse(
         engine=engine.name, parameters=route.resolved.parameters, selection=route.selection
     )
-    wait = applicant.statuses.estimate_wait(engine)
+    wait = applicant.statuses.estimate_wait(engine, applicant.caller)
     if wait.expected is not None:
         plan.estimated_wait.FromMicroseconds(int(wait.expected * 1e6))
     service = engine.times.estimate(work, time.monotonic())

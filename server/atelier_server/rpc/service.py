@@ -76,7 +76,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         if generation.state in _ENDED_BADLY:
             engines = self.generations.decider.router.engines
             engine = engines.get(generation.engine)
-            seconds = 1.0 if engine is None else engines.estimate_retry(engine)
+            seconds = 1.0 if engine is None else engines.estimate_retry(engine, _tenant())
             raise GenerationFailedError(generation, retry_after_seconds=seconds)
 
     async def StreamProgress(
@@ -204,6 +204,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
         self.generations.storage.require_space()
+        await self.generations.quotas.require_storage(_tenant())
         header = await _read_header(requests)
         async with aclosing(_read_chunks(requests)) as chunks:
             artifact = await self.artifacts.upload(header, chunks, _tenant())

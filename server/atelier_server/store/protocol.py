@@ -14,6 +14,7 @@ from atelier.v1.generation_pb2 import CancelCause, CancelOutcome, Generation, St
 from atelier.v1.generation_service_pb2 import GenerateRequest, StreamProgressResponse
 from atelier_server.store.artifact_protocol import ArtifactRecords
 from atelier_server.store.queue_protocol import QueueStore
+from atelier_server.store.quotas import Allowance, Share, Usage
 
 Event = StreamProgressResponse
 """One numbered entry of a generation's log."""
@@ -39,16 +40,6 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """What a generation takes of its caller's part of an engine."""
-
-    cost: float = 1.0
-    """Cost units, see `estimates.cost_units`; more than 0."""
-    weight: float = 1.0
-    """Of the caller: one with twice the weight is given twice the cost units; more than 0."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A generation to accept."""
 
@@ -63,9 +54,11 @@ class Submission:
     digest: bytes
     """Digest of the request: a request id may be used again only with the same digest."""
     queue_limit: int
-    """Maximum number of generations that may wait for the engine."""
+    """Maximum number of generations that may wait for the engine; a caller who has none there may add one."""
     share: Share = field(default_factory=Share)
     """Decides when it is claimed, beside those of other callers."""
+    allowance: Allowance | None = None
+    """How much the caller may have; None for no limits."""
     deadline: float | None
     """Steady time after which it fails instead of running on; None for no limit."""
     inputs: Sequence[str] = ()
@@ -202,7 +195,11 @@ class Store(QueueStore, ArtifactRecords, Protocol):
         Raises:
             ConflictError: the request id was used before with another digest.
             QueueFullError: the engine's queue is full.
+            TenantQuotaError: the caller has as much as it may.
         """
+
+    async def find_usage(self, caller: str, allowance: Allowance) -> Usage:
+        """What the caller has now, as far as the allowance limits it."""
 
     async def claim(self, engine: str) -> Claim:
         """Wait for a generation in the engine's queue, and claim it.
@@ -357,8 +354,8 @@ class Store(QueueStore, ArtifactRecords, Protocol):
     async def list(self, query: Query) -> Page:
         """The newest generations that match, as many as the query's limits permit."""
 
-    async def queue_depth(self, engine: str) -> int:
-        """How many generations wait for the engine."""
+    async def queue_depth(self, engine: str, caller: str | None = None) -> int:
+        """How many generations wait for the engine; for a caller who has none there, no others count."""
 
     async def list_queued_engines(self) -> Sequence[str]:
         """The engines that generations wait for, whether they still exist or not."""
@@ -369,8 +366,8 @@ class Store(QueueStore, ArtifactRecords, Protocol):
         A generation ends when the store is opened if it has crashed the server too often, or was to be cancelled.
         """
 
-    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
-        """Id, engine and decided task of every generation that waits; the task is empty as in `Claim.task`."""
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bytes]]:
+        """Id, engine, caller and decided task of every generation that waits; the task is empty as in `Claim.task`."""
 
     async def list_succeeded_tasks(self, limit: int) -> Sequence[tuple[Generation, bytes]]:
         """Record and decided task of those of the newest `limit` generations that have succeeded, oldest first."""

@@ -129,7 +129,7 @@ def require_same_request(request_id: str, stored: bytes, given: bytes) -> None:
 
 
 def accept(submission: Submission, *, queued: int, ahead: int, now: Timestamp) -> Change:
-    """Accept a submission behind `ahead` of the `queued` others.
+    """Accept a submission behind `ahead` others; `queued` of them count against the limit.
 
     Raises:
         QueueFullError: as many wait as may.
@@ -142,7 +142,7 @@ def accept(submission: Submission, *, queued: int, ahead: int, now: Timestamp) -
 def run_again(
     record: Record, submission: Submission, *, queued: int, ahead: int, now: Timestamp
 ) -> Change:
-    """Queue a cancelled generation again, as `submission` has decided it, behind `ahead` of the `queued` others.
+    """Queue a cancelled generation again, as `submission` has decided it, behind `ahead` others; as `accept`.
 
     Raises:
         QueueFullError: as many wait as may.

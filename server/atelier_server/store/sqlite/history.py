@@ -10,9 +10,10 @@ from atelier_server.store.records import Record
 from atelier_server.store.sqlite import rows
 
 
-def list_waiting_tasks(db: sqlite3.Connection) -> list[tuple[str, str, bytes]]:
-    """Id, engine and decided task of every generation that waits."""
-    return db.execute("SELECT id, engine, task FROM generations WHERE state = 1").fetchall()
+def list_waiting_tasks(db: sqlite3.Connection) -> list[tuple[str, str, str, bytes]]:
+    """Id, engine, caller and decided task of every generation that waits."""
+    query = "SELECT id, engine, caller, task FROM generations WHERE state = 1"
+    return db.execute(query).fetchall()
 
 
 def list_succeeded_tasks(db: sqlite3.Connection, limit: int) -> list[tuple[Generation, bytes]]:

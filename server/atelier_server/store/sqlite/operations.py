@@ -23,6 +23,7 @@ from atelier_server.store.protocol import (
     SubmitResult,
     may_run_again,
 )
+from atelier_server.store.quotas import require_allowed
 from atelier_server.store.records import Record
 from atelier_server.store.sqlite import (
     cancellation_rows,
@@ -31,6 +32,7 @@ from atelier_server.store.sqlite import (
     pauses,
     rows,
     shares,
+    usage,
     waiting,
 )
 from atelier_server.store.sqlite.shares import Joining
@@ -82,18 +84,23 @@ def submit(
     Raises:
         ConflictError: the request id was used before with another digest.
         QueueFullError: the engine's queue is full.
+        TenantQuotaError: the caller has as much as it may.
     """
     before = _find_before(db, submission) if submission.named else None
     if before is not None and not may_run_again(before.generation):
         return Submitted(before, None)
+    if (allowance := submission.allowance) is not None:
+        have = usage.find_usage(db, submission.caller, allowance)
+        require_allowed(submission.caller, allowance, have, submission.share.cost)
     generation, now = submission.generation, current_timestamp()
     queued = waiting.count(db, generation.engine)
     if before is not None:
-        change = _run_again(db, before.generation.id, submission, queued, now)
+        change = _run_again(db, before.generation.id, submission, now)
         event = rows.write(db, change)
     else:
         ahead = _count_ahead(db, submission, generation.id) if queued else 0
-        change = records.accept(submission, queued=queued, ahead=ahead, now=now)
+        limiting = waiting.count(db, generation.engine, submission.caller) if queued else 0
+        change = records.accept(submission, queued=limiting, ahead=ahead, now=now)
         event = change.event
         if is_watched is not None and not (queued or pauses.is_paused(db, generation.engine)):
             return _insert_claimed(db, submission, change, now)
@@ -131,13 +138,12 @@ def _run_again(
     db: sqlite3.Connection,
     generation_id: str,
     submission: Submission,
-    queued: int,
     now: Timestamp,
 ) -> records.Change:
     change = records.run_again(
         rows.find(db, generation_id).record,
         submission,
-        queued=queued,
+        queued=waiting.count(db, submission.generation.engine, submission.caller),
         ahead=_count_ahead(db, submission, generation_id),
         now=now,
     )
@@ -293,7 +299,7 @@ def requeue(
         )
         event = rows.write_claimed(db, claim, stopped, cancel_requested=True)
     written = _require_claim(claim, event)
-    rows.add_spending(db, claim.generation.engine, release.spent)
+    rows.add_spending(db, claim.caller, claim.generation.engine, release.spent)
     return written
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from atelier.v1.generation_pb2 import Generation
 from atelier_server.store.protocol import Page, Query, Waiting
-from atelier_server.store.sqlite import history, listing, moves
+from atelier_server.store.quotas import Allowance, Usage
+from atelier_server.store.sqlite import history, listing, moves, usage, waiting
 from atelier_server.store.sqlite.artifact_records import SqliteArtifactRecords
 
 
@@ -17,11 +18,15 @@ class SqliteOverviews(SqliteArtifactRecords):
         """See Store.list."""
         return await self._database.read(lambda db: listing.search(db, query))
 
+    async def queue_depth(self, engine: str, caller: str | None = None) -> int:
+        """See Store.queue_depth."""
+        return await self._database.read(lambda db: waiting.count(db, engine, caller))
+
     async def list_queued_engines(self) -> Sequence[str]:
         """See Store.list_queued_engines."""
         return list(await self._database.read(history.count_waiting_by_engine))
 
-    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, bytes]]:
+    async def list_waiting_tasks(self) -> Sequence[tuple[str, str, str, bytes]]:
         """See Store.list_waiting_tasks."""
         return await self._database.read(history.list_waiting_tasks)
 
@@ -36,3 +41,7 @@ class SqliteOverviews(SqliteArtifactRecords):
     async def list_waiting(self, engine: str, after: str, limit: int) -> Sequence[Waiting]:
         """See Store.list_waiting."""
         return await self._database.read(lambda db: moves.list_waiting(db, engine, after, limit))
+
+    async def find_usage(self, caller: str, allowance: Allowance) -> Usage:
+        """See Store.find_usage."""
+        return await self._database.run(lambda db: usage.find_usage(db, caller, allowance))

@@ -302,7 +302,7 @@ def _update(
     if written is None:
         return None
     add_artifacts(db, record.caller, change.artifacts)
-    add_spending(db, generation.engine, change.cost)
+    add_spending(db, record.caller, generation.engine, change.cost)
     return change.event
 
 
@@ -324,13 +324,18 @@ def _append(
     return events
 
 
-def add_spending(db: sqlite3.Connection, engine: str, amount: float) -> None:
-    """Add to what the engine has cost today."""
+def add_spending(db: sqlite3.Connection, caller: str, engine: str, amount: float) -> None:
+    """Add to what the engine has cost today, and to what the caller has spent."""
     if amount:
         db.execute(
             "INSERT INTO spending (engine, amount) VALUES (?, ?)"
             " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
             (engine, amount),
+        )
+        db.execute(
+            "UPDATE shares SET used = iif(day = date('now'), used, 0), spent = iif(day = date('now'), spent, 0) + ?,"
+            " day = date('now') WHERE tenant = ? AND engine = ?",
+            (amount, caller, engine),
         )
 
 

@@ -35,7 +35,6 @@ from atelier_server.store.sqlite import (
     moves,
     operations,
     rows,
-    waiting,
     watching,
 )
 from atelier_server.store.sqlite.database import CommitCount, Database
@@ -355,10 +354,6 @@ class SqliteStore(SqliteQueues):
         """See Store.get."""
         row = await self._database.read(lambda db: rows.find(db, generation_id, caller))
         return row.record.generation
-
-    async def queue_depth(self, engine: str) -> int:
-        """See Store.queue_depth."""
-        return await self._database.read(lambda db: waiting.count(db, engine))
 
     def observe(self, observer: Callable[[Event], None]) -> None:
         """See Store.observe."""

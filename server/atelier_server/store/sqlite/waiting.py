@@ -39,8 +39,16 @@ def list_ids(db: sqlite3.Connection, engine: str, limit: int = -1) -> list[str]:
     return [generation_id for (generation_id,) in found]
 
 
-def count(db: sqlite3.Connection, engine: str) -> int:
-    """How many wait for the engine: a number that the file keeps."""
+def count(db: sqlite3.Connection, engine: str, caller: str | None = None) -> int:
+    """How many wait for the engine, a number that the file keeps; 0 for a caller who has none there.
+
+    So no tenant fills a queue for the others.
+    """
+    if caller is not None:
+        own = "SELECT waiting FROM shares WHERE tenant = ? AND engine = ?"
+        found = db.execute(own, (caller, engine)).fetchone()
+        if found is None or not found[0]:
+            return 0
     found = db.execute("SELECT waiting FROM queues WHERE engine = ?", (engine,)).fetchone()
     return found[0] if found else 0
 
