@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atelier_server.errors import DataDirectoryInUseError, DataDirectoryUnusableError
 
-_OURS = ("artifacts", "atelier.db", "engines", "lock")
+_OURS = ("artifacts", "atelier.db", "credentials", "engines", "lock")
 """How the names of everything begin that a server puts into the directory."""
 
 

@@ -81,9 +81,11 @@ class AsyncClient(BaseClient):
             self._loop = loop
             at = self._connection
             self._channel = (
-                grpc.aio.insecure_channel(at.address, build_channel_options())
+                grpc.aio.insecure_channel(at.address, build_channel_options(at.server_name))
                 if at.credentials is None
-                else grpc.aio.secure_channel(at.address, at.credentials, build_channel_options())
+                else grpc.aio.secure_channel(
+                    at.address, at.credentials, build_channel_options(at.server_name)
+                )
             )
             self._stub = GenerationServiceStub(self._channel)
         return self._stub

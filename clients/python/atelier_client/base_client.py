@@ -52,7 +52,7 @@ class BaseClient(ABC):
         Args:
             server: HOST:PORT or an http URL, an https URL for TLS; `ATELIER_SERVER` or localhost:50051
                 when empty.
-            credentials: for TLS, as gRPC has them, instead of `tls`.
+            credentials: for TLS, as gRPC has them, instead of the files of `tls`.
             tls: certificates; when None, TLS with the authorities of the system for an https URL, else plain text.
             token: sent with every call, as the metadata `authorization: Bearer TOKEN`; `ATELIER_TOKEN` when None, no
                 token when empty.
@@ -74,6 +74,7 @@ class BaseClient(ABC):
             credentials=credentials,
             token=environment.read_token() if token is None else token,
             call_timeout_seconds=call_timeout_seconds,
+            server_name="" if tls is None else tls.server_name,
         )
         self._closed = False
         self._open_channel()

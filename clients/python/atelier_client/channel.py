@@ -50,6 +50,8 @@ class Connection:
     """Bearer token of every call; no token when empty."""
     call_timeout_seconds: float
     """Deadline of calls that only ask or start work."""
+    server_name: str = ""
+    """Name in the certificate of the server; that of the address when empty."""
 
     @property
     def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
@@ -85,9 +87,10 @@ def build_service_config() -> str:
     )
 
 
-def build_channel_options() -> Sequence[tuple[str, int | str]]:
-    """Options for a channel to an Atelier server."""
+def build_channel_options(server_name: str = "") -> Sequence[tuple[str, int | str]]:
+    """Options for a channel to an Atelier server, whose certificate has this name if it is not the address's."""
     return (
+        *((("grpc.ssl_target_name_override", server_name),) if server_name else ()),
         ("grpc.service_config", build_service_config()),
         ("grpc.enable_retries", 1),
         ("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES),

@@ -53,9 +53,11 @@ class Client(BaseClient):
     def _open_channel(self) -> None:
         at = self._connection
         self._channel = (
-            grpc.insecure_channel(at.address, build_channel_options())
+            grpc.insecure_channel(at.address, build_channel_options(at.server_name))
             if at.credentials is None
-            else grpc.secure_channel(at.address, at.credentials, build_channel_options())
+            else grpc.secure_channel(
+                at.address, at.credentials, build_channel_options(at.server_name)
+            )
         )
         self._stub = GenerationServiceStub(self._channel)
 

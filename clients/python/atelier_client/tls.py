@@ -23,6 +23,8 @@ class Tls:
     """Certificate of this client, for servers that require one."""
     key: str | Path | None = None
     """Its private key."""
+    server_name: str = ""
+    """The name that the server's certificate has, where that is not the one in the address."""
 
     def load(self) -> grpc.ChannelCredentials:
         """Read the files.

@@ -30,6 +30,11 @@ class ForwardingConfig(Section):
         default=None,
         description="PEM file with the certificate authorities to trust; those of the system when null.",
     )
+    server_name: str = Field(
+        default="",
+        max_length=253,
+        description="Name that the certificate of the other server has, where that is not the one in its address.",
+    )
     certificate_file: Path | None = Field(
         default=None,
         description="PEM file with a certificate of this server, where the other one wants one of its clients.",
@@ -59,6 +64,8 @@ class ForwardingConfig(Section):
     def _check_tls(self) -> Self:
         if self.ca_file is not None and not self.tls:
             raise ValueError("ca_file has no effect without tls: true")
+        if self.server_name and not self.tls:
+            raise ValueError("server_name has no effect without tls: true")
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file belong together")
         if self.certificate_file is not None and not self.tls:

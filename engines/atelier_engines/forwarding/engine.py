@@ -260,7 +260,10 @@ class ForwardingEngine:
     async def _connect(self) -> client.AsyncClient:
         config = self._config
         tls = client.Tls(
-            ca=config.ca_file, certificate=config.certificate_file, key=config.key_file
+            ca=config.ca_file,
+            certificate=config.certificate_file,
+            key=config.key_file,
+            server_name=config.server_name,
         )
         try:
             credentials = await result_from_thread(tls.load) if config.tls else None
@@ -269,6 +272,7 @@ class ForwardingEngine:
         return client.AsyncClient(
             self._address,
             credentials=credentials,
+            tls=tls if config.tls else None,
             # Never that of the environment, which may be another server's.
             token=config.token.get_secret_value() if config.token else "",
             reconnect_timeout_seconds=config.retry_timeout_seconds,

@@ -15,6 +15,7 @@ from atelier_engines.suggestions import suggest
 from atelier_server.config.configuration_files import ConfigurationError, read_file
 from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.config.error_messages import describe_errors
+from atelier_server.config.issued_credentials import use_issued_credentials
 from atelier_server.config.profiles import (
     find_models_dir,
     find_shared_places,
@@ -68,6 +69,8 @@ def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: ob
     raw = substitution.apply(raw)
     if (models_dir := find_models_dir(raw, variables)) is not None:
         raw["models_dir"] = models_dir
+    data_dir = raw.get("data_dir", Settings.model_fields["data_dir"].default)
+    raw = dict(use_issued_credentials(raw, variables, Path(str(data_dir))))
     if not raw.keys() & {"engines", "styles"} and "tiny" in default_engines():
         raw["styles"] = DEFAULT_STYLES
     engines = raw.get("engines", default_engines())

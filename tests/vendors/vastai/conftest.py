@@ -27,6 +27,7 @@ def config_for(vendor: StandIn, **settings: object) -> VastaiConfig:
             "poll_seconds": 0.05,
             "check_seconds": 0.05,
             "concurrency": 2,
+            "generate_credentials": False,
             "worker": {"engine": "sketch", "retry_timeout_seconds": 5.0},
             **settings,
         }

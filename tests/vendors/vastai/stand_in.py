@@ -203,7 +203,19 @@ class StandIn:
         if not fate.pop("dead", False):
             disk = self.directory / str(instance_id)
             disk.mkdir()
-            server = launch(disk, wait=False, engines=self.engines, drain_seconds=0)
+            variables = {
+                name: value
+                for name, value in order.get("env", {}).items()
+                if not name.startswith("-")
+            }
+            server = launch(
+                disk,
+                wait=False,
+                environment=variables,
+                engines=self.engines,
+                drain_seconds=0,
+                log={"level": "debug"},
+            )
         instance = FakeInstance(instance_id, chosen, order, server, fate=fate)
         self.instances[instance_id] = instance
         self.rented.append(instance)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
-from atelier_client import AsyncClient, State
+from atelier_client import AsyncClient, State, Tls
+from atelier_engines.vendors.vastai.credentials import SERVER_NAME
 from tests.conftest import RunningServer, launch
 from tests.vendors.vastai.stand_in import KEY, StandIn
+from tests.vendors.vastai.test_credentials import find_key
 
 
 @contextmanager
@@ -52,7 +54,13 @@ async def test_a_killed_server_finds_its_instance_and_its_task_again(
             generation = await client.get(accepted.id)
         (instance,) = vendor.rented
         assert instance.server is not None
-        async with AsyncClient(instance.server.address) as client, aclosing(client.list()) as found:
+        key = find_key(tmp_path / "data/engines/rented")
+        direct = AsyncClient(
+            instance.server.address,
+            tls=Tls(ca=key.with_suffix(".pem"), server_name=SERVER_NAME),
+            token=key.read_text(),
+        )
+        async with direct as client, aclosing(client.list()) as found:
             generations = [one async for one in found]
         assert server.terminate() == 0
     assert generation.state is State.SUCCEEDED

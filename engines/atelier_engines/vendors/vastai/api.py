@@ -5,6 +5,7 @@ Source: documentation of the API (docs.vast.ai, api-reference) and the SDK `vast
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from atelier_engines.errors import (
@@ -73,8 +74,8 @@ class VastApi:
         cap = self.config.max_price_per_hour
         return [offer for offer in found.offers if offer.dph_total <= cap]
 
-    async def create(self, offer: Offer, label: str) -> int:
-        """Rent the offer under that label, and return the id of the instance.
+    async def create(self, offer: Offer, label: str, env: Mapping[str, str]) -> int:
+        """Rent the offer under that label, with these variables for its container; returns the id of the instance.
 
         Raises:
             InstanceGoneError: the offer is no longer available.
@@ -82,7 +83,7 @@ class VastApi:
             EngineError: it is not rented.
         """
         path = f"/api/v0/asks/{offer.id}/"
-        body = build_request(self.config, label)
+        body = build_request(self.config, label, env)
         created = await self.vendor.submit_once("PUT", path, json=body, model=CreateResponse)
         if created.success and created.new_contract is not None:
             return created.new_contract
@@ -152,12 +153,12 @@ def build_query(config: VastaiConfig) -> dict[str, JSON]:
     return query
 
 
-def build_request(config: VastaiConfig, label: str) -> dict[str, JSON]:
+def build_request(config: VastaiConfig, label: str, env: Mapping[str, str]) -> dict[str, JSON]:
     """Build the request that creates an instance; `env` must be an object, or its ports are not mapped."""
     body: dict[str, JSON] = {
         "client_id": "me",
         "disk": config.disk_gb,
-        "env": {**config.env, f"-p {config.port}:{config.port}": "1"},
+        "env": {**config.env, **env, f"-p {config.port}:{config.port}": "1"},
         "label": label,
         "target_state": "running",
         "cancel_unavail": True,

@@ -130,6 +130,12 @@ class VastaiConfig(AccountConfig):
         description="Maximum instances at once. Another is rented while tasks wait that the others have no place for, "
         "and destroyed when it is idle; `spending_cap` is that of all.",
     )
+    generate_credentials: bool = Field(
+        default=True,
+        description="Make a certificate and a key for each instance, which nothing else trusts or accepts; the image "
+        "must run `atelier serve` of this version or a later one. Not where worker.tls is set. false without "
+        "worker.tls: everything is sent unencrypted, and whoever finds the instance can use it.",
+    )
     worker: ForwardingConfig = Field(
         default_factory=ForwardingConfig,
         description="Connection to the Atelier server on the instance.",

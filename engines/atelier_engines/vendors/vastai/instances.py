@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from atelier_engines.errors import EngineError, EngineUnavailableError, EngineUncertainError
+from atelier_engines.forwarding.config import ForwardingConfig
 from atelier_engines.forwarding.engine import ForwardingEngine
 from atelier_engines.vendors.vastai.api import InstanceGoneError, VastApi
 from atelier_engines.vendors.vastai.config import VastaiConfig
+from atelier_engines.vendors.vastai.credentials import WorkerCredentials
 from atelier_engines.vendors.vastai.exclusions import Exclusions
 from atelier_engines.vendors.vastai.schemas import Instance, Offer
 from atelier_engines.vendors.vastai.spending import SpendingCap
@@ -38,6 +40,7 @@ class Instances:
         self.spending = SpendingCap(config.spending_cap, clock)
         self._config = config
         self._clock = clock
+        self._credentials = WorkerCredentials(config.state_dir)
         self._exclusions = Exclusions(config.state_dir, seconds=config.exclusion_seconds)
         self._to_destroy: dict[int, Rental | None] = {}
         self._held: set[int] = set()
@@ -56,7 +59,9 @@ class Instances:
             EngineError: the service cannot list the instances.
         """
         kept: list[tuple[Rental, ForwardingEngine]] = []
-        for instance in await self.api.list_by_label():
+        found = await self.api.list_by_label()
+        self._credentials.forget_others([instance.label or "" for instance in found])
+        for instance in found:
             engine = await self.probe_ready(instance) if len(kept) < most else None
             if engine is None:
                 _log.warning("vastai_leftover_destroyed", extra={"instance": instance.id})
@@ -105,9 +110,10 @@ class Instances:
         address = instance.address(self._config.port)
         if instance.actual_status != "running" or address is None:
             return None
-        engine = ForwardingEngine(
-            address, self._config.worker, concurrency=self._config.concurrency
-        )
+        worker = self._find_worker(instance.label or "")
+        if worker is None:
+            return None
+        engine = ForwardingEngine(address, worker, concurrency=self._config.concurrency)
         try:
             async with asyncio.timeout(_CALL_TIMEOUT_SECONDS):
                 await engine.start()
@@ -161,7 +167,8 @@ class Instances:
 
     async def _rent_offer(self, offer: Offer) -> Rental:
         label, since = f"{self._config.label}/{uuid.uuid4().hex}", self._clock()
-        creating = asyncio.create_task(self.api.create(offer, label))
+        env = self._credentials.issue(label) if self._issues_credentials else {}
+        creating = asyncio.create_task(self.api.create(offer, label, env))
         try:
             instance_id = await asyncio.shield(creating)
         except asyncio.CancelledError:
@@ -182,6 +189,15 @@ class Instances:
         )
         self._hold(rental)
         return rental
+
+    @property
+    def _issues_credentials(self) -> bool:
+        return self._config.generate_credentials and not self._config.worker.tls
+
+    def _find_worker(self, label: str) -> ForwardingConfig | None:
+        """How to connect to the instance; None if its certificate and key are lost."""
+        worker = self._config.worker
+        return self._credentials.apply(label, worker) if self._issues_credentials else worker
 
     def _hold(self, rental: Rental) -> None:
         """Count the rental, and keep it until `schedule_destroy`."""
