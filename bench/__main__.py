@@ -14,6 +14,7 @@ from pathlib import Path
 from atelier_server.malloc import tune_malloc
 from bench import (
     artifacts,
+    authentication,
     batching,
     cancel,
     cancel_latency,
@@ -41,6 +42,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "first_event": first_event.measure,
     "fan_out": fan_out.measure,
     "artifacts": artifacts.measure,
+    "authentication": authentication.measure,
     "output_files": output_files.measure,
     "cancel": cancel.measure,
     "encoding": encoding.measure,

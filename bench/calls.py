@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # in the type stubs alone
 
     Stub = GenerationServiceAsyncStub
 
+Metadata = tuple[tuple[str, str], ...]
+"""What a caller sends along."""
 OUTPUT_BYTES = 2**20
 """Bytes of one image in the measurements that compare with the bare server."""
 
@@ -53,22 +55,22 @@ def make_request(*, steps: int | None = None, inline: bool = True) -> GenerateRe
     return GenerateRequest(engine="sketch", image=task, inline_outputs=inline)
 
 
-async def time_generate(stub: Stub) -> float:
+async def time_generate(stub: Stub, metadata: Metadata = ()) -> float:
     """Seconds from the call to an image of OUTPUT_BYTES in hand."""
     start = time.perf_counter()
-    response = await stub.Generate(make_request())
+    response = await stub.Generate(make_request(), metadata=metadata)
     seconds = time.perf_counter() - start
     assert len(response.generation.outputs[0].data) == OUTPUT_BYTES
     return seconds
 
 
-async def measure_rate(stub: Stub, *, callers: int, calls: int) -> float:
+async def measure_rate(stub: Stub, *, callers: int, calls: int, metadata: Metadata = ()) -> float:
     """Generations a second when so many callers each make their next call as soon as the last is answered."""
     remaining = iter(range(calls))
 
     async def keep_calling() -> None:
         for _ in remaining:
-            await time_generate(stub)
+            await time_generate(stub, metadata)
 
     start = time.perf_counter()
     await asyncio.gather(*(keep_calling() for _ in range(callers)))

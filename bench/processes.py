@@ -75,10 +75,11 @@ async def start_service(
     *,
     checkout: Path | None = None,
     data_dir: Path | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> AsyncGenerator[ServiceProcess]:
     """`atelier serve` with these engines; of another checkout, it runs in that one's `.venv`.
 
-    The data directory is a new one, unless there is one to serve.
+    The data directory is a new one, unless there is one to serve. `more` are further settings.
     """
     atelier = Path(sys.executable).with_name("atelier")
     if checkout is not None:
@@ -95,6 +96,7 @@ async def start_service(
             "drain_seconds": 0,
             # A disk that neither fills nor empties, as in a server that has run for a day.
             "store": {keys["retention_seconds"]: _RETENTION_SECONDS},
+            **(more or {}),
         }
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         start = time.perf_counter()

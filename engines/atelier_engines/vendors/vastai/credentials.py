@@ -80,10 +80,18 @@ class WorkerCredentials:
 
     def forget_others(self, labels: Collection[str]) -> None:
         """Delete those of all other instances, which no longer exist."""
+        if self._directory is None:
+            return
         known = {_name(label) for label in labels}
         for path in self._find_folder().iterdir():
             if path.stem not in known:
                 path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Delete what was not to outlive the process."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
 
     def _find_folder(self) -> Path:
         if self._directory is None:

@@ -52,6 +52,10 @@ class Instances:
         if machine_id:
             self._exclusions.add(machine_id)
 
+    def close(self) -> None:
+        """Forget certificates and keys that only this process knows."""
+        self._credentials.close()
+
     async def adopt_existing(self, most: int) -> list[tuple[Rental, ForwardingEngine]]:
         """Up to so many ready instances of a previous process; all others with the label are destroyed.
 

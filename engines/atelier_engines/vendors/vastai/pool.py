@@ -58,6 +58,7 @@ class InstancePool:
         kept = [await slot.stop() for slot in self._slots]
         if not any(kept):
             await self._instances.destroy_all()
+        self._instances.close()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncGenerator[Ready]:
