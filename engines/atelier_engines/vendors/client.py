@@ -24,6 +24,7 @@ from atelier_engines.retrying import RetryableError, retry
 from atelier_engines.task import JSON
 from atelier_engines.vendors import errors, responses
 from atelier_engines.vendors.responses import Response
+from atelier_engines.vendors.result_addresses import make_transport
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 FormPart = tuple[str, tuple[str | None, bytes, str]]
@@ -105,10 +106,11 @@ class VendorClient:
     async def download(self, url: str, *, kinds: tuple[str, ...] = ("image/", "audio/")) -> Encoded:
         """Download a result whole, without the API key: results are on other hosts.
 
-        Only https URLs are requested, redirects included, unless the base URL itself is http.
+        Only https URLs at public addresses are requested, redirects included, unless the base URL itself is http, or
+        at an address that is not public.
 
         Raises:
-            EngineFailedError: it is gone, too large, or its media type starts with none of `kinds`.
+            EngineFailedError: it is gone, too large, at another address, or its media type starts with none of `kinds`.
             EngineUnavailableError: the host cannot be reached.
         """
 
@@ -120,6 +122,7 @@ class VendorClient:
             follow_redirects=True,
             max_redirects=_MAX_REDIRECTS,
             verify=ssl_context(),
+            transport=make_transport(self.name, self.client.base_url.host),
             event_hooks={"request": [require_scheme]},
         ) as without_key:
             send = functools.partial(self._send, without_key, "GET", url, {}, paid=False)

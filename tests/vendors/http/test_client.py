@@ -360,6 +360,19 @@ async def test_a_result_of_another_media_type_is_refused(
         await vendor.download(service.url + "/x.png")
 
 
+async def test_a_result_is_not_fetched_from_inside_this_network(service: Service) -> None:
+    """Unless the service itself is there, as the others of these tests are: whichever name its address has."""
+    async with httpx2.AsyncClient(base_url="http://1.1.1.1") as client:  # asked for nothing
+        vendor = VendorClient(name="acme", client=client, delay_scale=0.001)
+        port = service.url.rpartition(":")[2]
+        for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+            with pytest.raises(
+                EngineFailedError, match="acme sent a URL whose address is not public"
+            ):
+                await vendor.download(f"http://{host}:{port}/x.png")
+    assert not service.asked
+
+
 async def test_results_are_downloaded_by_https_unless_the_base_url_is_http(
     service: Service,
 ) -> None:

@@ -43,7 +43,7 @@ def test_the_sdk_searches_rents_and_destroys_as_we_do(vendor: StandIn) -> None:
     (searched,) = vendor.queries
     config = config_for(vendor, gpu_names=["RTX_4090", "L40S"], disk_gb=40, args=["serve"])
     assert as_numbers(searched) == as_numbers(api.build_query(config))
-    ours = api.build_request(config, "tests/1")
+    ours = api.build_request(config, "tests/1", {})
     assert {name: instance.order.get(name) for name in ours} == ours | {
         "cancel_unavail": False,  # we would rather have no instance than wait for one
         "target_state": None,  # as above: the SDK leaves it to the service
@@ -57,7 +57,7 @@ def check_names(names: dict[str, set[str]], vendor: StandIn) -> None:
     config = config_for(vendor, gpu_names=["L40S"])
     assert api.build_query(config).keys() - controls <= names["filters"]
     for chosen in (config, config_for(vendor, template="hash", image="")):
-        assert api.build_request(chosen, "label").keys() <= names["order"]
+        assert api.build_request(chosen, "label", {}).keys() <= names["order"]
     assert schemas.Offer.model_fields.keys() <= names["offer"]
     assert schemas.CreateResponse.model_fields.keys() - {"error", "msg"} <= names["created"]
     assert schemas.Instance.model_fields.keys() - {"ports"} <= names["instance"]
