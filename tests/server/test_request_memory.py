@@ -60,6 +60,27 @@ async def test_large_requests_take_little_memory(start_server: StartServer) -> N
             call.cancel()
 
 
+async def test_a_compressed_request_counts_as_what_it_unfolds_to(
+    start_server: StartServer,
+) -> None:
+    """It is refused before it has unfolded to more than may arrive."""
+    server = start_server()
+    request = image_request()
+    request.attachments["zeros"] = bytes(2**27)
+    unlimited = [("grpc.max_send_message_length", -1)]
+    compressed = grpc.Compression.Gzip
+    async with aio.insecure_channel(
+        server.address, options=unlimited, compression=compressed
+    ) as channel:
+        stub = GenerationServiceStub(channel)
+        await stub.Generate(image_request())
+        before = peak_bytes(server)
+        with pytest.raises(aio.AioRpcError, match="larger than max") as refused:
+            await stub.Generate(request)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert peak_bytes(server) - before < 2**26
+
+
 async def test_nobody_without_a_key_makes_the_server_hold_a_request(
     start_server: StartServer, tmp_path: Path
 ) -> None:
