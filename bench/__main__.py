@@ -22,8 +22,10 @@ from bench import (
     comparison,
     compiled,
     encoding,
+    expiry,
     fan_out,
     first_event,
+    floor,
     output_files,
     overhead,
     peers,
@@ -39,6 +41,7 @@ from bench.figures import Figure
 MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "overhead": overhead.measure,
     "throughput": throughput.measure,
+    "floor": floor.measure,
     "first_event": first_event.measure,
     "fan_out": fan_out.measure,
     "artifacts": artifacts.measure,
@@ -54,9 +57,10 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "cancel_latency": cancel_latency.measure,
     "peers": peers.measure,
     "queue_growth": queue_growth.measure,
+    "expiry": expiry.measure,
     "soak": soak.measure,
 }
-_LONG = ("peers", "queue_growth", "soak")
+_LONG = ("peers", "queue_growth", "expiry", "soak")
 """Measured only when named."""
 
 

@@ -55,22 +55,31 @@ def make_request(*, steps: int | None = None, inline: bool = True) -> GenerateRe
     return GenerateRequest(engine="sketch", image=task, inline_outputs=inline)
 
 
-async def time_generate(stub: Stub, metadata: Metadata = ()) -> float:
-    """Seconds from the call to an image of OUTPUT_BYTES in hand."""
+async def time_generate(
+    stub: Stub, *, output_bytes: int = OUTPUT_BYTES, metadata: Metadata = ()
+) -> float:
+    """Seconds from the call to an image of so many bytes in hand."""
     start = time.perf_counter()
     response = await stub.Generate(make_request(), metadata=metadata)
     seconds = time.perf_counter() - start
-    assert len(response.generation.outputs[0].data) == OUTPUT_BYTES
+    assert len(response.generation.outputs[0].data) == output_bytes
     return seconds
 
 
-async def measure_rate(stub: Stub, *, callers: int, calls: int, metadata: Metadata = ()) -> float:
+async def measure_rate(
+    stub: Stub,
+    *,
+    callers: int,
+    calls: int,
+    output_bytes: int = OUTPUT_BYTES,
+    metadata: Metadata = (),
+) -> float:
     """Generations a second when so many callers each make their next call as soon as the last is answered."""
     remaining = iter(range(calls))
 
     async def keep_calling() -> None:
         for _ in remaining:
-            await time_generate(stub, metadata)
+            await time_generate(stub, output_bytes=output_bytes, metadata=metadata)
 
     start = time.perf_counter()
     await asyncio.gather(*(keep_calling() for _ in range(callers)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -29,12 +29,12 @@ EVENTS = 104
 """In each stream: as many as the service has of a generation with 100 steps."""
 
 
-async def _serve(output_bytes: int) -> None:
-    data = bytes(output_bytes)
+async def serve(make: Callable[[], Awaitable[bytes]]) -> None:
+    """Answer each Generate with the bytes that `make` returns, on a port that is printed, until the process ends."""
     events = _make_events()
 
     async def generate(_request: object, _context: object) -> GenerateResponse:
-        return GenerateResponse(generation=Generation(outputs=[Output(data=data)]))
+        return GenerateResponse(generation=Generation(outputs=[Output(data=await make())]))
 
     async def stream(_request: object, _context: object) -> AsyncGenerator[bytes]:
         for event in events:
@@ -60,6 +60,15 @@ async def _serve(output_bytes: int) -> None:
     await server.wait_for_termination()
 
 
+async def _serve_constant(output_bytes: int) -> None:
+    data = bytes(output_bytes)
+
+    async def make() -> bytes:
+        return data
+
+    await serve(make)
+
+
 def _make_events() -> list[bytes]:
     """Messages as the service sends them of steps, serialized."""
     events = []
@@ -83,4 +92,4 @@ def _make_events() -> list[bytes]:
 
 if __name__ == "__main__":
     tune_malloc()
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve_constant(int(sys.argv[1])))

@@ -122,9 +122,23 @@ async def _find_keys(atelier: Path) -> Mapping[str, str]:
 @asynccontextmanager
 async def start_baseline(output_bytes: int) -> AsyncGenerator[ServiceProcess]:
     """The bare server of `bench.grpc_baseline`."""
+    async with _start_module("bench.grpc_baseline", str(output_bytes)) as process:
+        yield process
+
+
+@asynccontextmanager
+async def start_durable(output_bytes: int, *parts: str) -> AsyncGenerator[ServiceProcess]:
+    """The least durable server, of `bench.durable_server`, which does these parts for each call."""
+    async with _start_module("bench.durable_server", str(output_bytes), *parts) as process:
+        yield process
+
+
+@asynccontextmanager
+async def _start_module(module: str, *arguments: str) -> AsyncGenerator[ServiceProcess]:
+    """A module that prints the port on which it serves."""
     start = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.grpc_baseline", str(output_bytes), stdout=PIPE
+        sys.executable, "-m", module, *arguments, stdout=PIPE
     )
     assert process.stdout is not None
     async with stop_at_exit(process):
