@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bench.calls import Stub
 
-_ROUNDS = 9
-_CALLERS, _CALLS = 8, 80
+_ROUNDS = 7
+_CALLERS, _CALLS = 8, 120
 _WARM_UP = 400  # until files are recycled
 _SMALL_BYTES = 8192
 
