@@ -72,7 +72,7 @@ class _GenericHandlers:
 
     For each registered method grpc.aio has a task that waits for its next call, and every call waits for all of them:
     with our 16 methods, a fourteenth of the function calls that a generation costs on the event loop.
-    Source: grpcio 1.85, _cython/_cygrpc/aio/server.pyx.pxi, `_server_main_loop`.
+    Source: findings/grpc-aio-waits-for-every-registered-method.sh.
     """
 
     def __init__(self, server: aio.Server) -> None:
