@@ -17,7 +17,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 WALL_CLOCK_READERS = {
-    "engines/diffusion/builds/onnx_builds.py": "dates builds, for people",
+    "engines/diffusion/builds/network_builder.py": "dates builds, for people",
     "engines/vendors/openai/config.py": "compares with the days on which models are shut down",
     "engines/vendors/responses.py": "compares dates of a service",
     "engines/vendors/vastai/exclusions.py": "keeps dates over restarts",

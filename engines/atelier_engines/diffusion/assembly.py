@@ -12,7 +12,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from atelier_engines.capabilities import IntegerRange
-from atelier_engines.diffusion import compilation, onnx_loader
+from atelier_engines.diffusion import compilation, number_formats, onnx_loader, tensorrt_loader
 from atelier_engines.diffusion.component_loader import TEXT_ENCODERS, ComponentLoader
 from atelier_engines.diffusion.component_loading import read_config
 from atelier_engines.diffusion.config import DiffusionConfig
@@ -28,21 +28,19 @@ from atelier_engines.diffusion.prompts.encoder import EmbeddingCache, PromptEnco
 from atelier_engines.diffusion.runtimes.base import ControlNet, Runtime, TextEncoder
 from atelier_engines.diffusion.runtimes.compiled_blocks import CompiledBlocks
 from atelier_engines.diffusion.runtimes_config import (
+    LIBRARY_NAMES,
     ComponentName,
     ComponentRuntimes,
     RuntimeName,
 )
 from atelier_engines.diffusion.torch_loader import TorchLoader
-from atelier_engines.diffusion.weights import diffusers_layout
 from atelier_engines.diffusion.weights.model_files import (
     Architecture,
     ComponentSource,
     ModelFiles,
-    find_config,
 )
 from atelier_engines.diffusion.weights.single_file import FamilyName
 from atelier_engines.local.components import EngineComponents
-from atelier_engines.local.devices import DTYPES
 from atelier_engines.task import ResourceProfile
 
 _LAYERS: Mapping[Architecture, int | None] = {"sd": sd.LAYER, "sdxl": sdxl.LAYER}
@@ -151,10 +149,16 @@ def _create_loaders(
     by_name: dict[RuntimeName, ComponentLoader] = {
         "torch": _create_torch_loader(config, model, components, precision, blocks)
     }
-    fallbacks: Mapping[ComponentName, str] = {}
+    fallbacks: dict[ComponentName, str] = {}
     if "onnx" in config.runtimes.names:
         by_name["onnx"] = loader = onnx_loader.create(config, model, components)
-        fallbacks = loader.builds.missing
+        fallbacks |= loader.builds.missing
+    for name in LIBRARY_NAMES:
+        if name in config.runtimes.names:
+            made, missing = tensorrt_loader.create(config, model, components, name)
+            fallbacks |= missing
+            if made is not None:
+                by_name[name] = made
     runtimes = config.runtimes.with_torch_for(fallbacks)
     return _Loaders(
         text_encoders=by_name[runtimes.text_encoders],
@@ -178,7 +182,7 @@ def _create_torch_loader(
     return TorchLoader(
         components=components,
         dtype=precision,
-        vae_dtype=_choose_vae_dtype(config, model, precision),
+        vae_dtype=number_formats.choose_vae_dtype(config, model, precision),
         # Convolutions on CUDA are faster so; on a CPU their last bits would change.
         channels_last=config.channels_last
         if config.channels_last is not None
@@ -283,21 +287,6 @@ def _create_lora_switch(
         text_encoders=[target for target in encoders if target is not None],
         max_loaded=config.max_loaded_loras,
     )
-
-
-def _choose_vae_dtype(
-    config: DiffusionConfig, model: ModelFiles, precision: torch.dtype
-) -> torch.dtype:
-    """float32 instead of float16 where the autoencoder's makers say that it would overflow.
-
-    Only SDXL's does, and only there they say so: configurations of older ones have it by default.
-    """
-    if config.vae_precision != "auto":
-        return DTYPES[config.vae_precision]
-    if precision != torch.float16 or model.architecture != "sdxl":
-        return precision
-    vae = diffusers_layout.read_object(find_config(model.components["vae"]))
-    return torch.float32 if vae.get("force_upcast", True) else precision
 
 
 def _create_prompt_encoder(

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.diffusion.runtimes_config import (
+    LIBRARY_NAMES,
+    PLAN_ROWS,
     CompileBucket,
     ComponentRuntimes,
     OnMissingBuild,
@@ -194,7 +196,10 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     compile_buckets: tuple[CompileBucket, ...] = Field(
         default=(),
         max_length=32,
-        description="The shapes that `compile` compiles for. Empty: an image of the default size and guidance.",
+        description=(
+            "The shapes that `compile` compiles for, and that plans of TensorRT are fastest at. Empty: an image of the "
+            "default size and guidance for `compile`; no shape before others for plans."
+        ),
     )
     channels_last: bool | None = Field(
         default=None,
@@ -206,17 +211,19 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
     runtime: Literal["auto"] | RuntimeName | ComponentRuntimes = Field(
         default="auto",
         description=(
-            "What runs the model: `torch`, or `onnx`, which is ONNX Runtime, on the CPU in float32; "
-            "or one for each of `text_encoders`, `denoiser`, `controlnets` and `autoencoder`, where what is left out "
-            "is run by `torch`. `onnx` needs the extra `onnx`. `auto` is `onnx` for the networks of `atelier-tiny` on "
-            "a CPU where that extra is installed and no other setting needs torch, else `torch`."
+            "What runs the model: `torch`; `onnx`, which is ONNX Runtime, on the CPU in float32; `tensorrt_rtx`, which "
+            "is TensorRT for RTX, on CUDA and not yet seen to run there; or one for each of `text_encoders`, "
+            "`denoiser`, `controlnets` and `autoencoder`, where what is left out is run by `torch`. `onnx` and "
+            "`tensorrt_rtx` need the extras `onnx` and `tensorrt-rtx`. `auto` is `onnx` for the "
+            "networks of `atelier-tiny` on a CPU where that extra is installed and no other setting needs torch, else "
+            "`torch`."
         ),
     )
     builds_directory: Path | None = Field(
         default=None,
         description=(
-            "Where the networks that `onnx` runs are kept, exported once by `atelier build` or at the first start; "
-            "about as large as their weights in float32. Nobody else may write to it. Unset: ~/.cache/atelier/builds."
+            "Where the networks that `onnx` and `tensorrt_rtx` run are kept, built once by `atelier build` or at the "
+            "first start; about as large as their weights. Nobody else may write to it. Unset: ~/.cache/atelier/builds."
         ),
     )
     on_missing_build: OnMissingBuild | None = Field(
@@ -282,6 +289,7 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         if self.guidance is not None and ceiling is not None and self.guidance > ceiling:
             raise ValueError(f"guidance must be at most max_guidance, {ceiling}")
         self._require_what_onnx_can()
+        self._require_what_plans_can()
         self._require_what_compiles()
         return self
 
@@ -291,8 +299,8 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         Raises:
             ValueError: that is so; the message names the setting.
         """
-        if self.compile_buckets and not self.compile:
-            raise ValueError("compile_buckets need compile: regions")
+        if self.compile_buckets and not (self.compile or self.compiles_plans):
+            raise ValueError("compile_buckets need compile: regions, or a runtime of TensorRT")
         if self.compile and self.runtimes.denoiser != "torch":
             raise ValueError(
                 f"compile is for the runtime torch, and the denoiser is run by {self.runtimes.denoiser}"
@@ -319,6 +327,34 @@ class DiffusionConfig(WeightsConfig, LocalModelConfig, UpscalerSettings):
         if isinstance(chosen, ComponentRuntimes):
             return chosen
         return same_for_all("torch" if chosen == "auto" else chosen)
+
+    @property
+    def compiles_plans(self) -> bool:
+        """Whether components are run from plans, which are compiled for ranges of shapes on CUDA."""
+        return not self.runtimes.names.isdisjoint(LIBRARY_NAMES)
+
+    @property
+    def max_rows(self) -> int | None:
+        """The most rows in one run of the denoiser, where that is configured or a plan limits them."""
+        if self.max_batch is None and self.runtimes.denoiser in LIBRARY_NAMES:
+            return PLAN_ROWS
+        return self.max_batch
+
+    def _require_what_plans_can(self) -> None:
+        """Raise where a setting asks for what has no plans.
+
+        Raises:
+            ValueError: one does; the message names it.
+        """
+        if not self.compiles_plans:
+            return
+        name = next(one for one in LIBRARY_NAMES if one in self.runtimes.names)
+        if any(device.startswith("cpu") for device in (self.device, *self.devices)):
+            raise ValueError(
+                f"the runtime {name} runs on CUDA: set device to cuda:0, or runtime to torch or onnx"
+            )
+        if "onnx" in self.runtimes.names:
+            raise ValueError(f"the runtime {name} runs on CUDA, and onnx on the CPU: choose one")
 
     def _require_what_onnx_can(self) -> None:
         """Raise where a setting asks for what ONNX Runtime is not used for here.

@@ -46,7 +46,7 @@ def _load(config: DiffusionConfig, scheduler: DenoiseScheduler) -> Pipeline:
 
     pipeline = fallback_model.load_model(config)
     limit = batching.choose_limit(
-        config.max_batch,
+        config.max_rows,
         pipeline.family.runtime.device.type,
         records.read(tune.tuning_path(config), tune.tuning_key(pipeline)),
     )

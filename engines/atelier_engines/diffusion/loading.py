@@ -33,7 +33,8 @@ from atelier_engines.diffusion.model_info import MAX_GUIDANCE, MIN_SIDE, ModelIn
 from atelier_engines.diffusion.pipeline import Pipeline
 from atelier_engines.diffusion.presets import SamplingDefaults, resolve_defaults
 from atelier_engines.diffusion.previews import Previewer
-from atelier_engines.diffusion.runtimes_config import ComponentRuntimes
+from atelier_engines.diffusion.runtimes.tensorrt import library
+from atelier_engines.diffusion.runtimes_config import LIBRARY_NAMES, ComponentRuntimes
 from atelier_engines.diffusion.variant import Variant
 from atelier_engines.diffusion.weights import model_card
 from atelier_engines.diffusion.weights.model_card import ModelCard
@@ -223,9 +224,19 @@ def _collect_info(
         reproducibility=Reproducibility.BIT_EXACT
         if on_cpu and not on_onnx
         else Reproducibility.SAME_ENGINE,
-        versions={name: version(name) for name in (_ONNX_PACKAGES if on_onnx else _PACKAGES)},
+        versions=_list_versions(runtimes),
         runtimes=dict(runtimes.by_component.items()),
     )
+
+
+def _list_versions(runtimes: ComponentRuntimes) -> Mapping[str, str]:
+    """Of what runs the components."""
+    packages = _ONNX_PACKAGES if "onnx" in runtimes.names else _PACKAGES
+    libraries = (name for name in LIBRARY_NAMES if name in runtimes.names)
+    return {
+        **{name: version(name) for name in packages},
+        **{name: library.load(name).version for name in libraries},
+    }
 
 
 def _order_schedulers(

@@ -48,6 +48,8 @@ class Network:
     """What it is a part of, as `runtime` in the configuration names it."""
     graph: Graph
     """Its specification."""
+    dtype: torch.dtype
+    """The type that it computes in."""
     weights: tuple[Path, ...]
     """Its weight files."""
     settings: Mapping[str, object]
@@ -66,9 +68,21 @@ class Network:
 
 
 def list_networks(
-    config: DiffusionConfig, model: ModelFiles, runtime: RuntimeName, dtype: torch.dtype
+    config: DiffusionConfig,
+    model: ModelFiles,
+    runtime: RuntimeName,
+    dtype: torch.dtype,
+    *,
+    vae_dtype: torch.dtype | None = None,
 ) -> Iterator[Network]:
     """All networks of a model that a runtime is configured to run, ControlNets included.
+
+    Args:
+        config: of the engine.
+        model: its files.
+        runtime: whose networks to list.
+        dtype: the type that they compute in.
+        vae_dtype: the type that the autoencoder computes in; None for the same.
 
     Raises:
         ModelMissingError: a file is absent or broken.
@@ -88,7 +102,7 @@ def list_networks(
         for name, path in controlnet_loading.resolve_paths(config).items():
             yield controlnet(name, path, unet_config, dtype)
     if runtimes.autoencoder == runtime:
-        yield from autoencoder(model.components["vae"], dtype)
+        yield from autoencoder(model.components["vae"], vae_dtype or dtype)
 
 
 def denoiser(source: ComponentSource, dtype: torch.dtype, *, with_residuals: bool) -> Network:
@@ -127,6 +141,7 @@ def controlnet(
     return Network(
         name=f"the ControlNet {name}",
         component="controlnets",
+        dtype=dtype,
         graph=describe_controlnet(unet_config, dtype),
         weights=files,
         settings={"unet": unet_config, "own": own},
@@ -150,6 +165,7 @@ def _of_model(
         name=name,
         component=component,
         graph=graph,
+        dtype=dtype,
         weights=weight_files(base),
         loras=(source.lora,) if isinstance(source, MergedComponent) else (),
         settings={"prefix": prefix, **config},

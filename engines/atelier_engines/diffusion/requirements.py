@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.runtimes_config import INSTALL, LIBRARY_NAMES
 from atelier_engines.problem import Problem
 
 _COMPILERS = ("g++", "clang++", "c++")
@@ -26,4 +27,10 @@ def find_problems(config: DiffusionConfig) -> Iterator[Problem]:
             yield Problem(
                 text=f"the runtime onnx needs {', '.join(missing)}",
                 remedy="pip install 'atelier-engines[onnx]'",
+            )
+    for name in LIBRARY_NAMES:
+        if name in config.runtimes.names and find_spec(f"{name}_bindings") is None:
+            yield Problem(
+                text=f"the runtime {name} needs {name}_bindings, and there is none",
+                remedy=INSTALL[name],
             )

@@ -9,7 +9,20 @@ from pydantic import Field
 
 from atelier_engines.config import Section
 
-RuntimeName = Literal["torch", "onnx"]
+LibraryName = Literal["tensorrt_rtx"]
+
+RuntimeName = Literal["torch", "onnx"] | LibraryName
+
+LIBRARY_NAMES: tuple[LibraryName, ...] = ("tensorrt_rtx",)
+"""The runtimes whose networks are compiled to plans for CUDA devices."""
+
+INSTALL: Mapping[LibraryName, str] = {
+    "tensorrt_rtx": "pip install 'atelier-engines[tensorrt-rtx]'",
+}
+"""What installs each of them."""
+
+PLAN_ROWS = 8
+"""The most rows of one run where the configuration does not say: a plan is built for a range of them."""
 
 ComponentName = Literal["text_encoders", "denoiser", "controlnets", "autoencoder"]
 """The components that each may have a runtime of their own: the keys of ComponentRuntimes."""
@@ -55,6 +68,10 @@ class ComponentRuntimes(Section):
             "controlnets": self.controlnets,
             "autoencoder": self.autoencoder,
         }
+
+    def run_by(self, runtime: RuntimeName) -> tuple[ComponentName, ...]:
+        """The components that a runtime runs."""
+        return tuple(name for name, one in self.by_component.items() if one == runtime)
 
     def with_torch_for(self, components: Iterable[ComponentName]) -> ComponentRuntimes:
         """The same, with torch for these components."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from atelier_engines.diffusion.builds import parity
-from atelier_engines.diffusion.builds.onnx_builds import OnnxBuilder, identify
+from atelier_engines.diffusion.builds.onnx_builds import OnnxBuilder
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.graphs.denoiser import describe_controlnet
 from atelier_engines.errors import EngineFailedError
@@ -43,6 +43,7 @@ def network(tmp_path: Path) -> Network:
         name="doubler",
         component="denoiser",
         graph=GRAPH,
+        dtype=torch.float32,
         weights=(weights,),
         settings={},
         size=0,
@@ -68,28 +69,28 @@ def refuse() -> torch.nn.Module:
 def test_network_is_built_once(builder: OnnxBuilder, network: Network) -> None:
     """Every step is reported; the manifest says how far it is from torch; other weights are another build."""
     steps: list[str] = []
-    held = builder.build(network, identify(network), steps.append)
+    held = builder.build(network, builder.identify(network), steps.append)
     assert steps[:-1] == ["exporting", "checking", "compiling", "verifying"]
     assert "differs from torch by at most 0.0e+00" in steps[-1]
     (deviation,) = held.build.manifest.deviations
     assert (deviation.output, deviation.largest_error) == ("doubled", 0.0)
     again: list[str] = []
-    builder.build(replace(network, load=refuse), identify(network), again.append)
+    builder.build(replace(network, load=refuse), builder.identify(network), again.append)
     assert again == ["already built"]
     network.weights[0].write_bytes(b"other")
     with pytest.raises(EngineFailedError, match="doubler cannot be built for onnx: loaded again"):
-        builder.build(replace(network, load=refuse), identify(network), again.append)
+        builder.build(replace(network, load=refuse), builder.identify(network), again.append)
 
 
 def test_damaged_build_is_replaced(builder: OnnxBuilder, network: Network) -> None:
     """And the reason is reported."""
-    held = builder.build(network, identify(network), ignore)
+    held = builder.build(network, builder.identify(network), ignore)
     held.build.path.write_bytes(b"damaged")
     steps: list[str] = []
-    builder.build(network, identify(network), steps.append)
+    builder.build(network, builder.identify(network), steps.append)
     assert steps[0].startswith("building it anew, since ")
     assert "model.onnx has 7 bytes" in steps[0]
-    assert builder.store.verify(identify(network).digest).manifest.deviations
+    assert builder.store.verify(builder.identify(network).digest).manifest.deviations
 
 
 def test_two_at_once_build_it_once(builder: OnnxBuilder, network: Network) -> None:
@@ -100,7 +101,7 @@ def test_two_at_once_build_it_once(builder: OnnxBuilder, network: Network) -> No
         loaded.append("loaded")
         return Doubler()
 
-    counted, key = replace(network, load=load), identify(network)
+    counted, key = replace(network, load=load), builder.identify(network)
     threads = [
         threading.Thread(target=builder.build, args=(counted, key, ignore)) for _ in range(2)
     ]
@@ -114,7 +115,7 @@ def test_two_at_once_build_it_once(builder: OnnxBuilder, network: Network) -> No
 
 def test_killed_builder_leaves_no_build(builder: OnnxBuilder, network: Network) -> None:
     """Whoever waits for it builds then, and nothing of it is left."""
-    key = identify(network)
+    key = builder.identify(network)
     command = [sys.executable, "-c", BUILD_FOREVER, str(builder.store.directory)]
     command.append(key.model_dump_json())
     steps: list[str] = []
@@ -155,7 +156,7 @@ class Drifting(torch.nn.Module):
 
 def test_what_differs_from_torch_is_not_kept(builder: OnnxBuilder, network: Network) -> None:
     """It is refused with the output and the difference."""
-    key = identify(network)
+    key = builder.identify(network)
     with pytest.raises(EngineFailedError, match=r"doubled differs by .* of its largest number"):
         builder.build(replace(network, load=Drifting), key, ignore)
     assert builder.store.digests() == ()

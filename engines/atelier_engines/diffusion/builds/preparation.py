@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from atelier_engines.diffusion.builds.onnx_builds import OnnxBuilder, identify
+from atelier_engines.diffusion.builds.network_builder import NetworkBuilder
 from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes_config import ComponentName, OnMissingBuild
 from atelier_engines.errors import EngineError, EngineUnavailableError
@@ -21,14 +21,20 @@ _log = logging.getLogger(__name__)
 class PreparedBuilds:
     """Builds that are there and valid, and why others are not."""
 
-    held: Mapping[str, HeldBuild] = field(default_factory=dict)
+    builder: NetworkBuilder
+    """What they were built by."""
+    held: Mapping[str, HeldBuild]
     """By the digest of their key."""
-    missing: Mapping[ComponentName, str] = field(default_factory=dict)
+    missing: Mapping[ComponentName, str]
     """Why a component cannot be run as configured; torch runs it."""
+
+    def find(self, network: Network) -> HeldBuild:
+        """The build of a network whose component is not missing."""
+        return self.held[self.builder.identify(network).digest]
 
 
 def prepare(
-    builder: OnnxBuilder, networks: Iterable[Network], on_missing: OnMissingBuild
+    builder: NetworkBuilder, networks: Iterable[Network], on_missing: OnMissingBuild
 ) -> PreparedBuilds:
     """Find the builds of all networks, or do what is configured for those that are not there.
 
@@ -51,20 +57,12 @@ def prepare(
             )
         else:
             missing[network.component] = found
-            _log.warning(
-                "runtime_fallback_used",
-                extra={
-                    "component": network.component,
-                    "runtime": "torch",
-                    "reason": found,
-                    "hint": "run `atelier build`, and restart the server",
-                },
-            )
-    return PreparedBuilds(held=held, missing=missing)
+    log_fallbacks(missing)
+    return PreparedBuilds(builder=builder, held=held, missing=missing)
 
 
 def _find_or_say_why(
-    builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild
+    builder: NetworkBuilder, network: Network, on_missing: OnMissingBuild
 ) -> HeldBuild | str:
     """The build of a network; why there is none where something else is to stand in for it."""
     try:
@@ -75,9 +73,23 @@ def _find_or_say_why(
         return str(error)
 
 
-def _find(builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild) -> HeldBuild | str:
+def log_fallbacks(missing: Mapping[ComponentName, str]) -> None:
+    """Log which components torch runs in place of what is configured, and why."""
+    for component, reason in missing.items():
+        _log.warning(
+            "runtime_fallback_used",
+            extra={
+                "component": component,
+                "runtime": "torch",
+                "reason": reason,
+                "hint": "run `atelier build`, and restart the server",
+            },
+        )
+
+
+def _find(builder: NetworkBuilder, network: Network, on_missing: OnMissingBuild) -> HeldBuild | str:
     """The build of a network; why there is none where it is not to be built now."""
-    key = identify(network)
+    key = builder.identify(network)
     try:
         held = builder.store.hold(key)
     except BuildRefusedError as error:
@@ -86,7 +98,7 @@ def _find(builder: OnnxBuilder, network: Network, on_missing: OnMissingBuild) ->
     else:
         if held is not None:
             return held
-        problem = f"the {network.name} is not built for onnx"
+        problem = f"the {network.name} is not built for {builder.runtime}"
     if on_missing not in ("build", "build_or_fallback"):
         return problem
     return builder.build(network, key, partial(_log_step, network.name))

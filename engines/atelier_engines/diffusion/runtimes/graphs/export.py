@@ -43,6 +43,34 @@ def export(graph: Graph, module: torch.nn.Module, path: Path) -> None:
     trace(graph, wrapped).save(path, external_data=True)
 
 
+def check(path: Path) -> None:
+    """Return if a file is valid ONNX; it is read by its path, since messages of protobuf end at 2 GB.
+
+    Raises:
+        Exception: whatever ONNX's checker raises; the file is not valid.
+    """
+    import onnx  # noqa: PLC0415  (an extra)
+
+    onnx.checker.check_model(str(path))
+
+
+def optimize(path: Path) -> None:
+    """Fold constants in an exported file, and replace what runtimes other than ONNX Runtime do not know.
+
+    Lists of tensors for instance, which torch splits into: TensorRT has none.
+    """
+    import onnx_ir  # noqa: PLC0415  (an extra)
+    from onnxscript import optimizer  # noqa: PLC0415  (an extra)
+
+    before = path.rename(path.with_name(f"traced-{path.name}"))
+    model = onnx_ir.load(before)
+    optimizer.optimize_ir(model)
+    data = [file for file in before.parent.iterdir() if file.name.endswith(".data")]
+    onnx_ir.save(model, path, external_data=f"optimized-{path.name}.data" if data else None)
+    for file in (before, *data):
+        file.unlink()
+
+
 def trace(graph: Graph, wrapped: torch.nn.Module) -> ONNXProgram:
     """A network's graph with its weights, from torch; takes minutes for the larger ones.
 

@@ -1,11 +1,13 @@
-"""The components of a model whose networks ONNX Runtime runs."""
+"""The components of a model whose networks are run as graphs, by whichever runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from accelerate import init_empty_weights  # type: ignore[import-untyped]  # accelerate has no types
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from atelier_engines.diffusion.loras.replacing import ReplaceableWeights
 from atelier_engines.diffusion.runtimes.base import (
@@ -19,25 +21,23 @@ from atelier_engines.diffusion.runtimes.base import (
 from atelier_engines.diffusion.runtimes.graphs.denoiser import RESIDUAL
 from atelier_engines.diffusion.runtimes.graphs.graph import HEIGHT, ROWS, WIDTH, Graph
 from atelier_engines.diffusion.runtimes.torch import tiling
-
-if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from atelier_engines.errors import EngineFailedError
 
 Run = Callable[[Mapping[str, torch.Tensor]], tuple[torch.Tensor, ...]]
 """Runs a graph with inputs by name; returns its outputs."""
 
 
-class OnnxTextEncoder:
+class GraphTextEncoder:
     """See TextEncoder."""
 
-    def __init__(self, graph: Graph, run: Run, weights: ReplaceableWeights) -> None:
-        """Encode with a graph, whose weights LoRAs replace."""
+    def __init__(self, graph: Graph, run: Run, weights: ReplaceableWeights | None) -> None:
+        """Encode with a graph, whose weights LoRAs replace; None where they cannot."""
         self._run = run
         self._weights = weights
         self._shape = graph.input("vectors").lengths({})
 
     @property
-    def lora_target(self) -> ReplaceableWeights:
+    def lora_target(self) -> ReplaceableWeights | None:
         """See TextEncoder.lora_target."""
         return self._weights
 
@@ -70,17 +70,23 @@ class OnnxTextEncoder:
         )
 
 
-class OnnxDenoiser:
+class GraphDenoiser:
     """See Denoiser."""
 
-    def __init__(self, graph: Graph, run: Run, weights: ReplaceableWeights) -> None:
-        """Denoise with a graph, whose weights LoRAs replace; one with residuals gets zeros where there are none."""
+    def __init__(self, graph: Graph, run: Run, weights: ReplaceableWeights | None) -> None:
+        """Denoise with a graph; one with residuals gets zeros where there are none.
+
+        Args:
+            graph: its specification.
+            run: runs it.
+            weights: its weights, which LoRAs replace; None where they cannot.
+        """
         self._run = run
         self._weights = weights
         self._residuals = [one for one in graph.inputs if one.name.startswith(RESIDUAL)]
 
     @property
-    def lora_target(self) -> ReplaceableWeights:
+    def lora_target(self) -> ReplaceableWeights | None:
         """See Denoiser.lora_target."""
         return self._weights
 
@@ -100,11 +106,14 @@ class OnnxDenoiser:
         else:
             rows, _, height, width = latents.shape
             by_axis = {ROWS.name: rows, HEIGHT.name: height, WIDTH.name: width}
-            inputs |= {one.name: torch.zeros(one.lengths(by_axis)) for one in self._residuals}
+            inputs |= {
+                one.name: torch.zeros(one.lengths(by_axis), dtype=one.dtype, device=latents.device)
+                for one in self._residuals
+            }
         return self._run(inputs)[0]
 
 
-class OnnxControlNet:
+class GraphControlNet:
     """See ControlNet."""
 
     def __init__(self, graph: Graph, run: Run) -> None:
@@ -141,8 +150,8 @@ class _GraphModule(torch.nn.Module):
         return self._run({self._name: tensor})[0]
 
 
-class OnnxAutoencoder:
-    """See Autoencoder. It computes in float32, which no result is too large for."""
+class GraphAutoencoder:
+    """See Autoencoder. A graph has one number format, so what is too large for it is an error."""
 
     def __init__(
         self,
@@ -160,6 +169,7 @@ class OnnxAutoencoder:
             decoder: the graph of its decoder, and what runs it.
         """
         self._shell = shell
+        self._dtype = decoder[0].inputs[0].dtype
         shell.encoder = _GraphModule(*encoder)
         shell.decoder = _GraphModule(*decoder)
 
@@ -174,7 +184,9 @@ class OnnxAutoencoder:
         """See Autoencoder.encode."""
         del on_overflow
         with tiling(self._shell, tiled=tiled):
-            sample: torch.Tensor = self._shell.encode(image, return_dict=False)[0].sample(generator)
+            made = self._shell.encode(image, return_dict=False)[0]
+        self._require_finite(made.parameters, image)
+        sample: torch.Tensor = made.sample(generator)
         return sample
 
     def decode(
@@ -188,7 +200,22 @@ class OnnxAutoencoder:
         del on_overflow
         with tiling(self._shell, tiled=tiled):
             image: torch.Tensor = self._shell.decode(latents, return_dict=False)[0]
+        self._require_finite(image, latents)
         return image
+
+    def _require_finite(self, made: torch.Tensor, source: torch.Tensor) -> None:
+        """Return unless a number format was too small for a result.
+
+        Raises:
+            EngineFailedError: it was.
+        """
+        if self._dtype == torch.float32 or torch.isfinite(made).all():
+            return
+        if torch.isfinite(source).all():
+            name = str(self._dtype).removeprefix("torch.")
+            raise EngineFailedError(
+                f"the autoencoder overflows in {name}: set vae_precision to float32, and build again"
+            )
 
 
 def _conditioned(
@@ -203,3 +230,15 @@ def _conditioned(
         "time_ids": conditioning.time_ids,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def create_shell(config: Mapping[str, Any]) -> AutoencoderKL:
+    """See GraphAutoencoder; the graphs contain the convolutions that it is without.
+
+    Args:
+        config: the configuration of the autoencoder in the graphs.
+    """
+    without = {"use_quant_conv": False, "use_post_quant_conv": False}
+    with init_empty_weights():
+        made: AutoencoderKL = AutoencoderKL.from_config({**config, **without})
+    return made.eval()

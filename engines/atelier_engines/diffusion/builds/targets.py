@@ -1,0 +1,52 @@
+"""What a configuration of a diffusion engine needs built, by every runtime that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from atelier_engines.builds import BuildTarget
+from atelier_engines.diffusion import networks, number_formats
+from atelier_engines.diffusion.builds import onnx_builds, tensorrt_builds
+from atelier_engines.diffusion.builds.network_builder import NetworkBuilder, Report
+from atelier_engines.diffusion.config import DiffusionConfig
+from atelier_engines.diffusion.networks import Network
+from atelier_engines.diffusion.runtimes.onnx.opening import require_installed
+from atelier_engines.diffusion.runtimes_config import LIBRARY_NAMES
+from atelier_engines.diffusion.weights.model_files import ModelFiles
+from atelier_engines.local.builds.key import BuildKey
+from atelier_engines.local.builds.store import BuildStore
+
+
+def list_targets(
+    config: DiffusionConfig, model: ModelFiles, store: BuildStore
+) -> Iterator[BuildTarget]:
+    """Every network that is built, in the order in which it is.
+
+    Raises:
+        ModelMissingError: weights are absent or broken.
+        EngineUnavailableError: a package or device is absent.
+    """
+    if "onnx" in config.runtimes.names:
+        require_installed()
+        builder = onnx_builds.OnnxBuilder(store=store)
+        for network in networks.list_networks(config, model, "onnx", onnx_builds.DTYPE):
+            yield _describe(builder, network)
+    for name in LIBRARY_NAMES:
+        if name in config.runtimes.names:
+            compiler = tensorrt_builds.create(config, name, store)
+            dtype = number_formats.choose_for_cards(config)
+            vae_dtype = number_formats.choose_vae_dtype(config, model, dtype)
+            for network in networks.list_networks(config, model, name, dtype, vae_dtype=vae_dtype):
+                yield _describe(compiler, network)
+
+
+def _describe(builder: NetworkBuilder, network: Network) -> BuildTarget:
+    key = builder.identify(network)
+    return BuildTarget(
+        name=network.name, digest=key.digest, build=partial(_build, builder, network, key)
+    )
+
+
+def _build(builder: NetworkBuilder, network: Network, key: BuildKey, report: Report) -> None:
+    builder.build(network, key, report).release()

@@ -1,0 +1,1 @@
+"""Networks run by TensorRT, and by TensorRT for RTX."""
