@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -16,7 +18,7 @@ from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier.v1.task_pb2 import MediaSource
-from tests.conftest import RunningServer, launch
+from tests.conftest import RunningServer, StartServer, launch
 from tests.server.calls import (
     Refusal,
     Stub,
@@ -211,3 +213,25 @@ async def test_errors_name_nothing_of_another_tenant(
         async for _ in stub.StreamProgress(request, metadata=blue):
             pass
     assert read(failed.value).metadata == {}
+
+
+async def test_admins_see_who_asked(tmp_path: Path, start_server: StartServer) -> None:
+    """In looked-up records of their own tenant; whoever is no admin does not, and other tenants see no record."""
+    keys = tmp_path / "keys.json"
+    make = partial(make_key, keys)
+    asking, admin = bearer(make(scope="generate,read")), bearer(make(scope="read,admin"))
+    other = bearer(make(scope="read,admin", tenant="blue"))
+    server = start_server(auth={"keys": {"file": str(keys)}})
+    async with aio.insecure_channel(server.address) as channel:
+        stub = GenerationServiceStub(channel)
+        made = (await stub.Generate(image_request(), metadata=asking)).generation
+        assert made.subject == ""
+        assert made.receipt.cost_units == pytest.approx(64 * 64 * 4 / 1e6)
+        get, find = pb.GetGenerationRequest(generation_id=made.id), pb.ListGenerationsRequest()
+        subject = asking[0][1].removeprefix("Bearer ").partition(".")[0]
+        for caller, expected in ((asking, ""), (admin, subject)):
+            assert (await stub.GetGeneration(get, metadata=caller)).generation.subject == expected
+            (listed,) = (await stub.ListGenerations(find, metadata=caller)).generations
+            assert listed.subject == expected
+        assert (await refusal(stub.GetGeneration(get, metadata=other))).reason == "NOT_FOUND"
+        assert not (await stub.ListGenerations(find, metadata=other)).generations

@@ -47,6 +47,7 @@ def generation_from_pb(pb: generation_pb2.Generation) -> results.Generation:
         cancel_outcome=enums.CancelOutcome.from_number(pb.cancel_outcome),
         cancel_cause=enums.CancelCause.from_number(pb.cancel_cause),
         cancel_reason=pb.cancel_reason,
+        subject=pb.subject,
         stopped_at_step=pb.stopped_at_step,
         create_time=read_time(pb, "create_time"),
         start_time=read_time(pb, "start_time"),
@@ -95,6 +96,7 @@ def plan_from_pb(pb: service_pb2.PlanGenerationResponse) -> results.Plan:
         accepted=pb.accepted,
         rejection=_failure(pb.rejection) if pb.HasField("rejection") else None,
         selection=_selection(pb.selection) if pb.HasField("selection") else None,
+        cost_units=pb.cost_units,
     )
 
 
@@ -167,6 +169,7 @@ def _receipt(pb: generation_pb2.Receipt) -> results.Receipt:
         reuse=results.Reuse(prompt=pb.reuse.prompt, similarity=pb.reuse.similarity)
         if pb.HasField("reuse")
         else None,
+        cost_units=pb.cost_units,
     )
 
 

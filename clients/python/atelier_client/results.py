@@ -137,6 +137,8 @@ class Receipt:
     """Memory of the device that an image took beside the model's weights, as far as the engine knows; else 0."""
     reuse: Reuse | None = None
     """Set when the output was made before, for another request of the same or a similar prompt."""
+    cost_units: float = 0.0
+    """Amount of work: million pixels x steps x images, or seconds of audio x steps; 0 from servers that do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -165,6 +167,8 @@ class Generation:
     """Why it was cancelled; UNSPECIFIED if it was not, and from servers that do not say so."""
     cancel_reason: str = ""
     """Why the queue that it waited in was cleared, if it was cancelled with it; may be empty."""
+    subject: str = ""
+    """Who of the tenant asked for it, for a caller with the scope admin that has looked it up; else empty."""
 
     def __repr__(self) -> str:
         parts = [f"{self.state} {shorten(self.prompt)!r}", f"engine {self.engine}"]
@@ -279,6 +283,8 @@ class Plan:
     """The reason if it would not be accepted."""
     selection: Selection | None = None
     """Why the engine was selected; None from servers that do not say so."""
+    cost_units: float = 0.0
+    """Amount of work: million pixels x steps x images, or seconds of audio x steps; 0 from servers that do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

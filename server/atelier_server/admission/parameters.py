@@ -25,6 +25,7 @@ from atelier_engines.capabilities import IntegerRange, NumberRange
 from atelier_server.admission.aspect_ratios import parse_ratio
 from atelier_server.admission.route import REPRODUCIBILITIES, Route
 from atelier_server.errors import InvalidRequestError, Violation
+from atelier_server.estimates.cost_units import count_cost_units
 
 ValueT = TypeVar("ValueT", int, float)
 ChoiceT = TypeVar("ChoiceT", bound=Enum)
@@ -56,6 +57,7 @@ def describe_route(route: Route, generation: Generation) -> None:
     del receipt.parameters[:]
     receipt.parameters.extend(route.resolved.parameters)
     receipt.reproducibility = REPRODUCIBILITIES[route.engine.capabilities.reproducibility]
+    receipt.cost_units = count_cost_units(route.resolved.task)
 
 
 def describe_made_size(receipt: Receipt, width: int, height: int, reason: str) -> set[str]:

@@ -9,6 +9,7 @@ from atelier_server.admission.cost import estimate_cost
 from atelier_server.admission.gates import Applicant, find_rejection
 from atelier_server.admission.route import Route
 from atelier_server.errors import ServiceError, failure_from_error
+from atelier_server.estimates.cost_units import count_cost_units
 from atelier_server.estimates.service_times import Work
 
 
@@ -21,7 +22,10 @@ async def describe_plan(
     """The decision with its times and its cost, where they are known, and the rejection if there would be one."""
     engine, work = route.engine, Work.of(route.resolved.task)
     plan = PlanGenerationResponse(
-        engine=engine.name, parameters=route.resolved.parameters, selection=route.selection
+        engine=engine.name,
+        parameters=route.resolved.parameters,
+        selection=route.selection,
+        cost_units=count_cost_units(route.resolved.task),
     )
     wait = applicant.statuses.estimate_wait(engine, applicant.caller)
     if wait.expected is not None:

@@ -8,7 +8,7 @@ descriptor pool of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -28,6 +28,7 @@ from atelier_server.admission.data_uris import attach_data_uris
 from atelier_server.admission.policies import Policy
 from atelier_server.admission.private_texts import list_private_texts, redact
 from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.auth.caller import ANONYMOUS
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.callers import Sender
@@ -37,6 +38,7 @@ from atelier_server.logs import hide_in_log
 from atelier_server.rpc.capabilities import engine_to_pb
 from atelier_server.rpc.inline_outputs import ResponseT, serialize_with_outputs
 from atelier_server.rpc.interceptors.chain import Context, current_call
+from atelier_server.rpc.subjects import show_subjects
 from atelier_server.store.protocol import Metadata, SubmitResult
 from atelier_server.version import VERSION
 
@@ -161,6 +163,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
         _validate(request)
         generation = await self.generations.get(request.generation_id, _tenant())
         response = pb.GetGenerationResponse(generation=generation)
+        await self._show_subjects([response.generation])
         return await self._attach_outputs(response) if request.inline_outputs else response
 
     async def ListGenerations(
@@ -168,7 +171,12 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.ListGenerationsResponse:
         """Return one page of generations."""
         _validate(request)
-        return await self.generations.list(request, _tenant())
+        response = await self.generations.list(request, _tenant())
+        await self._show_subjects(response.generations)
+        return response
+
+    async def _show_subjects(self, generations: Sequence[Generation]) -> None:
+        await show_subjects(self.generations.store, current_call().caller, generations)
 
     async def CancelGeneration(
         self, request: pb.CancelGenerationRequest, _: Context
@@ -241,7 +249,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
             caller=call.caller.tenant,
             metadata=Metadata(
                 tenant=call.caller.tenant,
-                subject=call.caller.subject,
+                subject="" if call.caller is ANONYMOUS else call.caller.subject,
                 trace_context=call.trace_context,
             ),
             seconds_left=seconds_left,

@@ -351,6 +351,9 @@ class Store(QueueStore, ArtifactRecords, Protocol):
             NotFoundError: no such generation, or it is another caller's.
         """
 
+    async def find_subjects(self, generation_ids: Sequence[str]) -> Mapping[str, str]:
+        """Who of its caller asked for each of the generations; without those of which that is not known."""
+
     async def list(self, query: Query) -> Page:
         """The newest generations that match, as many as the query's limits permit."""
 

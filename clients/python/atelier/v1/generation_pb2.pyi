@@ -258,6 +258,7 @@ class Generation(message.Message):
     STOPPED_AT_STEP_FIELD_NUMBER: builtins.int
     CANCEL_CAUSE_FIELD_NUMBER: builtins.int
     CANCEL_REASON_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the generation."""
     request_id: builtins.str
@@ -274,6 +275,10 @@ class Generation(message.Message):
     """Why it was cancelled; set in the state CANCELLED."""
     cancel_reason: builtins.str
     """Why its queue was cleared, as ClearQueue was told; empty otherwise."""
+    subject: builtins.str
+    """Who of the tenant asked for it: the subject of a key, token or certificate. Shown to callers with the scope admin alone,
+    by GetGeneration and ListGenerations; empty otherwise, and where callers do not prove who they are.
+    """
     @builtins.property
     def image(self) -> task_pb2.ImageTask:
         """Image task."""
@@ -330,10 +335,11 @@ class Generation(message.Message):
         stopped_at_step: builtins.int = ...,
         cancel_cause: CancelCause.ValueType = ...,
         cancel_reason: builtins.str = ...,
+        subject: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "failure", b"failure", "image", b"image", "receipt", b"receipt", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["audio", b"audio", "cancel_cause", b"cancel_cause", "cancel_outcome", b"cancel_outcome", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "end_time", b"end_time", "engine", b"engine", "expire_time", b"expire_time", "failure", b"failure", "id", b"id", "image", b"image", "outputs", b"outputs", "receipt", b"receipt", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "stopped_at_step", b"stopped_at_step", "subject", b"subject", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = typing.Literal["image", "audio"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = typing.Literal["task", b"task"]  # noqa: Y015
@@ -481,6 +487,7 @@ class Receipt(message.Message):
     COST_EXPLANATION_FIELD_NUMBER: builtins.int
     MEMORY_BYTES_FIELD_NUMBER: builtins.int
     REUSE_FIELD_NUMBER: builtins.int
+    COST_UNITS_FIELD_NUMBER: builtins.int
     reproducibility: engine_pb2.Reproducibility.ValueType
     """How exactly the recipe is reproduced."""
     cached: builtins.bool
@@ -491,6 +498,8 @@ class Receipt(message.Message):
     """
     memory_bytes: builtins.int
     """Memory of the device that an image took beside the model's weights, in bytes, as far as the engine knows; else 0."""
+    cost_units: builtins.float
+    """Amount of work, by which tenants share an engine: million pixels x steps x images, or seconds of audio x steps."""
     @builtins.property
     def parameters(self) -> containers.RepeatedCompositeFieldContainer[Parameter]:
         """Parameters, as requested and as used."""
@@ -543,10 +552,11 @@ class Receipt(message.Message):
         cost_explanation: builtins.str = ...,
         memory_bytes: builtins.int = ...,
         reuse: Reuse | None = ...,
+        cost_units: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "recipe", b"recipe", "reuse", b"reuse", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "reuse", b"reuse", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cached", b"cached", "cost", b"cost", "cost_explanation", b"cost_explanation", "cost_units", b"cost_units", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "recipe", b"recipe", "reproducibility", b"reproducibility", "reuse", b"reuse", "selection", b"selection", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

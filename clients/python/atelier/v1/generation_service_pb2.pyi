@@ -556,10 +556,13 @@ class PlanGenerationResponse(message.Message):
     ACCEPTED_FIELD_NUMBER: builtins.int
     REJECTION_FIELD_NUMBER: builtins.int
     SELECTION_FIELD_NUMBER: builtins.int
+    COST_UNITS_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """Name of the engine that would run it."""
     accepted: builtins.bool
     """True when it would be accepted now."""
+    cost_units: builtins.float
+    """Amount of work, as in Receipt.cost_units."""
     @builtins.property
     def parameters(self) -> containers.RepeatedCompositeFieldContainer[generation_pb2.Parameter]:
         """Parameters, as requested and as they would be used."""
@@ -597,10 +600,11 @@ class PlanGenerationResponse(message.Message):
         accepted: builtins.bool = ...,
         rejection: generation_pb2.Failure | None = ...,
         selection: generation_pb2.Selection | None = ...,
+        cost_units: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "rejection", b"rejection", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "cost", b"cost", "engine", b"engine", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "parameters", b"parameters", "rejection", b"rejection", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "cost", b"cost", "cost_units", b"cost_units", "engine", b"engine", "estimated_duration", b"estimated_duration", "estimated_wait", b"estimated_wait", "parameters", b"parameters", "rejection", b"rejection", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,7 @@ def _summarize(generation: Generation) -> list[tuple[str, str]]:
         ("state", generation.state.value),
         ("engine", describe_engine(generation.engine, selection)),
         ("prompt", generation.prompt),
+        *([("asked by", generation.subject)] if generation.subject else []),
         ("time", "" if took is None else f"{took:.1f} s"),
     ]
     facts += [

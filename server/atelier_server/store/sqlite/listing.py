@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 
 from atelier.v1.generation_pb2 import Generation, State
@@ -92,3 +92,10 @@ def _read(db: sqlite3.Connection, generation_id: str) -> Generation:
         generation.receipt.ClearField("parameters")
         generation.receipt.ClearField("recipe")
     return generation
+
+
+def find_subjects(db: sqlite3.Connection, generation_ids: Sequence[str]) -> dict[str, str]:
+    """By id, who of its caller asked for each generation, where that is known."""
+    query = "SELECT subject FROM generations WHERE id = ?"
+    found = ((each, db.execute(query, (each,)).fetchone()) for each in generation_ids)
+    return {each: row[0] for each, row in found if row is not None and row[0]}

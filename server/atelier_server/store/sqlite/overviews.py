@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from atelier.v1.generation_pb2 import Generation
 from atelier_server.store.protocol import Page, Query, Waiting
@@ -17,6 +17,10 @@ class SqliteOverviews(SqliteArtifactRecords):
     async def list(self, query: Query) -> Page:
         """See Store.list."""
         return await self._database.read(lambda db: listing.search(db, query))
+
+    async def find_subjects(self, generation_ids: Sequence[str]) -> Mapping[str, str]:
+        """See Store.find_subjects."""
+        return await self._database.read(lambda db: listing.find_subjects(db, generation_ids))
 
     async def queue_depth(self, engine: str, caller: str | None = None) -> int:
         """See Store.queue_depth."""
