@@ -14,6 +14,7 @@ from pathlib import Path
 from atelier_server.malloc import tune_malloc
 from bench import (
     artifacts,
+    audio,
     authentication,
     batching,
     cancel,
@@ -53,6 +54,7 @@ MEASUREMENTS: Mapping[str, Callable[[], Awaitable[list[Figure]]]] = {
     "pipeline": pipeline.measure,
     "batching": batching.measure,
     "compiled": compiled.measure,
+    "audio": audio.measure,
     "client_settings": client_settings.measure,
     "cancel_latency": cancel_latency.measure,
     "peers": peers.measure,

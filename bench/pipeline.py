@@ -32,7 +32,7 @@ _BARE, _NEW, _KEPT, _SHOWN = "pipeline", "engine", "engine, prompt known", "engi
 async def measure() -> list[Figure]:
     """Every round generates the same image in all ways, in turns, from a new prompt."""
     figures: list[Figure] = []
-    async with start_engine() as engine:
+    async with start_engine(runtime="torch") as engine:  # its bits are those of diffusers
         pipeline = _load_pipeline()
         for side in SIDES:
             await _require_equal(engine, pipeline, side)

@@ -13,7 +13,7 @@ class BuildTarget:
     """One build that a configuration needs."""
 
     name: str
-    """Which network it is of, for people: `unet`, `the ControlNet canny`."""
+    """Which network it is of, for people: `unet`, `ControlNet canny`."""
     digest: str
     """The digest of its key, which its directory is named by."""
     build: Callable[[Callable[[str], None]], None]

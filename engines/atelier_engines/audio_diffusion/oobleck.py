@@ -10,9 +10,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from atelier_engines.audio_diffusion.model import LatentCodec
+from atelier_engines.diffusion.runtimes.graphs.graph import Axis, Graph, GraphInput
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
 
+LATENTS = Axis(name="latents", least=1, most=1024, example=9)
+"""Of a clip, or of a piece of it."""
 _KERNEL_REACH = 3
 """Of a convolution with a kernel of 7."""
 _DILATIONS = (1, 3, 9)
@@ -36,6 +39,30 @@ def count_reach(ratios: Sequence[int]) -> int:
     return math.ceil(reach + _KERNEL_REACH / hop)
 
 
+def describe_decoder(latent_width: int) -> Graph:
+    """The graph from latents, any number of them, to samples; in float32, as it always computes."""
+    return Graph(
+        name="oobleck decoder",
+        inputs=(GraphInput(name="latents", shape=(1, latent_width, LATENTS), dtype=torch.float32),),
+        outputs=("samples",),
+        wrap=DecoderGraph,
+    )
+
+
+class DecoderGraph(torch.nn.Module):
+    """The decoder as a function of tensors alone."""
+
+    def __init__(self, module: Any) -> None:  # noqa: ANN401 (diffusers' models have no base for mypy)
+        super().__init__()
+        self.config = module.config
+        self.decoder = module.decoder
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """(1, channels, samples)."""
+        decoded: torch.Tensor = self.decoder(latents)
+        return decoded
+
+
 class OobleckDecoder:
     """Decodes latents on the device that has the autoencoder. For one thread at a time."""
 
@@ -53,6 +80,6 @@ class OobleckDecoder:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Samples, (channels, samples), of the latents (1, width, latents)."""
-        module = self._lease.resident.module
-        decoded: torch.Tensor = self._lease.run(lambda: module.decode(latents.float()).sample)
+        network = DecoderGraph(self._lease.resident.module)
+        decoded: torch.Tensor = self._lease.run(lambda: network(latents.float()))
         return decoded[0]

@@ -43,7 +43,7 @@ class Network:
     """One network of a model."""
 
     name: str
-    """Its name in messages: unet, vae, the ControlNet canny."""
+    """Its name in messages: unet, vae decoder, ControlNet canny."""
     component: ComponentName
     """What it is a part of, as `runtime` in the configuration names it."""
     graph: Graph
@@ -139,7 +139,7 @@ def controlnet(
     files = controlnet_loading.list_files(path)
     own = diffusers_layout.read_object(path / "config.json") if path.is_dir() else {}
     return Network(
-        name=f"the ControlNet {name}",
+        name=f"ControlNet {name}",
         component="controlnets",
         dtype=dtype,
         graph=describe_controlnet(unet_config, dtype),

@@ -114,7 +114,7 @@ class TorchLoader:
             )
 
         spec = ComponentSpec(
-            name=f"the ControlNet {name}",
+            name=f"ControlNet {name}",
             kind=ControlNetModel.__name__,
             files=files,
             size=safetensors_header.estimate_bytes(files, self.dtype),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
 from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 
@@ -20,6 +19,7 @@ from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
+from atelier_engines.stable_audio.graph import DenoiserGraph
 from atelier_engines.stable_audio.model_folder import SolverConfig
 from atelier_engines.stable_audio.solver import as_scheduler, create_solver
 from atelier_engines.task import AudioTask
@@ -95,21 +95,9 @@ class StableAudioModel:
 
     def denoise(self, inputs: ModelInput, conditioning: Conditioning) -> torch.Tensor:
         """See AudioModel.denoise."""
-        module = self.denoiser.resident.module
-        rotary = get_1d_rotary_pos_embed(
-            module.config.attention_head_dim // 2,
-            inputs.latents.shape[2] + conditioning.rows["global_hidden_states"].shape[1],
-            use_real=True,
-            repeat_interleave_real=False,
-        )
+        network = DenoiserGraph(self.denoiser.resident.module)
         prediction: torch.Tensor = self.denoiser.run(
-            lambda: module(
-                inputs.latents.to(self.dtype),
-                inputs.timesteps,
-                rotary_embedding=tuple(part.to(self.components.device) for part in rotary),
-                return_dict=False,
-                **conditioning.rows,
-            )[0]
+            lambda: network(inputs.latents.to(self.dtype), inputs.timesteps, **conditioning.rows)
         )
         return prediction.float()
 

@@ -22,10 +22,9 @@ from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
+from atelier_engines.tangoflux.graph import TRAIN_TIMESTEPS, DenoiserGraph
 from atelier_engines.tangoflux.network import TangoFluxConditioner
 from atelier_engines.task import AudioTask
-
-_TRAIN_TIMESTEPS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ class TangoFluxModel:
 
     def schedule(self, steps: int) -> NoiseSchedule:
         """See AudioModel.schedule. With another shift than 1 the given sigmas would be shifted again."""
-        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=_TRAIN_TIMESTEPS, shift=1.0)
+        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS, shift=1.0)
         sigmas = np.linspace(1.0, 1 / steps, steps).tolist()
         scheduler.set_timesteps(sigmas=sigmas, device=self.components.device)
         return NoiseSchedule(scheduler=scheduler)
@@ -88,19 +87,9 @@ class TangoFluxModel:
 
     def denoise(self, inputs: ModelInput, conditioning: Conditioning) -> torch.Tensor:
         """See AudioModel.denoise."""
-        device, length = self.components.device, inputs.latents.shape[1]
-        tokens = conditioning.rows["encoder_hidden_states"].shape[1]
-        positions = torch.arange(length, device=device, dtype=torch.float32)
-        module = self.denoiser.resident.module
+        network = DenoiserGraph(self.denoiser.resident.module)
         prediction: torch.Tensor = self.denoiser.run(
-            lambda: module(
-                hidden_states=inputs.latents.to(self.dtype),
-                timestep=inputs.timesteps / _TRAIN_TIMESTEPS,
-                txt_ids=torch.zeros(tokens, 3, device=device),
-                img_ids=positions[:, None].repeat(1, 3),
-                return_dict=False,
-                **conditioning.rows,
-            )[0]
+            lambda: network(inputs.latents.to(self.dtype), inputs.timesteps, **conditioning.rows)
         )
         return prediction.float()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,18 +17,15 @@ from atelier_engines.capabilities import Capabilities, Reproducibility
 from atelier_engines.diffusion import ENGINE, DiffusionConfig, DiffusionEngine
 from atelier_engines.errors import EngineUnavailableError
 from atelier_server.commands.build import build
-from tests.engines.diffusion import tiny_sd
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, object]:
-    """The smallest model, whose text encoder runs on ONNX Runtime."""
-    folder = tmp_path_factory.mktemp("small")
+    """The small model, whose graphs are known, with its ControlNet on ONNX Runtime."""
     return {
-        "model": str(tiny_sd.write(folder, "sd15")),
         "device": "cpu",
-        "runtime": {"text_encoders": "onnx"},
-        "builds_directory": str(folder / "builds"),
+        "runtime": {"controlnets": "onnx"},
+        "builds_directory": str(tmp_path_factory.mktemp("small") / "builds"),
     }
 
 
@@ -60,29 +59,26 @@ def call(tmp_path: Path, settings: Mapping[str, object], *options: str) -> Resul
     return CliRunner().invoke(build, ["--config", str(path), *options])
 
 
-def test_absent_build_has_a_fallback(
+def test_absent_and_foreign_builds_have_fallbacks(
     settings: Mapping[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Torch runs the component; the log and the capabilities say so."""
-    found = start(settings, builds_directory=str(tmp_path), on_missing_build="fallback")
-    assert found.runtimes["text_encoders"] == "torch"
-    reason = "the text_encoder is not built for onnx"
-    assert found.runtime_fallbacks == {"text_encoders": reason}
-    assert found.reproducibility is Reproducibility.BIT_EXACT
-    assert "onnxruntime" not in found.versions
-    (record,) = [one for one in caplog.records if one.msg == "runtime_fallback_used"]
-    assert (vars(record)["component"], vars(record)["reason"]) == ("text_encoders", reason)
-
-
-def test_foreign_build_is_refused(settings: Mapping[str, object], tmp_path: Path) -> None:
-    """Whatever lies in its place; the engine falls back, or fails where that is configured."""
+    """Torch runs the components; the log and the capabilities say why. Or the engine fails, as configured."""
     where = {**settings, "builds_directory": str(tmp_path)}
     place = tmp_path / only_target(where).digest
     place.mkdir()
     (place / "model.onnx").write_bytes(b"somebody else's")
-    found = start(where, on_missing_build="fallback")
-    assert "build of the text_encoder is refused" in found.runtime_fallbacks["text_encoders"]
-    assert "manifest.json is absent" in found.runtime_fallbacks["text_encoders"]
+    both = {"controlnets": "onnx", "text_encoders": "onnx"}
+    found = start(where, runtime=both, on_missing_build="fallback")
+    assert set(found.runtimes.values()) == {"torch"}
+    reason = "the text_encoder is not built for onnx"
+    assert found.runtime_fallbacks["text_encoders"] == reason
+    assert "build of the ControlNet canny is refused" in found.runtime_fallbacks["controlnets"]
+    assert "manifest.json is absent" in found.runtime_fallbacks["controlnets"]
+    assert found.reproducibility is Reproducibility.BIT_EXACT
+    assert "onnxruntime" not in found.versions
+    records = [vars(one) for one in caplog.records if one.msg == "runtime_fallback_used"]
+    assert [record["component"] for record in records] == ["text_encoders", "controlnets"]
+    assert records[0]["reason"] == reason
     with pytest.raises(
         EngineUnavailableError, match=r"manifest.json is absent; run `atelier build`"
     ):
@@ -93,22 +89,22 @@ def test_command_builds_what_an_engine_then_opens(
     settings: Mapping[str, object], tmp_path: Path
 ) -> None:
     """And lists, verifies and removes it."""
-    with pytest.raises(EngineUnavailableError, match="text_encoder is not built for onnx"):
+    with pytest.raises(EngineUnavailableError, match="ControlNet canny is not built for onnx"):
         start(settings, on_missing_build="fail")
     absent = call(tmp_path, settings, "--verify")
     assert (absent.exit_code, "not built" in absent.output) == (1, True)
     built = call(tmp_path, settings)
     assert (built.exit_code, built.exception) == (0, None)
-    assert "small text_encoder (1 of 1): exporting\n" in built.output
+    assert "small ControlNet canny (1 of 1): exporting\n" in built.output
     assert "already built" in call(tmp_path, settings, "small").output
     found = start(settings, on_missing_build="fail")
-    assert (found.runtimes["text_encoders"], found.runtimes["denoiser"]) == ("onnx", "torch")
+    assert (found.runtimes["controlnets"], found.runtimes["denoiser"]) == ("onnx", "torch")
     assert not found.runtime_fallbacks
     digest = only_target(settings).digest
     for options in (["--list"], ["--verify", "small"]):
         listed = call(tmp_path, settings, *options)
         assert listed.exit_code == 0
-        assert re.search(rf"small text_encoder: {digest[:12]}  0\.\d MB", listed.output)
+        assert re.search(rf"small ControlNet canny: {digest[:12]}  \d+\.\d MB", listed.output)
     path = Path(str(settings["builds_directory"])) / digest / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     refused = call(tmp_path, settings, "--verify")
@@ -117,6 +113,33 @@ def test_command_builds_what_an_engine_then_opens(
     pruned = call(tmp_path, {**settings, "runtime": "torch"}, "--prune")
     assert pruned.output == f"removed {path.parent}\n"
     assert not path.parent.exists()
+
+
+def test_two_processes_build_each_network_once(tmp_path: Path) -> None:
+    """Side by side: what one builds the other waits for, or finds."""
+    path = tmp_path / "atelier.yaml"
+    path.write_text(
+        "engines: {small: {type: diffusion, device: cpu, runtime: {autoencoder: onnx}, "
+        f"builds_directory: {tmp_path / 'builds'}}}}}",
+        "utf-8",
+    )
+    command = [Path(sys.executable).with_name("atelier"), "build", "--config", path]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    for network in ("vae encoder", "vae decoder"):
+        lines = [
+            line.partition("): ")[2].partition(" in ")[0]
+            for output in outputs
+            for line in output.splitlines()
+            if network in line
+        ]
+        assert lines.count("exporting") == lines.count("built") == 1
+        assert lines.count("already built") == 1
+    assert len(list((tmp_path / "builds").glob("*/manifest.json"))) == 2
 
 
 def test_engine_without_onnx_builds_nothing(settings: Mapping[str, object], tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ _REPLACED = 0.1
 """The share of True in inputs that are True or False."""
 
 
-def draw_inputs(graph: Graph) -> tuple[Inputs, ...]:
-    """Random inputs of several sizes, always the same."""
+def draw_inputs(graph: Graph, sizes: Sequence[Mapping[str, int]] = _LENGTHS) -> tuple[Inputs, ...]:
+    """Random inputs, always the same, for each of the sizes: lengths by the names of axes."""
     generator = torch.Generator().manual_seed(_SEED)
     return tuple(
-        {one.name: _draw(one, lengths, generator) for one in graph.inputs} for lengths in _LENGTHS
+        {one.name: _draw(one, lengths, generator) for one in graph.inputs} for lengths in sizes
     )
 
 
