@@ -25,9 +25,9 @@ from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession
 from atelier_engines.engine import Engine
 from atelier_engines.local import cpu
 from atelier_engines.stable_audio import create_engine as create_stable_audio
-from atelier_engines.stable_audio import graph as stable_audio_graph
+from atelier_engines.stable_audio import denoiser_graph as stable_audio_graph
 from atelier_engines.tangoflux import create_engine as create_tangoflux
-from atelier_engines.tangoflux import graph as tangoflux_graph
+from atelier_engines.tangoflux import denoiser_graph as tangoflux_graph
 from atelier_engines.tangoflux.published_files import NetworkConfig
 from atelier_engines.task import AudioTask
 from bench.engines import Duration, time_work

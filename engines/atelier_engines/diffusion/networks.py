@@ -33,6 +33,7 @@ from atelier_engines.diffusion.weights.model_files import (
     SingleFileComponent,
     weight_files,
 )
+from atelier_engines.local.load_lock import LOAD_LOCK
 from atelier_engines.local.weights import safetensors_header
 
 _CPU = torch.device("cpu")
@@ -58,6 +59,8 @@ class Network:
     """Bytes that its weights take in memory."""
     load: Callable[[], torch.nn.Module]
     """Returns it, on the CPU and in evaluation mode; raises ModelMissingError where files are absent or broken."""
+    create_empty: Callable[[], torch.nn.Module] | None = None
+    """Returns it without numbers in its weights, in next to no memory and time; None where nobody asks for it."""
     loras: tuple[Path, ...] = ()
     """Files of the LoRAs that are merged into it."""
 
@@ -171,4 +174,10 @@ def _of_model(
         settings={"prefix": prefix, **config},
         size=safetensors_header.estimate_bytes(weight_files(base), dtype, prefix=prefix),
         load=partial(component_loading.load, kind, source, dtype, _CPU),
+        create_empty=partial(_create_empty, kind, config),
     )
+
+
+def _create_empty(kind: type[torch.nn.Module], config: Mapping[str, Any]) -> torch.nn.Module:
+    with LOAD_LOCK:
+        return component_loading.create_empty(kind, config)

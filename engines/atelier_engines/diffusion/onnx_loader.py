@@ -77,6 +77,7 @@ class OnnxLoader(GraphLoader[OnnxSession]):
                 held.require,
                 kept_sets=self.kept_sets,
                 keeps_memory=runs_every_step,
+                create_empty=network.create_empty,
             ),
             runs_every_step=runs_every_step,
             exclusive=exclusive,

@@ -19,7 +19,7 @@ from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
-from atelier_engines.stable_audio.graph import DenoiserGraph
+from atelier_engines.stable_audio.denoiser_graph import DenoiserGraph
 from atelier_engines.stable_audio.model_folder import SolverConfig
 from atelier_engines.stable_audio.solver import as_scheduler, create_solver
 from atelier_engines.task import AudioTask

@@ -22,7 +22,7 @@ from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.model_cache import Lease
 from atelier_engines.local.torch_module import TorchModule
-from atelier_engines.tangoflux.graph import TRAIN_TIMESTEPS, DenoiserGraph
+from atelier_engines.tangoflux.denoiser_graph import TRAIN_TIMESTEPS, DenoiserGraph
 from atelier_engines.tangoflux.network import TangoFluxConditioner
 from atelier_engines.task import AudioTask
 

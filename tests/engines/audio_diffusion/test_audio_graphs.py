@@ -14,8 +14,8 @@ from atelier_engines.diffusion.builds import parity
 from atelier_engines.diffusion.runtimes.graphs.export import export
 from atelier_engines.diffusion.runtimes.graphs.graph import Graph
 from atelier_engines.diffusion.runtimes.onnx.session import OnnxSession
-from atelier_engines.stable_audio import graph as stable_audio_graph
-from atelier_engines.tangoflux import graph as tangoflux_graph
+from atelier_engines.stable_audio import denoiser_graph as stable_audio_graph
+from atelier_engines.tangoflux import denoiser_graph as tangoflux_graph
 from atelier_engines.tangoflux.published_files import NetworkConfig
 from tests.engines.audio_diffusion.tiny_stable_audio import TinyStableAudio
 from tests.engines.audio_diffusion.tiny_tangoflux import TinyTangoFlux

@@ -123,7 +123,7 @@ def test_two_processes_build_each_network_once(tmp_path: Path) -> None:
         f"builds_directory: {tmp_path / 'builds'}}}}}",
         "utf-8",
     )
-    command = [Path(sys.executable).with_name("atelier"), "build", "--config", path]
+    command = [str(Path(sys.executable).with_name("atelier")), "build", "--config", str(path)]
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from atelier_engines.capabilities import Reproducibility
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.diffusion import DiffusionConfig, DiffusionEngine
+from atelier_engines.diffusion.memory.estimator import ImageWork
 from atelier_engines.diffusion.runtimes.base import Conditioning, Residuals, Runtime
 from atelier_engines.task import Control, ControlType, ImageTask, Lora
 from atelier_tiny import WEIGHTS
@@ -202,6 +203,19 @@ def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio of two images, in dB."""
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+@pytest.mark.parametrize("work", [(512, 384, 1), (1024, 1024, 2), (2048, 2048, 1)])
+def test_images_are_estimated_to_take_what_they_take_with_torch(
+    torch_engine: DiffusionEngine, onnx_engine: DiffusionEngine, work: tuple[int, int, int]
+) -> None:
+    """Within a tenth, so that what does not fit is refused before any work."""
+    wanted, found = (
+        one.inspect().memory.estimate_bytes(ImageWork(width=work[0], height=work[1], rows=work[2]))
+        for one in (torch_engine, onnx_engine)
+    )
+    assert wanted > 0
+    assert 0.9 <= found / wanted <= 1.1
 
 
 def test_engine_says_what_runs_it(onnx_engine: DiffusionEngine) -> None:

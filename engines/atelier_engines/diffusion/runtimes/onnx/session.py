@@ -15,6 +15,7 @@ from atelier_engines.diffusion.runtimes.onnx import exported, opening
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.local import devices
 from atelier_engines.local.memory import trim_heap
+from atelier_engines.local.peak_memory import PeakMemoryTracker
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -47,6 +48,7 @@ class OnnxSession:
         *,
         kept_sets: int = 1,
         keeps_memory: bool = False,
+        create_empty: Callable[[], torch.nn.Module] | None = None,
     ) -> None:
         """Open the file of a graph.
 
@@ -55,6 +57,8 @@ class OnnxSession:
             provide: returns the file; called again for each session.
             kept_sets: sets of LoRAs whose sessions are kept, where there is memory for them.
             keeps_memory: whether the memory of a run is kept for the next one, which saves a few percent of its time.
+            create_empty: returns the network without numbers, by which the memory of a run is estimated; None where
+                that is not needed.
 
         Raises:
             EngineUnavailableError: ONNX Runtime cannot open the file, or does not run it on the CPU as asked.
@@ -64,6 +68,7 @@ class OnnxSession:
         self.graph = graph
         self._kept_sets = kept_sets
         self._keeps_memory = keeps_memory
+        self._create_empty = create_empty
         self._loras: tuple[WeightedLora, ...] = ()
         self._opened: dict[LoraSetKey, _Opened] = {}
         """By the set of LoRAs, the least recently used first."""
@@ -116,6 +121,8 @@ class OnnxSession:
         """
         if self._is_offloaded:
             raise EngineFailedError(f"the {self.graph.name} is not in memory")
+        if PeakMemoryTracker.is_entered():
+            self._show_memory(inputs)
         session = self._provide_session()
         feed = {
             one.name: inputs[one.name].to(one.dtype).contiguous().numpy()
@@ -130,6 +137,14 @@ class OnnxSession:
         if not self._keeps_memory:
             trim_heap()
         return tuple(torch.from_numpy(array) for array in made)
+
+    def _show_memory(self, inputs: Mapping[str, torch.Tensor]) -> None:
+        """Run the network on tensors without numbers: what torch would take is about what ONNX Runtime takes."""
+        if self._create_empty is None:
+            return
+        with PeakMemoryTracker.pause():
+            empty = self.graph.wrap(self._create_empty()).to(device="meta").eval()
+        empty(*(inputs[one.name].to("meta", one.dtype) for one in self.graph.inputs))
 
     def _provide_session(self) -> InferenceSession:
         """The session for the LoRAs in use."""
