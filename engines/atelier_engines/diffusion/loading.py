@@ -43,6 +43,7 @@ from atelier_engines.errors import InvalidTaskError, ModelMissingError
 from atelier_engines.event import Event
 from atelier_engines.local import cpu, devices, errors
 from atelier_engines.local.components import EngineComponents
+from atelier_engines.local.memory import free_memory
 from atelier_engines.local.step_pipeline import run_alone
 from atelier_engines.task import ImageTask, ResourceProfile
 from atelier_engines.upscaling import registry
@@ -113,6 +114,7 @@ def load(config: DiffusionConfig) -> Pipeline:
             else None,
         )
         _warm_up(pipeline, config)
+    free_memory()  # of what only loading needed
     return pipeline
 
 
