@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 from atelier_client import AtelierError, Client, EngineState
@@ -18,8 +17,6 @@ START_SECONDS = 600  # a slow machine takes minutes to load the first engine
 REPORT_SECONDS = 15
 STOP_SECONDS = 30
 WORDS = "This heart was drawn by a small model, and this voice is another one."
-MODELS = {"tiny": ("diffusers", "diffusion"), "voice": ("hibari", "speech")}
-"""Engines by name: the package that each needs, and its type."""
 
 
 def main() -> None:
@@ -49,15 +46,6 @@ def generate(prompt: str, *options: str | Path) -> None:
     subprocess.run([ATELIER, "generate", prompt, *options], check=True)  # noqa: S603 - our own program
 
 
-def write_config() -> Path:
-    """A configuration with the small models that are installed."""
-    found = {name: kind for name, (package, kind) in MODELS.items() if find_spec(package)}
-    lines = [f"  {name}: {{type: {kind}}}" for name, kind in {**found, "sketch": "sketch"}.items()]
-    path = OUT / "demo.yaml"
-    path.write_text("\n".join(["engines:", *lines, ""]))
-    return path
-
-
 def free_address() -> str:
     """A free address of this machine."""
     with socket.socket() as probe:
@@ -70,8 +58,6 @@ def start_server(address: str) -> subprocess.Popen[bytes]:
     serve = (
         ATELIER,
         "serve",
-        "--config",
-        write_config(),
         "--listen",
         address,
         "--metrics",

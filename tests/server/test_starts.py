@@ -12,7 +12,7 @@ import yaml
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.conftest import ATELIER, StartServer, free_port, launch
-from tests.server.calls import image_request
+from tests.server.calls import audio_request, image_request
 from tests.server.test_config import SKETCH, run
 
 
@@ -75,7 +75,7 @@ def test_a_broken_database_is_named(tmp_path: Path) -> None:
 
 
 def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> None:
-    """`atelier serve` is enough; an image comes from sketch at once."""
+    """`atelier serve` is enough; an image comes from sketch at once, and words are said."""
     address = f"127.0.0.1:{free_port()}"
     command: list[str | Path] = [
         *(ATELIER, "serve", "--listen", address),
@@ -90,7 +90,9 @@ def test_a_server_without_a_file_serves_the_embedded_engines(tmp_path: Path) -> 
                 grpc.channel_ready_future(channel).result(30)
                 stub = GenerationServiceStub(channel)
                 found = stub.GetCapabilities(pb.GetCapabilitiesRequest(), timeout=300)
-                assert [engine.name for engine in found.engines] == ["tiny", "sketch"]
+                assert [engine.name for engine in found.engines] == ["tiny", "sketch", "voice"]
                 assert stub.Generate(image_request(), timeout=300).generation.engine == "sketch"
+                said = stub.Generate(audio_request("Ready.", engine="voice"), timeout=300)
+                assert said.generation.receipt.recipe.weights_digest
         finally:
             process.kill()

@@ -18,6 +18,11 @@ class SpeechConfig(Section):
         le=_FASTEST,
         description="How fast the voice speaks where the task does not say; 1 is its own pace.",
     )
+    load_on_demand: bool = Field(
+        default=False,
+        description="Whether the voice is loaded by the first task, which takes a second longer, instead of at the "
+        "start: until then it takes no memory.",
+    )
 
 
 class SpeechOptions(BaseModel):

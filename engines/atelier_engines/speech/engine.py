@@ -23,6 +23,7 @@ from atelier_engines.media import Samples
 from atelier_engines.options import parse_options
 from atelier_engines.speech.capabilities import SAMPLE_RATE, build_capabilities
 from atelier_engines.speech.config import SpeechConfig, SpeechOptions
+from atelier_engines.speech.package import find_package
 from atelier_engines.task import AudioTask, Task
 from atelier_engines.threads import Emit, result_from_thread, stream_from_thread
 
@@ -46,7 +47,7 @@ class SpeechEngine:
         return self._capabilities
 
     async def start(self) -> None:
-        """See Engine.start.
+        """See Engine.start. With `load_on_demand` the voice is not loaded yet.
 
         Raises:
             EngineUnavailableError: the package of the voice is absent.
@@ -56,12 +57,13 @@ class SpeechEngine:
             return
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atelier-speech")
         try:
-            voice = await result_from_thread(_load, executor=self._thread)
+            found = await result_from_thread(find_package, executor=self._thread)
+            if not self._config.load_on_demand:
+                await result_from_thread(self._load, executor=self._thread)
         except BaseException:
             await self.stop()
             raise
-        self._capabilities = build_capabilities(voice.digest, voice.versions)
-        self._voice = voice
+        self._capabilities = build_capabilities(found.digest, found.versions)
 
     async def check(self) -> None:
         """See Engine.check.
@@ -79,13 +81,17 @@ class SpeechEngine:
             UnsupportedError: the task is not an audio task.
             InvalidTaskError: the prompt has no word that the voice can say, or an option is invalid.
             EngineFailedError: the voice failed.
+            ModelMissingError: the voice, which this task is the first to need, is broken.
         """
-        voice = self._require_started()
+        thread = self._require_started()
         if not isinstance(task, AudioTask):
             raise UnsupportedError("image", "this engine does not support image tasks")
         speed = parse_options(task, SpeechOptions).speed or self._config.speed
+        if self._voice is None:
+            yield Stage(name="load")
+        voice = await result_from_thread(self._load, executor=thread)
         work = partial(_say, voice, task, speed)
-        async with aclosing(stream_from_thread(work, executor=self._thread)) as events:
+        async with aclosing(stream_from_thread(work, executor=thread)) as events:
             async for event in events:
                 yield event
 
@@ -96,10 +102,17 @@ class SpeechEngine:
             self._thread.shutdown(wait=False)
             self._thread = None
 
-    def _require_started(self) -> Voice:
+    def _load(self) -> Voice:
+        """The voice, loaded by the first call; on the engine's thread."""
         if self._voice is None:
-            raise EngineUnavailableError("the engine is not started, or still loading its voice")
+            self._voice = _load()
         return self._voice
+
+    def _require_started(self) -> ThreadPoolExecutor:
+        loading = self._voice is None and not self._config.load_on_demand
+        if self._thread is None or loading:
+            raise EngineUnavailableError("the engine is not started, or still loading its voice")
+        return self._thread
 
 
 def _load() -> Voice:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
-from pathlib import Path
 
 import hibari
 import numpy as np
 from numpy.typing import NDArray
 
-from atelier_engines.local.weights.digests import digest_file
 from atelier_engines.speech.capabilities import SAMPLE_RATE
-
-_PACKAGES = ("hibari-tts", "numpy", "onnxruntime")
 
 
 class Voice:
@@ -28,8 +23,6 @@ class Voice:
         self._model = hibari.Hibari(threads=1)
         if self._model.sample_rate != SAMPLE_RATE:
             raise ValueError(f"the voice has {self._model.sample_rate} Hz, not {SAMPLE_RATE}")
-        self.digest = digest_file(Path(self._model.model_path))
-        self.versions = {name: version(name) for name in _PACKAGES}
         for _ in self.say(self.read("Ready."), speed=1.0, seed=0):
             pass
 

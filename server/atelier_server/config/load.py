@@ -27,6 +27,8 @@ from atelier_server.config.variables import Substitution, read_variables
 
 _LOCAL_PACKAGES = ("atelier_tiny", "diffusers", "torch")
 """What the engine `tiny` needs, of the extra `local`."""
+_SPEECH_PACKAGE = "hibari"
+"""What the engine `voice` needs, of the extra `speech`."""
 DEFAULT_STYLES: Mapping[str, Mapping[str, str]] = {
     "noto": {"title": "Noto", "prompt_suffix": ", noto style"},
 }
@@ -42,12 +44,15 @@ class _InvalidConfig(BaseModel):
     """Placeholder for an engine's invalid settings, so that the rest can be validated."""
 
 
-def default_engines() -> Mapping[str, Mapping[str, str]]:
-    """Engines of a server whose configuration has no `engines`: `tiny` only where its packages are installed."""
-    sketch = {"sketch": {"type": "sketch"}}
+def default_engines() -> Mapping[str, Mapping[str, object]]:
+    """Engines of a server whose configuration has no `engines`: models only where their packages are installed."""
+    engines: dict[str, Mapping[str, object]] = {}
     if all(find_spec(package) for package in _LOCAL_PACKAGES):
-        return {"tiny": {"type": "diffusion"}, **sketch}
-    return sketch
+        engines["tiny"] = {"type": "diffusion"}
+    engines["sketch"] = {"type": "sketch"}
+    if find_spec(_SPEECH_PACKAGE):
+        engines["voice"] = {"type": "speech", "load_on_demand": True}
+    return engines
 
 
 def load(path: Path | None, *, only_engines: Sequence[str] = (), **overrides: object) -> Settings:

@@ -13,11 +13,12 @@ pytest.importorskip("hibari", reason="the extra `speech` is not installed")
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
 from atelier_engines.errors import InvalidTaskError
-from atelier_engines.event import Step
+from atelier_engines.event import Stage, Step
 from atelier_engines.speech import ENGINE
 from atelier_engines.speech.config import SpeechConfig
 from atelier_engines.task import AudioTask
 from tests.engines.audio_clips import clip, events, task
+from tests.server.test_imports import modules_after
 
 RATE = 24000
 WORDS = "The keeper counted the waves."
@@ -91,3 +92,44 @@ async def test_a_prompt_without_words_is_refused(engine: Engine, nothing: str) -
     """It is not silence."""
     with pytest.raises(InvalidTaskError, match="it reads English"):
         await clip(engine, words(nothing))
+
+
+async def test_a_voice_that_is_loaded_on_demand_is_the_same() -> None:
+    """The first task loads it, and says so; what it is is known before."""
+    at_once, late = (ENGINE.create(SpeechConfig(load_on_demand=on)) for on in (False, True))
+    await at_once.start()
+    await late.start()
+    assert late.capabilities == at_once.capabilities
+    assert late.capabilities.audio is not None
+    assert late.capabilities.audio.models[0].digest
+    await late.check()
+    first, second = [await events(late, words(WORDS)) for _ in range(2)]
+    assert (first[0], second[0]) == (Stage(name="load"), Stage(name="read"))
+    assert np.array_equal(await clip(late, words(WORDS)), await clip(at_once, words(WORDS)))
+    await late.stop()
+    await at_once.stop()
+
+
+class TestOnDemand(EngineConformance):
+    """Loaded by its first task."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> Engine:
+        """Not started."""
+        return ENGINE.create(SpeechConfig(load_on_demand=True))
+
+
+LATE = """
+import asyncio, json, sys
+from atelier_engines import registry
+found = registry.load("speech")
+engine = found.create(found.config(load_on_demand=True))
+asyncio.run(engine.start())
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_a_voice_that_is_loaded_on_demand_is_not_imported_before() -> None:
+    """A server that nobody asks to speak is no heavier for it."""
+    assert not {"hibari", "onnxruntime"} & modules_after(LATE)
