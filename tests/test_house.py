@@ -16,10 +16,13 @@ PACKAGES = ("server/atelier_server", "engines/atelier_engines", "clients/python/
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
+RUNS_CODE = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "eval", "exec"}
+RUNS_CODE |= {"torch.load", "allow_pickle", "trust_remote_code"}
 WALL_CLOCK_READERS = {
     "engines/diffusion/builds/network_builder.py": "dates builds, for people",
     "engines/vendors/openai/config.py": "compares with the days on which models are shut down",
     "engines/vendors/responses.py": "compares dates of a service",
+    "engines/vendors/vastai/credentials.py": "dates certificates and keys",
     "engines/vendors/vastai/exclusions.py": "keeps dates over restarts",
     "engines/vendors/vastai/instances.py": "compares with a date of the service",
     "server/artifacts/artifact_store.py": "dates what is uploaded and made; files have dates of their own",
@@ -87,6 +90,40 @@ def test_files_and_functions_are_short(path: Path) -> None:
         and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
     ]
     assert long == []
+
+
+def find_code_runners(tree: ast.AST) -> Iterator[str]:
+    """What makes code of bytes that somebody sends, or of a model's files."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name for name in names if name.name in RUNS_CODE)
+            case ast.ImportFrom(module=str(module)) if module in RUNS_CODE:
+                yield module
+            case ast.Call(func=function, keywords=keywords):
+                if ast.unparse(function) in RUNS_CODE:
+                    yield ast.unparse(function)
+                yield from (word.arg for word in keywords if word.arg and word.arg in RUNS_CODE)
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_that_is_received_or_loaded_becomes_code(path: Path) -> None:
+    """Files of models are safetensors, and what goes over a socket is protobuf or JSON."""
+    assert list(find_code_runners(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("import pickle", "from pickle import loads", "eval('1')", "torch.load(path)"),
+        "Model.from_pretrained(name, trust_remote_code=True)",
+    ],
+)
+def test_code_runners_are_found(line: str) -> None:
+    """In each of their forms."""
+    assert list(find_code_runners(ast.parse(line)))
 
 
 def test_names_are_not_used_again_and_again() -> None:

@@ -7,13 +7,13 @@ gateway keeps is the certificate, which it trusts for that instance alone, and t
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
 import json
 import os
 import secrets
 import tempfile
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -30,8 +30,8 @@ VARIABLE = "ATELIER_ISSUED_CREDENTIALS"
 SERVER_NAME = "worker.atelier.invalid"
 """Name in every certificate: the address of an instance is not known when it is ordered."""
 _FOLDER = "workers"
-_VALID = dt.timedelta(days=366)
-_CLOCK_DIFFERENCE = dt.timedelta(days=1)
+_VALID = timedelta(days=366)
+_CLOCK_DIFFERENCE = timedelta(days=1)
 _KEY_ID = "gateway"
 _SCOPES = ("generate", "read", "cancel")
 
@@ -111,7 +111,7 @@ def _make_certificate() -> tuple[bytes, bytes]:
     """A certificate that vouches for itself, and its private key, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
-    now = dt.datetime.now(dt.UTC)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -136,7 +136,7 @@ def _hash_key(secret: str) -> Mapping[str, object]:
         "tenant": _KEY_ID,
         "subject": _KEY_ID,
         "scopes": _SCOPES,
-        "created": dt.datetime.now(dt.UTC).isoformat(),
+        "created": datetime.now(UTC).isoformat(),
         "salt": salt.hex(),
         "sha256": hashlib.sha256(salt + secret.encode()).hexdigest(),
     }
