@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,8 +17,11 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc import aio
 
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+from atelier_server.auth.authenticator import open_authenticator
 from atelier_server.auth.caller import Caller
+from atelier_server.config.security_settings import AuthSettings, KeySettings
 from atelier_server.errors import ServiceError
+from atelier_server.rpc.interceptors.authenticate import Authentication
 from atelier_server.rpc.interceptors.chain import (
     Call,
     Context,
@@ -29,6 +33,7 @@ from atelier_server.rpc.interceptors.observe import CallObserver
 from atelier_server.rpc.request_memory import RequestMemory
 from tests.conftest import StartServer
 from tests.server.calls import Stub, image_request
+from tests.server.test_auth import bearer, make_key
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
@@ -68,6 +73,8 @@ class Methods:
         self.seen.append(current_call())
         if request.value == "refuse":
             raise ServiceError("refused by the handler")
+        if request.value == "break":
+            raise RuntimeError("/srv/private/path is gone")
         return StringValue(value=current_call().caller.tenant)
 
 
@@ -139,6 +146,20 @@ async def test_an_interceptor_decides_who_calls(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_method_that_nobody_was_given_is_open_to_nobody(kind: str, tmp_path: Path) -> None:
+    """Whoever adds one must say who may call it: until then a key with all scopes does not help."""
+    secret = make_key(tmp_path / "keys.json")
+    keys = AuthSettings(keys=KeySettings(file=tmp_path / "keys.json"))
+    authentication = Authentication(open_authenticator(keys), frozenset())
+    methods = Methods()
+    async with serving(methods, (CallObserver, authentication)) as channel:
+        with pytest.raises(aio.AioRpcError, match="open to nobody") as failure:
+            await ask(channel, kind, message("hello"), metadata=bearer(secret))
+    assert failure.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert methods.seen == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_interceptors_enter_in_order_and_leave_in_reverse(kind: str) -> None:
     """Also when the handler fails; each sees the error."""
     events: list[str] = []
@@ -179,6 +200,31 @@ async def test_bytes_that_are_no_message_are_refused(kind: str) -> None:
             await ask(channel, kind, b"\xff\xff\xff")
     assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "not a valid message for this method" in (failure.value.details() or "")
+    assert methods.seen == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_nobody_foresaw_is_not_told_to_callers(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text may name what is inside the server; the log has it."""
+    async with serving(Methods(), (CallObserver,)) as channel:
+        with pytest.raises(aio.AioRpcError) as failure:
+            await ask(channel, kind, message("break"))
+    assert failure.value.code() == grpc.StatusCode.INTERNAL
+    assert failure.value.details() == "the server failed; its log has the reason"
+    assert "private" not in str(failure.value.trailing_metadata())
+    assert "/srv/private/path is gone" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+async def test_a_call_without_a_request_says_so(kind: str) -> None:
+    """It does not wait for ever."""
+    methods = Methods()
+    async with serving(methods, (CallObserver,)) as channel:
+        call: Any = channel.stream_stream(f"/test.Kinds/{kind}")
+        with pytest.raises(aio.AioRpcError, match="request: is missing"):
+            await call(iter([])).read()
     assert methods.seen == []
 
 
