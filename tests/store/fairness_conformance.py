@@ -99,7 +99,8 @@ class FairnessConformance:
         await accept(store, "cy", 2)
         own = [(await store.submit(submission(caller="bob"))).generation.id for _ in range(20)]
         watching = asyncio.create_task(log_of(store, own[2]))
-        await asyncio.sleep(0.1)  # so that it watches
+        while not store.is_watched(own[2]):  # noqa: ASYNC110 (nothing tells when it begins)
+            await asyncio.sleep(0)
         served = await serve(store, 82)
         told = [(await log_of(store, name))[0].queue_position for name in own]
         true = [place for place, caller in enumerate(served) if caller == "b"]
