@@ -1,0 +1,35 @@
+"""How long a generation waits, where several callers take turns at an engine."""
+
+from __future__ import annotations
+
+from atelier_server.estimates.backlog import Backlog
+from atelier_server.estimates.service_times import Estimate, ServiceTimes, Work
+
+WORK = Work("image", 8)
+
+
+def learnt(seconds: float) -> ServiceTimes:
+    """What an engine knows that has done the work some times, each in so many seconds."""
+    times = ServiceTimes()
+    for number in range(4):
+        times = times.learn(WORK, seconds, at=float(number))
+    return times
+
+
+def test_others_count_as_much_as_the_own_work() -> None:
+    """A long queue of one keeps nobody else waiting for all of it, and makes no deadline of another unattainable."""
+    backlog, times = Backlog(), learnt(2.0)
+    for number in range(100):
+        backlog.add(f"ada{number}", "sketch", WORK, "ada")
+
+    def expect(caller: str) -> float | None:
+        return backlog.estimate_wait("sketch", caller, times, 1).expected
+
+    assert (expect("ada"), expect("bob")) == (200.0, 0.0)
+    for number in range(3):
+        backlog.add(f"bob{number}", "sketch", WORK, "bob")
+    assert (expect("bob"), expect("ada")) == (12.0, 206.0)
+    assert backlog.estimate_wait("sketch", "cy", times, 1) == Estimate(0.0, 0.0)
+    for number in range(100):
+        backlog.remove(f"ada{number}")
+    assert (expect("ada"), expect("bob")) == (0.0, 6.0)
