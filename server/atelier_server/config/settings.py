@@ -344,8 +344,8 @@ class Settings(Section):
         "the receipt says which one did. See below.",
     )
     engines: dict[Name, EngineSettings] = Field(
-        description="Engines by name. Without this key: sketch, and tiny (type diffusion) where the "
-        "packages of the extra `local` are installed."
+        description="Engines by name. Without this key: sketch, tiny (type diffusion) where the packages of the "
+        "extra `local` are installed, and voice (type speech) where those of `speech` are."
     )
     testing: bool = Field(
         default=False,
