@@ -85,7 +85,7 @@ def test_similar_prompts_are_found_the_most_similar_first() -> None:
     kept, asked = store(), vector(1, 0)
     kept.add(variant("soft rain fell", seed=1, embedding=vector(1, 0.2)))
     kept.add(variant("the rain falls", seed=2, embedding=vector(1, 0.1)))
-    kept.add(variant("wind blows", seed=3, embedding=vector(0, 1)))
+    kept.add(variant("wind blows", seed=3, embedding=vector(1, 0.5)))
     kept.add(variant("three rains", seed=4, embedding=asked))
     kept.add(variant("no rain", seed=5, embedding=asked))
     kept.add(variant("rain falls", seed=6))
