@@ -12,7 +12,7 @@ from atelier_client.cli.app import atelier
 from tests.conftest import ROOT
 from tests.documented_commands import PAGES, find_lines
 
-_FILES = ("prompts.csv", "prompt.txt", "edges.png", "photo.png", "small.png")
+_FILES = ("prompts.csv", "prompt.txt", "edges.png", "photo.png", "small.png", "rain.flac")
 
 
 def find_commands(page: Path) -> list[str]:

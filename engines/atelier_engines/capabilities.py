@@ -43,6 +43,7 @@ class AudioFeature(Enum):
     CANDIDATES = "candidates"
     SPEECH = "speech"
     """The prompt is the words to say."""
+    AUDIO_TO_AUDIO = "audio_to_audio"
 
 
 class CancelSupport(Enum):

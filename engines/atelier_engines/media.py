@@ -44,6 +44,18 @@ class Samples:
     sample_rate: int
     """Samples per second."""
 
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.array) / self.sample_rate
+
+    def outline(self) -> Samples:
+        """Silence of the same length and layout, all of whose samples are the same bytes of memory."""
+        import numpy as np  # noqa: PLC0415 (engines that pass files on need no NumPy)
+
+        silence = np.broadcast_to(np.float32(0), self.array.shape)
+        return Samples(array=silence, sample_rate=self.sample_rate)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
@@ -60,6 +72,8 @@ class Encoded:
 
 
 Media = Pixels | Samples | Encoded
+Input = Pixels | Samples
+"""What a task may hold beside its numbers and texts."""
 
 
 def image_from_pixels(pixels: Pixels) -> Image.Image:

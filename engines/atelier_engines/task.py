@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atelier_engines.media import Pixels
+    from atelier_engines.media import Pixels, Samples
 
 JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 """A value that JSON can write."""
@@ -172,6 +172,10 @@ class AudioTask:
     """Hertz."""
     channels: int
     """Number of channels: 1 is mono, 2 is stereo."""
+    init_audio: Samples | None = None
+    """Initial audio of audio-to-audio, in the task's sample rate and channels, and at most as long as the duration."""
+    strength: float = 0.75
+    """How much `init_audio` changes: 0 keeps it, 1 ignores it."""
     steps: int | None = None
     """Denoising steps; None on engines that have none."""
     guidance: float | None = None

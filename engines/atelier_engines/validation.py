@@ -140,6 +140,7 @@ def _missing_audio_features(
         AudioFeature.SEAMLESS_LOOP: task.seamless_loop,
         AudioFeature.LOUDNESS: task.loudness_lufs is not None,
         AudioFeature.CANDIDATES: task.candidates > 1,
+        AudioFeature.AUDIO_TO_AUDIO: task.init_audio is not None,
     }
     for feature, needed in needs.items():
         if needed and feature not in capabilities.features:
@@ -231,6 +232,8 @@ def _audio_out_of_limits(
         )
     if AudioFeature.CANDIDATES in capabilities.features:
         yield from _too_many("candidates", task.candidates, capabilities.max_candidates)
+    if task.init_audio is not None:
+        yield from _out_of_range("strength", task.strength, _STRENGTH)
     yield from _too_long(capabilities.max_prompt_length, task)
 
 

@@ -50,6 +50,21 @@ async def test_every_option_of_audio_has_its_effect(served: RunningServer, tmp_p
         assert (drawn.size, drawn.format) == ((800, 256), "PNG")
 
 
+async def test_audio_begins_with_a_file(served: RunningServer, tmp_path: Path) -> None:
+    """Of strength 0 it is that file, as long as it is, without --audio."""
+    steps = np.linspace(-0.5, 0.5, 12_000)
+    soundfile.write(tmp_path / "steps.flac", steps, 44100)
+    ended = await atelier(
+        *("generate", "rain", "--init-audio", "steps.flac", "--strength", "0", "-o", "out.wav"),
+        *("--server", served.address),
+        cwd=tmp_path,
+    )
+    assert ended.code == 0, ended.err
+    made, rate = soundfile.read(tmp_path / "out.wav")
+    assert (rate, len(made)) == (44100, 12_000)
+    assert np.abs(made - steps).max() <= 2 / 2**15
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -59,6 +74,7 @@ async def test_every_option_of_audio_has_its_effect(served: RunningServer, tmp_p
         (("a lamp", "--loudness", "-16"), "--loudness is an option for audio: add --audio"),
         (("--speech", "good morning"), "no engine of this server speaks"),
         (("--audio", "rain", "--loop", "--fade-in", "1"), "seamless_loop cannot be used"),
+        (("rain", "--init-audio", "no.wav"), "no.wav' does not exist"),
     ],
 )
 async def test_what_cannot_be_is_refused(

@@ -19,7 +19,7 @@ from atelier_engines.capabilities import (
     NumberRange,
     Reproducibility,
 )
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, Samples
 from atelier_engines.task import (
     JSON,
     AudioTask,
@@ -33,12 +33,17 @@ from atelier_engines.task import (
     Task,
     Upscale,
 )
-from atelier_engines.wrappers.task_digest import digest, image_bytes
+from atelier_engines.wrappers.task_digest import digest, input_bytes
 
 
 def pixels(value: int = 1, shape: tuple[int, int, int] = (4, 6, 3)) -> Pixels:
     """A plain picture."""
     return Pixels(array=np.full(shape, value, np.uint8))
+
+
+def samples(value: float = 0.5, shape: tuple[int, int] = (6, 2), rate: int = 8000) -> Samples:
+    """A constant."""
+    return Samples(array=np.full(shape, value, np.float32), sample_rate=rate)
 
 
 SIDE = IntegerRange(min=16, max=64, default=64)
@@ -83,6 +88,7 @@ SOUND = AudioTask(
     seed=1,
     sample_rate=8000,
     channels=1,
+    init_audio=samples(),
     steps=4,
     guidance=5.0,
     options={"a": 1, "c": 2},
@@ -100,6 +106,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "scheduler": ("euler",),
     "init_image": (None, pixels(2), pixels(1, (6, 4, 3)), pixels(1, (4, 6, 1))),
     "strength": (0.5,),
+    "init_audio": (None, samples(0.25), samples(0.5, (12, 1)), samples(rate=9000)),
     "mask": (None, pixels(2)),
     "controls": (
         (),
@@ -130,6 +137,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "candidates": (2,),
     "seamless_loop": (True,),
     "loudness_lufs": (-16.0,),
+    "reuse": (True,),
 }
 """Other values for each field that has an effect."""
 WITHOUT_EFFECT = {"preview_interval": 3, "resume": "handle"}
@@ -210,6 +218,7 @@ def test_neighbours_do_not_run_into_each_other() -> None:
 
 def test_the_pictures_to_read_are_measured() -> None:
     """All that come along: start, mask, controls."""
-    assert image_bytes(PICTURE) == 3 * 4 * 6 * 3
-    assert image_bytes(replace(PICTURE, init_image=None, mask=None, controls=())) == 0
-    assert image_bytes(SOUND) == 0
+    assert input_bytes(PICTURE) == 3 * 4 * 6 * 3
+    assert input_bytes(replace(PICTURE, init_image=None, mask=None, controls=())) == 0
+    assert input_bytes(SOUND) == 6 * 2 * 4
+    assert input_bytes(replace(SOUND, init_audio=None)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from atelier.v1 import task_pb2 as pb
@@ -14,6 +15,7 @@ from atelier.v1.generation_pb2 import (
     Disposition,
 )
 from atelier_engines.capabilities import AudioCapabilities, NumberRange
+from atelier_engines.media import Samples
 from atelier_server.admission.audio_task import resolve_audio_task
 from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.errors import InvalidRequestError
@@ -32,7 +34,9 @@ def resolve(seconds: float | None, capabilities: AudioCapabilities) -> Parameter
     if seconds is not None:
         request.duration.FromMilliseconds(round(seconds * 1000))
     recorder = ParameterRecorder()
-    task, _ = resolve_audio_task(request, capabilities, recorder, options={}, random_seed=1)
+    task, _ = resolve_audio_task(
+        request, capabilities, recorder, init_audio=None, options={}, random_seed=1
+    )
     assert task.duration_seconds == (
         capabilities.duration_seconds.default if seconds is None else seconds
     )
@@ -67,3 +71,32 @@ def test_a_strict_request_for_it_is_refused() -> None:
     resolve(29.0, PADDED).reject_changes("audio")
     with pytest.raises(InvalidRequestError, match=r"audio.duration.*silence follows"):
         resolve(30.0, PADDED).reject_changes("audio")
+
+
+@pytest.mark.parametrize(
+    ("init_seconds", "loops", "made", "told"),
+    [
+        (0.5, False, 0.5, 0.5),
+        (0.05, False, 0.1, 0.1),
+        (100.0, False, 29.95, 29.95),
+        (0.5, True, 0.75, 0.5),
+        (100.0, True, 29.95, 28.95),
+    ],
+)
+def test_initial_audio_decides_the_duration_within_the_limits(
+    init_seconds: float, made: float, told: float, *, loops: bool
+) -> None:
+    """Of a loop, too, whose crossfade is at most half of it; and no clip made before stands in for it."""
+    silence = np.broadcast_to(np.float32(0), (round(init_seconds * 8000), 1))
+    recorder = ParameterRecorder()
+    task, finishing = resolve_audio_task(
+        pb.AudioTask(prompt="rain", seamless_loop=loops, init_audio=pb.MediaSource(attachment="a")),
+        replace(PADDED, audible_seconds=29.95),
+        recorder,
+        init_audio=Samples(array=silence, sample_rate=8000),
+        options={},
+        random_seed=1,
+    )
+    assert task.duration_seconds == pytest.approx(made)
+    assert finishing.seconds == pytest.approx(told)
+    assert not task.reuse

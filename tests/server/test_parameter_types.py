@@ -11,14 +11,16 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToJson
 
 from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.generation_pb2 import Parameter
-from atelier.v1.task_pb2 import AudioTask, ImageTask
+from atelier.v1.task_pb2 import AudioTask, ImageTask, MediaSource
 from atelier_engines.capabilities import AudioCapabilities, ImageCapabilities, NumberRange
+from atelier_engines.media import Samples
 from atelier_server.admission.audio_task import resolve_audio_task
 from atelier_server.admission.image_task import resolve_image_task
 from atelier_server.admission.parameters import ParameterRecorder
@@ -53,6 +55,8 @@ AUDIOS = (
         duration_seconds=NumberRange(min=1, max=20, default=7), sample_rates=(8000,), channels=(1,)
     ),
 )
+
+THREE_SECONDS = Samples(array=np.zeros((24000, 1), np.float32), sample_rate=8000)
 
 
 def assignments(kind: Descriptor) -> Iterator[Mapping[str, object]]:
@@ -89,14 +93,22 @@ def record_images() -> Iterator[Parameter]:
 
 def record_audios() -> Iterator[Parameter]:
     """The parameters of every audio task on every kind of engine."""
-    for values, capabilities in product(assignments(AudioTask.DESCRIPTOR), AUDIOS):
+    sources = (None, MediaSource(attachment="a"))
+    for values, capabilities, source in product(assignments(AudioTask.DESCRIPTOR), AUDIOS, sources):
         for seconds in (0, 2):
-            task = AudioTask(**values)  # type: ignore[arg-type]  # fields by name
+            task = AudioTask(init_audio=source, **values)  # type: ignore[arg-type]  # fields by name
             if seconds:
                 task.duration.FromSeconds(seconds)
             recorder = ParameterRecorder()
             with suppress(InvalidRequestError):  # what no file can hold
-                resolve_audio_task(task, capabilities, recorder, options={}, random_seed=5)
+                resolve_audio_task(
+                    task,
+                    capabilities,
+                    recorder,
+                    init_audio=None if source is None else THREE_SECONDS,
+                    options={},
+                    random_seed=5,
+                )
             yield from recorder.parameters
 
 

@@ -30,7 +30,7 @@ def defaulted(value: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401 - da
     if isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from defaulted(item, f"{path}[{index}]")
-    if not is_dataclass(value) or isinstance(value, media.Pixels):
+    if not is_dataclass(value) or isinstance(value, media.Pixels | media.Samples):
         return
     for field in fields(value):
         found = getattr(value, field.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from atelier_engines.capabilities import (
     AudioCapabilities,
@@ -14,7 +15,7 @@ from atelier_engines.capabilities import (
     Model,
     NumberRange,
 )
-from atelier_engines.conformance.tasks import random_image
+from atelier_engines.conformance.tasks import random_audio, random_image
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
     JSON,
@@ -65,7 +66,7 @@ IMAGE = ImageTask(
     clip_skip=2,
     options=OPTIONS,
 )
-AUDIO = AudioTask(
+_SOUND = AudioTask(
     prompt="rain",
     negative_prompt="wind",
     duration_seconds=1.5,
@@ -80,6 +81,7 @@ AUDIO = AudioTask(
     loudness_lufs=-16.5,
     options=OPTIONS,
 )
+AUDIO = replace(_SOUND, init_audio=random_audio(_SOUND, 1, share=0.25), strength=0.25)
 
 _SIDE = IntegerRange(min=16, max=512, default=128, multiple_of=8)
 _STEPS = IntegerRange(min=1, max=50, default=20)

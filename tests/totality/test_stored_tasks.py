@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from atelier_engines.media import Pixels
+from atelier_engines.media import Input
 from atelier_engines.task import ImageTask, Task
 from atelier_server.engines.task_codec import UnreadableTaskError, decode_task, encode_task
 from tests.totality.filling import defaulted
@@ -18,10 +18,10 @@ from tests.totality.test_tasks import plain
 TASKS = [replace(IMAGE, resume="job-7"), replace(AUDIO, reuse=True, resume="job-8")]
 
 
-def images_of(task: Task) -> Mapping[str, Pixels]:
-    """The images of the task by the path of their field."""
+def inputs_of(task: Task) -> Mapping[str, Input]:
+    """The images and audio of the task by the path of their field."""
     if not isinstance(task, ImageTask):
-        return {}
+        return {} if task.init_audio is None else {"init_audio": task.init_audio}
     assert task.init_image is not None
     assert task.mask is not None
     controls = {
@@ -34,8 +34,13 @@ def images_of(task: Task) -> Mapping[str, Pixels]:
 def test_every_field_of_a_task_is_stored(task: Task) -> None:
     """Each has a value that is not its default; equal after a round trip, with numbers of the same type."""
     assert list(defaulted(task)) == []
-    decoded = decode_task(encode_task(task), images_of(task))
+    decoded = decode_task(encode_task(task), inputs_of(task))
     assert repr(plain(decoded)) == repr(plain(task))
+
+
+def test_audio_is_named_and_not_stored() -> None:
+    """Likewise."""
+    assert json.loads(encode_task(AUDIO))["task"]["init_audio"] == "init_audio"
 
 
 def test_images_are_named_and_not_stored() -> None:
@@ -49,9 +54,10 @@ def test_images_are_named_and_not_stored() -> None:
 
 def test_fields_that_an_older_version_did_not_know_have_their_defaults() -> None:
     """A generation may wait in the queue while the server is updated."""
-    envelope = json.loads(encode_task(AUDIO))
+    spoken = replace(AUDIO, init_audio=None)
+    envelope = json.loads(encode_task(spoken))
     del envelope["task"]["candidates"]
-    assert decode_task(json.dumps(envelope).encode(), {}) == replace(AUDIO, candidates=1)
+    assert decode_task(json.dumps(envelope).encode(), {}) == replace(spoken, candidates=1)
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,11 @@ def outputs(task: Task) -> list[Output]:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - tasks and all that they hold
-    """What can be compared: dataclasses as dictionaries, pixels as bytes."""
+    """What can be compared: dataclasses as dictionaries, pixels and samples as bytes."""
     if isinstance(value, Pixels):
         return (value.array.shape, value.array.tobytes())
+    if isinstance(value, Samples):
+        return (value.array.shape, value.array.tobytes(), value.sample_rate)
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):

@@ -279,6 +279,8 @@ def _audio_task(pb: task_pb2.AudioTask) -> tasks.AudioTask:
         high_pass_hz=read_number(pb, "high_pass_hz"),
         fade_in_seconds=read_seconds(pb, "fade_in"),
         fade_out_seconds=read_seconds(pb, "fade_out"),
+        init_audio=_source(pb.init_audio) if pb.HasField("init_audio") else None,
+        strength=read_number(pb, "strength"),
     )
 
 

@@ -114,6 +114,9 @@ def _audio_capabilities_from_pb(pb: engine_pb2.AudioCapabilities) -> engines.Aud
         vocabulary=frozenset(pb.vocabulary),
         prompt_decides_duration=pb.prompt_decides_duration,
         audible_seconds=pb.audible_seconds if pb.HasField("audible_seconds") else None,
+        max_init_audio_seconds=pb.max_init_audio_seconds
+        if pb.HasField("max_init_audio_seconds")
+        else None,
     )
 
 

@@ -154,6 +154,8 @@ class AudioCapabilities:
     """Whether the prompt decides how long the audio is; a duration then has no effect."""
     audible_seconds: float | None = None
     """The longest audio that the model makes, where that is less than the maximum: silence follows it."""
+    max_init_audio_seconds: float | None = None
+    """The longest init_audio; None without the feature AUDIO_TO_AUDIO."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

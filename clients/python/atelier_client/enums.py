@@ -128,6 +128,7 @@ class AudioFeature(ProtoEnum):
     LOUDNESS = "loudness"
     CANDIDATES = "candidates"
     SPEECH = "speech"
+    AUDIO_TO_AUDIO = "audio_to_audio"
 
 
 class CancelSupport(ProtoEnum):

@@ -35,6 +35,7 @@ _IMAGE_FIELDS = (
 _AUDIO_FIELDS = (
     *_SHARED_FIELDS,
     *("sample_rate", "channels", "candidates", "seamless_loop", "loudness_lufs", "high_pass_hz"),
+    "strength",
 )
 _CONTROL_FIELDS = ("preprocess", "strength", "start", "end")
 
@@ -94,6 +95,8 @@ def iterate_media(task: ImageTask | AudioTask) -> Iterator[tuple[str, Media]]:
             yield "mask", task.mask
         for index, control in enumerate(task.controls):
             yield f"control-{index}", control.image
+    elif task.init_audio is not None:
+        yield "init_audio", task.init_audio
 
 
 def request_to_pb(request: Request, media: Mapping[str, Resolved]) -> pb.GenerateRequest:
@@ -114,7 +117,7 @@ def request_to_pb(request: Request, media: Mapping[str, Resolved]) -> pb.Generat
         case ImageTask() as image:
             _fill_image(message, image, media)
         case AudioTask() as audio:
-            _fill_audio(message.audio, audio)
+            _fill_audio(message, audio, media)
     return message
 
 
@@ -177,7 +180,10 @@ def _fill_source(
             message.attachments[name] = source
 
 
-def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
+def _fill_audio(
+    message: pb.GenerateRequest, task: AudioTask, media: Mapping[str, Resolved]
+) -> None:
+    audio = message.audio
     audio.SetInParent()
     _set_all(audio, task, _AUDIO_FIELDS)
     _set(audio, "format", task.format.number)
@@ -185,6 +191,8 @@ def _fill_audio(audio: task_pb2.AudioTask, task: AudioTask) -> None:
         seconds = getattr(task, f"{name}_seconds")
         if seconds is not None:
             _set_seconds(audio, name, seconds)
+    for place, source in media.items():
+        _fill_source(message, audio.init_audio, source, place)
 
 
 def _set_all(message: Message, source: object, names: tuple[str, ...]) -> None:

@@ -125,7 +125,7 @@ class ImageTask(ShortRepr):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AudioTask(ShortRepr):
-    """Generates one audio output from text."""
+    """Generates one audio output from text, or from text and audio."""
 
     prompt: str
     negative_prompt: str = ""
@@ -149,6 +149,10 @@ class AudioTask(ShortRepr):
     """Fade from silence at the beginning."""
     fade_out_seconds: float | None = None
     """Fade into silence at the end."""
+    init_audio: Media | None = None
+    """Input of audio-to-audio: a WAV, FLAC, Ogg, Opus or MP3 file."""
+    strength: float | None = None
+    """Denoising strength: 0 keeps init_audio, 1 ignores it."""
 
 
 Task: TypeAlias = str | ImageTask | AudioTask

@@ -75,7 +75,9 @@ def build_capabilities(config: AudioModelConfig, info: AudioModelInfo) -> Capabi
             audible_seconds=info.audible_seconds,
             sample_rates=(info.sample_rate,),
             channels=(info.channels,),
-            features=frozenset({AudioFeature.SEED, AudioFeature.NEGATIVE_PROMPT}),
+            features=frozenset(
+                {AudioFeature.SEED, AudioFeature.NEGATIVE_PROMPT, AudioFeature.AUDIO_TO_AUDIO}
+            ),
             steps=IntegerRange(min=info.min_steps, max=_MAX_STEPS, default=steps),
             guidance=NumberRange(
                 min=0.0,

@@ -23,6 +23,8 @@ class LatentCodec:
     """Most latents of a clip."""
     reach: int | None
     """Latents on either side that a sample depends on; None where it depends on all of them."""
+    encoder_reach: int
+    """Latents on either side of its own samples that a latent depends on."""
 
     def count_latents(self, samples: int) -> int:
         """Latents that hold so many samples, as far as there are so many."""
@@ -50,6 +52,19 @@ class AudioModel(Protocol):
         Raises:
             InvalidTaskError: a text is longer than the model reads.
         """
+
+    def encode_audio(self, wave: torch.Tensor) -> torch.Tensor:
+        """Parameters of the distribution of a wave's latents.
+
+        Args:
+            wave: (1, channels, samples), a whole number of latents long.
+
+        Returns:
+            (1, numbers, latents).
+        """
+
+    def draw_latents(self, parameters: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Latents of one clip, as the model lays them out, of the parameters that `encode_audio` gives."""
 
     def schedule(self, steps: int) -> NoiseSchedule:
         """A fresh scheduler, set to so many steps."""

@@ -63,11 +63,27 @@ class DecoderGraph(torch.nn.Module):
         return decoded
 
 
-class OobleckDecoder:
-    """Decodes latents on the device that has the autoencoder. For one thread at a time."""
+def count_encoder_reach(ratios: Sequence[int]) -> int:
+    """Latents on either side of its own samples that a latent of the encoder depends on.
+
+    Source: diffusers 0.42.1, autoencoder_oobleck.py: a convolution, then for each ratio three residual units and a
+    strided convolution of twice the ratio, then a convolution with a kernel of 3.
+
+    Args:
+        ratios: of the encoder's blocks, from the samples to the latents.
+    """
+    reach, hop = _KERNEL_REACH, 1
+    for ratio in ratios:
+        reach += hop * (_KERNEL_REACH * sum(_DILATIONS) + ratio)
+        hop *= ratio
+    return math.ceil((reach + hop) / hop)
+
+
+class OobleckCodec:
+    """Decodes latents, and encodes samples, on the device that has the autoencoder. For one thread at a time."""
 
     def __init__(self, lease: Lease[TorchModule[AutoencoderOobleck]], *, max_latents: int) -> None:
-        """Decode with the leased autoencoder clips of up to `max_latents`."""
+        """Use the leased autoencoder for clips of up to `max_latents`."""
         self._lease = lease
         module: Any = lease.resident.module  # its attributes have no types
         self.channels = int(module.config.audio_channels)
@@ -76,6 +92,7 @@ class OobleckDecoder:
             hop=math.prod(module.upsampling_ratios),
             max_latents=max_latents,
             reach=count_reach(module.upsampling_ratios),
+            encoder_reach=count_encoder_reach(module.config.downsampling_ratios),
         )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -83,3 +100,11 @@ class OobleckDecoder:
         network = DecoderGraph(self._lease.resident.module)
         decoded: torch.Tensor = self._lease.run(lambda: network(latents.float()))
         return decoded[0]
+
+    def encode(self, wave: torch.Tensor) -> torch.Tensor:
+        """Parameters of the distribution of its latents, (1, 2 x width, latents); see AudioModel.encode_audio."""
+        module = self._lease.resident.module
+        parameters: torch.Tensor = self._lease.run(
+            lambda: module.encode(wave.float()).latent_dist.parameters
+        )
+        return parameters

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from atelier_engines.audio_diffusion import samples
+from atelier_engines.audio_diffusion.initial_audio import encode_audio
 from atelier_engines.audio_diffusion.model import AudioModel
 from atelier_engines.audio_diffusion.sampling import (
     Conditioning,
     DenoiseRequest,
+    InitialLatents,
     Sampler,
     collate,
     is_guided,
@@ -72,7 +74,8 @@ class AudioPipeline:
                 emit(Stage(name="encode_text"))
                 guidance = self.model.info.guidance if task.guidance is None else task.guidance
                 conditioning = self.model.encode(task, guided=is_guided(guidance))
-                sampler = self._create_sampler(task, guidance)
+                initial = yield from self._encode_audio(task, emit)
+                sampler = self._create_sampler(task, guidance, initial)
                 emit(Stage(name="denoise"))
                 yield from self._denoise(sampler, conditioning, emit)
                 yield None  # the task may be closed, instead of waiting for the end of the decoding
@@ -88,13 +91,33 @@ class AudioPipeline:
         parts: tuple[torch.Tensor, ...] = torch.split(prediction, [len(one) for one in requests])
         return parts
 
-    def _create_sampler(self, task: AudioTask, guidance: float) -> Sampler:
+    def _encode_audio(
+        self, task: AudioTask, emit: Emit
+    ) -> Generator[None, torch.Tensor, InitialLatents | None]:
+        """What the task begins with; None for noise alone."""
+        if task.init_audio is None:
+            return None
+        emit(Stage(name="encode_audio"))
+        count = self.model.count_latents(task)
+        model, device = self.model, self.model.components.device
+        parameters = yield from encode_audio(
+            lambda wave: model.encode_audio(wave.to(device)), model.codec, task.init_audio, count
+        )
+        return InitialLatents(
+            draw=lambda generator: model.draw_latents(parameters, generator),
+            strength=task.strength,
+        )
+
+    def _create_sampler(
+        self, task: AudioTask, guidance: float, initial: InitialLatents | None
+    ) -> Sampler:
         return Sampler(
             self.model.schedule(self.model.info.steps if task.steps is None else task.steps),
             self.model.latent_shape(self.model.count_latents(task)),
             guidance=guidance,
             generator=make_generator(task.seed),
             device=self.model.components.device,
+            initial=initial,
         )
 
     def _denoise(self, sampler: Sampler, conditioning: Conditioning, emit: Emit) -> AudioCoroutine:

@@ -10,6 +10,9 @@ import torch
 
 from atelier_engines.local.step_scheduler import StepScheduler
 
+_ROUNDING = 1e-6
+"""By how much a share of noise in 32 bits may be more than the same decimal."""
+
 
 class SamplingScheduler(Protocol):
     """A scheduler of diffusers that nobody else uses: it counts its steps."""
@@ -17,6 +20,9 @@ class SamplingScheduler(Protocol):
     @property
     def timesteps(self) -> torch.Tensor:
         """The time of each step."""
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin with the step of that index."""
 
     def step(
         self,
@@ -36,10 +42,34 @@ class NoiseSchedule:
 
     scheduler: SamplingScheduler
     """Of this clip alone."""
-    noise_scale: float = 1.0
-    """Standard deviation of the initial noise."""
+    noise: tuple[float, ...]
+    """Standard deviation of the noise before each step, and after the last."""
+    signal: tuple[float, ...]
+    """By what the clip itself is multiplied there."""
     scale_input: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     """Scales latents at a time before the model gets them; None where they stay as they are."""
+
+    def find_first_step(self, strength: float) -> int:
+        """Index of the first step before which noise has at most the share `strength`, 0 to 1; the last one but for 0.
+
+        A strength of 0 leaves no step.
+        """
+        last = len(self.noise) - 1
+        shares = (
+            noise / (noise + signal) for noise, signal in zip(self.noise, self.signal, strict=True)
+        )
+        first = next(index for index, share in enumerate(shares) if share <= strength + _ROUNDING)
+        return min(first, last - 1) if strength else last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialLatents:
+    """What a clip begins with instead of noise alone."""
+
+    draw: Callable[[torch.Generator], torch.Tensor]
+    """Its latents, in the shape of the model's; where they are drawn from a distribution, by the generator."""
+    strength: float
+    """Share of noise that they begin with, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,26 +149,34 @@ class Sampler:
         guidance: float,
         generator: torch.Generator,
         device: torch.device,
+        initial: InitialLatents | None = None,
     ) -> None:
-        """Begin with noise of that shape, one row, from the generator on the CPU: equal on every device."""
+        """Begin with noise of that shape, one row, from the generator on the CPU: equal on every device.
+
+        `initial` is mixed into the noise, and the steps that begin with more of it are left out.
+        """
         noise = torch.randn(shape, generator=generator, dtype=torch.float32)
-        self.latents = noise.to(device) * schedule.noise_scale
+        first = 0 if initial is None else schedule.find_first_step(initial.strength)
+        self.latents = noise.to(device) * schedule.noise[first]
+        if initial is not None:
+            self.latents += initial.draw(generator) * schedule.signal[first]
+            schedule.scheduler.set_begin_index(first)
         self._schedule = schedule
         self._times = schedule.scheduler.timesteps
         self._guidance = guidance
         self._generator = generator
         self._rows = 2 if is_guided(guidance) else 1
-        self._done = 0
+        self._first = self._done = first
 
     @property
     def steps(self) -> int:
-        """Number of all steps."""
-        return len(self._times)
+        """Number of all steps that it takes."""
+        return len(self._times) - self._first
 
     @property
     def is_finished(self) -> bool:
         """Whether `latents` are the final ones."""
-        return self._done == self.steps
+        return self._done == len(self._times)
 
     def model_input(self) -> ModelInput:
         """What the denoiser gets for the next step."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from atelier_engines.capabilities import AudioCapabilities, AudioFeature
+from atelier_engines.conformance import tasks
 from atelier_engines.conformance.fixtures import ConformanceFixtures, EngineUnderTest
 from atelier_engines.media import Encoded, Samples
 
@@ -47,11 +48,40 @@ class AudioConformance(ConformanceFixtures):
         """The step from the last sample to the first is no larger than those inside."""
         if AudioFeature.SEAMLESS_LOOP not in audio.features:
             pytest.skip("it does not claim SEAMLESS_LOOP")
-        media = subject.outputs(replace(audio_task, seamless_loop=True))[0].media
-        if not isinstance(media, Samples):
-            pytest.skip("it returns files, which are not decoded here")
-        within = np.abs(np.diff(media.array, axis=0)).max(axis=0)
-        assert np.all(np.abs(media.array[0] - media.array[-1]) <= within)
+        task = replace(audio_task, seamless_loop=True)
+        _assert_loop(subject, task)
+        if AudioFeature.AUDIO_TO_AUDIO in audio.features:
+            rising = np.linspace(
+                -0.9, 0.9, len(tasks.random_audio(task, 1).array), dtype=np.float32
+            )
+            ramp = np.repeat(rising[:, None], task.channels, axis=1)
+            initial = Samples(array=ramp, sample_rate=task.sample_rate)
+            _assert_loop(subject, replace(task, init_audio=initial, strength=0.25))
+
+    def test_initial_audio_has_an_effect(
+        self, subject: EngineUnderTest, audio: AudioCapabilities, audio_task: AudioTask
+    ) -> None:
+        """It may be shorter than the duration; other audio and another strength give other results."""
+        if AudioFeature.AUDIO_TO_AUDIO not in audio.features:
+            pytest.skip("it does not claim AUDIO_TO_AUDIO")
+        first, other = (tasks.random_audio(audio_task, seed) for seed in (1, 2))
+        short = tasks.random_audio(audio_task, 1, share=0.3)
+        results = []
+        begun = ((first, 0.5), (other, 0.5), (short, 0.5), (first, 0.0), (first, 1.0))
+        for initial, strength in begun:
+            task = replace(audio_task, init_audio=initial, strength=strength)
+            _assert_valid_audio(subject, task)
+            results.append(subject.bytes_of(task)[0])
+        if subject.bit_exact:
+            assert len(set(results)) == len(results)
+
+
+def _assert_loop(subject: EngineUnderTest, task: AudioTask) -> None:
+    media = subject.outputs(task)[0].media
+    if not isinstance(media, Samples):
+        pytest.skip("it returns files, which are not decoded here")
+    within = np.abs(np.diff(media.array, axis=0)).max(axis=0)
+    assert np.all(np.abs(media.array[0] - media.array[-1]) <= within)
 
 
 def _assert_valid_audio(subject: EngineUnderTest, task: AudioTask, *, exact: bool = True) -> None:

@@ -17,7 +17,7 @@ from atelier_engines.capabilities import (
     IntegerRange,
     NumberRange,
 )
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, Samples
 from atelier_engines.task import (
     AudioTask,
     Control,
@@ -84,6 +84,14 @@ def random_image(width: int, height: int, seed: int) -> Pixels:
     return Pixels(array=random.integers(0, 256, (height, width, 3), np.uint8))
 
 
+def random_audio(task: AudioTask, seed: int, *, share: float = 1.0) -> Samples:
+    """Noise in the task's rate and channels, and `share` of its duration long."""
+    frames = round(task.duration_seconds * task.sample_rate * share)
+    random = np.random.default_rng(seed)
+    noise = random.uniform(-0.5, 0.5, (frames, task.channels)).astype(np.float32)
+    return Samples(array=noise, sample_rate=task.sample_rate)
+
+
 def images_out_of_limits(capabilities: ImageCapabilities, task: ImageTask) -> Iterator[ImageTask]:
     """Tasks with one number each outside the engine's limits."""
     for width in outside(capabilities.width):
@@ -115,6 +123,13 @@ def audio_out_of_limits(capabilities: AudioCapabilities, task: AudioTask) -> Ite
         yield replace(task, candidates=capabilities.max_candidates + 1)
     yield replace(task, candidates=0)
     yield replace(task, seed=-1)
+    if AudioFeature.AUDIO_TO_AUDIO in capabilities.features:
+        for strength in (
+            np.nextafter(0.0, -1.0).item(),
+            np.nextafter(1.0, 2.0).item(),
+            float("nan"),
+        ):
+            yield replace(task, init_audio=random_audio(task, 1), strength=strength)
     yield from _numbers_out_of_limits(capabilities, task)
 
 
@@ -219,6 +234,7 @@ def audio_needing(task: AudioTask) -> dict[AudioFeature, AudioTask]:
         AudioFeature.SEAMLESS_LOOP: replace(task, seamless_loop=True),
         AudioFeature.LOUDNESS: replace(task, loudness_lufs=-16.0),
         AudioFeature.CANDIDATES: replace(task, candidates=2),
+        AudioFeature.AUDIO_TO_AUDIO: replace(task, init_audio=random_audio(task, 1)),
     }
 
 

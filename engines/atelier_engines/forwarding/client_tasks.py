@@ -1,4 +1,4 @@
-"""Builds the client's task from the engine's; blocks while it encodes images."""
+"""Builds the client's task from the engine's; blocks while it encodes images and audio."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from atelier_engines.capabilities import (
     ImageFeature,
 )
 from atelier_engines.errors import UnsupportedError
+from atelier_engines.forwarding.float_wav import encode_wav
 from atelier_engines.media import Pixels, image_from_pixels
 from atelier_engines.prompt_names import list_names
 from atelier_engines.task import AudioTask, Control, ImageTask, Task
@@ -107,6 +108,8 @@ def _audio(task: AudioTask, capabilities: AudioCapabilities | None) -> client.Au
         seed=task.seed if seeded else None,
         sample_rate=task.sample_rate,
         channels=task.channels,
+        init_audio=None if task.init_audio is None else encode_wav(task.init_audio),
+        strength=None if task.init_audio is None else task.strength,
         candidates=task.candidates,
         seamless_loop=task.seamless_loop,
         loudness_lufs=task.loudness_lufs,

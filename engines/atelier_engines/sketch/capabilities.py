@@ -62,7 +62,9 @@ def _audio() -> AudioCapabilities:
         duration_seconds=NumberRange(min=0.1, max=600.0, default=2.0),
         sample_rates=(44100, 48000, 16000),
         channels=(1, 2),
-        features=frozenset({AudioFeature.SEED, AudioFeature.SEAMLESS_LOOP}),
+        features=frozenset(
+            {AudioFeature.SEED, AudioFeature.SEAMLESS_LOOP, AudioFeature.AUDIO_TO_AUDIO}
+        ),
         vocabulary=VOCABULARY,
         steps=_STEPS,
         max_prompt_length=_MAX_PROMPT_LENGTH,

@@ -16,7 +16,7 @@ from transformers import T5EncoderModel
 
 from atelier_engines.audio_diffusion import module_loading
 from atelier_engines.audio_diffusion.info import AudioModelInfo
-from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
 from atelier_engines.errors import ModelMissingError
@@ -72,7 +72,7 @@ def _assemble(
     components.require_memory((text_encoder, projection, denoiser, autoencoder))
     tokenizer = load_tokenizer(files.folder / "tokenizer")
     transformer = components.acquire(denoiser)
-    decoder = OobleckDecoder(
+    decoder = OobleckCodec(
         components.acquire(autoencoder),
         max_latents=int(transformer.resident.module.config.sample_size),
     )
@@ -94,7 +94,7 @@ def _assemble(
 
 
 def _describe(
-    config: StableAudioConfig, decoder: OobleckDecoder, device: torch.device
+    config: StableAudioConfig, decoder: OobleckCodec, device: torch.device
 ) -> AudioModelInfo:
     seconds = decoder.codec.max_latents * decoder.codec.hop / decoder.sample_rate
     return replace(

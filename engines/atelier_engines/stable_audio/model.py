@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDiagonalGaussianDistribution
 from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
 from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 
 from atelier_engines.audio_diffusion.info import AudioModelInfo
 from atelier_engines.audio_diffusion.model import LatentCodec
-from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec
 from atelier_engines.audio_diffusion.sampling import Conditioning, ModelInput, NoiseSchedule
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
@@ -39,8 +40,8 @@ class StableAudioModel:
     """Projects texts and durations."""
     denoiser: Lease[TorchModule[StableAudioDiTModel]]
     """The denoiser."""
-    decoder: OobleckDecoder
-    """Makes samples of latents."""
+    decoder: OobleckCodec
+    """Makes samples of latents, and latents of samples."""
     solver: SolverConfig
     """The noise schedule."""
     dtype: torch.dtype
@@ -80,9 +81,19 @@ class StableAudioModel:
         solver.set_timesteps(steps, device=self.components.device)
         return NoiseSchedule(
             scheduler=as_scheduler(solver),
-            noise_scale=float(solver.init_noise_sigma),
+            noise=(float(solver.init_noise_sigma), *solver.sigmas[1:].tolist()),
+            signal=(1.0,) * len(solver.sigmas),
             scale_input=solver.scale_model_input,
         )
+
+    def encode_audio(self, wave: torch.Tensor) -> torch.Tensor:
+        """See AudioModel.encode_audio."""
+        return self.decoder.encode(wave)
+
+    def draw_latents(self, parameters: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """See AudioModel.draw_latents. As diffusers' pipeline: from the distribution."""
+        drawn: torch.Tensor = OobleckDiagonalGaussianDistribution(parameters).sample(generator)
+        return drawn
 
     def count_latents(self, task: AudioTask) -> int:
         """See AudioModel.count_latents. As many as the longest clip has: so it was trained."""

@@ -15,7 +15,7 @@ from transformers import T5Config, T5EncoderModel
 
 from atelier_engines.audio_diffusion import module_loading
 from atelier_engines.audio_diffusion.info import AudioModelInfo
-from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec
 from atelier_engines.audio_diffusion.pipeline import AudioPipeline
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder, load_tokenizer
 from atelier_engines.local import errors
@@ -69,9 +69,7 @@ def _assemble(
     components.require_memory(specs)
     text_encoder, conditioner, denoiser, autoencoder = specs
     tokenizer = load_tokenizer(files.text_encoder)
-    decoder = OobleckDecoder(
-        components.acquire(autoencoder), max_latents=files.network.audio_seq_len
-    )
+    decoder = OobleckCodec(components.acquire(autoencoder), max_latents=files.network.audio_seq_len)
     return TangoFluxModel(
         info=_describe(config, files, decoder, components.device),
         components=components,
@@ -90,7 +88,7 @@ def _assemble(
 
 
 def _describe(
-    config: TangoFluxConfig, files: TangoFluxFiles, decoder: OobleckDecoder, device: torch.device
+    config: TangoFluxConfig, files: TangoFluxFiles, decoder: OobleckCodec, device: torch.device
 ) -> AudioModelInfo:
     return replace(
         describe_unloaded(config),

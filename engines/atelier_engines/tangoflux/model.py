@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDiagonalGaussianDistribution
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
@@ -16,7 +17,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
 
 from atelier_engines.audio_diffusion.info import AudioModelInfo
 from atelier_engines.audio_diffusion.model import LatentCodec
-from atelier_engines.audio_diffusion.oobleck import OobleckDecoder
+from atelier_engines.audio_diffusion.oobleck import OobleckCodec
 from atelier_engines.audio_diffusion.sampling import Conditioning, ModelInput, NoiseSchedule
 from atelier_engines.audio_diffusion.t5_text import T5TextEncoder
 from atelier_engines.local.components import EngineComponents
@@ -41,8 +42,8 @@ class TangoFluxModel:
     """What is between text encoder and denoiser."""
     denoiser: Lease[TorchModule[FluxTransformer2DModel]]
     """The denoiser."""
-    decoder: OobleckDecoder
-    """Makes samples of latents."""
+    decoder: OobleckCodec
+    """Makes samples of latents, and latents of samples."""
     dtype: torch.dtype
     """The type that the denoiser computes in."""
     latent_width: int
@@ -74,7 +75,20 @@ class TangoFluxModel:
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS, shift=1.0)
         sigmas = np.linspace(1.0, 1 / steps, steps).tolist()
         scheduler.set_timesteps(sigmas=sigmas, device=self.components.device)
-        return NoiseSchedule(scheduler=scheduler)
+        noise = tuple(scheduler.sigmas.tolist())
+        return NoiseSchedule(
+            scheduler=scheduler, noise=noise, signal=tuple(1.0 - level for level in noise)
+        )
+
+    def encode_audio(self, wave: torch.Tensor) -> torch.Tensor:
+        """See AudioModel.encode_audio."""
+        return self.decoder.encode(wave)
+
+    def draw_latents(self, parameters: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """See AudioModel.draw_latents. The mode, which it was trained on, so nothing is drawn."""
+        del generator
+        mode: torch.Tensor = OobleckDiagonalGaussianDistribution(parameters).mode()
+        return mode.transpose(1, 2)
 
     def count_latents(self, task: AudioTask) -> int:
         """See AudioModel.count_latents. As many as the longest clip has: so it was trained."""

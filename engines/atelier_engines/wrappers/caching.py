@@ -16,7 +16,7 @@ from atelier_engines.event import Event, Output, Stage
 from atelier_engines.task import ImageTask, Task
 from atelier_engines.threads import result_from_thread
 from atelier_engines.wrappers.output_cache import OutputCache, copy_views, size_of
-from atelier_engines.wrappers.task_digest import digest, image_bytes
+from atelier_engines.wrappers.task_digest import digest, input_bytes
 
 _log = logging.getLogger(__name__)
 _MAX_INLINE_BYTES = 2**18
@@ -168,7 +168,7 @@ class CachingEngine:
     async def _key(self, task: Task) -> bytes:
         tenant = b"" if self.shared else cache_tenant().encode()
         work = partial(digest, task, self.capabilities, self.name)
-        if image_bytes(task) <= _MAX_INLINE_BYTES:
+        if input_bytes(task) <= _MAX_INLINE_BYTES:
             return work() + tenant
         return await result_from_thread(work) + tenant
 

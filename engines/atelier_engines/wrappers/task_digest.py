@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from atelier_engines.capabilities import AudioFeature, Capabilities, ImageFeature, Model
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, Samples
 from atelier_engines.task import AudioTask, ImageTask, Task
 
 _IGNORED_FIELDS = frozenset({"preview_interval", "resume"})
@@ -20,7 +20,7 @@ _IGNORED_FIELDS = frozenset({"preview_interval", "resume"})
 
 
 def digest(task: Task, capabilities: Capabilities, engine: str) -> bytes:
-    """SHA-256 over the task, including its images, and over the engine with its models and versions.
+    """SHA-256 over the task, including its images and audio, and over the engine with its models and versions.
 
     Seeds are included where they have an effect; elsewhere only their number. Takes about a millisecond for
     each million pixels of the task's images.
@@ -37,10 +37,10 @@ def digest(task: Task, capabilities: Capabilities, engine: str) -> bytes:
     return sink.digest()
 
 
-def image_bytes(task: Task) -> int:
-    """Size of the images that `digest` reads, in bytes."""
+def input_bytes(task: Task) -> int:
+    """Size of the images and the audio that `digest` reads, in bytes."""
     if isinstance(task, AudioTask):
-        return 0
+        return 0 if task.init_audio is None else task.init_audio.array.nbytes
     images = [task.init_image, task.mask, *(control.image for control in task.controls)]
     return sum(image.array.nbytes for image in images if image is not None)
 
@@ -78,6 +78,9 @@ def _feed(sink: _Sink, value: object) -> None:
             sink.update(_encode(value))
         case Pixels(array=array):
             sink.update(f"pixels {array.shape} {array.dtype};".encode())
+            sink.update(np.ascontiguousarray(array).data.cast("B"))
+        case Samples(array=array, sample_rate=rate):
+            sink.update(f"samples {array.shape} {rate};".encode())
             sink.update(np.ascontiguousarray(array).data.cast("B"))
         case Mapping():
             sink.update(b"map %d;" % len(value))

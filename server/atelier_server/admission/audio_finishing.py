@@ -60,9 +60,18 @@ def list_server_features(capabilities: AudioCapabilities) -> list[AudioFeature]:
 
 
 def decide_layout(
-    request: pb.AudioTask, capabilities: AudioCapabilities, recorder: ParameterRecorder
+    request: pb.AudioTask,
+    capabilities: AudioCapabilities,
+    recorder: ParameterRecorder,
+    init_seconds: float | None = None,
 ) -> AudioLayout:
     """The layout of the audio; the recorder notes how each value was decided.
+
+    Args:
+        request: the task.
+        capabilities: of the engine.
+        recorder: gets the decisions.
+        init_seconds: how long the initial audio is; None without any.
 
     Raises:
         InvalidRequestError: the format has no such sample rate or number of channels, or the audio is too short or too
@@ -71,8 +80,8 @@ def decide_layout(
     form = AUDIO_FORMATS[request.format]
     rate, made_rate = _decide_rate(request, capabilities, recorder, form)
     channels, made_channels = _decide_channels(request, capabilities, recorder, form)
-    crossfade = _find_crossfade(request, capabilities)
-    seconds = _decide_duration(request, capabilities, recorder, crossfade)
+    crossfade = _find_crossfade(request, capabilities, init_seconds)
+    seconds = _decide_duration(request, capabilities, recorder, crossfade, init_seconds)
     if request.seamless_loop:
         _record_loop(recorder, crossfade)
     known = None if capabilities.prompt_decides_duration else seconds
@@ -144,17 +153,20 @@ def _decide_channels(
     return channels, made
 
 
-def _find_crossfade(request: pb.AudioTask, capabilities: AudioCapabilities) -> float:
+def _find_crossfade(
+    request: pb.AudioTask, capabilities: AudioCapabilities, init_seconds: float | None
+) -> float:
     """How many seconds more the engine makes for a loop that the server closes; 0 for none."""
     if not request.seamless_loop or AudioFeature.SEAMLESS_LOOP in capabilities.features:
         return 0.0
     if capabilities.prompt_decides_duration:
         raise _violation("seamless_loop", "what says the prompt does not loop: omit it")
     limits = capabilities.duration_seconds
-    if not request.HasField("duration"):
-        return min(_CROSSFADE_SECONDS, limits.default * _MAX_CROSSFADE_SHARE)
-    seconds = request.duration.ToMicroseconds() / 1e6
     longest = capabilities.audible_seconds or limits.max
+    if not request.HasField("duration"):
+        known = limits.default if init_seconds is None else init_seconds
+        return min(_CROSSFADE_SECONDS, max(min(known, longest), limits.min) * _MAX_CROSSFADE_SHARE)
+    seconds = request.duration.ToMicroseconds() / 1e6
     room = longest - seconds
     wanted = min(_CROSSFADE_SECONDS, seconds * _MAX_CROSSFADE_SHARE)
     if room < min(wanted, _MIN_CROSSFADE_SECONDS):
@@ -169,6 +181,7 @@ def _decide_duration(
     capabilities: AudioCapabilities,
     recorder: ParameterRecorder,
     crossfade: float,
+    init_seconds: float | None,
 ) -> float:
     """Seconds of the output; the default where the prompt decides. The receipt says where a part of it is silence."""
     limits = capabilities.duration_seconds
@@ -179,15 +192,31 @@ def _decide_duration(
             recorder.ignore("duration", seconds, reason)
         return limits.default
     longest = capabilities.audible_seconds or limits.max
-    default = min(limits.default, longest - crossfade) if crossfade else limits.default
+    default, why = limits.default, "not given"
+    if init_seconds is not None:
+        default, why = _choose_by_audio(init_seconds, longest - crossfade, limits.min)
+    elif crossfade:
+        default = min(default, longest - crossfade)
     used = default if seconds is None else seconds
     if not longest < used <= limits.max:
-        return recorder.apply_default("duration", seconds, used)
+        return recorder.apply_default("duration", seconds, used, why)
     explanation = f"this model makes {longest:.3f} s of audio; silence follows, up to {used:g} s"
     if seconds is None:
         return recorder.apply_default("duration", None, used, explanation)
     recorder.record_clamped("duration", used, seconds, explanation)
     return used
+
+
+def _choose_by_audio(init_seconds: float, longest: float, shortest: float) -> tuple[float, str]:
+    """The duration of a task that gives none beside its initial audio, and why it is that."""
+    if init_seconds > longest:
+        why = (
+            f"not given: init_audio has {init_seconds:.4g} s, and this engine makes {longest:.4g} s"
+        )
+        return longest, why
+    if init_seconds < shortest:
+        return shortest, "not given: the shortest that this engine makes, longer than init_audio"
+    return init_seconds, "not given: that of init_audio"
 
 
 def _record_loop(recorder: ParameterRecorder, crossfade: float) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from atelier.v1 import task_pb2 as pb
 from atelier_engines.capabilities import MAX_SEED, AudioCapabilities, AudioFeature
+from atelier_engines.media import Samples
 from atelier_engines.task import JSON, AudioTask
 from atelier_server.admission.audio_finishing import decide_layout
 from atelier_server.admission.parameters import NO_NEGATIVE_PROMPT, ParameterRecorder, to_decimal
 from atelier_server.artifacts.audio.plan import Finishing
+
+_DEFAULT_STRENGTH = 0.75
 
 
 def resolve_audio_task(
@@ -17,6 +20,7 @@ def resolve_audio_task(
     capabilities: AudioCapabilities,
     recorder: ParameterRecorder,
     *,
+    init_audio: Samples | None,
     options: Mapping[str, JSON],
     random_seed: int,
 ) -> tuple[AudioTask, Finishing]:
@@ -25,7 +29,10 @@ def resolve_audio_task(
     Raises:
         InvalidRequestError: as `decide_layout`.
     """
-    layout = decide_layout(request, capabilities, recorder)
+    length = None if init_audio is None else init_audio.seconds
+    layout = decide_layout(request, capabilities, recorder, length)
+    if init_audio is not None:
+        _record_cut(init_audio, layout.duration_seconds, recorder)
     steps = recorder.clamp(
         "steps", request.steps if request.HasField("steps") else None, capabilities.steps
     )
@@ -51,6 +58,8 @@ def resolve_audio_task(
         ),
         sample_rate=layout.sample_rate,
         channels=layout.channels,
+        init_audio=init_audio,
+        strength=_choose_strength(request, recorder),
         model=recorder.choose(
             "model", request.model, [model.name for model in capabilities.models]
         ),
@@ -59,7 +68,23 @@ def resolve_audio_task(
         ),
         seamless_loop=layout.seamless_loop,
         loudness_lufs=layout.loudness_lufs,
-        reuse=seed is None,
+        reuse=seed is None and init_audio is None,  # a clip of another beginning will not do
         options=options,
     )
     return task, layout.finishing
+
+
+def _record_cut(audio: Samples, seconds: float, recorder: ParameterRecorder) -> None:
+    """Note if a part of the initial audio is not used."""
+    if audio.seconds > seconds:
+        why = f"the first {seconds:.4g} s of its {audio.seconds:.4g} s are used: the duration"
+        recorder.record_clamped("init_audio", seconds, audio.seconds, why)
+
+
+def _choose_strength(request: pb.AudioTask, recorder: ParameterRecorder) -> float:
+    strength = to_decimal(request.strength) if request.HasField("strength") else None
+    if request.HasField("init_audio"):
+        return recorder.apply_default("strength", strength, _DEFAULT_STRENGTH)
+    if strength is not None:
+        recorder.ignore("strength", strength, "it has no effect without init_audio")
+    return _DEFAULT_STRENGTH

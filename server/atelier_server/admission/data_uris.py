@@ -6,19 +6,19 @@ import base64
 from urllib.parse import unquote_to_bytes
 
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_server.admission.image_task import list_image_sources
+from atelier_server.admission.media_sources import list_media_sources, name_field
 from atelier_server.errors import InvalidRequestError, Violation
 
 _SCHEME = "data:"
 
 
 def attach_data_uris(request: GenerateRequest) -> None:
-    """Replace every data URI among the request's images by an attachment with its bytes.
+    """Replace every data URI among the request's media by an attachment with its bytes.
 
     Raises:
         InvalidRequestError: one has no data, or is not valid base64.
     """
-    for path, source in list_image_sources(request).items():
+    for path, source in list_media_sources(request).items():
         if source.uri[: len(_SCHEME)].lower() == _SCHEME:
             name = f"{_SCHEME}{path}"
             while name in request.attachments:
@@ -26,7 +26,9 @@ def attach_data_uris(request: GenerateRequest) -> None:
             try:
                 request.attachments[name] = decode_data_uri(source.uri)
             except ValueError as error:
-                raise InvalidRequestError([Violation(f"image.{path}.uri", str(error))]) from error
+                raise InvalidRequestError(
+                    [Violation(f"{name_field(path)}.uri", str(error))]
+                ) from error
             source.attachment = name
 
 

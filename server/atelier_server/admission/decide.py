@@ -18,11 +18,12 @@ from atelier.v1.generation_pb2 import (
 from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.capabilities import Capabilities
 from atelier_engines.errors import UnsupportedError
-from atelier_engines.media import Pixels
+from atelier_engines.media import Input, Pixels, Samples
 from atelier_engines.task import Task
 from atelier_server.admission.audio_task import resolve_audio_task
-from atelier_server.admission.image_task import list_image_sources, resolve_image_task
+from atelier_server.admission.image_task import resolve_image_task
 from atelier_server.admission.inputs import InputLoader
+from atelier_server.admission.media_sources import INIT_AUDIO, list_media_sources
 from atelier_server.admission.options import parse_options
 from atelier_server.admission.parameters import ParameterRecorder
 from atelier_server.admission.prompt_rules import find_matches
@@ -45,7 +46,7 @@ class Decider:
     """Decides at submission, and again only when a fallback engine takes over; the store keeps the decision."""
 
     inputs: InputLoader
-    """Reads the input images."""
+    """Reads the input images and audio."""
     router: Router
     """Selects the engine."""
     styles: Mapping[str, StyleSettings]
@@ -85,7 +86,7 @@ class Decider:
         return substitute or self.router.route(selected.engine, resolve, selected.selection)
 
     def hand_over(self, generation_id: str, encoded: bytes, route: Route) -> None:
-        """Keep the decided task, which has no images, for the worker that executes it."""
+        """Keep the decided task, which has no input media, for the worker that executes it."""
         task, capabilities = route.resolved.task, route.engine.capabilities
         self.decided.add(generation_id, encoded, task, capabilities)
 
@@ -111,7 +112,7 @@ class Decider:
         """Decide the task for a fallback, if the engine cannot take what waits for it; as `Router.find_substitute`.
 
         Raises:
-            ServiceError: an input image is missing or unusable.
+            ServiceError: an input image or audio is missing or unusable.
         """
         resolve = await self._prepare(request, caller, generation_id)
         return self.router.find_substitute(engine, resolve, tried)
@@ -122,34 +123,34 @@ class Decider:
         """Decide the task for the first fallback that is ready and can do it; None if there is none.
 
         Raises:
-            ServiceError: an input image is missing or unusable.
+            ServiceError: an input image or audio is missing or unusable.
         """
         resolve = await self._prepare(request, caller, generation_id)
         return next(self.router.find_fallbacks(tried, resolve), None)
 
-    def load_images(
+    def load_inputs(
         self, request: GenerateRequest, caller: str
-    ) -> AbstractAsyncContextManager[Mapping[str, Pixels]]:
-        """Every image that the stored request names, as `InputLoader.load` yields them.
+    ) -> AbstractAsyncContextManager[Mapping[str, Input]]:
+        """Images and audio that the stored request names, as `InputLoader.load` yields them.
 
         Raises:
-            InvalidRequestError: one is not an image, or is damaged.
+            InvalidRequestError: one is of another format, or is damaged.
             NotFoundError: an artifact is unknown.
         """
-        sources = list_image_sources(request)
+        sources = list_media_sources(request)
         return self.inputs.load(sources, request, caller) if sources else nullcontext({})
 
     async def _prepare(self, request: GenerateRequest, caller: str, generation_id: str) -> Resolve:
-        sources = list_image_sources(request)
-        images = await self.inputs.outline(sources, request, caller) if sources else {}
+        sources = list_media_sources(request)
+        inputs = await self.inputs.outline(sources, request, caller) if sources else {}
         seed = _random_seed(generation_id)
-        return lambda capabilities: self._resolve(request, capabilities, images, seed)
+        return lambda capabilities: self._resolve(request, capabilities, inputs, seed)
 
     def _resolve(
         self,
         request: GenerateRequest,
         capabilities: Capabilities,
-        images: Mapping[str, Pixels],
+        inputs: Mapping[str, Input],
         seed: int,
     ) -> Resolved:
         """Fill in the defaults of style and engine, and clamp what may be clamped.
@@ -176,17 +177,19 @@ class Decider:
                     recorder,
                     styles=self.styles,
                     loras=self.loras,
-                    images=images,
+                    images={path: one for path, one in inputs.items() if isinstance(one, Pixels)},
                     options=options,
                     random_seed=seed,
                 )
             case "audio":
                 if capabilities.audio is None:
                     raise UnsupportedError("audio", "this engine does not support audio tasks")
+                audio = inputs.get(INIT_AUDIO)
                 task, finishing = resolve_audio_task(
                     request.audio,
                     capabilities.audio,
                     recorder,
+                    init_audio=audio if isinstance(audio, Samples) else None,
                     options=options,
                     random_seed=seed,
                 )

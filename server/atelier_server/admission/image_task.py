@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from atelier.v1 import task_pb2 as pb
-from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_engines.capabilities import ImageCapabilities, ImageFeature
 from atelier_engines.media import Pixels
 from atelier_engines.task import (
@@ -50,20 +49,6 @@ _SAFETY_MODES = {
     pb.SAFETY_MODE_FLAG: SafetyMode.FLAG,
     pb.SAFETY_MODE_OFF: SafetyMode.OFF,
 }
-
-
-def list_image_sources(request: GenerateRequest) -> Mapping[str, pb.MediaSource]:
-    """Where the images of the task are, by the path of the field: init_image, mask, controls[0].image."""
-    if request.WhichOneof("task") != "image":
-        return {}
-    task, sources = request.image, {}
-    if task.HasField("init_image"):
-        sources["init_image"] = task.init_image
-    if task.HasField("mask"):
-        sources["mask"] = task.mask
-    for index, control in enumerate(task.controls):
-        sources[f"controls[{index}].image"] = control.image
-    return sources
 
 
 def resolve_image_task(

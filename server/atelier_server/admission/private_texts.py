@@ -10,7 +10,7 @@ from itertools import groupby
 from google.protobuf.struct_pb2 import Value
 
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_server.admission.image_task import list_image_sources
+from atelier_server.admission.media_sources import list_media_sources
 
 _WORD = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]|[^\W_]+")
 """A word, or a character of a script that does not separate words."""
@@ -27,7 +27,7 @@ def list_private_texts(request: GenerateRequest) -> Iterator[str]:
     task = request.image if request.WhichOneof("task") == "image" else request.audio
     yield task.prompt
     yield task.negative_prompt
-    yield from (source.uri for source in list_image_sources(request).values())
+    yield from (source.uri for source in list_media_sources(request).values())
     yield from _list_strings(Value(struct_value=request.options))
 
 

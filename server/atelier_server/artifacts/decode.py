@@ -1,4 +1,4 @@
-"""Decodes images that callers send, which may be anything, in threads and within a memory budget of its own."""
+"""Decodes images and audio that callers send, which may be anything, in threads and within a memory budget."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TypeVar
 from atelier_engines.decoding.budget import DECODING_BYTES_PER_PIXEL, DecodingBudget
 from atelier_engines.decoding.header import ImageHeader, UndecodableError, read_header
 from atelier_engines.decoding.pixels import Background, Mode, decode_image
-from atelier_engines.media import Pixels
+from atelier_engines.media import Pixels, Samples
 from atelier_engines.threads import result_from_thread
+from atelier_server.artifacts.audio import reading
+from atelier_server.artifacts.audio.reading import AudioHeader
 from atelier_server.malloc import trim_malloc
 from atelier_server.metrics import DECODING_BYTES
 
@@ -22,6 +24,9 @@ ResultT = TypeVar("ResultT")
 DECODED_BYTES_PER_PIXEL = 4
 """Memory for each pixel of a decoded image, as RGB and as grey."""
 
+_BYTES_PER_SAMPLE = 4
+_FITTED_BYTES_PER_SECOND = 48000 * 2 * _BYTES_PER_SAMPLE
+_FITTED_COPIES = 2  # while it is resampled
 _MAX_THREADS = 4
 _TRIM_BYTES = 2**25  # reserved at once, from which the memory is given back
 
@@ -61,6 +66,22 @@ class Decoder:
         header = await self.read_header(data)
         return await self._run(partial(decode_image, data, header, modes, background))
 
+    async def read_audio_header(self, data: bytes) -> AudioHeader:
+        """As `reading.read_header`.
+
+        Raises:
+            UndecodableError: as there.
+        """
+        return await self._run(partial(reading.read_header, data))
+
+    async def decode_audio(self, data: bytes) -> Samples:
+        """The audio of a file; the caller has reserved the memory.
+
+        Raises:
+            UndecodableError: as `read_audio_header`.
+        """
+        return await self._run(lambda: reading.decode(data, reading.read_header(data)))
+
     def close(self) -> None:
         """Accept nothing more; what is being decoded is finished."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -79,6 +100,12 @@ def count_bytes(pixels: Sequence[int], file_bytes: Sequence[int]) -> int:
     extra = DECODING_BYTES_PER_PIXEL - DECODED_BYTES_PER_PIXEL
     most = max((count * extra + size for count, size in zip(pixels, file_bytes, strict=True)))
     return count_decoded_bytes(pixels) + most
+
+
+def count_audio_bytes(header: AudioHeader, file_bytes: int) -> int:
+    """Memory to decode audio from a file of so many bytes, and to fit it to a task."""
+    decoded = header.samples * header.channels * _BYTES_PER_SAMPLE
+    return decoded + file_bytes + _FITTED_COPIES * round(header.seconds * _FITTED_BYTES_PER_SECOND)
 
 
 def count_decoded_bytes(pixels: Sequence[int]) -> int:

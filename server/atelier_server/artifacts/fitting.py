@@ -1,7 +1,8 @@
-"""Fits the input images of a task to its width and height, where their aspect ratio is another one."""
+"""Fits the input images of a task to its width and height, and its input audio to its rate, channels and duration."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import assert_never
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from atelier_engines.media import Pixels, image_from_pixels
-from atelier_engines.task import Control, Fit, ImageTask
+from atelier_engines.media import Pixels, Samples, image_from_pixels
+from atelier_engines.task import AudioTask, Control, Fit, ImageTask
+from atelier_server.artifacts.audio import shape
 
+_RESAMPLER_SECONDS = 0.1
 _MARKED = 128  # level from which a mask marks a pixel
 _Array = NDArray[np.uint8]
 
@@ -32,6 +35,19 @@ def fit_images(task: ImageTask) -> ImageTask:
         mask=None if task.mask is None else _fit(task.mask, task, is_mask=True),
         controls=tuple(_fit_control(control, task) for control in task.controls),
     )
+
+
+def fit_audio(task: AudioTask) -> AudioTask:
+    """The task with its initial audio in its sample rate and channels, and cut to its duration; blocks."""
+    if task.init_audio is None:
+        return task
+    audio, rate = task.init_audio, task.sample_rate
+    frames = round(task.duration_seconds * rate)
+    # What follows the end by a little affects the samples before it.
+    needed = math.ceil((frames / rate + _RESAMPLER_SECONDS) * audio.sample_rate)
+    array = shape.mix(audio.array[:needed], task.channels)
+    array = shape.resample(array, audio.sample_rate, rate, loops=False)[:frames]
+    return replace(task, init_audio=Samples(array=array, sample_rate=rate))
 
 
 def _fit_control(control: Control, task: ImageTask) -> Control:

@@ -53,7 +53,7 @@ def build_provenance(
     """The metadata of the output with that seed.
 
     It leaves out what does not belong to this output alone (id, time, caller, the other seeds of the task), what
-    may be confidential (the engine's own options), and the input images.
+    may be confidential (the engine's own options), and the input images and audio.
     """
     if isinstance(task, ImageTask):
         parameters = _build_parameters(engine, recipe, task, seed)
@@ -105,6 +105,7 @@ def _build_audio_record(engine: str, recipe: Recipe, task: AudioTask, seed: int)
         "negative_prompt": task.negative_prompt,
         "steps": task.steps,
         "guidance": _round(task.guidance),
+        "strength": None if task.init_audio is None else _round(task.strength),
         "candidates": task.candidates if task.candidates > 1 else None,
         "seamless_loop": task.seamless_loop or None,
         **_describe_recipe(recipe),

@@ -223,9 +223,10 @@ class LimitSettings(Section):
         1536 * 2**20,
         ge=2**24,
         le=2**50,
-        description="Memory in bytes for input images that are being decoded and used, of all tasks together; tasks "
-        "wait for it. An image takes 20 bytes per pixel and the size of its file while it is decoded, and 4 bytes per "
-        "pixel until its task ends; a task that would need more than all of it is refused.",
+        description="Memory in bytes for input images and audio that are being decoded and used, of all tasks "
+        "together; tasks wait for it. An image takes 20 bytes per pixel and the size of its file while it is decoded, "
+        "and 4 bytes per pixel until its task ends, a second of audio 0.8 to 2.3 MB; a task that would need more than "
+        "all of it is refused.",
     )
     max_concurrent_streams: int = Field(
         1024,

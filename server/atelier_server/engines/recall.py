@@ -11,14 +11,14 @@ import numpy as np
 from atelier.v1.generation_pb2 import Generation
 from atelier_engines.media import Pixels
 from atelier_server.engines.supervisor import EngineSupervisor
-from atelier_server.engines.task_codec import Images, UnreadableTaskError, decode_task
+from atelier_server.engines.task_codec import Inputs, UnreadableTaskError, decode_task
 from atelier_server.estimates.backlog import Backlog
 from atelier_server.estimates.service_times import Work, measure_service_time
 from atelier_server.store.protocol import Store
 
 _MAX_RECALLED = 500  # generations, the newest
-BLANK_IMAGES: Images = defaultdict(lambda: Pixels(array=np.zeros((1, 1, 3), np.uint8)))
-"""Stands for the images of a task, which its work and its price do not depend on."""
+BLANK_IMAGES: Inputs = defaultdict(lambda: Pixels(array=np.zeros((1, 1, 3), np.uint8)))
+"""Stands for the images and the audio of a task, whose content its work and its price do not depend on."""
 
 
 async def recall(store: Store, supervisors: Sequence[EngineSupervisor], backlog: Backlog) -> None:

@@ -1,4 +1,4 @@
-"""Decided tasks as bytes for the store, and back. Images are left out: the request names them by the same paths."""
+"""Decided tasks as bytes for the store, and back. Inputs are left out: the request names them by the same paths."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PLAIN = frozenset({types.NoneType, bool, int, float, str})
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _KINDS: Mapping[str, type[Task]] = {"image": ImageTask, "audio": AudioTask}
 
-Images: TypeAlias = "Mapping[str, media.Pixels]"
-"""Decoded images by the path of their field in the task: init_image, mask, controls[0].image."""
+Inputs: TypeAlias = "Mapping[str, media.Input]"
+"""Decoded images and audio by the path of their field in the task: init_image, mask, controls[0].image, init_audio."""
 
 
 class UnreadableTaskError(Exception):
-    """The bytes were not written by a version that this one understands, or an image of the task is missing."""
+    """The bytes were not written by a version that this one understands, or an input of the task is missing."""
 
 
 def encode_task(task: Task, finishing: Finishing | None = None) -> bytes:
-    """The task without its images, and what the server does afterwards, as versioned JSON; every field is written."""
+    """The task without its inputs, and what the server does afterwards, as versioned JSON; every field is written."""
     kind = "image" if isinstance(task, ImageTask) else "audio"
     envelope = {"version": _VERSION, "kind": kind, "task": _encode(task, "")}
     if finishing is not None:
@@ -38,18 +38,18 @@ def encode_task(task: Task, finishing: Finishing | None = None) -> bytes:
     return _to_json(envelope).encode()
 
 
-def decode_task(data: bytes, images: Images) -> Task:
-    """The task that `encode_task` was given, with these images; fields that an older version lacked have defaults.
+def decode_task(data: bytes, inputs: Inputs) -> Task:
+    """The task that `encode_task` was given, with these inputs; fields that an older version lacked have defaults.
 
     Raises:
-        UnreadableTaskError: another version wrote it, or an image is missing.
+        UnreadableTaskError: another version wrote it, or an input is missing.
     """
     try:
         envelope = json.loads(data)
         if envelope["version"] != _VERSION:
             msg = f"version {envelope['version']} of the task's encoding is not known"
             raise UnreadableTaskError(msg)
-        task: Task = _DECODERS[envelope["kind"]](envelope["task"], images)
+        task: Task = _DECODERS[envelope["kind"]](envelope["task"], inputs)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"not an encoded task of this version: {error!r}"
         raise UnreadableTaskError(msg) from error
@@ -75,7 +75,7 @@ def decode_finishing(data: bytes) -> Finishing | None:
 def _encode(value: object, path: str) -> JSON:
     if type(value) in _PLAIN:
         return value  # type: ignore[return-value] # a number or a text
-    if isinstance(value, media.Pixels):
+    if isinstance(value, media.Pixels | media.Samples):
         return path
     class_: type = type(value)
     if (names := _list_fields(class_)) is not None:
@@ -98,7 +98,7 @@ def _list_fields(class_: type) -> tuple[str, ...] | None:
     return tuple(field.name for field in fields(class_)) if is_dataclass(class_) else None
 
 
-_Decode = Callable[[Any, Images], Any]
+_Decode = Callable[[Any, Inputs], Any]
 
 
 def _build_decoders(class_: Any) -> Mapping[str, _Decode]:  # noqa: ANN401 (a dataclass of the task's)
@@ -107,29 +107,31 @@ def _build_decoders(class_: Any) -> Mapping[str, _Decode]:  # noqa: ANN401 (a da
     Raises:
         TypeError: a field has a type that no rule is written for.
     """
-    hints = get_type_hints(class_, localns={**vars(engine_task), "Pixels": media.Pixels})
+    hints = get_type_hints(
+        class_, localns={**vars(engine_task), "Pixels": media.Pixels, "Samples": media.Samples}
+    )
     return {field.name: _build_decoder(hints[field.name]) for field in fields(class_)}
 
 
 def _build_decoder(hint: Any) -> _Decode:  # noqa: ANN401 (a type annotation)
     arguments = get_args(hint)
-    if hint is media.Pixels:
-        return lambda path, images: images[path]
+    if hint in {media.Pixels, media.Samples}:
+        return lambda path, inputs: inputs[path]
     if hint in {str, int, float, bool} or get_origin(hint) is Mapping:
         return lambda value, _: value
     if get_origin(hint) in {Union, types.UnionType} and types.NoneType in arguments:
         (inner,) = (part for part in arguments if part is not types.NoneType)
         decode = _build_decoder(inner)
-        return lambda value, images: None if value is None else decode(value, images)
+        return lambda value, inputs: None if value is None else decode(value, inputs)
     if get_origin(hint) is tuple and arguments[1:] == (...,):
         decode = _build_decoder(arguments[0])
-        return lambda value, images: tuple(decode(item, images) for item in value)
+        return lambda value, inputs: tuple(decode(item, inputs) for item in value)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value, _: hint(value)
     if is_dataclass(hint):
         decoders = _build_decoders(hint)
-        return lambda value, images: hint(  # type: ignore[operator] # a class, not an instance
-            **{name: decoders[name](item, images) for name, item in value.items()}
+        return lambda value, inputs: hint(  # type: ignore[operator] # a class, not an instance
+            **{name: decoders[name](item, inputs) for name, item in value.items()}
         )
     msg = f"no rule to store a {hint} in a task"
     raise TypeError(msg)

@@ -18,7 +18,8 @@ def measure_amount(task: Task) -> float:
     if isinstance(task, ImageTask):
         amount = float(task.width * task.height * (task.steps or 1) * len(task.seeds))
         return amount if task.init_image is None else amount * task.strength
-    return task.duration_seconds * (task.steps or 1) * task.candidates
+    amount = task.duration_seconds * (task.steps or 1) * task.candidates
+    return amount if task.init_audio is None else amount * task.strength
 
 
 def count_cost_units(task: Task) -> float:

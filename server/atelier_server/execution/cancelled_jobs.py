@@ -62,8 +62,8 @@ class CancelledJobs:
     async def _resume_and_leave(self, claim: Claim, closing: Closing) -> bool:
         """Have the engine resume the job, and leave it, which cancels it there; returns whether the run had ended."""
         announce(closing)
-        async with self.decider.load_images(claim.request, claim.caller) as images:
-            task = replace(decode_task(claim.task, images), resume=claim.remote_handle)
+        async with self.decider.load_inputs(claim.request, claim.caller) as inputs:
+            task = replace(decode_task(claim.task, inputs), resume=claim.remote_handle)
             with suppress(
                 TimeoutError, JobStoppedError
             ):  # the job says nothing, or is stopped already

@@ -16,8 +16,8 @@ from atelier_engines import event as engine_event
 from atelier_engines import validation
 from atelier_engines.closing import Closing, announce
 from atelier_engines.errors import InvalidTaskError, UnsupportedError
-from atelier_engines.media import Encoded, Media, Pixels, Samples
-from atelier_engines.task import ImageTask, Task
+from atelier_engines.media import Encoded, Input, Media, Samples
+from atelier_engines.task import AudioTask, ImageTask, Task
 from atelier_engines.wrappers.caching import set_cache_tenant
 from atelier_server.admission.decide import Decider
 from atelier_server.admission.parameters import describe_made_size, describe_route
@@ -25,6 +25,7 @@ from atelier_server.admission.private_texts import hide_quotations
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.artifacts.canvas import Canvas, lay_out
 from atelier_server.artifacts.encode import Encoder
+from atelier_server.artifacts.fitting import fit_audio
 from atelier_server.artifacts.provenance import build_provenance, find_style_name
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
@@ -143,18 +144,20 @@ class Worker:
             await self.finalizer.succeed(attempt)
 
     async def _execute(self, attempt: Attempt) -> None:
-        """Decode the images of the decided task, run the engine on it, and store what it makes."""
+        """Decode the images and audio of the decided task, run the engine on it, and store what it makes."""
         claim = attempt.claim
         attempt.timer.enter("prepare")
-        async with self.decider.load_images(claim.request, claim.caller) as images:
-            task = await self._load_task(attempt, images)
+        async with self.decider.load_inputs(claim.request, claim.caller) as inputs:
+            task = await self._load_task(attempt, inputs)
             if claim.remote_handle:
                 task = replace(task, resume=claim.remote_handle)
             canvas = None
-            if isinstance(task, ImageTask) and images:
+            if isinstance(task, ImageTask) and inputs:
                 task, canvas = await asyncio.to_thread(lay_out, task, claim.request.image)
-            # Kept to the end of the attempt, when the memory of the images is no longer reserved.
-            attempt.task = _outline(attempt.claim.task, images) if images else task
+            elif isinstance(task, AudioTask) and inputs:
+                task = await asyncio.to_thread(fit_audio, task)
+            # Kept to the end of the attempt, when the memory of images and audio is no longer reserved.
+            attempt.task = _outline(attempt.claim.task, inputs) if inputs else task
             attempt.record_recipe(self.supervisor.status, task)
             attempt.generation.receipt.cached = await self._run_engine(attempt, task, canvas)
 
@@ -187,16 +190,16 @@ class Worker:
                         assert_never(event)
         return cached
 
-    async def _load_task(self, attempt: Attempt, images: Mapping[str, Pixels]) -> Task:
-        """The task that was decided at submission, with its images."""
+    async def _load_task(self, attempt: Attempt, inputs: Mapping[str, Input]) -> Task:
+        """The task that was decided at submission, with its images and audio."""
         claim = attempt.claim
         if not claim.task:
-            return decode_task(await self._decide_task(attempt), images)
+            return decode_task(await self._decide_task(attempt), inputs)
         capabilities = self.supervisor.engine.capabilities
         decided = self.decider.decided.take(claim.generation.id, claim.task, capabilities)
-        if decided is not None and not images:
+        if decided is not None and not inputs:
             return decided
-        task = decode_task(claim.task, images)
+        task = decode_task(claim.task, inputs)
         try:
             validation.validate(capabilities, task)
         except (InvalidTaskError, UnsupportedError) as error:  # it was valid when it was accepted
@@ -351,6 +354,6 @@ def _count_outputs(task: Task) -> int:
     return len(task.seeds) if isinstance(task, ImageTask) else task.candidates
 
 
-def _outline(task: bytes, images: Mapping[str, Pixels]) -> Task:
-    """The encoded task with images of the same sizes that take no memory."""
-    return decode_task(task, {path: image.outline() for path, image in images.items()})
+def _outline(task: bytes, inputs: Mapping[str, Input]) -> Task:
+    """The encoded task with images and audio of the same sizes that take no memory."""
+    return decode_task(task, {path: one.outline() for path, one in inputs.items()})

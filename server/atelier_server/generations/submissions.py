@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atelier.v1.generation_pb2 import Generation, State
 from atelier.v1.generation_service_pb2 import GenerateRequest
-from atelier_server.admission.image_task import list_image_sources
+from atelier_server.admission.media_sources import list_media_sources
 from atelier_server.admission.parameters import describe_route
 from atelier_server.admission.route import Route
 from atelier_server.clock import current_timestamp, steady_time
@@ -51,7 +51,7 @@ def build_submission(
         deadline=None if timeout is None else steady_time() + timeout,
         inputs=tuple(
             source.artifact_id
-            for source in list_image_sources(request).values()
+            for source in list_media_sources(request).values()
             if source.artifact_id
         ),
         metadata=sender.metadata,

@@ -26,6 +26,7 @@ from atelier_server.admission.audio_finishing import (
 )
 from atelier_server.admission.route import REPRODUCIBILITIES
 from atelier_server.artifacts.audio.formats import AUDIO_FORMATS
+from atelier_server.artifacts.audio.reading import MAX_INPUT_SECONDS
 from atelier_server.config.settings import StyleSettings
 from atelier_server.engines.status import EngineStatus
 
@@ -163,6 +164,9 @@ def _audio_to_pb(capabilities: AudioCapabilities) -> pb.AudioCapabilities:
         vocabulary=sorted(capabilities.vocabulary),
         prompt_decides_duration=capabilities.prompt_decides_duration,
         audible_seconds=capabilities.audible_seconds,
+        max_init_audio_seconds=MAX_INPUT_SECONDS
+        if AudioFeature.AUDIO_TO_AUDIO in capabilities.features
+        else None,
         output_sample_rates=list_output_rates(capabilities),
         output_channels=list_output_channels(capabilities),
         server_features=[

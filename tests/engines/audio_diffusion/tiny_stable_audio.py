@@ -49,6 +49,24 @@ class TinyStableAudio:
         )
 
     @torch.no_grad()
+    def compose_from_audio(
+        self, task: AudioTask
+    ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """The clip that diffusers' pipeline makes of the task's initial audio, of strength 1; (samples, channels)."""
+        assert task.init_audio is not None
+        latents = self.pipeline(
+            task.prompt,
+            audio_end_in_s=task.duration_seconds,
+            num_inference_steps=task.steps,
+            guidance_scale=task.guidance,
+            generator=make_generator(task.seed),
+            initial_audio_waveforms=torch.from_numpy(task.init_audio.array.T.copy())[None],
+            initial_audio_sampling_rate=torch.tensor(RATE),
+            output_type="latent",
+        ).audios
+        return self._decode(latents, task)
+
+    @torch.no_grad()
     def compose(self, task: AudioTask) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """The task's clip by diffusers' pipeline, all latents decoded, then cut; (samples, channels)."""
         latents = self.pipeline(
@@ -60,6 +78,22 @@ class TinyStableAudio:
             generator=make_generator(task.seed),
             output_type="latent",
         ).audios
+        return self._decode(latents, task)
+
+    @torch.no_grad()
+    def begin(self, task: AudioTask, noise_level: float) -> torch.Tensor:
+        """Latents of the task's initial audio, all encoded at once, with noise of that level."""
+        assert task.init_audio is not None
+        generator = make_generator(task.seed)
+        noise = torch.randn(1, _LATENT_WIDTH, LATENTS, generator=generator)
+        wave = torch.zeros(1, 2, LATENTS * 2048)
+        wave[0, :, : len(task.init_audio.array)] = torch.from_numpy(task.init_audio.array.T)
+        encoded: torch.Tensor = self.pipeline.vae.encode(wave).latent_dist.sample(generator)
+        return encoded + noise_level * noise
+
+    def _decode(
+        self, latents: torch.Tensor, task: AudioTask
+    ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         wave = self.pipeline.vae.decode(latents).sample[0]
         wave = wave[:, : round(task.duration_seconds * RATE)]
         wave = wave / max(1.0, float(wave.abs().max()))

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from atelier_engines.local.random_numbers import make_generator
 from atelier_engines.tangoflux.config import TangoFluxConfig
-from atelier_engines.task import AudioTask
+from atelier_engines.task import AudioTask, count_steps_left
 from tests.engines.audio_diffusion import tiny_t5
 
 LATENTS = 43
@@ -70,7 +70,18 @@ class TinyTangoFlux:
             sigmas=np.linspace(1.0, 1 / task.steps, task.steps), device=torch.device("cpu")
         )
         latents = torch.randn(1, LATENTS, LATENT_WIDTH, generator=make_generator(task.seed))
-        for time in scheduler.timesteps:
+        left = task.steps
+        if task.init_audio is not None:
+            left = count_steps_left(task.steps, task.strength)
+            scheduler.set_begin_index(task.steps - left)
+            latents = (
+                scheduler.scale_noise(
+                    self._encode(task.init_audio.array), scheduler.timesteps[-left:][:1], latents
+                )
+                if left
+                else self._encode(task.init_audio.array)
+            )
+        for time in scheduler.timesteps[task.steps - left :]:
             made = self.denoiser(
                 hidden_states=torch.cat([latents] * len(texts)),
                 timestep=torch.tensor([time / 1000]),
@@ -86,6 +97,13 @@ class TinyTangoFlux:
             latents = scheduler.step(made, time, latents).prev_sample
         wave = self.autoencoder.decode(latents.transpose(1, 2)).sample[0]
         return _cut(wave, round(task.duration_seconds * RATE))
+
+    def _encode(self, array: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> torch.Tensor:
+        """Latents of the samples and of silence after them, all encoded at once."""
+        wave = torch.zeros(1, 2, LATENTS * HOP)
+        wave[0, :, : len(array)] = torch.from_numpy(array.T)
+        mode: torch.Tensor = self.autoencoder.encode(wave).latent_dist.mode()
+        return mode.transpose(1, 2)
 
 
 def _cut(wave: torch.Tensor, frames: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

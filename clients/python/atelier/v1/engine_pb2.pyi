@@ -133,6 +133,8 @@ class _AudioFeatureEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AudioFeat
     """Several candidates, of which the best is returned."""
     AUDIO_FEATURE_SPEECH: _AudioFeature.ValueType  # 6
     """Speech: the prompt is the words to say."""
+    AUDIO_FEATURE_AUDIO_TO_AUDIO: _AudioFeature.ValueType  # 7
+    """Audio-to-audio: init_audio."""
 
 class AudioFeature(_AudioFeature, metaclass=_AudioFeatureEnumTypeWrapper):
     """Features of an engine beyond text-to-audio."""
@@ -151,6 +153,8 @@ AUDIO_FEATURE_CANDIDATES: AudioFeature.ValueType  # 5
 """Several candidates, of which the best is returned."""
 AUDIO_FEATURE_SPEECH: AudioFeature.ValueType  # 6
 """Speech: the prompt is the words to say."""
+AUDIO_FEATURE_AUDIO_TO_AUDIO: AudioFeature.ValueType  # 7
+"""Audio-to-audio: init_audio."""
 
 class _CancelSupport:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -703,6 +707,7 @@ class AudioCapabilities(message.Message):
     VOCABULARY_FIELD_NUMBER: builtins.int
     PROMPT_DECIDES_DURATION_FIELD_NUMBER: builtins.int
     AUDIBLE_SECONDS_FIELD_NUMBER: builtins.int
+    MAX_INIT_AUDIO_SECONDS_FIELD_NUMBER: builtins.int
     max_candidates: builtins.int
     """Maximum candidates of one task."""
     max_prompt_length: builtins.int
@@ -711,6 +716,8 @@ class AudioCapabilities(message.Message):
     """True when the prompt decides how long the audio is: duration has no effect."""
     audible_seconds: builtins.float
     """The longest audio in seconds that the model makes, where that is less than the maximum duration: silence follows it."""
+    max_init_audio_seconds: builtins.float
+    """The longest init_audio in seconds; unset without the feature AUDIO_TO_AUDIO."""
     @builtins.property
     def features(self) -> containers.RepeatedScalarFieldContainer[AudioFeature.ValueType]:
         """Features beyond text-to-audio."""
@@ -778,14 +785,20 @@ class AudioCapabilities(message.Message):
         vocabulary: abc.Iterable[builtins.str] | None = ...,
         prompt_decides_duration: builtins.bool = ...,
         audible_seconds: builtins.float | None = ...,
+        max_init_audio_seconds: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds", "audible_seconds", b"audible_seconds", "duration_seconds", b"duration_seconds", "guidance", b"guidance", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds", "_max_init_audio_seconds", b"_max_init_audio_seconds", "audible_seconds", b"audible_seconds", "duration_seconds", b"duration_seconds", "guidance", b"guidance", "max_init_audio_seconds", b"max_init_audio_seconds", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds", "audible_seconds", b"audible_seconds", "channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_prompt_length", b"max_prompt_length", "models", b"models", "output_channels", b"output_channels", "output_sample_rates", b"output_sample_rates", "prompt_decides_duration", b"prompt_decides_duration", "sample_rates", b"sample_rates", "server_features", b"server_features", "steps", b"steps", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds", "_max_init_audio_seconds", b"_max_init_audio_seconds", "audible_seconds", b"audible_seconds", "channels", b"channels", "duration_seconds", b"duration_seconds", "features", b"features", "formats", b"formats", "guidance", b"guidance", "max_candidates", b"max_candidates", "max_init_audio_seconds", b"max_init_audio_seconds", "max_prompt_length", b"max_prompt_length", "models", b"models", "output_channels", b"output_channels", "output_sample_rates", b"output_sample_rates", "prompt_decides_duration", b"prompt_decides_duration", "sample_rates", b"sample_rates", "server_features", b"server_features", "steps", b"steps", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audible_seconds: _TypeAlias = typing.Literal["audible_seconds"]  # noqa: Y015
     _WhichOneofArgType__audible_seconds: _TypeAlias = typing.Literal["_audible_seconds", b"_audible_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__max_init_audio_seconds: _TypeAlias = typing.Literal["max_init_audio_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_init_audio_seconds: _TypeAlias = typing.Literal["_max_init_audio_seconds", b"_max_init_audio_seconds"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audible_seconds) -> _WhichOneofReturnType__audible_seconds | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_init_audio_seconds) -> _WhichOneofReturnType__max_init_audio_seconds | None: ...
 
 @typing.final
 class IntegerRange(message.Message):

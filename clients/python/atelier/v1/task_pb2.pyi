@@ -419,7 +419,7 @@ class ImageTask(message.Message):
 
 @typing.final
 class AudioTask(message.Message):
-    """Generates audio from text.
+    """Generates audio from text, or from text and audio.
 
     An unset `optional` field takes the default of the engine; the receipt has the value that was used.
 
@@ -446,6 +446,8 @@ class AudioTask(message.Message):
     HIGH_PASS_HZ_FIELD_NUMBER: builtins.int
     FADE_IN_FIELD_NUMBER: builtins.int
     FADE_OUT_FIELD_NUMBER: builtins.int
+    INIT_AUDIO_FIELD_NUMBER: builtins.int
+    STRENGTH_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     """Prompt: a description of the audio; the words to say, where the engine has the feature SPEECH."""
     negative_prompt: builtins.str
@@ -478,9 +480,13 @@ class AudioTask(message.Message):
     """File format of the audio; WAV when unset."""
     high_pass_hz: builtins.float
     """Cut-off frequency in hertz of a high-pass filter (Butterworth, 12 dB per octave); none when unset."""
+    strength: builtins.float
+    """Denoising strength: 0 keeps init_audio, 1 ignores it; between them the share of noise that the engine begins with. 0.75
+    when unset.
+    """
     @builtins.property
     def duration(self) -> duration_pb2.Duration:
-        """Duration of the audio, exact to the sample."""
+        """Duration of the audio, exact to the sample. When unset, that of init_audio if there is one, within the engine's limits."""
 
     @builtins.property
     def fade_in(self) -> duration_pb2.Duration:
@@ -489,6 +495,13 @@ class AudioTask(message.Message):
     @builtins.property
     def fade_out(self) -> duration_pb2.Duration:
         """Duration of the fade into silence at the end; none when unset."""
+
+    @builtins.property
+    def init_audio(self) -> MediaSource:
+        """Input of audio-to-audio: WAV, FLAC, Ogg Vorbis, Opus or MP3, of one or two channels, 8 to 192 kHz and at most
+        `AudioCapabilities.max_init_audio_seconds`. Its rate and channels are converted, and what is beyond the duration is
+        left out.
+        """
 
     def __init__(
         self,
@@ -509,10 +522,12 @@ class AudioTask(message.Message):
         high_pass_hz: builtins.float | None = ...,
         fade_in: duration_pb2.Duration | None = ...,
         fade_out: duration_pb2.Duration | None = ...,
+        init_audio: MediaSource | None = ...,
+        strength: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "sample_rate", b"sample_rate", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_candidates", b"_candidates", "_channels", b"_channels", "_guidance", b"_guidance", "_high_pass_hz", b"_high_pass_hz", "_loudness_lufs", b"_loudness_lufs", "_sample_rate", b"_sample_rate", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "candidates", b"candidates", "channels", b"channels", "duration", b"duration", "fade_in", b"fade_in", "fade_out", b"fade_out", "format", b"format", "guidance", b"guidance", "high_pass_hz", b"high_pass_hz", "init_audio", b"init_audio", "loudness_lufs", b"loudness_lufs", "model", b"model", "negative_prompt", b"negative_prompt", "prompt", b"prompt", "sample_rate", b"sample_rate", "seamless_loop", b"seamless_loop", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -530,6 +545,8 @@ class AudioTask(message.Message):
     _WhichOneofArgType__seed: _TypeAlias = typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = typing.Literal["_strength", b"_strength"]  # noqa: Y015
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
     @typing.overload
@@ -546,6 +563,8 @@ class AudioTask(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 @typing.final
 class MediaSource(message.Message):

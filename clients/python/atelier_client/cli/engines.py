@@ -43,6 +43,7 @@ _AUDIO_COLUMNS = {
     AudioFeature.SEAMLESS_LOOP: "loop",
     AudioFeature.LOUDNESS: "loudness",
     AudioFeature.CANDIDATES: "candidates",
+    AudioFeature.AUDIO_TO_AUDIO: "audio2audio",
 }
 
 

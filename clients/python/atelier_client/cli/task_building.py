@@ -13,7 +13,7 @@ from atelier_client.enums import AudioFormat, FitMode, ImageFormat, ResourceProf
 from atelier_client.tasks import AudioTask, Control, Embedding, ImageTask, RequestKeywords, Upscale
 
 _IMAGE_OPTIONS = (
-    *("style", "size", "ratio", "scheduler", "num_images", "init_image", "strength", "mask"),
+    *("style", "size", "ratio", "scheduler", "num_images", "init_image", "mask"),
     *("controls", "preprocess", "loras", "upscale", "resource_profile", "safety_mode"),
     *("preview_interval", "embeddings", "negative_embeddings", "clip_skip", "fit"),
     *("padding_mask_crop", "outpaint"),
@@ -38,7 +38,8 @@ def build_task(arguments: TaskArguments, target: Target | None) -> ImageTask | A
         click.UsageError: options for images and for audio are mixed, or contradict each other.
     """
     form = None if target is None else target.format
-    is_audio = arguments.audio or arguments.speech or arguments.duration is not None
+    implied = (arguments.duration, arguments.init_audio)
+    is_audio = arguments.audio or arguments.speech or any(one is not None for one in implied)
     if is_audio or isinstance(form, AudioFormat):
         return _build_audio_task(arguments, form)
     _reject_options(arguments, _AUDIO_OPTIONS, "for audio: add --audio")
@@ -123,6 +124,8 @@ def _build_audio_task(
         sample_rate=arguments.sample_rate,
         channels=arguments.channels,
         candidates=arguments.candidates,
+        init_audio=arguments.init_audio,
+        strength=arguments.strength,
         format=AudioFormat(_choose_format(AudioFormat, arguments, form)),
     )
 

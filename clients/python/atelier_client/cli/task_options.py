@@ -64,6 +64,7 @@ class TaskArguments:
     clip_skip: int | None
     padding_mask_crop: int | None
     outpaint: Outpaint | None
+    init_audio: Path | None
     audio: bool
     speech: bool
     duration: float | None
@@ -131,7 +132,7 @@ _OPTIONS = (
     ),
     click.option("--num-images", type=click.IntRange(min=1), help="Number of images."),
     click.option("--init-image", type=_FILE, help="Image for image-to-image or inpainting."),
-    click.option("--strength", type=float, help="0 keeps the init image, 1 ignores it."),
+    click.option("--strength", type=float, help="0 keeps the init image or audio, 1 ignores it."),
     click.option("--mask", type=_FILE, help="Inpainting mask: white is replaced, black is kept."),
     click.option(
         "--padding-mask-crop",
@@ -202,6 +203,7 @@ _OPTIONS = (
         type=float,
         help="Seconds of audio; implies --audio.",
     ),
+    click.option("--init-audio", type=_FILE, help="Audio for audio-to-audio; implies --audio."),
     click.option("--loop", is_flag=True, help="Audio that loops seamlessly."),
     click.option(
         "--loudness", type=float, metavar="LUFS", help="Loudness of the audio, such as -16 or -23."

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 _HEADER = struct.Struct("<4sBBqIIIB")
 """OggS, version, flags, granule position, serial number, page number, checksum, number of segments."""
+_MAGIC = b"OggS"
 _CHECKSUM = 22
 """Its offset in a page."""
 _LACED = 255
@@ -42,6 +43,19 @@ def rewrite_ogg(file: bytes, serial: int, *, is_vorbis: bool) -> bytes:
     if is_vorbis:
         pages = list(_split_first_audio_page(pages))
     return b"".join(_write_page(page, serial, number) for number, page in enumerate(pages))
+
+
+def is_whole(file: bytes) -> bool:
+    """Whether the file is of whole pages, and the last of them says that it is the last."""
+    start, ended = 0, False
+    while start + _HEADER.size <= len(file):
+        magic, _, flags, _, _, _, _, count = _HEADER.unpack_from(file, start)
+        if magic != _MAGIC:
+            break
+        table = start + _HEADER.size
+        start = table + count + sum(file[table : table + count])
+        ended = bool(flags & _LAST)
+    return ended and start <= len(file)
 
 
 def _read_pages(file: bytes) -> Iterator[_Page]:
@@ -81,7 +95,7 @@ def _split(page: _Page) -> Iterator[_Page]:
 
 def _write_page(page: _Page, serial: int, number: int) -> bytes:
     count = len(page.segments)
-    head = _HEADER.pack(b"OggS", 0, page.flags, page.granule, serial, number, 0, count)
+    head = _HEADER.pack(_MAGIC, 0, page.flags, page.granule, serial, number, 0, count)
     written = bytearray(head + page.segments + page.body)
     struct.pack_into("<I", written, _CHECKSUM, _sum_up(written))
     return bytes(written)

@@ -1,0 +1,189 @@
+"""Reads audio files that callers send, which may be anything: header first, then the samples block by block.
+
+libsndfile reads more formats, some of them rare; no file reaches it that does not begin as one of those below.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from atelier_engines.decoding.header import UndecodableError
+from atelier_engines.media import Samples
+from atelier_server.artifacts.audio.blocks import BLOCK_SAMPLES, Floats
+from atelier_server.artifacts.audio.ogg import is_whole
+
+MAX_INPUT_SECONDS = 600.0
+"""The longest audio that is read."""
+_MIN_RATE, _MAX_RATE = 8000, 192000
+_MAX_CHANNELS = 2
+_SUBTYPES = {
+    "WAV": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "FLAC": ("PCM_S8", "PCM_16", "PCM_24"),
+    "OGG": ("VORBIS", "OPUS"),
+    "MP3": ("MPEG_LAYER_III",),
+}
+"""What is read, by container as libsndfile names both."""
+_MEDIA_TYPES = {"WAV": "audio/wav", "FLAC": "audio/flac", "OGG": "audio/ogg", "MP3": "audio/mpeg"}
+_KNOWN = "WAV, FLAC, Ogg Vorbis, Opus or MP3"
+_CHUNK = struct.Struct("<4sI")
+_STREAMED = 0x7FFFF000
+"""From here on the size of a chunk of samples says that it was not known: writers into pipes cannot go back."""
+_MP3_SYNC = 0xE0  # the upper three bits of the second byte; the first has all
+_UNKNOWN_LENGTH = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioHeader:
+    """Length and layout of the audio in a file, found by reading all of it."""
+
+    samples: int
+    """Of each channel."""
+    sample_rate: int
+    """Hertz."""
+    channels: int
+    """1 or 2."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.samples / self.sample_rate
+
+
+def detect_audio(data: bytes) -> str | None:
+    """The media type of an audio file, by its first bytes; None if it begins as none that is read."""
+    container = _detect_container(data)
+    return None if container is None else _MEDIA_TYPES[container]
+
+
+def read_header(data: bytes) -> AudioHeader:
+    """Length and layout of an audio file, all of whose samples can be read; holds a block of them at a time.
+
+    Raises:
+        UndecodableError: another format, truncated or damaged, empty, too long, of too many channels or another rate
+            than 8 to 192 kHz, or with samples that are no numbers.
+    """
+    with _open(data) as file:
+        samples = sum(len(block) for block in _iterate_blocks(file))
+        if not samples:
+            raise UndecodableError("the audio file has no samples")
+        return AudioHeader(samples=samples, sample_rate=file.samplerate, channels=file.channels)
+
+
+def decode(data: bytes, header: AudioHeader) -> Samples:
+    """The samples of a file that has this header; lowered, if any is above full scale.
+
+    Raises:
+        UndecodableError: as `read_header`.
+    """
+    array = np.empty((header.samples, header.channels), np.float32)
+    with _open(data) as file:
+        start = 0
+        for block in _iterate_blocks(file):
+            array[start : start + len(block)] = block
+            start += len(block)
+    peak = max(float(array.max()), -float(array.min()))
+    if peak > 1.0:
+        array /= np.float32(peak)
+        np.clip(array, -1.0, 1.0, out=array)
+    return Samples(array=array, sample_rate=header.sample_rate)
+
+
+@contextmanager
+def _open(data: bytes) -> Generator[soundfile.SoundFile]:
+    """The file, whose header is within the limits.
+
+    Raises:
+        UndecodableError: it is not, or what libsndfile raises within.
+    """
+    container = _detect_container(data)
+    if container is None:
+        raise UndecodableError(f"not {_KNOWN}")
+    if not _is_whole(data, container):
+        raise UndecodableError("the audio file is truncated: it ends before its samples do")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_header(file, container)
+            yield file
+    except soundfile.SoundFileError as error:
+        raise UndecodableError(f"the {container} file is truncated or damaged") from error
+
+
+def _check_header(file: soundfile.SoundFile, container: str) -> None:
+    form = file.format.removesuffix("EX")  # WAVEX is WAV with an extensible header
+    if form != container or file.subtype not in _SUBTYPES[container]:
+        raise UndecodableError(
+            f"a {file.format} file with {file.subtype} samples is not read; send {_KNOWN}"
+        )
+    if file.channels > _MAX_CHANNELS:
+        raise UndecodableError(f"audio may have one or two channels, not {file.channels}: mix them")
+    if not _MIN_RATE <= file.samplerate <= _MAX_RATE:
+        raise UndecodableError(
+            f"audio may have {_MIN_RATE} to {_MAX_RATE} Hz, not {file.samplerate}: resample it"
+        )
+    if file.frames >= _UNKNOWN_LENGTH:
+        raise UndecodableError(
+            "the audio file does not state its length, as if written into a pipe: write it into a file"
+        )
+    if file.frames > MAX_INPUT_SECONDS * file.samplerate:
+        seconds = file.frames / file.samplerate
+        raise UndecodableError(
+            f"audio may have at most {MAX_INPUT_SECONDS:g} seconds, not {seconds:g}: cut it"
+        )
+
+
+def _iterate_blocks(file: soundfile.SoundFile) -> Iterator[Floats]:
+    """The samples, as many as the header states.
+
+    Raises:
+        UndecodableError: there are more or fewer, or some are no numbers.
+    """
+    samples = 0
+    while len(block := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+        samples += len(block)
+        if not np.isfinite(block).all():
+            raise UndecodableError("the audio file has samples that are no numbers")
+        yield block
+    if samples != file.frames:
+        raise UndecodableError(
+            f"the audio file is truncated or damaged: it has {samples} samples of {file.frames}"
+        )
+
+
+def _detect_container(data: bytes) -> str | None:
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "WAV"
+    if data[:4] == b"fLaC":
+        return "FLAC"
+    if data[:4] == b"OggS":
+        return "OGG"
+    is_frame = data[:1] == b"\xff" and len(data) > 1 and data[1] & _MP3_SYNC == _MP3_SYNC
+    return "MP3" if data[:3] == b"ID3" or is_frame else None
+
+
+def _is_whole(data: bytes, container: str) -> bool:
+    """Whether the file is as long as it says, where libsndfile would read what there is."""
+    match container:
+        case "WAV":
+            return _is_wav_whole(data)
+        case "OGG":
+            return is_whole(data)
+        case _:
+            return True
+
+
+def _is_wav_whole(data: bytes) -> bool:
+    start = 12
+    while start + _CHUNK.size <= len(data):
+        name, size = _CHUNK.unpack_from(data, start)
+        start += _CHUNK.size
+        if name == b"data":
+            return bool(size >= _STREAMED or start + size <= len(data))
+        start += size + size % 2
+    return False

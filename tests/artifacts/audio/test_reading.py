@@ -1,0 +1,213 @@
+"""Audio files of all kinds that callers may send: read to the sample, or refused with what to change."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from atelier_engines.decoding.header import UndecodableError
+from atelier_engines.forwarding.float_wav import encode_wav
+from atelier_engines.media import Samples
+from atelier_engines.task import AudioTask
+from atelier_server.artifacts.audio.reading import (
+    AudioHeader,
+    decode,
+    detect_audio,
+    read_header,
+)
+from atelier_server.artifacts.fitting import fit_audio
+
+SECONDS = 0.5
+
+
+def tone(rate: int, channels: int, seconds: float = SECONDS) -> NDArray[np.float64]:
+    """440 Hz at half of full scale."""
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+    return np.repeat(wave[:, None], channels, axis=1)
+
+
+def write(
+    container: str, subtype: str, rate: int = 44100, channels: int = 2, seconds: float = SECONDS
+) -> bytes:
+    """A file of the tone."""
+    file = io.BytesIO()
+    wave = tone(rate, channels, seconds)
+    soundfile.write(file, wave, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+WAV = write("WAV", "PCM_16")
+FLAC = write("FLAC", "PCM_16")
+VORBIS = write("OGG", "VORBIS", seconds=5.0)
+OPUS = write("OGG", "OPUS", 48000, seconds=5.0)
+MP3 = write("MP3", "MPEG_LAYER_III")
+
+
+def patched(data: bytes, at: int, new: bytes) -> bytes:
+    """The bytes with others in their place."""
+    return data[:at] + new + data[at + len(new) :]
+
+
+def streamed(data: bytes, size: int) -> bytes:
+    """As written into a pipe, where sizes are not known."""
+    sizes = struct.pack("<I", size)
+    return patched(patched(data, 4, sizes), data.index(b"data") + 4, sizes)
+
+
+def with_nan() -> bytes:
+    """A file of floats of which one is no number."""
+    data = write("WAV", "FLOAT")
+    return patched(data, data.index(b"data") + 80, struct.pack("<f", float("nan")))
+
+
+def without_length() -> bytes:
+    """A FLAC file whose header leaves open how many samples there are. Source: RFC 9639, 8.2."""
+    return patched(FLAC, 21, bytes([FLAC[21] & 0xF0, 0, 0, 0, 0]))
+
+
+READ: Mapping[str, tuple[bytes, AudioHeader]] = {
+    name: (data, AudioHeader(samples=round(SECONDS * rate), sample_rate=rate, channels=channels))
+    for name, data, rate, channels in (
+        ("wav", WAV, 44100, 2),
+        ("wav, extensible, 24 bits", write("WAVEX", "PCM_24"), 44100, 2),
+        ("wav of 32 bits", write("WAV", "PCM_32"), 44100, 2),
+        ("wav of floats", write("WAV", "FLOAT"), 44100, 2),
+        ("wav of doubles", write("WAV", "DOUBLE"), 44100, 2),
+        ("wav of 8 bits", write("WAV", "PCM_U8"), 44100, 2),
+        ("telephone", write("WAV", "ULAW", 8000, 1), 8000, 1),
+        ("8 kHz mono", write("WAV", "PCM_16", 8000, 1), 8000, 1),
+        ("192 kHz", write("WAV", "PCM_16", 192000, 1), 192000, 1),
+        ("streamed", streamed(WAV, 0xFFFFFFFF), 44100, 2),
+        ("streamed by sox", streamed(WAV, 0x7FFFFFFF), 44100, 2),
+        ("odd chunk before", WAV[:36] + b"LIST\3\0\0\0abc\0" + WAV[36:], 44100, 2),
+        ("flac", FLAC, 44100, 2),
+        ("flac of 24 bits", write("FLAC", "PCM_24"), 44100, 2),
+        ("vorbis", write("OGG", "VORBIS"), 44100, 2),
+        ("opus", write("OGG", "OPUS", 48000, 1), 48000, 1),
+        ("mp3", MP3, 44100, 2),
+        ("mp3 with a tag", b"ID3\4\0\0\0\0\0\x10" + bytes(16) + MP3, 44100, 2),
+    )
+}
+
+REFUSED: Mapping[str, tuple[bytes, str]] = {
+    "nothing": (b"", "not WAV, FLAC, Ogg Vorbis, Opus or MP3"),
+    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(64), "not WAV"),
+    "aiff": (write("AIFF", "PCM_16"), "not WAV"),
+    "webp": (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(64), "not WAV"),
+    "adpcm": (write("WAV", "IMA_ADPCM"), "IMA_ADPCM samples is not read; send WAV"),
+    "no samples": (write("WAV", "PCM_16", seconds=0), "has no samples"),
+    "flac without its length": (without_length(), "does not state its length"),
+    "6 channels": (write("WAV", "PCM_16", channels=6), "one or two channels, not 6: mix them"),
+    "4 kHz": (write("WAV", "PCM_16", 4000), "8000 to 192000 Hz, not 4000"),
+    "4 GHz": (patched(WAV, 24, struct.pack("<I", 4 * 10**9)), "damaged"),
+    "too long": (
+        write("FLAC", "PCM_16", 8000, 1, seconds=601),
+        "at most 600 seconds, not 601: cut",
+    ),
+    "not a number": (with_nan(), "samples that are no numbers"),
+    "wav without samples": (WAV[:40], "truncated"),
+    "wav behind a tag": (b"ID3\4\0\0\0\0\0\x10" + bytes(16) + WAV, "WAV file with PCM_16"),
+    "damaged flac": (patched(FLAC, len(FLAC) // 2, b"\xaa\x55\xaa"), "damaged"),
+    "damaged vorbis": (patched(VORBIS, len(VORBIS) // 2, bytes(99)), "damaged|truncated"),
+    "mp3 with a hole": (patched(MP3, len(MP3) // 2, bytes(300)), "damaged"),
+    **{
+        f"truncated {name}": (data[: len(data) * 2 // 3], "truncated")
+        for name, data in (("wav", WAV), ("flac", FLAC), ("mp3", MP3))
+    },
+    "truncated vorbis": (VORBIS[: len(VORBIS) * 2 // 3], "truncated"),
+    "truncated opus": (OPUS[: len(OPUS) * 2 // 3], "truncated"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_is_read_to_the_sample(name: str) -> None:
+    """Length, rate, channels, and the tone: MP3, Vorbis and Opus to some hundredths."""
+    data, expected = READ[name]
+    header = read_header(data)
+    assert header == expected
+    made = decode(data, header)
+    assert made.array.shape == (header.samples, header.channels)
+    wave = tone(header.sample_rate, header.channels)
+    assert np.abs(made.array - wave)[1000:-1000].max() <= 0.05
+    assert detect_audio(data) is not None
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_read_is_refused_with_what_to_change(name: str) -> None:
+    """Never read as something shorter, and never as noise."""
+    data, words = REFUSED[name]
+    with pytest.raises(UndecodableError, match=words):
+        read_header(data)
+
+
+def test_whatever_bytes_come_are_read_or_refused() -> None:
+    """Hundreds of files with a few bytes changed, each of them read as it says or refused."""
+    drawn = np.random.default_rng(5)
+    for data in (WAV, FLAC, VORBIS[:6000], MP3):
+        for _ in range(60):
+            broken = bytearray(data)
+            for at in drawn.integers(0, min(len(data), 600), drawn.integers(1, 5)):
+                broken[at] = drawn.integers(256)
+            try:
+                header = read_header(bytes(broken))
+            except UndecodableError:
+                continue
+            made = decode(bytes(broken), header)
+            assert np.isfinite(made.array).all()
+            assert np.abs(made.array).max() <= 1.0
+
+
+def test_a_long_file_is_inspected_in_little_memory() -> None:
+    """Ten minutes, of 19 MB as floats, in less than one."""
+    data = write("FLAC", "PCM_16", 8000, 1, seconds=600)
+    tracemalloc.start()
+    read_header(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_samples_above_full_scale_are_lowered() -> None:
+    """Files of floats may have them; their shape stays."""
+    file = io.BytesIO()
+    soundfile.write(file, 4 * tone(44100, 1), 44100, format="WAV", subtype="FLOAT")
+    made = decode(file.getvalue(), read_header(file.getvalue()))
+    assert np.abs(made.array - 2 * tone(44100, 1)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_audio_is_fitted_to_the_task(rate: int, channels: int) -> None:
+    """Its rate, its channels, and at most its duration; shorter audio stays shorter."""
+    audio = Samples(array=tone(rate, channels, 3.0).astype(np.float32), sample_rate=rate)
+    for seconds, kept in ((1.0, 1.0), (5.0, 3.0)):
+        task = AudioTask(
+            prompt="rain",
+            duration_seconds=seconds,
+            seed=1,
+            sample_rate=44100,
+            channels=2,
+            init_audio=audio,
+        )
+        fitted = fit_audio(task).init_audio
+        assert fitted is not None
+        assert fitted.sample_rate == 44100
+        assert fitted.array.shape == (round(kept * 44100), 2)
+        wave = tone(44100, 2, kept)
+        assert np.abs(fitted.array - wave)[2000:-2000].max() <= 1e-3
+
+
+def test_a_file_of_floats_holds_the_samples_exactly() -> None:
+    """As it is sent to another server."""
+    noise = np.random.default_rng(1).uniform(-1, 1, (500, 2)).astype(np.float32)
+    data = encode_wav(Samples(array=noise, sample_rate=44100))
+    made = decode(data, read_header(data))
+    assert np.array_equal(made.array, noise)
+    assert soundfile.info(io.BytesIO(data)).subtype == "FLOAT"
