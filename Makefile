@@ -119,6 +119,11 @@ screenshots: install ## Draw docs/cli.svg anew, from commands that run
 bench: install ## Measure the service and the diffusion engine
 	$(BIN)/python -m bench
 
+KIT ?= out/gpu-kit
+.PHONY: gpu-kit
+gpu-kit: install ## Gather the wheels that bench/gpu/run.sh needs on a machine with a GPU and without registries
+	$(BIN)/python scripts/gather_gpu_kit.py $(UV) $(KIT)
+
 .PHONY: soak
 soak: install ## Send the diffusion engine a thousand requests of all kinds, and compare every image
 	$(BIN)/python -m bench soak
