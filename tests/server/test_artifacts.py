@@ -255,6 +255,20 @@ async def test_a_uri_that_cannot_be_used_is_refused(stub: Stub, uri: str, messag
     assert any(message in text for text in refused.fields.values())
 
 
+async def test_no_address_of_a_caller_is_asked(stub: Stub) -> None:
+    """Neither on this machine, nor elsewhere, nor a file: the server fetches nothing for anybody."""
+    asked: list[object] = []
+    listening = await asyncio.start_server(lambda *streams: asked.append(streams), "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    for start in (f"http://127.0.0.1:{port}", f"https://127.0.0.1:{port}", "file:///etc"):
+        request = image_request(task={"init_image": MediaSource(uri=f"{start}/hostname")})
+        refused = await refusal(stub.Generate(request))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "does not fetch URIs" in refused.fields["image.init_image.uri"]
+    listening.close()
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     "mode", ["L", "LA", "P", "RGBA", "I;16", "1"], ids=lambda mode: mode.replace(";", "")
 )
