@@ -30,7 +30,7 @@ NETWORKS = (
     "text_encoder",
     "text_encoder_2",
     "unet",
-    "the ControlNet canny",
+    "ControlNet canny",
     "vae encoder",
     "vae decoder",
 )
@@ -133,7 +133,7 @@ def test_plan_is_another_build_for_other_shapes_and_formats(tmp_path: Path) -> N
     }
     images = set(NETWORKS[2:])
     assert changed["bucket"] == changed["side"] == changed["rows"] == images
-    assert changed["float16"] >= {"text_encoder", "text_encoder_2", "unet", "the ControlNet canny"}
+    assert changed["float16"] >= {"text_encoder", "text_encoder_2", "unet", "ControlNet canny"}
 
 
 def test_damaged_plan_is_refused_and_built_anew(builder: TensorrtBuilder, network: Network) -> None:
