@@ -49,6 +49,14 @@ def test_decisions_are_short() -> None:
     assert [page.name for page in decisions if len(page.read_text().splitlines()) > 40] == []
 
 
+def test_decisions_are_numbered() -> None:
+    """From 1 on, each number once, in the name of the file and in its title."""
+    decisions = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    names = [int(page.name[:4]) for page in decisions]
+    titles = [int(page.read_text().split(".")[0].removeprefix("# ")) for page in decisions]
+    assert names == titles == list(range(1, len(decisions) + 1))
+
+
 def test_the_names_of_errors_in_other_programs_stand_beside_ours() -> None:
     """Each of our names is a class, and each reason is one of the table above."""
     page = (ROOT / "docs" / "errors.md").read_text()
