@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
-from atelier_server.errors import StorageError
 from atelier_server.execution.attempt import AttemptFinalizer
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.queue_handover import QueueHandover
@@ -50,8 +48,6 @@ from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.sqlite.store import SqliteStore
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,7 +85,12 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         retention_seconds=settings.store.retention_seconds,
         max_upload_bytes=settings.limits.max_upload_bytes,
     )
-    await _delete_abandoned(artifacts)
+    if settings.artifacts.type == "directory":
+        await artifacts.delete_abandoned()  # no attempt is running yet
+    else:
+        await (
+            artifacts.keep_unknown()
+        )  # to list a bucket takes long: the sweep deletes what is abandoned
     statuses = EngineStatuses()
     supervisors = [
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
@@ -106,7 +107,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     storage = StorageMonitor(
         watched_directory(settings), store, blobs, min_free_bytes=settings.store.min_free_bytes
     )
-    await storage.check()
+    await storage.check_first()
     limits = _find_limits(settings)
     quotas = TenantQuotas(store, limits)
     generations = GenerationLifecycle(store, decider, settings.limits, storage, quotas)
@@ -162,14 +163,6 @@ def _make_decoder(limits: LimitSettings, stack: AsyncExitStack) -> Decoder:
     decoder = Decoder(max_pixels=limits.max_input_pixels, max_bytes=limits.max_decoding_bytes)
     stack.callback(decoder.close)
     return decoder
-
-
-async def _delete_abandoned(artifacts: ArtifactStore) -> None:
-    """Delete what interrupted attempts left, as none is running yet; where that fails, the sweep does it later."""
-    try:
-        await artifacts.delete_abandoned()
-    except StorageError as error:
-        _log.warning("abandoned_artifacts_kept", exc_info=error)
 
 
 async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -47,9 +48,12 @@ class BucketServer:
         return self.directory / BUCKET
 
     def start(self) -> None:
-        """Start it, on the same port and with the objects of an earlier start."""
+        """Start it, on the same port and with the objects of an earlier start; or let it go on, if it is frozen."""
         if not VERSITYGW.exists():
             pytest.fail(f"there is no {VERSITYGW}: `make versitygw` builds it, with Go")
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            return
         self.bucket.mkdir(parents=True, exist_ok=True)
         command: Sequence[str | Path] = [
             *(VERSITYGW, "--port", f"127.0.0.1:{self.port}", "--health", "/health", "--quiet"),
@@ -65,6 +69,11 @@ class BucketServer:
             assert self.process.poll() is None, "the S3 server ended"
             assert time.monotonic() < end, "the S3 server does not answer"
             time.sleep(0.02)
+
+    def freeze(self) -> None:
+        """Let it take connections, and answer nothing, until `start`."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         """Kill it."""

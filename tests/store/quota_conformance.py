@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -93,6 +94,18 @@ class QuotaConformance:
         await store.delete_artifacts(["upload"])
         await accept(store, allowance)
         assert (await store.find_usage("ada", allowance)).stored_bytes == 3
+
+    async def test_what_is_stored_side_by_side_is_limited(self, store: Store) -> None:
+        """One artifact at most is beyond the limit; without one there is none."""
+        allowance = Allowance(max_stored_bytes=13)
+        uploads = [Artifact(id=f"upload{number}", size=10) for number in range(5)]
+        stored = await asyncio.gather(
+            *(store.add_artifact("ada", upload, allowance=allowance) for upload in uploads),
+            return_exceptions=True,
+        )
+        assert [type(error) for error in stored] == [*[type(None)] * 2, *[TenantQuotaError] * 3]
+        assert (await store.find_usage("ada", allowance)).stored_bytes == 20
+        await store.add_artifact("ada", uploads[-1])
 
     async def test_nobody_fills_a_queue_for_others(self, store: Store) -> None:
         """Who has nothing in a full queue may add one, and is then bound by its limit as the others are."""

@@ -21,6 +21,7 @@ from atelier_server.errors import InvalidRequestError, Violation
 from atelier_server.ids import new_id
 from atelier_server.metrics import ARTIFACT_BYTES, histogram
 from atelier_server.store.protocol import Store
+from atelier_server.store.quotas import Allowance
 
 _log = logging.getLogger(__name__)
 _MAX_HEAD_BYTES = 2**20
@@ -80,11 +81,16 @@ class ArtifactStore:
             return await self._publish(_make_artifact(artifact_id, media_type, blob), data, caller)
 
     async def upload(
-        self, header: UploadHeader, chunks: AsyncIterable[bytes], caller: str
+        self,
+        header: UploadHeader,
+        chunks: AsyncIterable[bytes],
+        caller: str,
+        allowance: Allowance | None = None,
     ) -> Artifact:
         """Store an upload.
 
         Raises:
+            TenantQuotaError: the caller has meanwhile stored as much as its allowance says.
             InvalidRequestError: it is empty or of a type that no engine takes, or its size or SHA-256 differ from the
                 header; nothing is kept.
             TooLargeError: there are more bytes than may be uploaded.
@@ -98,7 +104,7 @@ class ArtifactStore:
             _require_match(header, blob)
             require_media(header.media_type, bytes(head))
             artifact = _make_artifact(artifact_id, header.media_type, blob)
-            return await self._publish(artifact, bytes(head), caller)
+            return await self._publish(artifact, bytes(head), caller, allowance)
 
     async def find(self, artifact_id: str, caller: str) -> Artifact:
         """The record of an artifact.
@@ -145,13 +151,20 @@ class ArtifactStore:
             self._recent.drop(artifact_id)
         await self._blobs.delete(*artifact_ids)
 
+    async def keep_unknown(self) -> None:
+        """Delete no blob without a record as long as the process runs, if the database has no record at all.
+
+        They may be all that is left of a database that was lost.
+        """
+        self._keeps_unknown = await self._store.is_empty()
+
     async def delete_abandoned(self) -> None:
         """Delete what interrupted attempts left, while none is running.
 
         These are blobs without a record whose generation has one. Others may be all that is left of a lost database:
-        they are kept until `delete_orphans`; if the database has no record at all, as long as the process runs.
+        they are kept until `delete_orphans`, or as `keep_unknown` says.
         """
-        self._keeps_unknown = await self._store.is_empty()
+        await self.keep_unknown()
         count = 0
         async with aclosing(self._list_orphans(older_than=math.inf)) as pages:
             async for orphans in pages:
@@ -214,7 +227,9 @@ class ArtifactStore:
             )  # a record that was being written has been written by now
             raise
 
-    async def _publish(self, artifact: Artifact, head: bytes, caller: str) -> Artifact:
+    async def _publish(
+        self, artifact: Artifact, head: bytes, caller: str, allowance: Allowance | None = None
+    ) -> Artifact:
         size = await asyncio.to_thread(read_stored_size, head)
         if size is not None:
             artifact.image_size.CopyFrom(ImageSize(width=size[0], height=size[1]))
@@ -222,7 +237,7 @@ class ArtifactStore:
             artifact.create_time.ToMicroseconds() + int(self._retention_seconds * 1e6)
         )
         histogram(ARTIFACT_BYTES, "input").observe(artifact.size)
-        await self._store.add_artifact(caller, artifact)
+        await self._store.add_artifact(caller, artifact, allowance=allowance)
         return artifact
 
 

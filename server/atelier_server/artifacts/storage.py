@@ -19,6 +19,7 @@ ResultT = TypeVar("ResultT")
 _log = logging.getLogger(__name__)
 _TEST_BLOB = "storagetest000000000000000"
 _TEST_BYTES = 4096  # written in a test; more once a larger write has failed
+_FIRST_SECONDS = 3.0
 _TEST_INTERVAL_SECONDS = 10.0  # between tests while there is no fault
 
 
@@ -39,6 +40,7 @@ class StorageMonitor:
         self._shortage = ""
         self._test_bytes = _TEST_BYTES
         self._tested = 0.0
+        self._first: asyncio.Future[None] | None = None
         STORAGE_UP.set(1)
 
     @property
@@ -81,6 +83,13 @@ class StorageMonitor:
             STORAGE_UP.set(0)
         self._fault = str(error)
         self._writable.clear()
+
+    async def check_first(self) -> None:
+        """As `check`, but waits for a few seconds only: a server listens, and says why it is not ready."""
+        self._first = asyncio.ensure_future(self.check())
+        await asyncio.wait({self._first}, timeout=_FIRST_SECONDS)
+        if not self._first.done():
+            self.report(StorageError.from_fault("a first write has not ended"))
 
     async def check(self) -> None:
         """Measure the free space; test whether writes succeed, at once during a fault and now and then without."""

@@ -212,10 +212,12 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.UploadArtifactResponse:
         """Store a blob."""
         self.generations.storage.require_space()
-        await self.generations.quotas.require_storage(_tenant())
+        quotas, tenant = self.generations.quotas, _tenant()
+        await quotas.require_storage(tenant)
         header = await _read_header(requests)
         async with aclosing(_read_chunks(requests)) as chunks:
-            artifact = await self.artifacts.upload(header, chunks, _tenant())
+            allowance = quotas.find_allowance(tenant)
+            artifact = await self.artifacts.upload(header, chunks, tenant, allowance)
         return pb.UploadArtifactResponse(artifact=artifact)
 
     async def DownloadArtifact(

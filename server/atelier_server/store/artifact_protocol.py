@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from atelier.v1.artifact_pb2 import Artifact
+from atelier_server.store.quotas import Allowance
 
 
 class ArtifactRecords(Protocol):
     """The part of a store that keeps the records of blobs."""
 
-    async def add_artifact(self, caller: str, artifact: Artifact) -> None:
-        """Add the record of a stored blob."""
+    async def add_artifact(
+        self, caller: str, artifact: Artifact, *, allowance: Allowance | None = None
+    ) -> None:
+        """Add the record of a stored blob.
+
+        Raises:
+            TenantQuotaError: the caller has stored as much as its allowance says; of uploads that come side by side,
+                too, one at most is beyond it.
+        """
 
     async def delete_artifacts(self, artifact_ids: Sequence[str]) -> None:
         """Delete the records of blobs, except of those that a generation needs."""

@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -182,10 +182,9 @@ class BucketBlobStore:
 
     def _size(self, blob_id: str) -> int:
         """The size of the object."""
-        try:
+        with _translate_faults(), suppress(FileNotFoundError):
             return obstore.head(self._store, blob_id)["size"]
-        except (BaseError, OSError):
-            return len(self._get(blob_id))  # answers to HEAD have no text that says what is missing
+        return len(self._get(blob_id))  # answers to HEAD have no text that says what is missing
 
     def _delete(self, blob_ids: tuple[str, ...]) -> None:
         with _translate_faults():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from atelier.v1.artifact_pb2 import Artifact
-from atelier_server.store.sqlite import artifact_rows, rows
+from atelier_server.store.quotas import Allowance, require_storage
+from atelier_server.store.sqlite import artifact_rows, rows, usage
 from atelier_server.store.sqlite.database import Database
 
 
@@ -16,9 +18,17 @@ class SqliteArtifactRecords:
         """Keep the records in this database."""
         self._database = database
 
-    async def add_artifact(self, caller: str, artifact: Artifact) -> None:
+    async def add_artifact(
+        self, caller: str, artifact: Artifact, *, allowance: Allowance | None = None
+    ) -> None:
         """See Store.add_artifact."""
-        await self._database.run(lambda db: rows.add_artifacts(db, caller, [artifact]))
+
+        def add(db: sqlite3.Connection) -> None:
+            if allowance is not None:
+                require_storage(caller, allowance, usage.find_usage(db, caller, allowance))
+            rows.add_artifacts(db, caller, [artifact])
+
+        await self._database.run(add)
 
     async def delete_artifacts(self, artifact_ids: Sequence[str]) -> None:
         """See Store.delete_artifacts."""
