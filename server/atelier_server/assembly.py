@@ -18,6 +18,7 @@ from atelier_server.admission.inputs import InputLoader
 from atelier_server.admission.policies import Policy
 from atelier_server.admission.router import Router
 from atelier_server.artifacts.artifact_store import ArtifactStore
+from atelier_server.artifacts.blobs.base import BlobStore
 from atelier_server.artifacts.blobs.opening import open_blobs, watched_directory
 from atelier_server.artifacts.decode import Decoder
 from atelier_server.artifacts.encode import Encoder
@@ -79,18 +80,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
     blobs = open_blobs(settings, stack)
-    artifacts = ArtifactStore(
-        store,
-        blobs,
-        retention_seconds=settings.store.retention_seconds,
-        max_upload_bytes=settings.limits.max_upload_bytes,
-    )
-    if settings.artifacts.type == "directory":
-        await artifacts.delete_abandoned()  # no attempt is running yet
-    else:
-        await (
-            artifacts.keep_unknown()
-        )  # to list a bucket takes long: the sweep deletes what is abandoned
+    artifacts = await _open_artifacts(settings, store, blobs)
     statuses = EngineStatuses()
     supervisors = [
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
@@ -163,6 +153,20 @@ def _make_decoder(limits: LimitSettings, stack: AsyncExitStack) -> Decoder:
     decoder = Decoder(max_pixels=limits.max_input_pixels, max_bytes=limits.max_decoding_bytes)
     stack.callback(decoder.close)
     return decoder
+
+
+async def _open_artifacts(settings: Settings, store: Store, blobs: BlobStore) -> ArtifactStore:
+    artifacts = ArtifactStore(
+        store,
+        blobs,
+        retention_seconds=settings.store.retention_seconds,
+        max_upload_bytes=settings.limits.max_upload_bytes,
+    )
+    if settings.artifacts.type == "directory":
+        await artifacts.delete_abandoned()  # no attempt is running yet
+    else:  # to list a bucket takes long: the sweep deletes what is abandoned
+        await artifacts.keep_unknown()
+    return artifacts
 
 
 async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:

@@ -72,6 +72,20 @@ def without_length() -> bytes:
     return patched(FLAC, 21, bytes([FLAC[21] & 0xF0, 0, 0, 0, 0]))
 
 
+def without_page(data: bytes) -> bytes:
+    """An Ogg file without its fourth page."""
+    pages = data.split(b"OggS")[1:]
+    assert len(pages) > 4
+    return b"".join(b"OggS" + page for page in pages[:3] + pages[4:])
+
+
+def write_silence() -> bytes:
+    """A file of zeros."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((1000, 1)), 44100, format="WAV")
+    return file.getvalue()
+
+
 READ: Mapping[str, tuple[bytes, AudioHeader]] = {
     name: (data, AudioHeader(samples=round(SECONDS * rate), sample_rate=rate, channels=channels))
     for name, data, rate, channels in (
@@ -116,6 +130,25 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "wav behind a tag": (b"ID3\4\0\0\0\0\0\x10" + bytes(16) + WAV, "WAV file with PCM_16"),
     "damaged flac": (patched(FLAC, len(FLAC) // 2, b"\xaa\x55\xaa"), "damaged"),
     "damaged vorbis": (patched(VORBIS, len(VORBIS) // 2, bytes(99)), "damaged|truncated"),
+    "vorbis with a bit changed": (
+        patched(VORBIS, -40 + len(VORBIS), b"\0\xff"),
+        "the checksum of page",
+    ),
+    "opus with a bit changed": (patched(OPUS, -40 + len(OPUS), b"\0\xff"), "the checksum of page"),
+    "vorbis without a page": (without_page(VORBIS), "page 3 is missing"),
+    "opus without a page": (without_page(OPUS), "page 3 is missing"),
+    "two of vorbis": (VORBIS * 2, "has more than one stream"),
+    "two of opus": (OPUS * 2, "has more than one stream"),
+    "ogg with flac": (b"OggS" + bytes(22) + b"\1\5\x7fFLAC", "neither Vorbis nor Opus"),
+    "two of mp3": (
+        write("MP3", "MPEG_LAYER_III", seconds=3.0) * 2,
+        "where its header says that it ends",
+    ),
+    "mp3 without its length": (
+        MP3.replace(b"Xing", bytes(4)).replace(b"Info", bytes(4)),
+        "has no header with its length",
+    ),
+    "silence": (write_silence(), "is silent: no sample is above -80 dB"),
     "mp3 with a hole": (patched(MP3, len(MP3) // 2, bytes(300)), "damaged"),
     **{
         f"truncated {name}": (data[: len(data) * 2 // 3], "truncated")

@@ -22,6 +22,9 @@ _LAST = 4  # flag
 _VORBIS_HEADERS = 3
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _ONES = 0xFFFFFFFF
+_CODECS = (b"\x01vorbis", b"OpusHead")
+"""Beginnings of the first page's body."""
+_MANY_STREAMS = "has more than one stream: send one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +48,39 @@ def rewrite_ogg(file: bytes, serial: int, *, is_vorbis: bool) -> bytes:
     return b"".join(_write_page(page, serial, number) for number, page in enumerate(pages))
 
 
-def is_whole(file: bytes) -> bool:
-    """Whether the file is of whole pages, and the last of them says that it is the last."""
-    start, ended = 0, False
+def find_fault(file: bytes) -> str:
+    """What keeps the file from being one whole stream of Vorbis or Opus; empty if nothing does.
+
+    Readers of Ogg files leave out pages that are damaged or missing, and streams after the first.
+    """
+    start, serial, number = 0, 0, 0
     while start + _HEADER.size <= len(file):
-        magic, _, flags, _, _, _, _, count = _HEADER.unpack_from(file, start)
-        if magic != _MAGIC:
+        _, _, flags, _, found_serial, found_number, _, count = _HEADER.unpack_from(file, start)
+        body = start + _HEADER.size + count
+        end = body + sum(file[start + _HEADER.size : body])
+        if end > len(file):
             break
-        table = start + _HEADER.size
-        start = table + count + sum(file[table : table + count])
-        ended = bool(flags & _LAST)
-    return ended and start <= len(file)
+        if not start:
+            serial, number = found_serial, found_number
+            if not file.startswith(_CODECS, body):
+                return "has neither Vorbis nor Opus in it"
+        if fault := _find_page_fault(file[start:end], serial, number):
+            return fault
+        if flags & _LAST:
+            return _MANY_STREAMS if file.startswith(_MAGIC, end) else ""
+        start, number = end, number + 1
+    return "is truncated: it ends before its samples do"
+
+
+def _find_page_fault(page: bytes, serial: int, number: int) -> str:
+    magic, _, _, _, found_serial, found_number, checksum, _ = _HEADER.unpack_from(page)
+    if magic != _MAGIC:
+        return f"is damaged: page {number} does not begin where it should"
+    if _sum_up(bytearray(page[:_CHECKSUM] + bytes(4) + page[_CHECKSUM + 4 :])) != checksum:
+        return f"is damaged: the checksum of page {found_number} is wrong"
+    if found_serial != serial:
+        return _MANY_STREAMS
+    return "" if found_number == number else f"is damaged: page {number} is missing"
 
 
 def _read_pages(file: bytes) -> Iterator[_Page]:

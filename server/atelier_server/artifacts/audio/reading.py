@@ -16,8 +16,8 @@ import soundfile
 
 from atelier_engines.decoding.header import UndecodableError
 from atelier_engines.media import Samples
+from atelier_server.artifacts.audio import mp3, ogg
 from atelier_server.artifacts.audio.blocks import BLOCK_SAMPLES, Floats
-from atelier_server.artifacts.audio.ogg import is_whole
 
 MAX_INPUT_SECONDS = 600.0
 """The longest audio that is read."""
@@ -32,6 +32,7 @@ _SUBTYPES = {
 """What is read, by container as libsndfile names both."""
 _MEDIA_TYPES = {"WAV": "audio/wav", "FLAC": "audio/flac", "OGG": "audio/ogg", "MP3": "audio/mpeg"}
 _KNOWN = "WAV, FLAC, Ogg Vorbis, Opus or MP3"
+_SILENCE = 1e-4  # -80 dB, below which audio that an engine makes is a failure, too
 _CHUNK = struct.Struct("<4sI")
 _STREAMED = 0x7FFFF000
 """From here on the size of a chunk of samples says that it was not known: writers into pipes cannot go back."""
@@ -66,13 +67,18 @@ def read_header(data: bytes) -> AudioHeader:
     """Length and layout of an audio file, all of whose samples can be read; holds a block of them at a time.
 
     Raises:
-        UndecodableError: another format, truncated or damaged, empty, too long, of too many channels or another rate
-            than 8 to 192 kHz, or with samples that are no numbers.
+        UndecodableError: another format, truncated or damaged, empty, silent, too long, of too many channels or another
+            rate than 8 to 192 kHz, or with samples that are no numbers.
     """
     with _open(data) as file:
-        samples = sum(len(block) for block in _iterate_blocks(file))
+        samples, peak = 0, 0.0
+        for block in _iterate_blocks(file):
+            samples += len(block)
+            peak = max(peak, float(np.abs(block).max()))
         if not samples:
             raise UndecodableError("the audio file has no samples")
+        if peak < _SILENCE:
+            raise UndecodableError("the audio file is silent: no sample is above -80 dB")
         return AudioHeader(samples=samples, sample_rate=file.samplerate, channels=file.channels)
 
 
@@ -105,8 +111,8 @@ def _open(data: bytes) -> Generator[soundfile.SoundFile]:
     container = _detect_container(data)
     if container is None:
         raise UndecodableError(f"not {_KNOWN}")
-    if not _is_whole(data, container):
-        raise UndecodableError("the audio file is truncated: it ends before its samples do")
+    if fault := _find_fault(data, container):
+        raise UndecodableError(f"the {container} file {fault}")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, container)
@@ -167,15 +173,17 @@ def _detect_container(data: bytes) -> str | None:
     return "MP3" if data[:3] == b"ID3" or is_frame else None
 
 
-def _is_whole(data: bytes, container: str) -> bool:
-    """Whether the file is as long as it says, where libsndfile would read what there is."""
+def _find_fault(data: bytes, container: str) -> str:
+    """What is wrong with the file, where libsndfile would read what there is; empty for nothing."""
     match container:
         case "WAV":
-            return _is_wav_whole(data)
+            return "" if _is_wav_whole(data) else "is truncated: it ends before its samples do"
         case "OGG":
-            return is_whole(data)
+            return ogg.find_fault(data)
+        case "MP3":
+            return mp3.find_fault(data)
         case _:
-            return True
+            return ""
 
 
 def _is_wav_whole(data: bytes) -> bool:
