@@ -92,6 +92,8 @@ AUDIO = AudioTask(
     high_pass_hz=40.0,
     fade_in_seconds=0.1,
     fade_out_seconds=0.2,
+    init_audio=b"RIFF",
+    strength=0.5,
 )
 
 
