@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from atelier_engines.config import Section
 from atelier_engines.local.config import LocalModelConfig, Precision
 from atelier_engines.reuse.config import ReuseConfig
+
+
+class PromptMatchConfig(Section):
+    """What scores the candidates of a task, and how many it may ask for."""
+
+    model: str = Field(
+        default="laion/clap-htsat-unfused",
+        min_length=1,
+        description=(
+            "The CLAP model that compares clip and prompt: a directory with `model.safetensors` in the layout of "
+            "transformers, or a Hugging Face hub id. It is loaded with the first task that asks for candidates."
+        ),
+    )
+    max_candidates: int = Field(
+        default=8,
+        ge=2,
+        le=32,
+        description="Most candidates of a task; each takes as long as a clip.",
+    )
 
 
 class AudioModelConfig(LocalModelConfig):
@@ -60,6 +80,11 @@ class AudioModelConfig(LocalModelConfig):
             "Most rows in one run of the denoiser; a clip has one row, with guidance two. Unset: one clip at a time on "
             "a CPU, 16 rows on CUDA."
         ),
+    )
+    prompt_match: PromptMatchConfig | None = Field(
+        default=None,
+        description="Lets tasks ask for several `candidates`, of which the one that matches its prompt best is "
+        "returned. Unset: the engine makes one clip for a task.",
     )
     reuse: ReuseConfig | None = Field(
         default=None,

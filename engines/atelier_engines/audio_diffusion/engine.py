@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from atelier_engines.audio_diffusion.config import AudioModelConfig
@@ -16,6 +17,7 @@ from atelier_engines.task import AudioTask
 
 if TYPE_CHECKING:
     from atelier_engines.audio_diffusion.pipeline import AudioPipeline
+    from atelier_engines.audio_diffusion.prompt_match import PromptMatch
     from atelier_engines.audio_diffusion.sampling import DenoiseScheduler
 
 _CUDA_ROWS = 16
@@ -56,7 +58,16 @@ def _load(
     pipeline = load()
     rows = choose_rows(config.max_batch, pipeline.components.device.type)
     scheduler.configure(pipeline.predict, FairBatcher(lambda *_: rows))
-    return pipeline
+    if config.prompt_match is None:
+        return pipeline
+    load_scorer = partial(_load_scorer, config.prompt_match.model, download=config.download)
+    return replace(pipeline, load_scorer=cache(load_scorer))
+
+
+def _load_scorer(source: str, *, download: bool) -> PromptMatch:
+    from atelier_engines.audio_diffusion import prompt_match  # noqa: PLC0415  (imports torch)
+
+    return prompt_match.load(source, download=download)
 
 
 def _describe(

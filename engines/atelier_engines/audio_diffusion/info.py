@@ -19,6 +19,9 @@ from atelier_engines.capabilities import (
 )
 from atelier_engines.options import NoOptions, build_options_schema
 
+_FEATURES = frozenset(
+    {AudioFeature.SEED, AudioFeature.NEGATIVE_PROMPT, AudioFeature.AUDIO_TO_AUDIO}
+)
 _MIN_SECONDS = 0.1
 _DEFAULT_SECONDS = 10.0
 _MAX_GUIDANCE = 30.0
@@ -75,9 +78,8 @@ def build_capabilities(config: AudioModelConfig, info: AudioModelInfo) -> Capabi
             audible_seconds=info.audible_seconds,
             sample_rates=(info.sample_rate,),
             channels=(info.channels,),
-            features=frozenset(
-                {AudioFeature.SEED, AudioFeature.NEGATIVE_PROMPT, AudioFeature.AUDIO_TO_AUDIO}
-            ),
+            features=_FEATURES | ({AudioFeature.CANDIDATES} if config.prompt_match else set()),
+            max_candidates=config.prompt_match.max_candidates if config.prompt_match else 1,
             steps=IntegerRange(min=info.min_steps, max=_MAX_STEPS, default=steps),
             guidance=NumberRange(
                 min=0.0,

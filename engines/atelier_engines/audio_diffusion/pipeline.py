@@ -1,17 +1,23 @@
 """Makes audio with one loaded model.
 
-The way of a clip reads from top to bottom in `AudioPipeline.coroutine`; where it needs the denoiser it yields a
+The way of a clip reads from top to bottom in `AudioPipeline.make`; where it needs the denoiser it yields a
 request, so that one run of the denoiser can serve the clips of several tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from atelier_engines.audio_diffusion import samples
+from atelier_engines.audio_diffusion.best_of import (
+    AudioCoroutine,
+    BestOf,
+    ClipCoroutine,
+    Scorer,
+)
 from atelier_engines.audio_diffusion.initial_audio import encode_audio
 from atelier_engines.audio_diffusion.model import AudioModel
 from atelier_engines.audio_diffusion.sampling import (
@@ -22,18 +28,15 @@ from atelier_engines.audio_diffusion.sampling import (
     collate,
     is_guided,
 )
+from atelier_engines.errors import UnsupportedError
 from atelier_engines.event import Output, Stage, Step
 from atelier_engines.local import devices, errors
 from atelier_engines.local.components import EngineComponents
 from atelier_engines.local.random_numbers import make_generator
-from atelier_engines.local.step_scheduler import StepCoroutine
 from atelier_engines.media import Samples
 from atelier_engines.options import NoOptions, parse_options
 from atelier_engines.task import AudioTask
 from atelier_engines.threads import Emit
-
-AudioCoroutine = StepCoroutine[DenoiseRequest, torch.Tensor]
-"""Makes one clip: yields requests for the denoiser, is sent the predictions. See StepCoroutine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class AudioPipeline:
 
     model: AudioModel
     """The model."""
+    load_scorer: Callable[[], Scorer] | None = None
+    """Loads what scores candidates with its first call, and returns the same again; None where nothing does."""
 
     @property
     def components(self) -> EngineComponents:
@@ -49,21 +54,34 @@ class AudioPipeline:
         return self.model.components
 
     def start(self, task: AudioTask, emit: Emit) -> list[AudioCoroutine]:
-        """The coroutine of the task's clip; it does nothing before its first step.
+        """The coroutine of the task's clip, or of each candidate; it does nothing before its first step.
 
         When it has ended, in whatever way, the device has done its work. It raises what is thrown into it,
         translated, and:
 
         Raises:
             InvalidTaskError: a text is longer than the model reads, or an option is unknown.
+            UnsupportedError: there are candidates, and nothing is configured that scores them.
+            ModelMissingError: what scores them is absent or broken.
             OutOfMemoryError: the clip is too large for the device.
             EngineFailedError: the device failed, or the model produced NaN or infinity.
         """
         parse_options(task, NoOptions)
-        return [self.coroutine(task, emit)]
+        if task.candidates == 1:
+            return [self._emit_clip(task, emit)]
+        if self.load_scorer is None:
+            raise UnsupportedError(
+                "candidates",
+                "nothing scores candidates: set prompt_match in the engine's configuration",
+            )
+        return BestOf(task=task, make=self.make, load=self.load_scorer, emit=emit).coroutines()
 
-    def coroutine(self, task: AudioTask, emit: Emit) -> AudioCoroutine:
-        """Make the clip of a task."""
+    def _emit_clip(self, task: AudioTask, emit: Emit) -> AudioCoroutine:
+        made = yield from self.make(task, emit)
+        emit(Output(media=made, seed=task.seed))
+
+    def make(self, task: AudioTask, emit: Emit) -> ClipCoroutine:
+        """Make the clip of a task, or of one candidate."""
         device = self.model.components.device
         work = f"audio of {task.duration_seconds:g} s"
         with (
@@ -80,8 +98,7 @@ class AudioPipeline:
                 yield from self._denoise(sampler, conditioning, emit)
                 yield None  # the task may be closed, instead of waiting for the end of the decoding
                 emit(Stage(name="decode"))
-                made = yield from self._decode(sampler.latents, task)
-                emit(Output(media=made, seed=task.seed))
+                return (yield from self._decode(sampler.latents, task))
             finally:
                 devices.synchronize(device)
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from atelier_engines.audio_diffusion.engine import AudioEngine
+from atelier_engines.audio_diffusion.prompt_match_files import list_prompt_match
 from atelier_engines.audio_diffusion.reusing import list_embedder, reuse_clips
 from atelier_engines.audio_diffusion.weights_entries import list_model
 from atelier_engines.engine import Engine, EngineType
@@ -39,9 +40,9 @@ def _load(config: TangoFluxConfig) -> AudioPipeline:
 
 
 def list_weights(config: TangoFluxConfig) -> Sequence[WeightsEntry]:
-    """The model; everything that makes audio is in it. With `reuse`, also the sentence embedding."""
+    """The model; everything that makes audio is in it. Then what scores candidates and compares prompts, if any."""
     model = list_model(config, config.model, describe_unloaded(config), find_files)
-    return [*model, *list_embedder(config)]
+    return [*model, *list_prompt_match(config), *list_embedder(config)]
 
 
 ENGINE = EngineType(config=TangoFluxConfig, create=create_engine, weights=list_weights)

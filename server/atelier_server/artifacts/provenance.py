@@ -100,13 +100,15 @@ def _build_record(
 
 
 def _build_audio_record(engine: str, recipe: Recipe, task: AudioTask, seed: int) -> dict[str, JSON]:
-    """As `_build_record`; what the server did with the samples afterwards is heard, and not part of it."""
+    """As `_build_record`; what the server did with the samples afterwards is heard, and not part of it.
+
+    Nor is how many candidates there were: this one's seed alone makes the clip again.
+    """
     optional: dict[str, JSON] = {
         "negative_prompt": task.negative_prompt,
         "steps": task.steps,
         "guidance": _round(task.guidance),
         "strength": None if task.init_audio is None else _round(task.strength),
-        "candidates": task.candidates if task.candidates > 1 else None,
         "seamless_loop": task.seamless_loop or None,
         **_describe_recipe(recipe),
     }

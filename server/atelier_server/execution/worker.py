@@ -351,7 +351,7 @@ def _describe_audio(media: Media) -> AudioProperties | None:
 
 def _count_outputs(task: Task) -> int:
     """How many outputs the task asks for."""
-    return len(task.seeds) if isinstance(task, ImageTask) else task.candidates
+    return len(task.seeds) if isinstance(task, ImageTask) else 1
 
 
 def _outline(task: bytes, inputs: Mapping[str, Input]) -> Task:

@@ -8,6 +8,7 @@ from atelier_engines import stable_audio as open_audio
 from atelier_engines import tangoflux as tango
 from atelier_engines.conformance import EngineConformance
 from atelier_engines.engine import Engine
+from tests.engines.audio_diffusion import tiny_clap
 from tests.engines.audio_diffusion.tiny_stable_audio import TinyStableAudio
 from tests.engines.audio_diffusion.tiny_tangoflux import TinyTangoFlux
 
@@ -40,3 +41,14 @@ class TestStableAudio(EngineConformance):
     def engine(cls, stable_audio: TinyStableAudio) -> Engine:
         """Not started."""
         return open_audio.create_engine(stable_audio.config())
+
+
+class TestCandidates(EngineConformance):
+    """With what scores several candidates of a task."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, tangoflux: TinyTangoFlux, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+        """Not started."""
+        clap = tiny_clap.write(tmp_path_factory.mktemp("clap") / "model")
+        return tango.create_engine(tangoflux.config(prompt_match={"model": str(clap)}))

@@ -105,7 +105,7 @@ def test_stable_audio_begins_with_noise_of_at_most_that_share(
     pipeline = stable_audio_engine.inspect()
     wanted = begun(strength, steps=10)
     with torch.inference_mode():
-        start = pipeline.coroutine(wanted, lambda _: None)
+        start = pipeline.make(wanted, lambda _: None)
         request = next(request for request in start if request is not None) if strength else None
     schedule = pipeline.model.schedule(10)
     assert schedule.find_first_step(strength) == first
