@@ -20,10 +20,7 @@ def test_the_receipt_has_all_scores_and_the_file_the_seed_of_the_best(
         engines={
             "sound": {
                 "type": "tangoflux",
-                "model": str(tangoflux.folder),
-                "text_encoder": str(tangoflux.text_folder),
-                "device": "cpu",
-                "accept_license": True,
+                **tangoflux.settings,
                 "prompt_match": {"model": str(tiny_clap.write(tmp_path / "clap"))},
             }
         }

@@ -35,10 +35,7 @@ def test_a_reused_clip_is_free_and_says_what_it_was_made_of(
         engines={
             "sound": {
                 "type": "tangoflux",
-                "model": str(tangoflux.folder),
-                "text_encoder": str(tangoflux.text_folder),
-                "device": "cpu",
-                "accept_license": True,
+                **tangoflux.settings,
                 "reuse": {
                     "bge_model": str(tiny_bert.write(tmp_path / "bert")),
                     "tau_prompt_sem": 0.5,

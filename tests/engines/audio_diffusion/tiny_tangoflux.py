@@ -40,17 +40,19 @@ class TinyTangoFlux:
     denoiser: FluxTransformer2DModel
     autoencoder: AutoencoderOobleck
 
-    def config(self, **settings: object) -> TangoFluxConfig:
+    @property
+    def settings(self) -> dict[str, object]:
         """Settings of an engine that runs it."""
-        return TangoFluxConfig.model_validate(
-            {
-                "model": str(self.folder),
-                "text_encoder": str(self.text_folder),
-                "device": "cpu",
-                "accept_license": True,
-                **settings,
-            }
-        )
+        return {
+            "model": str(self.folder),
+            "text_encoder": str(self.text_folder),
+            "device": "cpu",
+            "accept_license": True,
+        }
+
+    def config(self, **settings: object) -> TangoFluxConfig:
+        """Those settings and these, as the engine takes them."""
+        return TangoFluxConfig.model_validate({**self.settings, **settings})
 
     @torch.no_grad()
     def compose(self, task: AudioTask) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

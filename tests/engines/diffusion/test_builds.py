@@ -17,7 +17,7 @@ from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.graphs.denoiser import describe_controlnet
 from atelier_engines.errors import EngineFailedError
 from atelier_engines.local.builds.store import BuildStore
-from tests.engines.diffusion.test_onnx_graphs import GRAPH, Doubler
+from tests.engines.diffusion.test_onnx_graphs import GRAPH, Doubler, make_doubler
 
 BUILD_FOREVER = """
 import sys
@@ -37,18 +37,7 @@ with store.turn(key, str), store.writing(key) as folder:
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
     """The smallest one."""
-    weights = tmp_path / "weights"
-    weights.write_bytes(b"one")
-    return Network(
-        name="doubler",
-        component="denoiser",
-        graph=GRAPH,
-        dtype=torch.float32,
-        weights=(weights,),
-        settings={},
-        size=0,
-        load=Doubler,
-    )
+    return make_doubler(tmp_path)
 
 
 @pytest.fixture

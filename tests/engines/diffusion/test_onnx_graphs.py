@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from atelier_engines.diffusion.networks import Network
 from atelier_engines.diffusion.runtimes.graphs.denoiser import describe_denoiser
 from atelier_engines.diffusion.runtimes.graphs.export import export
 from atelier_engines.diffusion.runtimes.graphs.graph import ROWS, Graph, GraphInput
@@ -27,6 +28,22 @@ class Doubler(torch.nn.Module):
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Twice the numbers."""
         return numbers * 2
+
+
+def make_doubler(folder: Path) -> Network:
+    """The smallest network, with a file of weights in the folder."""
+    weights = folder / "weights"
+    weights.write_bytes(b"one")
+    return Network(
+        name="doubler",
+        component="denoiser",
+        graph=GRAPH,
+        dtype=torch.float32,
+        weights=(weights,),
+        settings={},
+        size=0,
+        load=Doubler,
+    )
 
 
 def test_session_leaves_memory_and_comes_back(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from atelier_engines.local.builds.manifest import BuildRefusedError
 from atelier_engines.local.builds.store import BuildStore
 from tests.engines.diffusion.test_builds import ignore
 from tests.engines.diffusion.test_builds_engine import start
-from tests.engines.diffusion.test_onnx_graphs import GRAPH, Doubler
+from tests.engines.diffusion.test_onnx_graphs import GRAPH, make_doubler
 
 NETWORKS = (
     "text_encoder",
@@ -78,18 +78,7 @@ def builder(tmp_path: Path) -> TensorrtBuilder:
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
     """The smallest one."""
-    weights = tmp_path / "weights"
-    weights.write_bytes(b"one")
-    return Network(
-        name="doubler",
-        component="denoiser",
-        graph=GRAPH,
-        dtype=torch.float32,
-        weights=(weights,),
-        settings={},
-        size=0,
-        load=Doubler,
-    )
+    return make_doubler(tmp_path)
 
 
 def test_every_network_of_the_small_model_is_compiled(directory: Path) -> None:
