@@ -20,10 +20,15 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from atelier.v1.generation_pb2 import STATE_QUEUED, STATE_RUNNING
+from atelier.v1.generation_service_pb2 import CancelGenerationRequest, ListGenerationsRequest
+from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
+
 ROOT = Path(__file__).parent.parent
 ATELIER = Path(sys.executable).with_name("atelier")
 START_SECONDS = 300.0  # a busy machine takes long; whoever waits ends earlier, on a condition
 STOP_SECONDS = 300.0
+LEFT_SECONDS = 30.0  # what tests leave behind on purpose runs longer
 
 _PORTS = random.SystemRandom()  # tests that run side by side are not to draw the same ones
 
@@ -161,8 +166,31 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server with the engine `sketch`, shared by all tests that leave it as they found it."""
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server with the engine `sketch`; tests ask for it as `server`."""
     running = launch(tmp_path_factory.mktemp("server"))
     yield running
     running.kill()
+
+
+@pytest.fixture
+def server(shared_server: RunningServer) -> Iterator[RunningServer]:
+    """The shared server; fails a test that leaves generations behind, which would slow or miscount the next ones."""
+    yield shared_server
+    with grpc.insecure_channel(shared_server.address) as channel:
+        left = wait_until_idle(GenerationServiceStub(channel))
+    if left:
+        pytest.fail(f"generations still wait or run after the test: {', '.join(left)}")
+
+
+def wait_until_idle(stub: GenerationServiceStub) -> list[str]:
+    """Wait for what is ending; returns the prompts of what is not, and cancels that."""
+    unfinished = ListGenerationsRequest(states=[STATE_QUEUED, STATE_RUNNING])
+    end = time.monotonic() + LEFT_SECONDS
+    while left := stub.ListGenerations(unfinished).generations:
+        if time.monotonic() > end:
+            for generation in left:
+                stub.CancelGeneration(CancelGenerationRequest(generation_id=generation.id))
+            return [generation.image.prompt or generation.id for generation in left]
+        time.sleep(0.02)
+    return []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -19,16 +20,21 @@ from tests.conftest import RunningServer, StartServer
 TINY = {"width": 64, "height": 64, "steps": 1}
 
 
-async def wait_for_running(server: RunningServer, prompt: str, count: int) -> list[Generation]:
-    """So many generations whose prompts begin so, once they run."""
+@asynccontextmanager
+async def cancelling(server: RunningServer) -> AsyncGenerator[AsyncClient]:
+    """Another client, to watch with; at the end it cancels what runs, which closed clients leave running."""
     async with AsyncClient(server.address) as client:
-        for _ in range(3000):
-            listed = client.list(states=(State.RUNNING,))
-            running = [one async for one in listed if one.prompt.startswith(prompt)]
-            if len(running) == count:
-                return running
-            await asyncio.sleep(0.02)
-    raise TimeoutError(prompt)
+        yield client
+        async for generation in client.list(states=(State.QUEUED, State.RUNNING)):
+            await client.cancel(generation.id)
+
+
+async def wait_for_running(client: AsyncClient) -> None:
+    """Wait until a generation runs."""
+    running: list[Generation] = []
+    while not running:
+        await asyncio.sleep(0.02)
+        running = [one async for one in client.list(states=(State.RUNNING,))]
 
 
 async def test_a_batch_gives_its_generations_in_order(
@@ -122,10 +128,10 @@ async def test_a_closed_client_says_so(calling: MakeCaller, server: RunningServe
 
 async def test_closing_ends_the_calls_under_way(calling: MakeCaller, server: RunningServer) -> None:
     """With the same error: not as if the caller or the generation had been cancelled."""
-    async with calling(server.address) as caller:
+    async with cancelling(server) as watcher, calling(server.address) as caller:
         options = {"delay_seconds": 60.0}
         running = asyncio.create_task(caller.call("generate", "closed", options=options))
-        await wait_for_running(server, "closed", 1)
+        await wait_for_running(watcher)
         await caller.call("close")
         with pytest.raises(ClientClosedError):
             await running
@@ -133,13 +139,14 @@ async def test_closing_ends_the_calls_under_way(calling: MakeCaller, server: Run
 
 async def test_a_caller_who_is_cancelled_stays_cancelled(server: RunningServer) -> None:
     """Also while the client is closed."""
-    client = AsyncClient(server.address)
-    running = asyncio.create_task(client.generate("a", options={"delay_seconds": 60.0}))
-    await asyncio.sleep(0.1)
-    running.cancel()
-    await client.close()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    async with cancelling(server) as watcher:
+        client = AsyncClient(server.address)
+        running = asyncio.create_task(client.generate("a", options={"delay_seconds": 60.0}))
+        await wait_for_running(watcher)
+        running.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
 
 def test_a_closed_client_is_not_opened_again(server: RunningServer) -> None:

@@ -36,9 +36,9 @@ from tests.conftest import ROOT, RunningServer
 
 
 @pytest.fixture(scope="module")
-def made(server: RunningServer) -> Generation:
+def made(shared_server: RunningServer) -> Generation:
     """A generation of two images."""
-    with Client(server.address) as client:
+    with Client(shared_server.address) as client:
         return client.generate("a <red> & blue heart", width=96, height=64, seed=7, num_images=2)
 
 
