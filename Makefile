@@ -30,6 +30,7 @@ GRPCURL_VERSION := v1.9.3
 VERSITYGW := .tools/bin/versitygw
 VERSITYGW_VERSION := v1.8.0
 CRDS := .tools/crds
+PROMETHEUS := .tools/prometheus
 # A Go module, and files in it.
 CRD_FILES := github.com/cert-manager/cert-manager@v1.19.1:deploy/crds/cert-manager.io_certificates.yaml \
 	$(foreach kind,podmonitors prometheusrules servicemonitors,github.com/prometheus-operator/prometheus-operator@v0.85.0:example/prometheus-operator-crd/monitoring.coreos.com_$(kind).yaml) \
@@ -59,7 +60,7 @@ run: install ## Serve the embedded engines on this machine
 check: lint check-proto check-lock test test-dist ## Everything CI checks
 
 .PHONY: test
-test: install grpcurl go-tools versitygw sdks crds ## Run all tests but those that need a GPU
+test: install grpcurl go-tools versitygw sdks crds prometheus ## Run all tests but those that need a GPU
 	$(BIN)/pytest -rs --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-gpu
@@ -118,11 +119,12 @@ docs: install ## Write docs/configuration.md anew
 
 .PHONY: chart-files
 chart-files: install .tools/sdk/chart/installed ## Write README.md, values.schema.json and the golden renders of the chart anew
+	$(BIN)/python scripts/write_dashboards.py
 	$(BIN)/python scripts/write_chart_files.py
 	$(BIN)/python -m tests.chart.write_golden
 
 .PHONY: chart-test
-chart-test: install .tools/sdk/chart/installed .tools/sdk/checkov/installed crds ## Test the chart alone, which `make test` does, too
+chart-test: install .tools/sdk/chart/installed .tools/sdk/checkov/installed crds prometheus ## Test the chart alone, which `make test` does, too
 	$(BIN)/pytest -rs tests/chart
 
 .PHONY: screenshots
@@ -239,6 +241,15 @@ $(CRDS):
 		folder=$$(go mod download -json $${file%%:*} | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p') \
 			&& install -m 644 $$folder/$${file#*:} $@.new || exit 1; \
 	done && mv $@.new $@ ) || echo 'They could not be fetched: objects of cert-manager, Gateway API and Prometheus are not validated'; fi
+
+.PHONY: prometheus
+prometheus: | $(PROMETHEUS)
+
+# Prometheus and promtool of Debian, unpacked and not installed; tests are skipped without.
+$(PROMETHEUS):
+	@mkdir -p $@.new; if ! (cd $@.new && apt-get download --quiet=2 prometheus && dpkg --extract prometheus_*.deb . \
+		&& rm prometheus_*.deb) 2>/dev/null; then rm -r $@.new; echo 'No package of Prometheus here: alerts and queries are not evaluated'; \
+	else mv $@.new $@; fi
 
 .PHONY: go-tools
 go-tools: $(GO_TOOLS)

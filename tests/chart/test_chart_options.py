@@ -39,6 +39,7 @@ EVERYTHING = merge(
         "monitoring": {
             "serviceMonitor": {"enabled": True},
             "prometheusRule": {"enabled": True},
+            "dashboards": {"enabled": True},
         },
     },
 )
@@ -85,6 +86,7 @@ OTHERS: Mapping[str, object] = {
     "networkPolicy.metricsReaders": [],
     "networkPolicy.healthReaders": [],
     "networkPolicy.publicHttpsExcept": [],
+    "monitoring.dashboards.labels": {"other": "1"},
 }  # fmt: skip
 """Other values for keys where one of the same type is not enough."""
 SILENT = {"allowInsecure", "drain.requeueLongJobs", "tls.enabled", "tls.certManager.enabled"}
