@@ -14,6 +14,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── StorageError               STORAGE_UNAVAILABLE    the disk is full, or cannot be written or read
 ├── TooLargeError              TOO_LARGE              more bytes than the limit
 ├── RequestMemoryError         TOO_MANY_BYTES         requests that arrive take all memory there is for them
+├── AnswerMemoryError          TOO_MANY_BYTES         answers that are not taken take all memory there is for them
 ├── TooManyCallsError          TOO_MANY_CALLS         as many long calls on one connection as may be
 ├── UnauthenticatedError       UNAUTHENTICATED        nothing proves who calls
 ├── PermissionDeniedError      PERMISSION_DENIED      the caller lacks a scope
@@ -211,6 +212,20 @@ class RequestMemoryError(ServiceError):
         """Say what to do."""
         super().__init__(
             "requests that arrive now take all the memory that the server has for them; try again, or send less at once"
+        )
+
+
+class AnswerMemoryError(ServiceError):
+    """Answers that their callers have not taken yet have all the memory that there is for them."""
+
+    reason = "TOO_MANY_BYTES"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__(
+            "answers that were not read yet take all the memory that the server has for yours; read them, or ask for "
+            "less at once, and try again"
         )
 
 

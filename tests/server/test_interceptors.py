@@ -21,6 +21,7 @@ from atelier_server.auth.authenticator import open_authenticator
 from atelier_server.auth.caller import Caller
 from atelier_server.config.security_settings import AuthSettings, KeySettings
 from atelier_server.errors import ServiceError
+from atelier_server.rpc.answer_memory import AnswerMemory
 from atelier_server.rpc.interceptors.authenticate import Authentication
 from atelier_server.rpc.interceptors.chain import (
     Call,
@@ -89,7 +90,11 @@ async def serving(
         )
         for kind in KINDS
     }
-    server = aio.server(interceptors=[InterceptorChain(interceptors, RequestMemory(2**26, 2**22))])
+    server = aio.server(
+        interceptors=[
+            InterceptorChain(interceptors, RequestMemory(2**26, 2**22), AnswerMemory(2**26))
+        ]
+    )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Kinds", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -242,7 +247,9 @@ async def test_one_event_for_many_watchers_is_serialized_once() -> None:
         yield StringValue(value="of this watcher alone")
 
     server = aio.server(
-        interceptors=[InterceptorChain((CallObserver,), RequestMemory(2**26, 2**22))]
+        interceptors=[
+            InterceptorChain((CallObserver,), RequestMemory(2**26, 2**22), AnswerMemory(2**26))
+        ]
     )
     handler = grpc.unary_stream_rpc_method_handler(watch, StringValue.FromString, serialize)
     handlers = grpc.method_handlers_generic_handler("test.Kinds", {"unary_stream": handler})

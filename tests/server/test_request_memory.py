@@ -14,7 +14,8 @@ from atelier.v1 import generation_service_pb2 as pb
 from atelier.v1.artifact_pb2 import UploadHeader
 from atelier.v1.generation_service_pb2_grpc import GenerationServiceStub
 from atelier_server.errors import RequestMemoryError
-from atelier_server.rpc.request_memory import Held, Kind, RequestMemory
+from atelier_server.rpc.request_memory import Kind, RequestMemory
+from atelier_server.shared_memory import Held
 from tests.conftest import RunningServer, StartServer
 from tests.server.calls import image_request, read, refusal, slow_request
 from tests.server.test_auth import bearer, make_key
@@ -132,7 +133,7 @@ async def test_uploads_that_do_not_go_on_make_room(
 
 def held(memory: RequestMemory, tenant: str = "red", kind: Kind = Kind.TASK) -> Held:
     """What one more request may hold."""
-    return Held(memory, tenant, kind)
+    return memory.hold(tenant, kind)
 
 
 def make_memory(units: float, wait_seconds: float = 300) -> RequestMemory:
@@ -147,7 +148,7 @@ async def fill(memory: RequestMemory, tenant: str, kind: Kind) -> list[Held]:
         found.append(held(memory, tenant, kind))
         try:
             async with asyncio.timeout(0):
-                await found[-1].take()
+                await found[-1].take(UNIT)
         except TimeoutError:
             return found[:-1]
 
@@ -166,11 +167,11 @@ async def test_what_was_held_goes_to_those_who_wait() -> None:
     """In their order, and as soon as there is room; tenants take turns."""
     memory, order = make_memory(2), list[str]()
     first = held(memory)
-    await first.take()
+    await first.take(UNIT)
 
     async def wait(tenant: str, name: str) -> None:
         one = held(memory, tenant)
-        await one.take()
+        await one.take(UNIT)
         order.append(name)
         one.shrink(0)
 
@@ -195,10 +196,10 @@ async def test_who_waits_too_long_is_refused_and_keeps_nothing() -> None:
     """Likewise who hangs up."""
     memory = make_memory(2, wait_seconds=0.01)
     first = held(memory)
-    await first.take()
+    await first.take(UNIT)
     with pytest.raises(RequestMemoryError, match="try again"):
-        await held(memory).take()
-    left = asyncio.create_task(held(memory).take())
+        await held(memory).take(UNIT)
+    left = asyncio.create_task(held(memory).take(UNIT))
     await asyncio.sleep(0)
     left.cancel()
     await asyncio.wait([left])

@@ -205,6 +205,15 @@ class LimitSettings(Section):
         "arrived, for its size is not known before, and then its size. Calls wait 10 s for it, and are then rejected "
         "with TOO_MANY_BYTES. Taking requests apart needs up to three times as much.",
     )
+    max_sending_bytes: int = Field(
+        256 * 2**20,
+        ge=2**16,
+        le=2**50,
+        description="Memory in bytes for answers over 16 KiB that their callers have not taken yet, of all callers "
+        "together; one tenant may have half of it, one connection a quarter. An answer takes twice its size until its "
+        "last byte has left, a message of a stream four times. Calls wait 20 s for it, and are then rejected with "
+        "TOO_MANY_BYTES.",
+    )
     max_inline_bytes: int = Field(
         2 * 2**20,
         ge=0,

@@ -29,9 +29,9 @@ from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.errors import NotFoundError, QueueFullError, ServiceError, StorageError
 from atelier_server.estimates.service_times import Work
-from atelier_server.generations import pages
 from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.digests import compute_digest
+from atelier_server.generations.pages import Pages
 from atelier_server.generations.planning import describe_plan
 from atelier_server.generations.remote_jobs import continues_job
 from atelier_server.generations.repeated_calls import RETRY_WINDOW_SECONDS, RepeatedCalls
@@ -65,6 +65,7 @@ class GenerationLifecycle:
     _callers: Callers = field(default_factory=Callers)
     _repeated: RepeatedCalls = field(default_factory=RepeatedCalls)
     _cancellations: set[asyncio.Task[None]] = field(default_factory=set)
+    _pages: Pages = field(init=False)
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
@@ -72,6 +73,7 @@ class GenerationLifecycle:
     def __post_init__(self) -> None:
         """Count and time what the store tells from now on."""
         self.store.observe(self._meter.follow)
+        self._pages = Pages(self.store)
 
     async def submit(self, request: GenerateRequest, sender: Sender) -> SubmitResult:
         """Accept the request, or find the generation that the same request made before. Changes the request.
@@ -252,7 +254,7 @@ class GenerationLifecycle:
         Raises:
             InvalidRequestError: the page token is invalid, or belongs to another query.
         """
-        return await pages.list_page(self.store, request, caller)
+        return await self._pages.list(request, caller)
 
     async def cancel(
         self, generation_id: str, caller: str, *, may_run_again: bool = False

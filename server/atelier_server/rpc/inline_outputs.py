@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 from google.protobuf.message import Message
 
 from atelier.v1 import generation_service_pb2 as pb
+from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import Generation, Output
 
 _LENGTH_DELIMITED = 2  # wire type
@@ -29,6 +30,17 @@ class SerializedResponse:
     """A response that needs no serializer."""
 
     data: bytes
+
+
+def list_fitting(generation: Generation, max_bytes: int) -> list[Artifact | None]:
+    """For each output its artifact, or None where its bytes do not fit beside those before it."""
+    fitting: list[Artifact | None] = []
+    left = max_bytes
+    for output in generation.outputs:
+        fits = output.artifact.size <= left
+        left -= output.artifact.size if fits else 0
+        fitting.append(output.artifact if fits else None)
+    return fitting
 
 
 def serialize_with_outputs(response: ResponseT, contents: Sequence[bytes | None]) -> ResponseT:

@@ -19,6 +19,7 @@ from atelier_server.auth.authenticator import Authenticator
 from atelier_server.config.security_settings import TenantLimits
 from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
+from atelier_server.rpc.answer_memory import AnswerMemory
 from atelier_server.rpc.health import Health
 from atelier_server.rpc.interceptors.audit import AuditLog
 from atelier_server.rpc.interceptors.authenticate import (
@@ -103,6 +104,7 @@ class GrpcServer:
         interceptors = InterceptorChain(
             access.interceptors(),
             RequestMemory(limits.max_receiving_bytes, limits.max_message_bytes),
+            AnswerMemory(limits.max_sending_bytes),
             max_long_calls=limits.max_concurrent_streams,
         )
         server = aio.server(interceptors=[interceptors], options=_options(limits))

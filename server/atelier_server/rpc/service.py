@@ -33,10 +33,11 @@ from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.callers import Sender
 from atelier_server.generations.lifecycle import GenerationLifecycle
+from atelier_server.generations.pages import MAX_PAGE_BYTES
 from atelier_server.generations.queues import EngineQueues
 from atelier_server.logs import hide_in_log
 from atelier_server.rpc.capabilities import engine_to_pb
-from atelier_server.rpc.inline_outputs import ResponseT, serialize_with_outputs
+from atelier_server.rpc.inline_outputs import ResponseT, list_fitting, serialize_with_outputs
 from atelier_server.rpc.interceptors.chain import Context, current_call
 from atelier_server.rpc.subjects import show_subjects
 from atelier_server.store.protocol import Metadata, SubmitResult
@@ -171,6 +172,7 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
     ) -> pb.ListGenerationsResponse:
         """Return one page of generations."""
         _validate(request)
+        await current_call().answer.reserve(_tenant(), MAX_PAGE_BYTES)
         response = await self.generations.list(request, _tenant())
         await self._show_subjects(response.generations)
         return response
@@ -287,12 +289,13 @@ class GenerationService(generation_service_pb2_grpc.GenerationServiceServicer):
 
     async def _attach_outputs(self, response: ResponseT) -> ResponseT:
         """The response with the bytes of outputs, up to the limit for inline outputs; takes it apart."""
-        left = self.limits.max_inline_bytes
-        contents: list[bytes | None] = []
-        for output in response.generation.outputs:
-            fits = output.artifact.size <= left
-            left -= output.artifact.size if fits else 0
-            contents.append(await self.artifacts.read_output(output.artifact) if fits else None)
+        fitting = list_fitting(response.generation, self.limits.max_inline_bytes)
+        size = sum(artifact.size for artifact in fitting if artifact is not None)
+        await current_call().answer.reserve(_tenant(), size)
+        contents = [
+            None if artifact is None else await self.artifacts.read_output(artifact)
+            for artifact in fitting
+        ]
         return serialize_with_outputs(response, contents)
 
 

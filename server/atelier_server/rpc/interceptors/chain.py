@@ -9,16 +9,18 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import grpc
 from grpc import aio
 
 from atelier_server.auth.caller import ANONYMOUS, Caller
 from atelier_server.logs import add_log_fields
+from atelier_server.rpc.answer_memory import AnswerMemory
 from atelier_server.rpc.inline_outputs import SerializedResponse
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
 from atelier_server.rpc.interceptors.incoming import IncomingRequest, RequestForm
+from atelier_server.rpc.interceptors.outgoing import OutgoingAnswer
 from atelier_server.rpc.interceptors.running_calls import RunningCall, RunningCalls
 from atelier_server.rpc.request_memory import RequestMemory
 
@@ -51,6 +53,8 @@ class Call:
     method: str
     request: IncomingRequest
     """Its request, which is received after the interceptors have agreed."""
+    answer: OutgoingAnswer
+    """Its answer, which is handed over while there is memory for it."""
     caller: Caller = ANONYMOUS
     deadline: float | None = None
     """Time of `time.monotonic` at which the caller stops waiting; None for no deadline."""
@@ -132,15 +136,16 @@ class InterceptorChain(aio.ServerInterceptor):
         self,
         interceptors: Sequence[Interceptor],
         memory: RequestMemory,
+        answers: AnswerMemory,
         *,
         max_long_calls: int | None = None,
     ) -> None:
-        """Run at least one interceptor, the first as the outermost, and receive requests into this memory.
+        """Run at least one interceptor, the first as the outermost; `memory` is for requests, `answers` for answers.
 
         `max_long_calls` may run on one connection, None for any number.
         """
         self._intercept = _nest(interceptors)
-        self._memory = memory
+        self._memory, self._answers = memory, answers
         self._running = RunningCalls(max_long_calls)
         self._handlers: dict[str, Handler] = {}
         self._last_sent: tuple[object, bytes] = (None, b"")
@@ -171,27 +176,26 @@ class InterceptorChain(aio.ServerInterceptor):
         )
         # Services of gRPC itself, such as health, write their streams through the context and yield nothing.
         wrap = self._wrap_generator if inspect.isasyncgenfunction(behavior) else self._wrap_function
-        responding = wrap(behavior, partial(self._make_call, service, form))
-        serialize = handler.response_serializer
+        serialize = partial(_serialize, handler.response_serializer)
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                responding,
-                response_serializer=serialize and partial(self._serialize_once, serialize),
-            )
-        return grpc.stream_unary_rpc_method_handler(
-            responding, response_serializer=serialize and partial(_serialize, serialize)
-        )
+            serialize = partial(self._serialize_once, serialize)
+        responding = wrap(behavior, serialize, partial(self._make_call, service, form))
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(responding, response_serializer=serialize)
+        return grpc.stream_unary_rpc_method_handler(responding, response_serializer=serialize)
 
     def _serialize_once(self, serialize: Callable[[object], bytes], message: object) -> bytes:
         """Serialize a message that many streams send one after the other only for the first of them.
 
         Those who follow one generation all send the same event. So a message must not change after it was sent.
         """
+        if isinstance(message, SerializedResponse):
+            return message.data
         if message is not self._last_sent[0]:
-            self._last_sent = (message, _serialize(serialize, message))
+            self._last_sent = (message, serialize(message))
         return self._last_sent[1]
 
-    def _wrap_function(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
+    def _wrap_function(self, behavior: Any, serialize: _Serialize, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(_: object, context: Context) -> object:
             call = make_call(context)
             try:
@@ -200,7 +204,8 @@ class InterceptorChain(aio.ServerInterceptor):
                     with self._count(changed, context):
                         async with aclosing(call.request):
                             # No name keeps the request: it is gone when the behaviour lets go of it.
-                            return await behavior(await _receive(changed), context)
+                            answer = await behavior(await _receive(changed), context)
+                        return None if answer is None else await _send(changed, serialize(answer))
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
@@ -209,7 +214,7 @@ class InterceptorChain(aio.ServerInterceptor):
 
         return respond
 
-    def _wrap_generator(self, behavior: Any, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
+    def _wrap_generator(self, behavior: Any, serialize: _Serialize, make_call: _CallFactory) -> Any:  # noqa: ANN401 (any message in and out)
         async def respond(_: object, context: Context) -> AsyncGenerator[object]:
             call = make_call(context)
             try:
@@ -221,7 +226,9 @@ class InterceptorChain(aio.ServerInterceptor):
                             aclosing(behavior(await _receive(changed), context)) as responses,
                         ):
                             async for response in responses:
-                                yield response
+                                data = serialize(response)
+                                yield await call.answer.send_next(changed.caller.tenant, data)
+                                call.answer.let_go()
             except aio.AbortError:  # the handler has set its status itself
                 raise
             except Exception as error:  # noqa: BLE001 (every error becomes a status)
@@ -239,6 +246,7 @@ class InterceptorChain(aio.ServerInterceptor):
             service=service,
             method=form.method,
             request=IncomingRequest(form, context, self._memory),
+            answer=OutgoingAnswer(context, self._answers),
             deadline=None if remaining is None else time.monotonic() + remaining,
             trace_context={
                 key: value
@@ -256,11 +264,19 @@ class InterceptorChain(aio.ServerInterceptor):
 
 
 _CallFactory: TypeAlias = "Callable[[Context], Call]"
+_Serialize: TypeAlias = "Callable[[object], bytes]"
 
 
 async def _receive(call: Call) -> object:
     return await call.request.receive(call.caller.tenant)
 
 
-def _serialize(serialize: Callable[[object], bytes], message: object) -> bytes:
-    return message.data if isinstance(message, SerializedResponse) else serialize(message)
+async def _send(call: Call, data: bytes) -> object:
+    return await call.answer.send(call.caller.tenant, data)
+
+
+def _serialize(serialize: Callable[[object], bytes] | None, message: object) -> bytes:
+    """The bytes of a message; services without a serializer make them themselves."""
+    if isinstance(message, SerializedResponse):
+        return message.data
+    return cast("bytes", message) if serialize is None else serialize(message)

@@ -25,7 +25,8 @@ from atelier_server.errors import (
 )
 from atelier_server.rpc.interceptors.errors import AcceptedGeneration, convert_error
 from atelier_server.rpc.message_size import MAX_STRUCTURED_BYTES, count_structured_bytes
-from atelier_server.rpc.request_memory import Held, Kind, RequestMemory
+from atelier_server.rpc.request_memory import Kind, RequestMemory
+from atelier_server.shared_memory import Held
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
@@ -35,6 +36,7 @@ _KINDS: Mapping[str, Kind] = {
 }
 """By method; all others are short."""
 _PATIENCE_SECONDS = 10.0  # with a request that does not arrive while others wait for its memory
+_LATER_SECONDS = 0.5  # after which it is looked again whether others wait by now
 _CANCELLATION_SECONDS = (
     0.1  # in which gRPC tells of a call that was cancelled before it sent a request
 )
@@ -95,7 +97,7 @@ class IncomingRequest:
         Raises:
             ServiceError: there is no memory for it, it is missing, too large or not a message; from a stream later.
         """
-        self._held = Held(self._memory, tenant, _KINDS.get(self._form.method, Kind.SHORT))
+        self._held = self._memory.hold(tenant, _KINDS.get(self._form.method, Kind.SHORT))
         if self._form.is_stream:
             self._stream = self._receive_all(self._held)
             return self._stream
@@ -132,7 +134,7 @@ class IncomingRequest:
 
     async def _receive_next(self, held: Held) -> object:
         """The next message; None if there are no more."""
-        await held.take()
+        await held.take(self._memory.message_bytes)
         self._timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._lose_patience)
         try:
             data = await self._context.read()
@@ -150,7 +152,7 @@ class IncomingRequest:
         if self._memory.is_short:
             self._ending = loop.create_task(self._abort())
         else:
-            self._timer = loop.call_later(_PATIENCE_SECONDS, self._lose_patience)
+            self._timer = loop.call_later(_LATER_SECONDS, self._lose_patience)
 
     async def _abort(self) -> None:
         """End the call: its read ends with an AbortError. Cancelled instead, gRPC's core would still write into it."""
