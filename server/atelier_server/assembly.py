@@ -33,6 +33,7 @@ from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.estimates.backlog import Backlog
 from atelier_server.execution.attempt import AttemptFinalizer
 from atelier_server.execution.cancelled_jobs import CancelledJobs
 from atelier_server.execution.queue_handover import QueueHandover
@@ -91,7 +92,8 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
     stack.push_async_callback(store.close)
     blobs = open_blobs(settings, stack)
     artifacts = await _open_artifacts(settings, store, blobs)
-    statuses = EngineStatuses()
+    limits = _find_limits(settings)
+    statuses = EngineStatuses(Backlog(limits.find_weight))
     supervisors = [
         await _supervise_engine(name, engine, settings.engines[name], statuses, store)
         for name, engine in engines.items()
@@ -108,7 +110,6 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         watched_directory(settings), store, blobs, min_free_bytes=settings.store.min_free_bytes
     )
     await storage.check_first()
-    limits = _find_limits(settings)
     quotas = TenantQuotas(store, limits)
     generations = GenerationLifecycle(store, decider, settings.limits, storage, quotas)
     health = Health(statuses, is_ready=lambda: not generations.unready_reason)

@@ -19,6 +19,7 @@ ServiceError                   reason                 answered to callers; its t
 ├── UnauthenticatedError       UNAUTHENTICATED        nothing proves who calls
 ├── PermissionDeniedError      PERMISSION_DENIED      the caller lacks a scope
 ├── TenantQuotaError           TENANT_QUOTA           the tenant has as much as it may
+│   └── QueuedQuotaError                              as much of it waits or runs as may
 ├── AuthenticationUnavailableError  AUTHENTICATION_UNAVAILABLE  the identity provider does not answer
 ├── DataLossError              ARTIFACT_CORRUPT       stored bytes are missing or damaged
 └── GenerationFailedError      that of the failure    the generation that a call waited for failed
@@ -268,6 +269,10 @@ class TenantQuotaError(ServiceError):
         super().__init__(message)
         self.tenant = tenant
         self.retry_after_seconds = retry_after_seconds
+
+
+class QueuedQuotaError(TenantQuotaError):
+    """The tenant has as much waiting or running as it may: it has to wait until some of that has gone on."""
 
 
 class AuthenticationUnavailableError(ServiceError):

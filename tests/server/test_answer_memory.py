@@ -92,8 +92,9 @@ async def test_who_hangs_up_makes_room(start_server: StartServer, method: str) -
         with connect_mutely(server) as mute:
             mute.ask(method, requests[method])
             await eventually(
-                lambda: count_answered(server, method) > 0
-                or read_bytes(server) - before > 2 * CHUNK  # of a stream, whose call does not end
+                lambda: (
+                    count_answered(server, method) > 0 or read_bytes(server) - before > 2 * CHUNK
+                )  # of a stream, whose call does not end
             )
             small = pb.GetGenerationRequest(generation_id=generation.id)
             for _ in range(20):

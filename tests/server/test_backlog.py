@@ -33,3 +33,16 @@ def test_others_count_as_much_as_the_own_work() -> None:
     for number in range(100):
         backlog.remove(f"ada{number}")
     assert (expect("ada"), expect("bob")) == (0.0, 6.0)
+
+
+def test_others_count_by_their_weight() -> None:
+    """Who has three times the weight is given three times the work meanwhile, and waits for a third of the other's."""
+    backlog, times = Backlog({"ada": 3.0, "bob": 1.0}.__getitem__), learnt(2.0)
+    for number in range(9):
+        for caller in ("ada", "bob"):
+            backlog.add(f"{caller}{number}", "sketch", WORK, caller)
+    expected = [
+        backlog.estimate_wait("sketch", caller, times, 1).expected for caller in ("ada", "bob")
+    ]
+    assert expected == [18.0 + 6.0, 18.0 + 18.0]
+    assert [backlog.count_waiting("sketch", caller) for caller in ("ada", "cy")] == [9, 0]

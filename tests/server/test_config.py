@@ -248,6 +248,18 @@ def test_everything_wrong_is_named_at_once(tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 3
 
 
+def test_money_of_a_tenant_has_one_currency(tmp_path: Path) -> None:
+    """Costs of several are not added up."""
+    engine = "{{type: openai, api_key: k, price: {{amount: 1, currency: {}}}}}"
+    engines = f"engines: {{a: {engine.format('EUR')}, b: {engine.format('USD')}}}"
+    limited = f"tenant_defaults: {{daily_budget: 5}}\n{engines}"
+    assert checked(tmp_path, engines).returncode == 0
+    done = checked(tmp_path, limited)
+    assert done.returncode != 0
+    assert "EUR (a), USD (b): state them in one currency" in done.stderr
+    assert checked(tmp_path, limited.replace("EUR", "USD")).returncode == 0
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     """And so is a file that is not there."""
     path = tmp_path / "atelier.yaml"

@@ -114,7 +114,7 @@ async def test_cost_money_and_bytes_are_limited(start_server: StartServer, tmp_p
             assert refused.pushback_ms == "-1"
         assert "may spend 0 a day" in (await refuse("money", image_request())).message
         await stub.Generate(image_request(), metadata=callers["bytes"])
-        assert "may store 1 bytes" in (await refuse("bytes", image_request())).message
+        assert "may store 1 byte," in (await refuse("bytes", image_request())).message
         header = pb.UploadArtifactRequest(header=UploadHeader(media_type="image/png"))
         upload = stub.UploadArtifact(iter([header]), metadata=callers["bytes"])
         assert (await refusal(upload)).reason == "TENANT_QUOTA"

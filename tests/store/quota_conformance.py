@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from atelier.v1.artifact_pb2 import Artifact
+from atelier.v1.generation_pb2 import Generation
+from atelier_server.clock import steady_time
 from atelier_server.errors import QueueFullError, TenantQuotaError
-from atelier_server.store.protocol import Event, Store
+from atelier_server.store.protocol import Event, Query, Store
 from atelier_server.store.quotas import Allowance, Share
-from tests.store.conformance import Opener, submission, succeeded
+from tests.store.conformance import Opener, submission, succeeded, sweep
 
 
 async def accept(store: Store, allowance: Allowance, cost: float = 1.0, engine: str = "a") -> None:
@@ -37,10 +41,10 @@ class QuotaConformance:
         queued, unfinished = Allowance(max_queued=2), Allowance(max_unfinished=3)
         await accept(store, queued)
         await accept(store, queued, engine="b")
-        assert await refused(store, queued, "'ada' may have 2 generations that wait; wait") == 1.0
+        assert await refused(store, queued, "'ada' may have 2 generations waiting; wait") == 1.0
         claim = await store.claim("a")
         await accept(store, queued)
-        text = "'ada' may have 3 generations that wait or run"
+        text = "'ada' may have 3 generations waiting or running"
         assert await refused(store, unfinished, text) == 1.0
         await store.close()
         store = await opener()
@@ -60,13 +64,40 @@ class QuotaConformance:
         assert await refused(store, queued, "has 11: make it smaller", 11) == -1.0
         claim = await store.claim("a")
         await accept(store, queued, 5)
-        text = "'ada' may use 10 cost units a day, from 00:00 UTC; this task has 1"
-        assert 0 < await refused(store, daily, text) <= 86400
+        text = "'ada' may use 10 cost units a day; this task has 1; the next day begins at 00:00 UTC, in "
+        assert 0 < await refused(store, daily, text) <= 300
         assert await refused(store, daily, "has 11: make it smaller", 11) == -1.0
         await store.clear_queue("a", "")
         await accept(store, daily, 4)
         await store.finish(claim, succeeded(claim), Event())
         await refused(store, daily, text)
+
+    @pytest.mark.parametrize("way", ["cancel", "clear", "time out", "move"])
+    async def test_what_was_given_back_and_ends_in_the_queue_has_cost_what_it_has(
+        self, store: Store, way: str
+    ) -> None:
+        """Once, however often it ran; what an engine has not begun costs nothing there."""
+        daily = Allowance(daily_cost=10)
+        deadline = steady_time() + 1000
+        share = Share(cost=6)
+        await store.submit(submission(engine="a", deadline=deadline, allowance=daily, share=share))
+        for _ in range(2):
+            await store.release(await store.claim("a"), started=Timestamp(seconds=1))
+        (generation,) = (await store.list(Query(caller="ada", limit=2))).generations
+        match way:
+            case "cancel":
+                await store.cancel("ada", generation.id)
+            case "clear":
+                await store.clear_queue("a", "")
+            case "time out":
+                await sweep(store, deadline + 1)
+            case _:
+                moved = Generation()
+                moved.CopyFrom(generation)
+                moved.engine = "b"
+                assert await store.move(generation, moved, b"task")
+                await store.clear_queue("b", "")
+        assert (await store.find_usage("ada", daily)).used_today == 6
 
     async def test_money_is_limited(self, store: Store) -> None:
         """By what has ended today, on all engines."""
@@ -77,20 +108,23 @@ class QuotaConformance:
             ended = succeeded(claim)
             ended.receipt.cost.amount = 1.25
             await store.finish(claim, ended, Event())
-        text = "'ada' may spend 2.5 a day, and has; the next day begins at 00:00 UTC"
-        assert 0 < await refused(store, allowance, text) <= 86400
+        text = "'ada' may spend 2.5 a day, and has; the next day begins at 00:00 UTC, in "
+        assert 0 < await refused(store, allowance, text) <= 300
         await store.submit(submission(caller="bob", allowance=allowance))
 
     async def test_stored_bytes_are_limited(self, store: Store) -> None:
         """Those of uploads and outputs, whenever they were stored; what is deleted counts no more."""
         allowance = Allowance(max_stored_bytes=13)
-        await store.add_artifact("ada", Artifact(id="upload", size=10))
+        expiring = Timestamp(seconds=int(time.time()) + 250)
+        await store.add_artifact("ada", Artifact(id="upload", size=10, expire_time=expiring))
+        seconds = await refused(store, Allowance(max_stored_bytes=1), "may store 1 byte")
+        assert 60 < seconds <= 250
         await store.add_artifact("bob", Artifact(id="other", size=50))
         await accept(store, allowance)
         claim = await store.claim("a")
         await store.finish(claim, succeeded(claim, "output"), Event())  # 3 bytes
         text = "'ada' may store 13 bytes, and has; wait until artifacts expire"
-        assert await refused(store, allowance, text) == 300.0
+        assert 0 < await refused(store, allowance, text) <= 60  # seconds for which they are kept
         await store.delete_artifacts(["upload"])
         await accept(store, allowance)
         assert (await store.find_usage("ada", allowance)).stored_bytes == 3

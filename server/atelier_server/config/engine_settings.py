@@ -32,6 +32,13 @@ class BreakerSettings(Section):
     )
 
 
+def list_currencies(config: BaseModel) -> set[str]:
+    """The currencies of the prices in an engine's own settings."""
+    stated = [getattr(config, name, None) for name in ("price", "token_prices")]
+    prices = stated if any(stated) else [getattr(config, "list_prices", None)]
+    return {price.currency for price in prices if price is not None}
+
+
 class EngineSettings(Section):
     """One engine. All other keys of its section belong to the engine's type."""
 

@@ -193,8 +193,9 @@ class TenantSettings(Section):
         None,
         ge=0,
         le=10**12,
-        description="Money a day (from 00:00 UTC), in the currency of the engines' prices. Once what has ended today "
-        "has cost so much, nothing more is accepted; what was accepted before still runs. Null: no limit.",
+        description="Money a day (from 00:00 UTC), in the currency of the engines' prices, which must be one. Once "
+        "what has ended today has cost so much, nothing more is accepted; what was accepted before still runs. "
+        "Null: no limit.",
     )
     max_stored_bytes: int | None = Field(
         None,
@@ -219,6 +220,10 @@ class TenantLimits:
         """Whether the calls of any tenant are limited."""
         every = (self.default, *self.named.values())
         return any(one.requests_per_second is not None for one in every)
+
+    def find_weight(self, tenant: str) -> float:
+        """The tenant's share of an engine, beside those of others."""
+        return self.find(tenant).weight
 
     def find(self, tenant: str) -> TenantSettings:
         """What this tenant may use."""

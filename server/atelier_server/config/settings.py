@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from atelier_engines.addresses import Address
 from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.artifact_settings import ArtifactSettings
-from atelier_server.config.engine_settings import EngineSettings, Name
+from atelier_server.config.engine_settings import EngineSettings, Name, list_currencies
 from atelier_server.config.routing_rules import RoutingRule
 from atelier_server.config.security_settings import (
     AuthSettings,
@@ -396,6 +396,25 @@ class Settings(Section):
     artifacts: ArtifactSettings = Field(default_factory=ArtifactSettings, description="See below.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="See below.")
     log: LogSettings = Field(default_factory=LogSettings, description="See below.")
+
+    @model_validator(mode="after")
+    def _require_one_currency(self) -> Self:
+        """Money of a tenant is added up over all engines."""
+        limits = (self.tenant_defaults, *self.tenants.values())
+        if all(each.daily_budget is None for each in limits):
+            return self
+        by_currency = {
+            currency: name
+            for name, engine in self.engines.items()
+            for currency in list_currencies(engine.config)
+        }
+        if len(by_currency) > 1:
+            prices = ", ".join(f"{code} ({name})" for code, name in sorted(by_currency.items()))
+            raise ValueError(
+                f"daily_budget of tenants adds up the cost of all engines, whose prices are in {prices}: state them in "
+                "one currency, or limit each engine by its own daily_budget"
+            )
+        return self
 
     @model_validator(mode="after")
     def _require_certificates(self) -> Self:

@@ -129,9 +129,9 @@ _read_fields = attrgetter(*_FIELDS)
 class EngineStatuses(Mapping[str, EngineStatus]):
     """The latest status of every engine, by name, in the order of the configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlog: Backlog | None = None) -> None:
         """Start without engines; each appears with its first status."""
-        self.backlog = Backlog()
+        self.backlog = backlog or Backlog()
         """What the engines have ahead of them."""
         self._statuses: dict[str, EngineStatus] = {}
         self._listeners: list[Listener] = []
@@ -198,6 +198,11 @@ class EngineStatuses(Mapping[str, EngineStatus]):
         if rejection is not None and rejection.retry_after_seconds is not None:
             return rejection.retry_after_seconds
         return bound_retry_delay(self.estimate_wait(status, caller).expected or 0.0)
+
+    def estimate_step(self, status: EngineStatus, caller: str) -> float:
+        """Seconds until the next of what the caller has in the engine's queue begins, within bounds."""
+        wait = self.estimate_wait(status, caller).expected or 0.0
+        return bound_retry_delay(wait / max(1, self.backlog.count_waiting(status.name, caller)))
 
     def estimate_end(self, status: EngineStatus) -> float | None:
         """Seconds in which all that waits for the engine or runs on it will have ended; None if that is unknown."""

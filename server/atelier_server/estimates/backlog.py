@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atelier.v1.generation_pb2 import STATE_QUEUED, STATE_RUNNING
@@ -26,8 +26,9 @@ class _Place:
 class Backlog:
     """The work of the generations that wait or run. The events of the store say which of the two, and when they end."""
 
-    def __init__(self) -> None:
-        """Start without work."""
+    def __init__(self, find_weight: Callable[[str], float] = lambda _: 1.0) -> None:
+        """Start without work; callers take turns by these weights, those of equal weight without any."""
+        self._find_weight = find_weight
         self._places: dict[str, _Place] = {}
         self._waiting: dict[str, dict[str, Counter[Work | None]]] = {}
         """By engine and caller."""
@@ -71,8 +72,8 @@ class Backlog:
     def estimate_wait(self, engine: str, caller: str, times: ServiceTimes, slots: int) -> Estimate:
         """How long a new generation waits for one of the engine's slots behind all that it has ahead of it.
 
-        That is what runs and what its caller has waiting; and of each other caller as much as of its own, since callers
-        take turns: what they are certain to be given in that time is nothing.
+        That is what runs and what its caller has waiting; and of each other caller as much as of its own, by weight,
+        since callers take turns: what they are certain to be given in that time is nothing.
         """
         waiting = self._waiting.get(engine, {})
         ahead = [*self._estimate_running(engine, times)]
@@ -80,13 +81,18 @@ class Backlog:
         ahead += own
         for other, works in waiting.items():
             if other != caller and own:
-                ahead += _limit_to_share(list(_estimate_waiting(works, times)), own)
+                ratio = self._find_weight(other) / self._find_weight(caller)
+                ahead += _limit_to_share(list(_estimate_waiting(works, times)), own, ratio)
         if sum(count for count, _ in ahead) < slots:
             return Estimate(0.0, 0.0)
         least = _find_start(((count, each.least) for count, each in ahead), slots)
         known = [(count, each.expected) for count, each in ahead if each.expected is not None]
         expected = _find_start(known, slots) if len(known) == len(ahead) else None
         return Estimate(least, expected)
+
+    def count_waiting(self, engine: str, caller: str) -> int:
+        """How many generations the caller has in the engine's queue."""
+        return self._waiting.get(engine, {}).get(caller, Counter()).total()
 
     def estimate_end(self, engine: str, times: ServiceTimes, slots: int) -> float | None:
         """Seconds in which all that waits and runs will have ended; None if that is unknown."""
@@ -138,13 +144,13 @@ def _estimate_waiting(
 
 
 def _limit_to_share(
-    theirs: Sequence[tuple[float, Estimate]], own: Sequence[tuple[float, Estimate]]
+    theirs: Sequence[tuple[float, Estimate]], own: Sequence[tuple[float, Estimate]], ratio: float
 ) -> list[tuple[float, Estimate]]:
-    """Of another caller's generations as many as take no longer together than the caller's own."""
+    """Of another caller's generations as many as take so many times as long as the caller's own."""
     total, limit = (
         sum(count * (each.expected or 0.0) for count, each in some) for some in (theirs, own)
     )
-    part = min(1.0, limit / total) if total else 0.0
+    part = min(1.0, ratio * limit / total) if total else 0.0
     return [(count * part, Estimate(0.0, each.expected)) for count, each in theirs]
 
 

@@ -27,7 +27,13 @@ from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
 from atelier_server.config.settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
-from atelier_server.errors import NotFoundError, QueueFullError, ServiceError, StorageError
+from atelier_server.errors import (
+    NotFoundError,
+    QueuedQuotaError,
+    QueueFullError,
+    ServiceError,
+    StorageError,
+)
 from atelier_server.estimates.service_times import Work
 from atelier_server.generations.callers import Callers, Sender
 from atelier_server.generations.digests import compute_digest
@@ -165,8 +171,11 @@ class GenerationLifecycle:
             self.storage.report(error)
             raise
         except ServiceError as error:
+            statuses = applicant.statuses
             if isinstance(error, QueueFullError):
-                error.retry_after_seconds = applicant.statuses.estimate_retry(route.engine, caller)
+                error.retry_after_seconds = statuses.estimate_retry(route.engine, caller)
+            elif isinstance(error, QueuedQuotaError):
+                error.retry_after_seconds = statuses.estimate_step(route.engine, caller)
             await inputs.delete_attachments(attached)
             raise
         except asyncio.CancelledError:  # it may be accepted all the same

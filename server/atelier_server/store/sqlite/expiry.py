@@ -9,7 +9,7 @@ from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event
 from atelier_server.store.records import Record
-from atelier_server.store.sqlite import rows
+from atelier_server.store.sqlite import rows, usage
 
 _MAX_OVERDUE = 20  # a transaction
 _MAX_GENERATIONS = 25
@@ -27,10 +27,12 @@ _IN_USE_SECONDS = 20.0  # until an artifact that has expired but is needed is lo
 def fail_overdue(db: sqlite3.Connection, now: float, retention_seconds: float) -> list[Event]:
     """Fail some of what waited past its deadline; returns the last events, none when nothing is left."""
     time = current_timestamp()
-    return [
-        rows.write(db, records.time_out(record, now=time, retention_seconds=retention_seconds))
-        for record in _find_overdue(db, now, _MAX_OVERDUE)
-    ]
+    events = []
+    for record in _find_overdue(db, now, _MAX_OVERDUE):
+        usage.charge_ended(db, record)
+        change = records.time_out(record, now=time, retention_seconds=retention_seconds)
+        events.append(rows.write(db, change))
+    return events
 
 
 def delete_generations(db: sqlite3.Connection, now: float) -> bool:

@@ -10,7 +10,7 @@ from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event, Waiting
-from atelier_server.store.sqlite import rows, shares
+from atelier_server.store.sqlite import rows, shares, usage
 from atelier_server.store.sqlite.shares import Joining
 
 
@@ -45,5 +45,6 @@ def move(
     ahead = shares.count_ahead(
         db, moved.engine, Joining(generation_id=moved.id, tenant=record.caller)
     )
+    usage.charge_ended(db, record)
     change = records.requeue(record, moved, ahead=ahead, now=current_timestamp())
     return rows.write(db, replace(change, task=task))

@@ -333,7 +333,10 @@ def cancel(
         confirmed = records.confirm_cancellation(record.generation)
         if confirmed is not None:
             cancellation_rows.rewrite_record(db, confirmed)
-    return result, None if change is None else rows.write(db, change)
+    if change is None:
+        return result, None
+    usage.charge_ended(db, record)
+    return result, rows.write(db, change)
 
 
 def recover(

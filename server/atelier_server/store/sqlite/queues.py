@@ -12,7 +12,7 @@ from atelier.v1.generation_pb2 import CancelCause
 from atelier_server.clock import current_timestamp
 from atelier_server.store import records
 from atelier_server.store.protocol import Event
-from atelier_server.store.sqlite import pauses, rows, waiting
+from atelier_server.store.sqlite import pauses, rows, usage, waiting
 from atelier_server.store.sqlite.cancelled_jobs import SqliteCancelledJobs
 from atelier_server.store.sqlite.database import Database
 
@@ -101,5 +101,6 @@ def _clear(
             retention_seconds=retention_seconds,
         )
         if change is not None:
+            usage.charge_ended(db, record)
             events.append(rows.write(db, change))
     return events

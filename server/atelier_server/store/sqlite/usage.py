@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from atelier_server.store.quotas import Allowance, Usage
+from atelier_server.clock import steady_time
+from atelier_server.store.quotas import MAX_RETRY_SECONDS, Allowance, Usage
+from atelier_server.store.records import Record, has_run
 
 
 def find_usage(db: sqlite3.Connection, tenant: str, allowance: Allowance) -> Usage:
@@ -24,7 +26,34 @@ def find_usage(db: sqlite3.Connection, tenant: str, allowance: Allowance) -> Usa
         spent_today=spent,
         stored_bytes=0 if allowance.max_stored_bytes is None else _count_bytes(db, tenant),
         seconds_to_midnight=float(seconds),
+        seconds_to_expiry=0.0 if allowance.max_stored_bytes is None else _find_expiry(db, tenant),
     )
+
+
+def charge_ended(db: sqlite3.Connection, record: Record) -> None:
+    """Count the cost units of a generation that leaves the queue of an engine which has worked on it before.
+
+    They were taken off when it was given back, since the next claim would count them once more.
+    """
+    generation = record.generation
+    if not has_run(generation):
+        return
+    db.execute(
+        "UPDATE shares SET used = iif(day = date('now'), used, 0)"
+        " + (SELECT cost FROM generations WHERE id = ?), spent = iif(day = date('now'), spent, 0), day = date('now')"
+        " WHERE tenant = ? AND engine = ?",
+        (generation.id, record.caller, generation.engine),
+    )
+
+
+def _find_expiry(db: sqlite3.Connection, tenant: str) -> float:
+    """Looks at what expires soon, of all tenants."""
+    now = steady_time()
+    found = db.execute(
+        "SELECT expires FROM artifacts WHERE expires < ? AND caller = ? ORDER BY expires LIMIT 1",
+        (now + MAX_RETRY_SECONDS, tenant),
+    ).fetchone()
+    return MAX_RETRY_SECONDS if found is None else float(found[0]) - now
 
 
 def _count_running(db: sqlite3.Connection, tenant: str) -> int:
