@@ -358,17 +358,6 @@ def time_out(record: Record, *, now: Timestamp, retention_seconds: float) -> Cha
     return end(record, generation, Event(), now=now, retention_seconds=retention_seconds)
 
 
-def has_run(generation: Generation) -> bool:
-    """Whether the engine that the generation waits for has worked on it before, and gave it back."""
-    outcomes = AttemptOutcome
-    return any(
-        attempt.outcome == outcomes.ATTEMPT_OUTCOME_ABANDONED
-        or (attempt.outcome == outcomes.ATTEMPT_OUTCOME_RELEASED and attempt.HasField("start_time"))
-        for attempt in generation.receipt.attempts
-        if attempt.engine == generation.engine
-    )
-
-
 def _require_queue_space(submission: Submission, queued: int) -> None:
     if queued >= submission.queue_limit:
         engine = submission.generation.engine

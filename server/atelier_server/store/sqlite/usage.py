@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from atelier.v1.generation_pb2 import AttemptOutcome, Generation
 from atelier_server.clock import steady_time
 from atelier_server.store.quotas import MAX_RETRY_SECONDS, Allowance, Usage
-from atelier_server.store.records import Record, has_run
+from atelier_server.store.records import Record
 
 
 def find_usage(db: sqlite3.Connection, tenant: str, allowance: Allowance) -> Usage:
@@ -36,13 +37,24 @@ def charge_ended(db: sqlite3.Connection, record: Record) -> None:
     They were taken off when it was given back, since the next claim would count them once more.
     """
     generation = record.generation
-    if not has_run(generation):
+    if not _has_run(generation):
         return
     db.execute(
         "UPDATE shares SET used = iif(day = date('now'), used, 0)"
         " + (SELECT cost FROM generations WHERE id = ?), spent = iif(day = date('now'), spent, 0), day = date('now')"
         " WHERE tenant = ? AND engine = ?",
         (generation.id, record.caller, generation.engine),
+    )
+
+
+def _has_run(generation: Generation) -> bool:
+    """Whether the engine that the generation waits for has worked on it before, and gave it back."""
+    outcomes = AttemptOutcome
+    return any(
+        attempt.outcome == outcomes.ATTEMPT_OUTCOME_ABANDONED
+        or (attempt.outcome == outcomes.ATTEMPT_OUTCOME_RELEASED and attempt.HasField("start_time"))
+        for attempt in generation.receipt.attempts
+        if attempt.engine == generation.engine
     )
 
 
