@@ -27,8 +27,9 @@ from atelier_server.artifacts.export import OutputExporter
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.auth.authenticator import open_authenticator
 from atelier_server.config.engine_settings import EngineSettings
+from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.config.security_settings import TenantLimits
-from atelier_server.config.settings import LimitSettings, Settings
+from atelier_server.config.settings import Settings
 from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from atelier_server.config.settings import LimitSettings
+from atelier_server.config.limit_settings import LimitSettings
 from tests.conftest import RunningServer, StartServer
 
 _SETTINGS, _PING, _GOAWAY = 4, 6, 7

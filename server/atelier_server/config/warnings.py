@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from atelier_engines.decoding.budget import DECODING_BYTES_PER_PIXEL
-from atelier_server.config.settings import LimitSettings, Settings
+from atelier_server.config.limit_settings import LimitSettings
+from atelier_server.config.settings import Settings
 
 CLIENT_BYTES = 4 * 2**20
 """Size of the largest message that a gRPC client receives, unless it is told otherwise."""

@@ -25,7 +25,7 @@ from atelier_server.admission.gates import (
 )
 from atelier_server.artifacts.storage import StorageMonitor
 from atelier_server.clock import steady_time
-from atelier_server.config.settings import LimitSettings
+from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.engines.status import EngineStatus
 from atelier_server.errors import (
     NotFoundError,

@@ -16,8 +16,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from atelier.v1 import generation_service_pb2, generation_service_pb2_grpc
 from atelier_engines.addresses import find_unix_path
 from atelier_server.auth.authenticator import Authenticator
+from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.config.security_settings import TenantLimits
-from atelier_server.config.settings import LimitSettings
 from atelier_server.errors import AddressInUseError
 from atelier_server.rpc.answer_memory import AnswerMemory
 from atelier_server.rpc.health import Health

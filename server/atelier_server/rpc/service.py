@@ -29,7 +29,7 @@ from atelier_server.admission.policies import Policy
 from atelier_server.admission.private_texts import list_private_texts, redact
 from atelier_server.artifacts.artifact_store import ArtifactStore
 from atelier_server.auth.caller import ANONYMOUS
-from atelier_server.config.settings import LimitSettings
+from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.errors import GenerationFailedError, InvalidRequestError, Violation
 from atelier_server.generations.callers import Sender
 from atelier_server.generations.lifecycle import GenerationLifecycle
