@@ -10,7 +10,8 @@ from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 
-from atelier_server.store.sqlite import expiry
+from atelier_server.store.sql import expiry
+from atelier_server.store.sqlite import space
 from atelier_server.store.sqlite.database import configure
 from atelier_server.store.sqlite.store import SqliteStore
 from bench.figures import Figure, quantile
@@ -72,7 +73,7 @@ def _time_steps() -> float:
             for step in (
                 partial(expiry.delete_generations, now=later),
                 partial(expiry.delete_artifacts, now=later),
-                expiry.shrink,
+                space.shrink,
             ):
                 more = True
                 while more:

@@ -12,7 +12,7 @@ from atelier.v1.generation_service_pb2 import GenerateRequest
 from atelier.v1.task_pb2 import ImageTask
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import Event, Submission
-from atelier_server.store.sqlite import operations
+from atelier_server.store.sql import operations
 from atelier_server.store.sqlite.database import configure
 from atelier_server.store.sqlite.migrations import migrate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -30,10 +29,12 @@ from atelier_server.config.engine_settings import EngineSettings
 from atelier_server.config.limit_settings import LimitSettings
 from atelier_server.config.security_settings import TenantLimits
 from atelier_server.config.settings import Settings
+from atelier_server.config.store_settings import StoreSettings
 from atelier_server.engines.creation import create_engine
 from atelier_server.engines.recall import recall
 from atelier_server.engines.status import EngineStatuses
 from atelier_server.engines.supervisor import EngineSupervisor
+from atelier_server.errors import MissingPackageError
 from atelier_server.estimates.backlog import Backlog
 from atelier_server.execution.attempt import AttemptFinalizer
 from atelier_server.execution.cancelled_jobs import CancelledJobs
@@ -44,14 +45,7 @@ from atelier_server.execution.worker import Worker
 from atelier_server.generations.lifecycle import GenerationLifecycle
 from atelier_server.generations.queues import EngineQueues
 from atelier_server.generations.tenant_quotas import TenantQuotas
-from atelier_server.metrics import (
-    BREAKER_OPEN,
-    BUILD_INFO,
-    CACHE_BYTES,
-    CACHE_LOOKUPS,
-    DAILY_BUDGET,
-    DAILY_SPENT,
-)
+from atelier_server.metrics import CACHE_BYTES, CACHE_LOOKUPS
 from atelier_server.reloading import Reloaded
 from atelier_server.rpc.certificates import open_tls
 from atelier_server.rpc.health import Health
@@ -59,7 +53,6 @@ from atelier_server.rpc.server import Access, GrpcServer
 from atelier_server.rpc.service import GenerationService
 from atelier_server.store.protocol import Store
 from atelier_server.store.sqlite.store import SqliteStore
-from atelier_server.version import VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,7 +80,6 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Service:
         MissingPackageError: what the settings ask for is not installed.
         EngineError: an engine cannot be constructed.
     """
-    BUILD_INFO.labels(VERSION, platform.python_version()).set(1)
     engines = {name: create_engine(engine) for name, engine in settings.engines.items()}
     store = await _open_store(settings, engines)
     stack.push_async_callback(store.close)
@@ -182,17 +174,40 @@ async def _open_artifacts(settings: Settings, store: Store, blobs: BlobStore) ->
 
 
 async def _open_store(settings: Settings, engines: Mapping[str, Engine]) -> Store:
+    local = [
+        name for name, engine in engines.items() if engine.capabilities.cancel is CancelSupport.STEP
+    ]
+    free = [name for name, engine in engines.items() if not engine.capabilities.may_cost]
+    if settings.store.dsn is not None:
+        return await _open_postgres(settings.store, local, free)
     return await SqliteStore.open(
         settings.data_dir / "atelier.db",
         retention_seconds=settings.store.retention_seconds,
         max_attempts=settings.store.max_attempts,
         synchronous=settings.store.synchronous,
-        local_engines=[
-            name
-            for name, engine in engines.items()
-            if engine.capabilities.cancel is CancelSupport.STEP
-        ],
-        free_engines=[name for name, engine in engines.items() if not engine.capabilities.may_cost],
+        local_engines=local,
+        free_engines=free,
+    )
+
+
+async def _open_postgres(
+    settings: StoreSettings, local_engines: Sequence[str], free_engines: Sequence[str]
+) -> Store:
+    try:
+        from atelier_server.store.postgres.store import PostgresStore, RecoveryRules  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        msg = "a store of type postgres needs one more package: pip install 'atelier-server[postgres]'"
+        raise MissingPackageError(msg) from error
+    assert settings.dsn is not None  # noqa: S101 (the settings check it)
+    return await PostgresStore.open(
+        settings.dsn.get_secret_value(),
+        retention_seconds=settings.retention_seconds,
+        lease_seconds=settings.lease_seconds,
+        rules=RecoveryRules(
+            max_attempts=settings.max_attempts,
+            local_engines=local_engines,
+            free_engines=free_engines,
+        ),
     )
 
 
@@ -206,19 +221,15 @@ async def _supervise_engine(
     wrapped: Engine = ValidatingEngine(engine)
     if settings.timeout_seconds is not None:
         wrapped = TimeLimitEngine(inner=wrapped, seconds=settings.timeout_seconds)
-    wrapped = breaker = BreakerEngine(
+    wrapped = BreakerEngine(
         inner=wrapped,
         failure_threshold=settings.breaker.failure_threshold,
         reset_timeout_seconds=settings.breaker.reset_timeout_seconds,
     )
-    BREAKER_OPEN.labels(name).set_function(lambda: breaker.is_open)
     if settings.result_cache_bytes:
         wrapped = _cache_results(name, wrapped, settings)
     supervisor = EngineSupervisor(name, settings, wrapped, statuses)
     supervisor.restore_spending(await store.spent_today(name))
-    if settings.daily_budget is not None:
-        DAILY_BUDGET.labels(name).set(settings.daily_budget)
-        DAILY_SPENT.labels(name).set_function(lambda: supervisor.status.budget.spent_today)
     return supervisor
 
 

@@ -105,6 +105,8 @@ def test_a_good_file_is_fine(tmp_path: Path) -> None:
         ("- a", ["must be a mapping"]),
         ("a: [", ["is not YAML"]),
         ("a: !!python/object:os.system {}", ["is not YAML"]),
+        ("store: {type: postgres}", ["store: ", "type postgres needs a `dsn`"]),
+        ("store: {dsn: db}", ["store: ", "dsn: only for type postgres; set `type: postgres`"]),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, lines: list[str]) -> None:

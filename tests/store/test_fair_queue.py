@@ -15,7 +15,7 @@ import pytest
 
 from atelier_server.store.protocol import Claim, Event
 from atelier_server.store.quotas import Share
-from atelier_server.store.sqlite import operations, shares
+from atelier_server.store.sql import operations, shares
 from atelier_server.store.sqlite.migrations import migrate
 from tests.store.conformance import submission, succeeded
 

@@ -14,7 +14,7 @@ from atelier.v1.generation_pb2 import State
 from atelier_server.errors import QueueFullError
 from atelier_server.ids import new_id
 from atelier_server.store.protocol import Claim, Event, Query
-from atelier_server.store.sqlite import expiry, history, listing, operations, rows, waiting
+from atelier_server.store.sql import expiry, history, listing, operations, recovery, rows, waiting
 from atelier_server.store.sqlite.migrations import migrate
 from atelier_server.store.sqlite.store import SqliteStore
 from tests.store.conformance import submission, succeeded, sweep
@@ -89,7 +89,7 @@ OPERATIONS: dict[str, Operation] = {
     "list of one engine and state": search(engine="done", states=[State.STATE_SUCCEEDED]),
     "list, nothing found": search(states=[State.STATE_FAILED]),
     "list, nothing of that engine found": search(engine="sketch", states=[State.STATE_FAILED]),
-    "recovery at the start": lambda db: operations.recover(db, 1.0, 3, ()),
+    "recovery at the start": lambda db: recovery.recover(db, 1.0, 3, ()),
     "one step of expiry": lambda db: expiry.delete_generations(db, time.time() + 10),
     "one step of expiry of artifacts": lambda db: expiry.delete_artifacts(db, time.time() + 10),
 }

@@ -15,7 +15,7 @@ import pytest
 from atelier.v1.artifact_pb2 import Artifact
 from atelier.v1.generation_pb2 import CancelCause, State
 from atelier_server.store.protocol import CancelResult, Event, Query, Store
-from atelier_server.store.sqlite import (
+from atelier_server.store.sql import (
     artifact_rows,
     event_rows,
     expiry,
@@ -25,6 +25,7 @@ from atelier_server.store.sqlite import (
     rows,
     waiting,
 )
+from atelier_server.store.sqlite import space
 from atelier_server.store.sqlite.checkpoints import Checkpoints
 from atelier_server.store.sqlite.database import Database, configure
 from atelier_server.store.sqlite.migrations import migrate
@@ -201,4 +202,4 @@ def _use_everything(db: sqlite3.Connection) -> None:
     expiry.fail_overdue(db, 2.0, 1.0)
     expiry.delete_generations(db, time.time() + 10)
     expiry.delete_artifacts(db, time.time() + 10)
-    expiry.shrink(db)
+    space.shrink(db)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from atelier_engines.addresses import Address
-from atelier_engines.config import MAX_KEEP_SECONDS, MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
+from atelier_engines.config import MAX_PAUSE_SECONDS, MAX_WAIT_SECONDS, Section
 from atelier_server.config.artifact_settings import ArtifactSettings
 from atelier_server.config.engine_settings import EngineSettings, Name, list_currencies
 from atelier_server.config.limit_settings import LimitSettings
@@ -22,6 +22,7 @@ from atelier_server.config.security_settings import (
     TenantSettings,
     TlsSettings,
 )
+from atelier_server.config.store_settings import StoreSettings
 
 
 class LoraRole(Enum):
@@ -148,38 +149,6 @@ class OutputSettings(Section):
         default=True,
         description="Write prompts, seed, settings, model and versions into each file. "
         "Files that a remote service made are stored unchanged.",
-    )
-
-
-class StoreSettings(Section):
-    """How generations are stored, and for how long."""
-
-    renamed_keys: ClassVar[Mapping[str, str]] = {"time_to_live_seconds": "retention_seconds"}
-
-    retention_seconds: float = Field(
-        86400,
-        gt=0,
-        le=MAX_KEEP_SECONDS,
-        description="Seconds until ended generations, their outputs, and uploads are deleted.",
-    )
-    min_free_bytes: int = Field(
-        2**26,
-        ge=0,
-        le=2**50,
-        description="Free bytes of the data directory's file system below which no new work is accepted; "
-        "what was accepted before may use them.",
-    )
-    max_attempts: int = Field(
-        3,
-        ge=1,
-        le=1000,
-        description="Attempts of a generation that are lost to a crash of the server, the last one while nothing "
-        "else ran, before it fails as POISONED.",
-    )
-    synchronous: Literal["NORMAL", "FULL"] = Field(
-        "NORMAL",
-        description="NORMAL survives a crash of the server; FULL also a power failure: every write of the database, "
-        "and every artifact before the record that names it, waits until the disk has it.",
     )
 
 

@@ -60,13 +60,15 @@ class Turn:
 
 
 class Isolation:
-    """Knows the suspects and what runs; used in the event loop. There are no new suspects while a process lives."""
+    """Knows the suspects and what runs; used in the event loop. `add` names new suspects."""
 
-    def __init__(self, suspects: Iterable[str], beside: Iterable[str]) -> None:
-        """Start when nothing runs yet, with the ids of what waits: suspects, and what may run beside them."""
+    def __init__(
+        self, suspects: Iterable[str], beside: Iterable[str], running: Iterable[str] = ()
+    ) -> None:
+        """Start with the ids of what waits, suspects and what may run beside them, and of what runs already."""
         self._suspects = set(suspects)
         self._beside = frozenset(beside)
-        self._running: set[str] = set()
+        self._running = set(running)
         self._next = ""
         self._changed = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -75,6 +77,11 @@ class Isolation:
     def over(self) -> bool:
         """Whether no suspect is left; it stays so."""
         return not self._suspects
+
+    def add(self, suspects: Iterable[str], beside: Iterable[str]) -> None:
+        """Learn of what waits since another process died: suspects, and what may run beside them."""
+        self._suspects |= set(suspects)
+        self._beside |= set(beside)
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:

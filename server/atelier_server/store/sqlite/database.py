@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from atelier_server.errors import StorageError
+from atelier_server.store.sql.database import Job, Outcome, Settled, settle
 from atelier_server.store.sqlite.checkpoints import Checkpoints
 from atelier_server.store.sqlite.readers import Readers
 
@@ -35,26 +36,6 @@ _ADVICE = (
     "the -wal file was damaged, cut or removed, or an older copy of the database was put in place: what was accepted "
     "or finished in the lost transactions is unknown to this server; restore a newer copy, or have callers try again"
 )
-
-
-class Outcome(asyncio.Future[ResultT]):
-    """What a write has led to. Whoever is cancelled while it awaits this is cancelled as soon as that is known.
-
-    A task asks the future that it awaits to be cancelled, and is told here that it cannot be. So no task and no second
-    future is needed to shield the write, and each of them would cost the event loop another turn.
-    """
-
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 (of the interface)
-        """Do nothing: a write is not undone."""
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    work: Callable[[sqlite3.Connection], Any]
-    on_commit: Callable[[Any], None] | None
-    on_failure: Callable[[], None] | None
-    done: Outcome[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +136,7 @@ class Database:
             Exception: whatever `prepare` raises.
         """
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         _make_private(path)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._log_path = path.with_name(f"{path.name}-wal")
@@ -189,6 +170,8 @@ class Database:
         """
         return await self.start(work, on_commit=on_commit)
 
+    run_claimed = run
+
     def start(
         self,
         work: Callable[[sqlite3.Connection], ResultT],
@@ -203,7 +186,7 @@ class Database:
         written, into `on_failure()`.
         """
         done: Outcome[ResultT] = Outcome(loop=self._loop)
-        self._jobs.put(_Job(work, on_commit, on_failure, done))
+        self._jobs.put(Job(work, on_commit, on_failure, done))
         return done
 
     async def read(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
@@ -227,14 +210,14 @@ class Database:
         while (job := self._jobs.get()) is not None:
             group = [job, *self._take_waiting()]
             outcomes = self._commit([job for job in group if job is not None])
-            self._loop.call_soon_threadsafe(_settle, outcomes)
+            self._loop.call_soon_threadsafe(settle, outcomes)
             if None in group:
                 return
             self._checkpoints.count(len(group))
             self._bound_log()
 
-    def _take_waiting(self) -> list[_Job | None]:
-        group: list[_Job | None] = []
+    def _take_waiting(self) -> list[Job | None]:
+        group: list[Job | None] = []
         while len(group) < _MAX_GROUP:
             try:
                 group.append(self._jobs.get_nowait())
@@ -244,7 +227,7 @@ class Database:
                 break
         return group
 
-    def _commit(self, group: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
+    def _commit(self, group: list[Job]) -> list[Settled]:
         counted = None
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -275,9 +258,9 @@ class Database:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
-    def _run_all(self, group: list[_Job]) -> list[tuple[_Job, Any, Exception | None]]:
+    def _run_all(self, group: list[Job]) -> list[Settled]:
         """Run the jobs; only if one raises after it has written, all run again, each in a savepoint of its own."""
-        outcomes: list[tuple[_Job, Any, Exception | None]] = []
+        outcomes: list[Settled] = []
         for job in group:
             before = self._connection.total_changes
             try:
@@ -296,7 +279,7 @@ class Database:
             self._connection.execute("ROLLBACK")
         self._connection.execute("BEGIN IMMEDIATE")
 
-    def _run_in_savepoint(self, job: _Job) -> tuple[_Job, Any, Exception | None]:
+    def _run_in_savepoint(self, job: Job) -> Settled:
         self._connection.execute("SAVEPOINT job")
         try:
             result = job.work(self._connection)
@@ -338,28 +321,6 @@ def _require_writable(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(f"PRAGMA user_version = {version}")
     connection.execute("COMMIT")
-
-
-def _settle(outcomes: list[tuple[_Job, Any, Exception | None]]) -> None:
-    for job, result, error in outcomes:
-        raised = _run_callback(job, result, error)
-        if raised is not None:
-            job.done.set_exception(raised)
-            job.done.exception()  # read, since after the caller was cancelled nobody else will
-        else:
-            job.done.set_result(result)
-
-
-def _run_callback(job: _Job, result: Any, error: Exception | None) -> Exception | None:  # noqa: ANN401 (whatever the job returned)
-    """Run what follows from the job; returns its error or the job's, so that it does not affect others of the group."""
-    try:
-        if error is None and job.on_commit is not None:
-            job.on_commit(result)
-        elif error is not None and job.on_failure is not None:
-            job.on_failure()
-    except Exception as raised:  # noqa: BLE001 (handed to whoever asked for the work)
-        return raised
-    return error
 
 
 def _make_private(path: Path) -> None:

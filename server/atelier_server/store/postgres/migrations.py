@@ -1,0 +1,63 @@
+"""Brings a database to the newest version of the schema. The version stands in the table `schema_version`.
+
+A new version is one more entry in `_MIGRATIONS`, and the same change in schema.sql; an entry that was released never
+changes. All run in one transaction, so an interrupted migration leaves the database as it was. One process at a time.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+
+from atelier_server.errors import DatabaseUnusableError
+
+_MIGRATIONS: tuple[str, ...] = ()
+"""The statements at place n lead from version n + 1 to version n + 2."""
+_LOCK = 0x6174_656C_0000
+_OLDEST_SERVER = 140000
+
+VERSION = len(_MIGRATIONS) + 1
+"""The newest version of the schema."""
+
+
+def migrate(connection: psycopg.Connection[Any]) -> None:
+    """Bring the database to the newest version; an empty one gets it at once.
+
+    Raises:
+        DatabaseUnusableError: a newer server wrote it, it has tables of something else, or PostgreSQL is too old.
+        psycopg.Error: the server does not let us; the database is left as it was.
+    """
+    if connection.info.server_version < _OLDEST_SERVER:
+        msg = f"PostgreSQL {connection.info.parameter_status('server_version')} is too old; 14 is the oldest that works"
+        raise DatabaseUnusableError(msg)
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        version = _find_version(connection)
+        if version > VERSION:
+            msg = f"its schema has version {version}, this server knows versions up to {VERSION}; start a newer server"
+            raise DatabaseUnusableError(msg)
+        if version == 0:
+            connection.execute(
+                files("atelier_server.store.postgres").joinpath("schema.sql").read_bytes()
+            )
+            return
+        for statements in _MIGRATIONS[version - 1 :]:
+            connection.execute(statements.encode())
+        connection.execute("UPDATE schema_version SET version = %s", (VERSION,))
+
+
+def _find_version(connection: psycopg.Connection[Any]) -> int:
+    """The version of the database; 0 for an empty one."""
+    tables = connection.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename IN"
+        " ('schema_version', 'generations')"
+    ).fetchall()
+    if ("schema_version",) in tables:
+        found = connection.execute("SELECT version FROM schema_version").fetchone()
+        return int(found[0]) if found is not None else 0
+    if tables:
+        msg = "its tables are those of something else; name a database or a schema of its own"
+        raise DatabaseUnusableError(msg)
+    return 0

@@ -1,0 +1,97 @@
+"""The server processes that share a database, and the leases on what they run; times are those of the database.
+
+A process renews one lease for all that it runs, on a connection and in a thread of its own: the renewal waits for no
+other statement. When it has ended, another process takes over what the first one was running; the fence of each claim
+makes void whatever the first one writes afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from atelier_server.store.postgres.connections import PostgresConnection, connect, is_lost
+from atelier_server.store.records import Record, StoredFields
+from atelier_server.store.sql import rows
+
+# ruff: noqa: S608 (only conditions of `rows` are put into statements)
+_ABANDONED = "owner NOT IN (SELECT id FROM processes)"
+_RENEWALS_PER_LEASE = 3
+_RENEW = (
+    "INSERT INTO processes (id, lease) OVERRIDING SYSTEM VALUE"
+    " VALUES (%s, clock_timestamp() + make_interval(secs => %s)) ON CONFLICT (id) DO UPDATE SET lease = excluded.lease"
+)
+"""Also after the lease has ended: what was taken over meanwhile is fenced off, and new work needs a lease."""
+
+
+def register(connection: psycopg.Connection[Any], lease_seconds: float) -> int:
+    """Add this process to the others; its number, which no other process ever has."""
+    found = connection.execute(
+        "INSERT INTO processes (lease) VALUES (clock_timestamp() + make_interval(secs => %s)) RETURNING id",
+        (lease_seconds,),
+    ).fetchone()
+    assert found is not None  # noqa: S101 (RETURNING)
+    return int(found[0])
+
+
+def end_lease(db: PostgresConnection, process: int) -> None:
+    """Let others take over at once what the process is running."""
+    db.execute("UPDATE processes SET lease = '-infinity' WHERE id = ?", (process,))
+
+
+def count(db: PostgresConnection) -> int:
+    """How many processes have a lease, or had one that nobody has noticed the end of."""
+    ((found,),) = db.execute("SELECT count(*) FROM processes")
+    return int(found)
+
+
+def is_any_dead(db: PostgresConnection) -> bool:
+    """Whether a lease has ended, or work belongs to a process that has none."""
+    found = db.execute(
+        f"SELECT EXISTS (SELECT 1 FROM processes WHERE lease < clock_timestamp()) OR EXISTS"
+        f" (SELECT 1 FROM generations WHERE {rows.RUNNING} AND {_ABANDONED})"
+    ).fetchall()
+    return bool(found[0][0])
+
+
+def take_over(db: PostgresConnection) -> dict[int, list[tuple[Record, StoredFields]]]:
+    """What processes were running whose leases have ended, by the number of the process; these are forgotten."""
+    db.execute("DELETE FROM processes WHERE lease < clock_timestamp()")
+    owners = db.execute(
+        f"SELECT DISTINCT owner FROM generations WHERE {rows.RUNNING} AND {_ABANDONED}"
+    ).fetchall()
+    condition = f"{rows.RUNNING} AND owner = ? ORDER BY place"
+    return {owner: list(rows.find_stored(db, condition, (owner,))) for (owner,) in owners}
+
+
+class Lease:
+    """Renews the lease of this process in a thread."""
+
+    def __init__(self, dsn: str, process: int, lease_seconds: float) -> None:
+        """Renew from now on."""
+        self._dsn = dsn
+        self.process = process
+        """Its number in the database."""
+        self._seconds = lease_seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._renew_often, name="store-lease", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Renew no more."""
+        self._stopped.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _renew_often(self) -> None:
+        connection: psycopg.Connection[Any] | None = None
+        while not self._stopped.wait(self._seconds / _RENEWALS_PER_LEASE):
+            with suppress(psycopg.Error):
+                if connection is None or is_lost(connection):
+                    connection = connect(self._dsn)
+                connection.execute(_RENEW, (self.process, self._seconds))
+        if connection is not None:
+            connection.close()

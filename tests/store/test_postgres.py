@@ -1,0 +1,219 @@
+"""The PostgreSQL store passes the suite that every store passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from atelier.v1.generation_pb2 import State
+from atelier_server.errors import ConflictError, DatabaseUnusableError
+from atelier_server.store.postgres.migrations import VERSION
+from atelier_server.store.postgres.store import PostgresStore, RecoveryRules
+from atelier_server.store.protocol import ClaimLostError, Event, Store
+from tests.postgres_server import PostgresServer, postgres_server
+from tests.store.conformance import (
+    Opener,
+    StoreConformance,
+    log_of,
+    submission,
+    succeeded,
+    sweep,
+)
+from tests.store.event_conformance import EventConformance
+from tests.store.fairness_conformance import FairnessConformance
+from tests.store.isolation_conformance import IsolationConformance
+from tests.store.pause_conformance import PauseConformance
+from tests.store.queue_conformance import QueueConformance
+from tests.store.quota_conformance import QuotaConformance
+from tests.store.recovery_conformance import RecoveryConformance
+from tests.store.request_id_conformance import RequestIdConformance
+
+__all__ = ["postgres_server"]
+
+
+class TestPostgresStore(
+    StoreConformance,
+    RequestIdConformance,
+    IsolationConformance,
+    PauseConformance,
+    QueueConformance,
+    QuotaConformance,
+    FairnessConformance,
+    EventConformance,
+    RecoveryConformance,
+):
+    """See StoreConformance."""
+
+    @pytest.fixture
+    async def opener(self, postgres_server: PostgresServer) -> AsyncIterator[Opener]:
+        """Opens the same database each time."""
+        dsn = postgres_server.make_database()
+        opened: list[PostgresStore] = []
+
+        async def open_store(*, max_attempts: int = 3, retention_seconds: float = 60) -> Store:
+            store = await PostgresStore.open(
+                dsn,
+                lease_seconds=60,
+                retention_seconds=retention_seconds,
+                rules=RecoveryRules(max_attempts=max_attempts),
+            )
+            opened.append(store)
+            return store
+
+        yield open_store
+        await opened[-1].close()
+
+
+async def open_store(dsn: str, *, lease_seconds: float = 60) -> PostgresStore:
+    """A store of a process of its own, as far as the database can tell."""
+    return await PostgresStore.open(
+        dsn,
+        lease_seconds=lease_seconds,
+        retention_seconds=60,
+        rules=RecoveryRules(max_attempts=3),
+    )
+
+
+async def test_a_process_leaves_the_work_of_others_alone(postgres_server: PostgresServer) -> None:
+    """What they run is theirs as long as they renew their leases; what waits is for whoever comes first."""
+    dsn = postgres_server.make_database()
+    first = await open_store(dsn)
+    ids = [(await first.submit(submission())).generation.id for _ in range(2)]
+    claim = await first.claim("sketch")
+    second = await open_store(dsn)
+    assert (await second.get("ada", ids[0])).state == State.STATE_RUNNING
+    other = await second.claim("sketch")
+    assert other.generation.id == ids[1]
+    for store, held in ((first, claim), (second, other)):
+        assert (await store.finish(held, succeeded(held), Event())).state == State.STATE_SUCCEEDED
+    await first.close()
+    await second.close()
+
+
+async def test_the_work_of_a_process_is_taken_over_when_its_lease_has_ended(
+    postgres_server: PostgresServer,
+) -> None:
+    """The time is the database's; what the first process says afterwards is void, and what it claims anew is not."""
+    dsn = postgres_server.make_database()
+    first = await open_store(dsn)
+    made = (await first.submit(submission())).generation.id
+    claim = await first.claim("sketch")
+    with psycopg.connect(dsn) as connection:  # as if the process were frozen for a minute
+        connection.execute("UPDATE processes SET lease = clock_timestamp() - interval '1 second'")
+    second = await open_store(dsn)
+    again = await second.claim("sketch")
+    assert (again.generation.id, again.attempt) == (made, 2)
+    with pytest.raises(ClaimLostError):
+        await first.log(claim, [Event(step=1)])
+    with pytest.raises(ClaimLostError):
+        await first.finish(claim, succeeded(claim), Event())
+    await second.finish(again, succeeded(again), Event())
+    await second.close()
+    await first.close()
+
+
+async def test_processes_write_side_by_side(postgres_server: PostgresServer) -> None:
+    """Each generation is accepted once and claimed once, and the queue is empty in the end."""
+    dsn = postgres_server.make_database()
+    stores = [await open_store(dsn) for _ in range(2)]
+    named = [submission(request_id=f"r{number % 20}", queue_limit=1000) for number in range(80)]
+    submitted = await asyncio.gather(
+        *(stores[number % 2].submit(one) for number, one in enumerate(named))
+    )
+    assert sum(result.created for result in submitted) == 20
+    with pytest.raises(ConflictError):
+        await stores[1].submit(submission(request_id="r1", digest=b"2"))
+    claims = await asyncio.gather(*(stores[number % 2].claim("sketch") for number in range(20)))
+    assert len({claim.generation.id for claim in claims}) == 20
+    await asyncio.gather(
+        *(
+            stores[number % 2].finish(claim, succeeded(claim), Event())
+            for number, claim in enumerate(claims)
+        )
+    )
+    assert await stores[0].queue_depth("sketch") == 0
+    for store in stores:
+        await store.close()
+
+
+async def test_the_database_may_crash_and_come_back(postgres_server: PostgresServer) -> None:
+    """Every connection breaks; calls wait for it, what was written is there, and claims stay valid."""
+    store = await open_store(postgres_server.make_database())
+    made = (await store.submit(submission())).generation.id
+    claim = await store.claim("sketch")
+    await store.log(claim, [Event(step=1)])
+    await asyncio.to_thread(postgres_server.crash)
+    assert (await store.get("ada", made)).state == State.STATE_RUNNING
+    await store.submit(submission())
+    await store.finish(claim, succeeded(claim), Event())
+    assert (await store.get("ada", made)).state == State.STATE_SUCCEEDED
+    assert (await store.claim("sketch")).generation.id != made
+    await store.close()
+
+
+async def test_a_database_of_a_newer_version_is_refused(postgres_server: PostgresServer) -> None:
+    """And one with tables of something else; the message says what to do, and no password."""
+    dsn = postgres_server.make_database()
+    await (await open_store(dsn)).close()
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE schema_version SET version = %s", (VERSION + 1,))
+    with pytest.raises(DatabaseUnusableError, match=f"version {VERSION + 1}.*start a newer server"):
+        await open_store(dsn)
+    other = postgres_server.make_database()
+    with psycopg.connect(other) as connection:
+        connection.execute("CREATE TABLE generations (year integer)")
+    with pytest.raises(DatabaseUnusableError, match="of something else; name a database"):
+        await open_store(other)
+
+
+async def test_a_database_that_does_not_answer_is_named() -> None:
+    """With its host and port, and without the password."""
+    with pytest.raises(DatabaseUnusableError, match=r"store\.dsn.*port 1 ") as refused:
+        await open_store("postgresql://atelier:secret-word@127.0.0.1:1/atelier")
+    assert "secret-word" not in str(refused.value)
+
+
+async def test_a_process_that_runs_takes_over_what_another_leaves(
+    postgres_server: PostgresServer,
+) -> None:
+    """Its sweep finds it; its workers, which wait, get it, and those who watch here see every event."""
+    dsn = postgres_server.make_database()
+    first, second = await open_store(dsn), await open_store(dsn)
+    made = (await first.submit(submission())).generation.id
+    lost = await first.claim("sketch")
+    waiting = asyncio.create_task(second.claim("sketch"))
+    watching = asyncio.create_task(log_of(second, made))
+    await sweep(second, 0)
+    assert not waiting.done()
+    await first.close()
+    await sweep(second, 0)
+    claim = await waiting
+    assert (claim.generation.id, claim.attempt) == (made, 2)
+    with pytest.raises(ClaimLostError):
+        await second.finish(lost, succeeded(lost), Event())
+    await second.finish(claim, succeeded(claim), Event())
+    assert [event.sequence for event in await watching] == [1, 2, 3, 4, 5]
+    await second.close()
+
+
+async def test_suspects_run_alone_beside_what_runs_already(postgres_server: PostgresServer) -> None:
+    """What another process was running when it died waits for what runs here, and then runs alone."""
+    dsn = postgres_server.make_database()
+    first, second = await open_store(dsn), await open_store(dsn)
+    suspect = (await first.submit(submission(engine="other"))).generation.id
+    await first.claim("other")
+    await second.submit(submission())
+    running = await second.claim("sketch")
+    await first.close()
+    await sweep(second, 0)
+    waiting = asyncio.create_task(second.claim("other"))
+    await asyncio.sleep(0.1)  # with too little of it, a fault would be missed, not invented
+    assert not waiting.done()
+    await second.finish(running, succeeded(running), Event())
+    claim = await waiting
+    assert claim.generation.id == suspect
+    await second.finish(claim, succeeded(claim), Event())
+    await second.close()
